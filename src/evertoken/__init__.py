@@ -1,0 +1,53 @@
+"""
+Tokens that are always fresh.
+"""
+
+from evertoken._callable import CallableSource
+from evertoken._contracts import Answered, Clock, FetchRequest, Held, Lease, Observer, Record, TokenSource, TokenStore
+from evertoken._answer import Answer
+from evertoken._errors import (
+    GrantRejected,
+    ManagerClosed,
+    OriginRefused,
+    TokenError,
+    TokenUnavailable,
+    TransientRefreshError,
+)
+from evertoken._handle import TokenHandle
+from evertoken._manager import TokenManager
+from evertoken._policy import RefreshPolicy, RetryPolicy
+from evertoken._snapshot import Health, KeySnapshot, Snapshot
+from evertoken._subscription import Subscription
+from evertoken._threads import run_in_background
+from evertoken._token import RedactedToken, Token
+
+__all__ = [
+    "Answer",
+    "Answered",
+    "CallableSource",
+    "Clock",
+    "FetchRequest",
+    "GrantRejected",
+    "Health",
+    "Held",
+    "KeySnapshot",
+    "Lease",
+    "ManagerClosed",
+    "Observer",
+    "OriginRefused",
+    "Record",
+    "RedactedToken",
+    "RefreshPolicy",
+    "RetryPolicy",
+    "Snapshot",
+    "Subscription",
+    "Token",
+    "TokenError",
+    "TokenHandle",
+    "TokenManager",
+    "TokenSource",
+    "TokenStore",
+    "TokenUnavailable",
+    "TransientRefreshError",
+    "run_in_background",
+]

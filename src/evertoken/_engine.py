@@ -1,0 +1,153 @@
+"""
+The parts of one manager, put together; how they start, and how they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
+
+from evertoken import _events as events
+from evertoken._callers import Callers
+from evertoken._errors import ManagerClosed
+from evertoken._flight import Strays
+from evertoken._lanes import Lanes
+from evertoken._observers import LOGGER, Observers
+from evertoken._refresh import Refresher
+from evertoken._sharing import Sharing
+from evertoken._trouble import Rules
+from evertoken._upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from evertoken._entry import Entry
+    from evertoken._events import Reason
+    from evertoken._options import Settings
+    from evertoken._registry import Registry
+
+__all__ = ["Engine", "State"]
+
+State: TypeAlias = Literal["new", "running", "closing", "closed"]
+
+#: Seconds in which cancelled calls of sources and stores should have ended when the manager closes.
+_STRAY_GRACE: Final = 1.0
+
+
+@final
+class Engine:
+    """
+    The keys, the flights and the upkeep of one manager.
+    """
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        self.state: State = "new"
+        self.clock = settings.clock
+        self.registry = registry
+        self.rules = Rules(settings.policy, settings.retry, os.urandom(8).hex())
+        self.observers = Observers(settings.observers)
+        self.lanes = Lanes(settings.concurrency)
+        self._grace = settings.close_grace
+        self._start = settings.start
+        self._start_timeout = settings.start_timeout
+        self._strays = Strays()
+        sharing = None
+        if settings.store is not None:
+            sharing = Sharing(
+                settings.store,
+                settings.namespace,
+                clock=self.clock,
+                rules=self.rules,
+                observers=self.observers,
+                strays=self._strays,
+            )
+        self.upkeep = Upkeep(
+            registry,
+            clock=self.clock,
+            rules=self.rules,
+            observers=self.observers,
+            idle_after=None if registry.source_for is None else settings.idle_after,
+            kept=sharing is not None,
+            launch=self._launch_due,
+        )
+        self.refresher = Refresher(
+            clock=self.clock,
+            rules=self.rules,
+            observers=self.observers,
+            lanes=self.lanes,
+            strays=self._strays,
+            sharing=sharing,
+            fetch_timeout=settings.fetch_timeout,
+            provider_of=registry.provider_of,
+            publish=self.upkeep.published,
+        )
+        self.callers = Callers(
+            registry,
+            clock=self.clock,
+            rules=self.rules,
+            observers=self.observers,
+            upkeep=self.upkeep,
+            refresher=self.refresher,
+            namespace=None if sharing is None else settings.namespace,
+            check_open=self.check_open,
+        )
+
+    async def start(self) -> None:
+        """
+        Take callers, run the supervisor, and fetch first tokens as the start mode says.
+        """
+        # A lock belongs to the loop of its first contended use, and the manager may be entered on another.
+        self.registry.lock = asyncio.Lock()
+        async with self.registry.lock:
+            self.state = "running"
+            self.upkeep.start()
+        self.observers.emit(events.ManagerStarted(at=self.clock.time()))
+        if self._start != "lazy":
+            await self.callers.prefetch(self._start_timeout, required=self._start == "require")
+
+    async def close(self) -> None:
+        """
+        Wake all who wait, let flights land within the grace, and leave no task behind.
+        """
+        self.state = "closing"
+        self.observers.emit(events.ManagerClosing(at=self.clock.time()))
+        for entry in self.registry.entries.values():
+            entry.barred()
+            if entry.flight is not None:
+                entry.flight.wake()
+        try:
+            await self.upkeep.stop()
+            await self.refresher.drain(self._grace)
+            left = self._strays.tasks()
+            if left:
+                _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
+            if left:
+                LOGGER.warning("%d cancelled calls of sources or stores have not ended", len(left))
+        finally:
+            for entry in self.registry.entries.values():
+                if entry.flight is not None:
+                    entry.flight.land(None, ManagerClosed("the manager was closed"))
+            self.upkeep.close_subscriptions()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """
+        Be closed without touching a task or future: those of another process, or of a loop that is gone.
+        """
+        self.state = "closed"
+        self.lanes.reset()
+        self.refresher.abandon()
+        self.upkeep.abandon()
+        for entry in self.registry.entries.values():
+            entry.closed()
+
+    def check_open(self) -> None:
+        """
+        Raise unless the manager runs.
+        """
+        if self.state != "running":
+            msg = f"the manager is {self.state}; enter it again to use it again"
+            raise ManagerClosed(msg)
+
+    def _launch_due(self, entry: Entry, reason: Reason) -> None:
+        if self.state == "running":
+            self.refresher.launch(entry, reason, urgent=False)

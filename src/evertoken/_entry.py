@@ -1,0 +1,319 @@
+"""
+All that is known of one key, and what follows from it.
+
+Rules of this file:
+
+1. No clock and no event loop: `now` comes in, the next due instant goes out.
+2. Each change of state is one method of `Entry`, named for what has happened.
+3. Validity (absent, fresh, stale, expired) is computed from the token and `now`; it is never stored.
+   `valid_until` is no exception: it is what the hot path compares with the clock, and no more than a bound.
+4. What is rare lives in `Trouble`, which a healthy key does not have: a hundred thousand keys pay for each slot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
+
+from evertoken._errors import GrantRejected, TokenUnavailable, TransientRefreshError
+from evertoken._policy import MIN_TTL_SHARE, spread
+from evertoken._trouble import NEVER, Rules, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from evertoken._token import Token
+
+__all__ = ["NOBODY", "Entry", "Refusal", "Validity"]
+
+Validity: TypeAlias = Literal["absent", "fresh", "stale", "expired"]
+
+#: What a refusal comes to: it hit the token in service, it came late, or the cool-down holds.
+Refusal: TypeAlias = Literal["taken", "late", "cooling"]
+
+# After this many cool-downs without a refusal the count starts anew.
+_REFUSALS_FORGOTTEN_AFTER: Final = 10.0
+
+
+@final
+class Entry:
+    """
+    One key.
+    """
+
+    __slots__ = ("deadline", "fetched_at", "flight", "idle_since", "key", "source", "token", "trouble", "valid_until", "version")
+
+    def __init__(self, key: Hashable, source: Any) -> None:
+        self.key = key
+        self.source = source
+        self.token: Token | None = None
+        self.valid_until = NEVER
+        self.deadline: float | None = None
+        self.flight: Any = None
+        self.trouble: Trouble | None = None
+        self.fetched_at = NEVER
+        self.version = 0
+        self.idle_since: float | None = None
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    # What is
+
+    def in_service(self, now: float, /) -> Token | None:
+        """
+        Return the token if it may be handed out at *now*.
+        """
+        token = self.token
+        if token is None or not token.valid_at(now):
+            return None
+        return None if self.trouble is not None and self.trouble.refused is token else token
+
+    def validity(self, now: float, rules: Rules, /) -> Validity:
+        """
+        Return which of the four states the key is in at *now*.
+        """
+        if self.token is None:
+            return "absent"
+        if self.in_service(now) is None:
+            return "expired"
+        return "stale" if now >= self.due_at(rules) else "fresh"
+
+    def due_at(self, rules: Rules, /) -> float:
+        """
+        Return from when the token in service should be replaced; the distant past if there is none.
+        """
+        if self.token is None:
+            return NEVER
+        echoes = 0 if self.trouble is None else self.trouble.echoes
+        return rules.refresh.due_at(self.token, self.fetched_at, spread(rules.seed, self.key), echoes=echoes)
+
+    def next_at(self, now: float, rules: Rules, /) -> float:
+        """
+        Return the instant of the next fetch: the retry of a failed one, else when the token is due, else *now*.
+        """
+        if self.trouble is not None and self.trouble.error is not None:
+            return self.trouble.retry_at
+        return now if self.in_service(now) is None else self.due_at(rules)
+
+    def cooling(self, now: float, /) -> bool:
+        """
+        Tell whether the last fetch failed and the next attempt is still to come.
+        """
+        return self.trouble is not None and now < self.trouble.retry_at
+
+    def longest_obtainable(self, now: float, rules: Rules, /) -> bool:
+        """
+        Tell whether another fetch could hardly bring a longer life than the token in service has left.
+        """
+        if self.token is None:
+            return False
+        lifetime = self.token.lifetime
+        share = 0.0 if lifetime is None else lifetime * MIN_TTL_SHARE
+        return now - self.fetched_at < max(rules.refresh.floor(lifetime), share)
+
+    def unavailable(self, /) -> TokenUnavailable | GrantRejected:
+        """
+        Return a new exception that says why there is no token, with the last failure as its cause.
+        """
+        error = None if self.trouble is None else self.trouble.error
+        if isinstance(error, GrantRejected):
+            return GrantRejected(error.error, error.error_description, error.error_uri)
+        of = "" if self.key is None else f" for key {self.key!r}"
+        retry_at = None if self.trouble is None or self.trouble.retry_at == NEVER else self.trouble.retry_at
+        unavailable = TokenUnavailable(f"no valid token{of}: {error or 'none was fetched yet'}", retry_at=retry_at)
+        unavailable.__cause__ = error
+        return unavailable
+
+    # What happened
+
+    def fetched(self, token: Token, started_at: float, rules: Rules, /, *, kept: bool = True) -> float:
+        """
+        A fetch that began at *started_at* brought *token*: it is in service. Return when it is due.
+
+        Without *kept*, a store should hold it and does not yet.
+        """
+        before, trouble = self.token, self.trouble
+        repeated = before is not None and before.access_token == token.access_token
+        rotated = before is not None and before.refresh_token not in {None, token.refresh_token}
+        if repeated or rotated or not kept or trouble is not None:
+            self._clear_failure(repeated=repeated, rotated=rotated, kept=kept)
+        self.fetched_at = started_at
+        self._serve(token)
+        return self.due_at(rules)
+
+    def adopted(self, token: Token, version: int, rules: Rules, /) -> float:
+        """
+        Another member of the fleet fetched *token*: it is in service here. Return when it is due.
+        """
+        if self.trouble is not None:
+            self._clear_failure(repeated=False, rotated=False, kept=True)
+        self.version = version
+        self.fetched_at = token.issued_at
+        self._serve(token)
+        return self.due_at(rules)
+
+    def superseded(self, token: Token, /) -> None:
+        """
+        A peer left *token* behind: too old to be adopted, but its refresh token is the one to present.
+        """
+        refused = None if self.trouble is None else self.trouble.refused
+        if self.trouble is not None and refused is not None and refused.access_token == token.access_token:
+            self.trouble.refused = token
+        self.token = token
+        self.seen()
+
+    def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> float:
+        """
+        A fetch failed for a reason that passes; a valid token stays in service. Return when to try again.
+        """
+        trouble = self._troubled()
+        trouble.failures = 1 if isinstance(trouble.error, GrantRejected) else trouble.failures + 1
+        trouble.error = error
+        lifetime = None if self.token is None else self.token.lifetime
+        share = spread(rules.seed, self.key, trouble.failures)
+        retry_at = now + rules.retry.delay(trouble.failures, share, lifetime=lifetime, retry_after=error.retry_after)
+        if error.ambiguous:
+            trouble.ambiguous_since = trouble.ambiguous_since or now
+            retry_at = self._after_ambiguous(trouble, retry_at, now, rules)
+        trouble.retry_at = retry_at
+        return retry_at
+
+    def rejected(self, error: GrantRejected, now: float, rules: Rules, /) -> float:
+        """
+        The authorization server said no; a valid token stays in service. Return when to probe.
+        """
+        trouble = self._troubled()
+        trouble.failures = trouble.failures + 1 if isinstance(trouble.error, GrantRejected) else 1
+        trouble.error = error
+        trouble.retry_at = now + rules.retry.probe
+        return trouble.retry_at
+
+    def refused(self, access_token: str, now: float, rules: Rules, /) -> Refusal:
+        """
+        A resource server refused the token with this value. Only the token in service can be taken out by it.
+        """
+        token = self.in_service(now)
+        if token is None or token.access_token != access_token:
+            return "late"
+        trouble = self._troubled()
+        quiet = now - trouble.refused_at
+        cooldown = rules.retry.refusal_cooldown(trouble.refusals)
+        if trouble.refusals and quiet > cooldown * _REFUSALS_FORGOTTEN_AFTER:
+            trouble.refusals = 0
+        elif trouble.refusals and 0.0 <= quiet < cooldown:
+            return "cooling"
+        trouble.refusals += 1
+        trouble.refused_at = now
+        trouble.refused = token
+        self.valid_until = NEVER
+        return "taken"
+
+    def reanchored(self, by: float, /) -> None:
+        """
+        The wall clock stepped by *by* seconds: all instants follow, so that what is left stays left.
+        """
+        trouble, token = self.trouble, self.token
+        self.fetched_at += by
+        if self.idle_since is not None:
+            self.idle_since += by
+        if token is not None:
+            self.token = token.shifted(by)
+            if self.valid_until != NEVER:
+                self.valid_until = math.inf if self.token.expires_at is None else self.token.expires_at
+        if trouble is not None:
+            trouble.retry_at += by
+            trouble.refused_at += by
+            if trouble.refused is token:
+                trouble.refused = self.token
+
+    def seen(self, /) -> None:
+        """
+        Somebody asked for it: it is not idle, and the hot path may serve it again.
+        """
+        self.idle_since = None
+        if self.token is not None and not (self.trouble is not None and self.trouble.refused is self.token):
+            self._open()
+
+    def watched(self, now: float, /) -> None:
+        """
+        From *now* it counts as idle until somebody asks for it. The hot path does not say who used it, so it is
+        barred: the next reader passes through the slow path once (without waiting), and opens it again.
+        """
+        self.idle_since = now
+        self.barred()
+
+    def barred(self, /) -> None:
+        """
+        The hot path serves it no more. A flight under way may still land.
+        """
+        self.valid_until = NEVER
+
+    def closed(self, /) -> None:
+        """
+        The manager is closed. What failed may be tried at once next time.
+        """
+        self.barred()
+        self.deadline = None
+        self.flight = None
+        if self.trouble is not None:
+            self.trouble.retry_at = NEVER
+
+    def forgotten(self, /) -> None:
+        """
+        Nothing is known of it any more; a flight under way will not land here.
+        """
+        self.closed()
+        self.token = None
+        self.trouble = None
+        self.fetched_at = NEVER
+        self.idle_since = None
+
+    # How
+
+    def _open(self) -> None:
+        token = self.token
+        self.valid_until = math.inf if token is None or token.expires_at is None else token.expires_at
+
+    def _serve(self, token: Token) -> None:
+        self.token = token
+        if self.idle_since is None:
+            self._open()
+
+    def _troubled(self) -> Trouble:
+        if self.trouble is None:
+            self.trouble = Trouble()
+        return self.trouble
+
+    def _clear_failure(self, *, repeated: bool, rotated: bool, kept: bool) -> None:
+        trouble = self._troubled()
+        trouble.failures = 0
+        trouble.retry_at = NEVER
+        trouble.error = None
+        trouble.ambiguous_since = None
+        trouble.refused = None
+        trouble.echoes = trouble.echoes + 1 if repeated else 0
+        trouble.rotated = trouble.rotated or rotated
+        trouble.unkept = not kept
+        if not (trouble.echoes or trouble.refusals or trouble.rotated or trouble.unkept):
+            self.trouble = None
+
+    def _after_ambiguous(self, trouble: Trouble, retry_at: float, now: float, rules: Rules) -> float:
+        habit = getattr(self.source, "on_ambiguous", None)
+        if habit is None:
+            rotates = getattr(self.source, "rotates", None)
+            habit = "hold" if rotates or (rotates is None and trouble.rotated) else "retry"
+        if habit == "retry":
+            return retry_at
+        if habit == "reject":
+            trouble.error = GrantRejected(
+                "ambiguous", "the answer to a refresh was lost, and this source may not present its refresh token again"
+            )
+            return now + rules.retry.probe
+        # Presenting a refresh token that may be spent can revoke the whole family, and with it the token in service.
+        token = self.in_service(now)
+        return retry_at if token is None or token.expires_at is None else max(retry_at, token.expires_at)
+
+
+#: Stands in for a key that is not there. It is never valid, so it always leads to the slow path.
+NOBODY: Final = Entry(None, None)

@@ -1,0 +1,126 @@
+"""
+What can go wrong, one class for each answer a caller can give.
+
+    TokenError
+    ├── TransientRefreshError   a fetch failed and is worth trying again
+    ├── GrantRejected           the authorization server said no: a person must act
+    ├── TokenUnavailable        get() has nothing valid to give
+    ├── OriginRefused           a token was about to go where it does not belong
+    └── ManagerClosed           the manager is closed, or closing
+
+Misuse (not started, another process, an unknown key) is a RuntimeError, LookupError, ValueError or TypeError
+that names the remedy, and never a TokenError.
+
+Errors carry scalars alone. They hold no request, response, client or foreign exception, for those hold secrets.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+__all__ = [
+    "GrantRejected",
+    "ManagerClosed",
+    "OriginRefused",
+    "TokenError",
+    "TokenUnavailable",
+    "TransientRefreshError",
+]
+
+
+class TokenError(Exception):
+    """
+    The base of all errors of this library. Never raised itself.
+    """
+
+
+@final
+class TransientRefreshError(TokenError):
+    """
+    A fetch failed for a reason that passes: DNS, connect, timeout, 5xx, 429, an unreadable answer.
+
+    Sources raise it; the manager tries again by its retry schedule.
+
+    Args:
+        message: What happened, without secrets.
+
+        retry_after: Seconds the server asked to wait (the Retry-After field, RFC 9110 section 10.2.3).
+
+        ambiguous:
+            True where the request was sent and its outcome is unknown, so that a rotating refresh token may or
+            may not have been spent.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, ambiguous: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.ambiguous = ambiguous
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_transient, (str(self), self.retry_after, self.ambiguous)
+
+
+@final
+class GrantRejected(TokenError):
+    """
+    The authorization server rejected the grant or the client (RFC 6749 section 5.2): a person must act.
+
+    Args:
+        error: The error code, for example "invalid_grant".
+
+        error_description: The server's words for the developer, if any.
+
+        error_uri: A page about the error, if any.
+    """
+
+    def __init__(self, error: str, error_description: str | None = None, error_uri: str | None = None) -> None:
+        super().__init__(error if error_description is None else f"{error}: {error_description}")
+        self.error = error
+        self.error_description = error_description
+        self.error_uri = error_uri
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return GrantRejected, (self.error, self.error_description, self.error_uri)
+
+
+@final
+class TokenUnavailable(TokenError):
+    """
+    There is no valid token and none could be fetched now. The failure is attached as the cause.
+
+    Args:
+        message: Which key, and why.
+
+        retry_at:
+            The instant (epoch seconds) of the next attempt; None where no attempt is planned. Until then callers
+            start no fetch.
+    """
+
+    def __init__(self, message: str, *, retry_at: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_at = retry_at
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_unavailable, (str(self), self.retry_at)
+
+
+@final
+class OriginRefused(TokenError):
+    """
+    A request went to an origin (scheme, host, port) its auth object is not bound to. Nothing was sent.
+    """
+
+
+@final
+class ManagerClosed(TokenError):
+    """
+    The manager is closed or closing. Enter it again to use it again.
+    """
+
+
+def _rebuild_transient(message: str, retry_after: float | None, ambiguous: bool) -> TransientRefreshError:  # noqa: FBT001 - pickle passes by position
+    return TransientRefreshError(message, retry_after=retry_after, ambiguous=ambiguous)
+
+
+def _rebuild_unavailable(message: str, retry_at: float | None) -> TokenUnavailable:
+    return TokenUnavailable(message, retry_at=retry_at)

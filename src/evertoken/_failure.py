@@ -1,0 +1,36 @@
+"""
+What one fetch raised -> one of the two failures, with nothing in it that holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evertoken._errors import GrantRejected, TransientRefreshError
+from evertoken._flight import Overdue
+from evertoken._redact import describe, scrub
+
+if TYPE_CHECKING:
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["failure_of"]
+
+
+def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefreshError | GrantRejected:
+    """
+    Return a new error for whatever the source raised, without its context, traceback and secrets.
+
+    A foreign exception is transient: a blip must not log anybody out. It is ambiguous if the request had been sent.
+    """
+    token = request.current
+    secrets = () if token is None else (token.access_token, token.refresh_token)
+    if isinstance(error, GrantRejected):
+        said = None if error.error_description is None else scrub(error.error_description, secrets)
+        return GrantRejected(scrub(error.error, secrets), said, error.error_uri)
+    if isinstance(error, TransientRefreshError):
+        return TransientRefreshError(
+            scrub(str(error), secrets), retry_after=error.retry_after, ambiguous=error.ambiguous
+        )
+    if isinstance(error, Overdue):
+        return TransientRefreshError(f"no answer within {request.timeout:g} s", ambiguous=request.sent)
+    return TransientRefreshError(describe(error, secrets), ambiguous=request.sent)

@@ -1,0 +1,101 @@
+"""
+One key of a manager, chosen once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from evertoken._entry import NOBODY
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from evertoken._entry import Entry
+    from evertoken._manager import TokenManager
+    from evertoken._subscription import Subscription
+    from evertoken._token import Token
+    from evertoken.clients.httpx import BearerAuth
+
+__all__ = ["TokenHandle"]
+
+
+@final
+class TokenHandle:
+    """
+    One key of a `TokenManager`, for code that should not have to know which. Made by `TokenManager.handle`.
+
+    Its `get()` is the fastest there is: the key is looked up once, not at each call.
+    """
+
+    __slots__ = ("_entry", "_manager", "_now", "key")
+
+    def __init__(self, manager: TokenManager, key: Hashable) -> None:
+        self.key = key
+        self._manager = manager
+        self._now = manager.clock.time
+        self._entry: Entry = NOBODY
+
+    async def get(self) -> Token:
+        """
+        Return a valid token, as `TokenManager.get` does.
+        """
+        # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.
+        now = self._now
+        entry = self._entry
+        if now() < entry.valid_until:
+            return entry.token  # type: ignore[return-value]  # valid, so it is there
+        token = await self._manager.get(self.key)
+        self._entry = self._manager.entry_of(self.key)
+        return token
+
+    def get_sync(self) -> Token:
+        """
+        Return a valid token, as `TokenManager.get_sync` does.
+        """
+        return self._manager.get_sync(self.key)
+
+    def peek(self) -> Token | None:
+        """
+        Return the valid token or None, as `TokenManager.peek` does.
+        """
+        return self._manager.peek(self.key)
+
+    async def refresh(self) -> Token:
+        """
+        Fetch a new token now, as `TokenManager.refresh` does.
+        """
+        return await self._manager.refresh(self.key)
+
+    async def invalidate(self, token: Token | str, /) -> bool:
+        """
+        Take *token* out of service if it is the one, as `TokenManager.invalidate` does.
+        """
+        return await self._manager.invalidate(token, self.key)
+
+    async def refused(self, token: Token, /, *, wait: bool = True) -> Token | None:
+        """
+        Report that a resource server refused *token*, and return another, as `TokenManager.refused` does.
+        """
+        return await self._manager.refused(token, self.key, wait=wait)
+
+    def refused_sync(self, token: Token, /, *, wait: bool = True) -> Token | None:
+        """
+        `refused` for callers without a loop.
+        """
+        return self._manager.refused_sync(token, self.key, wait=wait)
+
+    def subscribe(self) -> Subscription:
+        """
+        Iterate over tokens as they come, as `TokenManager.subscribe` does.
+        """
+        return self._manager.subscribe(self.key)
+
+    def auth(self, *, origins: Iterable[str] = ()) -> BearerAuth:
+        """
+        Return an `httpx.Auth` that sends this token, as `TokenManager.auth` does.
+        """
+        return self._manager.auth(self.key, origins=origins)
+
+    def __repr__(self) -> str:
+        return f"TokenHandle(key={self.key!r})"

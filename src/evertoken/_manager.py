@@ -1,0 +1,294 @@
+"""
+TokenManager: get(), and all else that callers may ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, Unpack, final, overload
+
+from evertoken._contracts import SourceCallable, TokenSource
+from evertoken._engine import Engine
+from evertoken._entry import NOBODY
+from evertoken._handle import TokenHandle
+from evertoken._inspect import health_of, snapshot_of
+from evertoken._life import Life
+from evertoken._options import Options, Settings
+from evertoken._registry import Registry
+from evertoken._token import Token
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from evertoken._contracts import Clock
+    from evertoken._entry import Entry
+    from evertoken._snapshot import Health, Snapshot
+    from evertoken._subscription import Subscription
+    from evertoken.clients.httpx import BearerAuth
+
+    KeyT = TypeVar("KeyT", default=Any)
+    KeyG = TypeVar("KeyG", bound=Hashable)
+else:
+    from typing import TypeVar
+
+    KeyT = TypeVar("KeyT")
+    KeyG = TypeVar("KeyG")
+
+__all__ = ["TokenManager"]
+
+AnySource: TypeAlias = TokenSource | SourceCallable | Callable[[Token | None], Any]
+
+
+@final
+class TokenManager(Life, Generic[KeyT]):
+    """
+    Keeps tokens fresh: a supervisor task refreshes them ahead of expiry, and readers only read.
+
+    Use it as an async context manager, or call `start` and `aclose`. It may be entered again after it was closed.
+    All durations are in seconds.
+
+    Args:
+        source:
+            A `TokenSource`, or an async or plain function that returns a token; or a mapping of keys to those.
+
+        source_for: Called with a key on its first use, to return its source. Instead of *source*.
+
+        policy: When a token is due. By default at 80 % of its lifetime, or a little earlier.
+
+        retry: When a failed fetch is tried again.
+
+        store: Where tokens are kept and shared; without one they live in this manager alone.
+
+        namespace: Sets this manager's keys apart in a shared store.
+
+        start:
+            "lazy" fetches in the background; "warm" waits for the first tokens at most *start_timeout*, 10 s by
+            default, and goes on without; "require" raises what kept a first token away.
+
+        observers: Functions that are told of each event. They run on the manager's loop and must not block.
+
+        clock: Where time comes from.
+
+        fetch_timeout: The longest a fetch may take, 30 s by default.
+
+        close_grace: The longest `aclose` waits for fetches under way before it cancels them, 5 s by default.
+
+        concurrency: How many fetches may run at once for one provider, 16 by default.
+
+        idle_after: Drop a key of *source_for* that nobody asked for during this time, an hour by default; None: never.
+
+    Raises:
+        TypeError: An argument is of the wrong kind; the message names it.
+        ValueError: An argument is out of range; the message names it.
+    """
+
+    @overload
+    def __init__(self: TokenManager[None], source: AnySource, **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self: TokenManager[KeyG], source: Mapping[KeyG, AnySource], **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(
+        self: TokenManager[KeyG], *, source_for: Callable[[KeyG], AnySource], **options: Unpack[Options]
+    ) -> None: ...
+    def __init__(self, source: Any = None, *, source_for: Any = None, **options: Unpack[Options]) -> None:
+        settings = Settings(**options)
+        registry = Registry(source, source_for)
+        if settings.start != "lazy" and source_for is not None:
+            msg = f"start={settings.start!r} needs keys that are known beforehand, and source_for makes them on first use"
+            raise ValueError(msg)
+        super().__init__(Engine(registry, settings))
+        self.clock: Clock = settings.clock
+        # What the hot path reads: one clock, one entry, the dict of keys.
+        self._now = settings.clock.time
+        self._only = registry.only
+        self._entries = registry.entries
+
+    # Reading
+
+    @overload
+    async def get(
+        self: TokenManager[None], key: None = None, min_ttl: float | None = None, timeout: float | None = None
+    ) -> Token: ...
+    @overload
+    async def get(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> Token: ...
+    async def get(
+        self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None
+    ) -> Token:
+        """
+        Return a valid token. While there is one, this neither waits nor locks.
+
+        Callers who need a new token at the same time share one fetch: its result, or its failure. Cancelling a
+        caller, or all of them, does not stop the fetch.
+
+        Args:
+            key: Which token; left out where there is but one.
+
+            min_ttl:
+                Seconds of life it must have left, as before a long upload. If even a new token has less, the
+                longest obtainable is returned, with a `ShorterThanAsked` event.
+
+            timeout: Wait through failures and retries for up to so many seconds, instead of failing at once.
+
+        Raises:
+            TokenUnavailable: There is no valid token and the fetch failed, or *timeout* has passed.
+            GrantRejected: There is no valid token and the authorization server rejects the grant.
+            ManagerClosed: The manager is closed, or was closed meanwhile.
+            LookupError: No source has this key.
+            TypeError: A key is missing, or given where there is but one.
+            RuntimeError: The manager is not started, or was started in another process or on a loop that ended.
+        """
+        # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.
+        now = self._now
+        entry = self._only
+        if key is None and min_ttl is None and now() < entry.valid_until:
+            return entry.token  # type: ignore[return-value]  # valid, so it is there
+        if key is not None and min_ttl is None:
+            entry = self._entries.get(key, NOBODY)
+            if now() < entry.valid_until:
+                return entry.token  # type: ignore[return-value]
+        return await self._home.call(self._engine.callers.obtain, key, min_ttl, timeout)
+
+    @overload
+    def get_sync(
+        self: TokenManager[None], key: None = None, min_ttl: float | None = None, timeout: float | None = None
+    ) -> Token: ...
+    @overload
+    def get_sync(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> Token: ...
+    def get_sync(self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None) -> Token:
+        """
+        Do what `get` does for callers without a loop, in another thread than the manager's; see `run_in_background`.
+
+        Raises:
+            RuntimeError: It would have to block the manager's own loop.
+        """
+        token = None if min_ttl is not None else self.peek(key)
+        return token if token is not None else self._home.call_sync(self._engine.callers.obtain, key, min_ttl, timeout)
+
+    def peek(self, key: Hashable = None) -> Token | None:
+        """
+        Return the valid token or None, without waiting or fetching, from any thread.
+        """
+        entry = self._entries.get(key, NOBODY)
+        if self._engine.state != "running":
+            return None
+        # Not valid_until: that of an idle key is barred, though its token is good.
+        return entry.in_service(self._now())
+
+    def handle(self, key: Hashable = None) -> TokenHandle:
+        """
+        Return one key of this manager, chosen once: `get()`, `peek()`, `auth()` without arguments.
+
+        Raises:
+            LookupError: No source has this key.
+            TypeError: A key is missing, or given where there is but one.
+        """
+        self._engine.registry.find(key)
+        return TokenHandle(self, key)
+
+    # Telling
+
+    async def refresh(self, key: Hashable = None) -> Token:
+        """
+        Fetch a new token now, whatever the retry schedule says, or join the fetch under way.
+
+        Raises:
+            TokenUnavailable: The fetch failed. A valid token stays in service all the same.
+            GrantRejected: The authorization server rejected the grant.
+            ManagerClosed: The manager is closed.
+        """
+        return await self._home.call(self._engine.callers.refresh, key)
+
+    async def invalidate(self, token: Token | str, key: Hashable = None) -> bool:
+        """
+        Take *token* out of service, and fetch another, if it is the one in service; say whether it was.
+
+        A token that was replaced already costs nothing. Nor does one that is refused again and again: a growing
+        cool-down keeps it in service, and no fetch is started.
+
+        Args:
+            token: The token, or its value, that a resource server refused.
+
+            key: Which key it is of.
+        """
+        value = token.access_token if isinstance(token, Token) else token
+        return await self._home.call(self._engine.callers.invalidate, key, value) == "taken"
+
+    async def refused(self, token: Token, key: Hashable = None, *, wait: bool = True) -> Token | None:
+        """
+        Report that a resource server refused *token* (401), and return another to try with.
+
+        This is `invalidate` for clients: it returns None where there is no other token to be had, that is in the
+        cool-down, or without *wait*.
+
+        Raises:
+            TokenUnavailable: Another token is needed and cannot be fetched now.
+            GrantRejected: Another token is needed and the grant is rejected.
+        """
+        return await self._home.call(self._engine.callers.refused, key, token.access_token, wait)
+
+    def refused_sync(self, token: Token, key: Hashable = None, *, wait: bool = True) -> Token | None:
+        """
+        Do what `refused` does for callers without a loop, in another thread than the manager's.
+        """
+        return self._home.call_sync(self._engine.callers.refused, key, token.access_token, wait)
+
+    async def forget(self, key: Hashable = None) -> bool:
+        """
+        Drop what memory holds of *key* and begin anew, as after a person has logged in again.
+
+        Return whether it was there. What a store keeps stays.
+        """
+        return await self._home.call(self._engine.callers.forget, key)
+
+    # Watching
+
+    def subscribe(self, key: Hashable = None) -> Subscription:
+        """
+        Return an async iterator over the tokens of *key*, for whoever must push them into a live connection.
+
+        It begins with the valid token, and has room for one: a slow reader gets the newest.
+
+        Raises:
+            RuntimeError: There is no running loop, or the manager is not started.
+        """
+        self._home.check()
+        self._engine.registry.find(key)
+        return self._engine.upkeep.subscribe(key, partial(self._home.call, self._engine.callers.subscribe, key))
+
+    def snapshot(self) -> Snapshot:
+        """
+        Return what is, key by key, without secrets.
+        """
+        return snapshot_of(self._engine)
+
+    def health(self) -> Health:
+        """
+        Return whether the supervisor lives and every key has a valid token, for probes.
+        """
+        return health_of(self._engine)
+
+    def auth(self, key: Hashable = None, *, origins: Iterable[str] = ()) -> BearerAuth:
+        """
+        Return an `httpx.Auth` that sends this token and heals a 401, for sync and async clients.
+
+        Args:
+            key: Which token.
+
+            origins:
+                The origins (as in "https://api.example.com") that may see the token. Without any, the first one
+                it is used with.
+        """
+        from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
+
+        return BearerAuth(self.handle(key), origins=origins)
+
+    def __repr__(self) -> str:
+        keys = len(self._entries)
+        return f"TokenManager({self._engine.state}, {keys} {'key' if keys == 1 else 'keys'})"
+
+    def entry_of(self, key: Hashable) -> Entry:
+        """
+        Return what a handle reads. Not for callers.
+        """
+        return self._entries.get(key, NOBODY)

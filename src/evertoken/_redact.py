@@ -1,0 +1,54 @@
+"""
+Taking secrets out of text that others wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["describe", "scrub"]
+
+_LONGEST: Final = 300
+
+# A JWT, or a run of at least sixteen token characters (RFC 6750 section 2.1, without the dots and slashes of hosts
+# and paths) that has both a digit and a letter.
+_LOOKS_SECRET: Final = re.compile(
+    r"eyJ[\w-]{5,}(?:\.[\w-]*)*|(?<![\w+~=-])(?=[\w+~=-]*\d)(?=[\w+~=-]*[A-Za-z])[\w+~=-]{16,}"
+)
+_NAMED_SECRET: Final = re.compile(
+    r"((?:access_token|refresh_token|client_secret|client_assertion|assertion|password|authorization|bearer|basic)"
+    r"[\"']?\s*[=: ]\s*[\"']?)([^\s\"'&,;]+)",
+    re.IGNORECASE,
+)
+
+
+def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
+    """
+    Return *text* without the given secrets and without what looks like one, in at most 300 characters.
+    """
+    for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    text = _NAMED_SECRET.sub(r"\1***", text)
+    text = _LOOKS_SECRET.sub("***", text)
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str:
+    """
+    Return the class of *error*, its scrubbed words and the place it was raised at: enough to find it by.
+    """
+    words = scrub(str(error), secrets)
+    place = ""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is not None:
+        code = frame.tb_frame.f_code
+        filename = code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
+        place = f" (at {filename}:{frame.tb_lineno} in {code.co_name})"
+    return f"{type(error).__qualname__}{': ' if words else ''}{words}{place}"

@@ -1,0 +1,225 @@
+"""
+Token: the value that an authorization server gave us, with absolute instants.
+
+It asks no clock and prints no secret. It is not a dataclass on purpose: serialisers that walk dataclasses (and
+structured loggers that use them) would write the token out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["RedactedToken", "Token", "fingerprint_of"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def fingerprint_of(secret: str, /) -> str:
+    """
+    Return the eight hexadecimal digits by which a secret may be told apart in logs.
+    """
+    return hashlib.sha256(secret.encode()).hexdigest()[:8]
+
+
+@final
+class Token:
+    """
+    An access token and what is known of it. Immutable.
+
+    Its `repr`, `str` and pickle show a fingerprint and never a secret; a pickled token comes back as a
+    `RedactedToken`. Read `access_token` or `authorization` to use it.
+
+    Args:
+        access_token: The secret itself (RFC 6749 section 1.4).
+
+        token_type: How to present it (RFC 6749 section 7.1), "Bearer" by default.
+
+        issued_at: The instant (epoch seconds) from which its life is counted: the start of the request for it.
+
+        expires_at: The instant (epoch seconds) at which it dies; None where nobody said.
+
+        refresh_at: The instant (epoch seconds) from which the server wants it replaced, if it said so.
+
+        refresh_token: The refresh token to present next (RFC 6749 section 1.5), if any.
+
+        scope: The granted scope, space-separated as on the wire (RFC 6749 section 3.3), if known.
+
+        extra: All other fields of the answer.
+
+    Raises:
+        ValueError: The access token is empty, or an instant is not a finite number.
+    """
+
+    __slots__ = (
+        "access_token",
+        "expires_at",
+        "extra",
+        "issued_at",
+        "refresh_at",
+        "refresh_token",
+        "scope",
+        "token_type",
+    )
+
+    access_token: str
+    token_type: str
+    issued_at: float
+    expires_at: float | None
+    refresh_at: float | None
+    refresh_token: str | None
+    scope: str | None
+    extra: Mapping[str, Any]
+
+    def __init__(
+        self,
+        access_token: str,
+        *,
+        issued_at: float,
+        expires_at: float | None = None,
+        token_type: str = "Bearer",  # noqa: S107 - a scheme, not a secret
+        refresh_at: float | None = None,
+        refresh_token: str | None = None,
+        scope: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(access_token, str) or not access_token:
+            msg = "access_token must be a non-empty string"
+            raise ValueError(msg)
+        for name, instant in (("issued_at", issued_at), ("expires_at", expires_at), ("refresh_at", refresh_at)):
+            if instant is None and name != "issued_at":
+                continue
+            if isinstance(instant, bool) or not isinstance(instant, int | float) or not math.isfinite(instant):
+                msg = f"{name} must be a finite number of epoch seconds, not {type(instant).__name__}"
+                raise ValueError(msg)
+        put = object.__setattr__
+        put(self, "access_token", access_token)
+        put(self, "token_type", token_type)
+        put(self, "issued_at", issued_at)
+        put(self, "expires_at", expires_at)
+        put(self, "refresh_at", refresh_at)
+        put(self, "refresh_token", refresh_token)
+        put(self, "scope", scope)
+        put(self, "extra", MappingProxyType(dict(extra)) if extra else _NOTHING)
+
+    @property
+    def authorization(self) -> str:
+        """
+        The value of the Authorization field: the type, a space and the token (RFC 6750 section 2.1).
+        """
+        return f"{self.token_type} {self.access_token}"
+
+    @property
+    def fingerprint(self) -> str:
+        """
+        Eight hexadecimal digits by which this token may be told apart in logs.
+        """
+        return fingerprint_of(self.access_token)
+
+    @property
+    def lifetime(self) -> float | None:
+        """
+        Seconds from issue to expiry, or None where the expiry is unknown.
+        """
+        return None if self.expires_at is None else self.expires_at - self.issued_at
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """
+        The granted scope as a set; empty where the server did not say.
+        """
+        return frozenset((self.scope or "").split())
+
+    def remaining(self, now: float, /) -> float:
+        """
+        Return the seconds of life left at *now* (epoch seconds): infinite if unknown, negative if expired.
+        """
+        return math.inf if self.expires_at is None else self.expires_at - now
+
+    def valid_at(self, now: float, /, *, min_ttl: float = 0.0) -> bool:
+        """
+        Tell whether more than *min_ttl* seconds of life are left at *now* (epoch seconds).
+        """
+        return self.remaining(now) > min_ttl
+
+    def replace(self, **changes: Any) -> Token:
+        """
+        Return a copy with the named fields changed.
+        """
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return Token(**{**fields, **changes})
+
+    def shifted(self, seconds: float, /) -> Token:
+        """
+        Return a copy with every instant moved by *seconds*, as when the local clock was stepped.
+        """
+        expires_at = None if self.expires_at is None else self.expires_at + seconds
+        refresh_at = None if self.refresh_at is None else self.refresh_at + seconds
+        return self.replace(issued_at=self.issued_at + seconds, expires_at=expires_at, refresh_at=refresh_at)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        msg = f"Token is immutable; use token.replace({name}=...)"
+        raise AttributeError(msg)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        msg = "Token is immutable"
+        raise AttributeError(msg)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Token):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash((self.access_token, self.issued_at, self.expires_at))
+
+    def __repr__(self) -> str:
+        refresh = "" if self.refresh_token is None else f", refresh_token=<{fingerprint_of(self.refresh_token)}>"
+        scope = "" if self.scope is None else f", scope={self.scope!r}"
+        return (
+            f"Token(<{self.fingerprint}>, token_type={self.token_type!r}, issued_at={self.issued_at!r}, "
+            f"expires_at={self.expires_at!r}{refresh}{scope})"
+        )
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return RedactedToken, (self.fingerprint, self.token_type, self.issued_at, self.expires_at)
+
+
+@final
+class RedactedToken:
+    """
+    What a pickled `Token` comes back as: all but the secrets.
+
+    A pickle ends up in queues, caches and crash reports. Whoever must move a token writes `access_token` down on
+    purpose, or shares it through a store.
+    """
+
+    __slots__ = ("expires_at", "fingerprint", "issued_at", "token_type")
+
+    def __init__(self, fingerprint: str, token_type: str, issued_at: float, expires_at: float | None) -> None:
+        self.fingerprint = fingerprint
+        self.token_type = token_type
+        self.issued_at = issued_at
+        self.expires_at = expires_at
+
+    @property
+    def access_token(self) -> NoReturn:
+        """
+        Raise: the secret was not pickled.
+        """
+        msg = "this token went through pickle, which carries no secrets; ask a TokenManager in this process"
+        raise AttributeError(msg)
+
+    def __repr__(self) -> str:
+        return f"RedactedToken(<{self.fingerprint}>, expires_at={self.expires_at!r})"

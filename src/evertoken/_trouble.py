@@ -1,0 +1,63 @@
+"""
+What an entry judges by, and what it remembers when not all is well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from evertoken._errors import GrantRejected, TransientRefreshError
+    from evertoken._policy import RefreshPolicy, RetryPolicy
+    from evertoken._token import Token
+
+__all__ = ["NEVER", "Rules", "Trouble"]
+
+#: The distant past: what is valid until then never is, and what is due then is due.
+NEVER: Final = -math.inf
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """
+    What an entry needs to judge by.
+    """
+
+    refresh: RefreshPolicy
+    retry: RetryPolicy
+    seed: str
+
+
+@final
+class Trouble:
+    """
+    What is not as it should be with one key.
+    """
+
+    __slots__ = (
+        "ambiguous_since",
+        "echoes",
+        "error",
+        "failures",
+        "refusals",
+        "refused",
+        "refused_at",
+        "retry_at",
+        "rotated",
+        "unkept",
+    )
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.retry_at = NEVER
+        self.error: TransientRefreshError | GrantRejected | None = None
+        self.ambiguous_since: float | None = None
+        self.refusals = 0
+        self.refused_at = NEVER
+        self.refused: Token | None = None
+        self.echoes = 0
+        self.rotated = False
+        self.unkept = False

@@ -1,0 +1,3 @@
+"""
+Plugging a manager into HTTP clients, one file for each library.
+"""

@@ -1,0 +1,274 @@
+"""
+The one request to a token endpoint: what is sent, what may go wrong before and after, and how much is read.
+
+It follows no redirect, keeps no cookie, wants https outside loopback, and reads a bounded body.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import json
+import ssl
+import zlib
+from typing import TYPE_CHECKING, Any, Final, final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import anyio.to_thread
+import httpx
+
+from evertoken._answer import Answer, failure_from
+from evertoken._errors import TransientRefreshError
+from evertoken._redact import scrub
+from evertoken._wire import http_date, parse_retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["MAX_BODY", "Endpoint", "check_url"]
+
+#: The most that is read of an answer, in bytes, after decompression.
+MAX_BODY: Final = 1024 * 1024
+
+#: Seconds for each step of a request (connect, write, read), within the fetch's own deadline.
+STEP_TIMEOUT: Final = 10.0
+
+# What a client raises when nothing was sent, by name: httpx and httpx2 have the same names and different classes.
+_NOT_SENT: Final = frozenset({
+    "ConnectError", "ConnectTimeout", "InvalidURL", "LocalProtocolError", "PoolTimeout", "ProxyError",
+    "UnsupportedProtocol",
+})  # fmt: skip
+
+_OK: Final = 200
+
+
+def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
+    """
+    Return *url* if it is an absolute https URL, or http to loopback.
+
+    Raises:
+        ValueError: It is not; the message names *parameter*.
+    """
+    if not isinstance(url, str) or not url.strip():
+        msg = f"{parameter} must be an absolute URL, not {url!r}"
+        raise ValueError(msg)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if parts.scheme not in {"http", "https"} or not host:
+        msg = f"{parameter} must be an absolute URL such as 'https://as.example.com/token', not {url!r}"
+        raise ValueError(msg)
+    if parts.username is not None or parts.password is not None:
+        msg = f"{parameter} must not carry credentials in the URL"
+        raise ValueError(msg)
+    if parts.fragment:
+        msg = f"{parameter} must not have a fragment (RFC 6749 section 3.2)"
+        raise ValueError(msg)
+    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+        msg = f"{parameter} must use https: {url!r} would send secrets in the clear; allow_http=True if that is meant"
+        raise ValueError(msg)
+    return url
+
+
+@final
+class Endpoint:
+    """
+    A token endpoint (RFC 6749 section 3.2).
+
+    Args:
+        url: Where it is.
+
+        client:
+            An `httpx.AsyncClient` (or `httpx2.AsyncClient`) to use instead of one made for each request. It is not
+            closed, and must be used on one loop.
+
+        allow_http: Whether http is allowed outside loopback.
+    """
+
+    def __init__(self, url: str, *, client: Any = None, allow_http: bool = False) -> None:
+        self.url = check_url("token_endpoint", url, allow_http=allow_http)
+        if client is not None and not (callable(getattr(client, "build_request", None)) and hasattr(client, "aclose")):
+            msg = f"client must be an httpx.AsyncClient, not {type(client).__name__}"
+            raise TypeError(msg)
+        self._client = client
+
+    @property
+    def origin(self) -> str:
+        """
+        The scheme and authority of the URL, which name the provider.
+        """
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    async def post(
+        self,
+        request: FetchRequest,
+        form: Sequence[tuple[str, str]],
+        headers: Mapping[str, str],
+        *,
+        secrets: Sequence[str],
+    ) -> Answer:
+        """
+        Send *form* and return the answer.
+
+        Args:
+            secrets: What must not be seen in any error.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
+            GrantRejected: The server said no.
+        """
+        sent = _Sent(request)
+        try:
+            status, fields, body = await self._exchange(request, form, headers, sent)
+        except TransientRefreshError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
+            unsent = not sent.seen and type(error).__name__ in _NOT_SENT
+            words = scrub(str(error), secrets)
+            said = f"{type(error).__name__}{': ' if words else ''}{words}"
+            failure = TransientRefreshError(f"{self.origin}: {said}", ambiguous=sent.yes or not (sent.seen or unsent))
+        else:
+            return self._read(status, fields, body, secrets)
+        raise failure
+
+    async def _exchange(
+        self, request: FetchRequest, form: Sequence[tuple[str, str]], headers: Mapping[str, str], sent: _Sent
+    ) -> tuple[int, Any, bytes]:
+        if self._client is not None:
+            return await self._send(self._client, request, form, headers, sent)
+        timeout = httpx.Timeout(min(STEP_TIMEOUT, request.timeout))
+        verify = await anyio.to_thread.run_sync(_tls) if self.url.startswith("https:") else False
+        async with httpx.AsyncClient(verify=verify, timeout=timeout, follow_redirects=False) as client:
+            return await self._send(client, request, form, headers, sent)
+
+    async def _send(
+        self,
+        client: Any,
+        request: FetchRequest,
+        form: Sequence[tuple[str, str]],
+        headers: Mapping[str, str],
+        sent: _Sent,
+    ) -> tuple[int, Any, bytes]:
+        outgoing = client.build_request(
+            "POST",
+            self.url,
+            content=urlencode(form).encode(),
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/x-www-form-urlencoded",
+                **headers,
+            },
+            extensions={"trace": sent.trace, **_timeouts(client, request)},
+        )
+        outgoing.headers.pop("Cookie", None)
+        if "Authorization" not in headers:
+            outgoing.headers.pop("Authorization", None)
+        before = list(client.cookies.jar)
+        response = await client.send(outgoing, auth=None, follow_redirects=False, stream=True)
+        try:
+            body = await _bounded_body(response)
+        finally:
+            await response.aclose()
+            _drop_cookies(client.cookies.jar, before)
+        return response.status_code, response.headers, body
+
+    def _read(self, status: int, headers: Any, body: bytes, secrets: Sequence[str]) -> Answer:
+        date = headers.get("date")
+        date_at = None if date is None else http_date(date)
+        content_type = headers.get("content-type", "")
+        fields = _fields(body, content_type)
+        if status == _OK and fields is not None:
+            return Answer(fields, date=date_at)
+        if 200 <= status < 400:  # noqa: PLR2004 - whole classes of status codes, RFC 9110 section 15
+            said = "an answer that is no JSON object" if status < 300 else "a redirect, which is not followed"  # noqa: PLR2004
+            msg = f"{self.origin} answered {status} with {said}"
+            raise TransientRefreshError(msg, ambiguous=status < 300)  # noqa: PLR2004
+        retry_after = parse_retry_after(headers.get("retry-after"), date_at)
+        clean = {name: scrub(value, secrets) for name, value in (fields or {}).items() if isinstance(value, str)}
+        raise failure_from(clean, status=status, retry_after=retry_after)
+
+
+@final
+class _Sent:
+    """
+    Whether the request left, as the client's own trace tells.
+    """
+
+    def __init__(self, request: FetchRequest) -> None:
+        self._request = request
+        self.seen = False
+        self.yes = False
+
+    async def trace(self, event: str, _: Mapping[str, Any]) -> None:
+        self.seen = True
+        if event.endswith("send_request_headers.started"):
+            self.yes = True
+            self._request.sending()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _timeouts(client: Any, request: FetchRequest) -> dict[str, Any]:
+    given = client.timeout.as_dict()
+    return {"timeout": {step: min(limit or request.timeout, request.timeout) for step, limit in given.items()}}
+
+
+def _drop_cookies(jar: Any, before: list[Any]) -> None:
+    for cookie in list(jar):
+        if cookie not in before:
+            jar.clear(cookie.domain, cookie.path, cookie.name)
+
+
+async def _bounded_body(response: Any) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+        msg = f"unreadable answer: content encoding {encoding!r}, though none was asked for"
+        raise TransientRefreshError(msg, ambiguous=True)
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BODY:
+            msg = f"unreadable answer: more than {MAX_BODY} bytes"
+            raise TransientRefreshError(msg, ambiguous=True)
+    if encoding in {"", "identity"}:
+        return bytes(body)
+    # A few compressed bytes can stand for gigabytes, so no more than the bound is ever unpacked.
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        unpacked = unpacker.decompress(bytes(body), MAX_BODY + 1)
+    except zlib.error:
+        unpacked = b""
+    if len(unpacked) > MAX_BODY:
+        msg = f"unreadable answer: more than {MAX_BODY} bytes once unpacked"
+        raise TransientRefreshError(msg, ambiguous=True)
+    return unpacked
+
+
+def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        # GitHub, for one, answers a form unless asked otherwise.
+        if "application/x-www-form-urlencoded" not in content_type:
+            return None
+        try:
+            fields = dict(parse_qsl(body.decode(), max_num_fields=100))
+        except ValueError:
+            return None
+    return fields if isinstance(fields, dict) else None

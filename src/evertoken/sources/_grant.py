@@ -1,0 +1,122 @@
+"""
+What all grants at a token endpoint share: the endpoint, the client, and the parameters that go with every request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from evertoken.sources._client_auth import ClientAuthMethod, Secret, check_method, credentials, resolve
+from evertoken.sources._endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from evertoken._answer import Answer
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["Grant"]
+
+_RESERVED: Final = frozenset({
+    "audience", "client_id", "client_secret", "grant_type", "refresh_token", "resource", "scope",
+})  # fmt: skip
+
+
+class Grant:
+    """
+    A grant of RFC 6749 at one token endpoint.
+
+    Args:
+        token_endpoint: An absolute https URL, or http to loopback.
+
+        client_id: The client's identifier (RFC 6749 section 2.2).
+
+        client_secret: Its secret, or a function that is asked for it at each fetch.
+
+        client_auth: "client_secret_basic", "client_secret_post" or "none".
+
+        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+
+        audience: Whom the token is for, where the server wants to be told so.
+
+        resource: One or several resource indicators (RFC 8707).
+
+        parameters: More form fields, sent with every request.
+
+        form_encoded_basic: Set to False for servers that expect id and secret in Basic as they are.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+        allow_http: Allow http outside loopback.
+
+    Raises:
+        ValueError: An argument is missing or makes no sense; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        token_endpoint: str,
+        client_id: str,
+        client_secret: Secret | None,
+        client_auth: ClientAuthMethod | None,
+        scope: str | Iterable[str] | None,
+        audience: str | None,
+        resource: str | Iterable[str] | None,
+        parameters: Mapping[str, str] | None,
+        form_encoded_basic: bool,
+        client: Any,
+        allow_http: bool,
+    ) -> None:
+        self._endpoint = Endpoint(token_endpoint, client=client, allow_http=allow_http)
+        if not isinstance(client_id, str) or not client_id:
+            msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
+            raise ValueError(msg)
+        method: ClientAuthMethod = client_auth or ("none" if client_secret is None else "client_secret_basic")
+        check_method(method, client_secret)
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._method = method
+        self._form_encoded_basic = form_encoded_basic
+        self._fields = _fields(scope, audience, resource, parameters)
+        self.provider = self._endpoint.origin
+
+    async def post(self, request: FetchRequest, *own: tuple[str, str], secrets: tuple[str, ...] = ()) -> Answer:
+        """
+        Send the fields of the grant itself with those that go with every request.
+        """
+        secret = None if self._client_secret is None else await resolve(self._client_secret, "client_secret")
+        headers, identity = credentials(
+            self._method, self._client_id, secret, form_encoded=self._form_encoded_basic
+        )
+        form = [*own, *self._fields, *identity.items()]
+        return await self._endpoint.post(
+            request, form, headers, secrets=(*secrets, *(() if secret is None else (secret,)))
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(token_endpoint={self._endpoint.url!r}, client_id={self._client_id!r})"
+
+
+def _fields(
+    scope: str | Iterable[str] | None,
+    audience: str | None,
+    resource: str | Iterable[str] | None,
+    parameters: Mapping[str, str] | None,
+) -> tuple[tuple[str, str], ...]:
+    fields: list[tuple[str, str]] = []
+    if scope is not None:
+        fields.append(("scope", scope if isinstance(scope, str) else " ".join(scope)))
+    if audience is not None:
+        fields.append(("audience", audience))
+    if resource is not None:
+        fields += [("resource", one) for one in ([resource] if isinstance(resource, str) else resource)]
+    taken = _RESERVED.intersection(parameters or {})
+    if taken:
+        msg = f"parameters must not contain {', '.join(sorted(taken))}: use the argument of that name"
+        raise ValueError(msg)
+    fields += (parameters or {}).items()
+    for name, value in fields:
+        if not isinstance(value, str):
+            msg = f"{name} must be a string, not {type(value).__name__}"
+            raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
+    return tuple(fields)

@@ -1,0 +1,95 @@
+"""
+The client credentials grant (RFC 6749 section 4.4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from evertoken._answer import Answer
+from evertoken.sources._grant import Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from evertoken._contracts import FetchRequest
+    from evertoken.sources._client_auth import ClientAuthMethod, Secret
+
+__all__ = ["ClientCredentials"]
+
+
+@final
+class ClientCredentials(Grant):
+    """
+    Tokens for the client itself: the client credentials grant (RFC 6749 section 4.4).
+
+    Every fetch is the whole request again, with all its parameters. Such a token may be fetched freely, so a lost
+    answer costs nothing but another request.
+
+    Args:
+        token_endpoint: An absolute https URL, or http to loopback.
+
+        client_id: The client's identifier (RFC 6749 section 2.2).
+
+        client_secret: Its secret, or a plain or async function that is asked for it at each fetch.
+
+        client_auth: "client_secret_basic" (the default) or "client_secret_post" (RFC 6749 section 2.3.1).
+
+        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+
+        audience: Whom the token is for, where the server wants to be told so.
+
+        resource: One or several resource indicators (RFC 8707).
+
+        parameters: More form fields, sent with every request.
+
+        form_encoded_basic: Set to False for servers that expect id and secret in Basic as they are.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+        allow_http: Allow http outside loopback.
+
+    Raises:
+        ValueError: An argument is missing or makes no sense; the message names it.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self,
+        *,
+        token_endpoint: str,
+        client_id: str,
+        client_secret: Secret,
+        client_auth: ClientAuthMethod = "client_secret_basic",
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        form_encoded_basic: bool = True,
+        client: Any = None,
+        allow_http: bool = False,
+    ) -> None:
+        super().__init__(
+            token_endpoint=token_endpoint,
+            client_id=client_id,
+            client_secret=client_secret,
+            client_auth=client_auth,
+            scope=scope,
+            audience=audience,
+            resource=resource,
+            parameters=parameters,
+            form_encoded_basic=form_encoded_basic,
+            client=client,
+            allow_http=allow_http,
+        )
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Ask the token endpoint for a token.
+        """
+        answer = await self.post(request, ("grant_type", "client_credentials"))
+        # RFC 6749 section 4.4.3: there should be no refresh token here, and one that came would never be used.
+        fields = {name: value for name, value in answer.fields.items() if name != "refresh_token"}
+        return Answer(fields, date=answer.date)

@@ -1,0 +1,117 @@
+"""
+The refresh token grant (RFC 6749 section 6).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from evertoken.sources._client_auth import resolve
+from evertoken.sources._grant import Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from evertoken._answer import Answer
+    from evertoken._contracts import FetchRequest
+    from evertoken.sources._client_auth import ClientAuthMethod, Secret
+
+__all__ = ["RefreshToken"]
+
+
+@final
+class RefreshToken(Grant):
+    """
+    Tokens on behalf of somebody who has logged in: the refresh token grant (RFC 6749 section 6).
+
+    The refresh token given here is the first one. What a fetch brings replaces it; an answer without one keeps it.
+
+    Args:
+        token_endpoint: An absolute https URL, or http to loopback.
+
+        client_id: The client's identifier (RFC 6749 section 2.2).
+
+        refresh_token: The refresh token to begin with, or a plain or async function that loads it.
+
+        client_secret: The client's secret or a function that is asked for it at each fetch; none for public clients.
+
+        client_auth: "client_secret_basic" (the default with a secret), "client_secret_post", or "none".
+
+        scope: A narrower scope to ask for; leave it out to keep the one granted.
+
+        audience: Whom the token is for, where the server wants to be told so.
+
+        resource: One or several resource indicators (RFC 8707).
+
+        parameters: More form fields, sent with every request.
+
+        rotates: Whether each use brings another refresh token and spends the one before. None: to be found out.
+
+        on_ambiguous:
+            What follows a request whose answer was lost, so that the refresh token may be spent: "retry" (right
+            where it does not rotate, or the server allows a grace), "hold" (not presented again while the access
+            token is valid) or "reject" (never again: a person must act). By default "hold" where it rotates, else
+            "retry".
+
+        form_encoded_basic: Set to False for servers that expect id and secret in Basic as they are.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+        allow_http: Allow http outside loopback.
+
+    Raises:
+        ValueError: An argument is missing or makes no sense; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        token_endpoint: str,
+        client_id: str,
+        refresh_token: Secret,
+        client_secret: Secret | None = None,
+        client_auth: ClientAuthMethod | None = None,
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        rotates: bool | None = None,
+        on_ambiguous: Literal["retry", "hold", "reject"] | None = None,
+        form_encoded_basic: bool = True,
+        client: Any = None,
+        allow_http: bool = False,
+    ) -> None:
+        super().__init__(
+            token_endpoint=token_endpoint,
+            client_id=client_id,
+            client_secret=client_secret,
+            client_auth=client_auth,
+            scope=scope,
+            audience=audience,
+            resource=resource,
+            parameters=parameters,
+            form_encoded_basic=form_encoded_basic,
+            client=client,
+            allow_http=allow_http,
+        )
+        if not callable(refresh_token) and (not isinstance(refresh_token, str) or not refresh_token):
+            msg = "refresh_token must be a non-empty string, or a function that returns one"
+            raise ValueError(msg)
+        if on_ambiguous not in {None, "retry", "hold", "reject"}:
+            msg = f"on_ambiguous must be 'retry', 'hold' or 'reject', not {on_ambiguous!r}"
+            raise ValueError(msg)
+        self._refresh_token = refresh_token
+        self.rotates = rotates
+        self.on_ambiguous = on_ambiguous
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Present the newest refresh token.
+        """
+        current = request.current
+        newest = None if current is None else current.refresh_token
+        if newest is None:
+            newest = await resolve(self._refresh_token, "refresh_token")
+        return await self.post(
+            request, ("grant_type", "refresh_token"), ("refresh_token", newest), secrets=(newest,)
+        )

@@ -1,0 +1,7 @@
+"""
+Where tokens are kept and shared.
+"""
+
+from evertoken.stores.memory import MemoryStore
+
+__all__ = ["MemoryStore"]
