@@ -126,7 +126,7 @@ class Callers:
             await flight.wait(self._clock)
         self._check_open()
         if flight.value is None:
-            raise entry.unavailable()
+            raise entry.unavailable("no new token")
         return flight.value
 
     async def refused(self, key: Hashable, access_token: str, wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position

@@ -112,16 +112,16 @@ class Entry:
         share = 0.0 if lifetime is None else lifetime * MIN_TTL_SHARE
         return now - self.fetched_at < max(rules.refresh.floor(lifetime), share)
 
-    def unavailable(self, /) -> TokenUnavailable | GrantRejected:
+    def unavailable(self, what: str = "no valid token", /) -> TokenUnavailable | GrantRejected:
         """
-        Return a new exception that says why there is no token, with the last failure as its cause.
+        Return a new exception that says why there is none of *what*, with the last failure as its cause.
         """
         error = None if self.trouble is None else self.trouble.error
         if isinstance(error, GrantRejected):
             return GrantRejected(error.error, error.error_description, error.error_uri)
         of = "" if self.key is None else f" for key {self.key!r}"
         retry_at = None if self.trouble is None or self.trouble.retry_at == NEVER else self.trouble.retry_at
-        unavailable = TokenUnavailable(f"no valid token{of}: {error or 'none was fetched yet'}", retry_at=retry_at)
+        unavailable = TokenUnavailable(f"{what}{of}: {error or 'none was fetched yet'}", retry_at=retry_at)
         unavailable.__cause__ = error
         return unavailable
 
@@ -251,12 +251,12 @@ class Entry:
 
     def closed(self, /) -> None:
         """
-        The manager is closed. What failed may be tried at once next time.
+        The manager is closed. What failed may be tried at once next time, unless it may spend a refresh token twice.
         """
         self.barred()
         self.deadline = None
         self.flight = None
-        if self.trouble is not None:
+        if self.trouble is not None and self.trouble.ambiguous_since is None:
             self.trouble.retry_at = NEVER
 
     def forgotten(self, /) -> None:

@@ -78,6 +78,7 @@ class Life:
                     await asyncio.wait({closing})
                 except asyncio.CancelledError as error:
                     cancelled = error
+        self._closed(closing)
         closing.result()
         if cancelled is not None:
             raise cancelled
@@ -93,9 +94,10 @@ class Life:
         if home is not None and home.loop is not None and not home.forked_away:
             warnings.warn("a TokenManager was not closed", ResourceWarning, source=self, stacklevel=1)
 
-    def _closed(self, _: asyncio.Task[None]) -> None:
-        self._closing = None
-        self._home.leave()
+    def _closed(self, closing: asyncio.Task[None]) -> None:
+        if self._closing is closing:
+            self._closing = None
+            self._home.leave()
 
     def _forked(self) -> None:
         # The child has no supervisor: bar the hot path, so that the next get() says so instead of serving till expiry.

@@ -168,8 +168,15 @@ class TokenManager(Life, Generic[KeyT]):
     def peek(self, key: Hashable = None) -> Token | None:
         """
         Return the valid token or None, without waiting or fetching, from any thread.
+
+        Raises:
+            LookupError: No source has this key.
+            TypeError: A key is missing, or given where there is but one.
         """
-        entry = self._entries.get(key, NOBODY)
+        entry = self._entries.get(key)
+        if entry is None:
+            self._engine.registry.find(key)
+            return None
         if self._engine.state != "running":
             return None
         # Not valid_until: that of an idle key is barred, though its token is good.

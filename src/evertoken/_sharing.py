@@ -185,8 +185,7 @@ class Sharing:
         token = record.token
         if token is None or record.version <= entry.version or not token.valid_at(self._clock.time()):
             return False
-        refused = None if entry.trouble is None else entry.trouble.refused
-        if refused is not None and refused.access_token == token.access_token:
+        if entry.token is not None and entry.token.access_token == token.access_token:
             return False
         return self._clock.time() < self._rules.refresh.due_at(token, token.issued_at, 0.0)
 

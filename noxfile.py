@@ -1,0 +1,147 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2025.10.14"]
+# ///
+"""
+What is run, and with what: every session installs all it needs. `nox` runs the checks, `nox --list` names them.
+
+The Pythons are those of the classifiers in pyproject.toml; one that is not installed is skipped. Arguments after `--`
+go to the tool: `nox -s tests-3.13 -- -k refused -x`.
+"""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.needs_version = ">=2025.10.14"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = False
+
+# Set once for all that the sessions start: a notice of pip's about itself is no result of ours.
+os.environ.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+EVERYTHING = ".[demo,httpx2,testing]"
+
+# Only an extra, or the test runner, may be what a module misses.
+IMPORT_ALL = """
+import importlib, pkgutil
+import evertoken
+
+optional = {"httpx2", "matplotlib", "pytest", "rich", "uvicorn"}
+for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
+    if module.name == "evertoken.__main__":
+        continue
+    try:
+        importlib.import_module(module.name)
+    except ImportError as error:
+        missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        if getattr(missing, "name", None) not in optional:
+            raise
+        print(f"{module.name}: waits for {missing.name}")
+"""
+
+
+def group(name: str) -> list[str]:
+    """
+    Return what the dependency group *name* asks for.
+    """
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """
+    Run all tests on each Python present, against the package as users install it.
+    """
+    session.install(EVERYTHING, *group("test"))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def core(session: nox.Session) -> None:
+    """
+    Import every module with nothing installed but the required dependencies.
+    """
+    session.install(".")
+    session.run("python", "-W", "error", "-c", IMPORT_ALL)
+
+
+@nox.session(python=PYTHONS[0])
+def minimums(session: nox.Session) -> None:
+    """
+    Run the tests with the oldest versions that pyproject.toml allows, on the oldest Python.
+    """
+    session.install("uv")
+    session.run("uv", "pip", "install", "--quiet", "--resolution=lowest-direct", EVERYTHING, *group("test"))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """
+    Run all tests and show the lines and branches that none of them took.
+    """
+    session.install(EVERYTHING, *group("test"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    if session.posargs:
+        session.skip("part of the tests says nothing about coverage")
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """
+    Check style, spelling, the sentence of each test, and pyproject.toml itself.
+    """
+    session.install(*group("lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+    session.run("interrogate", "tests")
+    session.run("codespell")
+    session.run("validate-pyproject", "pyproject.toml")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """
+    Check types inside, and that what users see of them is complete.
+    """
+    session.install(EVERYTHING, *group("types"), *group("test"))
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "evertoken", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """
+    Build the documentation; a broken reference is an error. Its examples are tests, and run with them.
+    """
+    session.install(EVERYTHING, *group("docs"))
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """
+    Install the demo as a user would and run it: it fails unless evertoken kept its promises.
+    """
+    session.install(".[demo]")
+    session.run("python", "-m", "evertoken", "demo", *session.posargs)
+
+
+@nox.session(python=PYTHONS, default=False)
+def benchmarks(session: nox.Session) -> None:
+    """
+    Measure what is promised about speed, as ratios within one run, on each Python present.
+    """
+    session.install(EVERYTHING, *group("test"))
+    session.run("python", "-m", "pytest", "-s", "--timeout=600", "tests/benchmarks", *session.posargs)

@@ -1,0 +1,113 @@
+"""
+What may go wrong at a token endpoint, one line each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, Self, TypeAlias, final, get_args
+
+__all__ = ["Fault", "FaultKind", "Faults"]
+
+#: - "hang": no answer, as long as the client waits
+#: - "reset": the connection is cut before the request is processed
+#: - "lost": the request is processed (a refresh token is spent), and the connection is cut instead of an answer
+#: - "truncated": the same, cut in the middle of the answer
+#: - "garbage", "empty": 200 with a web page, or with nothing
+#: - "huge", "bomb": 200 with a body of several megabytes, sent or unpacked
+#: - "redirect": 307 to elsewhere
+#: - "error": an error answer of RFC 6749 section 5.2
+FaultKind: TypeAlias = Literal[
+    "hang", "reset", "lost", "truncated", "garbage", "empty", "huge", "bomb", "redirect", "error"
+]
+
+_KINDS: Final = get_args(FaultKind)
+
+
+@final
+@dataclass(slots=True)
+class Fault:
+    """
+    One way to fail, for a number of requests. As a context manager it is healed at the end of the block.
+
+    Args:
+        what: A status code, or a kind of fault by name.
+
+        times: For how many requests; None for all until it is healed.
+
+        retry_after: The Retry-After field: seconds, or a date as text.
+
+        error: For "error", and optionally for a status code: the RFC's error code.
+
+        error_description: The words that go with it.
+
+        status: For "error": the status code.
+    """
+
+    what: int | FaultKind
+    times: int | None = None
+    retry_after: float | str | None = None
+    error: str | None = None
+    error_description: str | None = None
+    status: int = 400
+    used: int = field(default=0, init=False)
+    healed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.what, int) and self.what not in _KINDS:
+            msg = f"what must be a status code or one of {', '.join(map(repr, _KINDS))}, not {self.what!r}"
+            raise ValueError(msg)
+
+    @property
+    def active(self) -> bool:
+        """
+        Whether it still strikes.
+        """
+        return not self.healed and (self.times is None or self.used < self.times)
+
+    def heal(self) -> None:
+        """
+        Strike no more.
+        """
+        self.healed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.heal()
+
+
+@final
+class Faults:
+    """
+    The faults in force; the first one set strikes first.
+    """
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> Fault:
+        """
+        Put *fault* in force.
+        """
+        self._faults.append(fault)
+        return fault
+
+    def heal(self) -> None:
+        """
+        End them all.
+        """
+        for fault in self._faults:
+            fault.heal()
+        self._faults.clear()
+
+    def strike(self) -> Fault | None:
+        """
+        Return the fault for the next request, if any, and count it.
+        """
+        self._faults = [fault for fault in self._faults if fault.active]
+        if not self._faults:
+            return None
+        self._faults[0].used += 1
+        return self._faults[0]

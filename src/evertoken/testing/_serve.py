@@ -1,0 +1,60 @@
+"""
+Serving an ASGI application from a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["Serving"]
+
+
+@final
+class Serving:
+    """
+    An ASGI application served on a socket by a thread, until stopped.
+
+    Raises:
+        ImportError: uvicorn is missing; the message names the extra.
+    """
+
+    def __init__(self, app: Any, listener: socket.socket) -> None:
+        try:
+            import uvicorn  # noqa: PLC0415 - needed only once a server is started
+        except ImportError as error:
+            listener.close()
+            msg = "a TokenServer on a socket needs uvicorn: pip install 'evertoken[testing]'"
+            raise ImportError(msg) from error
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            date_header=False,
+            http="h11",
+            lifespan="off",
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=0,
+            ws="none",
+        )
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._server = uvicorn.Server(config)
+        self._listener = listener
+        self._thread = threading.Thread(target=self._run, name="evertoken:token-server", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """
+        Stop, and wait for the end of the thread.
+        """
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join()
+        self._listener.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._listener])

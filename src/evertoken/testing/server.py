@@ -1,0 +1,392 @@
+"""
+A real authorization server on loopback, with the habits and the faults of those people meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self, final
+
+import anyio.to_thread
+
+from evertoken.sources.client_credentials import ClientCredentials
+from evertoken.sources.refresh_token import RefreshToken
+from evertoken.testing._app import App
+from evertoken.testing._faults import Fault, FaultKind, Faults
+from evertoken.testing._grants import Grants
+from evertoken.testing._serve import Serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Stats", "TokenRequest", "TokenServer"]
+
+DEFAULT_CLIENT: Final = ("svc", "s3cret")
+
+
+@final
+@dataclass(slots=True, repr=False)
+class TokenRequest:
+    """
+    A request to the token endpoint, as it came.
+
+    Args:
+        at: When (the server's clock, epoch seconds).
+
+        form: The form fields, in order.
+
+        headers: The header fields, by lower-case name.
+
+        outcome: "issued", the RFC's error code, or the fault that struck.
+    """
+
+    at: float
+    form: Sequence[tuple[str, str]]
+    headers: dict[str, str]
+    outcome: str = "in flight"
+
+    @property
+    def grant_type(self) -> str:
+        """
+        The grant asked for.
+        """
+        return dict(self.form).get("grant_type", "")
+
+    def __repr__(self) -> str:
+        return f"TokenRequest(grant_type={self.grant_type!r}, outcome={self.outcome!r})"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """
+    What a server was asked so far.
+
+    Args:
+        token_requests: Requests to the token endpoint.
+
+        tokens_issued: Those that brought a token.
+
+        by_grant: Requests by grant type.
+
+        by_outcome: Requests by outcome: "issued", an error code, or a fault.
+
+        max_in_flight: The most requests to the token endpoint at one time.
+
+        replays: How often a spent refresh token was presented.
+
+        resource_requests: Requests to the protected resource.
+
+        resource_401: Those that were refused.
+    """
+
+    token_requests: int
+    tokens_issued: int
+    by_grant: dict[str, int]
+    by_outcome: dict[str, int]
+    max_in_flight: int
+    replays: int
+    resource_requests: int
+    resource_401: int
+
+
+@final
+@dataclass(repr=False)
+class TokenServer:
+    """
+    An authorization server (RFC 6749, 7009, 8414) and a protected resource (RFC 6750) on loopback.
+
+    Use it as a context manager, sync or async; it runs in a thread of its own. `app` is the same as an ASGI
+    application, for tests without a socket. Every setting may be changed at any time.
+
+    Args:
+        lifetime: Seconds an access token really lives, by the server's clock.
+
+        latency: Seconds the token endpoint takes.
+
+        resource_latency: Seconds the protected resource takes.
+
+        expires_in: What to announce instead of *lifetime*: any JSON value, or None to leave it out.
+
+        rotate: Whether a refresh token is replaced at each use.
+
+        reuse_revokes_family: Whether presenting a spent refresh token ends the grant.
+
+        grace: Seconds during which a spent refresh token may be presented again.
+
+        exclusive: Whether a new access token ends all others.
+
+        refuse_all: Whether the resource answers 401 to every token.
+
+        date_skew: Seconds by which the Date field is wrong.
+
+        token_type: What to announce as the token's type.
+
+        extra: More fields of the answer, such as {"refresh_in": 60}.
+
+        clock: The server's own time, in epoch seconds.
+    """
+
+    lifetime: float = 3600.0
+    latency: float = 0.0
+    resource_latency: float = 0.0
+    expires_in: Any = ...
+    rotate: bool = True
+    reuse_revokes_family: bool = True
+    grace: float = 0.0
+    exclusive: bool = False
+    refuse_all: bool = False
+    date_skew: float = 0.0
+    token_type: str = "Bearer"  # noqa: S105 - a scheme, not a secret
+    extra: dict[str, Any] = field(default_factory=dict)
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self.grants = Grants(self.now, dict([DEFAULT_CLIENT]))
+        self.requests: list[TokenRequest] = []
+        self.lock = threading.RLock()
+        self.app = App(self)
+        self._faults = Faults()
+        self._counts: Counter[str] = Counter()
+        self._in_flight = 0
+        self._serving: Serving | None = None
+        self.url = "http://127.0.0.1"
+
+    # Where it is
+
+    @property
+    def token_endpoint(self) -> str:
+        """
+        The URL of the token endpoint (RFC 6749 section 3.2).
+        """
+        return f"{self.url}/token"
+
+    @property
+    def resource(self) -> str:
+        """
+        The URL of the protected resource. Paths below it work too; those that end in /forbidden answer 403.
+        """
+        return f"{self.url}/resource"
+
+    def metadata(self) -> dict[str, Any]:
+        """
+        Return the authorization server metadata (RFC 8414 section 2).
+        """
+        return {
+            "issuer": self.url,
+            "token_endpoint": self.token_endpoint,
+            "revocation_endpoint": f"{self.url}/revoke",
+            "grant_types_supported": ["client_credentials", "refresh_token"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        }
+
+    def now(self) -> float:
+        """
+        Return the server's own time, in epoch seconds.
+        """
+        return self.clock()
+
+    # Who may come
+
+    def add_client(self, client_id: str, client_secret: str | None = None) -> None:
+        """
+        Register a client; one without a secret is public (RFC 6749 section 2.1).
+        """
+        with self.lock:
+            self.grants.clients[client_id] = client_secret
+
+    def issue_grant(self, subject: str = "alice", *, client_id: str = DEFAULT_CLIENT[0]) -> str:
+        """
+        Return the first refresh token of a new grant, as a login would.
+        """
+        with self.lock:
+            return self.grants.new_family(subject, client_id).current
+
+    def client_credentials(self, **options: Any) -> ClientCredentials:
+        """
+        Return a source for this server's own client.
+        """
+        return ClientCredentials(
+            token_endpoint=self.token_endpoint,
+            client_id=DEFAULT_CLIENT[0],
+            client_secret=DEFAULT_CLIENT[1],
+            **options,
+        )
+
+    def refresh_token(self, **options: Any) -> RefreshToken:
+        """
+        Return a source for a new grant.
+        """
+        return RefreshToken(
+            token_endpoint=self.token_endpoint,
+            client_id=DEFAULT_CLIENT[0],
+            client_secret=DEFAULT_CLIENT[1],
+            refresh_token=self.issue_grant(),
+            **options,
+        )
+
+    # What goes wrong
+
+    def fail(
+        self,
+        what: int | FaultKind,
+        *,
+        times: int | None = None,
+        retry_after: float | str | None = None,
+        error: str | None = None,
+        error_description: str | None = None,
+        status: int = 400,
+    ) -> Fault:
+        """
+        Let token requests fail: so many, or until healed. As a context manager, for a block.
+
+        Args:
+            what:
+                A status code; or "hang", "reset" (cut before processing), "lost" (processed, then cut), "truncated",
+                "garbage", "empty", "huge", "bomb", "redirect" or "error".
+
+            times: For how many requests; None until `heal`.
+
+            retry_after: The Retry-After field: seconds, or a date as text.
+
+            error: The RFC's error code.
+
+            error_description: The words that go with it.
+
+            status: The status of an "error".
+
+        Raises:
+            ValueError: There is no such fault.
+        """
+        fault = Fault(what, times, retry_after, error, error_description, status)
+        with self.lock:
+            return self._faults.add(fault)
+
+    def heal(self) -> None:
+        """
+        End all faults.
+        """
+        with self.lock:
+            self._faults.heal()
+
+    def revoke_all(self) -> None:
+        """
+        End all access tokens. Refresh tokens stay.
+        """
+        with self.lock:
+            self.grants.access_tokens.clear()
+
+    def revoke_grant(self, refresh_token: str) -> None:
+        """
+        End the grant that *refresh_token* is of, and its access tokens.
+
+        Raises:
+            LookupError: There is no such grant.
+        """
+        with self.lock:
+            self.grants.revoke(self.grants.families[refresh_token])
+
+    # What it was asked
+
+    @property
+    def stats(self) -> Stats:
+        """
+        What it was asked so far.
+        """
+        with self.lock:
+            outcomes = Counter(request.outcome for request in self.requests)
+            return Stats(
+                token_requests=len(self.requests),
+                tokens_issued=outcomes["issued"],
+                by_grant=dict(Counter(request.grant_type for request in self.requests)),
+                by_outcome=dict(outcomes),
+                max_in_flight=self._counts["max_in_flight"],
+                replays=self.grants.replays,
+                resource_requests=self._counts["resource"],
+                resource_401=self._counts["401"],
+            )
+
+    def reset_stats(self) -> None:
+        """
+        Begin to count anew.
+        """
+        with self.lock:
+            self.requests.clear()
+            self._counts.clear()
+            self.grants.replays = 0
+
+    # For the application
+
+    def strike(self) -> Fault | None:
+        """
+        Return the fault for the request at hand, if any.
+        """
+        with self.lock:
+            return self._faults.strike()
+
+    @contextlib.contextmanager
+    def counting(self, form: Sequence[tuple[str, str]], headers: dict[str, str]) -> Iterator[TokenRequest]:
+        """
+        Count a token request while it is in flight.
+        """
+        record = TokenRequest(self.now(), form, headers)
+        with self.lock:
+            self.requests.append(record)
+            self._in_flight += 1
+            self._counts["max_in_flight"] = max(self._counts["max_in_flight"], self._in_flight)
+        try:
+            yield record
+        finally:
+            with self.lock:
+                self._in_flight -= 1
+
+    def count_resource(self, status: int) -> None:
+        """
+        Count a request to the protected resource.
+        """
+        with self.lock:
+            self._counts["resource"] += 1
+            self._counts[str(status)] += 1
+
+    # Life
+
+    def start(self) -> Self:
+        """
+        Listen on a free port of 127.0.0.1.
+
+        Raises:
+            ImportError: uvicorn is missing; the message names the extra.
+        """
+        if self._serving is None:
+            listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            self._serving = Serving(self.app, listener)
+        return self
+
+    def stop(self) -> None:
+        """
+        Stop listening, and cut what is under way.
+        """
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await anyio.to_thread.run_sync(self.stop)
+
+    def __repr__(self) -> str:
+        return f"TokenServer({self.url}, {len(self.requests)} token requests)"

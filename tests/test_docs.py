@@ -1,0 +1,155 @@
+"""
+What the documentation shows is run: every `python` block of the README, its neighbours, and each page under docs.
+
+The blocks of one page share their names and one event loop, and run in order in a folder of their own. A block may
+`await` at its top level. What readers need not see stands in a comment that MyST and GitHub hide, and runs like the
+rest:
+
+    <!-- hidden: python
+    server = await TokenServer().__aenter__()
+    -->
+
+A block that cannot be run is preceded by the reason: `<!-- not run: needs a Redis server -->`.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+BLOCK = re.compile(
+    r"""
+    (?P<excuse> ^[ ]*<!--[ ]not[ ]run:[ ]\S[^\n]*-->[ ]*\n\s* )?
+    ^(?P<indent>[ ]*)
+    (?:
+        ```python[ ]*\n (?P<shown>.*?) ^(?P=indent)```[ ]*$
+        | <!--[ ]hidden:[ ]python[ ]*\n (?P<hidden>.*?) ^(?P=indent)-->[ ]*$
+    )
+    """,
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
+
+
+PAGE = """
+```python
+import asyncio
+event = asyncio.Event()
+```
+
+- in a list:
+
+  ```python
+  task = asyncio.create_task(event.wait())
+  await asyncio.sleep(0)
+  ```
+
+<!-- hidden: python
+event.set()
+assert await task
+-->
+
+<!-- not run: it would fail -->
+
+```python
+1 / 0
+```
+
+```python
+async def main():
+    return 1
+
+done = asyncio.run(main())
+```
+"""
+
+
+def blocks(text: str) -> list[tuple[int, str]]:
+    """
+    Return each block that is to be run, with the line before its first.
+    """
+    return [
+        (text.count("\n", 0, found.start(part)), re.sub(rf"^{found['indent']}", "", found[part], flags=re.MULTILINE))
+        for found in BLOCK.finditer(text)
+        if not found["excuse"]
+        for part in ("shown", "hidden")
+        if found[part] is not None
+    ]
+
+
+def run(text: str, name: str) -> dict[str, object]:
+    """
+    Run the blocks of a page, and return the names they leave behind.
+    """
+    # A module that is not imported, for dataclasses and the like look themselves up by name.
+    names: dict[str, object] = {"__name__": "__main__"}
+    with asyncio.Runner() as runner:
+        for line, source in blocks(text):
+            # Tracebacks point at the page.
+            code = compile("\n" * line + source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            result = eval(code, names)
+            if inspect.iscoroutine(result):
+                runner.run(result)
+    return names
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.relative_to(ROOT).as_posix())
+        for page in PAGES
+        if "```python" in page.read_text("utf-8")
+    ],
+)
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    Every example of a page runs as it stands there.
+    """
+    monkeypatch.chdir(tmp_path)
+    run(page.read_text(encoding="utf-8"), str(page))
+
+
+def test_every_python_fence_is_found():
+    """
+    No fence is passed over because it is written in another way, such as `py` or `{code-block} python`.
+    """
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        fences = re.findall(r"^[ >*+-]*[`~:]{3,}.*\b(?:py|python|python3|pycon)\b.*$", text, flags=re.MULTILINE)
+        assert len(fences) == sum(found["shown"] is not None for found in BLOCK.finditer(text)), page
+
+
+def test_blocks_share_names_and_one_loop():
+    """
+    What one block opens, awaiting or not, the next one uses, hidden ones included.
+    """
+    names = run(PAGE, "page.md")
+
+    assert names["done"] == 1
+
+
+def test_failure_points_at_its_line():
+    """
+    An example that fails is found by page and line.
+    """
+    with pytest.raises(ZeroDivisionError) as caught:
+        run("# Title\n\n```python\nfine = 1\nawait __import__('asyncio').sleep(0)\n1 / 0\n```\n", "page.md")
+
+    assert (str(caught.traceback[-1].path), caught.traceback[-1].lineno + 1) == ("page.md", 6)
+
+
+def test_readme_shows_the_command_that_ci_runs():
+    """
+    The README's command for the tests is the one that CI runs, word for word.
+    """
+    command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().splitlines()[-1]
+
+    assert f"\n{command}\n" in README.read_text(encoding="utf-8")
