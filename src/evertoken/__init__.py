@@ -2,9 +2,10 @@
 Tokens that are always fresh.
 """
 
+from evertoken import events
+from evertoken._answer import Answer
 from evertoken._callable import CallableSource
 from evertoken._contracts import Answered, Clock, FetchRequest, Held, Lease, Observer, Record, TokenSource, TokenStore
-from evertoken._answer import Answer
 from evertoken._errors import (
     GrantRejected,
     ManagerClosed,
@@ -49,5 +50,6 @@ __all__ = [
     "TokenStore",
     "TokenUnavailable",
     "TransientRefreshError",
+    "events",
     "run_in_background",
 ]

@@ -134,7 +134,9 @@ class Entry:
         Without *kept*, a store should hold it and does not yet.
         """
         before, trouble = self.token, self.trouble
-        repeated = before is not None and before.access_token == token.access_token
+        same = before is not None and before.access_token == token.access_token
+        # A server that hands out what it has cached is asked less often; one that extends a token's life is not.
+        repeated = same and self._due_at_once(token, started_at, rules)
         rotated = before is not None and before.refresh_token not in {None, token.refresh_token}
         if repeated or rotated or not kept or trouble is not None:
             self._clear_failure(repeated=repeated, rotated=rotated, kept=kept)
@@ -270,6 +272,10 @@ class Entry:
         self.idle_since = None
 
     # How
+
+    def _due_at_once(self, token: Token, started_at: float, rules: Rules) -> bool:
+        due_at = rules.refresh.due_at(token, started_at, spread(rules.seed, self.key))
+        return due_at <= started_at + rules.refresh.floor(token.lifetime)
 
     def _open(self) -> None:
         token = self.token

@@ -127,13 +127,13 @@ class RefreshPolicy:
 
             echoes: How many fetches in a row brought this very token back, as metadata servers do.
         """
+        # Asked again too early, a server with a cache of its own answers with the same token: ask less often.
+        step = ECHO_STEPS[min(echoes, len(ECHO_STEPS)) - 1] if echoes else FLOOR
         if token.expires_at is None:
-            return math.inf if token.refresh_at is None else max(token.refresh_at, fetched_at + FLOOR)
+            return math.inf if token.refresh_at is None else max(token.refresh_at, fetched_at + step)
         lifetime = max(token.expires_at - token.issued_at, 0.0)
         floor = self.floor(lifetime)
         if echoes:
-            # Asked again too early, a server with a cache of its own answers with the same token: ask less often.
-            step = ECHO_STEPS[min(echoes, len(ECHO_STEPS)) - 1]
             return max(fetched_at + floor, min(fetched_at + step, token.expires_at))
         lead = self.lead(lifetime)
         if token.refresh_at is not None and token.refresh_at < token.expires_at:
@@ -204,8 +204,8 @@ class RetryPolicy:
         if failures <= 1:
             return first
         ceiling = min(cap, first * self.factor ** min(failures - 1, _MAX_EXPONENT))
-        # Full jitter may draw nothing at all; a fifth of the first wait keeps it from being a hot loop.
-        return max(ceiling * (1.0 - self.jitter * share), first / 5.0)
+        # Full jitter may draw nothing at all; a fifth of the first wait, or the floor, keeps it from being a hot loop.
+        return max(ceiling * (1.0 - self.jitter * share), first / 5.0, min(self.first, LEAST_FLOOR))
 
     def refusal_cooldown(self, refusals: int, /) -> float:
         """

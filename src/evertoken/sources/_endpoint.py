@@ -6,7 +6,6 @@ It follows no redirect, keeps no cookie, wants https outside loopback, and reads
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import json
 import ssl
@@ -42,6 +41,9 @@ _NOT_SENT: Final = frozenset({
 })  # fmt: skip
 
 _OK: Final = 200
+
+# What clients for a scheme verify certificates with, made once a process.
+_verify: dict[str, ssl.SSLContext | bool] = {}
 
 
 def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
@@ -142,7 +144,10 @@ class Endpoint:
         if self._client is not None:
             return await self._send(self._client, request, form, headers, sent)
         timeout = httpx.Timeout(min(STEP_TIMEOUT, request.timeout))
-        verify = await anyio.to_thread.run_sync(_tls) if self.url.startswith("https:") else False
+        scheme = urlsplit(self.url).scheme
+        if scheme not in _verify:
+            _verify[scheme] = await anyio.to_thread.run_sync(_prepare, scheme)
+        verify = _verify[scheme]
         async with httpx.AsyncClient(verify=verify, timeout=timeout, follow_redirects=False) as client:
             return await self._send(client, request, form, headers, sent)
 
@@ -219,9 +224,11 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+def _prepare(scheme: str) -> ssl.SSLContext | bool:
+    # The first client imports the transport and reads the certificates: tens of milliseconds that belong in a thread.
+    verify = httpx.create_ssl_context() if scheme == "https" else False
+    httpx.AsyncHTTPTransport(verify=verify)
+    return verify
 
 
 def _timeouts(client: Any, request: FetchRequest) -> dict[str, Any]:

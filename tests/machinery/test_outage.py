@@ -1,0 +1,458 @@
+"""
+What callers see while the endpoint is down, slow, or says no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenManager, TokenUnavailable
+from evertoken._events import FetchStarted, RefreshFailed, RefreshRejected, ShorterThanAsked, TokenRefreshed
+from tests.gated import virtual
+from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
+
+UNJITTERED = RefreshPolicy(jitter=0.0)
+
+
+def at_once(coroutine: Any) -> Any:
+    """
+    Run a coroutine that must not suspend; return what it returned, raise what it raised.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    msg = "it suspended"
+    raise AssertionError(msg)
+
+
+# R1
+
+
+@virtual
+async def test_the_hot_path_does_not_suspend(clock):
+    """R1: with a valid token get() ends at its first step: single, keyed, by handle, made on first use, with min_ttl."""
+    source = ScriptedSource(clock)
+    async with (
+        TokenManager(source, clock=clock) as single,
+        TokenManager({"a": source}, clock=clock) as keyed,
+        TokenManager(source_for=lambda key: source, clock=clock) as tenants,
+    ):
+        handles = [single.handle(), keyed.handle("a"), tenants.handle("t")]
+        await asyncio.gather(single.get(), keyed.get("a"), tenants.get("t"), *(handle.get() for handle in handles))
+        assert at_once(single.get()) is single.peek()
+        assert at_once(keyed.get("a")) is keyed.peek("a")
+        assert at_once(tenants.get("t")) is tenants.peek("t")
+        for handle in handles:
+            assert at_once(handle.get()) is handle.peek()
+        assert at_once(single.get(min_ttl=600.0)) is single.peek()
+        assert at_once(single.get(timeout=5.0)) is single.peek()
+        # Idle keys are barred from the hot path now and then, which costs a call and no wait.
+        await clock.advance(minutes=59)
+        assert at_once(tenants.get("t")) is tenants.peek("t")
+
+
+@virtual
+async def test_the_hot_path_stays_hot_across_refreshes(clock):
+    """R1: across a day of refreshes, each with a latency, no get() ever suspends once the first token is there."""
+    source = ScriptedSource(clock, latency=2.0)
+    async with TokenManager(source_for=lambda key: source, clock=clock) as tenants, TokenManager(source, clock=clock) as one:
+        await asyncio.gather(tenants.get("t"), one.get())
+        handle = tenants.handle("t")
+        for _ in range(24 * 60):
+            await clock.advance(minutes=1)
+            now = clock.time()
+            assert at_once(tenants.get("t")).valid_at(now)
+            assert at_once(handle.get()).valid_at(now)
+            assert at_once(one.get()).valid_at(now)
+
+
+async def test_the_hot_path_allocates_nothing():
+    """R1: a hundred thousand calls leave no memory behind."""
+
+    async def fetch() -> tuple[str, float]:
+        return "token", 3600.0
+
+    async with TokenManager(fetch) as single, TokenManager({"a": fetch}) as keyed:
+        handle = keyed.handle("a")
+        await asyncio.gather(single.get(), keyed.get("a"), handle.get())
+
+        async def read(times: int) -> None:
+            for _ in range(times):
+                await single.get()
+                await keyed.get("a")
+                await handle.get()
+
+        await read(1000)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            await read(1000)
+            before = tracemalloc.get_traced_memory()[0]
+            await read(100_000)
+            grown = tracemalloc.get_traced_memory()[0] - before
+            peak = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+    assert grown < 4096
+    assert peak < 65_536
+
+
+# Down for the lead
+
+
+@virtual
+@pytest.mark.parametrize("lifetime", [300.0, 10.0])
+async def test_an_outage_of_the_whole_lead_goes_unnoticed(clock, lifetime):
+    """F3: with the endpoint down for all of the lead but one retry, 200 get()/s see a valid token at once, always."""
+    source = ScriptedSource(clock, lifetime=lifetime)
+    recorder = Recorder()
+    lead = 0.2 * lifetime
+    retry = RetryPolicy(first=lead / 20.0, cap=lead / 6.0)
+    async with TokenManager(source, policy=UNJITTERED, retry=retry, clock=clock, observers=[recorder]) as manager:
+        await manager.get()
+        begun = clock.time()
+        source.error = down()
+        while clock.time() < begun + 1.5 * lifetime:
+            if clock.time() > begun + lifetime - lead / 5.0:
+                source.error = None
+            assert at_once(manager.get()).valid_at(clock.time())
+            await clock.advance(0.005 if lifetime < 100.0 else 0.05)
+    assert source.most == 1
+    failures = recorder.of(RefreshFailed)
+    assert len(failures) > 4
+    assert all(event.serving for event in failures)
+    assert [event.failures for event in failures] == list(range(1, len(failures) + 1))
+
+
+@virtual
+async def test_down_past_expiry(clock):
+    """R4: past expiry a thousand callers a second are refused at once, fetches follow the schedule, recovery is its own."""
+    source = ScriptedSource(clock, lifetime=300.0)
+    async with TokenManager(source, policy=UNJITTERED, clock=clock) as manager:
+        await manager.get()
+        source.error = down("no route to host")
+        await clock.advance(300.5)
+        begun = source.fetches
+        expired_at = clock.time()
+        slowest = 0.0
+        for _ in range(30):
+            assert manager.peek() is None
+            retry_at = manager.snapshot().keys[None].next_attempt_at
+            for _ in range(1000):
+                started = time.perf_counter()
+                with pytest.raises(TokenUnavailable, match="no route to host") as caught:
+                    at_once(manager.get())
+                slowest = max(slowest, time.perf_counter() - started)
+            assert caught.value.retry_at == pytest.approx(retry_at, abs=0.01)
+            assert caught.value.retry_at > clock.time()
+            assert str(caught.value.__cause__) == "no route to host"
+            await clock.advance(10.0)
+        between = gaps(source.at[begun:])
+        assert 3 <= len(between) < 150
+        assert min(between) >= 1.0 - 0.01
+        assert max(between) <= 60.0 + 0.01
+        assert clock.time() - expired_at >= 300.0
+        source.error = None
+        healed_at = clock.time()
+        retry_at = manager.snapshot().keys[None].next_attempt_at
+        assert retry_at is not None
+        assert retry_at - healed_at <= 60.0
+        await clock.advance(retry_at - healed_at + 0.01)
+        assert at_once(manager.get()).valid_at(clock.time())
+    assert source.most == 1
+    assert slowest < 0.05
+
+
+@virtual
+async def test_each_caller_has_an_exception_of_its_own(clock):
+    """R4: the shared failure reaches each waiter as a new exception with the same cause."""
+    source = ScriptedSource(clock, latency=1.0)
+    source.error = down()
+    async with TokenManager(source, clock=clock) as manager:
+        outcomes = await asyncio.gather(*(manager.get() for _ in range(100)), return_exceptions=True)
+    assert source.fetches == 1
+    assert all(isinstance(outcome, TokenUnavailable) for outcome in outcomes)
+    assert len({id(outcome) for outcome in outcomes}) == 100
+    assert len({id(outcome.__cause__) for outcome in outcomes}) == 1  # type: ignore[union-attr]
+
+
+@virtual
+async def test_the_cool_down_holds_for_every_way_in(clock):
+    """R4: within the cool-down no get(), by key, handle, min_ttl or timeout, starts a fetch."""
+    source = ScriptedSource(clock)
+    source.error = down(retry_after=100.0)
+    async with TokenManager({"a": source}, clock=clock) as manager:
+        with pytest.raises(TokenUnavailable):
+            await manager.get("a")
+        fetches = source.fetches
+        for call in (manager.get("a"), manager.handle("a").get(), manager.get("a", min_ttl=5.0), manager.get("a", timeout=0)):
+            with pytest.raises(TokenUnavailable):
+                at_once(call)
+        with pytest.raises(TokenUnavailable):
+            await manager.get("a", timeout=50.0)
+        assert source.fetches == fetches
+
+
+@virtual
+async def test_a_timeout_waits_through_the_outage(clock):
+    """R4: get(timeout=) waits through retries and ends with the token of the first that works."""
+    source = ScriptedSource(clock)
+    source.error = down()
+    async with TokenManager(source, clock=clock) as manager:
+        waiting = [asyncio.ensure_future(manager.get(timeout=500.0)) for _ in range(20)]
+        await clock.advance(100.0)
+        assert not any(task.done() for task in waiting)
+        source.error = None
+        await clock.advance(61.0)
+        assert all(task.done() for task in waiting)
+        assert len({task.result() for task in waiting}) == 1
+        assert source.most == 1
+
+
+@virtual
+@pytest.mark.parametrize("timeout", [0.0, 0.3, 20.0, 100.0])
+async def test_a_timeout_ends_when_it_said(clock, timeout):
+    """R4: get(timeout=) against a dead endpoint raises after that long, not later, with the failure as cause."""
+    source = ScriptedSource(clock, latency=0.1)
+    source.error = down()
+    async with TokenManager(source, clock=clock) as manager:
+        await clock.advance(1.0)
+        begun = clock.time()
+        with pytest.raises(TokenUnavailable) as caught:
+            await manager.get(timeout=timeout)
+        assert clock.time() - begun == pytest.approx(timeout, abs=0.11)
+        assert caught.value.__cause__ is not None
+
+
+@virtual
+async def test_a_timeout_against_a_hanging_endpoint(clock):
+    """R4, F7: the first fetch hangs: a patient caller leaves when it said, others get its failure at the deadline."""
+    source = ScriptedSource(clock, latency=1e6)
+    async with TokenManager(source, clock=clock, fetch_timeout=30.0) as manager:
+        begun = clock.time()
+        others = asyncio.ensure_future(manager.get())
+        with pytest.raises(TokenUnavailable, match="within 5 s"):
+            await manager.get(timeout=5.0)
+        assert clock.time() - begun == pytest.approx(5.0, abs=0.01)
+        with pytest.raises(TokenUnavailable, match="no answer within 30 s"):
+            await others
+        assert clock.time() - begun == pytest.approx(30.0, abs=0.01)
+        assert source.most == 1
+
+
+@virtual
+async def test_a_hang_never_blocks_readers_of_a_valid_token(clock):
+    """F7: while a refresh hangs the old token is read at once."""
+    source = ScriptedSource(clock, lifetime=300.0)
+    async with TokenManager(source, policy=UNJITTERED, clock=clock) as manager:
+        first = await manager.get()
+        source.latency = 1e6
+        await clock.advance(241.0)
+        assert manager.snapshot().keys[None].in_flight
+        assert at_once(manager.get()) is first
+        await clock.advance(35.0)
+        assert at_once(manager.get()) is first
+        assert source.flying <= 1
+
+
+# Rejected
+
+
+@virtual
+async def test_a_rejected_grant(clock):
+    """F4: rejected: one event, slow probes, the valid token stays; then GrantRejected, and recovery when it is healed."""
+    source = ScriptedSource(clock, lifetime=3600.0)
+    recorder = Recorder()
+    async with TokenManager(source, policy=UNJITTERED, clock=clock, observers=[recorder]) as manager:
+        first = await manager.get()
+        source.error = GrantRejected("invalid_grant", "revoked")
+        await clock.advance(2881.0)
+        assert at_once(manager.get()) is first
+        assert manager.health().rejected == (None,)
+        assert manager.health().ready
+        assert manager.snapshot().keys[None].condition == "rejected"
+        await clock.advance(700.0)
+        assert at_once(manager.get()) is first
+        await clock.advance(100.0)
+        for _ in range(1000):
+            with pytest.raises(GrantRejected, match="invalid_grant: revoked"):
+                at_once(manager.get())
+        with pytest.raises(GrantRejected):
+            at_once(manager.get(timeout=100.0))
+        await clock.advance(hours=2)
+        assert len(recorder.of(RefreshRejected)) == 1
+        assert recorder.of(RefreshRejected)[0].serving
+        assert not recorder.of(RefreshFailed)
+        assert min(gaps(source.at[1:])) >= 300.0 - 0.01
+        assert not manager.health().ready
+        source.error = None
+        await clock.advance(301.0)
+        assert at_once(manager.get()).valid_at(clock.time())
+        assert manager.health().rejected == ()
+        source.error = GrantRejected("invalid_grant")
+        await clock.advance(2900.0)
+        assert len(recorder.of(RefreshRejected)) == 2
+
+
+@virtual
+async def test_a_rejected_grant_healed_on_demand(clock):
+    """F4: refresh() asks at once, whatever the probe schedule says, and ends the rejection."""
+    source = ScriptedSource(clock)
+    source.error = GrantRejected("invalid_client")
+    async with TokenManager(source, clock=clock) as manager:
+        with pytest.raises(GrantRejected):
+            await manager.get()
+        with pytest.raises(GrantRejected):
+            await manager.refresh()
+        source.error = None
+        token = await manager.refresh()
+        assert at_once(manager.get()) is token
+
+
+@virtual
+async def test_a_failed_forced_refresh_leaves_the_valid_token(clock):
+    """F3: refresh() raises its failure and the old token stays in service."""
+    source = ScriptedSource(clock)
+    async with TokenManager(source, clock=clock) as manager:
+        first = await manager.get()
+        source.error = down()
+        with pytest.raises(TokenUnavailable):
+            await manager.refresh()
+        assert at_once(manager.get()) is first
+
+
+# min_ttl
+
+
+@virtual
+async def test_min_ttl_fetches_once_for_all_who_ask(clock):
+    """R2: callers who need more life than the token has share one fetch, and those who do not read on."""
+    source = ScriptedSource(clock, latency=1.0)
+    async with TokenManager(source, clock=clock) as manager:
+        first = await manager.get()
+        await clock.advance(2000.0)
+        asking = [asyncio.ensure_future(manager.get(min_ttl=3000.0)) for _ in range(100)]
+        await clock.advance(0.5)
+        assert at_once(manager.get()) is first
+        tokens = set(await asyncio.gather(*asking))
+        assert len(tokens) == 1
+        assert tokens.pop().remaining(clock.time()) >= 3000.0
+        assert source.fetches == 2
+
+
+@virtual
+async def test_shorter_than_asked(clock):
+    """R2: where even a new token is shorter, the longest obtainable is returned, an event says so, fetches are bounded."""
+    source = ScriptedSource(clock, lifetime=300.0, latency=0.2)
+    recorder = Recorder()
+    async with TokenManager(source, clock=clock, observers=[recorder]) as manager:
+        await manager.get()
+        begun = source.fetches
+        for _ in range(1200):
+            token = await manager.get(min_ttl=600.0)
+            assert token.remaining(clock.time()) > 265.0
+            await clock.advance(0.5)
+        elapsed = clock.time() - source.at[0]
+    assert source.fetches - begun <= elapsed / 30.0 + 2
+    shorter = recorder.of(ShorterThanAsked)
+    assert len(shorter) == 1200
+    assert shorter[0].min_ttl == 600.0
+    assert shorter[0].remaining == pytest.approx(300.0, abs=1.0)
+
+
+@virtual
+async def test_min_ttl_during_an_outage(clock):
+    """R2, R4: if the longer token cannot be fetched now, the valid one is returned with an event, within the cool-down."""
+    source = ScriptedSource(clock)
+    recorder = Recorder()
+    async with TokenManager(source, clock=clock, observers=[recorder]) as manager:
+        first = await manager.get()
+        source.error = down()
+        await clock.advance(2000.0)
+        for _ in range(100):
+            assert await manager.get(min_ttl=3000.0) is first
+        assert source.fetches == 2
+        assert len(recorder.of(ShorterThanAsked)) == 100
+
+
+@virtual
+async def test_min_ttl_of_a_token_without_expiry(clock):
+    """R2: a token of unknown lifetime satisfies every min_ttl."""
+    source = ScriptedSource(clock, lifetime=None)
+    async with TokenManager(source, clock=clock) as manager:
+        first = await manager.get(min_ttl=1e9)
+        assert at_once(manager.get(min_ttl=1e9)) is first
+        assert source.fetches == 1
+
+
+@virtual
+@pytest.mark.parametrize("bad", [-1, float("nan"), "5", True])
+@pytest.mark.parametrize("parameter", ["min_ttl", "timeout"])
+async def test_bad_seconds(clock, parameter, bad):
+    """R2, R4: a bad min_ttl or timeout names itself, and starts no fetch where there is no token."""
+    source = ScriptedSource(clock)
+    source.error = down(retry_after=1e9)
+    async with TokenManager(source, clock=clock) as manager:
+        await clock.advance(1.0)
+        with pytest.raises(ValueError, match=parameter):
+            await manager.get(**{parameter: bad})
+        assert source.fetches == 1
+
+
+@virtual
+async def test_min_ttl_equal_to_what_is_left(clock):
+    """R2: a token with exactly as much left as was asked is good enough, and costs no fetch."""
+    source = ScriptedSource(clock)
+    source.answer = lambda request: Token(f"t{source.fetches}", issued_at=clock.time(), expires_at=source.at[-1] + 600.0)
+    async with TokenManager(source, clock=clock) as manager:
+        await manager.get()
+        token = at_once(manager.get(min_ttl=600.0))
+        assert token.remaining(clock.time()) == 600.0
+
+
+# Dead tokens
+
+
+@virtual
+async def test_no_dead_token_is_ever_handed_out(clock):
+    """R2: across outages, short tokens and late answers, every token that get() returns is valid at that instant."""
+    source = ScriptedSource(clock, lifetime=3.0, latency=0.7)
+    retry = RetryPolicy(first=0.5, cap=2.0)
+    recorder = Recorder()
+    async with TokenManager(source, retry=retry, clock=clock, observers=[recorder]) as manager:
+        end = clock.time() + 300.0
+        served = refused = 0
+
+        async def read(every: float, **how: Any) -> None:
+            nonlocal served, refused
+            while clock.time() < end:
+                try:
+                    token = await manager.get(**how)
+                except TokenUnavailable:
+                    refused += 1
+                else:
+                    served += 1
+                    assert token.valid_at(clock.time())
+                await clock.advance(every)
+
+        async def fail() -> None:
+            while clock.time() < end:
+                source.error = down()
+                await clock.advance(4.1)
+                source.error = None
+                await clock.advance(7.3)
+
+        await asyncio.gather(fail(), *(read(0.05 + 0.013 * i) for i in range(5)), read(0.31, timeout=2.0), read(0.5, min_ttl=2.0))
+    assert served > 5000
+    assert refused > 100
+    assert source.most == 1
+    assert len(recorder.of(FetchStarted)) == source.fetches
+    assert len(recorder.of(TokenRefreshed)) + len(recorder.of(RefreshFailed)) in {source.fetches, source.fetches - 1}
