@@ -160,7 +160,7 @@ def failure_from(
     passing = status is not None and (status == 429 or status >= 500)  # noqa: PLR2004 - RFC 6585, RFC 9110
     if code in REJECTIONS and not passing:
         return GrantRejected(code, _text(fields.get("error_description")), _text(fields.get("error_uri")))
-    said = "the token endpoint answered" + ("" if status is None else f" {status}") + ("" if code is None else f" {code}")
+    said = " ".join(str(part) for part in ("the token endpoint answered", status, code) if part is not None)
     # 503 and 429 mean "not done"; behind a gateway, 500, 502 and 504 may come after the work was done.
     ambiguous = status is not None and status >= 500 and status != 503  # noqa: PLR2004 - RFC 9110
     return TransientRefreshError(_text(said) or said, retry_after=retry_after, ambiguous=ambiguous)

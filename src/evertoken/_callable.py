@@ -5,13 +5,15 @@ Any function as a source.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import anyio
 import anyio.to_thread
 
 from evertoken._contracts import Answered, FetchRequest, TokenSource
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["CallableSource", "as_source"]
 

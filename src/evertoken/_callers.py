@@ -149,9 +149,7 @@ class Callers:
         outcome = entry.refused(access_token, now, self._rules)
         if outcome != "late" and token is not None:
             self._observers.emit(
-                events.TokenRefused(
-                    at=now, key=key, fingerprint=token.fingerprint, cooling=outcome == "cooling"
-                )
+                events.TokenRefused(at=now, key=key, fingerprint=token.fingerprint, cooling=outcome == "cooling")
             )
         if outcome == "taken":
             self.refusals += 1

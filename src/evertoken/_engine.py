@@ -79,6 +79,7 @@ class Engine:
             fetch_timeout=settings.fetch_timeout,
             provider_of=registry.provider_of,
             publish=self.upkeep.published,
+            compare_clocks=self.upkeep.supervisor.compare_clocks,
         )
         self.callers = Callers(
             registry,
@@ -99,8 +100,9 @@ class Engine:
         self.registry.lock = asyncio.Lock()
         async with self.registry.lock:
             self.state = "running"
-            self.upkeep.start()
+        # First: with an eager task factory the supervisor starts fetches before start() returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
+        self.upkeep.start()
         if self._start != "lazy":
             await self.callers.prefetch(self._start_timeout, required=self._start == "require")
 

@@ -41,7 +41,18 @@ class Entry:
     One key.
     """
 
-    __slots__ = ("deadline", "fetched_at", "flight", "idle_since", "key", "source", "token", "trouble", "valid_until", "version")
+    __slots__ = (
+        "deadline",
+        "fetched_at",
+        "flight",
+        "idle_since",
+        "key",
+        "source",
+        "token",
+        "trouble",
+        "valid_until",
+        "version",
+    )
 
     def __init__(self, key: Hashable, source: Any) -> None:
         self.key = key
@@ -239,8 +250,10 @@ class Entry:
 
     def watched(self, now: float, /) -> None:
         """
-        From *now* it counts as idle until somebody asks for it. The hot path does not say who used it, so it is
-        barred: the next reader passes through the slow path once (without waiting), and opens it again.
+        From *now* it counts as idle until somebody asks for it.
+
+        The hot path does not say who used it, so it is barred: the next reader passes through the slow path once
+        (without waiting), and opens it again.
         """
         self.idle_since = now
         self.barred()
@@ -310,6 +323,7 @@ class Entry:
             rotates = getattr(self.source, "rotates", None)
             habit = "hold" if rotates or (rotates is None and trouble.rotated) else "retry"
         if habit == "retry":
+            trouble.ambiguous_since = None
             return retry_at
         if habit == "reject":
             trouble.error = GrantRejected(

@@ -124,9 +124,7 @@ class Strays:
         return set(self._tasks)
 
 
-async def bounded(
-    call: Callable[[], Awaitable[T]], timeout: float, /, *, clock: Clock, strays: Strays, name: str
-) -> T:
+async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock: Clock, strays: Strays, name: str) -> T:
     """
     Await *call* in a task of its own, for at most *timeout* seconds.
 
@@ -156,11 +154,12 @@ async def bounded(
         else:
             settle(value, None)
 
+    # Before the task, so that a clock that raises leaves none behind.
+    timer = clock.call_later(timeout, settle, None, Overdue())
     # A clean context: a supervised call must not inherit the trace or the locals of whoever happened to come first.
     task = loop.create_task(carry(), name=name, context=contextvars.Context())
     # Cancelled before its first step, the task never runs a line of carry().
     task.add_done_callback(lambda _: settle(None, asyncio.CancelledError()))
-    timer = clock.call_later(timeout, settle, None, Overdue())
     try:
         value, error = await outcome
     finally:

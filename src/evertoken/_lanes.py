@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["Lanes"]
 
 
-
 @final
 class _Lane:
     __slots__ = ("running", "urgent", "waiting")

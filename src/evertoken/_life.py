@@ -100,6 +100,7 @@ class Life:
             self._home.leave()
 
     def _forked(self) -> None:
-        # The child has no supervisor: bar the hot path, so that the next get() says so instead of serving till expiry.
+        # The child has no supervisor: bar all ways in, so that the next get() says so instead of serving till expiry.
+        self._engine.state = "closed"
         for entry in self._engine.registry.entries.values():
             entry.barred()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evertoken._entry import Entry
     from evertoken._snapshot import Health, Snapshot
     from evertoken._subscription import Subscription
-    from evertoken.clients.httpx import BearerAuth
+    from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
 
     KeyT = TypeVar("KeyT", default=Any)
     KeyG = TypeVar("KeyG", bound=Hashable)
@@ -95,7 +95,7 @@ class TokenManager(Life, Generic[KeyT]):
         settings = Settings(**options)
         registry = Registry(source, source_for)
         if settings.start != "lazy" and source_for is not None:
-            msg = f"start={settings.start!r} needs keys that are known beforehand, and source_for makes them on first use"
+            msg = f"start={settings.start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
         super().__init__(Engine(registry, settings))
         self.clock: Clock = settings.clock
@@ -112,9 +112,7 @@ class TokenManager(Life, Generic[KeyT]):
     ) -> Token: ...
     @overload
     async def get(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> Token: ...
-    async def get(
-        self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None
-    ) -> Token:
+    async def get(self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None) -> Token:
         """
         Return a valid token. While there is one, this neither waits nor locks.
 
@@ -286,7 +284,7 @@ class TokenManager(Life, Generic[KeyT]):
                 The origins (as in "https://api.example.com") that may see the token. Without any, the first one
                 it is used with.
         """
-        from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
+        from evertoken.clients.httpx import BearerAuth
 
         return BearerAuth(self.handle(key), origins=origins)
 

@@ -8,11 +8,13 @@ import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, TypedDict, final, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, final, get_args
 
 from evertoken._clock import SystemClock
-from evertoken._contracts import Clock, Observer, TokenStore
 from evertoken._policy import RefreshPolicy, RetryPolicy
+
+if TYPE_CHECKING:
+    from evertoken._contracts import Clock, Observer, TokenStore
 
 __all__ = ["Options", "Settings", "StartMode"]
 

@@ -20,18 +20,19 @@ from evertoken._failure import failure_of
 from evertoken._flight import Flight, Gate, Strays, bounded
 from evertoken._observers import SHUTDOWN
 from evertoken._redact import describe
+from evertoken._supervisor import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from evertoken._contracts import Clock
     from evertoken._entry import Entry
-    from evertoken._trouble import Rules
     from evertoken._events import Reason
     from evertoken._lanes import Lanes
     from evertoken._observers import Observers
     from evertoken._sharing import Hold, Sharing
     from evertoken._token import Token
+    from evertoken._trouble import Rules
 
 __all__ = ["Refresher", "TokenFlight"]
 
@@ -47,6 +48,8 @@ class Refresher:
         fetch_timeout: Seconds a fetch may take.
 
         publish: Called when an entry has changed, with the instant from which it wants to be looked at again.
+
+        compare_clocks: Called before an answer is judged, so that a step of the wall clock meanwhile is known.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Refresher:
         fetch_timeout: float,
         provider_of: Callable[[Entry], Hashable],
         publish: Callable[[Entry, float], object],
+        compare_clocks: Callable[[], object],
     ) -> None:
         self.fetches = 0
         self.refreshed = 0
@@ -76,6 +80,7 @@ class Refresher:
         self._timeout = fetch_timeout
         self._provider_of = provider_of
         self._publish = publish
+        self._compare_clocks = compare_clocks
         self._flying: dict[asyncio.Task[None], Entry] = {}
 
     @property
@@ -185,7 +190,7 @@ class Refresher:
             await marks.mark(entry, hold, current, started)
         self.fetches += 1
         self._observers.emit(events.FetchStarted(at=started, key=entry.key, reason=cast("Reason", flight.reason)))
-        started = self._clock.time()
+        started, began = self._clock.time(), self._clock.monotonic()
         try:
             answer = await bounded(
                 partial(entry.source.fetch, request),
@@ -194,10 +199,14 @@ class Refresher:
                 strays=self._strays,
                 name=f"evertoken:fetch:{entry.key!r}",
             )
+            self._compare_clocks()
+            received = self._clock.time()
+            # The wall clock may have been set back meanwhile: the life of the token began that much earlier by it.
+            started = _set_back(started, received - (self._clock.monotonic() - began))
             token = token_from(
                 answer,
                 requested_at=started,
-                received_at=self._clock.time(),
+                received_at=received,
                 current=current,
                 default_lifetime=self._rules.refresh.default_lifetime,
             )
@@ -259,6 +268,7 @@ class Refresher:
         if entry.flight is not flight:
             flight.land(None, ManagerClosed("the key was dropped while its token was being fetched"))
             return
+        self._compare_clocks()
         now = self._clock.time()
         known = entry.trouble is not None and isinstance(entry.trouble.error, GrantRejected)
         if isinstance(error, GrantRejected):
@@ -299,7 +309,10 @@ class Refresher:
             flight.land(token, error)
 
 
+def _set_back(started: float, by_monotonic: float) -> float:
+    return by_monotonic if started - by_monotonic >= STEP else started
+
+
 def _cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-

@@ -64,8 +64,9 @@ class Registry:
 
     def provider_of(self, entry: Entry) -> Hashable:
         """
-        Return what shares a limit of concurrent fetches with *entry*: its provider by name, if its source states
-        one, else its source, or all of what `source_for` makes.
+        Return what shares a limit of concurrent fetches with *entry*.
+
+        That is its provider by name, if its source states one; else its source, or all of what `source_for` makes.
         """
         provider: Hashable = getattr(entry.source, "provider", None)
         if provider is not None:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import Clock, TokenStore
     from evertoken._entry import Entry
-    from evertoken._trouble import Rules
     from evertoken._flight import Strays
     from evertoken._observers import Observers
     from evertoken._token import Token
+    from evertoken._trouble import Rules
 
 __all__ = ["Hold", "Sharing", "store_key"]
 
@@ -103,6 +103,8 @@ class Sharing:
         Take the lease of *entry* and re-read its record; or find that a peer already fetched a better token.
 
         Args:
+            entry: The key.
+
             patience: Seconds to wait for a peer that holds the lease.
 
             ttl: Seconds for which to ask the lease.
@@ -119,10 +121,13 @@ class Sharing:
                 return Hold(None, None)
             held = isinstance(lease, Held)
             try:
-                record = await self._step("read", entry, lambda: self._store.read(key))
-                if record is not None and record.key != key:
-                    msg = "the store returned a record of another key"
-                    raise TransientRefreshError(msg)
+                found = await self._step("read", entry, lambda: self._read(key))
+                if found is None:
+                    # Down, which is not the same as empty: a write at version 1 would be refused as outdated.
+                    await self.release(entry, lease)
+                    return Hold(None, None)
+                record = found[0]
+                _check_key(record, key)
                 if record is not None and self._better(entry, record):
                     if not held:
                         await self.release(entry, lease)
@@ -181,6 +186,9 @@ class Sharing:
             held = lease
             await self._step("release", entry, lambda: self._store.release(held))
 
+    async def _read(self, key: str) -> tuple[Record | None]:
+        return (await self._store.read(key),)
+
     def _better(self, entry: Entry, record: Record) -> bool:
         token = record.token
         if token is None or record.version <= entry.version or not token.valid_at(self._clock.time()):
@@ -190,7 +198,8 @@ class Sharing:
         return self._clock.time() < self._rules.refresh.due_at(token, token.issued_at, 0.0)
 
     def _judge_mark(self, entry: Entry, record: Record | None) -> None:
-        if record is not None and record.sent_at is not None and getattr(entry.source, "on_ambiguous", None) == "reject":
+        lost = record is not None and record.sent_at is not None
+        if lost and getattr(entry.source, "on_ambiguous", None) == "reject":
             error = "ambiguous"
             raise GrantRejected(error, "a refresh was sent and its answer never recorded; log in again")
 
@@ -230,3 +239,9 @@ class Sharing:
                 events.StoreFailed(at=self._clock.time(), key=entry.key, operation=operation, error=said)
             )
             return None
+
+
+def _check_key(record: Record | None, key: str) -> None:
+    if record is not None and record.key != key:
+        msg = "the store returned a record of another key"
+        raise TransientRefreshError(msg)

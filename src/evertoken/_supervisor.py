@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import Clock
 
-__all__ = ["BEAT", "SLACK", "Supervisor"]
+__all__ = ["BEAT", "SLACK", "STEP", "Supervisor"]
 
 #: The longest sleep, in seconds. A step of the wall clock is noticed within it.
 BEAT: Final = 10.0
@@ -141,6 +141,8 @@ class Supervisor(Generic[ItemT]):
         by = offset - before
         if by < 0.0:
             self.deadlines.shift(by)
+        # It may be asleep until an instant of the clock before.
+        self.wake()
         self._on_step(by)
 
     async def _main(self) -> None:
@@ -149,9 +151,10 @@ class Supervisor(Generic[ItemT]):
                 await self._run()
             except (*SHUTDOWN, GeneratorExit):
                 raise
-            except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and _cancelled():
-                    raise
+            except BaseException as error:  # noqa: BLE001 - a crash is reported and survived
+                if _cancelled():
+                    # Whatever came of it: it was told to end, and somebody waits for that.
+                    return
                 self.restarts += 1
                 self._report(error)
                 await _pause(min(_RESTART_CAP, _RESTART_FIRST * 2.0 ** min(self.restarts - 1, 10)))

@@ -11,7 +11,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, final
 
@@ -165,9 +164,11 @@ def run_in_background(manager: ManagerT, /) -> Iterator[ManagerT]:
     Raises:
         TokenError: Whatever entering the manager raises.
     """
-    with anyio.from_thread.start_blocking_portal(name=f"evertoken:{threading.get_ident()}") as portal:
-        with portal.wrap_async_context_manager(_Wrapped(manager)):
-            yield manager
+    with (
+        anyio.from_thread.start_blocking_portal(name="evertoken:background") as portal,
+        portal.wrap_async_context_manager(_Wrapped(manager)),
+    ):
+        yield manager
 
 
 @final

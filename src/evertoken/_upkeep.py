@@ -9,7 +9,6 @@ import weakref
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken import _events as events
-from evertoken._entry import Entry
 from evertoken._flight import Gate
 from evertoken._redact import describe
 from evertoken._subscription import Subscription
@@ -19,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
     from evertoken._contracts import Clock
-    from evertoken._trouble import Rules
+    from evertoken._entry import Entry
     from evertoken._events import Reason
     from evertoken._observers import Observers
     from evertoken._registry import Registry
+    from evertoken._trouble import Rules
 
 __all__ = ["Upkeep"]
 

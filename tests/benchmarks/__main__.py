@@ -18,7 +18,13 @@ NAMES = ("hit", "httpx", "cold", "steady", "outage", "refusals", "keys", "peers"
 
 
 def line(row: Row) -> str:
-    measured = row.measured if isinstance(row.measured, str) else f"{row.measured:,.4g}" if row.measured < 1000 else f"{row.measured:,.0f}"
+    measured = (
+        row.measured
+        if isinstance(row.measured, str)
+        else f"{row.measured:,.4g}"
+        if row.measured < 1000
+        else f"{row.measured:,.0f}"
+    )
     target = "" if row.target is None else f"{'>=' if row.least else '<='} {row.target:g}"
     verdict = {True: "kept", False: "MISSED", None: ""}[row.kept]
     return f"  {row.what:<62} {measured:>9} {row.unit:<4} {target:>9}  {verdict:<7}{row.note}".rstrip()
@@ -41,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
                 missed += row.kept is False
                 shown = {"bench": name, **dataclasses.asdict(row), "kept": row.kept}
                 print(json.dumps(shown) if parsed.json else line(row), flush=True)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the other benchmarks go on
             missed += 1
             traceback.print_exc()
     return 1 if missed else 0

@@ -7,9 +7,9 @@ from __future__ import annotations
 from time import perf_counter
 
 import httpx
+from tests.benchmarks._measure import Options, Row, Rows, median, run
 
 from evertoken import TokenManager
-from tests.benchmarks._measure import Options, Row, Rows, median, run
 
 URL = "https://api.example.com/v1/things"
 

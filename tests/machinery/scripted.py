@@ -5,6 +5,7 @@ A source that does what the test says, and remembers when it was asked.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -71,4 +72,4 @@ def down(message: str = "connection refused", **kwargs: Any) -> TransientRefresh
 
 
 def gaps(instants: list[float]) -> list[float]:
-    return [after - before for before, after in zip(instants, instants[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(instants)]

@@ -10,14 +10,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.gated import virtual
+from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import RefreshPolicy, Token, TokenManager, TokenUnavailable
 from evertoken._clock import SystemClock
 from evertoken._events import ClockStepped
 from evertoken._supervisor import BEAT
 from evertoken.testing.clock import VirtualClock
-from tests.gated import virtual
-from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 time_machine = pytest.importorskip("time_machine", reason="moves time.time, on CPython alone")
 
@@ -87,7 +87,7 @@ async def test_suspend(clock, lifetime):
 
 @virtual
 async def test_suspend_with_nobody_asking(clock):
-    """T2: after a suspend the supervisor itself replaces the token within one beat, though its timer had hours to go."""
+    """T2: after a suspend the supervisor replaces the token within one beat, though its timer had hours to go."""
     truth = Truth(clock, 3600.0)
     async with TokenManager(truth.source, clock=clock) as manager:
         await manager.get()
@@ -115,7 +115,7 @@ async def test_a_step_does_no_harm(clock, step):
             await clock.advance(0.5)
     # One a lifetime's four fifths, and at most one more for the step.
     assert truth.issued <= 1 + 1 + int(1620.0 / 240.0)
-    assert max(gaps([at for at in truth.source.at])) <= 240.0 + max(step, 0.0) + BEAT
+    assert max(gaps(truth.source.at)) <= 240.0 + max(step, 0.0) + BEAT
 
 
 @virtual

@@ -11,11 +11,11 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from tests.gated import virtual
+from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenManager, TokenUnavailable
 from evertoken._events import FetchStarted, RefreshFailed, RefreshRejected, ShorterThanAsked, TokenRefreshed
-from tests.gated import virtual
-from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 UNJITTERED = RefreshPolicy(jitter=0.0)
 
@@ -38,7 +38,7 @@ def at_once(coroutine: Any) -> Any:
 
 @virtual
 async def test_the_hot_path_does_not_suspend(clock):
-    """R1: with a valid token get() ends at its first step: single, keyed, by handle, made on first use, with min_ttl."""
+    """R1: with a valid token get() ends at its first step: single, keyed, by handle, with min_ttl."""
     source = ScriptedSource(clock)
     async with (
         TokenManager(source, clock=clock) as single,
@@ -63,7 +63,10 @@ async def test_the_hot_path_does_not_suspend(clock):
 async def test_the_hot_path_stays_hot_across_refreshes(clock):
     """R1: across a day of refreshes, each with a latency, no get() ever suspends once the first token is there."""
     source = ScriptedSource(clock, latency=2.0)
-    async with TokenManager(source_for=lambda key: source, clock=clock) as tenants, TokenManager(source, clock=clock) as one:
+    async with (
+        TokenManager(source_for=lambda key: source, clock=clock) as tenants,
+        TokenManager(source, clock=clock) as one,
+    ):
         await asyncio.gather(tenants.get("t"), one.get())
         handle = tenants.handle("t")
         for _ in range(24 * 60):
@@ -134,7 +137,7 @@ async def test_an_outage_of_the_whole_lead_goes_unnoticed(clock, lifetime):
 
 @virtual
 async def test_down_past_expiry(clock):
-    """R4: past expiry a thousand callers a second are refused at once, fetches follow the schedule, recovery is its own."""
+    """R4: past expiry a thousand callers a second are refused at once, fetches keep the schedule, it recovers."""
     source = ScriptedSource(clock, lifetime=300.0)
     async with TokenManager(source, policy=UNJITTERED, clock=clock) as manager:
         await manager.get()
@@ -193,7 +196,12 @@ async def test_the_cool_down_holds_for_every_way_in(clock):
         with pytest.raises(TokenUnavailable):
             await manager.get("a")
         fetches = source.fetches
-        for call in (manager.get("a"), manager.handle("a").get(), manager.get("a", min_ttl=5.0), manager.get("a", timeout=0)):
+        for call in (
+            manager.get("a"),
+            manager.handle("a").get(),
+            manager.get("a", min_ttl=5.0),
+            manager.get("a", timeout=0),
+        ):
             with pytest.raises(TokenUnavailable):
                 at_once(call)
         with pytest.raises(TokenUnavailable):
@@ -268,7 +276,7 @@ async def test_a_hang_never_blocks_readers_of_a_valid_token(clock):
 
 @virtual
 async def test_a_rejected_grant(clock):
-    """F4: rejected: one event, slow probes, the valid token stays; then GrantRejected, and recovery when it is healed."""
+    """F4: rejected: one event, slow probes, the valid token stays; then GrantRejected, then recovery."""
     source = ScriptedSource(clock, lifetime=3600.0)
     recorder = Recorder()
     async with TokenManager(source, policy=UNJITTERED, clock=clock, observers=[recorder]) as manager:
@@ -350,7 +358,7 @@ async def test_min_ttl_fetches_once_for_all_who_ask(clock):
 
 @virtual
 async def test_shorter_than_asked(clock):
-    """R2: where even a new token is shorter, the longest obtainable is returned, an event says so, fetches are bounded."""
+    """R2: where even a new token is shorter, the longest obtainable is returned with an event, fetches are bounded."""
     source = ScriptedSource(clock, lifetime=300.0, latency=0.2)
     recorder = Recorder()
     async with TokenManager(source, clock=clock, observers=[recorder]) as manager:
@@ -370,7 +378,7 @@ async def test_shorter_than_asked(clock):
 
 @virtual
 async def test_min_ttl_during_an_outage(clock):
-    """R2, R4: if the longer token cannot be fetched now, the valid one is returned with an event, within the cool-down."""
+    """R2, R4: if the longer token cannot be fetched now, the valid one is returned with an event."""
     source = ScriptedSource(clock)
     recorder = Recorder()
     async with TokenManager(source, clock=clock, observers=[recorder]) as manager:
@@ -411,7 +419,9 @@ async def test_bad_seconds(clock, parameter, bad):
 async def test_min_ttl_equal_to_what_is_left(clock):
     """R2: a token with exactly as much left as was asked is good enough, and costs no fetch."""
     source = ScriptedSource(clock)
-    source.answer = lambda request: Token(f"t{source.fetches}", issued_at=clock.time(), expires_at=source.at[-1] + 600.0)
+    source.answer = lambda request: Token(
+        f"t{source.fetches}", issued_at=clock.time(), expires_at=source.at[-1] + 600.0
+    )
     async with TokenManager(source, clock=clock) as manager:
         await manager.get()
         token = at_once(manager.get(min_ttl=600.0))
@@ -450,7 +460,9 @@ async def test_no_dead_token_is_ever_handed_out(clock):
                 source.error = None
                 await clock.advance(7.3)
 
-        await asyncio.gather(fail(), *(read(0.05 + 0.013 * i) for i in range(5)), read(0.31, timeout=2.0), read(0.5, min_ttl=2.0))
+        await asyncio.gather(
+            fail(), *(read(0.05 + 0.013 * i) for i in range(5)), read(0.31, timeout=2.0), read(0.5, min_ttl=2.0)
+        )
     assert served > 5000
     assert refused > 100
     assert source.most == 1

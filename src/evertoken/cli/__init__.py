@@ -1,0 +1,3 @@
+"""
+The command line. It uses the library and is used by nobody.
+"""

@@ -6,8 +6,12 @@ No lock and nothing else is held while a request is out: an hour-long stream blo
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import threading
 from typing import TYPE_CHECKING, Any, Final
+
+import idna
 
 from evertoken._errors import OriginRefused
 
@@ -21,8 +25,11 @@ __all__ = ["BearerFlow", "Origin", "origin_of"]
 
 Origin = tuple[str, str, int]
 
-_PORTS: Final = {"http": 80, "https": 443}
-_ORIGIN: Final = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[^/:?#@\s]+)(?::(?P<port>\d{1,5}))?/?")
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>https?|wss?)://(?P<host>\[[0-9a-f:.]+\]|[^/:?#@*%\s\[\]]+)(?::(?P<port>[1-9][0-9]{0,4}))?/?"
+)
+_MAX_PORT: Final = 65_535
 
 # RFC 6750 section 3.1: with these the token is not what is wrong.
 _NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:insufficient_scope|invalid_request)\b""", re.IGNORECASE)
@@ -38,11 +45,13 @@ def origin_of(text: str, /) -> Origin:
         ValueError: It is no origin; the message says what one looks like.
     """
     match = _ORIGIN.fullmatch(text.lower()) if isinstance(text, str) else None
-    if match is None:
+    try:
+        if match is None or int(match["port"] or 0) > _MAX_PORT:
+            raise ValueError
+        return match["scheme"], _host(match["host"].strip("[]")), int(match["port"] or _PORTS[match["scheme"]])
+    except ValueError:
         msg = f"origins must be written as in 'https://api.example.com' or 'http://localhost:8000', not {text!r}"
-        raise ValueError(msg)
-    scheme, host, port = match["scheme"], match["host"].strip("[]"), match["port"]
-    return scheme, host, int(port) if port else _PORTS[scheme]
+        raise ValueError(msg) from None
 
 
 class BearerFlow:
@@ -68,8 +77,7 @@ class BearerFlow:
             origins = (origins,)
         self._tokens = tokens
         self._origins: frozenset[Origin] = frozenset(map(origin_of, origins))
-        self._token: Token | None = None
-        self._header = ""
+        self._binding = threading.Lock()
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """
@@ -84,12 +92,15 @@ class BearerFlow:
         token = await self._tokens.get()
         self._sign(request, token)
         response = yield request
-        if response.status_code == _UNAUTHORIZED and self._blames_token(response):
-            again = _replayable(request)
-            other = await self._tokens.refused(token, wait=again)
-            if again and other is not None:
-                self._sign(request, other)
-                yield request
+        if self._blames_token(response):
+            again = _to_send_again(request, response)
+            if again is not None:
+                # Unread, it would keep a connection, and the fetch may need one of the same pool.
+                await response.aread()
+            other = await self._tokens.refused(token, wait=again is not None)
+            if again is not None and other is not None:
+                self._sign(again, other)
+                yield again
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """
@@ -99,12 +110,14 @@ class BearerFlow:
         token = self._tokens.get_sync()
         self._sign(request, token)
         response = yield request
-        if response.status_code == _UNAUTHORIZED and self._blames_token(response):
-            again = _replayable(request)
-            other = self._tokens.refused_sync(token, wait=again)
-            if again and other is not None:
-                self._sign(request, other)
-                yield request
+        if self._blames_token(response):
+            again = _to_send_again(request, response)
+            if again is not None:
+                response.read()
+            other = self._tokens.refused_sync(token, wait=again is not None)
+            if again is not None and other is not None:
+                self._sign(again, other)
+                yield again
 
     def __repr__(self) -> str:
         bound = ", ".join(sorted(map(_written, self._origins))) or "the first origin it is used with"
@@ -114,32 +127,49 @@ class BearerFlow:
         origin = _origin(request.url)
         if origin in self._origins:
             return
-        if self._origins:
+        if origin[0] not in _PORTS or not origin[1]:
+            msg = f"this auth sends its token to absolute http and https URLs; scheme {origin[0]!r}, host {origin[1]!r}"
+            raise OriginRefused(msg)
+        # Two threads may come first: one of them is.
+        with self._binding:
+            self._origins = self._origins or frozenset({origin})
+        if origin not in self._origins:
             bound = ", ".join(sorted(map(_written, self._origins)))
             msg = (
                 f"this auth is bound to {bound} and was asked to send its token to {_written(origin)}; "
                 f"name every origin that may see it: auth(origins=[...])"
             )
             raise OriginRefused(msg)
-        self._origins = frozenset({origin})
 
     def _sign(self, request: Any, token: Token) -> None:
-        # One formatted header for all requests of one token. Never a local: a traceback would show it.
-        if token is not self._token:
-            self._header = token.authorization
-            self._token = token
-        request.headers["Authorization"] = self._header
+        request.headers["Authorization"] = token.authorization
 
     def _blames_token(self, response: Any) -> bool:
-        # After a redirect the 401 may be a stranger's, who never saw the token and must not cost us one.
-        if _origin(response.request.url) not in self._origins:
+        if response.status_code != _UNAUTHORIZED:
+            return False
+        # After a redirect the 401 may be a stranger's, or come from here by way of one: whoever never saw the token
+        # must not cost us one.
+        last = response.request
+        if "authorization" not in last.headers or _origin(last.url) not in self._origins:
             return False
         return not _NOT_THE_TOKEN.search(response.headers.get("www-authenticate", ""))
 
 
 def _origin(url: Any) -> Origin:
-    scheme = url.scheme
-    return scheme, url.host, url.port or _PORTS.get(scheme, 0)
+    scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
+    return scheme, _host(host) if ":" in host else host, _PORTS.get(scheme, 0) if port is None else port
+
+
+def _host(host: str) -> str:
+    """
+    Return the one way to write *host*: IDNA in ASCII, IPv6 compressed.
+
+    Raises:
+        ValueError: It is no host.
+    """
+    if ":" in host:
+        return str(ipaddress.IPv6Address(host))
+    return host if host.isascii() else idna.encode(host).decode("ascii")
 
 
 def _written(origin: Origin) -> str:
@@ -148,9 +178,19 @@ def _written(origin: Origin) -> str:
     return f"{scheme}://{host}" if _PORTS.get(scheme) == port else f"{scheme}://{host}:{port}"
 
 
+def _to_send_again(request: Any, response: Any) -> Any | None:
+    """
+    Return the request that may follow *response*, or None where the body cannot be sent twice.
+    """
+    last = response.request
+    # A POST that was answered "see other" is done: only what it led to is asked again.
+    again = request if last.method == request.method else last
+    return again if _replayable(again) else None
+
+
 def _replayable(request: Any) -> bool:
     try:
-        request.content  # noqa: B018 - raises where the body is a stream
+        request.content
     except RuntimeError:
         return _replayable_multipart(request.stream)
     return True
@@ -167,5 +207,7 @@ def _replayable_multipart(stream: Any) -> bool:
 def _replayable_file(file: Any) -> bool:
     if isinstance(file, str | bytes):
         return True
+    if getattr(file, "closed", False):
+        return False
     seekable = getattr(file, "seekable", None)
     return seekable is not None and bool(seekable())

@@ -57,6 +57,12 @@ def credentials(
     Return the header fields and the form fields that authenticate the client.
 
     Args:
+        method: How.
+
+        client_id: The client's identifier.
+
+        secret: Its secret, if the method has one.
+
         form_encoded:
             Whether id and secret are form-encoded before they are put together for Basic, as RFC 6749 section 2.3.1
             says and some servers do not expect.

@@ -6,9 +6,10 @@ It follows no redirect, keeps no cookie, wants https outside loopback, and reads
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import json
-import ssl
 import zlib
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -16,12 +17,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import anyio.to_thread
 import httpx
 
-from evertoken._answer import Answer, failure_from
+from evertoken._answer import REJECTIONS, Answer, failure_from
 from evertoken._errors import TransientRefreshError
 from evertoken._redact import scrub
 from evertoken._wire import http_date, parse_retry_after
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping, Sequence
 
     from evertoken._contracts import FetchRequest
@@ -40,8 +42,6 @@ _NOT_SENT: Final = frozenset({
     "UnsupportedProtocol",
 })  # fmt: skip
 
-_OK: Final = 200
-
 # What clients for a scheme verify certificates with, made once a process.
 _verify: dict[str, ssl.SSLContext | bool] = {}
 
@@ -59,7 +59,9 @@ def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError:
+        if "@" not in parts.netloc and (" " in url or not httpx.URL(url).host):
+            host = None
+    except (ValueError, httpx.InvalidURL):
         host, parts = None, urlsplit("")
     if parts.scheme not in {"http", "https"} or not host:
         msg = f"{parameter} must be an absolute URL such as 'https://as.example.com/token', not {url!r}"
@@ -67,7 +69,7 @@ def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
     if parts.username is not None or parts.password is not None:
         msg = f"{parameter} must not carry credentials in the URL"
         raise ValueError(msg)
-    if parts.fragment:
+    if "#" in url:
         msg = f"{parameter} must not have a fragment (RFC 6749 section 3.2)"
         raise ValueError(msg)
     if parts.scheme == "http" and not allow_http and not _is_loopback(host):
@@ -118,6 +120,12 @@ class Endpoint:
         Send *form* and return the answer.
 
         Args:
+            request: The fetch this is for.
+
+            form: The form fields, in order.
+
+            headers: Header fields that authenticate the client.
+
             secrets: What must not be seen in any error.
 
         Raises:
@@ -128,6 +136,11 @@ class Endpoint:
         try:
             status, fields, body = await self._exchange(request, form, headers, sent)
         except TransientRefreshError:
+            raise
+        except asyncio.CancelledError:
+            # A transport that tells nothing may have sent it all the same.
+            if sent.begun and not sent.seen:
+                request.sending()
             raise
         except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
             unsent = not sent.seen and type(error).__name__ in _NOT_SENT
@@ -171,16 +184,21 @@ class Endpoint:
             },
             extensions={"trace": sent.trace, **_timeouts(client, request)},
         )
-        outgoing.headers.pop("Cookie", None)
-        if "Authorization" not in headers:
-            outgoing.headers.pop("Authorization", None)
+        _drop_defaults(outgoing, client, headers)
+        outgoing.url = type(outgoing.url)(self.url)
         before = list(client.cookies.jar)
+        sent.begun = True
         response = await client.send(outgoing, auth=None, follow_redirects=False, stream=True)
+        _drop_cookies(response, client.cookies, before)
         try:
             body = await _bounded_body(response)
+        except Exception:
+            if response.is_success:
+                raise
+            # The status says enough, and Retry-After must not be lost.
+            body = b""
         finally:
             await response.aclose()
-            _drop_cookies(client.cookies.jar, before)
         return response.status_code, response.headers, body
 
     def _read(self, status: int, headers: Any, body: bytes, secrets: Sequence[str]) -> Answer:
@@ -188,14 +206,18 @@ class Endpoint:
         date_at = None if date is None else http_date(date)
         content_type = headers.get("content-type", "")
         fields = _fields(body, content_type)
-        if status == _OK and fields is not None:
+        if 200 <= status < 300 and fields is not None:
             return Answer(fields, date=date_at)
         if 200 <= status < 400:  # noqa: PLR2004 - whole classes of status codes, RFC 9110 section 15
             said = "an answer that is no JSON object" if status < 300 else "a redirect, which is not followed"  # noqa: PLR2004
             msg = f"{self.origin} answered {status} with {said}"
             raise TransientRefreshError(msg, ambiguous=status < 300)  # noqa: PLR2004
         retry_after = parse_retry_after(headers.get("retry-after"), date_at)
-        clean = {name: scrub(value, secrets) for name, value in (fields or {}).items() if isinstance(value, str)}
+        clean = {
+            name: value if value in REJECTIONS else scrub(value, secrets)
+            for name, value in (fields or {}).items()
+            if isinstance(value, str)
+        }
         raise failure_from(clean, status=status, retry_after=retry_after)
 
 
@@ -207,12 +229,14 @@ class _Sent:
 
     def __init__(self, request: FetchRequest) -> None:
         self._request = request
+        self.begun = False
         self.seen = False
         self.yes = False
 
-    async def trace(self, event: str, _: Mapping[str, Any]) -> None:
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         self.seen = True
-        if event.endswith("send_request_headers.started"):
+        # What a proxy is told first (CONNECT) is not the request.
+        if event.endswith("send_request_headers.started") and getattr(info.get("request"), "method", b"") != b"CONNECT":
             self.yes = True
             self._request.sending()
 
@@ -236,10 +260,27 @@ def _timeouts(client: Any, request: FetchRequest) -> dict[str, Any]:
     return {"timeout": {step: min(limit or request.timeout, request.timeout) for step, limit in given.items()}}
 
 
-def _drop_cookies(jar: Any, before: list[Any]) -> None:
-    for cookie in list(jar):
-        if cookie not in before:
-            jar.clear(cookie.domain, cookie.path, cookie.name)
+def _drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> None:
+    # A client that is shared with an API carries what is meant for the API.
+    own = {"accept", "accept-encoding", "content-type", "host", "user-agent", *(name.lower() for name in headers)}
+    for name in ("authorization", "cookie", *client.headers):
+        if name.lower() not in own:
+            outgoing.headers.pop(name, None)
+
+
+def _drop_cookies(response: Any, cookies: Any, before: list[Any]) -> None:
+    # Others may use the jar meanwhile: only what this very answer did to it is undone.
+    if "set-cookie" not in response.headers:
+        return
+    ours = type(cookies)()
+    ours.extract_cookies(response)
+    for cookie in ours.jar:
+        with contextlib.suppress(KeyError):
+            cookies.jar.clear(cookie.domain, cookie.path, cookie.name)
+    there = {(cookie.domain, cookie.path, cookie.name) for cookie in cookies.jar}
+    for cookie in before:
+        if (cookie.domain, cookie.path, cookie.name) not in there:
+            cookies.jar.set_cookie(cookie)
 
 
 async def _bounded_body(response: Any) -> bytes:
@@ -248,11 +289,12 @@ async def _bounded_body(response: Any) -> bytes:
         msg = f"unreadable answer: content encoding {encoding!r}, though none was asked for"
         raise TransientRefreshError(msg, ambiguous=True)
     body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_BODY:
-            msg = f"unreadable answer: more than {MAX_BODY} bytes"
-            raise TransientRefreshError(msg, ambiguous=True)
+    async with contextlib.aclosing(response.aiter_raw()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BODY:
+                msg = f"unreadable answer: more than {MAX_BODY} bytes"
+                raise TransientRefreshError(msg, ambiguous=True)
     if encoding in {"", "identity"}:
         return bytes(body)
     # A few compressed bytes can stand for gigabytes, so no more than the bound is ever unpacked.

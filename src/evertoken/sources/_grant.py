@@ -70,7 +70,7 @@ class Grant:
         self._endpoint = Endpoint(token_endpoint, client=client, allow_http=allow_http)
         if not isinstance(client_id, str) or not client_id:
             msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
-            raise ValueError(msg)
+            raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
         method: ClientAuthMethod = client_auth or ("none" if client_secret is None else "client_secret_basic")
         check_method(method, client_secret)
         self._client_id = client_id
@@ -85,9 +85,7 @@ class Grant:
         Send the fields of the grant itself with those that go with every request.
         """
         secret = None if self._client_secret is None else await resolve(self._client_secret, "client_secret")
-        headers, identity = credentials(
-            self._method, self._client_id, secret, form_encoded=self._form_encoded_basic
-        )
+        headers, identity = credentials(self._method, self._client_id, secret, form_encoded=self._form_encoded_basic)
         form = [*own, *self._fields, *identity.items()]
         return await self._endpoint.post(
             request, form, headers, secrets=(*secrets, *(() if secret is None else (secret,)))
@@ -105,11 +103,14 @@ def _fields(
 ) -> tuple[tuple[str, str], ...]:
     fields: list[tuple[str, str]] = []
     if scope is not None:
-        fields.append(("scope", scope if isinstance(scope, str) else " ".join(scope)))
+        fields.append(("scope", " ".join(_strings("scope", scope))))
     if audience is not None:
         fields.append(("audience", audience))
     if resource is not None:
-        fields += [("resource", one) for one in ([resource] if isinstance(resource, str) else resource)]
+        fields += [("resource", one) for one in _strings("resource", resource)]
+    if parameters is not None and not isinstance(parameters, Mapping):
+        msg = f"parameters must be a mapping of strings, not {type(parameters).__name__}"
+        raise ValueError(msg)
     taken = _RESERVED.intersection(parameters or {})
     if taken:
         msg = f"parameters must not contain {', '.join(sorted(taken))}: use the argument of that name"
@@ -120,3 +121,12 @@ def _fields(
             msg = f"{name} must be a string, not {type(value).__name__}"
             raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
     return tuple(fields)
+
+
+def _strings(parameter: str, value: object) -> list[str]:
+    several = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    for one in several:
+        if not isinstance(one, str):
+            msg = f"{parameter} must be a string or several, not {type(value).__name__}"
+            raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
+    return several

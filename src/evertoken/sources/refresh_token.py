@@ -112,6 +112,4 @@ class RefreshToken(Grant):
         newest = None if current is None else current.refresh_token
         if newest is None:
             newest = await resolve(self._refresh_token, "refresh_token")
-        return await self.post(
-            request, ("grant_type", "refresh_token"), ("refresh_token", newest), secrets=(newest,)
-        )
+        return await self.post(request, ("grant_type", "refresh_token"), ("refresh_token", newest), secrets=(newest,))

@@ -165,7 +165,9 @@ class _Reply:
         self._receive = receive
         self._server = server
 
-    async def raw(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]], *, length: int | None = None) -> None:
+    async def raw(
+        self, status: int, body: bytes, headers: list[tuple[bytes, bytes]], *, length: int | None = None
+    ) -> None:
         date = email.utils.formatdate(self._server.now() + self._server.date_skew, usegmt=True)
         fields = [(b"content-length", str(len(body) if length is None else length).encode()), *headers]
         await self._send(
@@ -174,9 +176,7 @@ class _Reply:
         await self._send({"type": "http.response.body", "body": body, "more_body": length is not None})
 
     async def json(self, status: int, fields: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None) -> None:
-        await self.raw(
-            status, json.dumps(fields).encode(), [(b"content-type", b"application/json"), *(headers or [])]
-        )
+        await self.raw(status, json.dumps(fields).encode(), [(b"content-type", b"application/json"), *(headers or [])])
 
     async def error(self, error: OAuthError) -> None:
         headers = [(b"www-authenticate", b'Basic realm="evertoken"')] if error.status == 401 else []  # noqa: PLR2004 - RFC 9110

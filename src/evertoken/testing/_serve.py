@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Serving"]
+__all__ = ["Serving", "require_uvicorn"]
+
+
+def require_uvicorn() -> Any:
+    """
+    Return the server library.
+
+    Raises:
+        ImportError: It is missing; the message names the extra.
+    """
+    try:
+        import uvicorn  # noqa: PLC0415 - needed only once a server is started
+    except ImportError as error:
+        msg = "a TokenServer on a socket needs uvicorn: pip install 'evertoken[testing]'"
+        raise ImportError(msg) from error
+    return uvicorn
 
 
 @final
@@ -19,17 +34,10 @@ class Serving:
     """
     An ASGI application served on a socket by a thread, until stopped.
 
-    Raises:
-        ImportError: uvicorn is missing; the message names the extra.
     """
 
     def __init__(self, app: Any, listener: socket.socket) -> None:
-        try:
-            import uvicorn  # noqa: PLC0415 - needed only once a server is started
-        except ImportError as error:
-            listener.close()
-            msg = "a TokenServer on a socket needs uvicorn: pip install 'evertoken[testing]'"
-            raise ImportError(msg) from error
+        uvicorn = require_uvicorn()
         config = uvicorn.Config(
             app,
             access_log=False,

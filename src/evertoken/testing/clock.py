@@ -169,5 +169,5 @@ def _virtual_loop() -> VirtualTimeLoop:
             f"VirtualClock needs the test to run on a VirtualTimeLoop, and this is a {type(loop).__name__}: make it "
             f"the loop factory, or use ManualClock"
         )
-        raise RuntimeError(msg)
+        raise RuntimeError(msg)  # noqa: TRY004 - the loop is not an argument
     return loop

@@ -72,7 +72,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             super().run_forever()
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """
         Run *func* in a thread; virtual time stands meanwhile.
@@ -86,7 +86,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._back)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002 - 3.11 has none
         """
         Join the default executor's threads, however long that takes in real time.
         """

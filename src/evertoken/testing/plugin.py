@@ -1,5 +1,7 @@
 """
-Fixtures for the tests of those who use evertoken. Installed as a pytest plugin; it changes nothing until one is asked for.
+Fixtures for the tests of those who use evertoken.
+
+Installed as a pytest plugin; nothing changes until one of them is asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from evertoken.testing.clock import ManualClock, VirtualClock
-    from evertoken.testing.server import TokenServer
+    from evertoken.testing.server import TokenServer  # noqa: PLC0415 - costs nothing until it is used
 
 __all__ = ["manual_clock", "token_server", "virtual_clock"]
 
@@ -22,7 +24,7 @@ def token_server() -> Iterator[TokenServer]:
     """
     A `TokenServer` that listens on loopback, fresh for each test.
     """
-    from evertoken.testing.server import TokenServer  # noqa: PLC0415 - costs nothing until it is used
+    from evertoken.testing.server import TokenServer
 
     with TokenServer() as server:
         yield server

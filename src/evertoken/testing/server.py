@@ -19,7 +19,7 @@ from evertoken.sources.refresh_token import RefreshToken
 from evertoken.testing._app import App
 from evertoken.testing._faults import Fault, FaultKind, Faults
 from evertoken.testing._grants import Grants
-from evertoken.testing._serve import Serving
+from evertoken.testing._serve import Serving, require_uvicorn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -363,6 +363,7 @@ class TokenServer:
             ImportError: uvicorn is missing; the message names the extra.
         """
         if self._serving is None:
+            require_uvicorn()
             listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             self._serving = Serving(self.app, listener)

@@ -1,0 +1,127 @@
+"""
+A steady load: requests start at their appointed times, whether or not those before have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+import httpx
+
+if TYPE_CHECKING:
+    from evertoken._contracts import TokenReader
+    from evertoken._token import Token
+
+__all__ = ["Sample", "Side", "TimedReader"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """
+    One request as its caller saw it.
+
+    Args:
+        at: When it was due, in seconds from the start.
+
+        latency: Seconds until it had ended, counted from when it was due.
+
+        status: The status code, or 0 where there was no answer.
+
+        error: The class of what was raised instead, if anything.
+    """
+
+    at: float
+    latency: float
+    status: int
+    error: str | None = None
+
+    @property
+    def good(self) -> bool:
+        """
+        Whether the caller got what it wanted.
+        """
+        return self.status == httpx.codes.OK
+
+
+@final
+@dataclass(slots=True)
+class Side:
+    """
+    One of the two that are compared.
+
+    Args:
+        name: What to call it.
+
+        send: Sends one request.
+    """
+
+    name: str
+    send: Callable[[], Awaitable[httpx.Response]]
+    samples: list[Sample] = field(default_factory=list)
+    expires_at: Callable[[], float | None] = lambda: None
+    due_at: Callable[[], float | None] = lambda: None
+    expiries: list[float] = field(default_factory=list)
+
+    async def run(self, begun: float, seconds: float, rate: float) -> None:
+        """
+        Send *rate* requests a second, for so many seconds from *begun* on the loop's clock.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            for number in range(int(seconds * rate)):
+                due = begun + number / rate
+                await asyncio.sleep(due - loop.time())
+                group.create_task(self._one(due, begun))
+
+    async def _one(self, due: float, begun: float) -> None:
+        loop = asyncio.get_running_loop()
+        status, error = 0, None
+        try:
+            status = (await self.send()).status_code
+        except Exception as raised:  # noqa: BLE001 - what callers see is what is measured
+            error = type(raised).__name__
+        self.samples.append(Sample(due - begun, loop.time() - due, status, error))
+
+
+@final
+class TimedReader:
+    """
+    A token reader that measures how long `get` takes, from the start of the load on.
+    """
+
+    def __init__(self, tokens: TokenReader, since: Callable[[], float]) -> None:
+        self._tokens = tokens
+        self._since = since
+        self.waits: list[tuple[float, float]] = []
+
+    async def get(self) -> Token:
+        """
+        Return a valid token.
+        """
+        begun = time.perf_counter()
+        token = await self._tokens.get()
+        self.waits.append((self._since(), time.perf_counter() - begun))
+        return token
+
+    async def refused(self, token: Token, /, *, wait: bool = True) -> Token | None:
+        """
+        Pass a refusal on.
+        """
+        return await self._tokens.refused(token, wait=wait)
+
+    def get_sync(self) -> Any:
+        """
+        Not used here.
+        """
+        return self._tokens.get_sync()
+
+    def refused_sync(self, token: Token, /, *, wait: bool = True) -> Token | None:
+        """
+        Not used here.
+        """
+        return self._tokens.refused_sync(token, wait=wait)

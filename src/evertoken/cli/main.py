@@ -1,0 +1,140 @@
+"""
+`evertoken`, on the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evertoken.cli.plan import DEFAULT_RATE, DEFAULT_SECONDS, Plan
+from evertoken.cli.plain import PlainView
+from evertoken.cli.report import report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from evertoken.cli.demo import Progress, View
+    from evertoken.cli.result import Result
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command line; return the exit status.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.run(options)
+    except ImportError as error:
+        print(f"evertoken: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evertoken", description="Tokens that are always fresh.")
+    parser.add_argument("--version", action="version", version=f"evertoken {metadata.version('evertoken')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo",
+        help="compare evertoken with the snippet everyone writes, on a server of its own",
+        description="Starts an authorization server on loopback and drives the same load at it twice, side by side: "
+        "through evertoken, and through the snippet everyone writes. The token endpoint fails for a while, and at "
+        "last all tokens are revoked. Exit status 0 if evertoken kept its promises, 1 if not.",
+    )
+    demo.add_argument(
+        "--seconds",
+        type=_number(5, 600),
+        default=DEFAULT_SECONDS,
+        help="how long it takes, everything in proportion (default: %(default)g)",
+    )
+    demo.add_argument(
+        "--rate",
+        type=_number(1, 500),
+        default=DEFAULT_RATE,
+        help="requests a second, for each side (default: %(default)g)",
+    )
+    demo.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
+    demo.add_argument("--plot", type=_picture, metavar="FILE", help="draw the latencies, as .svg or .png")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _number(least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            value = float(text)
+            if least <= value <= most:
+                return value
+        msg = f"must be a number from {least:g} to {most:g}, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+
+    return number
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in {".svg", ".png"}:
+        msg = f"must end in .svg or .png, not {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    if not path.parent.is_dir():
+        msg = f"there is no folder {str(path.parent)!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def _demo(options: Any) -> int:
+    # Each missing extra is said before anything is started.
+    from evertoken.testing._serve import require_uvicorn  # noqa: PLC0415
+
+    require_uvicorn()
+    draw: Callable[[Result, Progress, Path], None] | None = None
+    if options.plot is not None:
+        from evertoken.cli.plot import plot as draw  # noqa: PLC0415 - matplotlib is wanted for this alone
+    # What the log would say is shown by the views.
+    logging.getLogger("evertoken").addHandler(logging.NullHandler())
+    logging.getLogger("evertoken").propagate = False
+    plan = Plan.of(options.seconds, options.rate)
+    if options.json:
+        result, progress = _run(plan, PlainView(io.StringIO()))
+        print(json.dumps(result.as_json(), indent=2))
+    elif sys.stdout.isatty():
+        from evertoken.cli.live import LiveView  # noqa: PLC0415 - rich is wanted for this alone
+
+        with LiveView() as view:
+            result, progress = _run(plan, view)
+        print(report(result))
+    else:
+        result, progress = _run(plan, PlainView(sys.stdout))
+        print("\n" + report(result))
+    if draw is not None:
+        draw(result, progress, options.plot)
+        if not options.json:
+            print(f"\n{options.plot} shows the latency of every request.")
+    if not result.complete:
+        return INTERRUPTED
+    return 0 if result.kept else 1
+
+
+def _run(plan: Plan, view: View) -> tuple[Result, Progress]:
+    from evertoken.cli.demo import run_demo  # noqa: PLC0415 - so that --help is quick
+
+    async def whole() -> tuple[Result, Progress]:
+        return await run_demo(plan, view)
+
+    with asyncio.Runner() as runner:
+        return runner.run(whole())

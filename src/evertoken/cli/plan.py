@@ -1,0 +1,77 @@
+"""
+What happens in the demo, and when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self, final
+
+__all__ = ["DEFAULT_RATE", "DEFAULT_SECONDS", "Plan"]
+
+DEFAULT_SECONDS: Final = 20.0
+DEFAULT_RATE: Final = 100.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """
+    The demo's timetable, in seconds from its start.
+
+    Args:
+        seconds: How long it takes.
+
+        rate: Requests a second, for each side.
+
+        lifetime: How long tokens live.
+
+        latency: How long the token endpoint takes.
+
+        retry: The first wait of evertoken's retries, and the longest.
+
+        outage: When the token endpoint fails: begin and end.
+
+        revocation: When all access tokens are revoked.
+
+        healing: For how long after that requests may wait for the new token.
+    """
+
+    seconds: float
+    rate: float
+    lifetime: float
+    latency: float
+    retry: tuple[float, float]
+    outage: tuple[float, float]
+    revocation: float
+    healing: float
+
+    @classmethod
+    def of(cls, seconds: float, rate: float) -> Self:
+        """
+        Return the timetable for so many seconds: that of twenty, slowed down or speeded up.
+
+        At twenty, tokens live six seconds. evertoken refreshes them at half their life, at 3, 6, 9 and 12 s, and the
+        snippet at their end, just before 6 and 12 s; the outage from 10.9 to 12.5 s meets both.
+        """
+        scale = seconds / DEFAULT_SECONDS
+        return cls(
+            seconds=seconds,
+            rate=rate,
+            lifetime=6.0 * scale,
+            latency=0.3 * scale,
+            retry=(0.2 * scale, 0.3 * scale),
+            outage=(10.9 * scale, 12.5 * scale),
+            revocation=16.0 * scale,
+            healing=1.0 * scale,
+        )
+
+    def phase(self, at: float) -> str:
+        """
+        Say what happens *at* seconds from the start.
+        """
+        if self.outage[0] <= at < self.outage[1]:
+            return "the token endpoint is down (503)"
+        if at >= self.revocation:
+            return "all tokens were revoked" if at < self.revocation + self.healing else "after the revocation"
+        return "all is well" if at < self.outage[0] else "after the outage"

@@ -1,0 +1,90 @@
+"""
+The picture: the latency of every request over time, both sides, one above the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+try:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+except ImportError as error:
+    msg = "--plot needs matplotlib: pip install 'evertoken[demo]'"
+    raise ImportError(msg) from error
+
+if TYPE_CHECKING:
+    from evertoken.cli.demo import Progress
+    from evertoken.cli.load import Side
+    from evertoken.cli.result import Column, Result
+
+__all__ = ["SUFFIXES", "plot"]
+
+SUFFIXES: Final = (".svg", ".png")
+
+# Okabe and Ito's colours, which also the colour-blind tell apart.
+_OURS: Final = "#0072B2"
+_THEIRS: Final = "#D55E00"
+_OUTAGE: Final = "#999999"
+_INK: Final = "#333333"
+
+
+def plot(result: Result, progress: Progress, path: Path) -> None:
+    """
+    Write the picture to *path*, as SVG or PNG by its suffix.
+    """
+    with mpl.rc_context({"font.size": 10, "svg.hashsalt": "evertoken", "svg.fonttype": "path", "axes.edgecolor": _INK}):
+        figure = Figure(figsize=(10, 5.2), layout="constrained")
+        figure.suptitle("Latency of every request, as its caller saw it", x=0.01, ha="left", weight="bold")
+        upper, lower = figure.subplots(2, 1, sharex=True, sharey=True)
+        _draw(upper, progress, progress.snippet, result.snippet, "the snippet everyone writes", _THEIRS)
+        _draw(lower, progress, progress.evertoken, result.evertoken, "evertoken", _OURS)
+        highest = max((sample.latency for sample in progress.snippet.samples), default=1.0) * 1000
+        upper.set_ylim(-0.04 * highest, 1.25 * highest)
+        lower.set_xlim(0, result.plan.seconds)
+        lower.set_xlabel("seconds")
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _draw(axes: Any, progress: Progress, side: Side, column: Column, title: str, colour: str) -> None:
+    plan = progress.plan
+    axes.axvspan(*plan.outage, color=_OUTAGE, alpha=0.22, lw=0)
+    axes.axvline(plan.revocation, color=_INK, lw=1.2, ls="--")
+    good = [sample for sample in side.samples if sample.good]
+    bad = [sample for sample in side.samples if not sample.good]
+    options = {"linestyle": "none", "markeredgewidth": 0, "rasterized": True}
+    axes.plot([s.at for s in good], [s.latency * 1000 for s in good], "o", ms=3, color=colour, **options)
+    axes.plot(
+        [s.at for s in bad],
+        [s.latency * 1000 for s in bad],
+        "x",
+        ms=5,
+        color=_INK,
+        linestyle="none",
+        markeredgewidth=1,
+        rasterized=True,
+    )
+    begun = progress.started_at
+    for expires_at in side.expiries:
+        if 0.0 < expires_at - begun < plan.seconds:
+            axes.plot(expires_at - begun, 0.0, "|", ms=11, color=_INK, clip_on=False, markeredgewidth=1.2)
+    axes.set_title(
+        f"{title}: {column.failed} of {column.requests} failed, slowest {column.slowest * 1000:,.0f} ms",
+        loc="left",
+        color=colour,
+        weight="bold",
+    )
+    axes.set_ylabel("ms")
+    axes.grid(axis="y", alpha=0.25)
+    for edge in ("top", "right"):
+        axes.spines[edge].set_visible(False)
+    top = 0.96
+    transform = axes.get_xaxis_transform()
+    words = {"transform": transform, "va": "top", "fontsize": 9, "color": _INK}
+    axes.text(sum(plan.outage) / 2, top, "token endpoint\ndown", ha="center", **words)
+    axes.text(plan.revocation + 0.01 * plan.seconds, top, "all tokens\nrevoked", ha="left", **words)
+    if bad:
+        axes.text(0.005, top, "● answered   ✕ failed   | token expires", ha="left", **{**words, "transform": axes.transAxes})
+    else:
+        axes.text(0.005, top, "| token would expire", ha="left", **{**words, "transform": axes.transAxes})

@@ -1,0 +1,152 @@
+"""
+What the demo found, and whether evertoken kept its promises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evertoken.cli.load import Sample
+    from evertoken.cli.plan import Plan
+
+__all__ = ["Column", "Promise", "Result", "column_of", "promises_of"]
+
+#: The longest that reading a token may take where nothing has to be fetched, in seconds: far above any stall of a busy
+#: machine's loop, far below the token endpoint's latency.
+READ_WITHIN: Final = 0.05
+
+#: A request that took longer than this waited for something, in seconds.
+WAITED: Final = 0.1
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """
+    One side in numbers. Latencies are in seconds.
+    """
+
+    name: str
+    requests: int
+    failed: int
+    unauthorized: int
+    errors: dict[str, int]
+    median: float
+    p99: float
+    slowest: float
+    waited: int
+    failed_in_outage: int
+    failed_after_revocation: int
+    token_requests: int
+    tokens_issued: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """
+    One thing evertoken promises, and what was seen of it.
+    """
+
+    says: str
+    seen: str
+    kept: bool
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """
+    Both sides, and the promises.
+    """
+
+    plan: Plan
+    evertoken: Column
+    snippet: Column
+    promises: tuple[Promise, ...]
+    complete: bool = True
+
+    @property
+    def kept(self) -> bool:
+        """
+        Whether all promises were kept, in a run that was not cut short.
+        """
+        return self.complete and all(promise.kept for promise in self.promises)
+
+    def as_json(self) -> dict[str, Any]:
+        """
+        Return all of it as plain values.
+        """
+        return {**asdict(self), "kept": self.kept}
+
+
+def column_of(
+    name: str, samples: Sequence[Sample], plan: Plan, *, token_requests: int, tokens_issued: int
+) -> Column:
+    """
+    Return what *samples* come to.
+    """
+    latencies = sorted(sample.latency for sample in samples)
+    bad = [sample for sample in samples if not sample.good]
+    begin, end = plan.outage
+    return Column(
+        name=name,
+        requests=len(samples),
+        failed=len(bad),
+        unauthorized=sum(sample.status == 401 for sample in samples),  # noqa: PLR2004 - RFC 9110 section 15.5.2
+        errors=dict(Counter(sample.error for sample in bad if sample.error)),
+        median=_quantile(latencies, 0.5),
+        p99=_quantile(latencies, 0.99),
+        slowest=latencies[-1] if latencies else math.nan,
+        waited=sum(latency > WAITED for latency in latencies),
+        # Whoever came before the end of the outage met it, also behind a lock that outlasts it.
+        failed_in_outage=sum(begin - plan.latency <= sample.at < end + plan.latency for sample in bad),
+        failed_after_revocation=sum(sample.at >= plan.revocation - plan.latency for sample in bad),
+        token_requests=token_requests,
+        tokens_issued=tokens_issued,
+    )
+
+
+def promises_of(
+    column: Column, plan: Plan, *, waits: Sequence[tuple[float, float]], healing_fetches: int, most_in_flight: int
+) -> tuple[Promise, ...]:
+    """
+    Judge evertoken's side.
+
+    Args:
+        column: Its numbers.
+
+        plan: The timetable.
+
+        waits: When each token was read (seconds from the start), and how long that took.
+
+        healing_fetches: Fetches that a refused token caused.
+
+        most_in_flight: The most of its token requests at one time.
+    """
+    healing = (plan.revocation - plan.latency, plan.revocation + plan.healing)
+    slowest = max((wait for at, wait in waits if not healing[0] <= at <= healing[1]), default=math.nan)
+    # One at each half-life, the first one, one for the revocation and one to spare.
+    fair = math.ceil(plan.seconds / (plan.lifetime / 2.0)) + 3
+    return (
+        Promise("no request fails", f"{column.failed} of {column.requests}", column.failed == 0 < column.requests),
+        Promise("no 401 reaches a caller", str(column.unauthorized), column.unauthorized == 0),
+        Promise(
+            f"reading a token takes less than {READ_WITHIN * 1000:.0f} ms while none has to be healed",
+            f"{slowest * 1000:.2f} ms",
+            slowest < READ_WITHIN,
+        ),
+        Promise("one fetch heals the revocation", str(healing_fetches), healing_fetches == 1),
+        Promise("never two fetches at once", f"{most_in_flight} at most", most_in_flight == 1),
+        Promise(f"at most {fair} tokens are issued", str(column.tokens_issued), column.tokens_issued <= fair),
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else math.nan

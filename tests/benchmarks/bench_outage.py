@@ -1,0 +1,94 @@
+"""
+The endpoint is down past expiry, and 1,000 callers a second come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter
+
+from tests.benchmarks._measure import Options, Row, Rows, percentile, run
+from tests.benchmarks._process import ServerProcess
+
+from evertoken import TokenManager, TokenUnavailable
+from evertoken._events import FetchStarted, RefreshFailed
+
+LIFETIME, RATE = 4.0, 1000
+
+
+def rows(options: Options) -> Rows:
+    logging.getLogger("evertoken").setLevel(logging.CRITICAL)
+    with ServerProcess(lifetime=LIFETIME) as server:
+        yield from run(lambda: _outage(server, options.pick(15.0, 5.0)))
+
+
+async def _outage(server: ServerProcess, seconds: float) -> list[Row]:
+    seen: list[object] = []
+    async with TokenManager(server.client_credentials(), observers=[seen.append]) as tokens:
+        first = await tokens.get()
+        entry = tokens._only
+        server.tell("fail", 503)
+        assert first.expires_at is not None
+        await asyncio.sleep(first.expires_at - tokens.clock.time() + 0.01)
+
+        refused: list[float] = []
+        joined: list[float] = []
+
+        async def caller():
+            # Who comes while a retry is under way joins it (R3), and is told as soon as it has failed.
+            times = refused if entry.flight is None else joined
+            begun = perf_counter()
+            try:
+                await tokens.get()
+            except TokenUnavailable:
+                times.append(perf_counter() - begun)
+
+        await caller()
+        refused.clear()
+        joined.clear()
+        start = perf_counter()
+        count = int(RATE * seconds)
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                await asyncio.sleep(max(0.0, start + number / RATE - perf_counter()))
+                group.create_task(caller())
+        failed = [event for event in seen if isinstance(event, RefreshFailed)]
+        began = [event.at for event in seen if isinstance(event, FetchStarted)][1:]
+        # Each fetch of the outage but the first was announced by the failure before it.
+        off = [at - event.retry_at for event, at in zip(failed, began[1:], strict=False)]
+        server.tell("heal")
+        healed = perf_counter()
+        await tokens.get(timeout=60.0)
+        recovery = perf_counter() - healed
+        gap = failed[-1].retry_at - failed[-1].at
+    every = len(refused) + len(joined)
+    return [
+        Row("callers told TokenUnavailable", float(every), float(count), unit="", least=True),
+        Row("... within the cool-down: median", percentile(refused, 0.5) * 1e6, unit="us"),
+        Row("... within the cool-down: p99", percentile(refused, 0.99) * 1e3, 1.0, unit="ms"),
+        Row("... within the cool-down: slowest", max(refused) * 1e3, 1.0, unit="ms", note=f"of {len(refused):,}"),
+        Row(
+            "... who joined a retry: slowest",
+            max(joined, default=0.0) * 1e3,
+            unit="ms",
+            note=f"of {len(joined):,}: as long as the endpoint's own failure",
+        ),
+        Row(
+            "fetches of the outage",
+            float(len(began)),
+            float(len(failed) + 1),
+            unit="",
+            note="one for each failure, none between",
+        ),
+        Row(
+            "a fetch was off its schedule by, at most", max(map(abs, off)) * 1e3, 25.0, unit="ms", note=f"of {len(off)}"
+        ),
+        Row(
+            "recovery after the endpoint is back",
+            recovery,
+            gap + 0.5,
+            unit="s",
+            note=f"the wait between retries is {gap:.2f} s",
+        ),
+    ]

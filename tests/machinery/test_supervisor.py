@@ -1,0 +1,494 @@
+"""
+What the supervisor survives: every part it touches is made to raise every class of exception, at every step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.gated import virtual
+from tests.machinery.scripted import Recorder, ScriptedSource, down
+
+from evertoken import GrantRejected, Held, Lease, RefreshPolicy, TokenManager, TokenUnavailable
+from evertoken._events import Event, RefreshFailed, StoreFailed, SupervisorRestarted
+from evertoken.stores.memory import MemoryStore
+from evertoken.testing.clock import VirtualClock
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+class Private(BaseException):
+    """
+    Somebody's own BaseException.
+    """
+
+
+RAISED: dict[str, Callable[[], BaseException]] = {
+    "Exception": lambda: Exception("boom"),
+    "BaseException": lambda: BaseException("boom"),
+    "Private": lambda: Private("boom"),
+    "CancelledError": asyncio.CancelledError,
+    "GeneratorExit": GeneratorExit,
+    "StopIteration": StopIteration,
+    "StopAsyncIteration": StopAsyncIteration,
+    "TimeoutError": TimeoutError,
+    "MemoryError": MemoryError,
+    "RecursionError": RecursionError,
+    "KeyError": lambda: KeyError("boom"),
+    "ExceptionGroup": lambda: ExceptionGroup("several", [ValueError("one"), OSError("two")]),
+    "BaseExceptionGroup": lambda: BaseExceptionGroup("several", [Private("one"), asyncio.CancelledError()]),
+}
+
+every_class = pytest.mark.parametrize("make", RAISED.values(), ids=RAISED)
+
+
+class FaultyClock:
+    """
+    A clock whose methods raise when told.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.faults: dict[str, Callable[[], BaseException]] = {}
+        self.raised = 0
+
+    def _check(self, name: str) -> None:
+        if name in self.faults:
+            self.raised += 1
+            error = self.faults[name]()
+            raise error
+
+    def time(self) -> float:
+        self._check("time")
+        return self.clock.time()
+
+    def monotonic(self) -> float:
+        self._check("monotonic")
+        return self.clock.monotonic()
+
+    def call_later(self, delay: float, callback: Any, *args: object) -> Any:
+        self._check("call_later")
+        timer = self.clock.call_later(delay, callback, *args)
+        return _FaultyTimer(self, timer)
+
+
+class _FaultyTimer:
+    def __init__(self, owner: FaultyClock, timer: asyncio.TimerHandle) -> None:
+        self.owner, self.timer = owner, timer
+
+    def cancel(self) -> None:
+        self.timer.cancel()
+        self.owner._check("cancel")
+
+
+@virtual
+@every_class
+@pytest.mark.parametrize("step", ["time", "monotonic", "call_later", "cancel"])
+async def test_a_clock_that_raises(clock, step, make):
+    """F5: whatever the clock raises, wherever: the supervisor is restarted, says so, and goes on when it can."""
+    faulty, recorder = FaultyClock(clock), Recorder()
+    source = ScriptedSource(clock, lifetime=300.0)
+    async with TokenManager(source, policy=RefreshPolicy(jitter=0.0), clock=faulty, observers=[recorder]) as manager:
+        await manager.get()
+        await clock.advance(5.0)
+        faulty.faults[step] = make
+        await clock.advance(60.0)
+        assert faulty.raised
+        faulty.faults.clear()
+        await clock.advance(30.0)
+        if make is GeneratorExit:
+            # Nobody can tell it from the end of the loop; health() says so, and the next who waits revives it.
+            assert step == "cancel" or not manager.health().alive
+            await clock.advance(600.0)
+            assert (await manager.get()).valid_at(clock.time())
+            assert manager.health().alive
+            return
+        health = manager.health()
+        assert health.alive
+        assert health.restarts >= 1
+        assert health.restarts == len(recorder.of(SupervisorRestarted)) or step == "time"
+        before = source.fetches
+        await clock.advance(600.0)
+        assert source.fetches - before in {2, 3}
+        assert manager.health().ready
+
+
+@virtual
+@pytest.mark.parametrize("step", ["monotonic", "call_later", "cancel"])
+async def test_closing_while_the_clock_raises(clock, step):
+    """F5, L1: a clock that raises while the manager closes does not keep it from ending."""
+    faulty = FaultyClock(clock)
+    source = ScriptedSource(clock)
+    manager = await TokenManager(source, clock=faulty).start()
+    await manager.get()
+    faulty.faults[step] = lambda: OSError("boom")
+    async with asyncio.timeout(60.0):
+        try:
+            await manager.aclose()
+        except OSError:
+            faulty.faults.clear()
+            await manager.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual
+@every_class
+@pytest.mark.parametrize("method", ["pop_due", "next"])
+async def test_deadlines_that_raise(clock, method, make):
+    """F5: a crash of the loop itself is logged, counted and restarted, and no deadline is lost by it."""
+    source = ScriptedSource(clock, lifetime=300.0)
+    recorder = Recorder()
+    async with TokenManager(source, policy=RefreshPolicy(jitter=0.0), clock=clock, observers=[recorder]) as manager:
+        await manager.get()
+        supervisor = manager._engine.upkeep.supervisor
+        real, raised = supervisor.deadlines, 0
+
+        class Broken:
+            def __getattr__(self, name: str) -> Any:
+                nonlocal raised
+                if name == method:
+                    raised += 1
+                    raise make()
+                return getattr(real, name)
+
+        supervisor.deadlines = Broken()  # type: ignore[assignment]
+        await clock.advance(100.0)
+        if make is GeneratorExit:
+            assert not manager.health().alive
+            supervisor.deadlines = real
+            await clock.advance(200.0)
+            assert await manager.get()
+            assert manager.health().alive
+            return
+        assert raised >= 5
+        assert manager.health().restarts == raised == len(recorder.of(SupervisorRestarted))
+        supervisor.deadlines = real
+        await clock.advance(200.0)
+        assert source.fetches == 2
+        assert manager.health().alive
+
+
+@virtual
+@every_class
+async def test_a_due_item_that_raises(clock, make, caplog):
+    """F5: a key whose upkeep raises is looked at again a beat later, and no other key is late for it."""
+    sources = {key: ScriptedSource(clock, lifetime=300.0) for key in ("good", "bad")}
+    async with TokenManager(sources, policy=RefreshPolicy(jitter=0.0), clock=clock) as manager:
+        await clock.advance(1.0)
+        upkeep = manager._engine.upkeep
+        real, raised = upkeep.supervisor._on_due, 0
+
+        def due(entry: Any) -> None:
+            nonlocal raised
+            if entry.key == "bad":
+                raised += 1
+                raise make()
+            real(entry)
+
+        upkeep.supervisor._on_due = due
+        with caplog.at_level(logging.ERROR, "evertoken"):
+            await clock.advance(400.0)
+        assert sources["good"].fetches == 2
+        assert raised in range(10, 20)
+        assert f"a due item raised {type(make()).__name__}" in caplog.text
+        assert manager.health().alive
+        assert manager.health().restarts == 0
+        # Its readers are served on demand.
+        assert (await manager.get("bad")).valid_at(clock.time())
+        upkeep.supervisor._on_due = real
+        await clock.advance(250.0)
+        assert sources["bad"].fetches == 3
+
+
+@virtual
+@every_class
+async def test_an_observer_that_raises(clock, make):
+    """F5, L2: what an observer raises harms no refresh, no caller and no other observer."""
+
+    def broken(event: Event) -> None:
+        raise make()
+
+    recorder = Recorder()
+    source = ScriptedSource(clock, lifetime=300.0)
+    async with TokenManager(source, clock=clock, observers=[broken, recorder, broken]) as manager:
+        await manager.get()
+        await clock.advance(1000.0)
+        source.error = down()
+        await clock.advance(250.0)
+        source.error = GrantRejected("invalid_grant")
+        await clock.advance(300.0)
+        clock.step(-3600.0)
+        await clock.advance(30.0)
+        assert manager.health().restarts == 0
+        assert manager.health().alive
+    kinds = {type(event).__name__ for event in recorder.events}
+    assert {
+        "ManagerStarted",
+        "TokenRefreshed",
+        "RefreshFailed",
+        "RefreshRejected",
+        "ClockStepped",
+        "ManagerClosing",
+    } <= kinds
+
+
+@virtual
+@every_class
+@pytest.mark.parametrize("when", ["at once", "later"])
+async def test_a_source_that_raises(clock, when, make):
+    """F5: whatever a source raises is a failure of its key: shared, counted, tried again; other keys go on."""
+    bad, good = ScriptedSource(clock, lifetime=300.0), ScriptedSource(clock, lifetime=300.0)
+    bad.latency = 0.0 if when == "at once" else 0.5
+    recorder = Recorder()
+    async with TokenManager({"bad": bad, "good": good}, clock=clock, observers=[recorder]) as manager:
+        first = await manager.get("bad")
+        bad.error = make()
+        await clock.advance(290.0)
+        assert await manager.get("bad") is first
+        assert manager.health().failing == ("bad",)
+        await clock.advance(20.0)
+        outcomes = await asyncio.gather(*(manager.get("bad") for _ in range(10)), return_exceptions=True)
+        assert all(isinstance(outcome, TokenUnavailable) for outcome in outcomes)
+        assert all(outcome.__cause__ is not None for outcome in outcomes)  # type: ignore[union-attr]
+        assert await manager.get("good")
+        assert good.fetches == 2
+        health = manager.health()
+        assert health.alive
+        assert not health.ready
+        assert health.restarts == 0
+        failures = [event.failures for event in recorder.of(RefreshFailed)]
+        assert failures == list(range(1, len(failures) + 1))
+        bad.error = None
+        await clock.advance(61.0)
+        assert (await manager.get("bad")).valid_at(clock.time())
+        assert manager.health().failing == ()
+        assert not manager._engine.lanes._lanes
+
+
+@virtual
+@every_class
+async def test_a_source_that_raises_without_a_coroutine(clock, make):
+    """F5: the same for a fetch that is no coroutine function and raises when called."""
+
+    class Plain:
+        def fetch(self, request: Any) -> Any:
+            raise make()
+
+    async with TokenManager(Plain(), clock=clock) as manager:
+        for _ in range(3):
+            with pytest.raises(TokenUnavailable):
+                await manager.get()
+            await clock.advance(61.0)
+        assert manager.health().alive
+        assert manager.snapshot().failures >= 3
+
+
+@virtual
+@pytest.mark.parametrize(
+    "answer", [None, 5, b"bytes", [], {}, {"access_token": ""}, ("a",), ("t", "soon", 3), object()], ids=repr
+)
+async def test_a_source_that_answers_nonsense(clock, answer):
+    """F4: an unreadable answer is a transient failure."""
+    source = ScriptedSource(clock)
+    source.answer = lambda request: answer
+    async with TokenManager(source, clock=clock) as manager:
+        with pytest.raises(TokenUnavailable):
+            await manager.get()
+        source.answer = None
+        await clock.advance(10.0)
+        assert await manager.get()
+
+
+class FaultyStore:
+    """
+    A store of which one method raises or hangs when told.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.real = MemoryStore(clock=clock)
+        self.faults: dict[str, Callable[[], BaseException]] = {}
+
+    async def _do(self, name: str, *arguments: Any) -> Any:
+        if name in self.faults:
+            error = self.faults[name]()
+            raise error
+        return await getattr(self.real, name)(*arguments)
+
+    async def read(self, key: str, /) -> Any:
+        return await self._do("read", key)
+
+    async def write(self, record: Any, lease: Lease, /) -> bool:
+        return bool(await self._do("write", record, lease))
+
+    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
+        found: Lease | Held = await self._do("acquire", key, owner, ttl)
+        return found
+
+    async def renew(self, lease: Lease, ttl: float, /) -> bool:
+        return bool(await self._do("renew", lease, ttl))
+
+    async def release(self, lease: Lease, /) -> None:
+        await self._do("release", lease)
+
+
+@virtual
+@every_class
+@pytest.mark.parametrize("method", ["acquire", "read", "write", "release"])
+async def test_a_store_that_raises(clock, method, make):
+    """F5, K3: whatever a store raises, at whatever step: tokens are fetched all the same, and it is said."""
+    store, recorder = FaultyStore(clock), Recorder()
+    source = ScriptedSource(clock, lifetime=300.0)
+    source.rotates = False
+    policy = RefreshPolicy(jitter=0.0)
+    async with TokenManager(source, policy=policy, clock=clock, store=store, observers=[recorder]) as manager:
+        await manager.get()
+        store.faults[method] = make
+        await clock.advance(1200.0)
+        assert manager.health().alive
+        assert manager.health().restarts == 0
+        if make is GeneratorExit:
+            store.faults.clear()
+            await clock.advance(61.0)
+            assert (await manager.get()).valid_at(clock.time())
+            return
+        assert (await manager.get()).valid_at(clock.time())
+        assert source.fetches >= 4
+        assert {event.operation for event in recorder.of(StoreFailed)} == {method}
+        store.faults.clear()
+        await clock.advance(1200.0)
+        assert (await manager.get()).valid_at(clock.time())
+        assert manager.snapshot().keys[None].kept
+
+
+@virtual
+@every_class
+async def test_source_for_that_raises(clock, make):
+    """F5: what source_for raises reaches its caller, opens no key, and blocks no other."""
+    source = ScriptedSource(clock)
+
+    def source_for(key: str) -> Any:
+        if key == "bad":
+            raise make()
+        return source
+
+    async with TokenManager(source_for=source_for, clock=clock) as manager:
+        with pytest.raises((type(make()), RuntimeError)):
+            await manager.get("bad")
+        assert await manager.get("good")
+        assert list(manager.snapshot().keys) == ["good"]
+        assert not manager._engine.registry.lock.locked()
+
+
+def the_supervisor() -> asyncio.Task[Any]:
+    [task] = [task for task in asyncio.all_tasks() if task.get_name() == "evertoken:supervisor"]
+    return task
+
+
+@virtual
+async def test_cancelled_from_outside(clock, caplog):
+    """F5: with the supervisor cancelled by somebody else, health() tells, get() works, and it is revived by that."""
+    source = ScriptedSource(clock, lifetime=300.0)
+    async with TokenManager(source, clock=clock) as manager:
+        first = await manager.get()
+        the_supervisor().cancel()
+        await clock.advance(1.0)
+        assert not manager.health().alive
+        assert await manager.get() is first
+        await clock.advance(301.0)
+        assert source.fetches == 1
+        token = await manager.get()
+        assert token.valid_at(clock.time())
+        assert "stopped from outside" in caplog.text
+        assert manager.health().alive
+        await clock.advance(300.0)
+        assert source.fetches == 3
+
+
+@virtual
+async def test_flights_cancelled_from_outside(clock):
+    """F5, R3: a fetch that somebody cancels fails for those who wait, and is tried again by the schedule."""
+    source = ScriptedSource(clock, latency=5.0)
+    async with TokenManager(source, clock=clock) as manager:
+        waiting = [asyncio.ensure_future(manager.get()) for _ in range(10)]
+        await clock.advance(1.0)
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("evertoken:refresh"):
+                task.cancel()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(outcome, TokenUnavailable) for outcome in outcomes)
+        await clock.advance(15.0)
+        assert manager.peek() is not None
+        assert not manager._engine.lanes._lanes
+
+
+@virtual
+async def test_all_tasks_cancelled_in_every_order(clock):
+    """F5: somebody who cancels all of the manager's tasks, over and over, does not leave it stuck."""
+    source = ScriptedSource(clock, lifetime=60.0, latency=1.0)
+    async with TokenManager(source, clock=clock) as manager:
+        for turn in range(50):
+            await clock.advance(0.37 * turn)
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("evertoken:"):
+                    task.cancel()
+        assert (await manager.get(timeout=60.0)).valid_at(clock.time())
+        await clock.advance(120.0)
+        assert manager.health().alive
+        assert source.most <= 2
+
+
+@virtual
+async def test_a_hanging_provider_delays_nobody(clock):
+    """F6: sixteen keys of a provider that hangs keep no key of another from its instant."""
+    slow = ScriptedSource(clock, latency=1e6)
+    quick = ScriptedSource(clock, lifetime=300.0)
+    sources: dict[str, Any] = {f"slow-{i}": ScriptedSource(clock, latency=1e6) for i in range(50)}
+    for source in sources.values():
+        source.provider = "slow"
+    sources["quick"] = quick
+    async with TokenManager(sources, policy=RefreshPolicy(jitter=0.0), clock=clock) as manager:
+        await clock.advance(1000.0)
+        assert quick.at == pytest.approx([quick.at[0] + 240.0 * i for i in range(5)], abs=0.05)
+        assert (await manager.get("quick")).valid_at(clock.time())
+        assert manager.snapshot().in_flight == 16
+        # Each of the others has its turn, for a hang ends at its deadline.
+        assert all(source.fetches for source in sources.values())
+    assert slow.fetches == 0
+
+
+@virtual
+async def test_a_slow_key_of_one_source_delays_only_what_its_cap_says(clock):
+    """F6: urgent callers go before the queue of a busy provider."""
+    source = ScriptedSource(clock, latency=1.0)
+    async with TokenManager(source_for=lambda key: source, clock=clock, concurrency=2) as manager:
+        crowd = [asyncio.ensure_future(manager.get(key)) for key in range(100)]
+        await asyncio.gather(*crowd)
+        assert source.most == 2
+        clock.step(3000.0)
+        await clock.advance(11.0)
+        assert manager.snapshot().queued > 10
+        begun = clock.time()
+        late = next(key for key, known in manager.snapshot().keys.items() if known.in_flight)
+        token = await manager.get("new")
+        assert clock.time() - begun <= 3.0
+        assert token.valid_at(clock.time())
+        assert late is not None
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_shutdown_signals_pass(signal):
+    """F5: KeyboardInterrupt and SystemExit end the program; they are contained nowhere."""
+
+    async def fetch() -> tuple[str, float]:
+        raise signal
+
+    async def main() -> None:
+        async with TokenManager(fetch):
+            await asyncio.sleep(5.0)
+
+    with pytest.raises(signal):
+        asyncio.run(main())
