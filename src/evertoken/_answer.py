@@ -103,7 +103,7 @@ def token_from(
         GrantRejected: A mapping with a terminal `error` member.
     """
     if isinstance(answer, Token):
-        if not answer.valid_at(requested_at):
+        if not answer.valid_at(max(requested_at, received_at or requested_at)):
             msg = "the token that was answered is already expired"
             raise TransientRefreshError(msg, ambiguous=True)
         return _keeping(answer, current)
@@ -121,7 +121,7 @@ def token_from(
             f"this one returned {type(answer).__name__}"
         )
         raise TransientRefreshError(msg)
-    if "error" in fields and "access_token" not in fields:
+    if fields.get("error") and not fields.get("access_token"):
         # Some providers answer errors with status 200.
         raise failure_from(fields)
     skew = _skew(date, requested_at, requested_at if received_at is None else received_at)
@@ -129,7 +129,7 @@ def token_from(
     expires_at = _expires_at(fields, access_token, requested_at, skew)
     if expires_at is None and default_lifetime is not None:
         expires_at = requested_at + default_lifetime
-    if expires_at is not None and expires_at <= requested_at:
+    if expires_at is not None and expires_at <= max(requested_at, received_at or requested_at):
         msg = "the token in the answer is already expired"
         raise TransientRefreshError(msg, ambiguous=True)
     refresh_token = fields.get("refresh_token")
@@ -187,6 +187,9 @@ def _access_token(fields: Mapping[str, Any]) -> str:
 def _token_type(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         return "Bearer"
+    if not value.isascii() or not value.isprintable() or len(value.split()) > 1:
+        msg = "unreadable answer: token_type has characters that RFC 6749 does not allow"
+        raise TransientRefreshError(msg, ambiguous=True)
     # Apigee says BearerToken. The type is case-insensitive (RFC 6749 section 5.1); resource servers are often not.
     return "Bearer" if value.strip().lower() in {"bearer", "bearertoken"} else value.strip()
 

@@ -174,7 +174,8 @@ class Entry:
         if self.trouble is not None and refused is not None and refused.access_token == token.access_token:
             self.trouble.refused = token
         self.token = token
-        self.seen()
+        if self.idle_since is None:
+            self.seen()
 
     def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> float:
         """
@@ -185,9 +186,17 @@ class Entry:
         trouble.error = error
         lifetime = None if self.token is None else self.token.lifetime
         share = spread(rules.seed, self.key, trouble.failures)
-        retry_at = now + rules.retry.delay(trouble.failures, share, lifetime=lifetime, retry_after=error.retry_after)
+        serving = self.in_service(now)
+        retry_at = now + rules.retry.delay(
+            trouble.failures,
+            share,
+            lifetime=lifetime,
+            left=None if serving is None else serving.remaining(now),
+            retry_after=error.retry_after,
+        )
         if error.ambiguous:
-            trouble.ambiguous_since = trouble.ambiguous_since or now
+            if trouble.ambiguous_since is None:
+                trouble.ambiguous_since = now
             retry_at = self._after_ambiguous(trouble, retry_at, now, rules)
         trouble.retry_at = retry_at
         return retry_at
@@ -219,6 +228,10 @@ class Entry:
         trouble.refusals += 1
         trouble.refused_at = now
         trouble.refused = token
+        error = trouble.error
+        if trouble.ambiguous_since is not None and isinstance(error, TransientRefreshError) and error.ambiguous:
+            # The next attempt was held back for the sake of this very token.
+            trouble.retry_at = min(trouble.retry_at, now + (error.retry_after or 0.0))
         self.valid_until = NEVER
         return "taken"
 
@@ -237,6 +250,8 @@ class Entry:
         if trouble is not None:
             trouble.retry_at += by
             trouble.refused_at += by
+            if trouble.ambiguous_since is not None:
+                trouble.ambiguous_since += by
             if trouble.refused is token:
                 trouble.refused = self.token
 
@@ -310,6 +325,7 @@ class Entry:
         trouble.retry_at = NEVER
         trouble.error = None
         trouble.ambiguous_since = None
+        trouble.told = False
         trouble.refused = None
         trouble.echoes = trouble.echoes + 1 if repeated else 0
         trouble.rotated = trouble.rotated or rotated
@@ -332,7 +348,9 @@ class Entry:
             return now + rules.retry.probe
         # Presenting a refresh token that may be spent can revoke the whole family, and with it the token in service.
         token = self.in_service(now)
-        return retry_at if token is None or token.expires_at is None else max(retry_at, token.expires_at)
+        if token is None:
+            return retry_at
+        return math.inf if token.expires_at is None else max(retry_at, token.expires_at)
 
 
 #: Stands in for a key that is not there. It is never valid, so it always leads to the slow path.

@@ -49,10 +49,16 @@ class TransientRefreshError(TokenError):
         ambiguous:
             True where the request was sent and its outcome is unknown, so that a rotating refresh token may or
             may not have been spent.
+
+    Raises:
+        TypeError: *retry_after* is no number of seconds.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, ambiguous: bool = False) -> None:
         super().__init__(message)
+        if retry_after is not None and (isinstance(retry_after, bool) or not isinstance(retry_after, int | float)):
+            msg = f"retry_after must be a number of seconds or None, not {type(retry_after).__name__}"
+            raise TypeError(msg)
         self.retry_after = retry_after
         self.ambiguous = ambiguous
 

@@ -53,7 +53,7 @@ def health_of(engine: Engine, /) -> Health:
     running = engine.state == "running"
     failing = [entry for entry in entries if entry.trouble is not None and entry.trouble.error is not None]
     return Health(
-        alive=running and supervisor.alive and beat is not None and abs(now - beat) <= _SILENT_AFTER,
+        alive=running and supervisor.alive and beat is not None and supervisor.silent_for() <= _SILENT_AFTER,
         ready=running and all(entry.in_service(now) is not None for entry in entries),
         last_beat_at=beat,
         restarts=supervisor.restarts,

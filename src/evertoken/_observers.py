@@ -28,7 +28,6 @@ _LEVELS: Final[dict[type[events.Event], int]] = {
     events.RefreshFailed: logging.WARNING,
     events.StoreFailed: logging.WARNING,
     events.ClockStepped: logging.WARNING,
-    events.ShorterThanAsked: logging.WARNING,
     events.TokenRefused: logging.INFO,
 }
 

@@ -38,9 +38,6 @@ REFUSAL_CAP: Final = 300.0
 ECHO_STEPS: Final = (5.0, 10.0, 20.0, 30.0)
 MIN_TTL_SHARE: Final = 0.1
 
-# Beyond this the power of two has passed every cap, and 2.0 ** 1100 would overflow.
-_MAX_EXPONENT: Final = 32
-
 
 def spread(*parts: object) -> float:
     """
@@ -180,7 +177,14 @@ class RetryPolicy:
         _check("probe", self.probe, least=0.0, open_below=True)
 
     def delay(
-        self, failures: int, share: float, /, *, lifetime: float | None = None, retry_after: float | None = None
+        self,
+        failures: int,
+        share: float,
+        /,
+        *,
+        lifetime: float | None = None,
+        left: float | None = None,
+        retry_after: float | None = None,
     ) -> float:
         """
         Return the seconds to wait after the given number of failures in a row (1 for the first).
@@ -192,6 +196,10 @@ class RetryPolicy:
 
             lifetime: The lifetime of the last token, if there was one.
 
+            left:
+                Seconds of life left in the token in service, if there is one. No wait takes more than half of them,
+                down to a fifth of the first wait, so that an outage which ends before the token is not slept through.
+
             retry_after: What the server asked for, if it did. It wins, capped, and is never undercut.
         """
         first, cap = self.first, self.cap
@@ -201,14 +209,25 @@ class RetryPolicy:
         if retry_after is not None and not math.isnan(retry_after):
             asked = min(max(retry_after, 0.0), self.retry_after_cap)
             return max(asked * (1.0 + 0.1 * self.jitter * share), first)
-        if failures <= 1:
-            return first
-        ceiling = min(cap, first * self.factor ** min(failures - 1, _MAX_EXPONENT))
         # Full jitter may draw nothing at all; a fifth of the first wait, or the floor, keeps it from being a hot loop.
-        return max(ceiling * (1.0 - self.jitter * share), first / 5.0, min(self.first, LEAST_FLOOR))
+        least = max(first / 5.0, min(self.first, LEAST_FLOOR))
+        if failures <= 1:
+            return first if left is None else min(first, max(least, left / 2.0))
+        ceiling = _grown(first, self.factor, failures - 1, cap)
+        if left is not None:
+            ceiling = min(ceiling, left / 2.0)
+        return max(ceiling * (1.0 - self.jitter * share), least)
 
     def refusal_cooldown(self, refusals: int, /) -> float:
         """
         Return for how many seconds, after that many refused tokens in a row, no refusal starts a fetch.
         """
-        return min(REFUSAL_CAP, REFUSAL_FIRST * 2.0 ** min(max(refusals - 1, 0), _MAX_EXPONENT))
+        return _grown(REFUSAL_FIRST, 2.0, max(refusals - 1, 0), REFUSAL_CAP)
+
+
+def _grown(first: float, factor: float, times: int, cap: float) -> float:
+    try:
+        return min(cap, first * float(factor) ** times)
+    except OverflowError:
+        # 2.0 ** 1100 is beyond any float, and any cap.
+        return cap

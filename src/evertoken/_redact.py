@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,9 +20,11 @@ _LONGEST: Final = 300
 _LOOKS_SECRET: Final = re.compile(
     r"eyJ[\w-]{5,}(?:\.[\w-]*)*|(?<![\w+~=-])(?=[\w+~=-]*\d)(?=[\w+~=-]*[A-Za-z])[\w+~=-]{16,}"
 )
+# What stands after a telling name and a colon or an equals sign (but not after a path that ends in /token), and what
+# stands after the name of a scheme.
 _NAMED_SECRET: Final = re.compile(
-    r"((?:access_token|refresh_token|client_secret|client_assertion|assertion|password|authorization|bearer|basic)"
-    r"[\"']?\s*[=: ]\s*[\"']?)([^\s\"'&,;]+)",
+    r"((?<!/)\b\w*(?:token|secret|assertion|password|passwd|api[_-]?key|authorization)[\"']?\s*[=:]\s*[\"']?"
+    r"(?:(?:bearer|basic|dpop)\s+)?|\b(?:bearer|basic|dpop)\s+)([^\s\"'&,;]+)",
     re.IGNORECASE,
 )
 
@@ -30,7 +33,8 @@ def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     """
     Return *text* without the given secrets and without what looks like one, in at most 300 characters.
     """
-    for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
+    spelled = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
+    for secret in sorted(spelled, key=len, reverse=True):
         text = text.replace(secret, "***")
     text = _NAMED_SECRET.sub(r"\1***", text)
     text = _LOOKS_SECRET.sub("***", text)
@@ -42,7 +46,10 @@ def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str
     """
     Return the class of *error*, its scrubbed words and the place it was raised at: enough to find it by.
     """
-    words = scrub(str(error), secrets)
+    try:
+        words = scrub(str(error), secrets)
+    except Exception:  # noqa: BLE001 - an exception that cannot be printed is still to be named
+        words = ""
     place = ""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
@@ -52,3 +59,8 @@ def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str
         filename = code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
         place = f" (at {filename}:{frame.tb_lineno} in {code.co_name})"
     return f"{type(error).__qualname__}{': ' if words else ''}{words}{place}"
+
+
+def _spellings(secret: str) -> tuple[str, ...]:
+    # As it is, and as a URL and a form spell it: servers echo what they were sent.
+    return secret, quote(secret, safe="", errors="surrogatepass"), quote_plus(secret, errors="surrogatepass")

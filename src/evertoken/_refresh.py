@@ -270,7 +270,6 @@ class Refresher:
             return
         self._compare_clocks()
         now = self._clock.time()
-        known = entry.trouble is not None and isinstance(entry.trouble.error, GrantRejected)
         if isinstance(error, GrantRejected):
             self.rejections += 1
             again_at = entry.rejected(error, now, self._rules)
@@ -288,7 +287,9 @@ class Refresher:
                     at=now, key=entry.key, error=judged, failures=failures, retry_at=again_at, serving=serving
                 )
             )
-        elif not known:
+        elif trouble is not None and not trouble.told:
+            # Once, until a fetch succeeds: the probes that follow say nothing new.
+            trouble.told = True
             self._observers.emit(
                 events.RefreshRejected(at=now, key=entry.key, error=judged, retry_at=again_at, serving=serving)
             )

@@ -68,8 +68,8 @@ class Registry:
 
         That is its provider by name, if its source states one; else its source, or all of what `source_for` makes.
         """
-        provider: Hashable = getattr(entry.source, "provider", None)
-        if provider is not None:
+        provider = getattr(entry.source, "provider", None)
+        if isinstance(provider, str):
             return provider
         return id(entry.source) if self.source_for is None else id(self.source_for)
 

@@ -65,6 +65,7 @@ class Supervisor(Generic[ItemT]):
         self.deadlines: Deadlines[ItemT] = Deadlines()
         self.restarts = 0
         self.last_beat: float | None = None
+        self._beat_at = 0.0
         self.wakeups = 0
         self._clock = clock
         self._on_due = on_due
@@ -81,6 +82,12 @@ class Supervisor(Generic[ItemT]):
         Whether the task runs.
         """
         return self._task is not None and not self._task.done()
+
+    def silent_for(self) -> float:
+        """
+        Return the seconds since its last sign of life, those in which the machine slept aside.
+        """
+        return self._clock.monotonic() - self._beat_at
 
     def start(self) -> None:
         """
@@ -172,7 +179,7 @@ class Supervisor(Generic[ItemT]):
             self.wakeups += 1
             self.compare_clocks()
             now = self._clock.time()
-            self.last_beat = now
+            self.last_beat, self._beat_at = now, self._clock.monotonic()
             for item in self.deadlines.pop_due(now + SLACK, BATCH):
                 try:
                     self._on_due(item)

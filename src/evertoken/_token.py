@@ -24,7 +24,8 @@ def fingerprint_of(secret: str, /) -> str:
     """
     Return the eight hexadecimal digits by which a secret may be told apart in logs.
     """
-    return hashlib.sha256(secret.encode()).hexdigest()[:8]
+    # JSON may carry lone surrogates, which UTF-8 proper has no bytes for.
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 @final
@@ -53,7 +54,8 @@ class Token:
         extra: All other fields of the answer.
 
     Raises:
-        ValueError: The access token is empty, or an instant is not a finite number.
+        ValueError: The access token or its type is empty or does not fit in a header field, or an instant is not a
+            finite number.
     """
 
     __slots__ = (
@@ -88,13 +90,14 @@ class Token:
         scope: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(access_token, str) or not access_token:
-            msg = "access_token must be a non-empty string"
-            raise ValueError(msg)
+        for name, text in (("access_token", access_token), ("token_type", token_type)):
+            if not _fits_header(text):
+                msg = f"{name} must be a non-empty string of printable ASCII characters"
+                raise ValueError(msg)
         for name, instant in (("issued_at", issued_at), ("expires_at", expires_at), ("refresh_at", refresh_at)):
             if instant is None and name != "issued_at":
                 continue
-            if isinstance(instant, bool) or not isinstance(instant, int | float) or not math.isfinite(instant):
+            if not _is_finite(instant):
                 msg = f"{name} must be a finite number of epoch seconds, not {type(instant).__name__}"
                 raise ValueError(msg)
         put = object.__setattr__
@@ -194,6 +197,20 @@ class Token:
 
     def __reduce__(self) -> tuple[object, ...]:
         return RedactedToken, (self.fingerprint, self.token_type, self.issued_at, self.expires_at)
+
+
+def _fits_header(text: object) -> bool:
+    # A line break would begin another field; what is not ASCII, or ends in a space, clients refuse to send.
+    return isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip() != ""
+
+
+def _is_finite(instant: object) -> bool:
+    if isinstance(instant, bool) or not isinstance(instant, int | float):
+        return False
+    try:
+        return math.isfinite(instant)
+    except OverflowError:
+        return False
 
 
 @final

@@ -47,6 +47,7 @@ class Trouble:
         "refused_at",
         "retry_at",
         "rotated",
+        "told",
         "unkept",
     )
 
@@ -60,4 +61,5 @@ class Trouble:
         self.refused: Token | None = None
         self.echoes = 0
         self.rotated = False
+        self.told = False
         self.unkept = False

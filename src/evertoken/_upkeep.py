@@ -128,6 +128,9 @@ class Upkeep:
         self.schedule(entry, again_at)
         self.wake(entry)
         readers = self._subscriptions.get(entry.key)
+        if readers is not None and not readers:
+            # They were dropped without being closed.
+            del self._subscriptions[entry.key]
         token = entry.in_service(self._clock.time()) if readers else None
         if readers and token is not None:
             for reader in list(readers):

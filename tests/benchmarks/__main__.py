@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="shorter and rougher")
     parser.add_argument("--json", action="store_true", help="for machines: one object a row")
     parsed = parser.parse_args(arguments)
-    missed = 0
+    missed, crashed = 0, False
     if not parsed.json:
         print(f"{platform.python_implementation()} {platform.python_version()}, load {loadavg()}")
     for name in parsed.names or NAMES:
@@ -48,9 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
                 shown = {"bench": name, **dataclasses.asdict(row), "kept": row.kept}
                 print(json.dumps(shown) if parsed.json else line(row), flush=True)
         except Exception:  # noqa: BLE001 - the other benchmarks go on
-            missed += 1
+            crashed = True
             traceback.print_exc()
-    return 1 if missed else 0
+    # 1: a target was missed; 2: a benchmark did not run to its end.
+    return 2 if crashed else 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ It follows no redirect, keeps no cookie, wants https outside loopback, and reads
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import json
@@ -137,11 +136,6 @@ class Endpoint:
             status, fields, body = await self._exchange(request, form, headers, sent)
         except TransientRefreshError:
             raise
-        except asyncio.CancelledError:
-            # A transport that tells nothing may have sent it all the same.
-            if sent.begun and not sent.seen:
-                request.sending()
-            raise
         except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
             unsent = not sent.seen and type(error).__name__ in _NOT_SENT
             words = scrub(str(error), secrets)
@@ -187,7 +181,7 @@ class Endpoint:
         _drop_defaults(outgoing, client, headers)
         outgoing.url = type(outgoing.url)(self.url)
         before = list(client.cookies.jar)
-        sent.begun = True
+        sent.begin()
         response = await client.send(outgoing, auth=None, follow_redirects=False, stream=True)
         _drop_cookies(response, client.cookies, before)
         try:
@@ -229,12 +223,18 @@ class _Sent:
 
     def __init__(self, request: FetchRequest) -> None:
         self._request = request
-        self.begun = False
         self.seen = False
         self.yes = False
 
+    def begin(self) -> None:
+        """
+        The client has it now. Until its transport tells more, and some never do, it may be on its way.
+        """
+        self._request.sent = True
+
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        self.seen = True
+        if not self.seen:
+            self.seen, self._request.sent = True, False
         # What a proxy is told first (CONNECT) is not the request.
         if event.endswith("send_request_headers.started") and getattr(info.get("request"), "method", b"") != b"CONNECT":
             self.yes = True
