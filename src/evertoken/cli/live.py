@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveView"]
 
-_BAR = 26
+# Two panels beside each other fit into 80 columns.
+_BAR = 17
 
 
 @final
@@ -55,7 +56,9 @@ class LiveView:
         )
         plan = progress.plan
         head = Text.assemble((f"{progress.at:5.1f} s  ", "bold"), plan.phase(progress.at))
-        bar = ProgressBar(total=plan.seconds, completed=min(progress.at, plan.seconds), width=None)
+        # In a table, for a progress bar alone does not end its line.
+        bar = Table.grid(expand=True)
+        bar.add_row(ProgressBar(total=plan.seconds, completed=min(progress.at, plan.seconds)))
         self._live.update(Group(head, bar, sides, Text("\n".join(progress.news[-3:]), style="dim")), refresh=True)
 
 

@@ -289,12 +289,11 @@ async def _bounded_body(response: Any) -> bytes:
         msg = f"unreadable answer: content encoding {encoding!r}, though none was asked for"
         raise TransientRefreshError(msg, ambiguous=True)
     body = bytearray()
-    async with contextlib.aclosing(response.aiter_raw()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_BODY:
-                msg = f"unreadable answer: more than {MAX_BODY} bytes"
-                raise TransientRefreshError(msg, ambiguous=True)
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BODY:
+            msg = f"unreadable answer: more than {MAX_BODY} bytes"
+            raise TransientRefreshError(msg, ambiguous=True)
     if encoding in {"", "identity"}:
         return bytes(body)
     # A few compressed bytes can stand for gigabytes, so no more than the bound is ever unpacked.

@@ -1,0 +1,179 @@
+"""
+The command line, as a stranger types it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evertoken.cli.load import Sample
+from evertoken.cli.main import main
+from evertoken.cli.plan import Plan
+from evertoken.cli.result import Result, column_of, promises_of
+
+PLAN = Plan.of(20.0, 100.0)
+
+
+def evertoken(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "evertoken", *arguments],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=50,
+        **options,
+    )
+
+
+def judged(samples: list[Sample], **changes: object) -> Result:
+    column = column_of("evertoken", samples, PLAN, token_requests=9, tokens_issued=7)
+    facts = {"waits": [(1.0, 1e-5)], "healing_fetches": 1, "most_in_flight": 1, **changes}
+    return Result(plan=PLAN, evertoken=column, snippet=column, promises=promises_of(column, PLAN, **facts))
+
+
+GOOD = [Sample(at=number / 10.0, latency=0.01, status=200) for number in range(200)]
+
+
+def test_demo_as_json_with_a_picture(tmp_path: Path):
+    """
+    One run tells machines all of it, draws the picture, and ends with 0 because the promises were kept.
+    """
+    picture = tmp_path / "demo.svg"
+    run = evertoken("demo", "--seconds", "8", "--rate", "50", "--json", "--plot", str(picture))
+
+    result = json.loads(run.stdout)
+    assert (run.returncode, run.stderr) == (0, ""), result["promises"]
+    ours, theirs = result["evertoken"], result["snippet"]
+    assert ours["requests"] == theirs["requests"] == 400
+    assert ours["failed"] == ours["unauthorized"] == 0
+    assert theirs["failed_after_revocation"] >= theirs["unauthorized"] > 0
+    assert ours["tokens_issued"] < ours["token_requests"]
+    assert result["kept"] and len(result["promises"]) == 6
+    assert picture.read_text().startswith("<?xml")
+    assert picture.stat().st_size < 300_000
+
+
+def test_demo_as_a_log():
+    """
+    Where there is no terminal the demo writes lines without escape codes, and the table at the end.
+    """
+    run = evertoken("demo", "--seconds", "6", "--rate", "30", env={**os.environ, "FORCE_COLOR": "", "TERM": "xterm"})
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "\x1b" not in run.stdout
+    assert "the token endpoint goes down" in run.stdout
+    assert "all access tokens are revoked" in run.stdout
+    assert "evertoken's promises" in run.stdout
+    assert "BROKEN" not in run.stdout
+    assert max(map(len, run.stdout.split("evertoken's promises")[0].splitlines()[-14:])) <= 80
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for a single process on Windows")
+def test_interrupt_ends_with_a_summary():
+    """
+    Ctrl-C ends the demo with the numbers so far, status 130 and no traceback.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evertoken", "demo", "--rate", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "1.0 s" in line or "1.1 s" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert err == ""
+    assert "cut short" in out
+    assert time.monotonic() - begun < 10
+
+
+def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str]):
+    """
+    What is wrong is said with the argument's name, before anything starts.
+    """
+    for arguments, words in [
+        (["demo", "--seconds", "soon"], "--seconds: must be a number from 5 to 600"),
+        (["demo", "--rate", "0"], "--rate: must be a number from 1 to 500"),
+        (["demo", "--plot", "demo.gif"], "--plot: must end in .svg or .png"),
+        (["demo", "--plot", "no/such/folder/demo.svg"], "--plot: there is no folder"),
+        (["fly"], "invalid choice"),
+        ([], "COMMAND"),
+    ]:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["uvicorn", "matplotlib"])
+def test_a_missing_extra_is_named(missing: str):
+    """
+    Without an optional dependency the command says which extra to install, and no traceback.
+    """
+    code = f"import sys; sys.modules[{missing!r}] = None; from evertoken.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "demo", "--plot", "x.svg"], capture_output=True, check=False, text=True, timeout=30
+    )
+
+    assert run.returncode == 2
+    assert "pip install 'evertoken[" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_kept_promises():
+    """
+    A run in which nothing failed and nothing waited keeps every promise.
+    """
+    assert judged(GOOD).kept
+
+
+@pytest.mark.parametrize(
+    ("samples", "changes"),
+    [
+        ([*GOOD, Sample(5.0, 0.01, 500)], {}),
+        ([*GOOD, Sample(5.0, 0.01, 0, "TokenUnavailable")], {}),
+        ([*GOOD, Sample(16.0, 0.01, 401)], {}),
+        (GOOD, {"waits": [(5.0, 0.3)]}),
+        (GOOD, {"waits": []}),
+        (GOOD, {"healing_fetches": 2}),
+        (GOOD, {"healing_fetches": 0}),
+        (GOOD, {"most_in_flight": 2}),
+        ([], {}),
+    ],
+)
+def test_broken_promises(samples: list[Sample], changes: dict[str, object]):
+    """
+    Each planted failure breaks a promise, so that the demo could not end with 0.
+    """
+    assert not judged(samples, **changes).kept
+
+
+def test_waits_while_a_revocation_heals_are_no_breach():
+    """
+    Whoever asks right after the revocation waits for the new token, as promised.
+    """
+    assert judged(GOOD, waits=[(PLAN.revocation + 0.1, 0.3), (1.0, 1e-5)]).kept
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    """
+    The version is that of the package.
+    """
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("evertoken 0.")
