@@ -52,7 +52,8 @@ class Plan:
         Return the timetable for so many seconds: that of twenty, slowed down or speeded up.
 
         At twenty, tokens live six seconds. evertoken refreshes them at half their life, at 3, 6, 9 and 12 s, and the
-        snippet at their end, just before 6 and 12 s; the outage from 10.9 to 12.5 s meets both.
+        snippet at their end, just before 6 and 12 s; the outage from 10.9 to 12.5 s meets both. The revocation comes
+        between two refreshes.
         """
         scale = seconds / DEFAULT_SECONDS
         return cls(
@@ -62,7 +63,7 @@ class Plan:
             latency=0.3 * scale,
             retry=(0.2 * scale, 0.3 * scale),
             outage=(10.9 * scale, 12.5 * scale),
-            revocation=16.0 * scale,
+            revocation=14.7 * scale,
             healing=1.0 * scale,
         )
 

@@ -1,0 +1,438 @@
+"""
+What an endpoint says, in every odd form, and the one thing that comes of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from evertoken import Answer, GrantRejected, Token, TokenError, TransientRefreshError
+from evertoken._answer import MAX_LIFETIME, REJECTIONS, failure_from, token_from
+from evertoken._wire import http_date, instant, number, parse_retry_after
+
+NOW = 1_893_456_000.0  # 2030-01-01T00:00:00Z
+HOUR = 3600.0
+UNKNOWN = None
+DEAD = "dead on arrival"
+
+
+def answered(**fields: Any) -> Token:
+    return token_from({"access_token": "a", **fields}, requested_at=NOW)
+
+
+def jwt(claims: object) -> str:
+    payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
+    return f"e30.{base64.urlsafe_b64encode(payload).decode().rstrip('=')}.c2ln"
+
+
+MISSING = object()
+
+EXPIRES_IN: list[tuple[Any, Any]] = [
+    # A lifetime.
+    (3600, HOUR), (3600.0, HOUR), (0.5, 0.5), (3599.75, 3599.75), ("3600", HOUR), (" 3600 ", HOUR), ("\t3600\n", HOUR),
+    ("3600.0", HOUR), ("3.6e3", HOUR), ("36E+2", HOUR), ("+3600", HOUR), ("0003600", HOUR), (1, 1.0), ("1e-3", 1e-3),
+    (int(MAX_LIFETIME), MAX_LIFETIME), (MAX_LIFETIME, MAX_LIFETIME), (2**31 - 1, UNKNOWN), (86_400 * 365, 86_400.0 * 365),
+    # Dead on arrival.
+    (0, DEAD), (0.0, DEAD), (-0.0, DEAD), ("0", DEAD), ("0.0", DEAD), ("-0", DEAD), (-1, DEAD), ("-1", DEAD),
+    (-1.5, DEAD), (-1e300, DEAD), (-(2**63), DEAD), (5e-324, DEAD),
+    # Says nothing.
+    (MISSING, UNKNOWN), (None, UNKNOWN), ("", UNKNOWN), (" ", UNKNOWN), ("3600s", UNKNOWN), ("1 hour", UNKNOWN),
+    ("PT1H", UNKNOWN), ("0x10", UNKNOWN), ("3,600", UNKNOWN), ("null", UNKNOWN), ("true", UNKNOWN), (True, UNKNOWN),
+    (False, UNKNOWN), (math.nan, UNKNOWN), (math.inf, UNKNOWN), (-math.inf, UNKNOWN), ("NaN", UNKNOWN),
+    ("nan", UNKNOWN), ("inf", UNKNOWN), ("-inf", UNKNOWN), ("Infinity", UNKNOWN), ("1e400", UNKNOWN), (1e18, UNKNOWN),
+    (1e308, UNKNOWN), (MAX_LIFETIME + 1, UNKNOWN), (9223372036854775807, UNKNOWN), ("9223372036854775807", UNKNOWN),
+    (10**400, UNKNOWN), (-(10**400), UNKNOWN), ("9" * 400, UNKNOWN), ("9" * 5000, UNKNOWN), ([], UNKNOWN),
+    ([3600], UNKNOWN), ({}, UNKNOWN), ({"seconds": 3600}, UNKNOWN), (b"3600", UNKNOWN), (1j, UNKNOWN),
+    (dt.timedelta(hours=1), UNKNOWN), (dt.datetime(2030, 1, 1, 1, tzinfo=dt.UTC), UNKNOWN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "outcome"), EXPIRES_IN, ids=[f"{str(value)[:20]!r}" for value, _ in EXPIRES_IN])
+@pytest.mark.parametrize("form", ["mapping", "answer", "pair"])
+def test_every_odd_expires_in(value, outcome, form):
+    """T1: each odd `expires_in` has one outcome: a lifetime from the start of the request, a failure, or nothing."""
+    fields = {"access_token": "a"} if value is MISSING else {"access_token": "a", "expires_in": value}
+    answer: object = Answer(fields) if form == "answer" else fields
+    if form == "pair":
+        answer = ("a", None if value is MISSING else value)
+    if outcome is DEAD:
+        with pytest.raises(TransientRefreshError, match="already expired"):
+            token_from(answer, requested_at=NOW, default_lifetime=60.0)
+        return
+    token = token_from(answer, requested_at=NOW)
+    assert token.issued_at == NOW
+    assert token.expires_at == (None if outcome is None else NOW + outcome)
+    fallback = token_from(answer, requested_at=NOW, default_lifetime=60.0)
+    assert fallback.expires_at == (NOW + 60.0 if outcome is None else NOW + outcome)
+
+
+ABSOLUTE: list[tuple[Any, Any]] = [
+    (NOW + HOUR, HOUR), (int(NOW + HOUR), HOUR), (str(int(NOW + HOUR)), HOUR), (f" {NOW + HOUR} ", HOUR),
+    ((NOW + HOUR) * 1000, HOUR), (int(NOW + HOUR) * 1000, HOUR), (str(int(NOW + HOUR) * 1000), HOUR),
+    ("2030-01-01T01:00:00Z", HOUR), ("2030-01-01T01:00:00+00:00", HOUR), ("2030-01-01T02:00:00+01:00", HOUR),
+    ("2029-12-31T20:00:00-05:00", HOUR), ("2030-01-01T01:00:00", HOUR), ("2030-01-01 01:00:00", HOUR),
+    ("2030-01-01T01:00:00.250Z", HOUR + 0.25), ("20300101T010000Z", HOUR), (" 2030-01-01T01:00:00Z ", HOUR),
+    ("Tue, 01 Jan 2030 01:00:00 GMT", HOUR), ("Tue, 01 Jan 2030 01:00:00 -0000", HOUR),
+    ("Tue, 01 Jan 2030 02:00:00 +0100", HOUR), ("Tuesday, 01-Jan-30 01:00:00 GMT", HOUR),
+    ("Tue Jan  1 01:00:00 2030", HOUR),
+    (dt.datetime(2030, 1, 1, 1, tzinfo=dt.UTC), HOUR),
+    (dt.datetime(2030, 1, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=1))), HOUR),
+    (NOW, DEAD), (NOW - 1, DEAD), (0, DEAD), (-1, DEAD), ("2029-12-31T23:59:59Z", DEAD), ("0001-01-01T00:00:00Z", DEAD),
+    (None, UNKNOWN), ("", UNKNOWN), ("soon", UNKNOWN), (True, UNKNOWN), (math.nan, UNKNOWN), (math.inf, UNKNOWN),
+    ("nan", UNKNOWN), ([], UNKNOWN), ({}, UNKNOWN), (10**400, UNKNOWN), ("9" * 400, UNKNOWN), (1e300, UNKNOWN),
+    ("9999-12-31T23:59:59Z", UNKNOWN), ("9999-12-31T23:59:59-14:00", UNKNOWN), (NOW + MAX_LIFETIME + 1, UNKNOWN),
+    ("Tue, 01 Jan 99999 00:00:00 GMT", UNKNOWN), ("Tue, 99 Jan 2030 00:00:00 GMT", UNKNOWN),
+    (dt.datetime.max.replace(tzinfo=dt.UTC), UNKNOWN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["expires_at", "expires_on"])
+@pytest.mark.parametrize(("value", "outcome"), ABSOLUTE, ids=[f"{str(value)[:34]!r}" for value, _ in ABSOLUTE])
+def test_every_odd_instant(name, value, outcome):
+    """T1: an absolute expiry may be epoch seconds, milliseconds, ISO 8601, an HTTP date or an aware datetime."""
+    if outcome is DEAD:
+        with pytest.raises(TransientRefreshError, match="already expired"):
+            answered(**{name: value})
+        return
+    expires_at = answered(**{name: value}).expires_at
+    assert expires_at == (None if outcome is None else pytest.approx(NOW + outcome, abs=1e-3))
+
+
+@pytest.mark.parametrize("name", ["expires_at", "refresh_on"])
+def test_naive_datetime_is_an_error_that_says_why(name):
+    """T1: a datetime without time zone names no instant; it fails with the remedy instead of meaning local time."""
+    with pytest.raises(TransientRefreshError, match="time zone"):
+        answered(**{name: dt.datetime(2030, 1, 1, 1)})  # noqa: DTZ001 - naive is the test
+
+
+def test_order_of_what_tells_the_expiry():
+    """T1: `expires_in` goes before `expires_at`, that before `expires_on`, that before the JWT, that before the default."""
+    everything = {
+        "access_token": jwt({"exp": NOW + 40}),
+        "expires_in": 10,
+        "expires_at": NOW + 20,
+        "expires_on": NOW + 30,
+    }
+    left = []
+    while everything:
+        left.append(token_from(dict(everything), requested_at=NOW, default_lifetime=50.0).remaining(NOW))
+        name = next((name for name in ("expires_in", "expires_at", "expires_on") if name in everything), None)
+        if name is None:
+            break
+        del everything[name]
+    left.append(token_from("opaque", requested_at=NOW, default_lifetime=50.0).remaining(NOW))
+    left.append(token_from("opaque", requested_at=NOW).remaining(NOW))
+    assert left == [10, 20, 30, 40, 50, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("access_token", "outcome"),
+    [
+        (jwt({"exp": NOW + HOUR}), HOUR),
+        (jwt({"exp": int(NOW + HOUR)}), HOUR),
+        (jwt({"exp": str(int(NOW + HOUR))}), HOUR),
+        (jwt({"exp": NOW + HOUR, "pad": "?>~"}), HOUR),
+        (jwt({"exp": NOW - 1}), DEAD),
+        (jwt({"exp": 0}), DEAD),
+        (jwt({"exp": 1e18}), UNKNOWN),
+        (jwt({"exp": 10**400}), UNKNOWN),
+        (jwt({"exp": True}), UNKNOWN),
+        (jwt({"exp": None}), UNKNOWN),
+        (jwt({"exp": [1]}), UNKNOWN),
+        (jwt({"iat": 1}), UNKNOWN),
+        (jwt([1, 2]), UNKNOWN),
+        (jwt("text"), UNKNOWN),
+        (jwt(7), UNKNOWN),
+        (jwt(None), UNKNOWN),
+        (jwt(b'{"exp": NaN}'), UNKNOWN),
+        (jwt(b'{"exp": 1' + b"0" * 5000 + b"}"), UNKNOWN),
+        (jwt(b"\xff\xfe\x00"), UNKNOWN),
+        (jwt(b"[" * 100_000), UNKNOWN),
+        (jwt(b"{"), UNKNOWN),
+        ("a.b.c", UNKNOWN),
+        ("a..c", UNKNOWN),
+        ("..", UNKNOWN),
+        ("a.b", UNKNOWN),
+        ("a.b.c.d.e", UNKNOWN),
+        ("a.====.c", UNKNOWN),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_jwt_exp(access_token, outcome):
+    """T1: a JWT's `exp` tells the expiry where the answer does not; what cannot be read says nothing."""
+    if outcome is DEAD:
+        with pytest.raises(TransientRefreshError, match="already expired"):
+            token_from(access_token, requested_at=NOW)
+        return
+    expires_at = token_from(access_token, requested_at=NOW).expires_at
+    assert expires_at == (None if outcome is None else NOW + outcome)
+
+
+@pytest.mark.parametrize("skew", [7200.0, -7200.0, 30.0, -30.0, 3.0, -3.0])
+@pytest.mark.parametrize("how", ["expires_at", "expires_on", "jwt"])
+def test_skew_both_ways(skew, how):
+    """T2: an absolute expiry is the server's clock; the Date of the same answer corrects it, whoever is ahead."""
+    fields = {"access_token": jwt({"exp": NOW + skew + HOUR})} if how == "jwt" else {"access_token": "a"}
+    if how != "jwt":
+        fields[how] = NOW + skew + HOUR  # type: ignore[assignment]
+    token = token_from(Answer(fields, date=NOW + skew), requested_at=NOW, received_at=NOW)
+    assert token.expires_at == NOW + HOUR
+
+
+@pytest.mark.parametrize(
+    ("date", "took"), [(NOW + 2.0, 0.0), (NOW - 2.0, 0.0), (NOW + 1, 0.5), (NOW - 5.0, 10.0), (NOW + 15.0, 10.0), (None, 9.0)]
+)
+def test_noise_is_no_skew(date, took):
+    """T2: a Date has whole seconds and an answer takes time; a difference within both is no skew."""
+    answer = Answer({"access_token": "a", "expires_at": NOW + HOUR}, date=date)
+    assert token_from(answer, requested_at=NOW, received_at=NOW + took).expires_at == NOW + HOUR
+
+
+def test_skew_moves_no_relative_lifetime():
+    """T2: `expires_in` and `refresh_in` count from our own start of the request, whatever the server's clock says."""
+    answer = Answer({"access_token": "a", "expires_in": 60, "refresh_in": 30}, date=NOW + 1e6)
+    token = token_from(answer, requested_at=NOW, received_at=NOW + 1)
+    assert (token.expires_at, token.refresh_at) == (NOW + 60, NOW + 30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "refresh_at"),
+    [
+        ({"refresh_in": 1800}, NOW + 1800),
+        ({"refresh_in": "1800"}, NOW + 1800),
+        ({"refresh_in": 0}, None),
+        ({"refresh_in": -5}, None),
+        ({"refresh_in": None}, None),
+        ({"refresh_in": True}, None),
+        ({"refresh_in": math.nan}, None),
+        ({"refresh_in": 10**400}, None),
+        ({"refresh_on": NOW + 900}, NOW + 900),
+        ({"refresh_on": int(NOW + 900) * 1000}, NOW + 900),
+        ({"refresh_on": "2030-01-01T00:15:00Z"}, NOW + 900),
+        ({"refresh_on": NOW - 900}, None),
+        ({"refresh_on": "soon"}, None),
+        ({"refresh_in": 0, "refresh_on": NOW + 900}, NOW + 900),
+        ({"refresh_in": 60, "refresh_on": NOW + 900}, NOW + 60),
+    ],
+)
+def test_hints(fields, refresh_at):
+    """F1: `refresh_in` and `refresh_on` tell when the server wants the token replaced; nonsense says nothing."""
+    assert answered(expires_in=3600, **fields).refresh_at == refresh_at
+
+
+@pytest.mark.parametrize(
+    ("value", "token_type"),
+    [
+        ("Bearer", "Bearer"), ("bearer", "Bearer"), ("BEARER", "Bearer"), (" bearer ", "Bearer"),
+        ("BearerToken", "Bearer"), ("bearertoken", "Bearer"), ("DPoP", "DPoP"), ("mac", "mac"), (None, "Bearer"),
+        ("", "Bearer"), ("  ", "Bearer"), (7, "Bearer"), (["Bearer"], "Bearer"),
+    ],
+)  # fmt: skip
+def test_token_type(value, token_type):
+    """U1: the type is Bearer however it is spelled, or missing; any other is kept as it is."""
+    assert answered(token_type=value).token_type == token_type
+
+
+@pytest.mark.parametrize("name", ["access_token", "token_type"])
+@pytest.mark.parametrize(
+    "value", ["x\r\nX-Evil: 1", "x\ny", "x\x00y", "x\ty", "x y", "x\x7fy", "täg", "x\u2028y", "\ud800"]
+)
+def test_header_injection(name, value):
+    """S1: what would break out of the Authorization field is an unreadable answer, and is not repeated in the error."""
+    with pytest.raises(TransientRefreshError, match="unreadable") as caught:
+        answered(**{name: value})
+    assert value not in str(caught.value)
+    assert caught.value.ambiguous
+
+
+@pytest.mark.parametrize("value", [None, "", 0, 7, [], {}, b"bytes", False])
+def test_no_access_token(value):
+    """F4: an answer without an access token is unreadable: transient, and ambiguous for what it may have spent."""
+    with pytest.raises(TransientRefreshError, match="no access_token") as caught:
+        answered(access_token=value)
+    assert caught.value.ambiguous
+
+
+@pytest.mark.parametrize("answer", [None, 7, b"token", ("a",), ("a", 1, 2), ["a", 1], object(), {"a"}, 3.5])
+def test_no_answer_at_all(answer):
+    """F4: what no source may return is a transient failure that names its type and what is wanted, not its value."""
+    with pytest.raises(TransientRefreshError, match=f"returned {type(answer).__name__}"):
+        token_from(answer, requested_at=NOW)
+
+
+@pytest.mark.parametrize("answer", ["", ("", 10), (None, 10), {}, {"access_token": "a b"}, "two\nlines"])
+def test_unreadable_short_forms(answer):
+    """F4: the short forms of an answer are read as strictly as the long one."""
+    with pytest.raises(TransientRefreshError, match="unreadable"):
+        token_from(answer, requested_at=NOW)
+
+
+@pytest.mark.parametrize("empty", [{}, {"access_token": None}, {"access_token": ""}])
+def test_error_with_status_200(empty):
+    """F4: an error answered with status 200 is the error it names, also beside an empty access token."""
+    with pytest.raises(GrantRejected) as caught:
+        token_from(Answer({**empty, "error": "invalid_grant", "error_description": "gone"}), requested_at=NOW)
+    assert (caught.value.error, caught.value.error_description) == ("invalid_grant", "gone")
+    with pytest.raises(TransientRefreshError, match="slow_down"):
+        token_from({**empty, "error": "slow_down"}, requested_at=NOW)
+
+
+@pytest.mark.parametrize("error", [None, "", False, 0, []])
+def test_empty_error_beside_a_token(error):
+    """F4: an `error` member that says nothing takes no token away."""
+    assert answered(error=error).access_token == "a"
+
+
+def test_error_beside_a_token_is_ignored():
+    """F4: an answer with a token is a success, whatever else is in it."""
+    assert answered(error="invalid_grant").access_token == "a"
+
+
+def test_refresh_token_kept_when_omitted():
+    """K1: an answer without a refresh token keeps the one before; one with another replaces it."""
+    current = Token("before", issued_at=0.0, refresh_token="r1")
+    for answer in ({"access_token": "a"}, {"access_token": "a", "refresh_token": None}, "a", ("a", 10)):
+        assert token_from(answer, requested_at=NOW, current=current).refresh_token == "r1"
+    for odd in ("", 7, [], {}):
+        answer = {"access_token": "a", "refresh_token": odd}
+        assert token_from(answer, requested_at=NOW, current=current).refresh_token == "r1"
+    answer = {"access_token": "a", "refresh_token": "r2"}
+    assert token_from(answer, requested_at=NOW, current=current).refresh_token == "r2"
+    given = Token("a", issued_at=NOW)
+    assert token_from(given, requested_at=NOW, current=current).refresh_token == "r1"
+    assert token_from(given, requested_at=NOW) is given
+
+
+@pytest.mark.parametrize(
+    ("value", "scope", "scopes"),
+    [
+        ("a b", "a b", {"a", "b"}), ("", "", set()), (["a", "b"], "a b", {"a", "b"}), (("a",), "a", {"a"}),
+        ([], "", set()), ([1, 2], "1 2", {"1", "2"}), (None, None, set()), (7, None, set()), ({}, None, set()),
+    ],
+)  # fmt: skip
+def test_scope(value, scope, scopes):
+    """T1: a scope is one string as on the wire; a list of them is joined, and anything else says nothing."""
+    token = answered(scope=value)
+    assert (token.scope, token.scopes) == (scope, scopes)
+
+
+def test_other_fields_are_kept_apart():
+    """R5: what the answer holds beside the RFC's fields is in `extra`, and nowhere shown."""
+    token = answered(expires_in=5, id_token="s3cr3t", instance_url="https://x", **{"7": 8})
+    assert token.extra == {"id_token": "s3cr3t", "instance_url": "https://x", "7": 8}
+    assert "s3cr3t" not in repr(token)
+    assert "s3cr3t" not in repr(Answer({"access_token": "s3cr3t", 7: "s3cr3t"}))  # type: ignore[dict-item]
+
+
+def test_a_token_that_is_dead_is_not_taken():
+    """R2: a Token a source made itself is held to the same rule: dead on arrival is a failure."""
+    with pytest.raises(TransientRefreshError, match="already expired"):
+        token_from(Token("a", issued_at=0.0, expires_at=NOW), requested_at=NOW)
+    assert token_from(Token("a", issued_at=0.0, expires_at=NOW + 0.1), requested_at=NOW).expires_at == NOW + 0.1
+
+
+def test_lifetime_counts_from_the_start_of_the_request():
+    """T1: a slow answer has lived as long as it took: 20 s of latency take 20 s of life."""
+    token = token_from(("a", 60), requested_at=NOW, received_at=NOW + 20)
+    assert (token.issued_at, token.remaining(NOW + 20)) == (NOW, 40.0)
+
+
+@pytest.mark.parametrize("code", [*sorted(REJECTIONS), "slow_down", "temporarily_unavailable", "server_error", None, 7, ""])
+@pytest.mark.parametrize("status", [None, 200, 302, 400, 401, 403, 404, 408, 429, 500, 502, 503, 504, 599])
+def test_failure_by_status_and_code(status, code):
+    """F4: a known code is a rejection, unless the status says that it passes; all else is transient."""
+    error = failure_from({"error": code, "error_description": "why"}, status=status, retry_after=7.0)
+    if code in REJECTIONS and status not in {429, 500, 502, 503, 504, 599}:
+        assert isinstance(error, GrantRejected)
+        assert (error.error, error.error_description, error.error_uri) == (code, "why", None)
+    else:
+        assert isinstance(error, TransientRefreshError)
+        assert error.retry_after == 7.0
+        assert error.ambiguous == (status in {500, 502, 504, 599})
+        assert str(error) == " ".join(
+            str(part) for part in ("the token endpoint answered", status, code) if part not in {None, 7, ""}
+        )
+
+
+def test_words_of_an_error_are_tame():
+    """S1: what a server writes into an error is cut short and kept to one line."""
+    error = failure_from({"error": "invalid_grant", "error_description": "a\r\n\x1b[31mb" + "c" * 5000})
+    assert isinstance(error, GrantRejected)
+    assert error.error_description is not None
+    assert len(error.error_description) <= 200
+    assert error.error_description.startswith("a   [31mb")
+    odd = failure_from({"error": "x\r\ny" * 500})
+    assert len(str(odd)) <= 200
+    assert str(odd).isprintable()
+    for value in (7, [], {}, None, ""):
+        empty = failure_from({"error": "invalid_grant", "error_description": value, "error_uri": value})
+        assert isinstance(empty, GrantRejected)
+        assert empty.error_description is empty.error_uri is None
+
+
+@pytest.mark.parametrize(
+    ("value", "now", "seconds"),
+    [
+        ("120", None, 120.0), ("0", None, 0.0), (" 5 ", None, 5.0), ("1.5", None, 1.5), ("-5", None, 0.0),
+        ("1e9", None, 1e9), (None, NOW, None), ("", NOW, None), ("soon", NOW, None), ("nan", NOW, None),
+        ("inf", NOW, None), ("9" * 400, NOW, None), ("Tue, 01 Jan 2030 00:01:00 GMT", NOW, 60.0),
+        ("Tue, 01 Jan 2030 00:01:00 GMT", NOW + 90, 0.0), ("Tue, 01 Jan 2030 00:01:00 GMT", None, None),
+        ("Tue, 99 Jan 2030 00:01:00 GMT", NOW, None), ("5 minutes", NOW, None),
+    ],
+)  # fmt: skip
+def test_retry_after(value, now, seconds):
+    """F3: Retry-After is seconds or a date by the server's own clock; garbage says nothing, the past means now."""
+    assert parse_retry_after(value, now) == seconds
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = [
+    "access_token", "token_type", "expires_in", "expires_at", "expires_on", "refresh_in", "refresh_on",
+    "refresh_token", "scope", "error", "error_description", "error_uri",
+]  # fmt: skip
+
+
+@given(fields=st.dictionaries(st.sampled_from(NAMES), JSON), date=st.none() | st.floats(-1e12, 1e12), took=st.floats(0, 99))
+def test_whatever_comes_is_a_token_or_one_of_two_errors(fields, date, took):
+    """F4: no JSON object breaks the parser: it is a living token, a transient failure or a rejection."""
+    try:
+        token = token_from(Answer(fields, date=date), requested_at=NOW, received_at=NOW + took)
+    except TokenError as error:
+        assert isinstance(error, TransientRefreshError | GrantRejected)
+        assert str(error).isprintable()
+    else:
+        assert token.valid_at(NOW)
+        assert token.issued_at == NOW
+        assert token.expires_at is None or math.isfinite(token.expires_at)
+        assert token.refresh_at is None or token.refresh_at > NOW
+        assert repr(token)
+
+
+@given(st.text() | st.integers() | st.floats() | st.binary() | st.none() | st.booleans() | st.datetimes(timezones=st.timezones()))
+def test_numbers_and_instants_are_finite_or_nothing(value):
+    """T1: the readers of numbers and instants return a finite number or None, and raise nothing."""
+    for found in (number(value), instant(value)):
+        assert found is None or math.isfinite(found)
+    if isinstance(value, str):
+        found = http_date(value)
+        assert found is None or math.isfinite(found)
+        waited = parse_retry_after(value, NOW)
+        assert waited is None or 0.0 <= waited < math.inf
+
+
+@given(st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Za-z]{3} \d{1,6} \d{1,3}:\d{1,3}(:\d{1,3})? ([A-Z]{1,4}|[+-]\d{1,6})"))
+def test_almost_dates_raise_nothing(value):
+    """F3: what looks like an HTTP date is one, or says nothing."""
+    found = http_date(value)
+    assert found is None or math.isfinite(found)
