@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, final
 from evertoken import _events as events
 from evertoken._errors import GrantRejected, TokenUnavailable
 from evertoken._observers import LOGGER
+from evertoken._policy import FLOOR
 from evertoken._sharing import store_key
 
 if TYPE_CHECKING:
@@ -95,16 +96,17 @@ class Callers:
             if token is not None:
                 if token.valid_at(now, min_ttl=least):
                     return token
-                if tried is not None or left <= 0.0 or entry.cooling(now) or entry.longest_obtainable(now, self._rules):
+                enough = tried is not None or left <= 0.0 or entry.backing_off(now)
+                if enough or entry.longest_obtainable(now, self._rules):
                     return self._shorter(entry, token, least, now)
             elif tried is not None and (end is None if tried.error is not None else entry.flight is None):
                 # Its own failure, not one that came since; or a token that did not live to be handed out.
-                raise entry.unavailable()
-            elif entry.flight is None and entry.cooling(now):
-                await self._cool(entry, now, None if end is None else left)
+                raise entry.unavailable(now)
+            elif entry.backing_off(now):
+                await self._back_off(entry, now, None if end is None else left)
                 continue
             elif left <= 0.0 and tried is not None:
-                raise entry.unavailable()
+                raise entry.unavailable(now)
             reason: Reason = "absent" if entry.token is None else "expired" if token is None else "min_ttl"
             flight = self._refresher.launch(entry, reason, urgent=True)
             # An eager task factory may have landed it already.
@@ -126,7 +128,7 @@ class Callers:
             await flight.wait(self._clock)
         self._check_open()
         if flight.value is None:
-            raise entry.unavailable("no new token")
+            raise entry.unavailable(self._clock.time(), "no new token")
         return flight.value
 
     async def refused(self, key: Hashable, access_token: str, wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
@@ -153,7 +155,7 @@ class Callers:
             )
         if outcome == "taken":
             self.refusals += 1
-            if not entry.cooling(now):
+            if not entry.backing_off(now):
                 self._refresher.launch(entry, "refused", urgent=True)
         return outcome
 
@@ -189,7 +191,7 @@ class Callers:
         token = entry.in_service(now)
         if token is not None:
             subscription.publish(token)
-        elif entry.flight is None and not entry.cooling(now):
+        elif entry.flight is None and not entry.backing_off(now):
             self._refresher.launch(entry, "absent", urgent=True)
 
     async def entry(self, key: Hashable) -> Entry:
@@ -225,19 +227,23 @@ class Callers:
                 await flight.wait(self._clock, end - self._clock.monotonic())
             self._check_open()
             if required and flight.value is None:
-                raise entry.unavailable() if flight.landed else self._waited(entry, patience)
+                raise entry.unavailable(self._clock.time()) if flight.landed else self._waited(entry, patience)
 
     # How
 
-    async def _cool(self, entry: Entry, now: float, left: float | None) -> None:
-        trouble = entry.trouble
+    async def _back_off(self, entry: Entry, now: float, left: float | None) -> None:
+        trouble, flight = entry.trouble, entry.flight
         if trouble is None or left is None or left <= 0.0 or isinstance(trouble.error, GrantRejected):
-            raise entry.unavailable()
-        await self._upkeep.change(entry, min(left, trouble.retry_at - now))
+            raise entry.unavailable(now)
+        if flight is not None:
+            await flight.wait(self._clock, left)
+        else:
+            # If the supervisor does not start it, the caller will, once it is overdue.
+            await self._upkeep.change(entry, min(left, max(trouble.retry_at - now, 0.0) + FLOOR))
 
     def _waited(self, entry: Entry, patience: float | None) -> TokenUnavailable | GrantRejected:
         if entry.trouble is not None and entry.trouble.error is not None:
-            return entry.unavailable()
+            return entry.unavailable(self._clock.time())
         of = "" if entry.key is None else f" for key {entry.key!r}"
         return TokenUnavailable(f"no valid token{of} within {patience:g} s; the first fetch is still under way")
 

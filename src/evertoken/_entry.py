@@ -16,7 +16,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 from evertoken._errors import GrantRejected, TokenUnavailable, TransientRefreshError
-from evertoken._policy import MIN_TTL_SHARE, spread
+from evertoken._policy import FLOOR, MIN_TTL_SHARE, spread
 from evertoken._trouble import NEVER, Rules, Trouble
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ Refusal: TypeAlias = Literal["taken", "late", "cooling"]
 
 # After this many cool-downs without a refusal the count starts anew.
 _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
+
+# So many seconds after it was due, a retry that the supervisor has not started is anybody's.
+_OVERDUE: Final = 1.0
 
 
 @final
@@ -107,11 +110,17 @@ class Entry:
             return self.trouble.retry_at
         return now if self.in_service(now) is None else self.due_at(rules)
 
-    def cooling(self, now: float, /) -> bool:
+    def backing_off(self, now: float, /) -> bool:
         """
-        Tell whether the last fetch failed and the next attempt is still to come.
+        Tell whether the last fetch failed and the next one is the supervisor's: still to come, or under way.
+
+        Callers then neither start a fetch nor wait for one, for a provider that hangs would hold them all. Only if
+        nobody starts the fetch that is due may they do so themselves.
         """
-        return self.trouble is not None and now < self.trouble.retry_at
+        trouble = self.trouble
+        if trouble is None or trouble.error is None:
+            return False
+        return self.flight is not None or now < trouble.retry_at + _OVERDUE
 
     def longest_obtainable(self, now: float, rules: Rules, /) -> bool:
         """
@@ -123,7 +132,7 @@ class Entry:
         share = 0.0 if lifetime is None else lifetime * MIN_TTL_SHARE
         return now - self.fetched_at < max(rules.refresh.floor(lifetime), share)
 
-    def unavailable(self, what: str = "no valid token", /) -> TokenUnavailable | GrantRejected:
+    def unavailable(self, now: float, what: str = "no valid token", /) -> TokenUnavailable | GrantRejected:
         """
         Return a new exception that says why there is none of *what*, with the last failure as its cause.
         """
@@ -132,6 +141,9 @@ class Entry:
             return GrantRejected(error.error, error.error_description, error.error_uri)
         of = "" if self.key is None else f" for key {self.key!r}"
         retry_at = None if self.trouble is None or self.trouble.retry_at == NEVER else self.trouble.retry_at
+        if retry_at is not None and self.flight is not None:
+            # The attempt is under way; what comes of it is known a little later.
+            retry_at = max(retry_at, now + FLOOR)
         unavailable = TokenUnavailable(f"{what}{of}: {error or 'none was fetched yet'}", retry_at=retry_at)
         unavailable.__cause__ = error
         return unavailable

@@ -117,7 +117,8 @@ class TokenManager(Life, Generic[KeyT]):
         Return a valid token. While there is one, this neither waits nor locks.
 
         Callers who need a new token at the same time share one fetch: its result, or its failure. Cancelling a
-        caller, or all of them, does not stop the fetch.
+        caller, or all of them, does not stop the fetch. Once a fetch has failed, and until one succeeds, callers
+        neither start one nor wait for the supervisor's next attempt, unless they pass *timeout*.
 
         Args:
             key: Which token; left out where there is but one.

@@ -479,7 +479,7 @@ async def test_bodies_that_are_not(lib, kind, call, resource, issuer, tokens, bo
     options = ONCE[body]()
     if kind == "async" and body in {"generator", "file"}:
         # An async client streams async bodies alone.
-        options = {"content": agenerate(b"".join(options["content"]))}
+        options = {"content": agenerate(b"".join(options["content"])[:3000])}
     await call.get(resource.url())
     issuer.revoke()
     issuer.latency = 0.3

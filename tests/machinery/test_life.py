@@ -363,7 +363,7 @@ async def test_what_is_never_evicted(clock):
     rotating.answer = lambda request: {
         "access_token": f"a{rotating.fetches}", "expires_in": 3600, "refresh_token": f"r{rotating.fetches}"
     }  # fmt: skip
-    hanging = GatedSource(clock)
+    hanging = GatedSource(clock, lifetime=5000.0)
     sources = {"plain": plain, "subscribed": plain, "waiting": failing, "rotating": rotating, "hanging": hanging}
     manager = TokenManager(source_for=sources.__getitem__, idle_after=60.0, fetch_timeout=1000.0, clock=clock)
     async with manager:

@@ -21,6 +21,8 @@ from evertoken.sources import ClientCredentials
 from evertoken.testing import TokenServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evertoken.cli.plan import Plan
 
 __all__ = ["Progress", "View", "run_demo"]
@@ -120,7 +122,7 @@ async def _play(progress: Progress, begun: float, view: View) -> bool:
     tasks = [
         asyncio.create_task(side.run(begun, plan.seconds, plan.rate)) for side in (progress.evertoken, progress.snippet)
     ]
-    acts = [
+    acts: list[tuple[float, Callable[[], object], str]] = [
         (plan.outage[0], lambda: server.fail(503), "the token endpoint goes down"),
         (plan.outage[1], server.heal, "the token endpoint is back"),
         (plan.revocation, server.revoke_all, "all access tokens are revoked"),

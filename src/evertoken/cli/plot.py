@@ -85,6 +85,8 @@ def _draw(axes: Any, progress: Progress, side: Side, column: Column, title: str,
     axes.text(sum(plan.outage) / 2, top, "token endpoint\ndown", ha="center", **words)
     axes.text(plan.revocation + 0.01 * plan.seconds, top, "all tokens\nrevoked", ha="left", **words)
     if bad:
-        axes.text(0.005, top, "● answered   ✕ failed   | token expires", ha="left", **{**words, "transform": axes.transAxes})
+        axes.text(
+            0.005, top, "● answered   ✕ failed   | token expires", ha="left", **{**words, "transform": axes.transAxes}
+        )
     else:
         axes.text(0.005, top, "| token would expire", ha="left", **{**words, "transform": axes.transAxes})

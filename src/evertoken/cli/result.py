@@ -86,9 +86,7 @@ class Result:
         return {**asdict(self), "kept": self.kept}
 
 
-def column_of(
-    name: str, samples: Sequence[Sample], plan: Plan, *, token_requests: int, tokens_issued: int
-) -> Column:
+def column_of(name: str, samples: Sequence[Sample], plan: Plan, *, token_requests: int, tokens_issued: int) -> Column:
     """
     Return what *samples* come to.
     """

@@ -1,0 +1,370 @@
+"""
+Any function as a source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import threading
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from evertoken import Answer, CallableSource, GrantRejected, Token, TokenManager, TokenUnavailable, TransientRefreshError
+from tests.sources.wire import a_request
+
+PAIR = ("token", 3600.0)
+
+
+async def asynchronous() -> tuple[str, float]:
+    return PAIR
+
+
+def plain() -> tuple[str, float]:
+    return PAIR
+
+
+async def with_current(current: Token | None) -> tuple[str, float]:
+    return ("first" if current is None else f"after-{current.access_token}", 3600.0)
+
+
+def plain_with_current(current: Token | None) -> tuple[str, float]:
+    return ("first" if current is None else f"after-{current.access_token}", 3600.0)
+
+
+class Holder:
+    async def method(self) -> tuple[str, float]:
+        return PAIR
+
+    def plain(self) -> tuple[str, float]:
+        return PAIR
+
+    @staticmethod
+    async def static() -> tuple[str, float]:
+        return PAIR
+
+    @classmethod
+    async def of_class(cls) -> tuple[str, float]:
+        return PAIR
+
+
+class Callable:
+    async def __call__(self) -> tuple[str, float]:
+        return PAIR
+
+
+class PlainCallable:
+    def __call__(self) -> tuple[str, float]:
+        return PAIR
+
+
+async def two(a: str, b: float) -> tuple[str, float]:
+    return a, b
+
+
+def decorated(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+FORMS = {
+    "async": asynchronous,
+    "plain": plain,
+    "lambda": lambda: PAIR,
+    "lambda of coroutine": lambda: asynchronous(),
+    "partial": functools.partial(two, "token", 3600.0),
+    "partial by name": functools.partial(two, a="token", b=3600.0),
+    "partial of plain": functools.partial(plain),
+    "method": Holder().method,
+    "plain method": Holder().plain,
+    "static": Holder.static,
+    "class method": Holder.of_class,
+    "callable": Callable(),
+    "plain callable": PlainCallable(),
+    "decorated": decorated(asynchronous),
+    "defaults": lambda _current=None, *args, **kwargs: PAIR,
+    "builtin": functools.partial(dict, access_token="token", expires_in=3600.0),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_forms(form):
+    """R3: whatever can be called without arguments, async or plain, is a source."""
+    async with TokenManager(FORMS[form]) as manager:
+        token = await manager.get()
+    assert (token.access_token, token.lifetime) == PAIR
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        with_current,
+        plain_with_current,
+        lambda current: with_current(current),
+        functools.partial(lambda prefix, current: with_current(current), "x"),
+    ],
+)
+async def test_one_argument_is_the_token_before(function):
+    """R3: a function that takes one argument is given the token before, or None."""
+    async with TokenManager(function) as manager:
+        assert (await manager.get()).access_token == "first"
+        assert (await manager.refresh()).access_token == "after-first"
+
+
+async def test_an_optional_argument_stays_out():
+    """R3: an argument that has a default is the function's own."""
+    seen = []
+
+    async def fetch(retries: int = 3, *, verbose: bool = False) -> tuple[str, float]:
+        seen.append((retries, verbose))
+        return PAIR
+
+    async with TokenManager(fetch) as manager:
+        await manager.get()
+    assert seen == [(3, False)]
+
+
+@pytest.mark.parametrize("function", [two, lambda a, b: None, lambda *, a: None, lambda a, *, b: None, pow])
+def test_wrong_signatures(function):
+    """R3: a function that wants more than one argument, or one by name, is rejected at construction."""
+    with pytest.raises(TypeError, match="must take no argument, or one"):
+        TokenManager(function)
+    with pytest.raises(TypeError, match="must take no argument, or one"):
+        CallableSource(function)
+
+
+@pytest.mark.parametrize("thing", ["text", 7, None, [], Holder, object(), b"", PAIR])
+def test_what_is_no_source(thing):
+    """R3: what cannot be called, and a class, are rejected at construction, naming the parameter."""
+    with pytest.raises(TypeError, match="source"):
+        TokenManager(thing)
+    with pytest.raises(TypeError, match="source|function"):
+        CallableSource(thing)
+
+
+def test_a_coroutine_is_no_source():
+    """R3: a function called too early is rejected, and its coroutine is closed without a warning."""
+    with pytest.raises(TypeError, match="leave out the parentheses"):
+        TokenManager(asynchronous())
+    gc.collect()
+
+
+async def test_a_plain_function_does_not_block_the_loop():
+    """R3: a plain function runs in a worker thread; the loop goes on meanwhile."""
+    began, go = threading.Event(), threading.Event()
+    threads: list[int] = []
+
+    def blocking() -> tuple[str, float]:
+        threads.append(threading.get_ident())
+        began.set()
+        assert go.wait(5)
+        return PAIR
+
+    async with TokenManager(blocking) as manager:
+        waiting = asyncio.create_task(manager.get())
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        assert began.is_set()
+        assert not waiting.done()
+        go.set()
+        assert (await waiting).access_token == "token"
+    assert threads != [threading.get_ident()]
+
+
+async def test_a_hung_function_hangs_nobody():
+    """F7: a plain function that never returns is given up at the deadline, and closing does not wait for it."""
+    go = threading.Event()
+    begun = time.monotonic()
+    async with TokenManager(lambda: go.wait(10), fetch_timeout=0.1) as manager:
+        with pytest.raises(TokenUnavailable, match="no answer within"):
+            await manager.get()
+    assert time.monotonic() - begun < 2.0
+    go.set()
+
+
+NOW = 4e9
+
+ACCEPTED: list[tuple[Any, str, float | None]] = [
+    (Token("t", issued_at=1e9, expires_at=NOW), "t", NOW - 1e9),
+    (Answer({"access_token": "t", "expires_in": 60}), "t", 60.0),
+    ({"access_token": "t", "expires_in": "60"}, "t", 60.0),
+    (MappingProxyType({"access_token": "t"}), "t", None),
+    (("t", 60), "t", 60.0),
+    (("t", 60.5), "t", 60.5),
+    (("t", "60"), "t", 60.0),
+    (("t", None), "t", None),
+    ("t", "t", None),
+]
+
+
+@pytest.mark.parametrize(("returned", "value", "lifetime"), ACCEPTED)
+async def test_what_may_be_returned(returned, value, lifetime):
+    """T1: a Token, an Answer, a mapping, a pair and a string are tokens."""
+    async with TokenManager(lambda: returned) as manager:
+        token = await manager.get()
+    assert token.access_token == value
+    assert token.lifetime == (lifetime if lifetime is None else pytest.approx(lifetime))
+
+
+REFUSED: list[Any] = [
+    None,
+    7,
+    True,
+    b"token",
+    "",
+    [],
+    ["t", 60],
+    (),
+    ("t",),
+    ("t", 60, "more"),
+    (None, 60),
+    (b"t", 60),
+    ("", 60),
+    ("t", 0),
+    ("t", -1),
+    {},
+    {"access_token": None},
+    {"access_token": 7},
+    {"token": "t"},
+    "line\nbreak",
+    "sp ace",
+    object(),
+    Token("t", issued_at=0.0, expires_at=1.0),
+    {1: 2},
+]
+
+
+@pytest.mark.parametrize("returned", REFUSED, ids=range(len(REFUSED)))
+async def test_what_may_not_be_returned(returned):
+    """F4: anything else is a transient failure that says what is wrong, and shows no value."""
+    async with TokenManager(lambda: returned) as manager:
+        with pytest.raises(TokenUnavailable) as caught:
+            await manager.get()
+        assert isinstance(caught.value.__cause__, TransientRefreshError)
+        assert manager.health().alive
+
+
+async def test_an_async_generator_is_none():
+    """F4: a generator function is no source: its first call fails, and says what came."""
+
+    async def generating() -> Any:
+        yield PAIR
+
+    async with TokenManager(generating) as manager:
+        with pytest.raises(TokenUnavailable, match="async_generator"):
+            await manager.get()
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        msg = "even its words"
+        raise RuntimeError(msg)
+
+
+RAISED = [
+    ValueError("v"),
+    OSError("o"),
+    KeyError("k"),
+    TimeoutError(),
+    StopIteration(1),
+    StopAsyncIteration(),
+    GeneratorExit(),
+    asyncio.CancelledError(),
+    asyncio.InvalidStateError(),
+    RecursionError(),
+    MemoryError(),
+    ExceptionGroup("g", [ValueError("v")]),
+    BaseExceptionGroup("g", [asyncio.CancelledError()]),
+    BaseException("b"),
+    TransientRefreshError("t", retry_after=1.0),
+    TokenUnavailable("u"),
+    NotImplementedError(),
+    Odd(),
+]
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("form", ["async", "plain"])
+async def test_raising_anything(error, form):
+    """F5: whatever a function raises fails the fetch alone: the caller is told, the supervisor lives, the next works."""
+    calls = 0
+
+    def plainly() -> tuple[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise error
+        return PAIR
+
+    async def later() -> tuple[str, float]:
+        return plainly()
+
+    async with TokenManager(plainly if form == "plain" else later) as manager:
+        async with asyncio.timeout(5):
+            with pytest.raises(TokenUnavailable) as caught:
+                await manager.get()
+            assert isinstance(caught.value.__cause__, TransientRefreshError)
+            assert manager.health().alive
+            assert (await manager.refresh()).access_token == "token"
+
+
+@pytest.mark.parametrize("form", ["async", "plain"])
+async def test_raising_a_rejection(form):
+    """F4: a function may say that a person must act."""
+
+    def plainly() -> Any:
+        msg = "invalid_grant"
+        raise GrantRejected(msg, "log in again")
+
+    async def later() -> Any:
+        plainly()
+
+    async with TokenManager(plainly if form == "plain" else later) as manager:
+        with pytest.raises(GrantRejected, match="log in again"):
+            await manager.get()
+
+
+async def test_secrets_in_what_is_raised():
+    """S1: the words of a foreign exception reach the caller without what looks like a secret."""
+
+    def failing() -> Any:
+        msg = "POST failed: refresh_token=1//0gAAAAbcd12345678 for eyJhbGciOiJIUzI1NiJ9.e30.abc"
+        raise RuntimeError(msg)
+
+    async with TokenManager(failing) as manager:
+        with pytest.raises(TokenUnavailable, match="POST failed") as caught:
+            await manager.get()
+    assert "0gAAAA" not in str(caught.value)
+    assert "eyJ" not in str(caught.value)
+
+
+async def test_a_source_whose_fetch_is_plain():
+    """F4: a source whose fetch is not async fails, and says what is wrong with it."""
+
+    class Plain:
+        def fetch(self, request: Any) -> Any:
+            return PAIR
+
+    async with TokenManager(Plain()) as manager:
+        with pytest.raises(TokenUnavailable, match="await"):
+            await manager.get()
+
+
+async def test_directly():
+    """R3: a CallableSource is a source by itself, with a provider of one's choice, and a repr that names it."""
+    source = CallableSource(asynchronous, provider="idp")
+    assert await source.fetch(a_request()) == PAIR
+    assert source.provider == "idp"
+    assert repr(source) == "CallableSource(asynchronous)"
+    assert "partial" in repr(CallableSource(functools.partial(two, "secret-token", 1.0)))
+    assert "secret-token" not in repr(CallableSource(functools.partial(two, "secret-token", 1.0)))
+    returned = await CallableSource(lambda: {"access_token": "a"}).fetch(a_request())
+    assert isinstance(returned, Mapping)

@@ -1,0 +1,372 @@
+"""
+The client credentials grant, byte by byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import unquote_plus
+
+import httpx
+import httpx2
+import pytest
+
+from evertoken import Token, TokenManager, TokenUnavailable
+from evertoken.sources import ClientCredentials, RefreshToken
+from tests.sources.wire import Asked, Wire, a_request, always, granted, http
+
+ODD = ["plain", "sp ace", "a:b", "p+lus", "100%", "a&b=c", "häß€", "tab\t", "'\"\\", "*-._~", "🔑", "%41", "@/?#"]
+
+
+def source(url: str, **options: Any) -> ClientCredentials:
+    given = {"client_id": "app", "client_secret": "s3cr3t", **options}
+    return ClientCredentials(token_endpoint=url, **given)
+
+
+def basic(asked: Asked) -> tuple[str, str]:
+    scheme, _, text = asked.headers["authorization"].partition(" ")
+    assert scheme == "Basic"
+    user, _, password = base64.b64decode(text, validate=True).decode().partition(":")
+    return user, password
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    async with Wire(always(granted())) as server:
+        yield server
+
+
+async def test_the_request(wire):
+    """RFC 6749 section 4.4.2: one POST, form-encoded, with the grant type; nothing else unless asked for."""
+    answer = await source(wire.url("/oauth/token?api=2")).fetch(a_request())
+    [asked] = wire.asked
+    assert (asked.method, asked.target) == ("POST", "/oauth/token?api=2")
+    assert asked.form == [("grant_type", "client_credentials")]
+    assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert asked.headers["accept"] == "application/json"
+    assert "cookie" not in asked.headers
+    assert answer.fields["access_token"] == "at-1"
+
+
+@pytest.mark.parametrize("client_id", ODD)
+@pytest.mark.parametrize("secret", ODD)
+async def test_basic(wire, client_id, secret):
+    """RFC 6749 section 2.3.1: id and secret are form-encoded before they are put together for Basic."""
+    await source(wire.url(), client_id=client_id, client_secret=secret).fetch(a_request())
+    [asked] = wire.asked
+    user, password = basic(asked)
+    assert ":" not in user + password
+    assert (unquote_plus(user), unquote_plus(password)) == (client_id, secret)
+    assert user.isascii()
+    assert asked.form == [("grant_type", "client_credentials")]
+
+
+@pytest.mark.parametrize("secret", ODD)
+async def test_basic_as_it_is(wire, secret):
+    """RFC 6749 section 2.3.1: with the opt-out id and secret go as they are."""
+    await source(wire.url(), client_secret=secret, form_encoded_basic=False).fetch(a_request())
+    assert basic(wire.asked[0]) == ("app", secret)
+
+
+@pytest.mark.parametrize("secret", ODD)
+async def test_post(wire, secret):
+    """RFC 6749 section 2.3.1: client_secret_post puts both into the form, and sends no Authorization."""
+    await source(wire.url(), client_secret=secret, client_auth="client_secret_post").fetch(a_request())
+    [asked] = wire.asked
+    assert asked.form == [("grant_type", "client_credentials"), ("client_id", "app"), ("client_secret", secret)]
+    assert "authorization" not in asked.headers
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ({"scope": "a b"}, [("scope", "a b")]),
+        ({"scope": ["a", "b"]}, [("scope", "a b")]),
+        ({"scope": (scope for scope in ("a", "b"))}, [("scope", "a b")]),
+        ({"audience": "https://api.example.com/"}, [("audience", "https://api.example.com/")]),
+        ({"resource": "https://a.example/"}, [("resource", "https://a.example/")]),
+        ({"resource": ["https://a.example/", "urn:b"]}, [("resource", "https://a.example/"), ("resource", "urn:b")]),
+        ({"parameters": {"tenant": "ü&=", "x": ""}}, [("tenant", "ü&="), ("x", "")]),
+        (
+            {"scope": "s", "audience": "a", "resource": ["r1", "r2"], "parameters": {"p": "q"}},
+            [("scope", "s"), ("audience", "a"), ("resource", "r1"), ("resource", "r2"), ("p", "q")],
+        ),
+    ],
+)
+async def test_parameters_go_with_every_fetch(wire, options, fields):
+    """RFC 6749 section 4.4.2: scope, audience, resources and other parameters are in every request, not only the first."""
+    one = source(wire.url(), **options)
+    async with TokenManager(one) as manager:
+        await manager.get()
+        for _ in range(3):
+            await manager.refresh()
+    assert [asked.form for asked in wire.asked] == [[("grant_type", "client_credentials"), *fields]] * 4
+
+
+async def test_parameters_are_copied(wire):
+    """RFC 6749 section 4.4.2: what the caller does to the mapping afterwards changes no request."""
+    parameters = {"a": "b"}
+    one = source(wire.url(), parameters=parameters)
+    parameters["a"] = "changed"
+    await one.fetch(a_request())
+    assert ("a", "b") in wire.asked[0].form
+
+
+async def test_a_refresh_token_is_not_kept():
+    """RFC 6749 section 4.4.3: a refresh token in the answer is not kept, and never presented."""
+    async with Wire(always(granted(refresh_token="rt", scope="a"))) as wire:
+        async with TokenManager(source(wire.url())) as manager:
+            token = await manager.get()
+            again = await manager.refresh()
+        assert (token.refresh_token, again.refresh_token, token.scope) == (None, None, "a")
+        assert wire.asked[0].form == wire.asked[1].form
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_secret_functions(wire, asynchronous):
+    """F4: a function for the secret, plain or async, is asked at each fetch, so a rotated secret is used at once."""
+    secrets = ["one", "two", "three"]
+
+    async def later() -> str:
+        await asyncio.sleep(0)
+        return secrets.pop(0)
+
+    one = source(wire.url(), client_secret=later if asynchronous else lambda: secrets.pop(0))
+    for _ in range(3):
+        await one.fetch(a_request())
+    assert [basic(asked)[1] for asked in wire.asked] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("returned", [None, "", 7, b"bytes"])
+async def test_secret_functions_that_return_nonsense(wire, returned):
+    """F4, S1: a function that returns no secret fails the fetch with its name, and nothing is sent."""
+    async with TokenManager(source(wire.url(), client_secret=lambda: returned)) as manager:
+        with pytest.raises(TokenUnavailable, match="client_secret must return a non-empty string"):
+            await manager.get()
+    assert wire.asked == []
+
+
+async def test_secret_functions_that_raise(wire):
+    """F5: a function that raises fails the fetch, and nothing is sent."""
+
+    async def vault() -> str:
+        msg = "the vault is sealed"
+        raise OSError(msg)
+
+    async with TokenManager(source(wire.url(), client_secret=vault)) as manager:
+        with pytest.raises(TokenUnavailable, match="the vault is sealed"):
+            await manager.get()
+    assert wire.asked == []
+
+
+# The client
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_what_a_given_client_has_does_not_leak(library, method):
+    """S2: auth, cookies, headers, query and redirects of a given client stay out of token requests; it is not closed."""
+    cookies = http(body={"access_token": "a"}, headers={"Set-Cookie": "sid=theirs; Path=/"})
+    async with Wire(always(cookies)) as wire:
+        headers = {"Authorization": "Bearer of-the-api", "X-Api-Key": "key", "Accept": "text/x", "User-Agent": "me/1"}
+        async with library.AsyncClient(
+            auth=("user", "password"),
+            cookies={"sid": "ours", "other": "kept"},
+            headers=headers,
+            params={"q": "leak"},
+            base_url="https://api.example.com/v1/",
+            follow_redirects=True,
+        ) as client:
+            before = [(cookie.name, cookie.value) for cookie in client.cookies.jar]
+            one = source(wire.url("/token?x=1"), client=client, client_auth=method)
+            await one.fetch(a_request())
+            await one.fetch(a_request())
+            assert [(cookie.name, cookie.value) for cookie in client.cookies.jar] == before
+            assert not client.is_closed
+            assert client.headers["x-api-key"] == "key"
+        for asked in wire.asked:
+            assert asked.target == "/token?x=1"
+            assert "cookie" not in asked.headers
+            assert "x-api-key" not in asked.headers
+            assert asked.headers["accept"] == "application/json"
+            assert asked.headers["user-agent"] == "me/1"
+            assert asked.headers["host"] == f"127.0.0.1:{wire.port}"
+            if method == "client_secret_basic":
+                assert basic(asked) == ("app", "s3cr3t")
+            else:
+                assert "authorization" not in asked.headers
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("setting", ["sid=new; Path=/", "sid=; Max-Age=0; Path=/", "other=x; Path=/", "sid=n; Path=/t"])
+async def test_the_jar_is_as_it_was(library, setting):
+    """S2: a cookie that the endpoint sets, replaces or deletes leaves a given client's jar unchanged; others' stay."""
+
+    async def setter(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        if asked.target == "/token":
+            await asyncio.sleep(0.1)
+            return http(body={"access_token": "a"}, headers={"Set-Cookie": setting})
+        return http(headers={"Set-Cookie": "session=of-the-api; Path=/"})
+
+    async with Wire(setter) as wire, library.AsyncClient() as client:
+        client.cookies.set("sid", "ours", domain="127.0.0.1", path="/")
+        token, _ = await asyncio.gather(
+            source(wire.url(), client=client).fetch(a_request()), client.get(wire.url("/api"))
+        )
+        jar = {(cookie.name, cookie.value) for cookie in client.cookies.jar}
+    assert jar == {("sid", "ours"), ("session", "of-the-api")}
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_a_given_client_is_used(library):
+    """F4: a given client sends the requests, over its kept connection, and with its own shorter timeouts."""
+    async with Wire(always(granted())) as wire:
+        ports: set[Any] = set()
+        ordinary = wire.handler
+
+        async def handler(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+            ports.add(writer.get_extra_info("peername"))
+            return await ordinary(asked, writer)
+
+        wire.handler = handler
+        async with library.AsyncClient() as client:
+            one = source(wire.url(), client=client)
+            for _ in range(3):
+                await one.fetch(a_request())
+        assert len(ports) == 1
+
+
+async def test_an_owned_client_leaves_nothing(wire):
+    """L1: a client of the source's own is closed with its connection after each fetch."""
+    one = source(wire.url())
+    before = asyncio.all_tasks()
+    for _ in range(3):
+        await one.fetch(a_request())
+    await asyncio.sleep(0.05)
+    assert wire._serving == set()
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("client", [httpx.Client(), object(), "client", httpx.AsyncClient, 7])
+def test_a_client_that_is_none(client):
+    """F4: a client of the wrong kind is rejected at construction, by name."""
+    with pytest.raises(TypeError, match=r"client must be an httpx\.AsyncClient"):
+        source("https://as.example.com/token", client=client)
+
+
+# What is wrong at construction
+
+
+BAD = [
+    ({"token_endpoint": ""}, "token_endpoint"),
+    ({"token_endpoint": None}, "token_endpoint"),
+    ({"token_endpoint": b"https://as.example.com"}, "token_endpoint"),
+    ({"token_endpoint": "as.example.com/token"}, "token_endpoint"),
+    ({"token_endpoint": "/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://"}, "token_endpoint"),
+    ({"token_endpoint": "https:///token"}, "token_endpoint"),
+    ({"token_endpoint": "ftp://as.example.com/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://as.example.com:99999/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://as.example.com:x/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://as .example.com/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://as.example.com/to ken"}, "token_endpoint"),
+    ({"token_endpoint": "https://as.example.com/to\nken"}, "token_endpoint"),
+    ({"token_endpoint": " https://as.example.com/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://[::1/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://256.1.1.1/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://\u2603\u0301..example/token"}, "token_endpoint"),
+    ({"token_endpoint": "https://user:pw@as.example.com/token"}, "token_endpoint must not carry credentials"),
+    ({"token_endpoint": "https://user@as.example.com/token"}, "token_endpoint must not carry credentials"),
+    ({"token_endpoint": "https://@as.example.com/token"}, "token_endpoint must not carry credentials"),
+    ({"token_endpoint": "https://as.example.com/token#x"}, "token_endpoint must not have a fragment"),
+    ({"token_endpoint": "https://as.example.com/token#"}, "token_endpoint must not have a fragment"),
+    ({"token_endpoint": "http://as.example.com/token"}, "token_endpoint must use https"),
+    ({"token_endpoint": "http://10.0.0.1/token"}, "token_endpoint must use https"),
+    ({"token_endpoint": "http://localhost.example.com/token"}, "token_endpoint must use https"),
+    ({"token_endpoint": "http://127.0.0.1.example.com/token"}, "token_endpoint must use https"),
+    ({"client_id": ""}, "client_id"),
+    ({"client_id": None}, "client_id"),
+    ({"client_id": 7}, "client_id"),
+    ({"client_secret": ""}, "client_secret"),
+    ({"client_secret": b"x"}, "client_secret"),
+    ({"client_secret": 7}, "client_secret"),
+    ({"client_auth": "basic"}, "client_auth"),
+    ({"client_auth": "private_key_jwt"}, "client_auth"),
+    ({"client_auth": "none"}, "client_auth='none' takes no client_secret"),
+    ({"scope": 7}, "scope"),
+    ({"scope": ["a", 7]}, "scope"),
+    ({"scope": b"a"}, "scope"),
+    ({"audience": ["a"]}, "audience"),
+    ({"audience": 7}, "audience"),
+    ({"resource": 7}, "resource"),
+    ({"resource": ["a", None]}, "resource"),
+    ({"parameters": {"a": 7}}, "a must be a string"),
+    ({"parameters": {"a": None}}, "a must be a string"),
+    ({"parameters": "a=b"}, "parameters"),
+    ({"parameters": [("a", "b")]}, "parameters"),
+    ({"parameters": {"grant_type": "password"}}, "parameters must not contain grant_type"),
+    ({"parameters": {"scope": "a", "client_secret": "b"}}, "parameters must not contain client_secret, scope"),
+]
+
+
+@pytest.mark.parametrize("grant", [ClientCredentials, RefreshToken])
+@pytest.mark.parametrize(("options", "named"), BAD)
+def test_bad_arguments(grant, options, named):
+    """S2: what is missing or makes no sense is rejected at construction, naming the parameter, showing no secret."""
+    given = {"token_endpoint": "https://as.example.com/token", "client_id": "app", "client_secret": "s3cr3t"}
+    if grant is RefreshToken:
+        given["refresh_token"] = "rt-0"
+    with pytest.raises(ValueError, match=named) as caught:
+        grant(**{**given, **options})
+    assert "s3cr3t" not in str(caught.value)
+    assert "pw@" not in str(caught.value)
+
+
+def test_a_secret_is_needed():
+    """RFC 6749 section 4.4: client credentials without a secret are rejected by name."""
+    with pytest.raises(ValueError, match="needs a client_secret"):
+        source("https://as.example.com/token", client_secret=None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/token",
+        "http://localhost:8000/token",
+        "http://127.0.0.1:1/token",
+        "http://127.9.9.9/token",
+        "http://[::1]:8000/token",
+        "http://as.localhost/token",
+        "HTTPS://AS.example.com/token",
+        "https://as.example.com",
+        "https://münchen.example/token?a=b",
+    ],
+)
+def test_good_endpoints(url):
+    """S2: https anywhere and http to loopback are fine."""
+    assert source(url)
+
+
+def test_http_if_that_is_meant():
+    """S2: http outside loopback has to be allowed."""
+    assert source("http://idp.internal/token", allow_http=True)
+
+
+def test_repr():
+    """S1: a source shows its endpoint and client, and no secret."""
+    one = source("https://as.example.com/token", client_secret="hush-hush", parameters={"password": "hush-hush"})
+    assert repr(one) == "ClientCredentials(token_endpoint='https://as.example.com/token', client_id='app')"
+    assert one.provider == "https://as.example.com"
+
+
+async def test_the_token():
+    """T1: the token has its fields from the answer, and its life from the start of the request."""
+    async with Wire(always(granted(expires_in="100", scope="a b", tenant="t"))) as wire:
+        async with TokenManager(source(wire.url())) as manager:
+            token = await manager.get()
+    assert isinstance(token, Token)
+    assert (token.authorization, token.lifetime, token.scopes) == ("Bearer at-1", 100.0, {"a", "b"})
+    assert token.extra == {"tenant": "t"}
