@@ -1,0 +1,284 @@
+"""
+A cancellation at every point where a caller, a start or a close may be suspended.
+
+Each scenario is run once to count the steps of its task, and then once for each step with a cancellation there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import anyio
+import pytest
+from tests.gated import GatedSource, virtual
+
+from evertoken import ManagerClosed, RetryPolicy, TokenError, TokenManager, TransientRefreshError
+from evertoken.stores import MemoryStore
+from evertoken.testing import VirtualClock
+
+MOST_STEPS = 60
+
+
+class Stepped:
+    """
+    Awaits a coroutine, and calls back before each of its steps with the number of the step.
+    """
+
+    def __init__(self, coroutine: Any, before: Callable[[int], object]) -> None:
+        self._coroutine = coroutine
+        self._before = before
+        self.steps = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        sent: Any = None
+        thrown: BaseException | None = None
+        while True:
+            self._before(self.steps)
+            self.steps += 1
+            try:
+                future = self._coroutine.send(sent) if thrown is None else self._coroutine.throw(thrown)
+            except StopIteration as end:
+                return end.value
+            thrown = None
+            try:
+                sent = yield future
+            except BaseException as error:
+                thrown = error
+
+
+async def cancelled_natively(make: Callable[[], Any], at: int) -> tuple[str, int]:
+    """
+    Run what *make* returns in a task, and cancel that task just before step *at*; say how it ended.
+    """
+    task: asyncio.Task[Any] | None = None
+    loop = asyncio.get_running_loop()
+
+    def before(step: int) -> None:
+        if step == at:
+            current = asyncio.current_task()
+            assert current is not None
+            # Takes effect at the next suspension, as a cancellation from another task would.
+            loop.call_soon(current.cancel) if step == 0 else current.cancel()
+
+    stepped = Stepped(make(), before)
+
+    async def run() -> Any:
+        return await stepped
+
+    task = loop.create_task(run())
+    try:
+        await task
+    except asyncio.CancelledError:
+        return "cancelled", stepped.steps
+    except (TokenError, RuntimeError) as error:
+        return type(error).__name__, stepped.steps
+    return "ended", stepped.steps
+
+
+async def cancelled_by_scope(make: Callable[[], Any], at: int) -> tuple[str, int]:
+    """
+    The same by an anyio scope, which cancels again at every suspension.
+    """
+    scope = anyio.CancelScope()
+
+    def before(step: int) -> None:
+        if step == at:
+            scope.cancel()
+
+    stepped = Stepped(make(), before)
+
+    async def run() -> str:
+        with scope:
+            await stepped
+        return "cancelled" if scope.cancelled_caught else "ended"
+
+    try:
+        return await asyncio.get_running_loop().create_task(run()), stepped.steps
+    except (TokenError, RuntimeError) as error:
+        return type(error).__name__, stepped.steps
+
+
+CANCELLERS = pytest.mark.parametrize("cancelled", [cancelled_natively, cancelled_by_scope])
+
+
+async def everywhere(scenario: Callable[[int], Awaitable[tuple[str, int]]], *, shielded: bool = False) -> None:
+    """
+    Run *scenario* with a cancellation at step 0, 1, ... until it takes no more steps than that.
+    """
+    outcomes = []
+    for at in range(MOST_STEPS):
+        outcome, steps = await scenario(at)
+        outcomes.append(outcome)
+        if at >= steps:
+            # That one came too late; one before must have hit, if there is any point to be hit at.
+            assert "cancelled" in outcomes or steps == 1 or shielded, outcomes
+            return
+    pytest.fail("the scenario never ends")
+
+
+async def nothing_left(before: set[asyncio.Task[Any]]) -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+CALLS: dict[str, Callable[[TokenManager[None]], Any]] = {
+    "get": lambda tokens: tokens.get(),
+    "get with a timeout": lambda tokens: tokens.get(timeout=50.0),
+    "get with min_ttl": lambda tokens: tokens.get(min_ttl=90.0),
+    "refresh": lambda tokens: tokens.refresh(),
+    "forget": lambda tokens: tokens.forget(),
+    "subscribe": lambda tokens: anext(tokens.subscribe()),
+    "handle": lambda tokens: tokens.handle().get(),
+}
+
+
+@virtual
+@CANCELLERS
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("store", [False, True])
+async def test_a_cancelled_caller_takes_nothing_from_others(clock: VirtualClock, cancelled: Any, call: str, store: bool):
+    """
+    R3: wherever a caller is cancelled, those who wait with it get their token, from at most one fetch more.
+    """
+    before = asyncio.all_tasks()
+
+    async def scenario(at: int) -> tuple[str, int]:
+        source = GatedSource(clock)
+        async with TokenManager(source, clock=clock, store=MemoryStore(clock=clock) if store else None) as tokens:
+            others = [asyncio.create_task(tokens.get()) for _ in range(3)]
+            opened = asyncio.get_running_loop().call_later(1.0, source.release)
+            outcome, steps = await cancelled(lambda: CALLS[call](tokens), at)
+            opened.cancel()
+            source.release()
+            found = await asyncio.gather(*others, return_exceptions=call == "forget")
+            assert await tokens.get() is not None
+            assert source.fetches <= 2
+            if call != "forget":
+                assert len(set(found)) == 1
+            await clock.advance(300.0)
+            assert tokens.peek() is not None
+        await nothing_left(before)
+        return outcome, steps
+
+    await everywhere(scenario)
+
+
+@virtual
+@CANCELLERS
+@pytest.mark.parametrize("call", ["get", "get with a timeout", "refresh", "subscribe"])
+async def test_a_cancelled_caller_of_a_failing_source(clock: VirtualClock, cancelled: Any, call: str):
+    """
+    R4: wherever a caller is cancelled while fetches fail, the schedule goes on and recovery comes by itself.
+    """
+    before = asyncio.all_tasks()
+
+    async def scenario(at: int) -> tuple[str, int]:
+        source = GatedSource(clock, open_=True)
+        source.error = TransientRefreshError("down")
+        async with TokenManager(source, clock=clock, retry=RetryPolicy(jitter=0.0)) as tokens:
+            asyncio.get_running_loop().call_later(12.0, setattr, source, "error", None)
+            outcome, steps = await cancelled(lambda: CALLS[call](tokens), at)
+            await clock.advance(40.0)
+            assert tokens.peek() is not None
+            # At 0, 5 and 15 s by the schedule, and those asked for on demand.
+            assert source.fetches <= 4
+            assert source.most_concurrent == 1
+        await nothing_left(before)
+        return outcome, steps
+
+    await everywhere(scenario)
+
+
+@virtual
+@CANCELLERS
+@pytest.mark.parametrize("mode", ["lazy", "warm", "require"])
+async def test_a_cancelled_start(clock: VirtualClock, cancelled: Any, mode: Any):
+    """
+    L1: wherever a start is cancelled nothing is left behind, and the manager may be started again.
+    """
+    before = asyncio.all_tasks()
+
+    async def scenario(at: int) -> tuple[str, int]:
+        source = GatedSource(clock)
+        opened = asyncio.get_running_loop().call_later(1.0, source.release)
+        tokens = TokenManager(source, clock=clock, start=mode)
+        outcome, steps = await cancelled(tokens.start, at)
+        opened.cancel()
+        source.release()
+        if outcome == "cancelled" and tokens.snapshot().state == "running":
+            # The cancellation came when start() had done its work.
+            await tokens.aclose()
+        if outcome == "ended":
+            await tokens.aclose()
+        await nothing_left(before)
+        async with tokens:
+            assert await tokens.get() is not None
+        await nothing_left(before)
+        return outcome, steps
+
+    await everywhere(scenario)
+
+
+@virtual
+@CANCELLERS
+@pytest.mark.parametrize("flying", ["nothing", "a fetch that lands", "a fetch that hangs"])
+async def test_a_cancelled_close(clock: VirtualClock, cancelled: Any, flying: str):
+    """
+    L1: wherever a close is cancelled it is completed, waiters get ManagerClosed, and what was fetched is kept.
+    """
+    before = asyncio.all_tasks()
+
+    async def scenario(at: int) -> tuple[str, int]:
+        source = GatedSource(clock, open_=flying == "nothing")
+        tokens = await TokenManager(source, clock=clock, close_grace=3.0).start()
+        waiter = asyncio.create_task(tokens.get())
+        await source.reached()
+        if flying == "nothing":
+            await waiter
+        elif flying == "a fetch that lands":
+            asyncio.get_running_loop().call_later(1.0, source.release)
+        outcome, steps = await cancelled(tokens.aclose, at)
+        if at == 0:
+            # It may have been cancelled before its first step.
+            await tokens.aclose()
+        if flying != "nothing":
+            with pytest.raises(ManagerClosed):
+                await waiter
+        assert tokens.snapshot().state == "closed"
+        await nothing_left(before)
+        source.release()
+        async with tokens:
+            assert await tokens.get() is not None
+        assert source.fetches == (2 if flying == "a fetch that hangs" else 1)
+        await nothing_left(before)
+        return outcome, steps
+
+    await everywhere(scenario, shielded=cancelled is cancelled_by_scope)
+
+
+@virtual
+@CANCELLERS
+async def test_a_cancelled_block(clock: VirtualClock, cancelled: Any):
+    """
+    L1: wherever the task inside `async with` is cancelled, the manager closes cleanly.
+    """
+    before = asyncio.all_tasks()
+
+    async def scenario(at: int) -> tuple[str, int]:
+        source = GatedSource(clock)
+        opened = asyncio.get_running_loop().call_later(1.0, source.release)
+
+        async def block() -> None:
+            async with TokenManager(source, clock=clock) as tokens:
+                await tokens.get()
+                await asyncio.sleep(200.0)
+
+        outcome, steps = await cancelled(block, at)
+        opened.cancel()
+        await nothing_left(before)
+        return outcome, steps
+
+    await everywhere(scenario)
