@@ -112,7 +112,7 @@ class Callers:
             # An eager task factory may have landed it already.
             if not flight.landed:
                 await flight.wait(self._clock, None if end is None else left)
-            if flight.landed:
+            if flight.landed and not flight.void:
                 tried = flight
             elif end is not None and self._clock.monotonic() >= end and entry.in_service(self._clock.time()) is None:
                 self._check_open()
@@ -167,8 +167,8 @@ class Callers:
         entry = self._registry.find(key)
         if entry is None:
             return False
-        flight = entry.flight
         self._upkeep.supervisor.deadlines.discard(entry)
+        await self._refresher.void(entry)
         async with self._registry.lock:
             entry.forgotten()
             if self._registry.source_for is not None:
@@ -176,8 +176,6 @@ class Callers:
         now = self._clock.time()
         if self._registry.source_for is None:
             self._upkeep.schedule(entry, now)
-        if flight is not None:
-            flight.wake()
         self._upkeep.wake(entry)
         self._observers.emit(events.KeyEvicted(at=now, key=key))
         return True

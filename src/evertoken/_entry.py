@@ -243,7 +243,7 @@ class Entry:
         error = trouble.error
         if trouble.ambiguous_since is not None and isinstance(error, TransientRefreshError) and error.ambiguous:
             # The next attempt was held back for the sake of this very token.
-            trouble.retry_at = min(trouble.retry_at, now + (error.retry_after or 0.0))
+            trouble.retry_at = NEVER if error.retry_after is None else min(trouble.retry_at, now + error.retry_after)
         self.valid_until = NEVER
         return "taken"
 

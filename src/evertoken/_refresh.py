@@ -121,6 +121,21 @@ class Refresher:
         if self._flying:
             await asyncio.wait(set(self._flying))
 
+    async def void(self, entry: Entry) -> None:
+        """
+        End the flight of *entry*, if there is one, and let nothing come of it.
+        """
+        flight = cast("TokenFlight | None", entry.flight)
+        if flight is None:
+            return
+        flight.void = True
+        if flight.task is None:
+            entry.flight = None
+            flight.land(None)
+        else:
+            flight.task.cancel()
+            await asyncio.wait({flight.task})
+
     def abandon(self) -> None:
         """
         Forget the flights under way.
@@ -143,7 +158,10 @@ class Refresher:
         try:
             if not task.cancelled():
                 task.exception()
-            if not flight.landed:
+            if not flight.landed and flight.void:
+                entry.flight = None
+                flight.land(None)
+            elif not flight.landed:
                 # Cancelled from outside, perhaps before its first step: nobody may be left waiting.
                 self._fail(entry, flight, TransientRefreshError("the fetch was cancelled", ambiguous=True))
         finally:
@@ -224,7 +242,7 @@ class Refresher:
         raise failure
 
     def _succeed(self, entry: Entry, flight: TokenFlight, token: Token, started: float, hold: Hold | None) -> None:
-        if entry.flight is not flight:
+        if entry.flight is not flight or flight.void:
             return
         repeated = entry.token is not None and entry.token.access_token == token.access_token
         if hold is not None and hold.record is not None:
@@ -248,7 +266,7 @@ class Refresher:
 
     def _adopt(self, entry: Entry, flight: TokenFlight, hold: Hold) -> None:
         record = hold.record
-        if entry.flight is not flight or record is None or record.token is None:
+        if entry.flight is not flight or flight.void or record is None or record.token is None:
             return
         token = record.token
         due_at = entry.adopted(token, record.version, self._rules)
@@ -265,6 +283,8 @@ class Refresher:
         )
 
     def _fail(self, entry: Entry, flight: TokenFlight, error: TransientRefreshError | GrantRejected) -> None:
+        if flight.void:
+            return
         if entry.flight is not flight:
             flight.land(None, ManagerClosed("the key was dropped while its token was being fetched"))
             return

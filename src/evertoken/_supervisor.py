@@ -114,7 +114,6 @@ class Supervisor(Generic[ItemT]):
         """
         self._task = None
         self._alarm = None
-        self._offset = None
         self.deadlines = Deadlines()
 
     def set(self, item: ItemT, instant: float, /) -> None:

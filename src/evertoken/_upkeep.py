@@ -71,6 +71,8 @@ class Upkeep:
         """
         Run the supervisor. What is in memory is served again, what is missing is fetched.
         """
+        # The clock may have been set since it was last looked at.
+        self.supervisor.compare_clocks()
         now = self._clock.time()
         for entry in self._registry.entries.values():
             entry.seen()

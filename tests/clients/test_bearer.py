@@ -9,13 +9,14 @@ import concurrent.futures
 import functools
 import io
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import httpx2
 import pytest
+from tests.sources.wire import Asked, Wire, always, granted, http
 
 from evertoken import (
     GrantRejected,
@@ -27,7 +28,6 @@ from evertoken import (
 )
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
 from evertoken.sources import ClientCredentials
-from tests.sources.wire import Asked, Wire, always, granted, http
 
 LIBRARIES = {
     "httpx": SimpleNamespace(http=httpx, BearerAuth=for_httpx.BearerAuth),
@@ -42,7 +42,7 @@ def lib(request) -> Any:
 
 @pytest.fixture(params=["async", "sync"])
 def kind(request) -> str:
-    return request.param
+    return str(request.param)
 
 
 class Issuer:
@@ -89,7 +89,7 @@ async def tokens(issuer) -> AsyncIterator[TokenManager]:
 
 
 @pytest.fixture
-async def resource(issuer) -> AsyncIterator[Wire]:
+async def resource(issuer: Issuer) -> AsyncIterator[Wire]:
     async with Wire(issuer.resource) as wire:
         yield wire
 
@@ -112,7 +112,7 @@ class Caller:
     async def get(self, url: str, **options: Any) -> Any:
         return await self("GET", url, **options)
 
-    async def __aenter__(self) -> Caller:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -167,7 +167,7 @@ async def test_a_late_refusal_costs_nothing(call, resource, issuer, tokens):
     held, go = asyncio.Event(), asyncio.Event()
     ordinary = resource.handler
 
-    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> Any:
         if asked.target == "/slow" and asked.headers["authorization"] == "Bearer token-1":
             held.set()
             await go.wait()
@@ -243,13 +243,17 @@ async def test_insufficient_scope(call, resource, issuer, challenge):
     assert (len(resource.asked), issuer.fetches) == (1, 1)
 
 
-@pytest.mark.parametrize("challenge", ["", "Bearer", 'Bearer error="invalid_token"', 'Basic realm="insufficient_scope"'])
+@pytest.mark.parametrize(
+    "challenge", ["", "Bearer", 'Bearer error="invalid_token"', 'Basic realm="insufficient_scope"']
+)
 async def test_any_other_challenge_blames_the_token(call, resource, issuer, challenge):
     """U1: a 401 without a challenge, or with any other, refreshes."""
     ordinary = resource.handler
 
-    async def refusing(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
-        return await ordinary(asked, writer) if issuer.admits(asked) else http(401, b"", {"WWW-Authenticate": challenge})
+    async def refusing(asked: Asked, writer: asyncio.StreamWriter) -> Any:
+        return (
+            await ordinary(asked, writer) if issuer.admits(asked) else http(401, b"", {"WWW-Authenticate": challenge})
+        )
 
     resource.handler = refusing
     await call.get(resource.url())
@@ -312,7 +316,7 @@ async def test_an_endless_stream_blocks_nobody(lib, resource, issuer, tokens):
     """U2: while a streamed answer stays open, tokens rotate, 401s heal and other requests run."""
     ordinary = resource.handler
 
-    async def streaming(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+    async def streaming(asked: Asked, writer: asyncio.StreamWriter) -> Any:
         if asked.target != "/stream":
             return await ordinary(asked, writer)
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -360,7 +364,7 @@ async def test_cancelled_requests(lib, resource, issuer, at):
     before = asyncio.all_tasks()
     held = resource.handler
 
-    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> Any:
         if at == "answer":
             await asyncio.sleep(0.3)
         return await held(asked, writer)
@@ -439,8 +443,8 @@ async def agenerate(content: bytes) -> Any:
 
 BODY = b"0123456789" * 20_000
 
-REPLAYED = {
-    "none": (lambda: {}, b""),
+REPLAYED: dict[str, tuple[Callable[[], dict[str, Any]], bytes]] = {
+    "none": (dict, b""),
     "empty": (lambda: {"content": b""}, b""),
     "bytes": (lambda: {"content": BODY}, BODY),
     "text": (lambda: {"content": "häuser"}, "häuser".encode()),
@@ -677,7 +681,7 @@ async def test_redirect_to_another_origin(call, resource, issuer):
     async with Wire(always(http(401, b"stranger"))) as stranger:
         ordinary = resource.handler
 
-        async def moving(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+        async def moving(asked: Asked, writer: asyncio.StreamWriter) -> Any:
             if asked.target == "/away":
                 return http(307, headers={"Location": stranger.url("/there")})
             return await ordinary(asked, writer)
@@ -700,7 +704,7 @@ async def test_redirect_to_a_stranger_and_back(call, resource, issuer):
     async with Wire(back) as stranger:
         ordinary = resource.handler
 
-        async def moving(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+        async def moving(asked: Asked, writer: asyncio.StreamWriter) -> Any:
             if asked.target == "/away":
                 return http(307, headers={"Location": stranger.url("/there")})
             return await ordinary(asked, writer)
@@ -717,7 +721,7 @@ async def test_redirect_within_the_origin(call, resource, issuer, status):
     """U4: a redirect within the origin keeps the token, and a 401 after it is healed."""
     ordinary = resource.handler
 
-    async def moving(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+    async def moving(asked: Asked, writer: asyncio.StreamWriter) -> Any:
         return http(status, headers={"Location": "/new"}) if asked.target == "/old" else await ordinary(asked, writer)
 
     resource.handler = moving
@@ -732,7 +736,7 @@ async def test_a_post_that_was_done_is_not_done_again(call, resource, issuer):
     done: list[bytes] = []
     ordinary = resource.handler
 
-    async def posting(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+    async def posting(asked: Asked, writer: asyncio.StreamWriter) -> Any:
         if asked.method == "POST":
             done.append(asked.body)
             issuer.revoke()
@@ -750,7 +754,7 @@ async def test_a_post_that_is_sent_on_is_repeated(call, resource, issuer):
     """U3: where a POST was sent on with 307 and refused there, all of it is repeated, with its body."""
     ordinary = resource.handler
 
-    async def posting(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+    async def posting(asked: Asked, writer: asyncio.StreamWriter) -> Any:
         return http(307, headers={"Location": "/b"}) if asked.target == "/a" else await ordinary(asked, writer)
 
     resource.handler = posting
@@ -834,12 +838,13 @@ async def test_one_auth_for_many_clients(lib, tokens, resource, issuer):
 def test_the_other_library_refuses_it():
     """U1: each library refuses the other's class with its own TypeError, at once."""
     handle = TokenManager(Issuer()).handle()
-    for client, auth in (
+    pairs: list[tuple[Any, Any]] = [
         (httpx.Client, for_httpx2.BearerAuth(handle)),
         (httpx.AsyncClient, for_httpx2.BearerAuth(handle)),
         (httpx2.Client, for_httpx.BearerAuth(handle)),
         (httpx2.AsyncClient, for_httpx.BearerAuth(handle)),
-    ):
+    ]
+    for client, auth in pairs:
         with pytest.raises(TypeError, match="auth"):
             client(auth=auth)
 

@@ -209,7 +209,8 @@ async def test_a_cancelled_start(clock: VirtualClock, cancelled: Any, mode: Any)
         opened.cancel()
         source.release()
         if outcome == "cancelled" and tokens.snapshot().state == "running":
-            # The cancellation came when start() had done its work.
+            # The cancellation came at its very last step, when start() had done its work.
+            assert steps == at + 1
             await tokens.aclose()
         if outcome == "ended":
             await tokens.aclose()

@@ -14,9 +14,17 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-
-from evertoken import Answer, CallableSource, GrantRejected, Token, TokenManager, TokenUnavailable, TransientRefreshError
 from tests.sources.wire import a_request
+
+from evertoken import (
+    Answer,
+    CallableSource,
+    GrantRejected,
+    Token,
+    TokenManager,
+    TokenUnavailable,
+    TransientRefreshError,
+)
 
 PAIR = ("token", 3600.0)
 
@@ -79,7 +87,7 @@ FORMS = {
     "async": asynchronous,
     "plain": plain,
     "lambda": lambda: PAIR,
-    "lambda of coroutine": lambda: asynchronous(),
+    "lambda of coroutine": lambda: asynchronous(),  # noqa: PLW0108 - that it is one is the point
     "partial": functools.partial(two, "token", 3600.0),
     "partial by name": functools.partial(two, a="token", b=3600.0),
     "partial of plain": functools.partial(plain),
@@ -108,9 +116,10 @@ async def test_forms(form):
     [
         with_current,
         plain_with_current,
-        lambda current: with_current(current),
+        lambda current: with_current(current),  # noqa: PLW0108 - that it is one is the point
         functools.partial(lambda prefix, current: with_current(current), "x"),
     ],
+    ids=["async", "plain", "lambda", "partial"],
 )
 async def test_one_argument_is_the_token_before(function):
     """R3: a function that takes one argument is given the token before, or None."""
@@ -132,21 +141,23 @@ async def test_an_optional_argument_stays_out():
     assert seen == [(3, False)]
 
 
-@pytest.mark.parametrize("function", [two, lambda a, b: None, lambda *, a: None, lambda a, *, b: None, pow])
+@pytest.mark.parametrize(
+    "function", [two, lambda a, b: None, lambda *, a: None, lambda a, *, b: None, pow], ids=range(5)
+)
 def test_wrong_signatures(function):
     """R3: a function that wants more than one argument, or one by name, is rejected at construction."""
-    with pytest.raises(TypeError, match="must take no argument, or one"):
+    with pytest.raises(TypeError, match="must take no argument"):
         TokenManager(function)
-    with pytest.raises(TypeError, match="must take no argument, or one"):
+    with pytest.raises(TypeError, match="must take no argument"):
         CallableSource(function)
 
 
-@pytest.mark.parametrize("thing", ["text", 7, None, [], Holder, object(), b"", PAIR])
+@pytest.mark.parametrize("thing", ["text", 7, None, [], Holder, object, b"", PAIR], ids=repr)
 def test_what_is_no_source(thing):
     """R3: what cannot be called, and a class, are rejected at construction, naming the parameter."""
     with pytest.raises(TypeError, match="source"):
         TokenManager(thing)
-    with pytest.raises(TypeError, match="source|function"):
+    with pytest.raises(TypeError, match=r"source|function"):
         CallableSource(thing)
 
 
@@ -205,7 +216,7 @@ ACCEPTED: list[tuple[Any, str, float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("returned", "value", "lifetime"), ACCEPTED)
+@pytest.mark.parametrize(("returned", "value", "lifetime"), ACCEPTED, ids=range(len(ACCEPTED)))
 async def test_what_may_be_returned(returned, value, lifetime):
     """T1: a Token, an Answer, a mapping, a pair and a string are tokens."""
     async with TokenManager(lambda: returned) as manager:
@@ -294,7 +305,7 @@ RAISED = [
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("form", ["async", "plain"])
 async def test_raising_anything(error, form):
-    """F5: whatever a function raises fails the fetch alone: the caller is told, the supervisor lives, the next works."""
+    """F5: whatever a function raises fails that fetch alone: the supervisor lives, and the next fetch works."""
     calls = 0
 
     def plainly() -> tuple[str, float]:

@@ -13,16 +13,16 @@ from urllib.parse import unquote_plus
 import httpx
 import httpx2
 import pytest
+from tests.sources.wire import Asked, Wire, a_request, always, granted, http
 
 from evertoken import Token, TokenManager, TokenUnavailable
 from evertoken.sources import ClientCredentials, RefreshToken
-from tests.sources.wire import Asked, Wire, a_request, always, granted, http
 
 ODD = ["plain", "sp ace", "a:b", "p+lus", "100%", "a&b=c", "häß€", "tab\t", "'\"\\", "*-._~", "🔑", "%41", "@/?#"]
 
 
 def source(url: str, **options: Any) -> ClientCredentials:
-    given = {"client_id": "app", "client_secret": "s3cr3t", **options}
+    given: dict[str, Any] = {"client_id": "app", "client_secret": "s3cr3t", **options}
     return ClientCredentials(token_endpoint=url, **given)
 
 
@@ -97,7 +97,7 @@ async def test_post(wire, secret):
     ],
 )
 async def test_parameters_go_with_every_fetch(wire, options, fields):
-    """RFC 6749 section 4.4.2: scope, audience, resources and other parameters are in every request, not only the first."""
+    """RFC 6749 section 4.4.2: scope, audience, resources and parameters are in every request."""
     one = source(wire.url(), **options)
     async with TokenManager(one) as manager:
         await manager.get()
@@ -168,7 +168,7 @@ async def test_secret_functions_that_raise(wire):
 @pytest.mark.parametrize("library", [httpx, httpx2])
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 async def test_what_a_given_client_has_does_not_leak(library, method):
-    """S2: auth, cookies, headers, query and redirects of a given client stay out of token requests; it is not closed."""
+    """S2: auth, cookies, headers, query and redirects of a given client stay out of token requests."""
     cookies = http(body={"access_token": "a"}, headers={"Set-Cookie": "sid=theirs; Path=/"})
     async with Wire(always(cookies)) as wire:
         headers = {"Authorization": "Bearer of-the-api", "X-Api-Key": "key", "Accept": "text/x", "User-Agent": "me/1"}
@@ -213,9 +213,7 @@ async def test_the_jar_is_as_it_was(library, setting):
 
     async with Wire(setter) as wire, library.AsyncClient() as client:
         client.cookies.set("sid", "ours", domain="127.0.0.1", path="/")
-        token, _ = await asyncio.gather(
-            source(wire.url(), client=client).fetch(a_request()), client.get(wire.url("/api"))
-        )
+        await asyncio.gather(source(wire.url(), client=client).fetch(a_request()), client.get(wire.url("/api")))
         jar = {(cookie.name, cookie.value) for cookie in client.cookies.jar}
     assert jar == {("sid", "ours"), ("session", "of-the-api")}
 
@@ -314,9 +312,13 @@ BAD = [
 
 @pytest.mark.parametrize("grant", [ClientCredentials, RefreshToken])
 @pytest.mark.parametrize(("options", "named"), BAD)
-def test_bad_arguments(grant, options, named):
+def test_bad_arguments(grant: Any, options: Any, named: str) -> None:
     """S2: what is missing or makes no sense is rejected at construction, naming the parameter, showing no secret."""
-    given = {"token_endpoint": "https://as.example.com/token", "client_id": "app", "client_secret": "s3cr3t"}
+    given: dict[str, Any] = {
+        "token_endpoint": "https://as.example.com/token",
+        "client_id": "app",
+        "client_secret": "s3cr3t",
+    }
     if grant is RefreshToken:
         given["refresh_token"] = "rt-0"
     with pytest.raises(ValueError, match=named) as caught:

@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from tests.sources.wire import Asked, Wire, a_request, always, granted, http, reset
 
 from evertoken import GrantRejected, TokenManager, TokenUnavailable, TransientRefreshError, events
 from evertoken.sources import ClientCredentials, RefreshToken
-from tests.sources.wire import Asked, Wire, a_request, always, granted, http, reset
 
 SECRETS = ("s3cr3t-of-the-client", "rt-0-the-first-one")
 
@@ -49,12 +49,14 @@ async def failure(source: Any, timeout: float = 5.0) -> TransientRefreshError | 
     try:
         answer = await source.fetch(request)
     except (TransientRefreshError, GrantRejected) as error:
-        shown = "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
-        assert not any(secret in shown for secret in SECRETS)
-        assert error.__cause__ is None
-        assert error.__context__ is None
-        return error
-    raise AssertionError(answer)
+        raised = error
+    else:
+        raise AssertionError(answer)
+    shown = "".join(traceback.format_exception(raised)) + repr(raised) + repr(vars(raised))
+    assert not any(secret in shown for secret in SECRETS)
+    assert raised.__cause__ is None
+    assert raised.__context__ is None
+    return raised
 
 
 async def transient(source: Any, *, ambiguous: bool, said: str = "", timeout: float = 5.0) -> TransientRefreshError:
@@ -352,7 +354,10 @@ async def test_created_is_a_success(options):
 async def test_form_encoded_answer(options):
     """F4: a form-encoded answer, as GitHub gives, is read; so is a form-encoded error with status 200."""
     form = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
-    answers = [b"access_token=gho_1&scope=repo%2Cgist&token_type=bearer", b"error=bad_refresh_token&error_description=x"]
+    answers = [
+        b"access_token=gho_1&scope=repo%2Cgist&token_type=bearer",
+        b"error=bad_refresh_token&error_description=x",
+    ]
 
     async def github(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
         return http(200, answers.pop(0), form)

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from tests.sources.wire import Asked, Wire, a_request, always, granted, http
 
 from evertoken import GrantRejected, Token, TokenManager, TokenUnavailable
 from evertoken.sources import RefreshToken
-from tests.sources.wire import Asked, Wire, a_request, always, granted, http
 
 
 def source(url: str, **options: Any) -> RefreshToken:
@@ -153,9 +153,7 @@ async def test_parameters_go_with_every_refresh():
     """RFC 6749 section 6: scope, audience, resource and parameters such as a tenant are in every refresh."""
     extra = [("scope", "a b"), ("audience", "api"), ("resource", "r1"), ("resource", "r2"), ("tenant", "t")]
     async with Wire(rotating([0])) as wire:
-        one = source(
-            wire.url(), scope=["a", "b"], audience="api", resource=["r1", "r2"], parameters={"tenant": "t"}
-        )
+        one = source(wire.url(), scope=["a", "b"], audience="api", resource=["r1", "r2"], parameters={"tenant": "t"})
         async with TokenManager(one) as manager:
             await manager.get()
             await manager.refresh()

@@ -8,10 +8,11 @@ import base64
 import datetime as dt
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from evertoken import Answer, GrantRejected, Token, TokenError, TransientRefreshError
 from evertoken._answer import MAX_LIFETIME, REJECTIONS, failure_from, token_from
@@ -21,6 +22,10 @@ NOW = 1_893_456_000.0  # 2030-01-01T00:00:00Z
 HOUR = 3600.0
 UNKNOWN = None
 DEAD = "dead on arrival"
+
+
+def ids(values: Iterable[object]) -> list[str]:
+    return [f"{index}-{str(value)[:24]!r}" for index, value in enumerate(values)]
 
 
 def answered(**fields: Any) -> Token:
@@ -54,7 +59,7 @@ EXPIRES_IN: list[tuple[Any, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("value", "outcome"), EXPIRES_IN, ids=[f"{str(value)[:20]!r}" for value, _ in EXPIRES_IN])
+@pytest.mark.parametrize(("value", "outcome"), EXPIRES_IN, ids=ids(value for value, _ in EXPIRES_IN))
 @pytest.mark.parametrize("form", ["mapping", "answer", "pair"])
 def test_every_odd_expires_in(value, outcome, form):
     """T1: each odd `expires_in` has one outcome: a lifetime from the start of the request, a failure, or nothing."""
@@ -94,7 +99,7 @@ ABSOLUTE: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize("name", ["expires_at", "expires_on"])
-@pytest.mark.parametrize(("value", "outcome"), ABSOLUTE, ids=[f"{str(value)[:34]!r}" for value, _ in ABSOLUTE])
+@pytest.mark.parametrize(("value", "outcome"), ABSOLUTE, ids=ids(value for value, _ in ABSOLUTE))
 def test_every_odd_instant(name, value, outcome):
     """T1: an absolute expiry may be epoch seconds, milliseconds, ISO 8601, an HTTP date or an aware datetime."""
     if outcome is DEAD:
@@ -132,39 +137,38 @@ def test_order_of_what_tells_the_expiry():
     assert left == [10, 20, 30, 40, 50, math.inf]
 
 
-@pytest.mark.parametrize(
-    ("access_token", "outcome"),
-    [
-        (jwt({"exp": NOW + HOUR}), HOUR),
-        (jwt({"exp": int(NOW + HOUR)}), HOUR),
-        (jwt({"exp": str(int(NOW + HOUR))}), HOUR),
-        (jwt({"exp": NOW + HOUR, "pad": "?>~"}), HOUR),
-        (jwt({"exp": NOW - 1}), DEAD),
-        (jwt({"exp": 0}), DEAD),
-        (jwt({"exp": 1e18}), UNKNOWN),
-        (jwt({"exp": 10**400}), UNKNOWN),
-        (jwt({"exp": True}), UNKNOWN),
-        (jwt({"exp": None}), UNKNOWN),
-        (jwt({"exp": [1]}), UNKNOWN),
-        (jwt({"iat": 1}), UNKNOWN),
-        (jwt([1, 2]), UNKNOWN),
-        (jwt("text"), UNKNOWN),
-        (jwt(7), UNKNOWN),
-        (jwt(None), UNKNOWN),
-        (jwt(b'{"exp": NaN}'), UNKNOWN),
-        (jwt(b'{"exp": 1' + b"0" * 5000 + b"}"), UNKNOWN),
-        (jwt(b"\xff\xfe\x00"), UNKNOWN),
-        (jwt(b"[" * 100_000), UNKNOWN),
-        (jwt(b"{"), UNKNOWN),
-        ("a.b.c", UNKNOWN),
-        ("a..c", UNKNOWN),
-        ("..", UNKNOWN),
-        ("a.b", UNKNOWN),
-        ("a.b.c.d.e", UNKNOWN),
-        ("a.====.c", UNKNOWN),
-    ],
-    ids=lambda value: str(value)[:24],
-)
+JWTS: list[tuple[str, Any]] = [
+    (jwt({"exp": NOW + HOUR}), HOUR),
+    (jwt({"exp": int(NOW + HOUR)}), HOUR),
+    (jwt({"exp": str(int(NOW + HOUR))}), HOUR),
+    (jwt({"exp": NOW + HOUR, "pad": "?>~"}), HOUR),
+    (jwt({"exp": NOW - 1}), DEAD),
+    (jwt({"exp": 0}), DEAD),
+    (jwt({"exp": 1e18}), UNKNOWN),
+    (jwt({"exp": 10**400}), UNKNOWN),
+    (jwt({"exp": True}), UNKNOWN),
+    (jwt({"exp": None}), UNKNOWN),
+    (jwt({"exp": [1]}), UNKNOWN),
+    (jwt({"iat": 1}), UNKNOWN),
+    (jwt([1, 2]), UNKNOWN),
+    (jwt("text"), UNKNOWN),
+    (jwt(7), UNKNOWN),
+    (jwt(None), UNKNOWN),
+    (jwt(b'{"exp": NaN}'), UNKNOWN),
+    (jwt(b'{"exp": 1' + b"0" * 5000 + b"}"), UNKNOWN),
+    (jwt(b"\xff\xfe\x00"), UNKNOWN),
+    (jwt(b"[" * 100_000), UNKNOWN),
+    (jwt(b"{"), UNKNOWN),
+    ("a.b.c", UNKNOWN),
+    ("a..c", UNKNOWN),
+    ("..", UNKNOWN),
+    ("a.b", UNKNOWN),
+    ("a.b.c.d.e", UNKNOWN),
+    ("a.====.c", UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("access_token", "outcome"), JWTS, ids=ids(value for value, _ in JWTS))
 def test_jwt_exp(access_token, outcome):
     """T1: a JWT's `exp` tells the expiry where the answer does not; what cannot be read says nothing."""
     if outcome is DEAD:
@@ -403,7 +407,12 @@ NAMES = [
 ]  # fmt: skip
 
 
-@given(fields=st.dictionaries(st.sampled_from(NAMES), JSON), date=st.none() | st.floats(-1e12, 1e12), took=st.floats(0, 99))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    fields=st.dictionaries(st.sampled_from(NAMES), JSON),
+    date=st.none() | st.floats(-1e12, 1e12),
+    took=st.floats(0, 99),
+)
 def test_whatever_comes_is_a_token_or_one_of_two_errors(fields, date, took):
     """F4: no JSON object breaks the parser: it is a living token, a transient failure or a rejection."""
     try:
@@ -419,6 +428,7 @@ def test_whatever_comes_is_a_token_or_one_of_two_errors(fields, date, took):
         assert repr(token)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text() | st.integers() | st.floats() | st.binary() | st.none() | st.booleans() | st.datetimes(timezones=st.timezones()))
 def test_numbers_and_instants_are_finite_or_nothing(value):
     """T1: the readers of numbers and instants return a finite number or None, and raise nothing."""
@@ -431,6 +441,7 @@ def test_numbers_and_instants_are_finite_or_nothing(value):
         assert waited is None or 0.0 <= waited < math.inf
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Za-z]{3} \d{1,6} \d{1,3}:\d{1,3}(:\d{1,3})? ([A-Z]{1,4}|[+-]\d{1,6})"))
 def test_almost_dates_raise_nothing(value):
     """F3: what looks like an HTTP date is one, or says nothing."""

@@ -45,13 +45,12 @@ def origin_of(text: str, /) -> Origin:
         ValueError: It is no origin; the message says what one looks like.
     """
     match = _ORIGIN.fullmatch(text.lower()) if isinstance(text, str) else None
-    try:
-        if match is None or int(match["port"] or 0) > _MAX_PORT:
-            raise ValueError
-        return match["scheme"], _host(match["host"].strip("[]")), int(match["port"] or _PORTS[match["scheme"]])
-    except ValueError:
+    host = None if match is None else _host(match["host"].strip("[]"))
+    port = 0 if match is None else int(match["port"] or _PORTS[match["scheme"]])
+    if match is None or host is None or port > _MAX_PORT:
         msg = f"origins must be written as in 'https://api.example.com' or 'http://localhost:8000', not {text!r}"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
+    return match["scheme"], host, port
 
 
 class BearerFlow:
@@ -157,19 +156,19 @@ class BearerFlow:
 
 def _origin(url: Any) -> Origin:
     scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
-    return scheme, _host(host) if ":" in host else host, _PORTS.get(scheme, 0) if port is None else port
+    return scheme, _host(host) or host, _PORTS.get(scheme, 0) if port is None else port
 
 
-def _host(host: str) -> str:
+def _host(host: str) -> str | None:
     """
-    Return the one way to write *host*: IDNA in ASCII, IPv6 compressed.
-
-    Raises:
-        ValueError: It is no host.
+    Return the one way to write *host* (IDNA in ASCII, IPv6 compressed), or None if it is no host.
     """
-    if ":" in host:
-        return str(ipaddress.IPv6Address(host))
-    return host if host.isascii() else idna.encode(host).decode("ascii")
+    try:
+        if ":" in host:
+            return str(ipaddress.IPv6Address(host))
+        return host if host.isascii() else idna.encode(host).decode("ascii")
+    except ValueError:
+        return None
 
 
 def _written(origin: Origin) -> str:
@@ -190,7 +189,7 @@ def _to_send_again(request: Any, response: Any) -> Any | None:
 
 def _replayable(request: Any) -> bool:
     try:
-        request.content
+        request.content  # noqa: B018 - it raises where the body was not read
     except RuntimeError:
         return _replayable_multipart(request.stream)
     return True

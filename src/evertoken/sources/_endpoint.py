@@ -94,7 +94,8 @@ class Endpoint:
 
     def __init__(self, url: str, *, client: Any = None, allow_http: bool = False) -> None:
         self.url = check_url("token_endpoint", url, allow_http=allow_http)
-        if client is not None and not (callable(getattr(client, "build_request", None)) and hasattr(client, "aclose")):
+        usable = callable(getattr(client, "build_request", None)) and hasattr(client, "aclose")
+        if client is not None and (not usable or isinstance(client, type)):
             msg = f"client must be an httpx.AsyncClient, not {type(client).__name__}"
             raise TypeError(msg)
         self._client = client
@@ -200,7 +201,7 @@ class Endpoint:
         date_at = None if date is None else http_date(date)
         content_type = headers.get("content-type", "")
         fields = _fields(body, content_type)
-        if 200 <= status < 300 and fields is not None:
+        if 200 <= status < 300 and fields is not None:  # noqa: PLR2004
             return Answer(fields, date=date_at)
         if 200 <= status < 400:  # noqa: PLR2004 - whole classes of status codes, RFC 9110 section 15
             said = "an answer that is no JSON object" if status < 300 else "a redirect, which is not followed"  # noqa: PLR2004

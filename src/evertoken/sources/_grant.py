@@ -70,7 +70,7 @@ class Grant:
         self._endpoint = Endpoint(token_endpoint, client=client, allow_http=allow_http)
         if not isinstance(client_id, str) or not client_id:
             msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
-            raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
+            raise ValueError(msg)
         method: ClientAuthMethod = client_auth or ("none" if client_secret is None else "client_secret_basic")
         check_method(method, client_secret)
         self._client_id = client_id
@@ -124,7 +124,7 @@ def _fields(
 
 
 def _strings(parameter: str, value: object) -> list[str]:
-    several = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    several: list[Any] = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
     for one in several:
         if not isinstance(one, str):
             msg = f"{parameter} must be a string or several, not {type(value).__name__}"
