@@ -167,14 +167,15 @@ class Callers:
         entry = self._registry.find(key)
         if entry is None:
             return False
-        self._upkeep.supervisor.deadlines.discard(entry)
+        entry.forgotten()
+        # Its waiters begin anew as soon as the old flight has ended, and not before: never two for one key.
         await self._refresher.void(entry)
         async with self._registry.lock:
-            entry.forgotten()
-            if self._registry.source_for is not None:
+            if self._registry.source_for is not None and entry.flight is None:
+                self._upkeep.supervisor.deadlines.discard(entry)
                 self._registry.entries.pop(key, None)
         now = self._clock.time()
-        if self._registry.source_for is None:
+        if entry.flight is None and self._registry.entries.get(key) is entry:
             self._upkeep.schedule(entry, now)
         self._upkeep.wake(entry)
         self._observers.emit(events.KeyEvicted(at=now, key=key))

@@ -79,7 +79,7 @@ class Deadlines(Generic[ItemT]):
         Take out and return, in order, the items due at *now*, at the most so many.
         """
         due: list[ItemT] = []
-        while len(due) < most and self.next() <= now:
+        while len(due) < most and self.next() <= now and self._heap:
             item = heapq.heappop(self._heap)[1]
             item.deadline = None
             self._armed -= 1

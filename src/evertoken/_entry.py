@@ -160,7 +160,8 @@ class Entry:
         same = before is not None and before.access_token == token.access_token
         # A server that hands out what it has cached is asked less often; one that extends a token's life is not.
         repeated = same and self._due_at_once(token, started_at, rules)
-        rotated = before is not None and before.refresh_token not in {None, token.refresh_token}
+        spent = None if before is None else before.refresh_token
+        rotated = None not in {spent, token.refresh_token} and spent != token.refresh_token
         if repeated or rotated or not kept or trouble is not None:
             self._clear_failure(repeated=repeated, rotated=rotated, kept=kept)
         self.fetched_at = started_at
@@ -303,9 +304,9 @@ class Entry:
 
     def forgotten(self, /) -> None:
         """
-        Nothing is known of it any more; a flight under way will not land here.
+        Nothing is known of it any more. Its flight, if it has one, is to be made void.
         """
-        self.closed()
+        self.barred()
         self.token = None
         self.trouble = None
         self.fetched_at = NEVER

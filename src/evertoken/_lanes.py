@@ -17,10 +17,11 @@ __all__ = ["Lanes"]
 
 @final
 class _Lane:
-    __slots__ = ("running", "urgent", "waiting")
+    __slots__ = ("filling", "running", "urgent", "waiting")
 
     def __init__(self) -> None:
         self.running = 0
+        self.filling = False
         self.urgent: deque[Callable[[], bool]] = deque()
         self.waiting: deque[Callable[[], bool]] = deque()
 
@@ -72,9 +73,17 @@ class Lanes:
         if lane is None:
             return
         lane.running -= 1
-        while lane.running < self.limit and (lane.urgent or lane.waiting):
-            if (lane.urgent or lane.waiting).popleft()():
+        if lane.filling:
+            # A call that ended while it started; the loop below sees the place it left.
+            return
+        lane.filling = True
+        try:
+            while lane.running < self.limit and (lane.urgent or lane.waiting):
                 lane.running += 1
+                if not (lane.urgent or lane.waiting).popleft()():
+                    lane.running -= 1
+        finally:
+            lane.filling = False
         if not lane.running:
             self._lanes.pop(provider, None)
 

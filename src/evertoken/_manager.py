@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evertoken._entry import Entry
     from evertoken._snapshot import Health, Snapshot
     from evertoken._subscription import Subscription
-    from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
+    from evertoken.clients.httpx import BearerAuth
 
     KeyT = TypeVar("KeyT", default=Any)
     KeyG = TypeVar("KeyG", bound=Hashable)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
@@ -48,7 +49,8 @@ def spread(*parts: object) -> float:
 
 
 def _check(name: str, value: float, *, least: float, most: float = math.inf, open_below: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Not isfinite(): that overflows where an int does.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         msg = f"{name} must be a finite number, not {value!r}"
         raise ValueError(msg)
     if value < least or value > most or (open_below and value == least):

@@ -196,9 +196,10 @@ class Refresher:
             raise TransientRefreshError(msg)
         if hold.record is not None and hold.record.version > entry.version:
             entry.version = hold.record.version
-            if hold.record.token is not None:
+            left, own = hold.record.token, entry.token
+            if left is not None and (own is None or left.refresh_token not in {None, own.refresh_token}):
                 # Not worth serving, but its refresh token is the one to present.
-                entry.superseded(hold.record.token)
+                entry.superseded(left)
 
     async def _fetch(self, entry: Entry, flight: TokenFlight, hold: Hold | None) -> tuple[Token, float]:
         request = FetchRequest(entry.key, entry.token, self._timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, final
 
@@ -205,12 +206,8 @@ def _fits_header(text: object) -> bool:
 
 
 def _is_finite(instant: object) -> bool:
-    if isinstance(instant, bool) or not isinstance(instant, int | float):
-        return False
-    try:
-        return math.isfinite(instant)
-    except OverflowError:
-        return False
+    # Not isfinite(): that overflows where an int does.
+    return isinstance(instant, int | float) and not isinstance(instant, bool) and abs(instant) <= sys.float_info.max
 
 
 @final

@@ -139,7 +139,9 @@ CALLS: dict[str, Callable[[TokenManager[None]], Any]] = {
 @CANCELLERS
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("store", [False, True])
-async def test_a_cancelled_caller_takes_nothing_from_others(clock: VirtualClock, cancelled: Any, call: str, store: bool):
+async def test_a_cancelled_caller_takes_nothing_from_others(
+    clock: VirtualClock, cancelled: Any, call: str, store: bool
+):
     """
     R3: wherever a caller is cancelled, those who wait with it get their token, from at most one fetch more.
     """

@@ -474,7 +474,6 @@ async def test_store_down_at_one_step(clock, rotating, operation, fault):
     assert server.reused == []
 
 
-@pytest.mark.xfail(strict=True, reason="Entry.superseded() drops a valid token for the older one of the record")
 @virtual
 async def test_the_longer_lived_token_stays_in_service(clock):
     """K3, F3: a token minted while the store was down stays, though an older record is found later."""

@@ -180,13 +180,13 @@ async def test_a_manager_on_a_manual_clock():
         assert source.fetches == 2
         source.error = down()
         await clock.advance(80.0 + 5.0 + 10.0)
-        assert gaps(source.at) == pytest.approx([80.0, 80.0, 5.0, 10.0], abs=0.01)
+        assert gaps(source.at) == pytest.approx([80.0, 80.0, 5.0, 7.5], abs=0.01)
         assert manager.peek() is not None
         await clock.advance(6.0)
         with pytest.raises(TokenUnavailable):
             await manager.get()
         source.error = None
-        await clock.advance(20.0)
+        await clock.advance(25.0)
         assert await manager.get()
         clock.step(7200.0)
         assert manager.peek() is None

@@ -191,7 +191,8 @@ def test_skew_both_ways(skew, how):
 
 
 @pytest.mark.parametrize(
-    ("date", "took"), [(NOW + 2.0, 0.0), (NOW - 2.0, 0.0), (NOW + 1, 0.5), (NOW - 5.0, 10.0), (NOW + 15.0, 10.0), (None, 9.0)]
+    ("date", "took"),
+    [(NOW + 2.0, 0.0), (NOW - 2.0, 0.0), (NOW + 1, 0.5), (NOW - 5.0, 10.0), (NOW + 15.0, 10.0), (None, 9.0)],
 )
 def test_noise_is_no_skew(date, took):
     """T2: a Date has whole seconds and an answer takes time; a difference within both is no skew."""
@@ -348,7 +349,9 @@ def test_lifetime_counts_from_the_start_of_the_request():
     assert (token.issued_at, token.remaining(NOW + 20)) == (NOW, 40.0)
 
 
-@pytest.mark.parametrize("code", [*sorted(REJECTIONS), "slow_down", "temporarily_unavailable", "server_error", None, 7, ""])
+@pytest.mark.parametrize(
+    "code", [*sorted(REJECTIONS), "slow_down", "temporarily_unavailable", "server_error", None, 7, ""]
+)
 @pytest.mark.parametrize("status", [None, 200, 302, 400, 401, 403, 404, 408, 429, 500, 502, 503, 504, 599])
 def test_failure_by_status_and_code(status, code):
     """F4: a known code is a rejection, unless the status says that it passes; all else is transient."""
@@ -429,7 +432,15 @@ def test_whatever_comes_is_a_token_or_one_of_two_errors(fields, date, took):
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.text() | st.integers() | st.floats() | st.binary() | st.none() | st.booleans() | st.datetimes(timezones=st.timezones()))
+@given(
+    st.text()
+    | st.integers()
+    | st.floats()
+    | st.binary()
+    | st.none()
+    | st.booleans()
+    | st.datetimes(timezones=st.timezones())
+)
 def test_numbers_and_instants_are_finite_or_nothing(value):
     """T1: the readers of numbers and instants return a finite number or None, and raise nothing."""
     for found in (number(value), instant(value)):

@@ -59,7 +59,7 @@ def test_against_a_dict(steps: list[tuple[Any, ...]]):
             model.pop(arguments[0], None)
         elif what == "pop":
             now, most = arguments
-            due = sorted((instant for instant in model.values() if instant <= now))[:most]
+            due = sorted(instant for instant in model.values() if instant <= now)[:most]
             popped = queue.pop_due(now, most)
             assert [model.pop(item.name) for item in popped] == due
             assert all(item.deadline is None for item in popped)

@@ -116,7 +116,9 @@ def test_issue_is_known_and_expiry_may_not_be():
     assert one.valid_at(1e12, min_ttl=1e9)
 
 
-@pytest.mark.parametrize("value", ["", None, 7, b"bytes", " ", "a\n", "a\r\nX-Evil: 1", "a\x00b", "täg", "\ud800", " a"])
+@pytest.mark.parametrize(
+    "value", ["", None, 7, b"bytes", " ", "a\n", "a\r\nX-Evil: 1", "a\x00b", "täg", "\ud800", " a"]
+)
 def test_access_token_fits_in_a_header(value):
     """S1: an access token that would break the header field is refused, and the error does not show it."""
     with pytest.raises(ValueError, match="access_token must be") as caught:
@@ -140,7 +142,13 @@ def test_odd_refresh_token_is_shown_all_the_same():
 
 @pytest.mark.parametrize(
     ("now", "min_ttl", "valid"),
-    [(4599.999, 0.0, True), (4600.0, 0.0, False), (4600.001, 0.0, False), (4000.0, 599.9, True), (4000.0, 600.0, False)],
+    [
+        (4599.999, 0.0, True),
+        (4600.0, 0.0, False),
+        (4600.001, 0.0, False),
+        (4000.0, 599.9, True),
+        (4000.0, 600.0, False),
+    ],
 )
 def test_validity_has_a_sharp_edge(now, min_ttl, valid):
     """R2: a token is valid strictly before its expiry, whole seconds or not, with more than min_ttl left."""

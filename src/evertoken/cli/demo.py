@@ -78,7 +78,7 @@ async def run_demo(plan: Plan, view: View) -> tuple[Result, Progress]:
         source = ClientCredentials(
             token_endpoint=server.token_endpoint,
             client_id="evertoken",
-            client_secret="one-secret",  # noqa: S106 - of the demo's own server
+            client_secret="one-secret",
             client_auth="client_secret_post",
         )
         tokens = await stack.enter_async_context(

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evertoken.cli.plan import DEFAULT_RATE, DEFAULT_SECONDS, Plan
 from evertoken.cli.plain import PlainView
+from evertoken.cli.plan import DEFAULT_RATE, DEFAULT_SECONDS, Plan
 from evertoken.cli.report import report
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from evertoken.testing.clock import ManualClock, VirtualClock
-    from evertoken.testing.server import TokenServer  # noqa: PLC0415 - costs nothing until it is used
+    from evertoken.testing.server import TokenServer
 
 __all__ = ["manual_clock", "token_server", "virtual_clock"]
 

@@ -142,7 +142,7 @@ class TokenServer:
     exclusive: bool = False
     refuse_all: bool = False
     date_skew: float = 0.0
-    token_type: str = "Bearer"  # noqa: S105 - a scheme, not a secret
+    token_type: str = "Bearer"
     extra: dict[str, Any] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
 

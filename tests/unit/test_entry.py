@@ -1,0 +1,610 @@
+"""
+All transitions of one key: what is in service after each, what is its condition, and when it wants to be looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenUnavailable, TransientRefreshError
+from evertoken._entry import NOBODY, Entry
+from evertoken._policy import ECHO_STEPS, PROBE
+from evertoken._trouble import NEVER, Rules, Trouble
+
+NOW = 1_893_456_000.0
+LIFE = 1000.0
+RULES = Rules(RefreshPolicy(jitter=0), RetryPolicy(jitter=0), "seed")
+DUE = NOW + 800.0
+
+
+class Source:
+    """
+    Habits, and nothing else.
+    """
+
+    def __init__(self, **habits: Any) -> None:
+        self.__dict__.update(habits)
+
+
+def token(value: str = "t1", *, at: float = NOW, lifetime: float | None = LIFE, **fields: Any) -> Token:
+    return Token(value, issued_at=at, expires_at=None if lifetime is None else at + lifetime, **fields)
+
+
+def entry(key: Any = "key", /, **habits: Any) -> Entry:
+    return Entry(key, Source(**habits))
+
+
+def serving(**habits: Any) -> Entry:
+    one = entry(**habits)
+    one.fetched(token(refresh_token="r1"), NOW, RULES)
+    return one
+
+
+def failure(message: str = "down", **fields: Any) -> TransientRefreshError:
+    return TransientRefreshError(message, **fields)
+
+
+def lost() -> TransientRefreshError:
+    return failure("lost", ambiguous=True)
+
+
+# Validity: absent, fresh, stale, expired
+
+
+def test_absent():
+    """AESTHETICS 5.4: a new key is absent, due at once, and served by nobody."""
+    one = entry()
+    assert one.validity(NOW, RULES) == "absent"
+    assert one.in_service(NOW) is None
+    assert (one.valid_until, one.due_at(RULES), one.next_at(NOW, RULES)) == (NEVER, NEVER, NOW)
+    assert not one.backing_off(NOW)
+    assert not one.longest_obtainable(NOW, RULES)
+    assert one.trouble is None
+
+
+@pytest.mark.parametrize(
+    ("after", "validity"),
+    [(0.0, "fresh"), (799.999, "fresh"), (800.0, "stale"), (999.999, "stale"), (1000.0, "expired"), (1e9, "expired")],
+)
+def test_validity_follows_from_the_clock(after, validity):
+    """AESTHETICS 5.4: validity is computed from token and now, with sharp edges on both sides."""
+    one = serving()
+    assert one.validity(NOW + after, RULES) == validity
+    assert (one.in_service(NOW + after) is None) == (validity == "expired")
+    assert (NOW + after < one.valid_until) == (validity != "expired")
+
+
+def test_unknown_expiry_is_fresh_until_refused():
+    """T1: a token of unknown expiry is fresh and never due, until a 401."""
+    one = entry()
+    assert one.fetched(token(lifetime=None), NOW, RULES) == math.inf
+    assert one.validity(NOW + 1e9, RULES) == "fresh"
+    assert one.valid_until == math.inf
+    assert one.refused("t1", NOW + 1e9, RULES) == "taken"
+    assert one.validity(NOW + 1e9, RULES) == "expired"
+
+
+# fetched
+
+
+def test_fetched():
+    """AESTHETICS 5.4: fetched puts the token into service, ends all trouble, and returns when it is due."""
+    one = entry()
+    one.failed(failure(), NOW, RULES)
+    assert one.fetched(token(), NOW, RULES) == DUE == one.next_at(NOW, RULES)
+    assert one.validity(NOW, RULES) == "fresh"
+    assert one.trouble is None
+
+
+def test_fetched_stale_is_born_stale():
+    """AESTHETICS 5.4: a token that is past its due instant when it comes is stale, due no sooner than the floor."""
+    one = entry()
+    late = NOW + 900.0
+    assert one.fetched(token(), late, RULES) == late + 1.0
+    assert one.validity(late, RULES) == "fresh"
+    assert one.validity(late + 1.0, RULES) == "stale"
+
+
+def test_fetched_keeps_no_trouble_for_a_healthy_key():
+    """F6: a key that was refreshed a thousand times in good health owns no record of trouble."""
+    one = entry()
+    for turn in range(1000):
+        one.fetched(token(f"t{turn}", at=NOW + turn * LIFE), NOW + turn * LIFE, RULES)
+        assert one.trouble is None
+
+
+def test_unkept():
+    """K1: a token that a store should hold and does not is remembered as unkept until it is kept."""
+    one = entry()
+    one.fetched(token(), NOW, RULES, kept=False)
+    assert one.trouble is not None
+    assert one.trouble.unkept
+    assert one.in_service(NOW) is not None
+    one.fetched(token("t2"), NOW, RULES)
+    assert one.trouble is None
+
+
+def test_rotation_is_found_out():
+    """K4: a source that does not say whether it rotates is seen to, once another refresh token comes."""
+    one = serving()
+    one.fetched(token("t2", refresh_token="r1"), NOW, RULES)
+    assert one.trouble is None
+    one.fetched(token("t3", refresh_token="r2"), NOW, RULES)
+    assert one.trouble is not None
+    assert one.trouble.rotated
+    one.fetched(token("t4", refresh_token="r2"), NOW, RULES)
+    assert one.trouble is not None
+    assert one.trouble.rotated
+
+
+# Echoes
+
+
+def test_echoes():
+    """F1: the same token again, due at once, is an echo: the next fetch waits longer each time, until another comes."""
+    one = entry()
+    one.fetched(token(lifetime=100_000.0), NOW, RULES)
+    at = NOW + 99_000.0
+    for count, step in enumerate([*ECHO_STEPS, ECHO_STEPS[-1]], 1):
+        assert one.fetched(token(lifetime=100_000.0), at, RULES) == at + step
+        assert one.trouble is not None
+        assert one.trouble.echoes == count
+    one.fetched(token("t2", at=at), at, RULES)
+    assert one.trouble is None
+
+
+def test_extended_is_no_echo():
+    """F1: the same token with a longer life is no echo, and is scheduled by its new life."""
+    one = serving()
+    at = NOW + 800.0
+    assert one.fetched(token(at=at), at, RULES) == at + 800.0
+    assert one.trouble is None
+
+
+# failed
+
+
+def test_failed_leaves_the_token_in_service():
+    """F3: a failed refresh leaves the valid token in service, counts, and returns the retry."""
+    one = serving()
+    at = NOW + 800.0
+    first = one.failed(failure(), at, RULES)
+    assert first == at + 5.0 == one.next_at(at, RULES)
+    second = one.failed(failure(), first, RULES)
+    assert second == first + 10.0
+    assert one.in_service(second) is not None
+    assert one.valid_until == NOW + LIFE
+    assert one.trouble is not None
+    assert one.trouble.failures == 2
+    assert one.backing_off(second - 0.1)
+
+
+def test_failed_without_a_token():
+    """R4: with nothing in service the same schedule holds, and says why there is nothing."""
+    one = entry()
+    error = failure("connection refused")
+    retry_at = one.failed(error, NOW, RULES)
+    unavailable = one.unavailable(NOW)
+    assert isinstance(unavailable, TokenUnavailable)
+    assert unavailable.retry_at == retry_at
+    assert unavailable.__cause__ is error
+    assert "key 'key'" in str(unavailable)
+    assert "connection refused" in str(unavailable)
+    assert one.unavailable(NOW) is not unavailable
+
+
+def test_retry_after():
+    """F3: Retry-After wins over the schedule, capped."""
+    assert entry().failed(failure(retry_after=120.0), NOW, RULES) == NOW + 120.0
+    assert entry().failed(failure(retry_after=1e9), NOW, RULES) == NOW + 300.0
+
+
+def test_a_failure_after_a_rejection_counts_anew():
+    """F4: the two kinds of failure do not add up."""
+    one = entry()
+    for _ in range(5):
+        one.rejected(GrantRejected("invalid_grant"), NOW, RULES)
+    assert one.failed(failure(), NOW, RULES) == NOW + 5.0
+    one.rejected(GrantRejected("invalid_grant"), NOW, RULES)
+    assert one.trouble is not None
+    assert one.trouble.failures == 1
+
+
+def test_a_million_failures():
+    """F3: no number of failures overflows the schedule."""
+    one = entry()
+    one.failed(failure(), NOW, RULES)
+    assert one.trouble is not None
+    one.trouble.failures = 10**6
+    assert one.failed(failure(), NOW, RULES) == NOW + 60.0
+
+
+# rejected
+
+
+def test_rejected():
+    """F4: a rejection leaves the valid token in service, and is probed slowly."""
+    one = serving()
+    error = GrantRejected("invalid_grant", "gone", "https://as.example/why")
+    assert one.rejected(error, NOW + 800.0, RULES) == NOW + 800.0 + PROBE
+    assert one.in_service(NOW + 900.0) is not None
+    raised = one.unavailable(NOW + 1000.0)
+    assert isinstance(raised, GrantRejected)
+    assert raised is not error
+    assert (raised.error, raised.error_description, raised.error_uri) == (
+        "invalid_grant",
+        "gone",
+        "https://as.example/why",
+    )
+
+
+def test_rejected_then_fetched():
+    """F4: a probe that succeeds ends the rejection."""
+    one = entry()
+    one.rejected(GrantRejected("invalid_grant"), NOW, RULES)
+    assert one.backing_off(NOW + PROBE - 0.1)
+    one.fetched(token(at=NOW + PROBE), NOW + PROBE, RULES)
+    assert one.trouble is None
+
+
+# refused
+
+
+def test_refused_takes_the_token_out():
+    """U1: a 401 of the token in service takes it out at once, and a fetch is due."""
+    one = serving()
+    assert one.refused("t1", NOW + 10.0, RULES) == "taken"
+    assert one.validity(NOW + 10.0, RULES) == "expired"
+    assert one.valid_until == NEVER
+    assert one.next_at(NOW + 10.0, RULES) == NOW + 10.0
+    assert not one.backing_off(NOW + 10.0)
+    one.seen()
+    assert one.valid_until == NEVER
+
+
+@pytest.mark.parametrize("value", ["t0", "", "t2"])
+def test_refused_late(value):
+    """U1: a late 401 of another token than the one in service costs nothing."""
+    one = serving()
+    assert one.refused(value, NOW + 10.0, RULES) == "late"
+    assert one.in_service(NOW + 10.0) is not None
+    assert one.trouble is None
+
+
+def test_refused_twice_is_late_the_second_time():
+    """U1: of many 401s of one token the first takes it out, and the others come late."""
+    one = serving()
+    outcomes = [one.refused("t1", NOW + 10.0, RULES) for _ in range(500)]
+    assert outcomes == ["taken"] + ["late"] * 499
+    assert one.refused("t1", NOW + 5000.0, RULES) == "late"
+    assert entry().refused("t1", NOW, RULES) == "late"
+
+
+def test_refused_again_and_again_opens_a_cooldown():
+    """U1: fresh tokens that are refused too meet a cool-down that doubles; in it the token stays in service."""
+    one = serving()
+    at, taken = NOW, []
+    for turn in range(4000):
+        if one.refused(f"t{turn}" if turn else "t1", at, RULES) == "taken":
+            taken.append(at - NOW)
+        one.fetched(token(f"t{turn + 1}", at=at), at, RULES)
+        assert one.in_service(at) is not None
+        at += 0.25
+    assert taken[:8] == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0, 127.0]
+    assert len(taken) <= 11
+
+
+def test_cooling_changes_nothing():
+    """U1: a refusal within the cool-down leaves token, hot path and count as they were."""
+    one = serving()
+    one.refused("t1", NOW, RULES)
+    one.fetched(token("t2"), NOW, RULES)
+    before = one.valid_until
+    assert one.refused("t2", NOW + 0.5, RULES) == "cooling"
+    assert one.valid_until == before
+    assert one.in_service(NOW + 0.5) is not None
+    assert one.trouble is not None
+    assert one.trouble.refusals == 1
+
+
+def test_refusals_are_forgotten():
+    """U1: after ten quiet cool-downs the count begins anew."""
+    one = serving()
+    at = NOW
+    for turn in range(5):
+        one.refused(f"t{turn + 1}", at, RULES)
+        one.fetched(token(f"t{turn + 2}", at=at), at, RULES)
+        at += 2.0 * RULES.retry.refusal_cooldown(turn + 1)
+    assert one.trouble is not None
+    assert one.trouble.refusals == 5
+    assert one.refused("t6", at + 10.0 * RULES.retry.refusal_cooldown(5), RULES) == "taken"
+    assert one.trouble.refusals == 1
+
+
+def test_refused_while_backing_off():
+    """F3: a refusal does not cut a retry schedule short: backoff belongs to the key."""
+    one = serving()
+    retry_at = one.failed(failure(), NOW + 800.0, RULES)
+    assert one.refused("t1", NOW + 801.0, RULES) == "taken"
+    assert one.next_at(NOW + 801.0, RULES) == retry_at
+    assert one.backing_off(NOW + 801.0)
+
+
+# adopted, superseded
+
+
+def test_adopted():
+    """K2: a peer's token is in service like one's own, counted from when it was issued, with its version."""
+    one = serving()
+    one.failed(failure(), NOW, RULES)
+    theirs = token("theirs", at=NOW + 700.0)
+    assert one.adopted(theirs, 7, RULES) == NOW + 1500.0
+    assert one.in_service(NOW + 1000.0) is theirs
+    assert (one.version, one.trouble, one.fetched_at) == (7, None, NOW + 700.0)
+
+
+def test_adopted_after_a_refusal():
+    """K2: a peer's token ends the refusal of one's own, and the refused one stays out."""
+    one = serving()
+    one.refused("t1", NOW, RULES)
+    one.adopted(token("theirs"), 2, RULES)
+    assert one.in_service(NOW) is not None
+    assert one.refused("t1", NOW, RULES) == "late"
+
+
+def test_superseded():
+    """K2: a peer's token that is too old to adopt lends its refresh token alone; a refused one stays refused."""
+    one = serving()
+    old = token("old", at=NOW - 2000.0, refresh_token="r7")
+    one.superseded(old)
+    assert one.token is old
+    assert one.in_service(NOW) is None
+    one = serving()
+    one.refused("t1", NOW, RULES)
+    one.superseded(token(refresh_token="r7"))
+    assert one.in_service(NOW) is None
+    assert one.valid_until == NEVER
+
+
+def test_superseded_wakes_no_idle_key():
+    """F6: what a peer left behind does not count as use: an idle key stays idle, and barred."""
+    one = serving()
+    one.watched(NOW)
+    one.superseded(token("t2"))
+    assert (one.idle_since, one.valid_until) == (NOW, NEVER)
+
+
+# sent without answer
+
+
+@pytest.mark.parametrize(
+    ("habits", "held"),
+    [
+        ({}, False),
+        ({"rotates": None}, False),
+        ({"rotates": False}, False),
+        ({"rotates": True}, True),
+        ({"on_ambiguous": "hold"}, True),
+        ({"on_ambiguous": "retry", "rotates": True}, False),
+        ({"on_ambiguous": None, "rotates": True}, True),
+        ({"on_ambiguous": "hold", "rotates": False}, True),
+    ],
+)
+def test_ambiguous_by_habit(habits, held):
+    """K4: a lost answer is retried, or held back while the token in service lives, as the source's habit says."""
+    one = serving(**habits)
+    retry_at = one.failed(lost(), NOW + 800.0, RULES)
+    assert retry_at == (NOW + LIFE if held else NOW + 805.0)
+    assert one.in_service(NOW + 900.0) is not None
+    assert one.trouble is not None
+    assert (one.trouble.ambiguous_since == NOW + 800.0) == held
+
+
+def test_ambiguous_of_a_source_that_was_seen_to_rotate():
+    """K4: a source that never said so but was seen to rotate is held back as one that does."""
+    one = serving()
+    one.fetched(token("t2", refresh_token="r2"), NOW, RULES)
+    assert one.failed(lost(), NOW + 800.0, RULES) == NOW + LIFE
+
+
+def test_held_without_a_token():
+    """K4: with nothing in service there is nothing to hold back for, and the schedule is the ordinary one."""
+    one = entry(rotates=True)
+    assert one.failed(lost(), NOW, RULES) == NOW + 5.0
+    one = serving(rotates=True)
+    assert one.failed(lost(), NOW + LIFE, RULES) == NOW + LIFE + 5.0
+
+
+def test_held_for_a_token_of_unknown_expiry():
+    """K4: a token of unknown expiry is valid until a 401, and until then its refresh token is not presented again."""
+    one = entry(rotates=True)
+    one.fetched(token(lifetime=None, refresh_token="r1"), NOW, RULES)
+    assert one.failed(lost(), NOW + 1.0, RULES) == math.inf
+    assert one.refused("t1", NOW + 2.0, RULES) == "taken"
+    assert not one.backing_off(NOW + 2.0)
+
+
+def test_held_until_refused():
+    """K4: what is held back for the sake of the token in service is held no longer once that token is refused."""
+    one = serving(rotates=True)
+    assert one.failed(lost(), NOW + 100.0, RULES) == NOW + LIFE
+    assert one.refused("t1", NOW + 200.0, RULES) == "taken"
+    assert not one.backing_off(NOW + 200.0)
+    one = serving(rotates=True)
+    one.failed(failure("lost", ambiguous=True, retry_after=60.0), NOW + 100.0, RULES)
+    one.refused("t1", NOW + 110.0, RULES)
+    assert one.next_at(NOW + 110.0, RULES) == NOW + 170.0
+
+
+def test_rejected_habit():
+    """K4: a source that may not present its refresh token again turns a lost answer into a rejection."""
+    one = serving(on_ambiguous="reject")
+    assert one.failed(lost(), NOW + 800.0, RULES) == NOW + 800.0 + PROBE
+    raised = one.unavailable(NOW + 800.0)
+    assert isinstance(raised, GrantRejected)
+    assert raised.error == "ambiguous"
+    assert one.in_service(NOW + 900.0) is not None
+
+
+def test_ambiguity_outlives_closing():
+    """K1: closing and starting again does not present a refresh token that may be spent; a plain failure may be retried."""
+    held = serving(rotates=True)
+    retry_at = held.failed(lost(), NOW + 800.0, RULES)
+    held.closed()
+    held.seen()
+    assert held.next_at(NOW + 801.0, RULES) == retry_at
+    plain = serving()
+    plain.failed(failure(), NOW + 800.0, RULES)
+    plain.closed()
+    assert plain.next_at(NOW + 801.0, RULES) == NEVER
+
+
+def test_ambiguity_ends_with_an_answer():
+    """K4: an answer that comes ends the ambiguity."""
+    one = serving(rotates=True)
+    one.failed(lost(), NOW + 800.0, RULES)
+    one.fetched(token("t2", refresh_token="r1"), NOW + LIFE, RULES)
+    assert one.trouble is None
+
+
+def test_ambiguous_at_the_epoch():
+    """K4: an instant of zero is an instant like any other."""
+    one = entry(rotates=True)
+    one.fetched(token(at=0.0), 0.0, RULES)
+    one.failed(lost(), 0.0, RULES)
+    one.failed(lost(), 10.0, RULES)
+    assert one.trouble is not None
+    assert one.trouble.ambiguous_since == 0.0
+
+
+# reanchored
+
+
+@pytest.mark.parametrize("by", [-7200.0, -1.5, 3600.0])
+def test_reanchored(by):
+    """T2: after a step of the clock all instants follow, so that what is left stays left."""
+    one = serving(rotates=True)
+    one.failed(lost(), NOW + 800.0, RULES)
+    one.idle_since = NOW + 700.0
+    one.reanchored(by)
+    assert one.validity(NOW + 799.0 + by, RULES) == "fresh"
+    assert one.validity(NOW + LIFE + by, RULES) == "expired"
+    assert one.valid_until == NOW + LIFE + by
+    assert one.fetched_at == NOW + by
+    assert one.idle_since == NOW + 700.0 + by
+    assert one.trouble is not None
+    assert one.trouble.retry_at == NOW + LIFE + by
+    assert one.trouble.ambiguous_since == NOW + 800.0 + by
+
+
+def test_reanchored_keeps_refused_refused():
+    """T2: a step of the clock does not bring a refused token back, nor forget its cool-down."""
+    one = serving()
+    one.refused("t1", NOW + 10.0, RULES)
+    one.reanchored(-3600.0)
+    assert one.in_service(NOW + 10.0 - 3600.0) is None
+    assert one.valid_until == NEVER
+    one.fetched(token("t2", at=NOW - 3590.0), NOW - 3590.0, RULES)
+    assert one.refused("t2", NOW - 3589.5, RULES) == "cooling"
+
+
+@pytest.mark.parametrize("lifetime", [None, LIFE])
+def test_reanchored_opens_nothing(lifetime):
+    """T2: a step of the clock opens no hot path that was barred, and closes none that was open."""
+    one = entry()
+    one.reanchored(-5.0)
+    assert (one.token, one.valid_until, one.fetched_at) == (None, NEVER, NEVER)
+    one.fetched(token(lifetime=lifetime), NOW, RULES)
+    one.reanchored(-5.0)
+    assert one.valid_until == (math.inf if lifetime is None else NOW + lifetime - 5.0)
+    one.watched(NOW)
+    one.reanchored(-5.0)
+    assert (one.valid_until, one.idle_since) == (NEVER, NOW - 5.0)
+
+
+# Idle keys, closing, forgetting
+
+
+def test_watched_and_seen():
+    """F6: a watched key is idle and barred from the hot path, in service all the same, until somebody asks for it."""
+    one = serving()
+    one.watched(NOW + 5.0)
+    assert (one.idle_since, one.valid_until) == (NOW + 5.0, NEVER)
+    assert one.in_service(NOW + 6.0) is not None
+    one.seen()
+    assert (one.idle_since, one.valid_until) == (None, NOW + LIFE)
+
+
+def test_refreshed_while_idle_stays_barred():
+    """F6: a refresh of an idle key does not count as use of it."""
+    one = serving()
+    one.watched(NOW)
+    one.fetched(token("t2"), NOW, RULES)
+    assert (one.idle_since, one.valid_until) == (NOW, NEVER)
+    one.adopted(token("t3"), 1, RULES)
+    assert one.valid_until == NEVER
+
+
+def test_forgotten():
+    """L1: of a forgotten key nothing is left but its name and its source; its flight is for others to end."""
+    one = serving()
+    one.refused("t1", NOW, RULES)
+    one.failed(failure(), NOW, RULES)
+    one.idle_since, one.flight = NOW, object()
+    one.forgotten()
+    assert (one.token, one.trouble, one.idle_since) == (None,) * 3
+    assert one.flight is not None
+    assert (one.valid_until, one.fetched_at) == (NEVER, NEVER)
+    assert one.validity(NOW, RULES) == "absent"
+    one.seen()
+    assert one.valid_until == NEVER
+
+
+def test_closed_serves_nobody_and_keeps_what_it_has():
+    """L1: a closed key is barred, keeps its token for the next start, and is served again when it is seen."""
+    one = serving()
+    one.deadline, one.flight = 1.0, object()
+    one.closed()
+    assert (one.valid_until, one.deadline, one.flight) == (NEVER, None, None)
+    one.seen()
+    assert one.valid_until == NOW + LIFE
+
+
+# min_ttl, and the rest
+
+
+@pytest.mark.parametrize(("age", "longest"), [(0.0, True), (99.9, True), (100.0, False), (-50.0, True)])
+def test_longest_obtainable(age, longest):
+    """R2: within a tenth of its lifetime a token counts as the longest to be had."""
+    assert serving().longest_obtainable(NOW + age, RULES) is longest
+    one = entry()
+    one.fetched(token(lifetime=None), NOW, RULES)
+    assert one.longest_obtainable(NOW + 0.5, RULES)
+    assert not one.longest_obtainable(NOW + 1.5, RULES)
+
+
+def test_unavailable_of_the_only_key_names_none():
+    """R4: the message of a manager with a single token names no key; before any fetch there is no retry to name."""
+    unavailable = entry(None).unavailable(NOW)
+    assert str(unavailable) == "no valid token: none was fetched yet"
+    assert isinstance(unavailable, TokenUnavailable)
+    assert (unavailable.retry_at, unavailable.__cause__) == (None, None)
+
+
+def test_nobody_is_never_valid():
+    """R1: what stands in for a missing key always leads to the slow path."""
+    assert NOBODY.valid_until == NEVER
+    assert NOBODY.in_service(NOW) is None
+    assert not math.inf < NOBODY.valid_until
+
+
+def test_entries_are_small_and_show_no_secret():
+    """F6: an entry and its trouble are slots alone, and S1: their repr shows nothing of the token."""
+    one = serving()
+    assert not hasattr(one, "__dict__")
+    assert not hasattr(Trouble(), "__dict__")
+    assert "t1" not in repr(one)
+    assert not one < one  # noqa: PLR0124 - that it only breaks ties is the rule
