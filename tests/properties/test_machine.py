@@ -50,6 +50,7 @@ class Provider:
         self.dies_at: dict[str, float] = {}
         self.revoked: set[str] = set()
         self.in_flight = 0
+        self.latest_latency = 0.0
         self.most = 0
         self.started: list[float] = []
         self.provoked: Counter[int] = Counter()
@@ -59,9 +60,10 @@ class Provider:
         self.started.append(begun)
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
-        lifetime = self.lifetime
+        lifetime, latency = self.lifetime, self.latency
+        self.latest_latency = latency
         try:
-            await asyncio.sleep(self.latency)
+            await asyncio.sleep(latency)
             if self.error is not None:
                 raise self.error
             value = f"token-{len(self.dies_at)}"
@@ -176,7 +178,7 @@ class Life(RuleBasedStateMachine):
             except (TokenUnavailable, GrantRejected):
                 provider = self.providers[key]
                 # Slower than its deadline, or than what it gives out lives.
-                slow = provider.latency >= min(5.0, provider.lifetime)
+                slow = provider.latest_latency >= min(5.0, provider.lifetime)
                 # Or the clock was set forward under its fetch: a suspend looks the same, and the token may be dead.
                 stepped = self.clock.monotonic() - self.stepped_at <= 20.0
                 assert provider.error is not None or slow or stepped
