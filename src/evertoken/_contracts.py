@@ -4,7 +4,7 @@ What the parts promise each other. Protocols and the records they pass, no imple
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
@@ -18,12 +18,14 @@ __all__ = [
     "FetchRequest",
     "Held",
     "Lease",
+    "ListedStore",
     "Observer",
     "Record",
     "Timer",
     "TokenReader",
     "TokenSource",
     "TokenStore",
+    "WatchedStore",
 ]
 
 #: What a source may return.
@@ -171,8 +173,11 @@ class TokenStore(Protocol):
     """
     Where tokens are kept and shared.
 
-    Writes are fenced: a record is taken only with the newest lease of its key and a version that is exactly one
-    above the stored one. Every method may raise anything; the manager takes that for "store down".
+    Writes are fenced: a record is taken only with the newest lease of its key, and with a version above the stored
+    one. Every method may raise anything; the manager takes that for "store down".
+
+    A store may also be an async context manager: a manager enters it when it starts and leaves it when it has
+    closed, so several managers (and the user) may have it entered at once, on one loop or on several.
     """
 
     async def read(self, key: str, /) -> Record | None:
@@ -198,6 +203,43 @@ class TokenStore(Protocol):
     async def release(self, lease: Lease, /) -> None:
         """
         End *lease*, if it is still held by its owner.
+        """
+
+
+@runtime_checkable
+class WatchedStore(TokenStore, Protocol):
+    """
+    A store that says when something was written, so that peers adopt a new token at once.
+    """
+
+    async def watch(self, changed: Callable[[str | None], object], /) -> None:
+        """
+        Call *changed* on the running loop with each key that was written, by anyone; run until cancelled.
+
+        It is called with None first, as soon as nothing that is written from then on can be missed, and again
+        whenever something may have been. An exception ends the watch; the manager begins another after a while.
+        """
+
+
+@runtime_checkable
+class ListedStore(TokenStore, Protocol):
+    """
+    A store that can be looked into and cleaned by an operator.
+    """
+
+    def keys(self) -> AsyncIterator[str]:
+        """
+        Yield the key of every record, in no order, without holding them all in memory.
+        """
+
+    async def holder(self, key: str, /) -> tuple[str, float] | None:
+        """
+        Return who holds the lease of *key* and for how many seconds yet, or None.
+        """
+
+    async def delete(self, key: str, /) -> bool:
+        """
+        Take the record of *key* out; tell whether there was one. Leases and fences stay.
         """
 
 

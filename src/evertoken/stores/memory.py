@@ -4,12 +4,15 @@ A store in memory: for tests, and for several managers in one process.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, final
 
 from evertoken._clock import SystemClock
 from evertoken._contracts import Held, Lease, Record
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from evertoken._contracts import Clock
 
 __all__ = ["MemoryStore"]
@@ -30,7 +33,8 @@ class MemoryStore:
         self._clock = SystemClock() if clock is None else clock
         self._records: dict[str, Record] = {}
         self._leases: dict[str, tuple[Lease, float]] = {}
-        self._fences: dict[str, int] = {}
+        self._newest: dict[str, Lease] = {}
+        self._watchers: list[tuple[asyncio.AbstractEventLoop, Callable[[str | None], object]]] = []
 
     async def read(self, key: str, /) -> Record | None:
         """
@@ -43,10 +47,13 @@ class MemoryStore:
         Keep *record*; return False where the lease or the version is outdated.
         """
         before = self._records.get(record.key)
-        newest = lease.key == record.key and lease.fence == self._fences.get(record.key)
-        if not newest or record.version != (0 if before is None else before.version) + 1:
+        newest = self._newest.get(record.key) == lease
+        if not newest or record.version <= (0 if before is None else before.version):
             return False
         self._records[record.key] = record
+        for loop, changed in list(self._watchers):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed, record.key)
         return True
 
     async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
@@ -57,9 +64,10 @@ class MemoryStore:
         held, ends_at = self._leases.get(key, (None, 0.0))
         if held is not None and ends_at > now:
             return Held(ends_at - now)
-        fence = self._fences[key] = self._fences.get(key, 0) + 1
-        lease = Lease(key, owner, fence)
+        newest = self._newest.get(key)
+        lease = Lease(key, owner, 1 if newest is None else newest.fence + 1)
         self._leases[key] = lease, now + ttl
+        self._newest[key] = lease
         return lease
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
@@ -79,6 +87,39 @@ class MemoryStore:
         """
         if self._leases.get(lease.key, (None, 0.0))[0] == lease:
             del self._leases[lease.key]
+
+    async def watch(self, changed: Callable[[str | None], object], /) -> None:
+        """
+        Call *changed* with each key that was written, until cancelled.
+        """
+        watcher = asyncio.get_running_loop(), changed
+        self._watchers.append(watcher)
+        try:
+            changed(None)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._watchers.remove(watcher)
+
+    async def keys(self) -> AsyncIterator[str]:
+        """
+        Yield the key of every record.
+        """
+        for key in list(self._records):
+            yield key
+
+    async def holder(self, key: str, /) -> tuple[str, float] | None:
+        """
+        Return who holds the lease of *key* and for how many seconds yet, or None.
+        """
+        lease, ends_at = self._leases.get(key, (None, 0.0))
+        left = ends_at - self._clock.monotonic()
+        return None if lease is None or left <= 0.0 else (lease.owner, left)
+
+    async def delete(self, key: str, /) -> bool:
+        """
+        Take the record of *key* out; tell whether there was one.
+        """
+        return self._records.pop(key, None) is not None
 
     def __len__(self) -> int:
         return len(self._records)

@@ -1,0 +1,153 @@
+"""
+A record as bytes: what every store of ours keeps, and what the next release and the last one can read.
+
+Fields are only ever added within one format. A reader ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any, Final, Protocol, final
+
+from evertoken._contracts import Record
+from evertoken._token import Token
+
+__all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "load"]
+
+FORMAT: Final = 1
+
+_TOKEN_FIELDS: Final = (
+    "access_token",
+    "issued_at",
+    "expires_at",
+    "token_type",
+    "refresh_at",
+    "refresh_token",
+    "scope",
+    "extra",
+)
+
+
+class UnreadableRecord(Exception):
+    """
+    A record is there, and may be good, but not for this reader: it is sealed with a key that is not at hand.
+
+    It must not be overwritten, for others may well read it.
+    """
+
+
+@final
+class TornRecord(UnreadableRecord):
+    """
+    What is there is no record: cut off, foreign, or of another key. It may be set aside.
+    """
+
+
+class Codec(Protocol):
+    """
+    What seals records before they are kept.
+
+    Args:
+        accept_plain: Whether a record that was kept unsealed is read, as while a store is being changed over.
+    """
+
+    accept_plain: bool
+
+    def seal(self, plain: bytes, context: bytes, /) -> bytes:
+        """
+        Return *plain* sealed, so that it opens with the same *context* alone.
+        """
+
+    def open(self, sealed: bytes, context: bytes, /) -> bytes:
+        """
+        Return what was sealed.
+
+        Raises:
+            UnreadableRecord: The key it was sealed with is not at hand.
+            TornRecord: It was altered, or sealed with another context.
+        """
+
+
+def dump(record: Record, codec: Codec | None = None, /) -> bytes:
+    """
+    Return *record* as bytes: UTF-8 JSON, its token sealed if there is a codec.
+
+    Raises:
+        TypeError: The token carries extra fields that JSON has no form for.
+    """
+    token = None if record.token is None else {name: _plain(getattr(record.token, name)) for name in _TOKEN_FIELDS}
+    body: dict[str, Any] = {"format": FORMAT, "key": record.key, "version": record.version, "sent_at": record.sent_at}
+    if codec is None:
+        body["token"] = token
+    else:
+        sealed = codec.seal(json.dumps(token).encode(), _context(record.key, record.version))
+        body["sealed"] = base64.b64encode(sealed).decode()
+    return json.dumps(body).encode()
+
+
+def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
+    """
+    Return the record of *key* that *data* is.
+
+    Raises:
+        TornRecord: It is no record, or one of another key.
+        UnreadableRecord: It is sealed with a key that is not at hand, or of a later format.
+    """
+    try:
+        body = json.loads(data)
+        form, found, version, sent_at = body["format"], body["key"], body["version"], body.get("sent_at")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        msg = "what is stored is no record"
+        raise TornRecord(msg) from None
+    if found != key:
+        msg = "what is stored is a record of another key"
+        raise TornRecord(msg)
+    if form != FORMAT:
+        msg = f"the record has format {form!r}, and this release reads format {FORMAT}"
+        raise UnreadableRecord(msg)
+    if not _is_number(version, int) or not (sent_at is None or _is_number(sent_at, int | float)):
+        msg = "the record has no version"
+        raise TornRecord(msg)
+    return Record(key, version, _token(_opened(body, key, version, codec)), sent_at)
+
+
+def _opened(body: dict[str, Any], key: str, version: int, codec: Codec | None) -> object:
+    if "sealed" not in body:
+        if codec is not None and not codec.accept_plain:
+            msg = "the record is not sealed, and only sealed ones are accepted (see accept_plain)"
+            raise UnreadableRecord(msg)
+        return body.get("token", "")
+    if codec is None:
+        msg = "the record is sealed, and no codec was given to open it"
+        raise UnreadableRecord(msg)
+    try:
+        sealed = base64.b64decode(body["sealed"], validate=True)
+        return json.loads(codec.open(sealed, _context(key, version)))
+    except (binascii.Error, ValueError, TypeError):
+        msg = "the sealed part of the record is damaged"
+        raise TornRecord(msg) from None
+
+
+def _token(fields: object) -> Token | None:
+    if fields is None:
+        return None
+    try:
+        known = {name: fields[name] for name in _TOKEN_FIELDS if name in fields}  # type: ignore[index,operator]
+        return Token(**known)
+    except (ValueError, TypeError, KeyError):
+        msg = "the record holds no token"
+        raise TornRecord(msg) from None
+
+
+def _context(key: str, version: int) -> bytes:
+    return json.dumps([key, version]).encode()
+
+
+def _plain(value: object) -> object:
+    return dict(value) if hasattr(value, "keys") else value  # type: ignore[call-overload]
+
+
+def _is_number(value: object, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
