@@ -13,7 +13,7 @@ from evertoken import _events as events
 from evertoken._errors import GrantRejected, TokenUnavailable
 from evertoken._observers import LOGGER
 from evertoken._policy import FLOOR
-from evertoken._sharing import store_key
+from evertoken._steps import store_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

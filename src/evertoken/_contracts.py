@@ -101,6 +101,8 @@ class TokenSource(Protocol):
     - `rotates` (bool or None): whether each use of a refresh token returns another. None: to be found out.
     - `on_ambiguous` ("retry", "hold" or "reject"): what follows a request whose answer was lost.
     - `provider` (str): keys of one provider share its limit of concurrent fetches.
+    - `exclusive` (bool): whether a new token kills the one before. It then needs a store, and its lease.
+    - `revoke` (an async method that takes the token): how the server is told that it is no longer needed.
     """
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
@@ -124,17 +126,24 @@ class Record:
 
         version: Grows by one with each write; the newest wins.
 
-        token: The token, or None where it was revoked (a tombstone).
+        token: The token, or None where there is none yet, and where it was revoked (a tombstone).
 
         sent_at:
-            When a request that presents this token's refresh token was about to be sent (epoch seconds), while its
-            outcome is not known. None otherwise.
+            When a request that presents this token's refresh token, or the first one, was about to be sent (epoch
+            seconds), while its outcome is not known. None otherwise.
     """
 
     key: str
     version: int
     token: Token | None
     sent_at: float | None = None
+
+    @property
+    def revoked(self) -> bool:
+        """
+        Whether this is a tombstone: the key was signed out.
+        """
+        return self.token is None and self.sent_at is None
 
 
 @final

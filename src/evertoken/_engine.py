@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 from evertoken import _events as events
 from evertoken._callers import Callers
 from evertoken._errors import ManagerClosed
+from evertoken._fleet import Fleet
 from evertoken._flight import Strays
+from evertoken._landing import Landing
 from evertoken._lanes import Lanes
 from evertoken._observers import LOGGER, Observers
 from evertoken._refresh import Refresher
-from evertoken._sharing import Sharing
 from evertoken._trouble import Rules
 from evertoken._upkeep import Upkeep
 
@@ -43,30 +44,34 @@ class Engine:
         self.state: State = "new"
         self.clock = settings.clock
         self.registry = registry
-        self.rules = Rules(settings.policy, settings.retry, os.urandom(8).hex())
+        shared = settings.store is not None
+        self.rules = Rules(settings.policy, settings.retry, os.urandom(8).hex(), shared, settings.strict_persist)
         self.observers = Observers(settings.observers)
         self.lanes = Lanes(settings.concurrency)
         self._grace = settings.close_grace
         self._start = settings.start
         self._start_timeout = settings.start_timeout
         self._strays = Strays()
-        sharing = None
+        self._fleet: Fleet | None = None
         if settings.store is not None:
-            sharing = Sharing(
+            self._fleet = Fleet(
                 settings.store,
                 settings.namespace,
                 clock=self.clock,
                 rules=self.rules,
                 observers=self.observers,
                 strays=self._strays,
+                registry=registry,
+                launch=self._launch_due,
             )
+        sharing = None if self._fleet is None else self._fleet.sharing
         self.upkeep = Upkeep(
             registry,
             clock=self.clock,
             rules=self.rules,
             observers=self.observers,
             idle_after=None if registry.source_for is None else settings.idle_after,
-            kept=sharing is not None,
+            kept=shared,
             launch=self._launch_due,
         )
         self.refresher = Refresher(
@@ -78,8 +83,13 @@ class Engine:
             sharing=sharing,
             fetch_timeout=settings.fetch_timeout,
             provider_of=registry.provider_of,
-            publish=self.upkeep.published,
-            compare_clocks=self.upkeep.supervisor.compare_clocks,
+            landing=Landing(
+                clock=self.clock,
+                rules=self.rules,
+                observers=self.observers,
+                publish=self.upkeep.published,
+                compare_clocks=self.upkeep.supervisor.compare_clocks,
+            ),
         )
         self.callers = Callers(
             registry,
@@ -88,7 +98,7 @@ class Engine:
             observers=self.observers,
             upkeep=self.upkeep,
             refresher=self.refresher,
-            namespace=None if sharing is None else settings.namespace,
+            namespace=settings.namespace if shared else None,
             check_open=self.check_open,
         )
 
@@ -102,6 +112,8 @@ class Engine:
             self.state = "running"
         # First: with an eager task factory the supervisor starts fetches before start() returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
+        if self._fleet is not None:
+            await self._fleet.start()
         self.upkeep.start()
         if self._start != "lazy":
             await self.callers.prefetch(self._start_timeout, required=self._start == "require")
@@ -119,6 +131,8 @@ class Engine:
         try:
             await self.upkeep.stop()
             await self.refresher.drain(self._grace)
+            if self._fleet is not None:
+                await self._fleet.stop()
             left = self._strays.tasks()
             if left:
                 _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)

@@ -1,32 +1,25 @@
 """
-All that is known of one key, and what follows from it.
+One key: what can happen to it, and what follows from that.
 
-Rules of this file:
-
-1. No clock and no event loop: `now` comes in, the next due instant goes out.
-2. Each change of state is one method of `Entry`, named for what has happened.
-3. Validity (absent, fresh, stale, expired) is computed from the token and `now`; it is never stored.
-   `valid_until` is no exception: it is what the hot path compares with the clock, and no more than a bound.
-4. What is rare lives in `Trouble`, which a healthy key does not have: a hundred thousand keys pay for each slot.
+Each change of state is one method of `Entry`, named for what has happened. No clock and no event loop: `now` comes
+in, the next due instant goes out.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
-from evertoken._errors import GrantRejected, TokenUnavailable, TransientRefreshError
-from evertoken._policy import FLOOR, MIN_TTL_SHARE, spread
-from evertoken._trouble import NEVER, Rules, Trouble
+from evertoken._errors import GrantRejected, TransientRefreshError
+from evertoken._policy import spread
+from evertoken._standing import Standing
+from evertoken._trouble import NEVER, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from evertoken._token import Token
+    from evertoken._trouble import Rules
 
-__all__ = ["NOBODY", "Entry", "Refusal", "Validity"]
-
-Validity: TypeAlias = Literal["absent", "fresh", "stale", "expired"]
+__all__ = ["NOBODY", "Entry", "Refusal"]
 
 #: What a refusal comes to: it hit the token in service, it came late, or the cool-down holds.
 Refusal: TypeAlias = Literal["taken", "late", "cooling"]
@@ -34,127 +27,21 @@ Refusal: TypeAlias = Literal["taken", "late", "cooling"]
 # After this many cool-downs without a refusal the count starts anew.
 _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
 
-# So many seconds after it was due, a retry that the supervisor has not started is anybody's.
-_OVERDUE: Final = 1.0
-
 
 @final
-class Entry:
+class Entry(Standing):
     """
     One key.
     """
 
-    __slots__ = (
-        "deadline",
-        "fetched_at",
-        "flight",
-        "idle_since",
-        "key",
-        "source",
-        "token",
-        "trouble",
-        "valid_until",
-        "version",
-    )
-
-    def __init__(self, key: Hashable, source: Any) -> None:
-        self.key = key
-        self.source = source
-        self.token: Token | None = None
-        self.valid_until = NEVER
-        self.deadline: float | None = None
-        self.flight: Any = None
-        self.trouble: Trouble | None = None
-        self.fetched_at = NEVER
-        self.version = 0
-        self.idle_since: float | None = None
-
-    def __lt__(self, other: object) -> bool:
-        return False
-
-    # What is
-
-    def in_service(self, now: float, /) -> Token | None:
-        """
-        Return the token if it may be handed out at *now*.
-        """
-        token = self.token
-        if token is None or not token.valid_at(now):
-            return None
-        return None if self.trouble is not None and self.trouble.refused is token else token
-
-    def validity(self, now: float, rules: Rules, /) -> Validity:
-        """
-        Return which of the four states the key is in at *now*.
-        """
-        if self.token is None:
-            return "absent"
-        if self.in_service(now) is None:
-            return "expired"
-        return "stale" if now >= self.due_at(rules) else "fresh"
-
-    def due_at(self, rules: Rules, /) -> float:
-        """
-        Return from when the token in service should be replaced; the distant past if there is none.
-        """
-        if self.token is None:
-            return NEVER
-        echoes = 0 if self.trouble is None else self.trouble.echoes
-        return rules.refresh.due_at(self.token, self.fetched_at, spread(rules.seed, self.key), echoes=echoes)
-
-    def next_at(self, now: float, rules: Rules, /) -> float:
-        """
-        Return the instant of the next fetch: the retry of a failed one, else when the token is due, else *now*.
-        """
-        if self.trouble is not None and self.trouble.error is not None:
-            return self.trouble.retry_at
-        return now if self.in_service(now) is None else self.due_at(rules)
-
-    def backing_off(self, now: float, /) -> bool:
-        """
-        Tell whether the last fetch failed and the next one is the supervisor's: still to come, or under way.
-
-        Callers then neither start a fetch nor wait for one, for a provider that hangs would hold them all. Only if
-        nobody starts the fetch that is due may they do so themselves.
-        """
-        trouble = self.trouble
-        if trouble is None or trouble.error is None:
-            return False
-        return self.flight is not None or now < trouble.retry_at + _OVERDUE
-
-    def longest_obtainable(self, now: float, rules: Rules, /) -> bool:
-        """
-        Tell whether another fetch could hardly bring a longer life than the token in service has left.
-        """
-        if self.token is None:
-            return False
-        lifetime = self.token.lifetime
-        share = 0.0 if lifetime is None else lifetime * MIN_TTL_SHARE
-        return now - self.fetched_at < max(rules.refresh.floor(lifetime), share)
-
-    def unavailable(self, now: float, what: str = "no valid token", /) -> TokenUnavailable | GrantRejected:
-        """
-        Return a new exception that says why there is none of *what*, with the last failure as its cause.
-        """
-        error = None if self.trouble is None else self.trouble.error
-        if isinstance(error, GrantRejected):
-            return GrantRejected(error.error, error.error_description, error.error_uri)
-        of = "" if self.key is None else f" for key {self.key!r}"
-        retry_at = None if self.trouble is None or self.trouble.retry_at == NEVER else self.trouble.retry_at
-        if retry_at is not None and self.flight is not None:
-            # The attempt is under way; what comes of it is known a little later.
-            retry_at = max(retry_at, now + FLOOR)
-        unavailable = TokenUnavailable(f"{what}{of}: {error or 'none was fetched yet'}", retry_at=retry_at)
-        unavailable.__cause__ = error
-        return unavailable
-
-    # What happened
+    __slots__ = ()
 
     def fetched(self, token: Token, started_at: float, rules: Rules, /, *, kept: bool = True) -> float:
         """
         A fetch that began at *started_at* brought *token*: it is in service. Return when it is due.
 
-        Without *kept*, a store should hold it and does not yet.
+        Without *kept*, a store should hold it and does not yet: it is offered again later, and not served before
+        that if the rules are strict.
         """
         before, trouble = self.token, self.trouble
         same = before is not None and before.access_token == token.access_token
@@ -166,7 +53,49 @@ class Entry:
             self._clear_failure(repeated=repeated, rotated=rotated, kept=kept)
         self.fetched_at = started_at
         self._serve(token)
-        return self.due_at(rules)
+        if not kept:
+            self.unsaved(started_at, rules)
+        return self.next_at(started_at, rules)
+
+    def unsaved(self, now: float, rules: Rules, /) -> float:
+        """
+        The store did not keep the token. Return when to offer it again.
+        """
+        trouble = self._troubled()
+        trouble.unkept = True
+        trouble.repair_at = now + rules.retry.first
+        if rules.strict:
+            trouble.withheld = True
+            self.valid_until = NEVER
+        return self.next_at(now, rules)
+
+    def saved(self, version: int, /) -> None:
+        """
+        The store keeps the token now, under that version.
+        """
+        self.version = version
+        trouble = self.trouble
+        if trouble is None:
+            return
+        trouble.unkept = False
+        if trouble.withheld:
+            trouble.withheld = False
+            trouble.error = None
+            trouble.failures = 0
+            if self.token is not None and trouble.refused is not self.token:
+                self._serve(self.token)
+        self._heal()
+
+    def signed_out(self, version: int, error: GrantRejected, now: float, rules: Rules, /) -> float:
+        """
+        The key was signed out: nothing is served, and nobody asks until told otherwise. Return when to look again.
+        """
+        self.barred()
+        self.token = None
+        self.trouble = None
+        self.fetched_at = NEVER
+        self.version = version
+        return self.rejected(error, now, rules)
 
     def adopted(self, token: Token, version: int, rules: Rules, /) -> float:
         """
@@ -263,6 +192,7 @@ class Entry:
         if trouble is not None:
             trouble.retry_at += by
             trouble.refused_at += by
+            trouble.repair_at += by
             if trouble.ambiguous_since is not None:
                 trouble.ambiguous_since += by
             if trouble.refused is token:
@@ -273,7 +203,9 @@ class Entry:
         Somebody asked for it: it is not idle, and the hot path may serve it again.
         """
         self.idle_since = None
-        if self.token is not None and not (self.trouble is not None and self.trouble.refused is self.token):
+        if self.token is not None and not (
+            self.trouble is not None and (self.trouble.withheld or self.trouble.refused is self.token)
+        ):
             self._open()
 
     def watched(self, now: float, /) -> None:
@@ -343,14 +275,24 @@ class Entry:
         trouble.echoes = trouble.echoes + 1 if repeated else 0
         trouble.rotated = trouble.rotated or rotated
         trouble.unkept = not kept
-        if not (trouble.echoes or trouble.refusals or trouble.rotated or trouble.unkept):
+        trouble.withheld = False
+        self._heal()
+
+    def _heal(self) -> None:
+        trouble = self.trouble
+        if trouble is not None and not (
+            trouble.error
+            or trouble.refused
+            or trouble.echoes
+            or trouble.refusals
+            or trouble.rotated
+            or trouble.unkept
+            or trouble.ambiguous_since
+        ):
             self.trouble = None
 
     def _after_ambiguous(self, trouble: Trouble, retry_at: float, now: float, rules: Rules) -> float:
-        habit = getattr(self.source, "on_ambiguous", None)
-        if habit is None:
-            rotates = getattr(self.source, "rotates", None)
-            habit = "hold" if rotates or (rotates is None and trouble.rotated) else "retry"
+        habit = self.on_ambiguous(rules)
         if habit == "retry":
             trouble.ambiguous_since = None
             return retry_at

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from evertoken._errors import GrantRejected, TransientRefreshError
 
 __all__ = [
+    "Ambiguity",
     "ClockStepped",
     "Event",
+    "FetchAmbiguous",
     "FetchStarted",
     "KeyEvicted",
     "KeyOpened",
@@ -29,10 +31,15 @@ __all__ = [
     "TokenAdopted",
     "TokenRefreshed",
     "TokenRefused",
+    "TokenRevoked",
+    "TokenUnpersisted",
 ]
 
-#: Why a fetch was started.
-Reason: TypeAlias = Literal["absent", "due", "expired", "forced", "min_ttl", "refused", "retry"]
+#: Why a fetch was started; "peer" and "repair" only look at the store, unless it turns out that a fetch is needed.
+Reason: TypeAlias = Literal["absent", "due", "expired", "forced", "min_ttl", "peer", "refused", "repair", "retry"]
+
+#: What follows a request whose answer was lost.
+Ambiguity: TypeAlias = Literal["retry", "hold", "reject"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,13 +229,58 @@ class StoreFailed(Event):
     A store did not do what was asked of it.
 
     Args:
-        operation: "acquire", "read", "write" or "release".
+        operation: "acquire", "read", "write", "renew", "release", "open", "close" or "watch".
 
         error: Its class and words, scrubbed.
     """
 
     operation: str
     error: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchAmbiguous(Event):
+    """
+    A request was sent, perhaps by another process, and its answer never recorded: a refresh token may be spent.
+
+    Args:
+        sent_at: When it was about to be sent (epoch seconds).
+
+        treated: What follows, by the policy of the source.
+    """
+
+    sent_at: float
+    treated: Ambiguity
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUnpersisted(Event):
+    """
+    A fetched token could not be kept in the store, and lives in memory alone until that succeeds.
+
+    Args:
+        fingerprint: Tells the token apart.
+
+        serving: Whether it is in service all the same.
+    """
+
+    fingerprint: str
+    serving: bool
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevoked(Event):
+    """
+    The key was signed out, here or by a peer.
+
+    Args:
+        by_peer: Whether another member of the fleet did it.
+    """
+
+    by_peer: bool
 
 
 @final

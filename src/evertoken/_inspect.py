@@ -26,16 +26,16 @@ def snapshot_of(engine: Engine, /) -> Snapshot:
     Return what is, key by key.
     """
     now = engine.clock.time()
-    refresher = engine.refresher
+    refresher, landing = engine.refresher, engine.refresher.landing
     return Snapshot(
         at=now,
         state=engine.state,
         keys={key: _key(engine, entry, now) for key, entry in list(engine.registry.entries.items())},
         fetches=refresher.fetches,
-        refreshed=refresher.refreshed,
-        adopted=refresher.adopted,
-        failures=refresher.failures,
-        rejections=refresher.rejections,
+        refreshed=landing.refreshed,
+        adopted=landing.adopted,
+        failures=landing.failures,
+        rejections=landing.rejections,
         refusals=engine.callers.refusals,
         in_flight=refresher.in_flight,
         queued=engine.lanes.queued,

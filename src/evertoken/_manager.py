@@ -62,6 +62,10 @@ class TokenManager(Life, Generic[KeyT]):
 
         namespace: Sets this manager's keys apart in a shared store.
 
+        strict_persist:
+            Hold back a token that the store did not keep, until it does. By default it is served from memory
+            meanwhile, and offered to the store again and again.
+
         start:
             "lazy" fetches in the background; "warm" waits for the first tokens at most *start_timeout*, 10 s by
             default, and goes on without; "require" raises what kept a first token away.

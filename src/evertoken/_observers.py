@@ -27,6 +27,9 @@ _LEVELS: Final[dict[type[events.Event], int]] = {
     events.SupervisorRestarted: logging.ERROR,
     events.RefreshFailed: logging.WARNING,
     events.StoreFailed: logging.WARNING,
+    events.FetchAmbiguous: logging.WARNING,
+    events.TokenUnpersisted: logging.WARNING,
+    events.TokenRevoked: logging.INFO,
     events.ClockStepped: logging.WARNING,
     events.TokenRefused: logging.INFO,
 }

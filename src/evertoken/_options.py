@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     retry: RetryPolicy
     store: TokenStore | None
     namespace: str
+    strict_persist: bool
     start: StartMode
     observers: Sequence[Observer]
     clock: Clock
@@ -61,6 +62,7 @@ class Settings:
     retry: RetryPolicy = RetryPolicy()
     store: TokenStore | None = None
     namespace: str = ""
+    strict_persist: bool = False
     start: StartMode = "lazy"
     observers: Sequence[Observer] = ()
     clock: Clock = SystemClock()
@@ -74,6 +76,7 @@ class Settings:
         _of("policy", self.policy, RefreshPolicy)
         _of("retry", self.retry, RetryPolicy)
         _of("namespace", self.namespace, str)
+        _of("strict_persist", self.strict_persist, bool)
         _with("store", self.store, "read", "write", "acquire", "renew", "release")
         _with("clock", self.clock, "time", "monotonic", "call_later")
         if self.start not in get_args(StartMode):
@@ -88,6 +91,9 @@ class Settings:
             msg = f"concurrency must be a whole number of at least 1, not {self.concurrency!r}"
             raise ValueError(msg)
         _observers(self.observers)
+        if self.strict_persist and self.store is None:
+            msg = "strict_persist needs a store"
+            raise ValueError(msg)
 
 
 def _of(name: str, value: object, kind: type) -> None:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
 from evertoken import _events as events
 from evertoken._answer import token_from
 from evertoken._contracts import FetchRequest
-from evertoken._errors import GrantRejected, ManagerClosed, TransientRefreshError
+from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
 from evertoken._flight import Flight, Gate, Strays, bounded
 from evertoken._observers import SHUTDOWN
 from evertoken._redact import describe
+from evertoken._repair import look, repair
+from evertoken._sharing import Hold
 from evertoken._supervisor import STEP
 
 if TYPE_CHECKING:
@@ -28,15 +30,19 @@ if TYPE_CHECKING:
     from evertoken._contracts import Clock
     from evertoken._entry import Entry
     from evertoken._events import Reason
+    from evertoken._landing import Landing
     from evertoken._lanes import Lanes
     from evertoken._observers import Observers
-    from evertoken._sharing import Hold, Sharing
+    from evertoken._sharing import Sharing
     from evertoken._token import Token
     from evertoken._trouble import Rules
 
 __all__ = ["Refresher", "TokenFlight"]
 
 TokenFlight: TypeAlias = "Flight[Token]"
+
+#: Reasons for a flight that only looks at the store.
+LOOKS: Final = frozenset({"peer", "repair"})
 
 
 @final
@@ -47,9 +53,7 @@ class Refresher:
     Args:
         fetch_timeout: Seconds a fetch may take.
 
-        publish: Called when an entry has changed, with the instant from which it wants to be looked at again.
-
-        compare_clocks: Called before an answer is judged, so that a step of the wall clock meanwhile is known.
+        landing: Where flights end.
     """
 
     def __init__(
@@ -63,14 +67,10 @@ class Refresher:
         sharing: Sharing | None,
         fetch_timeout: float,
         provider_of: Callable[[Entry], Hashable],
-        publish: Callable[[Entry, float], object],
-        compare_clocks: Callable[[], object],
+        landing: Landing,
     ) -> None:
         self.fetches = 0
-        self.refreshed = 0
-        self.adopted = 0
-        self.failures = 0
-        self.rejections = 0
+        self.landing = landing
         self._clock = clock
         self._rules = rules
         self._observers = observers
@@ -79,8 +79,6 @@ class Refresher:
         self._sharing = sharing
         self._timeout = fetch_timeout
         self._provider_of = provider_of
-        self._publish = publish
-        self._compare_clocks = compare_clocks
         self._flying: dict[asyncio.Task[None], Entry] = {}
 
     @property
@@ -98,6 +96,8 @@ class Refresher:
         """
         flight = cast("TokenFlight | None", entry.flight)
         if flight is not None:
+            if reason not in LOOKS and flight.reason in LOOKS:
+                flight.reason = reason
             if urgent and flight.task is None:
                 self._lanes.enter(self._provider_of(entry), partial(self._start, entry, flight), urgent=True)
             return flight
@@ -163,50 +163,92 @@ class Refresher:
                 flight.land(None)
             elif not flight.landed:
                 # Cancelled from outside, perhaps before its first step: nobody may be left waiting.
-                self._fail(entry, flight, TransientRefreshError("the fetch was cancelled", ambiguous=True))
+                self.landing.fail(entry, flight, TransientRefreshError("the fetch was cancelled", ambiguous=True))
         finally:
             self._lanes.leave(provider)
 
     async def _run(self, entry: Entry, flight: TokenFlight) -> None:
-        hold: Hold | None = None
+        hold, sharing = Hold(None, None), self._sharing
         try:
-            if self._sharing is not None:
-                hold = await self._sharing.hold(entry, patience=self._timeout, ttl=2.0 * self._timeout)
-                if hold.adopt:
-                    self._adopt(entry, flight, hold)
-                    return
-                self._prepare(entry, hold)
-            token, started = await self._fetch(entry, flight, hold)
-            kept = self._sharing is None or hold is None or await self._sharing.keep(entry, hold, token)
+            land = None if sharing is None else await self._look(entry, flight, sharing)
+            if land is None and sharing is not None:
+                hold = await sharing.hold(entry, patience=self._timeout, forced=flight.reason == "forced")
+                if hold.adopt and hold.record is not None:
+                    land = partial(self.landing.adopt, entry, flight, hold.record)
+            if land is None:
+                land = await self._renew(entry, flight, hold)
         except (TransientRefreshError, GrantRejected) as error:
             # The frames it came through hold answers and secrets in their locals.
-            self._fail(entry, flight, error.with_traceback(None))
+            self.landing.fail(entry, flight, error.with_traceback(None))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this key's alone
-            self._fail(entry, flight, TransientRefreshError(describe(error)))
+            self.landing.fail(entry, flight, TransientRefreshError(describe(error)))
         else:
-            self._succeed(entry, flight, token, started, hold if kept else None)
+            land()
         finally:
-            if self._sharing is not None and hold is not None:
-                await self._sharing.release(entry, hold.lease)
+            if sharing is not None:
+                await sharing.steps.release(entry, hold.lease)
+
+    async def _look(self, entry: Entry, flight: TokenFlight, sharing: Sharing) -> Callable[[], None] | None:
+        trouble = entry.trouble
+        withheld = trouble is not None and trouble.withheld
+        if flight.reason not in LOOKS and not withheld:
+            return None
+        if entry.unkept:
+            record = await repair(entry, sharing)
+            if record is not None and record.token is entry.token:
+                return partial(self.landing.saved, entry, flight, record.version)
+            if record is None:
+                entry.unsaved(self._clock.time(), self._rules)
+        else:
+            record = await look(entry, sharing)
+        if record is not None and record.revoked:
+            return partial(self.landing.sign_out, entry, flight, record.version)
+        if record is not None:
+            return partial(self.landing.adopt, entry, flight, record)
+        if withheld:
+            msg = "the store did not keep the token, which is held back"
+            raise TransientRefreshError(msg)
+        # Somebody may have joined meanwhile who needs more than a look.
+        return partial(self.landing.unchanged, entry, flight) if flight.reason in LOOKS else None
+
+    async def _renew(self, entry: Entry, flight: TokenFlight, hold: Hold) -> Callable[[], None]:
+        sharing = self._sharing
+        if sharing is None:
+            token, started = await self._fetch(entry, flight, hold)
+            return partial(self.landing.succeed, entry, flight, token, started, version=0, kept=True)
+        self._prepare(entry, hold)
+        async with sharing.renewing(entry, hold):
+            token, started = await self._fetch(entry, flight, hold)
+            kept = await sharing.keep(entry, hold, token)
+        if hold.adopt and hold.record is not None:
+            return partial(self.landing.adopt, entry, flight, hold.record)
+        version = entry.version if hold.record is None else max(entry.version, hold.record.version)
+        return partial(self.landing.succeed, entry, flight, token, started, version=version, kept=kept)
 
     def _prepare(self, entry: Entry, hold: Hold) -> None:
-        single_use = getattr(entry.source, "rotates", None) or getattr(entry.source, "exclusive", False)
-        if hold.lease is None and (single_use or (entry.trouble is not None and entry.trouble.rotated)):
+        exclusive = getattr(entry.source, "exclusive", False)
+        if hold.lease is None and (exclusive or entry.single_use(self._rules)):
             msg = "the store is down, and without its lease a refresh token that rotates is not presented"
             raise TransientRefreshError(msg)
-        if hold.record is not None and hold.record.version > entry.version:
-            entry.version = hold.record.version
-            left, own = hold.record.token, entry.token
-            if left is not None and (own is None or left.refresh_token not in {None, own.refresh_token}):
-                # Not worth serving, but its refresh token is the one to present.
-                entry.superseded(left)
+        left, own = None if hold.record is None else hold.record.token, entry.token
+        if hold.record is None or left is None:
+            return
+        if hold.record.version > entry.version and (own is None or _supersedes(left, own, unkept=entry.unkept)):
+            # Not worth serving, but its refresh token is the one to present.
+            entry.superseded(left)
+        entry.version = max(entry.version, hold.record.version)
+        young = self._clock.time() - left.issued_at
+        floor = self._rules.refresh.floor(left.lifetime)
+        if exclusive and 0.0 <= young < floor:
+            msg = "another token was fetched only just now, and each one kills the one before"
+            raise TransientRefreshError(msg, retry_after=floor - young)
 
-    async def _fetch(self, entry: Entry, flight: TokenFlight, hold: Hold | None) -> tuple[Token, float]:
+    async def _fetch(self, entry: Entry, flight: TokenFlight, hold: Hold) -> tuple[Token, float]:
         request = FetchRequest(entry.key, entry.token, self._timeout)
-        current, marks = entry.token, self._sharing if hold is not None else None
+        current, marks = entry.token, self._sharing
         started = self._clock.time()
-        if marks is not None and hold is not None and current is not None and current.refresh_token is not None:
-            await marks.mark(entry, hold, current, started)
+        if marks is not None and hold.lease is not None and entry.on_ambiguous(self._rules) != "retry":
+            await marks.mark(entry, hold, started)
         self.fetches += 1
         self._observers.emit(events.FetchStarted(at=started, key=entry.key, reason=cast("Reason", flight.reason)))
         started, began = self._clock.time(), self._clock.monotonic()
@@ -218,7 +260,7 @@ class Refresher:
                 strays=self._strays,
                 name=f"evertoken:fetch:{entry.key!r}",
             )
-            self._compare_clocks()
+            self.landing.compare_clocks()
             received = self._clock.time()
             # The wall clock may have been set back meanwhile: the life of the token began that much earlier by it.
             started = _set_back(started, received - (self._clock.monotonic() - began))
@@ -238,97 +280,14 @@ class Refresher:
         else:
             return token, started
         # Outside the handler, so that the failure has no context: tracebacks of others hold secrets in their locals.
-        if marks is not None and hold is not None and current is not None and not getattr(failure, "ambiguous", False):
-            await marks.unmark(entry, hold, current)
+        if marks is not None and not getattr(failure, "ambiguous", False):
+            await marks.unmark(entry, hold)
         raise failure
 
-    def _succeed(self, entry: Entry, flight: TokenFlight, token: Token, started: float, hold: Hold | None) -> None:
-        if entry.flight is not flight or flight.void:
-            return
-        repeated = entry.token is not None and entry.token.access_token == token.access_token
-        if hold is not None and hold.record is not None:
-            entry.version = hold.record.version
-        due_at = entry.fetched(token, started, self._rules, kept=self._sharing is None or hold is not None)
-        self.refreshed += 1
-        now = self._clock.time()
-        self._land(entry, flight, due_at, token=token)
-        self._observers.emit(
-            events.TokenRefreshed(
-                at=now,
-                key=entry.key,
-                fingerprint=token.fingerprint,
-                expires_at=token.expires_at,
-                due_at=due_at,
-                took=now - started,
-                reason=cast("Reason", flight.reason),
-                repeated=repeated,
-            )
-        )
 
-    def _adopt(self, entry: Entry, flight: TokenFlight, hold: Hold) -> None:
-        record = hold.record
-        if entry.flight is not flight or flight.void or record is None or record.token is None:
-            return
-        token = record.token
-        due_at = entry.adopted(token, record.version, self._rules)
-        self.adopted += 1
-        self._land(entry, flight, due_at, token=token)
-        self._observers.emit(
-            events.TokenAdopted(
-                at=self._clock.time(),
-                key=entry.key,
-                fingerprint=token.fingerprint,
-                expires_at=token.expires_at,
-                due_at=due_at,
-            )
-        )
-
-    def _fail(self, entry: Entry, flight: TokenFlight, error: TransientRefreshError | GrantRejected) -> None:
-        if flight.void:
-            return
-        if entry.flight is not flight:
-            flight.land(None, ManagerClosed("the key was dropped while its token was being fetched"))
-            return
-        self._compare_clocks()
-        now = self._clock.time()
-        if isinstance(error, GrantRejected):
-            self.rejections += 1
-            again_at = entry.rejected(error, now, self._rules)
-        else:
-            self.failures += 1
-            again_at = entry.failed(error, now, self._rules)
-        trouble = entry.trouble
-        judged = error if trouble is None or trouble.error is None else trouble.error
-        self._land(entry, flight, again_at, error=judged)
-        serving = entry.in_service(now) is not None
-        if isinstance(judged, TransientRefreshError):
-            failures = 1 if trouble is None else trouble.failures
-            self._observers.emit(
-                events.RefreshFailed(
-                    at=now, key=entry.key, error=judged, failures=failures, retry_at=again_at, serving=serving
-                )
-            )
-        elif trouble is not None and not trouble.told:
-            # Once, until a fetch succeeds: the probes that follow say nothing new.
-            trouble.told = True
-            self._observers.emit(
-                events.RefreshRejected(at=now, key=entry.key, error=judged, retry_at=again_at, serving=serving)
-            )
-
-    def _land(
-        self,
-        entry: Entry,
-        flight: TokenFlight,
-        again_at: float,
-        *,
-        token: Token | None = None,
-        error: TransientRefreshError | GrantRejected | None = None,
-    ) -> None:
-        entry.flight = None
-        try:
-            self._publish(entry, again_at)
-        finally:
-            flight.land(token, error)
+def _supersedes(left: Token, own: Token, *, unkept: bool) -> bool:
+    another = left.refresh_token not in {None, own.refresh_token}
+    return another and (not unkept or left.issued_at > own.issued_at)
 
 
 def _set_back(started: float, by_monotonic: float) -> float:

@@ -1,61 +1,44 @@
 """
-The refresh path's dealings with a store: lease, re-read, mark, keep, release.
-
-A store may be down, slow or wrong at any step. Each step is bounded, and comes back with one of three answers:
-done, somebody else's, or down.
+The refresh path's dealings with a fleet: who may fetch, what a peer left, what is on record before a request leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, final
 
 from evertoken import _events as events
 from evertoken._contracts import Held, Lease, Record
 from evertoken._errors import GrantRejected, TransientRefreshError
-from evertoken._flight import Gate, bounded
-from evertoken._observers import SHUTDOWN
-from evertoken._redact import describe
+from evertoken._flight import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import AsyncIterator
 
-    from evertoken._contracts import Clock, TokenStore
+    from evertoken._contracts import Clock
     from evertoken._entry import Entry
-    from evertoken._flight import Strays
     from evertoken._observers import Observers
+    from evertoken._steps import Steps
     from evertoken._token import Token
     from evertoken._trouble import Rules
 
-__all__ = ["Hold", "Sharing", "store_key"]
+__all__ = ["Hold", "Sharing"]
 
-#: Seconds a step of the store may take.
-STORE_TIMEOUT: Final = 5.0
-
-#: Seconds between two looks at a lease that is somebody else's.
+#: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
+
+#: The longest and the shortest lease, in seconds. It is renewed while held, and half a lifetime at the most.
+LEASE: Final = 10.0
+LEAST_LEASE: Final = 2.0
+
+#: How often a lease is renewed before it would end.
+RENEWALS: Final = 3
 
 _KEEP_ATTEMPTS: Final = 3
 _KEEP_PAUSE: Final = 0.1
-
-T = TypeVar("T")
-
-
-def store_key(namespace: str, key: Hashable, /) -> str:
-    """
-    Return the text under which *key* stands in a store; different keys never share one.
-
-    Raises:
-        TypeError: The key is not made of None, strings, numbers, booleans and tuples of those.
-    """
-    try:
-        return json.dumps([namespace, key], separators=(",", ":"), ensure_ascii=True)
-    except TypeError:
-        msg = f"with a store, a key must be a string, a number or a tuple of those, not {type(key).__name__}"
-        raise TypeError(msg) from None
 
 
 @final
@@ -67,7 +50,7 @@ class Hold:
     Args:
         lease: The right to fetch; None where the store is down.
 
-        record: What was kept, if anything.
+        record: What is kept, if anything.
 
         adopt: Whether the record's token is to be taken into service instead of a fetch.
     """
@@ -80,25 +63,32 @@ class Hold:
 @final
 class Sharing:
     """
-    One manager's use of one store.
-
-    Args:
-        store: The store.
-
-        namespace: Sets the keys of this manager apart from those of others in the same store.
+    One manager's part in a fleet.
     """
 
-    def __init__(
-        self, store: TokenStore, namespace: str, *, clock: Clock, rules: Rules, observers: Observers, strays: Strays
-    ) -> None:
-        self._store = store
-        self._namespace = namespace
+    def __init__(self, steps: Steps, *, clock: Clock, rules: Rules, observers: Observers) -> None:
+        self.steps = steps
         self._clock = clock
         self._rules = rules
         self._observers = observers
-        self._strays = strays
+        self._gates: dict[str, Gate] = {}
 
-    async def hold(self, entry: Entry, *, patience: float, ttl: float) -> Hold:
+    def written(self, key: str | None) -> None:
+        """
+        Look again, whoever waits for the lease of the store's *key*, or of any where it is None.
+        """
+        gates = self._gates.values() if key is None else filter(None, [self._gates.get(key)])
+        for gate in list(gates):
+            gate.wake()
+
+    def ttl_of(self, entry: Entry) -> float:
+        """
+        Return for how many seconds to ask the lease of *entry*.
+        """
+        lifetime = None if entry.token is None else entry.token.lifetime
+        return LEASE if lifetime is None else min(LEASE, max(LEAST_LEASE, lifetime / 2.0))
+
+    async def hold(self, entry: Entry, *, patience: float, forced: bool = False) -> Hold:
         """
         Take the lease of *entry* and re-read its record; or find that a peer already fetched a better token.
 
@@ -107,141 +97,188 @@ class Sharing:
 
             patience: Seconds to wait for a peer that holds the lease.
 
-            ttl: Seconds for which to ask the lease.
+            forced: Whether a person wants a new token although the key was signed out.
 
         Raises:
-            TransientRefreshError: A peer held the lease all the time, and no better token appeared.
-            GrantRejected: A lost answer is on record, and the source may not present its refresh token again.
+            TransientRefreshError: A peer held the lease all the time, and no better token appeared. Or a refresh was
+                sent whose answer is not on record, and the token in service is not to be put at risk.
+            GrantRejected: The key was signed out; or a refresh was sent whose answer is not on record, and the
+                source may not present its refresh token again.
         """
-        key, owner = store_key(self._namespace, entry.key), os.urandom(8).hex()
-        end = self._clock.monotonic() + patience
+        owner, end = os.urandom(8).hex(), self._clock.monotonic() + patience
         while True:
-            lease = await self._step("acquire", entry, lambda: self._store.acquire(key, owner, ttl))
+            lease = await self.steps.acquire(entry, owner, self.ttl_of(entry))
             if lease is None:
                 return Hold(None, None)
-            held = isinstance(lease, Held)
             try:
-                found = await self._step("read", entry, lambda: self._read(key))
+                found = await self.steps.read(entry)
                 if found is None:
-                    # Down, which is not the same as empty: a write at version 1 would be refused as outdated.
-                    await self.release(entry, lease)
+                    # Down, which is not the same as empty: a fetch could present what a peer has spent.
+                    await self.steps.release(entry, lease)
                     return Hold(None, None)
-                record = found[0]
-                _check_key(record, key)
-                if record is not None and self._better(entry, record):
-                    if not held:
-                        await self.release(entry, lease)
-                    return Hold(None, record, adopt=True)
+                hold = Hold(None, found[0], adopt=self.better(entry, found[0]))
+                if hold.adopt:
+                    await self.steps.release(entry, lease)
+                    return hold
+                if not forced:
+                    _judge_tombstone(entry, hold.record)
                 if not isinstance(lease, Held):
-                    self._judge_mark(entry, record)
-                    return Hold(lease, record)
+                    self._judge_mark(entry, hold.record)
+                    hold.lease = lease
+                    return hold
             except BaseException:
-                if not isinstance(lease, Held):
-                    await self.release(entry, lease)
+                await self.steps.release(entry, lease)
                 raise
             left = end - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
-            await Gate().wait(self._clock, min(left, POLL, max(lease.remaining, 0.0) + 0.001))
+            await self._look_again(entry, min(left, POLL, max(lease.remaining, 0.0) + 0.001))
 
-    async def mark(self, entry: Entry, hold: Hold, token: Token, now: float) -> None:
+    @asynccontextmanager
+    async def renewing(self, entry: Entry, hold: Hold) -> AsyncIterator[None]:
         """
-        Record that the refresh token of *token* is about to be presented, before it is.
+        Renew the lease for as long as it is needed.
+        """
+        if hold.lease is None:
+            yield
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._renew(entry, hold.lease), name=f"evertoken:renew:{entry.key!r}"
+        )
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()
+
+    async def mark(self, entry: Entry, hold: Hold, now: float) -> None:
+        """
+        Record that a refresh token is about to be presented, before it is, so that no death goes unnoticed.
 
         Raises:
-            TransientRefreshError: The lease is lost, so a peer may be presenting it already.
+            TransientRefreshError: It could not be recorded, or a peer may be presenting it already.
         """
-        if hold.lease is not None:
-            await self._fenced(entry, hold, token, sent_at=now)
+        if not await self._fenced(entry, hold, entry.token, sent_at=now):
+            msg = "a refresh that may spend its refresh token could not be recorded beforehand"
+            raise TransientRefreshError(msg)
 
-    async def unmark(self, entry: Entry, hold: Hold, token: Token) -> None:
+    async def unmark(self, entry: Entry, hold: Hold) -> None:
         """
         Record that the presented refresh token is still good: the server said so, or was never reached.
         """
-        if hold.lease is not None and hold.record is not None and hold.record.sent_at is not None:
-            await self._write(entry, hold, Record(hold.record.key, hold.record.version + 1, token))
+        if hold.record is not None and hold.record.sent_at is not None:
+            await self._fenced(entry, hold, hold.record.token)
 
     async def keep(self, entry: Entry, hold: Hold, token: Token) -> bool:
         """
         Keep *token* durably before anyone uses it; return False where that failed although it was tried again.
 
-        Raises:
-            TransientRefreshError: The lease was outlived and a peer wrote since: its token is the newer one.
+        Where the lease was outlived, *hold* is to be adopted if a peer fetched meanwhile; if none did, *token* is
+        the newest there is, and kept under a new lease.
         """
-        if hold.lease is None:
-            return False
+        presented = None if hold.record is None else hold.record.token
         for attempt in range(_KEEP_ATTEMPTS):
+            if hold.lease is None:
+                return False
             if attempt:
                 await Gate().wait(self._clock, _KEEP_PAUSE * 2.0**attempt)
-            if await self._fenced(entry, hold, token):
+            written = await self._fenced(entry, hold, token)
+            if written:
                 return True
+            if written is False:
+                await self._regain(entry, hold, presented)
+                if hold.adopt:
+                    return True
         return False
 
-    async def release(self, entry: Entry, lease: Lease | Held | None) -> None:
+    def better(self, entry: Entry, record: Record | None) -> bool:
         """
-        Give the lease back, whatever happened.
+        Tell whether the token of *record* is to be taken into service here.
         """
-        if isinstance(lease, Lease):
-            held = lease
-            await self._step("release", entry, lambda: self._store.release(held))
-
-    async def _read(self, key: str) -> tuple[Record | None]:
-        return (await self._store.read(key),)
-
-    def _better(self, entry: Entry, record: Record) -> bool:
-        token = record.token
-        if token is None or record.version <= entry.version or not token.valid_at(self._clock.time()):
+        token, now, own = None if record is None else record.token, self._clock.time(), entry.token
+        if record is None or token is None or record.version <= entry.version or not token.valid_at(now):
             return False
-        if entry.token is not None and entry.token.access_token == token.access_token:
+        if own is not None and (own.access_token == token.access_token or _unkept_and_newer(entry, token)):
             return False
-        return self._clock.time() < self._rules.refresh.due_at(token, token.issued_at, 0.0)
+        # One that is due is better than none: it serves while the next is fetched.
+        due_at = self._rules.refresh.due_at(token, token.issued_at, 0.0)
+        return now < due_at or entry.in_service(now) is None
+
+    # How
+
+    async def _look_again(self, entry: Entry, seconds: float) -> None:
+        key = self.steps.key_of(entry)
+        gate = self._gates.setdefault(key, Gate())
+        try:
+            await gate.wait(self._clock, seconds)
+        finally:
+            if not gate and self._gates.get(key) is gate:
+                del self._gates[key]
+
+    async def _renew(self, entry: Entry, lease: Lease) -> None:
+        ttl = self.ttl_of(entry)
+        while True:
+            await Gate().wait(self._clock, ttl / RENEWALS)
+            if await self.steps.renew(entry, lease, ttl) is False:
+                # Nothing to be done about it: the write is fenced.
+                return
+
+    async def _regain(self, entry: Entry, hold: Hold, presented: Token | None) -> None:
+        owner, end = os.urandom(8).hex(), self._clock.monotonic() + LEASE
+        hold.lease = None
+        while True:
+            lease = await self.steps.acquire(entry, owner, self.ttl_of(entry))
+            found = None if lease is None else await self.steps.read(entry)
+            if found is not None:
+                hold.record = found[0]
+                token = None if hold.record is None else hold.record.token
+                hold.adopt = token is not None and (presented is None or token.access_token != presented.access_token)
+            if isinstance(lease, Held) and not hold.adopt and self._clock.monotonic() < end:
+                # A peer is at it. What it writes is newer than what this flight brought.
+                await self._look_again(entry, min(POLL, max(lease.remaining, 0.0) + 0.001))
+                continue
+            if hold.adopt:
+                await self.steps.release(entry, lease)
+            elif found is not None and isinstance(lease, Lease):
+                hold.lease = lease
+            return
 
     def _judge_mark(self, entry: Entry, record: Record | None) -> None:
-        lost = record is not None and record.sent_at is not None
-        if lost and getattr(entry.source, "on_ambiguous", None) == "reject":
+        if record is None or record.sent_at is None:
+            return
+        now = self._clock.time()
+        habit = entry.on_ambiguous(self._rules)
+        self._observers.emit(events.FetchAmbiguous(at=now, key=entry.key, sent_at=record.sent_at, treated=habit))
+        if habit == "reject":
             error = "ambiguous"
             raise GrantRejected(error, "a refresh was sent and its answer never recorded; log in again")
+        if habit == "hold" and entry.in_service(now) is not None:
+            msg = "a refresh was sent and its answer never recorded; its refresh token may be spent"
+            raise TransientRefreshError(msg, ambiguous=True)
 
-    async def _fenced(self, entry: Entry, hold: Hold, token: Token, *, sent_at: float | None = None) -> bool:
-        key = store_key(self._namespace, entry.key)
-        version = (0 if hold.record is None else hold.record.version) + 1
-        written = await self._write(entry, hold, Record(key, version, token, sent_at))
-        if written is False:
-            msg = "the lease was outlived: a peer has written since"
-            raise TransientRefreshError(msg)
-        return written is True
-
-    async def _write(self, entry: Entry, hold: Hold, record: Record) -> bool | None:
-        lease = hold.lease
-        if lease is None:
+    async def _fenced(
+        self, entry: Entry, hold: Hold, token: Token | None, *, sent_at: float | None = None
+    ) -> bool | None:
+        if hold.lease is None:
             return None
-        written = await self._step("write", entry, lambda: self._store.write(record, lease))
+        # Above its own memory too: a store that was flushed must not seem to hold something older.
+        version = max(0 if hold.record is None else hold.record.version, entry.version) + 1
+        record = Record(self.steps.key_of(entry), version, token, sent_at)
+        written = await self.steps.write(entry, record, hold.lease)
         if written:
             hold.record = record
         return written
 
-    async def _step(self, operation: str, entry: Entry, call: Callable[[], Awaitable[T]]) -> T | None:
-        try:
-            return await bounded(
-                call, STORE_TIMEOUT, clock=self._clock, strays=self._strays, name=f"evertoken:store:{operation}"
-            )
-        except (*SHUTDOWN, GeneratorExit):
-            raise
-        except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise
-            token = entry.token
-            secrets = () if token is None else (token.access_token, token.refresh_token)
-            said = describe(error, secrets)
-            self._observers.emit(
-                events.StoreFailed(at=self._clock.time(), key=entry.key, operation=operation, error=said)
-            )
-            return None
+
+def _unkept_and_newer(entry: Entry, token: Token) -> bool:
+    own = entry.token
+    return own is not None and entry.unkept and token.issued_at <= own.issued_at
 
 
-def _check_key(record: Record | None, key: str) -> None:
-    if record is not None and record.key != key:
-        msg = "the store returned a record of another key"
-        raise TransientRefreshError(msg)
+def _judge_tombstone(entry: Entry, record: Record | None) -> None:
+    if record is not None and record.revoked and record.version >= entry.version:
+        error = "revoked"
+        raise GrantRejected(error, "the key was signed out; refresh() begins anew")

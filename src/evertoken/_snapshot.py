@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, final
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from evertoken._entry import Validity
+    from evertoken._standing import Validity
 
 __all__ = ["Health", "KeySnapshot", "Snapshot"]
 

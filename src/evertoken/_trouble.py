@@ -24,11 +24,20 @@ NEVER: Final = -math.inf
 class Rules:
     """
     What an entry needs to judge by.
+
+    Args:
+        seed: What makes this process's jitter its own.
+
+        shared: Whether a store keeps tokens, which others may refresh too.
+
+        strict: Whether a token that the store did not keep is held back until it does.
     """
 
     refresh: RefreshPolicy
     retry: RetryPolicy
     seed: str
+    shared: bool = False
+    strict: bool = False
 
 
 @final
@@ -45,10 +54,12 @@ class Trouble:
         "refusals",
         "refused",
         "refused_at",
+        "repair_at",
         "retry_at",
         "rotated",
         "told",
         "unkept",
+        "withheld",
     )
 
     def __init__(self) -> None:
@@ -63,3 +74,5 @@ class Trouble:
         self.rotated = False
         self.told = False
         self.unkept = False
+        self.repair_at = NEVER
+        self.withheld = False

@@ -200,7 +200,9 @@ class Upkeep:
             return "retry"
         if entry.token is None:
             return "absent"
-        return "expired" if entry.in_service(now) is None else "due"
+        if entry.in_service(now) is None:
+            return "expired"
+        return "repair" if entry.unkept and now + SLACK < entry.due_at(self._rules) else "due"
 
     def _may_drop(self, entry: Entry) -> bool:
         if entry.flight is not None or self._gates.get(entry) or self._subscriptions.get(entry.key):

@@ -3,8 +3,10 @@ What can happen, as small frozen records for observers to match.
 """
 
 from evertoken._events import (
+    Ambiguity,
     ClockStepped,
     Event,
+    FetchAmbiguous,
     FetchStarted,
     KeyEvicted,
     KeyOpened,
@@ -19,11 +21,15 @@ from evertoken._events import (
     TokenAdopted,
     TokenRefreshed,
     TokenRefused,
+    TokenRevoked,
+    TokenUnpersisted,
 )
 
 __all__ = [
+    "Ambiguity",
     "ClockStepped",
     "Event",
+    "FetchAmbiguous",
     "FetchStarted",
     "KeyEvicted",
     "KeyOpened",
@@ -38,4 +44,6 @@ __all__ = [
     "TokenAdopted",
     "TokenRefreshed",
     "TokenRefused",
+    "TokenRevoked",
+    "TokenUnpersisted",
 ]

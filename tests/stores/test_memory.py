@@ -399,7 +399,8 @@ async def test_a_late_answer_does_not_overwrite(clock):
     record = await store.read(KEY)
     assert record is not None
     assert record.token is peers
-    assert [event for event in told if isinstance(event, events.RefreshFailed)]
+    assert [event for event in told if isinstance(event, events.TokenAdopted)]
+    assert not [event for event in told if isinstance(event, events.RefreshFailed | events.StoreFailed)]
 
 
 # The store in trouble

@@ -1,0 +1,158 @@
+"""
+One manager as a member of a fleet: its store, entered and left, and the watch over what peers write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, Final, final
+
+from evertoken._contracts import WatchedStore
+from evertoken._flight import Gate, bounded
+from evertoken._observers import SHUTDOWN
+from evertoken._sharing import Sharing
+from evertoken._steps import STORE_TIMEOUT, Steps, store_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from evertoken._contracts import Clock, TokenStore
+    from evertoken._entry import Entry
+    from evertoken._events import Reason
+    from evertoken._flight import Strays
+    from evertoken._observers import Observers
+    from evertoken._registry import Registry
+    from evertoken._trouble import Rules
+
+__all__ = ["Fleet"]
+
+#: Seconds before a watch that ended is begun again; doubled each time, up to the last.
+REWATCH: Final = 1.0
+REWATCH_CAP: Final = 30.0
+
+
+@final
+class Fleet:
+    """
+    Membership in a fleet.
+
+    Args:
+        launch: Starts a flight for an entry.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        namespace: str,
+        *,
+        clock: Clock,
+        rules: Rules,
+        observers: Observers,
+        strays: Strays,
+        registry: Registry,
+        launch: Callable[[Entry, Reason], object],
+    ) -> None:
+        self.sharing = Sharing(
+            Steps(store, namespace, clock=clock, observers=observers, strays=strays),
+            clock=clock,
+            rules=rules,
+            observers=observers,
+        )
+        self._store = store
+        self._namespace = namespace
+        self._clock = clock
+        self._strays = strays
+        self._registry = registry
+        self._launch = launch
+        self._entered = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """
+        Enter the store, and watch it if it can be watched. A store that is down keeps nothing from starting.
+        """
+        self._entered = await self._life("open", "__aenter__")
+        if isinstance(self._store, WatchedStore):
+            self._task = asyncio.get_running_loop().create_task(self._watch(self._store), name="evertoken:watch")
+
+    async def stop(self) -> None:
+        """
+        End the watch and leave the store.
+        """
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task}, timeout=STORE_TIMEOUT)
+        if self._entered:
+            self._entered = False
+            await self._life("close", "__aexit__", None, None, None)
+
+    async def _life(self, operation: str, method: str, *args: object) -> bool:
+        store: Any = self._store
+        if not hasattr(type(store), method):
+            return False
+        try:
+            await bounded(
+                lambda: getattr(store, method)(*args),
+                STORE_TIMEOUT,
+                clock=self._clock,
+                strays=self._strays,
+                name=f"evertoken:store:{operation}",
+            )
+        except (*SHUTDOWN, GeneratorExit):
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            self.sharing.steps.failed(operation, error)
+            return False
+        return True
+
+    async def _watch(self, store: WatchedStore) -> None:
+        pause = REWATCH
+        while True:
+            begun = self._clock.monotonic()
+            try:
+                await store.watch(self._written)
+            except (*SHUTDOWN, GeneratorExit):
+                raise
+            except BaseException as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise
+                self.sharing.steps.failed("watch", error)
+            pause = REWATCH if self._clock.monotonic() - begun > REWATCH_CAP else min(2.0 * pause, REWATCH_CAP)
+            await Gate().wait(self._clock, pause)
+
+    def _written(self, name: str | None) -> None:
+        self.sharing.written(name)
+        if name is None:
+            # Something may have been missed. What is not in service anywhere here is looked up when it is asked for.
+            for entry in list(self._registry.entries.values()):
+                self._look(entry)
+            return
+        known = self._registry.entries.get(self._key_of(name))
+        if known is not None and store_key(self._namespace, known.key) == name:
+            self._look(known)
+
+    def _look(self, entry: Entry) -> None:
+        trouble = entry.trouble
+        if entry.flight is None and (entry.token is not None or (trouble is not None and trouble.error is not None)):
+            self._launch(entry, "peer")
+
+    def _key_of(self, name: str) -> Hashable:
+        try:
+            namespace, key = json.loads(name)
+        except (ValueError, TypeError):
+            return _NO_KEY
+        return _hashable(key) if namespace == self._namespace else _NO_KEY
+
+
+_NO_KEY: Final = object()
+
+
+def _hashable(key: Any) -> Hashable:
+    # JSON has no tuples; a key has no lists.
+    return tuple(map(_hashable, key)) if isinstance(key, list) else _NO_KEY if isinstance(key, dict) else key

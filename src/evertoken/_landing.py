@@ -1,0 +1,195 @@
+"""
+How a flight ends: its outcome goes to the entry, to the schedule, to those who wait and to the observers.
+
+Only the flight that is registered with its entry, and was not made void, may change it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast, final
+
+from evertoken import _events as events
+from evertoken._errors import GrantRejected, ManagerClosed, TransientRefreshError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evertoken._contracts import Clock, Record
+    from evertoken._entry import Entry
+    from evertoken._events import Reason
+    from evertoken._flight import Flight
+    from evertoken._observers import Observers
+    from evertoken._token import Token
+    from evertoken._trouble import Rules
+
+    TokenFlight = Flight[Token]
+
+__all__ = ["Landing"]
+
+
+@final
+class Landing:
+    """
+    Where flights end.
+
+    Args:
+        publish: Called when an entry has changed, with the instant from which it wants to be looked at again.
+
+        compare_clocks: Called before an instant is judged, so that a step of the wall clock meanwhile is known.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        rules: Rules,
+        observers: Observers,
+        publish: Callable[[Entry, float], object],
+        compare_clocks: Callable[[], object],
+    ) -> None:
+        self.refreshed = 0
+        self.adopted = 0
+        self.failures = 0
+        self.rejections = 0
+        self.compare_clocks = compare_clocks
+        self._clock = clock
+        self._rules = rules
+        self._observers = observers
+        self._publish = publish
+
+    def succeed(
+        self, entry: Entry, flight: TokenFlight, token: Token, started: float, *, version: int, kept: bool
+    ) -> None:
+        """
+        A fetch that began at *started* brought *token*; the store holds it under *version*, if it is *kept*.
+        """
+        if entry.flight is not flight or flight.void:
+            return
+        repeated = entry.token is not None and entry.token.access_token == token.access_token
+        entry.version = version
+        again_at = entry.fetched(token, started, self._rules, kept=kept)
+        self.refreshed += 1
+        now = self._clock.time()
+        serving = entry.in_service(now) is not None
+        if not kept:
+            self._observers.emit(
+                events.TokenUnpersisted(at=now, key=entry.key, fingerprint=token.fingerprint, serving=serving)
+            )
+        if entry.trouble is not None and entry.trouble.withheld:
+            self.fail(entry, flight, TransientRefreshError("the store did not keep the token, which is held back"))
+            return
+        self._land(entry, flight, again_at, token=token)
+        self._observers.emit(
+            events.TokenRefreshed(
+                at=now,
+                key=entry.key,
+                fingerprint=token.fingerprint,
+                expires_at=token.expires_at,
+                due_at=entry.due_at(self._rules),
+                took=now - started,
+                reason=cast("Reason", flight.reason),
+                repeated=repeated,
+            )
+        )
+
+    def adopt(self, entry: Entry, flight: TokenFlight, record: Record) -> None:
+        """
+        A peer fetched the token of *record*.
+        """
+        token = record.token
+        if entry.flight is not flight or flight.void or token is None:
+            return
+        now = self._clock.time()
+        if not token.valid_at(now):
+            entry.version = record.version
+            entry.superseded(token)
+            self.fail(entry, flight, TransientRefreshError("the lease was outlived, and what a peer wrote has expired"))
+            return
+        due_at = entry.adopted(token, record.version, self._rules)
+        self.adopted += 1
+        self._land(entry, flight, due_at, token=token)
+        self._observers.emit(
+            events.TokenAdopted(
+                at=now, key=entry.key, fingerprint=token.fingerprint, expires_at=token.expires_at, due_at=due_at
+            )
+        )
+
+    def saved(self, entry: Entry, flight: TokenFlight, version: int) -> None:
+        """
+        The store keeps the token in service now.
+        """
+        if entry.flight is not flight or flight.void:
+            return
+        entry.saved(version)
+        self.unchanged(entry, flight)
+
+    def unchanged(self, entry: Entry, flight: TokenFlight) -> None:
+        """
+        There was nothing to do.
+        """
+        if entry.flight is not flight or flight.void:
+            return
+        now = self._clock.time()
+        self._land(entry, flight, entry.next_at(now, self._rules), token=entry.in_service(now))
+
+    def sign_out(self, entry: Entry, flight: TokenFlight, version: int) -> None:
+        """
+        A peer signed the key out.
+        """
+        if entry.flight is not flight or flight.void:
+            return
+        now = self._clock.time()
+        error = GrantRejected("revoked", "the key was signed out; refresh() begins anew")
+        again_at = entry.signed_out(version, error, now, self._rules)
+        self._land(entry, flight, again_at, error=error)
+        self._observers.emit(events.TokenRevoked(at=now, key=entry.key, by_peer=True))
+
+    def fail(self, entry: Entry, flight: TokenFlight, error: TransientRefreshError | GrantRejected) -> None:
+        """
+        It brought nothing.
+        """
+        if flight.void:
+            return
+        if entry.flight is not flight:
+            flight.land(None, ManagerClosed("the key was dropped while its token was being fetched"))
+            return
+        self.compare_clocks()
+        now = self._clock.time()
+        if isinstance(error, GrantRejected):
+            self.rejections += 1
+            again_at = entry.rejected(error, now, self._rules)
+        else:
+            self.failures += 1
+            again_at = entry.failed(error, now, self._rules)
+        trouble = entry.trouble
+        judged = error if trouble is None or trouble.error is None else trouble.error
+        self._land(entry, flight, again_at, error=judged)
+        serving = entry.in_service(now) is not None
+        if isinstance(judged, TransientRefreshError):
+            failures = 1 if trouble is None else trouble.failures
+            self._observers.emit(
+                events.RefreshFailed(
+                    at=now, key=entry.key, error=judged, failures=failures, retry_at=again_at, serving=serving
+                )
+            )
+        elif trouble is not None and not trouble.told:
+            # Once, until a fetch succeeds: the probes that follow say nothing new.
+            trouble.told = True
+            self._observers.emit(
+                events.RefreshRejected(at=now, key=entry.key, error=judged, retry_at=again_at, serving=serving)
+            )
+
+    def _land(
+        self,
+        entry: Entry,
+        flight: TokenFlight,
+        again_at: float,
+        *,
+        token: Token | None = None,
+        error: TransientRefreshError | GrantRejected | None = None,
+    ) -> None:
+        entry.flight = None
+        try:
+            self._publish(entry, again_at)
+        finally:
+            flight.land(token, error)

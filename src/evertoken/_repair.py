@@ -1,0 +1,50 @@
+"""
+What is done with a store when no fetch is due: look at what a peer wrote, and bring to it what it did not keep.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from evertoken._contracts import Lease, Record
+
+if TYPE_CHECKING:
+    from evertoken._entry import Entry
+    from evertoken._sharing import Sharing
+
+__all__ = ["look", "repair"]
+
+
+async def look(entry: Entry, sharing: Sharing, /) -> Record | None:
+    """
+    Return what is newer in the store than what is known here: a better token, or a tombstone.
+    """
+    found = await sharing.steps.read(entry)
+    record = None if found is None else found[0]
+    if record is None or record.version <= entry.version:
+        return None
+    return record if record.revoked or sharing.better(entry, record) else None
+
+
+async def repair(entry: Entry, sharing: Sharing, /) -> Record | None:
+    """
+    Bring the token in memory to the store, unless a newer one is there already. Return what is kept then.
+
+    None says that it could not be done now, be it that the store is down or that a peer holds the lease.
+    """
+    lease = await sharing.steps.acquire(entry, os.urandom(8).hex(), sharing.ttl_of(entry))
+    if not isinstance(lease, Lease):
+        return None
+    try:
+        found = await sharing.steps.read(entry)
+        if found is None:
+            return None
+        kept = found[0]
+        if kept is not None and (sharing.better(entry, kept) or (kept.revoked and kept.version > entry.version)):
+            return kept
+        version = max(entry.version, 0 if kept is None else kept.version) + 1
+        record = Record(sharing.steps.key_of(entry), version, entry.token)
+        return record if await sharing.steps.write(entry, record, lease) else None
+    finally:
+        await sharing.steps.release(entry, lease)
