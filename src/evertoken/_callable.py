@@ -37,8 +37,6 @@ class CallableSource:
         TypeError: It is no function, or wants more than one argument.
     """
 
-    rotates: bool | None = None
-
     def __init__(
         self, function: Callable[..., Awaitable[Answered] | Answered], /, *, provider: str | None = None
     ) -> None:
@@ -47,6 +45,8 @@ class CallableSource:
             raise TypeError(msg)
         self._function = function
         self._takes_current = _takes_one(function)
+        # Without the token before it has no refresh token to present twice.
+        self.rotates: bool | None = None if self._takes_current else False
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - whether the instance's __call__ is async
         )

@@ -76,17 +76,26 @@ class FetchRequest:
         current: The token before this one, expired or not, with the refresh token to present. None at first.
 
         timeout: Seconds the fetch may take in all before it is cancelled.
+
+        guard: Raises if the request must not leave any more. Called by `sending`.
     """
 
     key: Hashable
     current: Token | None
     timeout: float
     sent: bool = field(default=False, init=False)
+    guard: Callable[[], object] | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     def sending(self) -> None:
         """
         Say that the request leaves now. From here on a lost answer is ambiguous.
+
+        Raises:
+            TransientRefreshError: It must not leave any more: this process was stopped for so long that the lease
+                has ended, and a peer may have spent the refresh token.
         """
+        if self.guard is not None:
+            self.guard()
         self.sent = True
 
 
@@ -126,24 +135,20 @@ class Record:
 
         version: Grows by one with each write; the newest wins.
 
-        token: The token, or None where there is none yet, and where it was revoked (a tombstone).
+        token: The token; None where there is none yet, and where it was revoked.
 
         sent_at:
             When a request that presents this token's refresh token, or the first one, was about to be sent (epoch
             seconds), while its outcome is not known. None otherwise.
+
+        revoked: Whether the key was signed out: a tombstone.
     """
 
     key: str
     version: int
     token: Token | None
     sent_at: float | None = None
-
-    @property
-    def revoked(self) -> bool:
-        """
-        Whether this is a tombstone: the key was signed out.
-        """
-        return self.token is None and self.sent_at is None
+    revoked: bool = False
 
 
 @final

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 from evertoken import _events as events
+from evertoken._by_hand import ByHand
 from evertoken._callers import Callers
 from evertoken._errors import ManagerClosed
 from evertoken._fleet import Fleet
@@ -100,6 +101,18 @@ class Engine:
             refresher=self.refresher,
             namespace=settings.namespace if shared else None,
             check_open=self.check_open,
+        )
+
+        self.by_hand = ByHand(
+            clock=self.clock,
+            rules=self.rules,
+            observers=self.observers,
+            strays=self._strays,
+            upkeep=self.upkeep,
+            refresher=self.refresher,
+            callers=self.callers,
+            sharing=sharing,
+            timeout=settings.fetch_timeout,
         )
 
     async def start(self) -> None:

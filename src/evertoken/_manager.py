@@ -97,7 +97,7 @@ class TokenManager(Life, Generic[KeyT]):
     ) -> None: ...
     def __init__(self, source: Any = None, *, source_for: Any = None, **options: Unpack[Options]) -> None:
         settings = Settings(**options)
-        registry = Registry(source, source_for)
+        registry = Registry(source, source_for, shared=settings.store is not None)
         if settings.start != "lazy" and source_for is not None:
             msg = f"start={settings.start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
@@ -245,11 +245,39 @@ class TokenManager(Life, Generic[KeyT]):
 
     async def forget(self, key: Hashable = None) -> bool:
         """
-        Drop what memory holds of *key* and begin anew, as after a person has logged in again.
-
-        Return whether it was there. What a store keeps stays.
+        Drop what memory holds of *key* and begin anew. Return whether it was there. What a store keeps stays.
         """
         return await self._home.call(self._engine.callers.forget, key)
+
+    async def put(self, token: Token, key: Hashable = None) -> None:
+        """
+        Take into service, and keep in the store, a token that was obtained elsewhere, as by a person who logged in.
+
+        It replaces whatever there is, a tombstone included. A store that does not keep it is told so again later.
+
+        Args:
+            token: The token, with its refresh token if it has one.
+
+            key: Which key it is of.
+        """
+        if not isinstance(token, Token):
+            msg = f"token must be a Token, not {type(token).__name__}"
+            raise TypeError(msg)
+        await self._home.call(self._engine.by_hand.put, key, token)
+
+    async def revoke(self, key: Hashable = None) -> None:
+        """
+        Sign *key* out everywhere: no member of the fleet serves its token any more, and the server is told so.
+
+        The token goes out of service at once, here; from the store, where a tombstone takes its place, at peers; and
+        at the server, if the source has a `revoke` method (RFC 7009). `get` raises `GrantRejected` from then on,
+        until `put` brings another token or `refresh` begins anew.
+
+        Raises:
+            TransientRefreshError: The store or the server could not be told. The token is out of service here.
+            GrantRejected: The server does not let this client revoke it. The token is out of service everywhere else.
+        """
+        await self._home.call(self._engine.by_hand.revoke, key)
 
     # Watching
 

@@ -169,21 +169,32 @@ class Refresher:
 
     async def _run(self, entry: Entry, flight: TokenFlight) -> None:
         hold, sharing = Hold(None, None), self._sharing
+        failure: TransientRefreshError | GrantRejected | None = None
+        land: Callable[[], None] | None = None
         try:
-            land = None if sharing is None else await self._look(entry, flight, sharing)
-            if land is None and sharing is not None:
-                hold = await sharing.hold(entry, patience=self._timeout, forced=flight.reason == "forced")
-                if hold.adopt and hold.record is not None:
-                    land = partial(self.landing.adopt, entry, flight, hold.record)
-            if land is None:
-                land = await self._renew(entry, flight, hold)
-        except (TransientRefreshError, GrantRejected) as error:
-            # The frames it came through hold answers and secrets in their locals.
-            self.landing.fail(entry, flight, error.with_traceback(None))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this key's alone
-            self.landing.fail(entry, flight, TransientRefreshError(describe(error)))
-        else:
-            land()
+            try:
+                if sharing is not None:
+                    land = await self._look(entry, flight, sharing)
+                if land is None and sharing is not None:
+                    hold = await sharing.hold(entry, patience=self._timeout, forced=flight.reason == "forced")
+                    if hold.adopt and hold.record is not None:
+                        land = partial(self.landing.adopt, entry, flight, hold.record)
+                if land is None:
+                    land = await self._renew(entry, flight, hold)
+            except (TransientRefreshError, GrantRejected) as error:
+                # The frames it came through hold answers and secrets in their locals.
+                failure = error.with_traceback(None)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this key's alone
+                failure = TransientRefreshError(describe(error))
+            if failure is not None and sharing is not None and hold.lease is not None:
+                # A peer may have done better, as while this process was stopped.
+                record = await look(entry, sharing)
+                if record is not None and record.token is not None and record.token is not entry.token:
+                    land, failure = partial(self.landing.adopt, entry, flight, record), None
+            if failure is not None:
+                self.landing.fail(entry, flight, failure)
+            elif land is not None:
+                land()
         finally:
             if sharing is not None:
                 await sharing.steps.release(entry, hold.lease)
@@ -193,14 +204,11 @@ class Refresher:
         withheld = trouble is not None and trouble.withheld
         if flight.reason not in LOOKS and not withheld:
             return None
-        if entry.unkept:
-            record = await repair(entry, sharing)
-            if record is not None and record.token is entry.token:
-                return partial(self.landing.saved, entry, flight, record.version)
-            if record is None:
-                entry.unsaved(self._clock.time(), self._rules)
-        else:
-            record = await look(entry, sharing)
+        record = await (repair if entry.unkept else look)(entry, sharing)
+        if record is not None and record.token is entry.token is not None:
+            return partial(self.landing.saved, entry, flight, record.version)
+        if record is None and entry.unkept:
+            entry.unsaved(self._clock.time(), self._rules)
         if record is not None and record.revoked:
             return partial(self.landing.sign_out, entry, flight, record.version)
         if record is not None:
@@ -244,8 +252,9 @@ class Refresher:
             raise TransientRefreshError(msg, retry_after=floor - young)
 
     async def _fetch(self, entry: Entry, flight: TokenFlight, hold: Hold) -> tuple[Token, float]:
-        request = FetchRequest(entry.key, entry.token, self._timeout)
         current, marks = entry.token, self._sharing
+        guard = None if marks is None else partial(marks.check, hold)
+        request = FetchRequest(entry.key, current, self._timeout, guard=guard)
         started = self._clock.time()
         if marks is not None and hold.lease is not None and entry.on_ambiguous(self._rules) != "retry":
             await marks.mark(entry, hold, started)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from evertoken._callable import as_source
 from evertoken._entry import NOBODY, Entry
+
+if TYPE_CHECKING:
+    from evertoken._contracts import TokenSource
 
 __all__ = ["Registry"]
 
@@ -27,12 +30,14 @@ class Registry:
 
         source_for: Called with a key on its first use, to return its source.
 
+        shared: Whether there is a store.
+
     Raises:
         TypeError: Neither or both were given, or something is no source.
-        ValueError: The mapping is empty.
+        ValueError: The mapping is empty, or a source whose new token kills the old one has no store.
     """
 
-    def __init__(self, source: object, source_for: Callable[[Any], object] | None) -> None:
+    def __init__(self, source: object, source_for: Callable[[Any], object] | None, *, shared: bool = False) -> None:
         if (source is None) == (source_for is None):
             msg = "give either source (a source, a function or a mapping of keys to those) or source_for, and not both"
             raise TypeError(msg)
@@ -40,6 +45,7 @@ class Registry:
             msg = f"source_for must be a function that takes a key and returns its source, not {source_for!r}"
             raise TypeError(msg)
         self.lock = asyncio.Lock()
+        self._shared = shared
         self.entries: dict[Hashable, Entry] = {}
         self.source_for = source_for
         self.keyed = source_for is not None or isinstance(source, Mapping)
@@ -51,9 +57,9 @@ class Registry:
                 if key is None:
                     msg = "None cannot be a key: it stands for the only key of a single source"
                     raise ValueError(msg)
-                self.entries[key] = Entry(key, as_source(one, parameter=f"source[{key!r}]"))
+                self.entries[key] = Entry(key, self._checked(one, f"source[{key!r}]"))
         elif source is not None:
-            self.entries[None] = Entry(None, as_source(source, parameter="source"))
+            self.entries[None] = Entry(None, self._checked(source, "source"))
 
     @property
     def only(self) -> Entry:
@@ -106,7 +112,7 @@ class Registry:
             if self.source_for is None:
                 msg = f"unknown key {key!r}"
                 raise LookupError(msg)
-            source = as_source(self.source_for(key), parameter=f"source_for({key!r})")
+            source = self._checked(self.source_for(key), f"source_for({key!r})")
             entry = self.entries[key] = Entry(key, source)
             return entry, True
 
@@ -120,3 +126,13 @@ class Registry:
             del self.entries[entry.key]
             entry.closed()
             return True
+
+    def _checked(self, source: object, parameter: str) -> TokenSource:
+        checked = as_source(source, parameter=parameter)
+        if getattr(checked, "exclusive", False) and not self._shared:
+            msg = (
+                f"{parameter} is exclusive: its new token kills the one before, so two processes would take turns in "
+                "killing each other's; give a store that they share"
+            )
+            raise ValueError(msg)
+        return checked

@@ -19,10 +19,16 @@ __all__ = ["look", "repair"]
 async def look(entry: Entry, sharing: Sharing, /) -> Record | None:
     """
     Return what is newer in the store than what is known here: a better token, or a tombstone.
+
+    Where the store knows less than this process it was flushed, or restored: it is repaired.
     """
     found = await sharing.steps.read(entry)
-    record = None if found is None else found[0]
-    if record is None or record.version <= entry.version:
+    if found is None:
+        return None
+    record = found[0]
+    if (0 if record is None else record.version) < entry.version and entry.token is not None:
+        return await repair(entry, sharing)
+    if record is None or record.version == entry.version:
         return None
     return record if record.revoked or sharing.better(entry, record) else None
 

@@ -30,6 +30,9 @@ __all__ = ["Hold", "Sharing"]
 #: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
 
+#: Seconds in which the peers of a flushed store say that they know a newer token than the one that was offered.
+OFFER: Final = 2.0
+
 #: The longest and the shortest lease, in seconds. It is renewed while held, and half a lifetime at the most.
 LEASE: Final = 10.0
 LEAST_LEASE: Final = 2.0
@@ -53,11 +56,14 @@ class Hold:
         record: What is kept, if anything.
 
         adopt: Whether the record's token is to be taken into service instead of a fetch.
+
+        until: When the lease ends if it is not renewed, by the monotonic and by the wall clock.
     """
 
     lease: Lease | None
     record: Record | None
     adopt: bool = False
+    until: tuple[float, float] = (0.0, 0.0)
 
 
 @final
@@ -105,11 +111,13 @@ class Sharing:
             GrantRejected: The key was signed out; or a refresh was sent whose answer is not on record, and the
                 source may not present its refresh token again.
         """
-        owner, end = os.urandom(8).hex(), self._clock.monotonic() + patience
+        owner, end, offered = os.urandom(8).hex(), self._clock.monotonic() + patience, False
         while True:
+            until = self._until(entry)
             lease = await self.steps.acquire(entry, owner, self.ttl_of(entry))
             if lease is None:
                 return Hold(None, None)
+            pause = POLL
             try:
                 found = await self.steps.read(entry)
                 if found is None:
@@ -122,9 +130,18 @@ class Sharing:
                     return hold
                 if not forced:
                     _judge_tombstone(entry, hold.record)
-                if not isinstance(lease, Held):
+                flushed = hold.record is None and entry.version > 0 and entry.single_use(self._rules)
+                if isinstance(lease, Held):
+                    pause = min(POLL, max(lease.remaining, 0.0) + 0.001)
+                elif flushed and entry.token is not None and not offered:
+                    # A peer may know a newer one, which has spent this one: it is given the time to say so.
+                    offered, pause = True, OFFER
+                    own = Record(self.steps.key_of(entry), entry.version, entry.token)
+                    await self.steps.write(entry, own, lease)
+                    await self.steps.release(entry, lease)
+                else:
                     self._judge_mark(entry, hold.record)
-                    hold.lease = lease
+                    hold.lease, hold.until = lease, until
                     return hold
             except BaseException:
                 await self.steps.release(entry, lease)
@@ -133,7 +150,7 @@ class Sharing:
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
-            await self._look_again(entry, min(left, POLL, max(lease.remaining, 0.0) + 0.001))
+            await self._look_again(entry, min(left, pause))
 
     @asynccontextmanager
     async def renewing(self, entry: Entry, hold: Hold) -> AsyncIterator[None]:
@@ -144,7 +161,7 @@ class Sharing:
             yield
             return
         task = asyncio.get_running_loop().create_task(
-            self._renew(entry, hold.lease), name=f"evertoken:renew:{entry.key!r}"
+            self._renew(entry, hold, hold.lease), name=f"evertoken:renew:{entry.key!r}"
         )
         try:
             yield
@@ -153,6 +170,17 @@ class Sharing:
             await asyncio.wait({task})
             if not task.cancelled():
                 task.exception()
+
+    def check(self, hold: Hold) -> None:
+        """
+        Raise unless the lease can still be this process's, however long it was stopped or asleep.
+
+        Raises:
+            TransientRefreshError: It has ended.
+        """
+        if hold.lease is not None and (self._clock.monotonic() > hold.until[0] or self._clock.time() > hold.until[1]):
+            msg = "the lease was outlived before the request could be sent"
+            raise TransientRefreshError(msg)
 
     async def mark(self, entry: Entry, hold: Hold, now: float) -> None:
         """
@@ -218,13 +246,22 @@ class Sharing:
             if not gate and self._gates.get(key) is gate:
                 del self._gates[key]
 
-    async def _renew(self, entry: Entry, lease: Lease) -> None:
+    async def _renew(self, entry: Entry, hold: Hold, lease: Lease) -> None:
         ttl = self.ttl_of(entry)
         while True:
             await Gate().wait(self._clock, ttl / RENEWALS)
-            if await self.steps.renew(entry, lease, ttl) is False:
+            until = self._until(entry)
+            renewed = await self.steps.renew(entry, lease, ttl)
+            if renewed is False:
                 # Nothing to be done about it: the write is fenced.
                 return
+            if renewed:
+                hold.until = until
+
+    def _until(self, entry: Entry) -> tuple[float, float]:
+        # Counted from before the store is asked, so that it ends here no later than there.
+        ttl = self.ttl_of(entry)
+        return self._clock.monotonic() + ttl, self._clock.time() + ttl
 
     async def _regain(self, entry: Entry, hold: Hold, presented: Token | None) -> None:
         owner, end = os.urandom(8).hex(), self._clock.monotonic() + LEASE

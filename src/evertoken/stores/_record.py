@@ -78,7 +78,13 @@ def dump(record: Record, codec: Codec | None = None, /) -> bytes:
         TypeError: The token carries extra fields that JSON has no form for.
     """
     token = None if record.token is None else {name: _plain(getattr(record.token, name)) for name in _TOKEN_FIELDS}
-    body: dict[str, Any] = {"format": FORMAT, "key": record.key, "version": record.version, "sent_at": record.sent_at}
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "key": record.key,
+        "version": record.version,
+        "sent_at": record.sent_at,
+        "revoked": record.revoked,
+    }
     if codec is None:
         body["token"] = token
     else:
@@ -110,7 +116,7 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
     if not _is_number(version, int) or not (sent_at is None or _is_number(sent_at, int | float)):
         msg = "the record has no version"
         raise TornRecord(msg)
-    return Record(key, version, _token(_opened(body, key, version, codec)), sent_at)
+    return Record(key, version, _token(_opened(body, key, version, codec)), sent_at, body.get("revoked") is True)
 
 
 def _opened(body: dict[str, Any], key: str, version: int, codec: Codec | None) -> object:
