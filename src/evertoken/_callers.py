@@ -70,7 +70,7 @@ class Callers:
         namespace: str | None,
         check_open: Callable[[], object],
     ) -> None:
-        self.refusals = 0
+        self.refusals: int = 0
         self._registry = registry
         self._clock = clock
         self._rules = rules

@@ -22,6 +22,7 @@ from evertoken._trouble import Rules
 from evertoken._upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from evertoken._contracts import Clock
     from evertoken._entry import Entry
     from evertoken._events import Reason
     from evertoken._options import Settings
@@ -43,12 +44,12 @@ class Engine:
 
     def __init__(self, registry: Registry, settings: Settings) -> None:
         self.state: State = "new"
-        self.clock = settings.clock
+        self.clock: Clock = settings.clock
         self.registry = registry
         shared = settings.store is not None
-        self.rules = Rules(settings.policy, settings.retry, os.urandom(8).hex(), shared, settings.strict_persist)
-        self.observers = Observers(settings.observers)
-        self.lanes = Lanes(settings.concurrency)
+        self.rules: Rules = Rules(settings.policy, settings.retry, os.urandom(8).hex(), shared, settings.strict_persist)
+        self.observers: Observers = Observers(settings.observers)
+        self.lanes: Lanes = Lanes(settings.concurrency)
         self._grace = settings.close_grace
         self._start = settings.start
         self._start_timeout = settings.start_timeout
@@ -66,7 +67,7 @@ class Engine:
                 launch=self._launch_due,
             )
         sharing = None if self._fleet is None else self._fleet.sharing
-        self.upkeep = Upkeep(
+        self.upkeep: Upkeep = Upkeep(
             registry,
             clock=self.clock,
             rules=self.rules,
@@ -75,7 +76,7 @@ class Engine:
             kept=shared,
             launch=self._launch_due,
         )
-        self.refresher = Refresher(
+        self.refresher: Refresher = Refresher(
             clock=self.clock,
             rules=self.rules,
             observers=self.observers,
@@ -92,7 +93,7 @@ class Engine:
                 compare_clocks=self.upkeep.supervisor.compare_clocks,
             ),
         )
-        self.callers = Callers(
+        self.callers: Callers = Callers(
             registry,
             clock=self.clock,
             rules=self.rules,
@@ -103,7 +104,7 @@ class Engine:
             check_open=self.check_open,
         )
 
-        self.by_hand = ByHand(
+        self.by_hand: ByHand = ByHand(
             clock=self.clock,
             rules=self.rules,
             observers=self.observers,

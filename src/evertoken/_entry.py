@@ -8,7 +8,7 @@ in, the next due instant goes out.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._policy import spread
@@ -35,6 +35,12 @@ class Entry(Standing):
     """
 
     __slots__ = ()
+
+    deadline: float | None
+    fetched_at: float
+    flight: Any
+    valid_until: float
+    version: int
 
     def fetched(self, token: Token, started_at: float, rules: Rules, /, *, kept: bool = True) -> float:
         """

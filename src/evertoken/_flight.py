@@ -62,18 +62,19 @@ class Flight(Gate, Generic[T]):
     """
     One shared call and those who wait for it.
 
-    It is landed once, with a value or an error, or with neither if it was made void; what comes later is ignored. Waiters are only woken: each one looks
-    at `value` and `error` itself, so that each can raise an exception of its own.
+    It is landed once, with a value or an error, or with neither if it was made void; what comes later is ignored.
+    Waiters are only woken: each one looks at `value` and `error` itself, so that each can raise an exception of its
+    own.
     """
 
     __slots__ = ("error", "landed", "reason", "task", "value", "void")
 
     def __init__(self, reason: str) -> None:
         super().__init__()
-        self.reason = reason
+        self.reason: str = reason
         self.task: asyncio.Task[None] | None = None
-        self.landed = False
-        self.void = False
+        self.landed: bool = False
+        self.void: bool = False
         self.value: T | None = None
         self.error: Exception | None = None
 

@@ -31,7 +31,7 @@ class TokenHandle:
     __slots__ = ("_entry", "_manager", "_now", "key")
 
     def __init__(self, manager: TokenManager, key: Hashable) -> None:
-        self.key = key
+        self.key: Hashable = key
         self._manager = manager
         self._now = manager.clock.time
         self._entry: Entry = NOBODY

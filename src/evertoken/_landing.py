@@ -47,10 +47,10 @@ class Landing:
         publish: Callable[[Entry, float], object],
         compare_clocks: Callable[[], object],
     ) -> None:
-        self.refreshed = 0
-        self.adopted = 0
-        self.failures = 0
-        self.rejections = 0
+        self.refreshed: int = 0
+        self.adopted: int = 0
+        self.failures: int = 0
+        self.rejections: int = 0
         self.compare_clocks = compare_clocks
         self._clock = clock
         self._rules = rules

@@ -38,7 +38,7 @@ class Lanes:
     __slots__ = ("_lanes", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self._lanes: dict[Hashable, _Lane] = {}
 
     @property

@@ -317,7 +317,7 @@ class TokenManager(Life, Generic[KeyT]):
                 The origins (as in "https://api.example.com") that may see the token. Without any, the first one
                 it is used with.
         """
-        from evertoken.clients.httpx import BearerAuth
+        from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
 
         return BearerAuth(self.handle(key), origins=origins)
 

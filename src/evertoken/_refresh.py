@@ -69,7 +69,7 @@ class Refresher:
         provider_of: Callable[[Entry], Hashable],
         landing: Landing,
     ) -> None:
-        self.fetches = 0
+        self.fetches: int = 0
         self.landing = landing
         self._clock = clock
         self._rules = rules

@@ -44,11 +44,11 @@ class Registry:
         if source_for is not None and not callable(source_for):
             msg = f"source_for must be a function that takes a key and returns its source, not {source_for!r}"
             raise TypeError(msg)
-        self.lock = asyncio.Lock()
+        self.lock: asyncio.Lock = asyncio.Lock()
         self._shared = shared
         self.entries: dict[Hashable, Entry] = {}
         self.source_for = source_for
-        self.keyed = source_for is not None or isinstance(source, Mapping)
+        self.keyed: bool = source_for is not None or isinstance(source, Mapping)
         if isinstance(source, Mapping):
             if not source:
                 msg = "source must name at least one key; an empty mapping serves nobody"

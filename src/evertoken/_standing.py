@@ -48,15 +48,15 @@ class Standing:
     )
 
     def __init__(self, key: Hashable, source: Any) -> None:
-        self.key = key
-        self.source = source
+        self.key: Hashable = key
+        self.source: Any = source
         self.token: Token | None = None
-        self.valid_until = NEVER
+        self.valid_until: float = NEVER
         self.deadline: float | None = None
         self.flight: Any = None
         self.trouble: Trouble | None = None
-        self.fetched_at = NEVER
-        self.version = 0
+        self.fetched_at: float = NEVER
+        self.version: int = 0
         self.idle_since: float | None = None
 
     def __lt__(self, other: object) -> bool:

@@ -63,10 +63,10 @@ class Supervisor(Generic[ItemT]):
         on_restart: Callable[[BaseException, int], object],
     ) -> None:
         self.deadlines: Deadlines[ItemT] = Deadlines()
-        self.restarts = 0
+        self.restarts: int = 0
         self.last_beat: float | None = None
         self._beat_at = 0.0
-        self.wakeups = 0
+        self.wakeups: int = 0
         self._clock = clock
         self._on_due = on_due
         self._on_step = on_step

@@ -222,10 +222,10 @@ class RedactedToken:
     __slots__ = ("expires_at", "fingerprint", "issued_at", "token_type")
 
     def __init__(self, fingerprint: str, token_type: str, issued_at: float, expires_at: float | None) -> None:
-        self.fingerprint = fingerprint
-        self.token_type = token_type
-        self.issued_at = issued_at
-        self.expires_at = expires_at
+        self.fingerprint: str = fingerprint
+        self.token_type: str = token_type
+        self.issued_at: float = issued_at
+        self.expires_at: float | None = expires_at
 
     @property
     def access_token(self) -> NoReturn:

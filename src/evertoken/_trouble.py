@@ -63,16 +63,16 @@ class Trouble:
     )
 
     def __init__(self) -> None:
-        self.failures = 0
-        self.retry_at = NEVER
+        self.failures: int = 0
+        self.retry_at: float = NEVER
         self.error: TransientRefreshError | GrantRejected | None = None
         self.ambiguous_since: float | None = None
-        self.refusals = 0
-        self.refused_at = NEVER
+        self.refusals: int = 0
+        self.refused_at: float = NEVER
         self.refused: Token | None = None
-        self.echoes = 0
-        self.rotated = False
-        self.told = False
-        self.unkept = False
-        self.repair_at = NEVER
-        self.withheld = False
+        self.echoes: int = 0
+        self.rotated: bool = False
+        self.told: bool = False
+        self.unkept: bool = False
+        self.repair_at: float = NEVER
+        self.withheld: bool = False

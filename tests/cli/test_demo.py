@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from evertoken.cli.result import Result, column_of, promises_of
 PLAN = Plan.of(20.0, 100.0)
 
 
-def evertoken(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def evertoken(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "evertoken", *arguments],
         capture_output=True,
@@ -33,9 +34,9 @@ def evertoken(*arguments: str, **options: object) -> subprocess.CompletedProcess
     )
 
 
-def judged(samples: list[Sample], **changes: object) -> Result:
+def judged(samples: list[Sample], **changes: Any) -> Result:
     column = column_of("evertoken", samples, PLAN, token_requests=9, tokens_issued=7)
-    facts = {"waits": [(1.0, 1e-5)], "healing_fetches": 1, "most_in_flight": 1, **changes}
+    facts: dict[str, Any] = {"waits": [(1.0, 1e-5)], "healing_fetches": 1, "most_in_flight": 1, **changes}
     return Result(plan=PLAN, evertoken=column, snippet=column, promises=promises_of(column, PLAN, **facts))
 
 
@@ -56,7 +57,8 @@ def test_demo_as_json_with_a_picture(tmp_path: Path):
     assert ours["failed"] == ours["unauthorized"] == 0
     assert theirs["failed_after_revocation"] >= theirs["unauthorized"] > 0
     assert ours["tokens_issued"] < ours["token_requests"]
-    assert result["kept"] and len(result["promises"]) == 6
+    assert result["kept"]
+    assert len(result["promises"]) == 6
     assert picture.read_text().startswith("<?xml")
     assert picture.stat().st_size < 300_000
 
@@ -124,7 +126,7 @@ def test_a_missing_extra_is_named(missing: str):
     """
     Without an optional dependency the command says which extra to install, and no traceback.
     """
-    code = f"import sys; sys.modules[{missing!r}] = None; from evertoken.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    code = f"import sys; sys.modules[{missing!r}] = None; from evertoken.cli.main import main; sys.exit(main())"
     run = subprocess.run(
         [sys.executable, "-c", code, "demo", "--plot", "x.svg"], capture_output=True, check=False, text=True, timeout=30
     )

@@ -110,7 +110,7 @@ class Worker:
         store: Store,
         server: Server,
         *,
-        on_ambiguous: Literal["hold", "reject", None] = None,
+        on_ambiguous: Literal["hold", "reject"] | None = None,
         fetch_timeout: float = 10.0,
     ) -> None:
         self.name = name

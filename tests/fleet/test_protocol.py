@@ -37,7 +37,7 @@ def fleet(clock, count, *, rotating=False, lifetime=60.0, **options):
 @pytest.mark.parametrize("rotating", [False, True])
 async def test_one_fetch_a_lifetime(clock, rotating):
     """K2: eight workers make one fetch a lifetime between them, and none of their callers ever waits for one."""
-    store, server, workers = fleet(clock, 8, rotating=rotating)
+    _store, server, workers = fleet(clock, 8, rotating=rotating)
     await start(workers)
     assert len({(await worker.use()).access_token for worker in workers}) == 1
     for _ in range(600):
@@ -52,7 +52,7 @@ async def test_one_fetch_a_lifetime(clock, rotating):
 @virtual
 async def test_waiters_get_what_the_peer_fetched(clock):
     """K2: who waits on a cold key gets the peer's token as soon as it is written, and not when its lease ends."""
-    store, server, workers = fleet(clock, 3)
+    _store, server, workers = fleet(clock, 3)
     server.latency = 4.0
     await start(workers)
     begun = clock.monotonic()
@@ -65,7 +65,7 @@ async def test_waiters_get_what_the_peer_fetched(clock):
 @virtual
 async def test_a_peer_adopts_at_once(clock):
     """K2: a token that a peer fetched is adopted when it is written, before the one here is due."""
-    store, server, (one, two) = fleet(clock, 2)
+    _store, _server, (one, two) = fleet(clock, 2)
     await start([one, two])
     first = await one.use()
     assert await two.use() == first
@@ -94,8 +94,8 @@ async def test_restart_with_a_valid_token(clock):
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("rotating", [False, True])
 async def test_the_holder_is_killed(clock, step, rotating):
-    """K2, K4: at whatever step the holder dies, a peer takes over when its lease ends, and replays only the unknowable."""
-    store, server, (one, two) = fleet(clock, 2, rotating=rotating, on_ambiguous="hold" if rotating else None)
+    """K2, K4: at whatever step the holder dies, a peer takes over within the lease, and replays only the unknowable."""
+    _store, server, (one, two) = fleet(clock, 2, rotating=rotating, on_ambiguous="hold" if rotating else None)
     await start([one])
     await one.use()
     await clock.advance(1.0)
@@ -124,7 +124,7 @@ async def test_the_holder_is_killed(clock, step, rotating):
 @pytest.mark.parametrize("step", ["after fetch", "before write", "before fetch"])
 async def test_reject_never_replays(clock, step):
     """K4: with on_ambiguous="reject" a lost answer is never followed by the same refresh token, whoever asks."""
-    store, server, workers = fleet(clock, 3, rotating=True, on_ambiguous="reject")
+    _store, server, workers = fleet(clock, 3, rotating=True, on_ambiguous="reject")
     told: list[events.Event] = []
     await start(workers)
     await workers[0].use()
@@ -174,7 +174,7 @@ async def test_a_stopped_holder_resumes(clock, monkeypatch, rotating):
 
 @virtual
 async def test_a_resumed_holder_saves_what_only_it_knows(clock, monkeypatch):
-    """K1: a holder that outlived its lease while nobody refreshed keeps its token under a new lease: it is the newest."""
+    """K1: a holder that outlived its lease while nobody refreshed keeps its token, the newest, under a new lease."""
     monkeypatch.setattr(_steps, "STORE_TIMEOUT", 100.0)
     store, server, (one,) = fleet(clock, 1, rotating=True, fetch_timeout=100.0)
     await start([one])
@@ -185,7 +185,8 @@ async def test_a_resumed_holder_saves_what_only_it_knows(clock, monkeypatch):
     one.resume()
     await clock.advance(2.0)
     record = await store.memory.read(KEY)
-    assert record is not None and record.token is not None
+    assert record is not None
+    assert record.token is not None
     assert record.token.refresh_token == server.good
     assert not server.replays
     await end([one])
@@ -193,7 +194,7 @@ async def test_a_resumed_holder_saves_what_only_it_knows(clock, monkeypatch):
 
 @virtual
 async def test_store_down_and_minting(clock):
-    """K3: with the store down, each worker mints its own; back again, one token is shared, with nothing to repair by hand."""
+    """K3: with the store down, each worker mints its own; once it is back, one token is shared again."""
     store, server, workers = fleet(clock, 3)
     await start(workers)
     await workers[0].use()
@@ -214,7 +215,7 @@ async def test_store_down_and_minting(clock):
 
 @virtual
 async def test_store_down_and_rotating(clock):
-    """K3: with the store down nobody presents a refresh token that rotates; the valid token serves; then it is repaired."""
+    """K3: with the store down nobody presents a refresh token that rotates; the valid token serves."""
     store, server, workers = fleet(clock, 3, rotating=True)
     await start(workers)
     assert all([await worker.use() for worker in workers])
@@ -244,7 +245,8 @@ async def test_flushed(clock, notices):
     store.flush()
     await clock.advance(5.0)
     record = await store.memory.read(KEY)
-    assert record is not None and record.token is not None
+    assert record is not None
+    assert record.token is not None
     assert record.token.refresh_token == server.good
     await clock.advance(200.0)
     assert not server.replays
@@ -254,7 +256,7 @@ async def test_flushed(clock, notices):
 
 @virtual
 async def test_unpersisted(clock):
-    """K1: a token that could not be kept after the provider rotated is served, marked, and offered again; never refetched."""
+    """K1: a token that the store did not keep is served, marked, and offered again; it is never fetched again."""
     store, server, (one, two) = fleet(clock, 2, rotating=True)
     told: list[events.Event] = []
     one.manager._engine.observers._observers = (told.append,)
@@ -314,7 +316,7 @@ async def test_signed_out_everywhere(clock):
 @virtual
 async def test_refresh_after_signing_out(clock):
     """K3: refresh() begins anew where a key was signed out, and peers follow."""
-    store, server, (one, two) = fleet(clock, 2)
+    _store, _server, (one, two) = fleet(clock, 2)
     await start([one, two])
     await two.use()
     await one.manager.revoke()
@@ -329,7 +331,7 @@ async def test_refresh_after_signing_out(clock):
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("habit", ["mint", "hold", "reject"])
 async def test_random_lives(clock, monkeypatch, seed, habit):
-    """K1-K4: whoever dies, stops or is cut off, in any order: one holder a fence, versions grow, nothing saved is replayed."""
+    """K1-K4: whoever dies, stops or is cut off, in any order: one holder a fence, and nothing saved is replayed."""
     draw = random.Random(f"{seed} {habit}")
     # The jitter of each worker, which has to be the same when a life is lived again.
     monkeypatch.setattr("os.urandom", draw.randbytes)

@@ -363,7 +363,7 @@ async def test_a_loop_that_was_held_up(clock):
     async with TokenManager(source, policy=UNJITTERED, clock=clock, observers=[recorder]) as manager:
         await manager.get()
         await clock.advance(30.0)
-        asyncio.get_running_loop().advance(60.0)  # type: ignore[attr-defined]
+        asyncio.get_running_loop().advance(60.0)
         await clock.advance(0.1)
         assert source.fetches == 2
         assert not recorder.of(ClockStepped)

@@ -184,7 +184,7 @@ async def test_each_caller_has_an_exception_of_its_own(clock):
     assert source.fetches == 1
     assert all(isinstance(outcome, TokenUnavailable) for outcome in outcomes)
     assert len({id(outcome) for outcome in outcomes}) == 100
-    assert len({id(outcome.__cause__) for outcome in outcomes}) == 1  # type: ignore[union-attr]
+    assert len({id(outcome.__cause__) for outcome in outcomes}) == 1
 
 
 @virtual

@@ -65,7 +65,7 @@ async def test_an_hour_of_many_keys(clock):
         assert ours() == ["evertoken:supervisor"]
         supervisor = manager._engine.upkeep.supervisor
         assert len(supervisor.deadlines) == KEYS
-        assert len(asyncio.get_running_loop()._scheduled) < 200  # type: ignore[attr-defined]
+        assert len(asyncio.get_running_loop()._scheduled) < 200
         wakeups = supervisor.wakeups
         await clock.advance(3600.0)
         assert KEYS * 2 <= source.fetches <= KEYS * 2 + KEYS // 10
@@ -91,7 +91,7 @@ async def test_bytes_a_key(clock):
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        strings = sum(len(manager.peek(key).access_token) + 49 for key in keys[100:])  # type: ignore[union-attr]
+        strings = sum(len(manager.peek(key).access_token) + 49 for key in keys[100:])
         each = (grown - strings) / (KEYS - 100)
         print(f"\n{each:.0f} bytes a key")  # noqa: T201 - the figure
         assert each < BYTES_A_KEY

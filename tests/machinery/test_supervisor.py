@@ -155,7 +155,7 @@ async def test_deadlines_that_raise(clock, method, make):
                     raise make()
                 return getattr(real, name)
 
-        supervisor.deadlines = Broken()  # type: ignore[assignment]
+        supervisor.deadlines = Broken()
         await clock.advance(100.0)
         if make is GeneratorExit:
             assert not manager.health().alive
@@ -253,7 +253,7 @@ async def test_a_source_that_raises(clock, when, make):
         await clock.advance(20.0)
         outcomes = await asyncio.gather(*(manager.get("bad") for _ in range(10)), return_exceptions=True)
         assert all(isinstance(outcome, TokenUnavailable) for outcome in outcomes)
-        assert all(outcome.__cause__ is not None for outcome in outcomes)  # type: ignore[union-attr]
+        assert all(outcome.__cause__ is not None for outcome in outcomes)
         assert await manager.get("good")
         assert good.fetches == 2
         health = manager.health()

@@ -44,7 +44,7 @@ class Stepped:
             thrown = None
             try:
                 sent = yield future
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - passed on to the coroutine
                 thrown = error
 
 

@@ -8,7 +8,7 @@ import asyncio
 import gc
 import logging
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.gated import GatedSource, virtual
@@ -39,7 +39,8 @@ async def test_cold_callers_share_one_fetch(clock: VirtualClock):
     R3: ten thousand callers of a cold key cost one fetch, and each is served within two rounds of the loop.
     """
     source = GatedSource(clock)
-    async with TokenManager(source_for=lambda key: source, clock=clock) as tokens:
+    manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock)
+    async with manager as tokens:
         callers = [asyncio.create_task(tokens.get("k")) for _ in range(10_000)]
         await source.reached()
         await rounds(3)
@@ -58,7 +59,8 @@ async def test_source_that_answers_without_suspending(clock: VirtualClock):
     R3: with an eager task factory a flight may have landed before the caller can wait for it.
     """
     source = GatedSource(clock, open_=True)
-    async with TokenManager(source_for=lambda key: source, clock=clock) as tokens:
+    manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock)
+    async with manager as tokens:
         async with asyncio.timeout(1.0):
             assert await tokens.get("a") is source.last
             assert await tokens.refresh("a") is source.last
@@ -250,7 +252,8 @@ async def test_many_keys_at_once_keep_to_the_limit(clock: VirtualClock):
     F6: of a thousand keys no more are fetched at once than the limit says, and each is fetched once.
     """
     source = GatedSource(clock)
-    async with TokenManager(source_for=lambda key: source, clock=clock, concurrency=7) as tokens:
+    manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock, concurrency=7)
+    async with manager as tokens:
         callers = [asyncio.create_task(tokens.get(key)) for key in range(1000)]
         await source.reached()
         await rounds(5)

@@ -164,7 +164,7 @@ def test_what_is_no_source(thing):
 def test_a_coroutine_is_no_source():
     """R3: a function called too early is rejected, and its coroutine is closed without a warning."""
     with pytest.raises(TypeError, match="leave out the parentheses"):
-        TokenManager(asynchronous())  # type: ignore[call-overload]
+        TokenManager(asynchronous())
     gc.collect()
 
 

@@ -493,7 +493,7 @@ async def test_the_longer_lived_token_stays_in_service(clock):
         async def failing(request: FetchRequest, /) -> Token:
             raise TransientRefreshError("the endpoint is down")
 
-        source.fetch = failing  # type: ignore[method-assign]
+        source.fetch = failing
         while clock.time() < minted.issued_at + 98.0:
             assert await manager.get() is minted
             await clock.advance(1.0)

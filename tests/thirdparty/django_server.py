@@ -114,7 +114,7 @@ def __getattr__(name: str) -> Any:
 
 
 class Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - so the base class has it
         """
         Print nothing: what stands on the standard output is read by a test.
         """
@@ -136,7 +136,7 @@ def main() -> None:
         with Threaded(("127.0.0.1", 0), Quiet) as server:
             server.set_app(get_wsgi_application())
             url = f"http://127.0.0.1:{server.server_port}"
-            print(json.dumps({"url": url, "refresh_tokens": refresh_tokens}), flush=True)
+            print(json.dumps({"url": url, "refresh_tokens": refresh_tokens}), flush=True)  # noqa: T201 - for the test to read
             with contextlib.suppress(KeyboardInterrupt):
                 server.serve_forever()
 

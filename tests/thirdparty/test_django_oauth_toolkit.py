@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from tests.thirdparty.conftest import DjangoServer
 
 
-def machine(server: DjangoServer, **options: object) -> ClientCredentials:
+def machine(server: DjangoServer, **options: Any) -> ClientCredentials:
     client_id, client_secret = server.machine
     return ClientCredentials(
         token_endpoint=server.token_endpoint, client_id=client_id, client_secret=client_secret, scope="read", **options
     )
 
 
-def login(server: DjangoServer, grant: str, **options: object) -> RefreshToken:
+def login(server: DjangoServer, grant: str, **options: Any) -> RefreshToken:
     client_id, client_secret = server.login
     return RefreshToken(
         token_endpoint=server.token_endpoint,

@@ -450,7 +450,7 @@ def test_rejected_habit():
 
 
 def test_ambiguity_outlives_closing():
-    """K1: closing and starting again does not present a refresh token that may be spent; a plain failure may be retried."""
+    """K1: closing and starting again presents no refresh token that may be spent; a plain failure may be retried."""
     held = serving(rotates=True)
     retry_at = held.failed(lost(), NOW + 800.0, RULES)
     held.closed()

@@ -129,7 +129,7 @@ def test_jitter_only_advances(policy, lifetime, share, hint):
 
 @given(lifetime=st.floats(min_value=4.0, max_value=1e8), share=shares, lead_time=st.none() | st.floats(1.0, 1e9))
 def test_due_while_it_lives(lifetime, share, lead_time):
-    """F1: with the default jitter a token of a few seconds or more is due in the second half of its life, before its end."""
+    """F1: with the default jitter a token of a few seconds or more is due in its second half, before its end."""
     due_at = RefreshPolicy(lead_time=lead_time).due_at(token(lifetime), NOW, share)
     assert NOW + lifetime * 0.44 <= due_at < NOW + lifetime
 
@@ -266,7 +266,7 @@ def test_retry_after_wins_and_is_capped(policy, share, asked, failures, left):
 
 
 def test_retry_after_is_no_hot_loop():
-    """F3: a Retry-After of zero, or in the past, waits the first wait all the same; an endless one waits five minutes."""
+    """F3: a Retry-After of zero, or in the past, waits the first wait all the same; an endless one, five minutes."""
     assert RetryPolicy().delay(3, 0.0, retry_after=0.0) == FIRST_RETRY
     assert RetryPolicy().delay(3, 0.0, retry_after=-5.0) == FIRST_RETRY
     assert RetryPolicy().delay(3, 0.0, retry_after=math.inf) == RETRY_AFTER_CAP == 300.0
@@ -349,6 +349,6 @@ def test_policies_are_values():
     assert RefreshPolicy() == RefreshPolicy(lead_fraction=0.2)
     assert hash(RetryPolicy()) == hash(RetryPolicy())
     with pytest.raises(AttributeError):
-        RefreshPolicy().jitter = 0.0  # type: ignore[misc]
+        RefreshPolicy().jitter = 0.0
     with pytest.raises(TypeError):
-        RefreshPolicy(0.2)  # type: ignore[misc]
+        RefreshPolicy(0.2)

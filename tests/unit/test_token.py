@@ -94,7 +94,7 @@ def test_extra_cannot_be_changed():
     given["id_token"] = "changed"
     assert one.extra == {"id_token": EXTRA}
     with pytest.raises(TypeError):
-        one.extra["id_token"] = "changed"  # type: ignore[index]
+        one.extra["id_token"] = "changed"
     assert token(extra=None).extra == token(extra={}).extra == {}
 
 

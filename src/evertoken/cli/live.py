@@ -14,9 +14,9 @@ try:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
-except ImportError as error:
+except ImportError as _error:
     msg = "the live view needs rich: pip install 'evertoken[demo]'"
-    raise ImportError(msg) from error
+    raise ImportError(msg) from _error
 
 if TYPE_CHECKING:
     from evertoken.cli.demo import Progress

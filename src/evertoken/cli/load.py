@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 import httpx
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from evertoken._contracts import TokenReader
     from evertoken._token import Token
 

@@ -121,7 +121,7 @@ def _demo(options: Any) -> int:
     else:
         result, progress = _run(plan, PlainView(sys.stdout))
         print("\n" + report(result))
-    if draw is not None:
+    if draw is not None and options.plot is not None:
         draw(result, progress, options.plot)
         if not options.json:
             print(f"\n{options.plot} shows the latency of every request.")

@@ -4,17 +4,18 @@ The picture: the latency of every request over time, both sides, one above the o
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 try:
     import matplotlib as mpl
     from matplotlib.figure import Figure
-except ImportError as error:
+except ImportError as _error:
     msg = "--plot needs matplotlib: pip install 'evertoken[demo]'"
-    raise ImportError(msg) from error
+    raise ImportError(msg) from _error
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evertoken.cli.demo import Progress
     from evertoken.cli.load import Side
     from evertoken.cli.result import Column, Result
@@ -38,8 +39,8 @@ def plot(result: Result, progress: Progress, path: Path) -> None:
         figure = Figure(figsize=(10, 5.2), layout="constrained")
         figure.suptitle("Latency of every request, as its caller saw it", x=0.01, ha="left", weight="bold")
         upper, lower = figure.subplots(2, 1, sharex=True, sharey=True)
-        _draw(upper, progress, progress.snippet, result.snippet, "the snippet everyone writes", _THEIRS)
-        _draw(lower, progress, progress.evertoken, result.evertoken, "evertoken", _OURS)
+        _draw(upper, progress, progress.snippet, result.snippet, title="the snippet everyone writes", colour=_THEIRS)
+        _draw(lower, progress, progress.evertoken, result.evertoken, title="evertoken", colour=_OURS)
         highest = max((sample.latency for sample in progress.snippet.samples), default=1.0) * 1000
         upper.set_ylim(-0.04 * highest, 1.25 * highest)
         lower.set_xlim(0, result.plan.seconds)
@@ -47,7 +48,7 @@ def plot(result: Result, progress: Progress, path: Path) -> None:
         figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _draw(axes: Any, progress: Progress, side: Side, column: Column, title: str, colour: str) -> None:
+def _draw(axes: Any, progress: Progress, side: Side, column: Column, *, title: str, colour: str) -> None:
     plan = progress.plan
     axes.axvspan(*plan.outage, color=_OUTAGE, alpha=0.22, lw=0)
     axes.axvline(plan.revocation, color=_INK, lw=1.2, ls="--")

@@ -27,7 +27,7 @@ class SnippetTokens:
         self._form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         self._lock = asyncio.Lock()
         self._token = ""
-        self.expires_at = 0.0
+        self.expires_at: float = 0.0
 
     async def get(self) -> str:
         """

@@ -10,9 +10,9 @@ from typing import final
 
 try:
     import httpx2
-except ImportError as error:
+except ImportError as _error:
     msg = "evertoken.clients.httpx2 needs httpx2: pip install 'evertoken[httpx2]'"
-    raise ImportError(msg) from error
+    raise ImportError(msg) from _error
 
 from evertoken.clients._bearer import BearerFlow
 

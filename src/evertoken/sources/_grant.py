@@ -75,10 +75,10 @@ class Grant:
         check_method(method, client_secret)
         self._client_id = client_id
         self._client_secret = client_secret
-        self._method = method
+        self._method: ClientAuthMethod = method
         self._form_encoded_basic = form_encoded_basic
         self._fields = _fields(scope, audience, resource, parameters)
-        self.provider = self._endpoint.origin
+        self.provider: str = self._endpoint.origin
 
     async def post(self, request: FetchRequest, *own: tuple[str, str], secrets: tuple[str, ...] = ()) -> Answer:
         """

@@ -46,8 +46,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._virtual_now = _START
-        self.jumps = 0
-        self.outside = 0
+        self.jumps: int = 0
+        self.outside: int = 0
         super().__init__(_JumpSelector(self))
         self._clock_resolution = 1e-6
 

@@ -24,7 +24,7 @@ def token_server() -> Iterator[TokenServer]:
     """
     A `TokenServer` that listens on loopback, fresh for each test.
     """
-    from evertoken.testing.server import TokenServer
+    from evertoken.testing.server import TokenServer  # noqa: PLC0415 - needs the extra, which other fixtures do not
 
     with TokenServer() as server:
         yield server

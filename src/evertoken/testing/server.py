@@ -147,15 +147,15 @@ class TokenServer:
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        self.grants = Grants(self.now, dict([DEFAULT_CLIENT]))
+        self.grants: Grants = Grants(self.now, dict([DEFAULT_CLIENT]))
         self.requests: list[TokenRequest] = []
-        self.lock = threading.RLock()
-        self.app = App(self)
+        self.lock: contextlib.AbstractContextManager[object] = threading.RLock()
+        self.app: App = App(self)
         self._faults = Faults()
         self._counts: Counter[str] = Counter()
         self._in_flight = 0
         self._serving: Serving | None = None
-        self.url = "http://127.0.0.1"
+        self.url: str = "http://127.0.0.1"
 
     # Where it is
 
