@@ -253,12 +253,7 @@ class TokenManager(Life, Generic[KeyT]):
         """
         Take into service, and keep in the store, a token that was obtained elsewhere, as by a person who logged in.
 
-        It replaces whatever there is, a tombstone included. A store that does not keep it is told so again later.
-
-        Args:
-            token: The token, with its refresh token if it has one.
-
-            key: Which key it is of.
+        It replaces whatever there is, a tombstone included. A store that does not keep it is offered it again.
         """
         if not isinstance(token, Token):
             msg = f"token must be a Token, not {type(token).__name__}"
@@ -269,9 +264,9 @@ class TokenManager(Life, Generic[KeyT]):
         """
         Sign *key* out everywhere: no member of the fleet serves its token any more, and the server is told so.
 
-        The token goes out of service at once, here; from the store, where a tombstone takes its place, at peers; and
-        at the server, if the source has a `revoke` method (RFC 7009). `get` raises `GrantRejected` from then on,
-        until `put` brings another token or `refresh` begins anew.
+        The token goes out of service here at once, then in the store, where a tombstone tells peers, and at the
+        server, if the source has a `revoke` method (RFC 7009). Then `get` raises `GrantRejected`, until `put` or
+        `refresh`.
 
         Raises:
             TransientRefreshError: The store or the server could not be told. The token is out of service here.

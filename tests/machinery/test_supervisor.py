@@ -289,7 +289,7 @@ async def test_a_source_that_raises_without_a_coroutine(clock, make):
 
 @virtual
 @pytest.mark.parametrize(
-    "answer", [None, 5, b"bytes", [], {}, {"access_token": ""}, ("a",), ("t", "soon", 3), object()], ids=repr
+    "answer", [None, 5, b"bytes", [], {}, {"access_token": ""}, ("a",), ("t", "soon", 3), object], ids=repr
 )
 async def test_a_source_that_answers_nonsense(clock, answer):
     """F4: an unreadable answer is a transient failure."""

@@ -25,7 +25,7 @@ DEAD = "dead on arrival"
 
 
 def ids(values: Iterable[object]) -> list[str]:
-    return [f"{index}-{str(value)[:24]!r}" for index, value in enumerate(values)]
+    return [f"{index}-{str(value)[:24].partition(' at 0x')[0]!r}" for index, value in enumerate(values)]
 
 
 def answered(**fields: Any) -> Token:

@@ -1,0 +1,500 @@
+"""
+The rules of the house that a reader can check by looking: what imports what, who asks the time, how long a file is.
+
+Sources are parsed, not imported, so that imports inside functions and for type checkers count as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "evertoken"
+
+LAYERS = (
+    # 0, pure: no event loop, no clock, no I/O
+    "_errors _token _wire _answer _policy _events _redact _deadlines _trouble _standing _entry _snapshot",
+    # 1, protocols
+    "_contracts",
+    # 2, asyncio, but not OAuth
+    "_clock _flight _failure _lanes _observers _supervisor _subscription _callable _threads",
+    # 3, the library
+    (
+        "_steps _sharing _repair _fleet _landing _refresh _registry _upkeep _callers _by_hand _options _inspect "
+        "_engine _life _handle _manager"
+    ),
+)
+LAYER = {f"evertoken.{name}": layer for layer, names in enumerate(LAYERS) for name in names.split()}
+TOP = len(LAYERS) - 1
+ROOMS = ("sources", "stores", "clients", "instrumentation")
+# Public names gathered from below, and data.
+FACADES = ("evertoken", "evertoken.events", "evertoken.providers")
+OUTER = ("testing", "cli", "__main__")
+
+# Why each may look up.
+UPWARD = {
+    ("evertoken._manager", "evertoken.clients.httpx"): "auth() makes one, and imports it inside the method",
+    ("evertoken._handle", "evertoken.clients.httpx"): "the type that auth() returns, for type checkers alone",
+}
+
+# Values and arithmetic need no more of the standard library than this.
+PURE = {
+    "__future__", "base64", "binascii", "collections", "collections.abc", "dataclasses", "datetime", "email.utils",
+    "enum", "functools", "hashlib", "heapq", "itertools", "json", "math", "re", "sys", "types", "typing",
+    "urllib.parse",
+}  # fmt: skip
+
+REQUIRED = {
+    "httpx": "a dependency",
+    "anyio": "a dependency",
+    "idna": "comes with both, and writes a host as httpx does",
+    "typing_extensions": "for type checkers alone, which bring it",
+    "pytest": "the plugin is loaded by pytest, and by nobody else",
+}
+
+# Distributions whose module has another name.
+MODULES = {"pyjwt": "jwt", "psycopg2-binary": "psycopg2", "pynacl": "nacl", "grpcio": "grpc", "pyyaml": "yaml"}
+
+LONGEST = 330
+# What a reader cannot hold in the head at once, and why it stays in one piece. They may shrink, not grow.
+LONGER = {
+    "testing/server.py": (393, "one dataclass with every setting and fault, documented for users"),
+}
+
+# The one timer that is not the clock's.
+TIMERS = {("_supervisor.py", "call_later"): "the pause after a crash, for the clock may be what crashed"}
+
+NAMELESS = ("_manager", "_supervisor", "_flight")
+NAMES = re.compile(
+    r"""
+    oauth | openid | \bjwt | \bsaml | dpop | sigv4
+    | client_credentials | clientcredentials | refreshtoken | refresh_token | authorization_code | device_code
+    | jwt-bearer | token-exchange | grant_type | token_endpoint | client_id | client_secret
+    | httpx | httpcore | aiohttp | urllib | \brequests\.(?:get|post|session|auth) | botocore | niquests
+    | google | gcloud | azure | microsoft | entra\b | \baws | amazon | github | gitlab | okta | auth0 | keycloak
+    | salesforce | \bvault | openbao | kubernetes | spotify | atlassian | stripe
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@dataclass
+class Module:
+    """
+    One file of the package.
+    """
+
+    name: str
+    path: Path
+    text: str
+    tree: ast.Module
+    imports: list[Import] = field(default_factory=list)
+
+    @property
+    def room(self) -> str:
+        return (*self.name.split("."), "")[1]
+
+    @property
+    def where(self) -> str:
+        return self.path.relative_to(PACKAGE).as_posix()
+
+
+@dataclass(frozen=True)
+class Import:
+    """
+    One import: of what, at which line, whether at run time, whether as soon as the module is imported.
+    """
+
+    target: str
+    line: int
+    at_runtime: bool
+    at_once: bool
+
+
+def imports(tree: ast.AST, known: set[str], *, at_runtime: bool = True, at_once: bool = True) -> Iterator[Import]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, at_runtime, at_once)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import"
+            for alias in node.names:
+                # `from evertoken import _events` means the module.
+                deeper = f"{node.module}.{alias.name}"
+                yield Import(deeper if deeper in known else str(node.module), node.lineno, at_runtime, at_once)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from imports(ast.Module(node.body, []), known, at_runtime=False, at_once=False)
+            yield from imports(ast.Module(node.orelse, []), known, at_runtime=at_runtime, at_once=at_once)
+        else:
+            later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports(node, known, at_runtime=at_runtime, at_once=at_once and not later)
+
+
+def read() -> dict[str, Module]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ("evertoken", *path.relative_to(PACKAGE).with_suffix("").parts)
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        text = path.read_text(encoding="utf-8")
+        found[name] = Module(name, path, text, ast.parse(text))
+    for module in found.values():
+        module.imports = list(imports(module.tree, set(found)))
+    return found
+
+
+HOUSE = read()
+INNER = [module for module in HOUSE.values() if module.room not in OUTER]
+
+
+def of_layer(number: int) -> list[Module]:
+    return [HOUSE[name] for name, layer in LAYER.items() if layer == number]
+
+
+def extras() -> dict[str, str]:
+    """
+    Return the module of each distribution that an extra of pyproject.toml asks for.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {
+        match[0].lower()
+        for wanted in project["optional-dependencies"].values()
+        for requirement in wanted
+        if (match := re.match(r"[A-Za-z0-9._-]+", requirement))
+    }
+    return {name: MODULES.get(name, name.replace("-", "_")) for name in sorted(named - {"evertoken"})}
+
+
+OPTIONAL = extras()
+
+
+def attributes(module: Module) -> Iterator[tuple[int, str, str]]:
+    """
+    Yield line, receiver and name of each attribute that is looked up.
+    """
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute):
+            yield node.lineno, ast.unparse(node.value), node.attr
+
+
+def told(offences: list[str]) -> None:
+    assert not offences, "\n" + "\n".join(offences)
+
+
+def test_there_is_a_house():
+    """The walk finds the files, their imports and the extras; else nothing below would say anything."""
+    assert set(LAYER) <= set(HOUSE)
+    assert len(HOUSE) > 50
+    targets = {one.target for module in HOUSE.values() for one in module.imports}
+    assert {"asyncio", "httpx", "evertoken._events", "evertoken._token"} <= targets
+    assert {"httpx2", "matplotlib", "rich", "uvicorn"} <= set(OPTIONAL)
+    manager = {one.target: one for one in HOUSE["evertoken._manager"].imports if one.at_runtime}
+    assert manager["evertoken._engine"].at_once
+    assert not manager["evertoken.clients.httpx"].at_once
+
+
+def test_every_module_has_its_place():
+    """Each module stands in a layer, in a room, among the public names, or in what uses them all."""
+    told(
+        [
+            f"{module.where}: give it a layer in DESIGN's house and in this test"
+            for module in HOUSE.values()
+            if module.name not in LAYER and module.name not in FACADES and module.room not in (*ROOMS, *OUTER)
+        ]
+    )
+
+
+def test_imports_point_down():
+    """Section 4: a layer uses itself and those below; the exceptions are listed, and are needed."""
+    offences, used = [], set()
+    for name, layer in LAYER.items():
+        for one in HOUSE[name].imports:
+            if not one.target.startswith("evertoken"):
+                continue
+            if one.target in LAYER and LAYER[one.target] <= layer:
+                continue
+            if (name, one.target) in UPWARD and not one.at_once:
+                used.add((name, one.target))
+                continue
+            offences.append(f"{HOUSE[name].where}:{one.line}: layer {layer} imports {one.target}")
+    told(offences)
+    assert used == set(UPWARD)
+
+
+def test_auth_alone_imports_upwards_at_run_time():
+    """Section 4: the one import that points up when the code runs stands inside TokenManager.auth()."""
+    upward = [
+        (name, one.line) for name, target in UPWARD for one in HOUSE[name].imports
+        if one.target == target and one.at_runtime
+    ]  # fmt: skip
+    assert [name for name, _ in upward] == ["evertoken._manager"]
+    auth = next(
+        node
+        for node in ast.walk(HOUSE["evertoken._manager"].tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "auth"
+    )
+    assert auth.end_lineno is not None
+    assert auth.lineno < upward[0][1] <= auth.end_lineno
+
+
+def test_no_import_runs_in_a_circle():
+    """Section 4: at run time the modules can be put in an order, each after those that it imports at once."""
+    uses = {
+        name: {one.target for one in module.imports if one.at_once and one.target in HOUSE and one.target != name}
+        for name, module in HOUSE.items()
+    }
+    assert list(graphlib.TopologicalSorter(uses).static_order())
+
+
+def test_rooms_do_not_know_each_other():
+    """Section 4: sources, stores, clients and instrumentation import themselves and what lies below layer 3."""
+    offences = []
+    for module in HOUSE.values():
+        if module.room not in ROOMS:
+            continue
+        for one in module.imports:
+            own = one.target.startswith(f"evertoken.{module.room}")
+            below = LAYER.get(one.target, TOP) < TOP or one.target == "evertoken.providers"
+            if one.target.startswith("evertoken") and not own and not below:
+                offences.append(f"{module.where}:{one.line} imports {one.target}")
+    told(offences)
+
+
+def test_nobody_uses_what_uses_everything():
+    """Section 4: testing and cli are imported by themselves alone, and the public names by those two."""
+    offences = []
+    for module in HOUSE.values():
+        for one in module.imports:
+            target = (*one.target.split("."), "")[1]
+            inside = module.room in OUTER
+            if one.target.startswith("evertoken") and target in OUTER and not inside:
+                offences.append(f"{module.where}:{one.line} imports {one.target}")
+            if one.target == "evertoken" and not inside:
+                offences.append(f"{module.where}:{one.line} imports the public names, which are made of it")
+            if module.room == "testing" and target == "cli":
+                offences.append(f"{module.where}:{one.line} imports {one.target}")
+    told(offences)
+
+
+def test_layer_0_is_pure():
+    """Section 4: values and arithmetic import no event loop, no clock, no I/O and nothing of others."""
+    told(
+        [
+            f"{module.where}:{one.line} imports {one.target}"
+            for module in of_layer(0)
+            for one in module.imports
+            if one.target not in PURE and not one.target.startswith("evertoken")
+        ]
+    )
+
+
+def test_contracts_hold_no_implementation():
+    """Section 4: layer 1 imports what layer 0 may, and its protocols' methods are words alone."""
+    (module,) = of_layer(1)
+    assert {one.target for one in module.imports if not one.target.startswith("evertoken")} <= PURE
+    for cls in ast.walk(module.tree):
+        if isinstance(cls, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in cls.bases):
+            for method in cls.body:
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                    (only,) = method.body
+                    assert isinstance(only, ast.Expr), f"{cls.name}.{method.name}"
+                    assert isinstance(only.value, ast.Constant), f"{cls.name}.{method.name}"
+
+
+def test_what_others_wrote_is_declared():
+    """Section 1: whatever is imported is Python's, ours, a required dependency, or what an extra names."""
+    allowed = {"evertoken", *sys.stdlib_module_names, *REQUIRED, *OPTIONAL.values()}
+    told(
+        [
+            f"{module.where}:{one.line} imports {one.target}, which pyproject.toml does not name"
+            for module in HOUSE.values()
+            for one in module.imports
+            if one.target.partition(".")[0] not in allowed
+        ]
+    )
+    told(
+        [
+            f"{module.where}:{one.line} imports {one.target}: {REQUIRED[one.target]}"
+            for module in HOUSE.values()
+            for one in module.imports
+            if (one.target == "typing_extensions" and one.at_runtime)
+            or (one.target == "pytest" and module.room != "testing")
+        ]
+    )
+
+
+@pytest.mark.parametrize("distribution", OPTIONAL)
+def test_optional_dependency_has_one_door(distribution):
+    """Section 1: an optional dependency is imported in one file of the library, and at most one of testing and cli."""
+    wanted = OPTIONAL[distribution]
+    doors = {
+        module.where: module.room if module.room in OUTER else "library"
+        for module in HOUSE.values()
+        for one in module.imports
+        if one.target.partition(".")[0] == wanted
+    }
+    assert doors
+    assert len(doors) == len(set(doors.values())), doors
+
+
+@pytest.mark.parametrize("distribution", OPTIONAL)
+def test_missing_optional_dependency_names_its_extra(distribution):
+    """Section 1: whoever lacks an extra is told by an ImportError which one to install."""
+    wanted = OPTIONAL[distribution]
+    for module in HOUSE.values():
+        if not any(one.target.partition(".")[0] == wanted and one.at_runtime for one in module.imports):
+            continue
+        assert re.search(r"except (?:ImportError|ModuleNotFoundError) as", module.text), module.where
+        assert re.search(r"pip install 'evertoken\[[a-z0-9,-]+\]'", module.text), module.where
+
+
+@pytest.mark.parametrize("name", NAMELESS)
+def test_engine_knows_no_provider(name):
+    """Section 4: the engine's heart names no grant, vendor or HTTP library, auth() and its type excepted."""
+    module = HOUSE[f"evertoken.{name}"]
+    lines = module.text.splitlines()
+    if name == "_manager":
+        for node in ast.walk(module.tree):
+            is_auth = isinstance(node, ast.FunctionDef) and node.name == "auth"
+            is_type = isinstance(node, ast.ImportFrom) and node.module == "evertoken.clients.httpx"
+            if is_auth or is_type:
+                assert isinstance(node, ast.FunctionDef | ast.ImportFrom)
+                for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+                    lines[line - 1] = ""
+    told([f"{module.where}:{number}: {line}" for number, line in enumerate(lines, 1) if NAMES.search(line)])
+
+
+def test_names_of_providers_are_recognized():
+    """The test above would see a grant, a vendor and a library, and takes no plain word for one."""
+    assert all(map(NAMES.search, ("import httpx", "the AWS way", "grant_type", "`OAuth`", "GitHub")))
+    assert not any(map(NAMES.search, ("GrantRejected", "laws", "each requests one", "a token is refreshed", "default")))
+
+
+def test_no_file_is_too_long():
+    """Section 4: a file is something a reader can hold in the head; exceptions have a reason and do not grow."""
+    lengths = {module.where: len(module.text.splitlines()) for module in HOUSE.values()}
+    told(
+        [
+            f"{where} has {length} lines, of at most {LONGER.get(where, (LONGEST,))[0]}"
+            for where, length in lengths.items()
+            if length > LONGER.get(where, (LONGEST,))[0]
+        ]
+    )
+    assert [where for where in LONGER if lengths[where] <= LONGEST] == [], "no exception any more: take it off the list"
+
+
+def test_one_door_for_time():
+    """T3: outside _clock.py the library imports no `time`, sleeps nowhere, and asks nothing but a clock."""
+    offences, used = [], set()
+    for module in INNER:
+        if module.name == "evertoken._clock":
+            continue
+        offences += [
+            f"{module.where}:{one.line} imports {one.target}"
+            for one in module.imports
+            if one.target in {"time", "sched", "timeit"}
+        ]
+        for line, receiver, name in attributes(module):
+            clock = receiver.lower().endswith("clock")
+            asks = name in {"time", "monotonic", "perf_counter", "call_later", "call_at"} and not clock
+            today = name in {"now", "utcnow", "today"} and re.search(r"\b(?:date|datetime|dt)$", receiver)
+            timer = receiver in {"asyncio", "anyio"} and re.fullmatch(
+                "sleep.*|timeout(_at)?|wait_for|(fail|move_on)_.*|current_time", name
+            )
+            if (module.where, name) in TIMERS and not clock:
+                used.add((module.where, name))
+            elif asks or today or timer:
+                offences.append(f"{module.where}:{line}: {receiver}.{name}")
+    told(offences)
+    assert used == set(TIMERS)
+
+
+def test_the_door_is_one():
+    """T3: the door itself asks the system, so that the test above looks for what is there."""
+    door = HOUSE["evertoken._clock"]
+    assert "time" in {one.target for one in door.imports}
+    assert {"time", "monotonic", "call_later"} <= {name for _, _, name in attributes(door)}
+
+
+def test_every_task_has_an_owner():
+    """F5: a task that nobody refers to may be collected in mid-flight; only a task group keeps its own."""
+    offences = []
+    for module in HOUSE.values():
+        groups = {
+            ast.unparse(item.optional_vars)
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.AsyncWith)
+            for item in node.items
+            if item.optional_vars is not None and "TaskGroup" in ast.unparse(item.context_expr)
+        }
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                called = node.value.func
+                name = called.attr if isinstance(called, ast.Attribute) else ast.unparse(called)
+                owner = ast.unparse(called.value) if isinstance(called, ast.Attribute) else ""
+                if name in {"create_task", "ensure_future"} and owner not in groups:
+                    offences.append(f"{module.where}:{node.lineno}: {ast.unparse(node)[:80]}")
+    told(offences)
+
+
+def test_nothing_is_shielded_or_polled():
+    """Section 5: a shield per waiter is quadratic to cancel, and an Event per key costs more than all else of it."""
+    offences = []
+    for module in INNER:
+        offences += [
+            f"{module.where}:{line}: {receiver}.{name}"
+            for line, receiver, name in attributes(module)
+            if (receiver, name) in {("asyncio", "shield"), ("asyncio", "Event"), ("asyncio", "get_event_loop")}
+        ]
+    told(offences)
+
+
+def test_the_library_prints_nothing():
+    """L2: what happens is told by events and the log; only the command line prints."""
+    told(
+        [
+            f"{module.where}:{node.lineno}: {ast.unparse(node)[:80]}"
+            for module in HOUSE.values()
+            if module.room != "cli"
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.stdout.write", "breakpoint"}
+        ]
+    )
+
+
+def test_nothing_is_left_for_later():
+    """What is not done stands in an issue, not in the code; and no debugging aid is left behind."""
+    unfinished = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|\bpdb\b|NotImplementedError")
+    told(
+        [
+            f"{module.where}:{module.text.count(chr(10), 0, found.start()) + 1}: {found[0]}"
+            for module in HOUSE.values()
+            for found in unfinished.finditer(module.text)
+        ]
+    )
+
+
+def test_every_module_says_what_it_is():
+    """Each file opens with a docstring, and each but the package's doors names what others may take from it."""
+    told(
+        [
+            f"{module.where} has no docstring"
+            for module in HOUSE.values()
+            if not (ast.get_docstring(module.tree) or "").strip()
+        ]
+    )
+    told(
+        [
+            f"{module.where} has no __all__"
+            for module in INNER
+            if "__all__" not in module.text and any(isinstance(node, ast.ClassDef) for node in module.tree.body)
+        ]
+    )
