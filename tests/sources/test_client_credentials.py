@@ -372,3 +372,17 @@ async def test_the_token():
     assert isinstance(token, Token)
     assert (token.authorization, token.lifetime, token.scopes) == ("Bearer at-1", 100.0, frozenset({"a", "b"}))
     assert token.extra == {"tenant": "t"}
+
+
+async def test_a_client_that_answers_from_memory():
+    """T3: a client on `httpx.MockTransport` is as good as one on a socket, and its answers are bounded too."""
+    answers = [{"access_token": "at-1", "expires_in": 100}, {"access_token": "at-2", "padding": "x" * 2_000_000}]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=answers.pop(0))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        async with TokenManager(source("https://as.example/token", client=client)) as manager:
+            assert (await manager.get()).access_token == "at-1"
+            with pytest.raises(TokenUnavailable, match="more than 1048576 bytes"):
+                await manager.refresh()

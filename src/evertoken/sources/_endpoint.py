@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
-import zlib
 from typing import TYPE_CHECKING, Any, Final, final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import anyio.to_thread
 import httpx
@@ -20,6 +18,7 @@ from evertoken._answer import REJECTIONS, Answer, failure_from
 from evertoken._errors import TransientRefreshError
 from evertoken._redact import scrub
 from evertoken._wire import http_date, parse_retry_after
+from evertoken.sources._body import bounded_body, fields_of
 
 if TYPE_CHECKING:
     import ssl
@@ -27,10 +26,7 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import FetchRequest
 
-__all__ = ["MAX_BODY", "Endpoint", "check_url"]
-
-#: The most that is read of an answer, in bytes, after decompression.
-MAX_BODY: Final = 1024 * 1024
+__all__ = ["Endpoint", "check_url"]
 
 #: Seconds for each step of a request (connect, write, read), within the fetch's own deadline.
 STEP_TIMEOUT: Final = 10.0
@@ -186,7 +182,7 @@ class Endpoint:
         response = await client.send(outgoing, auth=None, follow_redirects=False, stream=True)
         _drop_cookies(response, client.cookies, before)
         try:
-            body = await _bounded_body(response)
+            body = await bounded_body(response)
         except Exception:
             if response.is_success:
                 raise
@@ -200,7 +196,7 @@ class Endpoint:
         date = headers.get("date")
         date_at = None if date is None else http_date(date)
         content_type = headers.get("content-type", "")
-        fields = _fields(body, content_type)
+        fields = fields_of(body, content_type)
         if 200 <= status < 300 and fields is not None:  # noqa: PLR2004
             return Answer(fields, date=date_at)
         if 200 <= status < 400:  # noqa: PLR2004 - whole classes of status codes, RFC 9110 section 15
@@ -231,7 +227,7 @@ class _Sent:
         """
         The client has it now. Until its transport tells more, and some never do, it may be on its way.
         """
-        self._request.sent = True
+        self._request.sending()
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         if not self.seen:
@@ -282,42 +278,3 @@ def _drop_cookies(response: Any, cookies: Any, before: list[Any]) -> None:
     for cookie in before:
         if (cookie.domain, cookie.path, cookie.name) not in there:
             cookies.jar.set_cookie(cookie)
-
-
-async def _bounded_body(response: Any) -> bytes:
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-        msg = f"unreadable answer: content encoding {encoding!r}, though none was asked for"
-        raise TransientRefreshError(msg, ambiguous=True)
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_BODY:
-            msg = f"unreadable answer: more than {MAX_BODY} bytes"
-            raise TransientRefreshError(msg, ambiguous=True)
-    if encoding in {"", "identity"}:
-        return bytes(body)
-    # A few compressed bytes can stand for gigabytes, so no more than the bound is ever unpacked.
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    try:
-        unpacked = unpacker.decompress(bytes(body), MAX_BODY + 1)
-    except zlib.error:
-        unpacked = b""
-    if len(unpacked) > MAX_BODY:
-        msg = f"unreadable answer: more than {MAX_BODY} bytes once unpacked"
-        raise TransientRefreshError(msg, ambiguous=True)
-    return unpacked
-
-
-def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        # GitHub, for one, answers a form unless asked otherwise.
-        if "application/x-www-form-urlencoded" not in content_type:
-            return None
-        try:
-            fields = dict(parse_qsl(body.decode(), max_num_fields=100))
-        except ValueError:
-            return None
-    return fields if isinstance(fields, dict) else None

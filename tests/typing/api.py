@@ -1,0 +1,154 @@
+"""
+What users write, as a type checker sees it. Checked, not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_type
+
+import httpx
+
+from evertoken import (
+    Answer,
+    Answered,
+    FetchRequest,
+    Health,
+    Held,
+    Lease,
+    Record,
+    RefreshPolicy,
+    RetryPolicy,
+    Snapshot,
+    Subscription,
+    Token,
+    TokenHandle,
+    TokenManager,
+    TokenSource,
+    TokenStore,
+    events,
+    run_in_background,
+)
+from evertoken.clients.httpx import BearerAuth
+from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.stores import MemoryStore
+
+
+async def pair() -> tuple[str, float]:
+    return "token", 3600.0
+
+
+async def endless() -> tuple[str, None]:
+    return "token", None
+
+
+async def text() -> str:
+    return "token"
+
+
+async def whole() -> Token:
+    return Token("token", issued_at=0.0)
+
+
+async def mapping() -> dict[str, Any]:
+    return {"access_token": "token", "expires_in": 3600}
+
+
+def plain() -> tuple[str, float]:
+    return "token", 3600.0
+
+
+async def chained(current: Token | None) -> tuple[str, float]:
+    return "token" if current is None else current.access_token, 3600.0
+
+
+class Source:
+    async def fetch(self, request: FetchRequest, /) -> Mapping[str, Any]:
+        return {"access_token": request.key}
+
+
+class Store:
+    async def read(self, key: str, /) -> Record | None:
+        return None
+
+    async def write(self, record: Record, lease: Lease, /) -> bool:
+        return False
+
+    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
+        return Held(1.0)
+
+    async def renew(self, lease: Lease, ttl: float, /) -> bool:
+        return False
+
+    async def release(self, lease: Lease, /) -> None:
+        return None
+
+
+def watch(event: events.Event) -> None:
+    match event:
+        case events.TokenRefreshed(took=took, reason=reason):
+            assert_type(took, float)
+            assert_type(reason, events.Reason)
+        case events.RefreshFailed(retry_at=retry_at):
+            assert_type(retry_at, float)
+
+
+async def single() -> None:
+    for source in (pair, endless, text, whole, mapping, plain, chained, Source()):
+        TokenManager(source)
+    manager = TokenManager(pair, policy=RefreshPolicy(lead_time=300), retry=RetryPolicy(first=1.0), observers=[watch])
+    assert_type(manager, TokenManager[None])
+    async with manager as tokens:
+        assert_type(tokens, TokenManager[None])
+        assert_type(await tokens.get(), Token)
+        assert_type(await tokens.get(min_ttl=600, timeout=2), Token)
+        assert_type(tokens.peek(), Token | None)
+        assert_type(await tokens.refresh(), Token)
+        assert_type(await tokens.invalidate("value"), bool)
+        assert_type(await tokens.forget(), bool)
+        assert_type(tokens.handle(), TokenHandle)
+        assert_type(await tokens.handle().get(), Token)
+        assert_type(tokens.auth(), BearerAuth)
+        assert_type(tokens.subscribe(), Subscription)
+        assert_type(tokens.snapshot(), Snapshot)
+        assert_type(tokens.health(), Health)
+        async for token in tokens.subscribe():
+            assert_type(token, Token)
+        httpx.AsyncClient(auth=tokens.auth(origins=["https://api.example.com"]))
+        httpx.Client(auth=tokens.auth())
+
+
+async def keyed() -> None:
+    by_name = TokenManager({"billing": pair, "crm": Source()})
+    assert_type(by_name, TokenManager[str])
+    assert_type(await by_name.get("billing"), Token)
+    assert_type(by_name.peek("crm"), Token | None)
+    httpx.AsyncClient(auth=by_name.auth("crm"))
+
+    def source_for(tenant: int) -> RefreshToken:
+        return RefreshToken(
+            token_endpoint="https://as.example.com/token", client_id="id", refresh_token=str(tenant), rotates=True
+        )
+
+    by_number = TokenManager(source_for=source_for, store=MemoryStore(), idle_after=60)
+    assert_type(by_number, TokenManager[int])
+    assert_type(await by_number.get(7), Token)
+    assert_type(by_number.get_sync(7), Token)
+    await by_number.put(await whole(), 7)
+    await by_number.revoke(7)
+
+
+def parts() -> None:
+    source: TokenSource = ClientCredentials(
+        token_endpoint="https://as.example.com/token",
+        client_id="id",
+        client_secret=lambda: "secret",
+        scope=["read", "write"],
+        parameters={"tenant": "a"},
+    )
+    store: TokenStore = Store()
+    answered: list[Answered] = [Answer({"access_token": "a"}), Token("a", issued_at=0.0), ("a", 1.0), "a"]
+    TokenManager(source, store=store, strict_persist=True, start="warm")
+    with run_in_background(TokenManager(pair)) as tokens:
+        assert_type(tokens.get_sync(), Token)
+    assert answered

@@ -1,0 +1,48 @@
+"""
+What a type checker must not let pass. Each line is marked as an error, and an unused mark is one too.
+"""
+
+from __future__ import annotations
+
+from evertoken import FetchRequest, RefreshPolicy, TokenManager
+from evertoken.sources import ClientCredentials
+
+
+async def pair() -> tuple[str, float]:
+    return "token", 3600.0
+
+
+class Number:
+    async def fetch(self, request: FetchRequest, /) -> int:
+        return 7
+
+
+async def single(tokens: TokenManager[None]) -> None:
+    await tokens.get("key")  # type: ignore[call-overload]
+    await tokens.get(min_ttl="600")  # type: ignore[call-overload]
+    assert tokens.start_mode  # type: ignore[attr-defined]
+    text: str = await tokens.get()  # type: ignore[assignment]
+    await tokens.put("token")  # type: ignore[arg-type]
+    assert text
+
+
+async def keyed(tokens: TokenManager[str]) -> None:
+    await tokens.get()  # type: ignore[call-arg]
+    await tokens.get(7)  # type: ignore[arg-type]
+
+
+def made_wrong() -> None:
+    TokenManager(7)  # type: ignore[call-overload]
+    TokenManager(Number())  # type: ignore[call-overload]
+    TokenManager(pair, start="eager")  # type: ignore[call-overload]
+    TokenManager(pair, lead_time=300)  # type: ignore[call-overload]
+    TokenManager(pair, store=object())  # type: ignore[call-overload]
+    TokenManager({"a": 7})  # type: ignore[dict-item]
+    RefreshPolicy(300)  # type: ignore[call-arg]
+    ClientCredentials(client_id="id")  # type: ignore[call-arg]
+    ClientCredentials(
+        token_endpoint="https://as.example.com/token",
+        client_id="id",
+        client_secret="secret",
+        client_auth="basic",  # type: ignore[arg-type]
+    )
