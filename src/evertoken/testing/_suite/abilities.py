@@ -106,7 +106,7 @@ class Listing(Suite):
         """
         Return all keys.
         """
-        return sorted([key async for key in listed(store).keys()])
+        return sorted([key async for key in listed(store).keys()])  # noqa: SIM118 - it is no mapping
 
     async def test_keys(self) -> None:
         """L2: the key of every record is listed once, a tombstone's too, and that of a mere lease is not."""
@@ -126,7 +126,7 @@ class Listing(Suite):
             for number in range(30):
                 await keep(one, f"stays-{number}")
             seen: list[str] = []
-            async for key in listed(one).keys():  # noqa: SIM118 - it is no mapping
+            async for key in listed(one).keys():
                 seen.append(key)
                 await keep(other, f"new-{len(seen)}")
                 if len(seen) > 1:

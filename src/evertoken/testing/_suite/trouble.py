@@ -112,6 +112,7 @@ class Trouble(Suite):
                     await asyncio.wait({task}, timeout=self.patience)
                     assert task.done(), "an operation that is cancelled ends"
                 # What was cancelled may have happened or not, soon or at once, but never half.
+                await other.release(lease)
                 taken = await win(one, "k", "next", 60.0, self.patience * 4)
                 found = await one.read("k")
                 assert found is not None
