@@ -4,7 +4,13 @@ The conformance suite: stores of ours pass it, and stores that break a promise d
 
 from __future__ import annotations
 
-from evertoken.stores import MemoryStore
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from evertoken.stores import FileStore, MemoryStore
+from evertoken.stores._folder import private_directory
 from evertoken.testing.conformance import StoreConformance
 
 
@@ -19,3 +25,20 @@ class TestMemoryStore(StoreConformance):
         if self.store is None:
             self.store = MemoryStore()
         return self.store
+
+
+class TestFileStore(StoreConformance):
+    """
+    A directory.
+    """
+
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "tokens"
+
+    async def make(self) -> FileStore:
+        return FileStore(self.path, poll=0.02)
+
+    async def plant(self, key: str, data: bytes) -> None:
+        with private_directory(self.path) as folder:
+            folder.replace(hashlib.sha256(key.encode()).hexdigest() + ".record", memoryview(data), durable=False)

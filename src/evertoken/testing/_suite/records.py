@@ -45,8 +45,8 @@ KEYS = [
 #: Records of format 1, to the byte as the first release that had it wrote them.
 FORMAT_1 = {
     b'{"format": 1, "key": "k", "version": 7, "sent_at": null, "token": {"access_token": "at", "issued_at":'
-    b' 1700000000.5, "expires_at": 1700003600.5, "token_type": "Bearer", "refresh_at": 1700003000.0, "refresh_token": "rt",'
-    b' "scope": "a b", "extra": {"id_token": "x", "n": [1, {"m": null}]}}}': Record(
+    b' 1700000000.5, "expires_at": 1700003600.5, "token_type": "Bearer", "refresh_at": 1700003000.0, "refresh_token":'
+    b' "rt", "scope": "a b", "extra": {"id_token": "x", "n": [1, {"m": null}]}}}': Record(
         "k",
         7,
         Token(

@@ -1,0 +1,54 @@
+"""
+What stores that keep records as bytes do with what they find: read it, refuse it, or set it aside.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from evertoken.stores._record import TornRecord, UnreadableRecord, load
+
+if TYPE_CHECKING:
+    from evertoken._contracts import Record
+    from evertoken.stores._record import Codec
+
+__all__ = ["key_in", "opened", "report"]
+
+_log = logging.getLogger("evertoken")
+
+
+def opened(key: str, data: bytes, codec: Codec | None, /) -> Record:
+    """
+    Return the record of *key* that *data* is.
+
+    Raises:
+        TornRecord: It is no record, or one of another key.
+        UnreadableRecord: It may be a good one, but not for this reader.
+    """
+    try:
+        return load(key, data, codec)
+    except UnreadableRecord as error:
+        # The frames it came through hold the record in their locals.
+        refused = type(error)(*error.args)
+    del data
+    raise refused
+
+
+def key_in(data: bytes, /) -> str | None:
+    """
+    Return the key that the record *data* carries, or None where it is no record.
+    """
+    try:
+        key = json.loads(data)["key"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return key if isinstance(key, str) else None
+
+
+def report(place: str, key: str, error: TornRecord, went: str, /) -> None:
+    """
+    Write to the log that what stood at *place* was set aside.
+    """
+    _log.warning("evertoken: the record of %r in %s is taken for missing: %s; %s", key, place, error, went)
