@@ -4,5 +4,6 @@ Where tokens are kept and shared.
 
 from evertoken.stores.file import FileStore
 from evertoken.stores.memory import MemoryStore
+from evertoken.stores.sqlite import SQLiteStore
 
-__all__ = ["FileStore", "MemoryStore"]
+__all__ = ["FileStore", "MemoryStore", "SQLiteStore"]

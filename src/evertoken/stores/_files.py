@@ -59,18 +59,12 @@ class Files:
         self._clock = clock
         self._timeout = timeout
 
-    def folder(self) -> AbstractContextManager[Folder]:
-        """
-        Open the directory, for as long as the context lasts.
-        """
-        return private_directory(self.path)
-
     def read(self, key: str) -> Record | None:
         """
         Return the record of *key*. It is replaced whole, so that no lock is needed to read it.
         """
         name = _name_of(key)
-        with self.folder() as folder:
+        with private_directory(self.path) as folder:
             try:
                 return self._record(folder, name, key)
             except TornRecord:
@@ -82,7 +76,7 @@ class Files:
         Keep *record* durably, if the lease and the version allow it.
         """
         name = _name_of(record.key)
-        with self.folder() as folder, self._lock(name):
+        with private_directory(self.path) as folder, self._lock(name):
             fence, owner, _ = self._lease(folder, name)
             if (record.key, owner, fence) != (lease.key, lease.owner, lease.fence):
                 return False
@@ -101,7 +95,7 @@ class Files:
         Take the lease of *key* if it is free, and its caller still there.
         """
         name = _name_of(key)
-        with self.folder() as folder, self._lock(name):
+        with private_directory(self.path) as folder, self._lock(name):
             fence, _, ends = self._lease(folder, name)
             remaining = self._clock.remaining(ends)
             if remaining > 0.0 or abandoned.is_set():
@@ -115,7 +109,7 @@ class Files:
         Let *lease* end *ttl* seconds from now, if it is held.
         """
         name = _name_of(lease.key)
-        with self.folder() as folder, self._lock(name):
+        with private_directory(self.path) as folder, self._lock(name):
             fence, owner, ends = self._lease(folder, name)
             if (owner, fence) != (lease.owner, lease.fence) or self._clock.remaining(ends) <= 0.0:
                 return False
@@ -127,7 +121,7 @@ class Files:
         End *lease*, if it is held by its owner.
         """
         name = _name_of(lease.key)
-        with self.folder() as folder, self._lock(name):
+        with private_directory(self.path) as folder, self._lock(name):
             fence, owner, ends = self._lease(folder, name)
             if ends is not None and (owner, fence) == (lease.owner, lease.fence):
                 self._put(folder, name, lease, None)
@@ -136,7 +130,7 @@ class Files:
         """
         Return who holds the lease of *key* and for how long yet.
         """
-        with self.folder() as folder:
+        with private_directory(self.path) as folder:
             _, owner, ends = self._lease(folder, _name_of(key))
             remaining = self._clock.remaining(ends)
         return None if owner is None or remaining <= 0.0 else (owner, remaining)
@@ -146,7 +140,7 @@ class Files:
         Take the record of *key* out, readable or not.
         """
         name = _name_of(key)
-        with self.folder() as folder, self._lock(name):
+        with private_directory(self.path) as folder, self._lock(name):
             _journal.begin(folder, key)
             if not folder.remove(name + _RECORD):
                 return False
@@ -158,12 +152,19 @@ class Files:
         """
         Yield the key of every record.
         """
-        with self.folder() as folder, os.scandir(self.path) as found:
+        with private_directory(self.path) as folder, os.scandir(self.path) as found:
             for entry in found:
                 if entry.name.endswith(_RECORD):
-                    key = key_in(folder.read(entry.name) or b"")
+                    key = key_in(folder.read(entry.name) or memoryview(b""))
                     if key is not None and _name_of(key) + _RECORD == entry.name:
                         yield key
+
+    def changes(self, follower: _journal.Follower) -> list[str | None]:
+        """
+        Return the keys written since *follower* looked last; None stands for any.
+        """
+        with private_directory(self.path) as folder:
+            return follower.look(folder)
 
     def _record(self, folder: Folder, name: str, key: str) -> Record | None:
         data = folder.read(name + _RECORD)
@@ -186,7 +187,7 @@ class Files:
     def _lease(self, folder: Folder, name: str) -> tuple[int, str | None, Deadline | None]:
         data = folder.read(name + _LEASE)
         try:
-            found = {"fence": 0, "owner": None, "ends": None} if data is None else json.loads(data)
+            found = {"fence": 0, "owner": None, "ends": None} if data is None else json.loads(bytes(data))
             fence, owner, ends = found["fence"], found["owner"], found["ends"]
         except (ValueError, KeyError, TypeError, RecursionError):
             # Only a loss of power leaves one behind, and nobody who held it lives.

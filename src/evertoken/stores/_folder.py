@@ -89,19 +89,18 @@ class Folder:
         self._fd = fd
         self._at = fd if _RELATIVE else None
 
-    def read(self, name: str, *, offset: int = 0) -> bytes | None:
+    def read(self, name: str) -> memoryview | None:
         """
-        Return what the file *name* holds from *offset* on, or None where there is none.
+        Return what the file *name* holds, or None where there is none.
+
+        As a view, whose text in a traceback does not show what it holds.
 
         Raises:
             PermissionError: It is a symbolic link, another user's, or no file.
         """
         try:
-            with self._opened(name, _READ) as fd:
-                if offset:
-                    os.lseek(fd, offset, os.SEEK_SET)
-                with os.fdopen(os.dup(fd), "rb") as file:
-                    return file.read(LARGEST)
+            with self._opened(name, _READ) as fd, os.fdopen(os.dup(fd), "rb") as file:
+                return memoryview(file.read(LARGEST))
         except FileNotFoundError:
             return None
 

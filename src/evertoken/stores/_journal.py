@@ -69,31 +69,20 @@ class Follower:
     """
 
     def __init__(self) -> None:
+        self._started = False
         self._seen: tuple[int, int, int] | None = None
         self._first: bytes | None = None
         self._offset = 0
         self._begun: dict[str, int] = {}
 
-    def start(self, folder: Folder) -> None:
-        """
-        Begin at the end: what was written before is not told of.
-        """
-        if folder.stat(NAME) is None:
-            # So that the first write is told of by its key.
-            with suppress(OSError):
-                folder.append(NAME, _header())
-        data = self._read(folder)
-        self._first = _first_line(data)
-        # Where a line is being written, its beginning.
-        self._offset = data.rfind(b"\n") + 1
-        # What is under way is told of when it ends.
-        for line in data.splitlines():
-            self._take(line, [])
-
     def look(self, folder: Folder) -> list[str | None]:
         """
-        Return which keys were written since, with None where it may have been any.
+        Return which keys were written since the last look, with None where it may have been any: so at first.
         """
+        if not self._started:
+            self._start(folder)
+            self._started = True
+            return [None]
         told: list[str | None] = []
         if self._moved(folder):
             data = self._read(folder)
@@ -111,6 +100,20 @@ class Follower:
             else:
                 self._begun[key] = looks - 1
         return [None] if None in told else list(dict.fromkeys(told))
+
+    def _start(self, folder: Folder) -> None:
+        # What was written before is not told of.
+        if folder.stat(NAME) is None:
+            # So that the first write is told of by its key.
+            with suppress(OSError):
+                folder.append(NAME, _header())
+        data = self._read(folder)
+        self._first = _first_line(data)
+        # Where a line is being written, its beginning.
+        self._offset = data.rfind(b"\n") + 1
+        # What is under way is told of when it ends.
+        for line in data.splitlines():
+            self._take(line, [])
 
     def _take(self, line: bytes, told: list[str | None]) -> None:
         if line.startswith(b"#"):
@@ -137,7 +140,7 @@ class Follower:
         return True
 
     def _read(self, folder: Folder) -> bytes:
-        return folder.read(NAME) or b""
+        return bytes(folder.read(NAME) or b"")
 
 
 def _header() -> bytes:

@@ -5,7 +5,7 @@ Work that blocks, done in worker threads, so that it never holds up the loop.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
@@ -20,6 +20,7 @@ __all__ = ["Abandoned", "offload"]
 THREADS: Final = 16
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("evertoken_stores")
 
@@ -30,20 +31,19 @@ class Abandoned(threading.Event):
     """
 
 
-async def offload(work: Callable[[Abandoned], T], /) -> T:
+async def offload(work: Callable[[*Ts], T], /, *args: *Ts, abandoned: Abandoned | None = None) -> T:
     """
     Return what *work* returns, run in a worker thread.
 
-    If the caller is cancelled it goes on at once; *work* is told and ends by itself.
+    If the caller is cancelled it goes on at once; *work* ends by itself, and finds *abandoned* set.
     """
-    abandoned = Abandoned()
     try:
         limiter = _limiter.get()
     except LookupError:
         limiter = anyio.CapacityLimiter(THREADS)
         _limiter.set(limiter)
     try:
-        return await anyio.to_thread.run_sync(work, abandoned, abandon_on_cancel=True, limiter=limiter)
-    except BaseException:
-        abandoned.set()
-        raise
+        return await anyio.to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter)
+    finally:
+        if abandoned is not None:
+            abandoned.set()

@@ -19,7 +19,7 @@ __all__ = ["key_in", "opened", "report"]
 _log = logging.getLogger("evertoken")
 
 
-def opened(key: str, data: bytes, codec: Codec | None, /) -> Record:
+def opened(key: str, data: memoryview, codec: Codec | None, /) -> Record:
     """
     Return the record of *key* that *data* is.
 
@@ -28,20 +28,19 @@ def opened(key: str, data: bytes, codec: Codec | None, /) -> Record:
         UnreadableRecord: It may be a good one, but not for this reader.
     """
     try:
-        return load(key, data, codec)
+        return load(key, bytes(data), codec)
     except UnreadableRecord as error:
         # The frames it came through hold the record in their locals.
         refused = type(error)(*error.args)
-    del data
     raise refused
 
 
-def key_in(data: bytes, /) -> str | None:
+def key_in(data: memoryview, /) -> str | None:
     """
     Return the key that the record *data* carries, or None where it is no record.
     """
     try:
-        key = json.loads(data)["key"]
+        key = json.loads(bytes(data))["key"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return key if isinstance(key, str) else None

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
@@ -15,7 +14,7 @@ import anyio
 
 from evertoken.stores._host_clock import HostClock
 from evertoken.stores._journal import Follower
-from evertoken.stores._offload import offload
+from evertoken.stores._offload import Abandoned, offload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -81,31 +80,32 @@ class FileStore:
         """
         Return the record of *key*, or None.
         """
-        return await offload(lambda _: self._files.read(key))
+        return await offload(self._files.read, key)
 
     async def write(self, record: Record, lease: Lease, /) -> bool:
         """
         Keep *record* durably; return False where the lease or the version is outdated.
         """
-        return await offload(lambda _: self._files.write(record, lease))
+        return await offload(self._files.write, record, lease)
 
     async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
         """
         Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
         """
-        return await offload(partial(self._files.acquire, key, owner, ttl))
+        abandoned = Abandoned()
+        return await offload(self._files.acquire, key, owner, ttl, abandoned, abandoned=abandoned)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """
         Let *lease* end *ttl* seconds from now; return False where it is no longer held.
         """
-        return await offload(lambda _: self._files.renew(lease, ttl))
+        return await offload(self._files.renew, lease, ttl)
 
     async def release(self, lease: Lease, /) -> None:
         """
         End *lease*, if it is still held by its owner.
         """
-        await offload(lambda _: self._files.release(lease))
+        await offload(self._files.release, lease)
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
@@ -115,19 +115,10 @@ class FileStore:
         """
         follower = Follower()
 
-        def look(start: bool) -> list[str | None]:  # noqa: FBT001 - which of two
-            with self._files.folder() as folder:
-                if not start:
-                    return follower.look(folder)
-                follower.start(folder)
-                return [None]
-
-        for key in await offload(lambda _: look(start=True)):
-            changed(key)
         while True:
-            await anyio.sleep(self._poll)
-            for key in await offload(lambda _: look(start=False)):
+            for key in await offload(self._files.changes, follower):
                 changed(key)
+            await anyio.sleep(self._poll)
 
     async def keys(self) -> AsyncIterator[str]:
         """
@@ -135,7 +126,7 @@ class FileStore:
         """
         found = self._files.keys()
         try:
-            while batch := await offload(lambda _: list(islice(found, _BATCH))):
+            while batch := await offload(list, islice(found, _BATCH)):
                 for key in batch:
                     yield key
         finally:
@@ -147,13 +138,13 @@ class FileStore:
         """
         Return who holds the lease of *key* and for how many seconds yet, or None.
         """
-        return await offload(lambda _: self._files.holder(key))
+        return await offload(self._files.holder, key)
 
     async def delete(self, key: str, /) -> bool:
         """
         Take the record of *key* out; tell whether there was one.
         """
-        return await offload(lambda _: self._files.delete(key))
+        return await offload(self._files.delete, key)
 
     def __repr__(self) -> str:
         return f"FileStore({str(self._files.path)!r})"
