@@ -14,8 +14,8 @@ from evertoken.stores import _journal
 from evertoken.stores._file_lock import locked
 from evertoken.stores._folder import private_directory
 from evertoken.stores._host_clock import Deadline
-from evertoken.stores._reading import key_in, opened, report
-from evertoken.stores._record import TornRecord, dump
+from evertoken.stores._reading import key_in, opened, report, written
+from evertoken.stores._record import TornRecord
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -83,8 +83,7 @@ class Files:
             before = self._mended(folder, name, record.key)
             if record.version <= (0 if before is None else before.version):
                 return False
-            # As a view, for the text of a traceback shows what bytes hold.
-            data = memoryview(dump(record, self._codec))
+            data = written(record, self._codec)
             _journal.begin(folder, record.key)
             folder.replace(name + _RECORD, data, durable=True)
             self._told(folder, record.key)

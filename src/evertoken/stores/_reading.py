@@ -1,5 +1,5 @@
 """
-What stores that keep records as bytes do with what they find: read it, refuse it, or set it aside.
+What stores that keep records as bytes do: write them, and read, refuse or set aside what they find.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from evertoken.stores._record import TornRecord, UnreadableRecord, load
+from evertoken.stores._record import UnreadableRecord, dump, load
 
 if TYPE_CHECKING:
     from evertoken._contracts import Record
-    from evertoken.stores._record import Codec
+    from evertoken.stores._record import Codec, TornRecord
 
-__all__ = ["key_in", "opened", "report"]
+__all__ = ["key_in", "opened", "report", "written"]
 
 _log = logging.getLogger("evertoken")
 
@@ -33,6 +33,20 @@ def opened(key: str, data: memoryview, codec: Codec | None, /) -> Record:
         # The frames it came through hold the record in their locals.
         refused = type(error)(*error.args)
     raise refused
+
+
+def written(record: Record, codec: Codec | None, /) -> memoryview:
+    """
+    Return *record* as bytes, as a view: the text of a traceback does not show what that holds.
+
+    Raises:
+        TypeError: The token carries extra fields that JSON has no form for.
+    """
+    try:
+        return memoryview(dump(record, codec))
+    except Exception as error:  # noqa: BLE001 - a codec may raise anything
+        failed = error.with_traceback(None)
+    raise failed
 
 
 def key_in(data: memoryview, /) -> str | None:

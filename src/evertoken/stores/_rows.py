@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from evertoken._contracts import Held, Lease
 from evertoken.stores._host_clock import Deadline
-from evertoken.stores._reading import opened, report
-from evertoken.stores._record import TornRecord, dump
+from evertoken.stores._reading import opened, report, written
+from evertoken.stores._record import TornRecord
 
 if TYPE_CHECKING:
     import sqlite3
@@ -68,10 +68,9 @@ class Rows:
             before = self._mended(db, record.key)
             if record.version <= (0 if before is None else before.version):
                 return False
-            # As a view, for the text of a traceback shows what bytes hold.
             db.execute(
                 f"UPDATE evertoken SET record = ?, change = {_NEXT} WHERE key = ?",  # noqa: S608 - a constant
-                (memoryview(dump(record, self._codec)), record.key),
+                (written(record, self._codec), record.key),
             )
         return True
 
