@@ -53,9 +53,10 @@ class Deadline:
         """
         Return the deadline that was written as *fields*, or None where they are no deadline.
         """
-        if not isinstance(fields, list | tuple) or len(fields) != len(cls.__slots__):
+        try:
+            ttl, at, wall, boot = fields  # type: ignore[misc]
+        except (TypeError, ValueError):
             return None
-        ttl, at, wall, boot = fields
         if not isinstance(boot, str) or not all(_is_number(number) for number in (ttl, at, wall)):
             return None
         return cls(ttl, at, wall, boot)

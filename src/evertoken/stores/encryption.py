@@ -108,7 +108,8 @@ class AesGcm:
             raise TornRecord(msg) from None
 
     def __repr__(self) -> str:
-        return f"AesGcm({self._keys!r})"
+        # Tracebacks show also what is not yet whole.
+        return f"AesGcm({getattr(self, '_keys', 'unread')})"
 
     def __reduce__(self) -> NoReturn:
         msg = "a codec carries keys, and is not pickled"
