@@ -2,6 +2,8 @@
 Where tokens are kept and shared.
 """
 
+from evertoken.stores.file import FileStore
 from evertoken.stores.memory import MemoryStore
+from evertoken.stores.sqlite import SQLiteStore
 
-__all__ = ["MemoryStore"]
+__all__ = ["FileStore", "MemoryStore", "SQLiteStore"]

@@ -1,0 +1,222 @@
+"""
+What `FileStore` does in worker threads: records and leases as files, under a lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Final, final
+
+from evertoken._contracts import Held, Lease
+from evertoken.stores import _journal
+from evertoken.stores._file_lock import locked
+from evertoken.stores._folder import private_directory
+from evertoken.stores._host_clock import Deadline
+from evertoken.stores._reading import key_in, opened, report, written
+from evertoken.stores._record import TornRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from evertoken._contracts import Record
+    from evertoken.stores._folder import Folder
+    from evertoken.stores._host_clock import HostClock
+    from evertoken.stores._offload import Abandoned
+    from evertoken.stores._record import Codec
+
+__all__ = ["Files"]
+
+#: Locks of a store. Keys that share one take turns, for the millisecond that an operation takes.
+SHARDS: Final = 64
+
+_RECORD: Final = ".record"
+_LEASE: Final = ".lease"
+_TORN: Final = ".torn"
+
+
+@final
+class Files:
+    """
+    The files of a store. All methods block.
+
+    Args:
+        path: The directory.
+
+        codec: What seals records, if they are to be.
+
+        clock: What leases are counted by.
+
+        timeout: Seconds that a lock is waited for.
+    """
+
+    def __init__(self, path: Path, codec: Codec | None, clock: HostClock, timeout: float) -> None:
+        self.path = path
+        self._codec = codec
+        self._clock = clock
+        self._timeout = timeout
+
+    def read(self, key: str) -> Record | None:
+        """
+        Return the record of *key*. It is replaced whole, so that no lock is needed to read it.
+        """
+        name = _name_of(key)
+        with private_directory(self.path) as folder:
+            try:
+                return self._record(folder, name, key)
+            except TornRecord:
+                with self._lock(name):
+                    return self._mended(folder, name, key)
+
+    def write(self, record: Record, lease: Lease) -> bool:
+        """
+        Keep *record* durably, if the lease and the version allow it.
+        """
+        name = _name_of(record.key)
+        with private_directory(self.path) as folder, self._lock(name):
+            fence, owner, _ = self._lease(folder, name)
+            if (record.key, owner, fence) != (lease.key, lease.owner, lease.fence):
+                return False
+            before = self._mended(folder, name, record.key)
+            if record.version <= (0 if before is None else before.version):
+                return False
+            data = written(record, self._codec)
+            _journal.begin(folder, record.key)
+            folder.replace(name + _RECORD, data, durable=True)
+            self._told(folder, record.key)
+        return True
+
+    def acquire(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Lease | Held:
+        """
+        Take the lease of *key* if it is free, and its caller still there.
+        """
+        name = _name_of(key)
+        with private_directory(self.path) as folder, self._lock(name):
+            fence, _, ends = self._lease(folder, name)
+            remaining = self._clock.remaining(ends)
+            if remaining > 0.0 or abandoned.is_set():
+                return Held(max(remaining, 0.0))
+            lease = Lease(key, owner, fence + 1)
+            self._put(folder, name, lease, self._clock.after(ttl))
+        return lease
+
+    def renew(self, lease: Lease, ttl: float) -> bool:
+        """
+        Let *lease* end *ttl* seconds from now, if it is held.
+        """
+        name = _name_of(lease.key)
+        with private_directory(self.path) as folder, self._lock(name):
+            fence, owner, ends = self._lease(folder, name)
+            if (owner, fence) != (lease.owner, lease.fence) or self._clock.remaining(ends) <= 0.0:
+                return False
+            self._put(folder, name, lease, self._clock.after(ttl))
+        return True
+
+    def release(self, lease: Lease) -> None:
+        """
+        End *lease*, if it is held by its owner.
+        """
+        name = _name_of(lease.key)
+        with private_directory(self.path) as folder, self._lock(name):
+            fence, owner, ends = self._lease(folder, name)
+            if ends is not None and (owner, fence) == (lease.owner, lease.fence):
+                self._put(folder, name, lease, None)
+
+    def holder(self, key: str) -> tuple[str, float] | None:
+        """
+        Return who holds the lease of *key* and for how long yet.
+        """
+        with private_directory(self.path) as folder:
+            _, owner, ends = self._lease(folder, _name_of(key))
+            remaining = self._clock.remaining(ends)
+        return None if owner is None or remaining <= 0.0 else (owner, remaining)
+
+    def delete(self, key: str) -> bool:
+        """
+        Take the record of *key* out, readable or not.
+        """
+        name = _name_of(key)
+        with private_directory(self.path) as folder, self._lock(name):
+            _journal.begin(folder, key)
+            if not folder.remove(name + _RECORD):
+                return False
+            folder.sync()
+            self._told(folder, key)
+        return True
+
+    def keys(self) -> Generator[str]:
+        """
+        Yield the key of every record.
+        """
+        with private_directory(self.path) as folder, os.scandir(self.path) as found:
+            for entry in found:
+                if entry.name.endswith(_RECORD):
+                    key = key_in(folder.read(entry.name) or memoryview(b""))
+                    if key is not None and _name_of(key) + _RECORD == entry.name:
+                        yield key
+
+    def changes(self, follower: _journal.Follower) -> list[str | None]:
+        """
+        Return the keys written since *follower* looked last; None stands for any.
+        """
+        with private_directory(self.path) as folder:
+            return follower.look(folder)
+
+    def _record(self, folder: Folder, name: str, key: str) -> Record | None:
+        data = folder.read(name + _RECORD)
+        return None if data is None else opened(key, data, self._codec)
+
+    def _mended(self, folder: Folder, name: str, key: str) -> Record | None:
+        try:
+            return self._record(folder, name, key)
+        except TornRecord as error:
+            # The frames it came through may hold the record.
+            torn = error.with_traceback(None)
+        try:
+            folder.rename(name + _RECORD, name + _TORN)
+        except OSError as error:
+            report(str(self.path), key, torn, f"it could not be set aside: {error.strerror}")
+        else:
+            report(str(self.path), key, torn, f"it is now {name + _TORN}")
+        return None
+
+    def _lease(self, folder: Folder, name: str) -> tuple[int, str | None, Deadline | None]:
+        data = folder.read(name + _LEASE)
+        try:
+            found = {"fence": 0, "owner": None, "ends": None} if data is None else json.loads(bytes(data))
+            fence, owner, ends = found["fence"], found["owner"], found["ends"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            # Only a loss of power leaves one behind, and nobody who held it lives.
+            return 0, None, None
+        if not isinstance(fence, int) or isinstance(fence, bool) or not isinstance(owner, str | None):
+            return 0, None, None
+        return fence, owner, Deadline.of(ends)
+
+    def _put(self, folder: Folder, name: str, lease: Lease, ends: Deadline | None) -> None:
+        fields = {
+            "format": 1,
+            "key": lease.key,
+            "owner": lease.owner,
+            "fence": lease.fence,
+            "ends": None if ends is None else ends.fields(),
+        }
+        # Not durable: who held a lease before a loss of power does not live after it.
+        folder.replace(name + _LEASE, memoryview(json.dumps(fields).encode()), durable=False)
+
+    def _told(self, folder: Folder, key: str) -> None:
+        try:
+            _journal.end(folder, key, lambda: locked(self.path / f"{_journal.NAME}.lock", 0.0))
+        except OSError:
+            # It is kept. Watchers were told that it was begun, and will look.
+            return
+
+    def _lock(self, name: str) -> AbstractContextManager[None]:
+        shard = int(name[:4], 16) % SHARDS
+        return locked(self.path / f"{shard:02}.lock", self._timeout)
+
+
+def _name_of(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()

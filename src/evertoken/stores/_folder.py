@@ -1,0 +1,211 @@
+"""
+A directory that nobody else may touch, and files that are replaced whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Folder", "check_owner", "private_directory"]
+
+#: Bytes that a file of ours never has.
+LARGEST: Final = 16 * 1024 * 1024
+
+#: Where a name can be looked up in an open directory, nobody can put another in its place meanwhile.
+_RELATIVE: Final = {os.open, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
+
+_READ: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # A pipe in a file's place must not stop us.
+    | getattr(os, "O_BINARY", 0)
+)
+_WRITE: Final = os.O_WRONLY | (_READ & ~getattr(os, "O_NONBLOCK", 0))
+
+
+@contextmanager
+def private_directory(path: Path) -> Iterator[Folder]:
+    """
+    Open the directory *path*, which is made if it is missing, and give it.
+
+    Raises:
+        PermissionError: It is a symbolic link, another user's, or one that others may write to.
+    """
+    try:
+        fd = _open_directory(path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            path.mkdir(0o700)
+        fd = _open_directory(path)
+    try:
+        if fd is not None:
+            check_owner(os.fstat(fd), path)
+        yield Folder(path, fd)
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def check_owner(found: os.stat_result, path: Path, *, forbidden: int = 0o022) -> None:
+    """
+    Raise unless what was *found* at *path* is ours alone.
+
+    Raises:
+        PermissionError: It is another user's, or its mode has one of the *forbidden* bits.
+    """
+    if not hasattr(os, "geteuid"):
+        return
+    if found.st_uid != os.geteuid():
+        msg = f"{path} belongs to another user (uid {found.st_uid}), who could read or replace what is kept there"
+        raise PermissionError(msg)
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & forbidden:
+        msg = f"{path} is open to others (mode {mode:04o}); take that away with chmod {mode & ~0o077:o}"
+        raise PermissionError(msg)
+
+
+@final
+class Folder:
+    """
+    An open directory.
+
+    Args:
+        path: Where it is.
+
+        fd: Its descriptor; None where the system has none for directories.
+    """
+
+    def __init__(self, path: Path, fd: int | None) -> None:
+        self.path = path
+        self._fd = fd
+        self._at = fd if _RELATIVE else None
+
+    def read(self, name: str) -> memoryview | None:
+        """
+        Return what the file *name* holds, or None where there is none.
+
+        As a view, whose text in a traceback does not show what it holds.
+
+        Raises:
+            PermissionError: It is a symbolic link, another user's, or no file.
+        """
+        try:
+            with self._opened(name, _READ) as fd, os.fdopen(os.dup(fd), "rb") as file:
+                return memoryview(file.read(LARGEST))
+        except FileNotFoundError:
+            return None
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """
+        Return what is known of the file *name*, or None where there is none.
+        """
+        try:
+            return os.stat(self._name(name), dir_fd=self._at, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def replace(self, name: str, data: memoryview, *, durable: bool) -> None:
+        """
+        Put *data* in the place of the file *name*, at once and whole. Only one thread may do so at a time.
+
+        Where it is *durable* it outlives a loss of power from here on.
+        """
+        temporary = f"{name}.tmp"
+        self.remove(temporary)
+        try:
+            with self._opened(temporary, _WRITE | os.O_CREAT | os.O_EXCL) as fd:
+                _write_all(fd, data)
+                if durable:
+                    os.fsync(fd)
+            self.rename(temporary, name)
+        except BaseException:
+            with suppress(OSError):
+                self.remove(temporary)
+            raise
+        if durable:
+            self.sync()
+
+    def append(self, name: str, data: bytes) -> tuple[int, int]:
+        """
+        Add *data* to the end of the file *name* in one piece; return which file that was, and its size.
+        """
+        with self._opened(name, _WRITE | os.O_CREAT | os.O_APPEND) as fd:
+            _write_all(fd, memoryview(data))
+            found = os.fstat(fd)
+            return found.st_ino, found.st_size
+
+    def rename(self, name: str, new: str) -> None:
+        """
+        Give the file *name* a new name; what had that name is gone.
+        """
+        os.replace(self._name(name), self._name(new), src_dir_fd=self._at, dst_dir_fd=self._at)
+
+    def remove(self, name: str) -> bool:
+        """
+        Remove the file *name*; tell whether there was one.
+        """
+        try:
+            os.unlink(self._name(name), dir_fd=self._at)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def sync(self) -> None:
+        """
+        Make names durable.
+        """
+        if self._fd is not None:
+            os.fsync(self._fd)
+
+    @contextmanager
+    def _opened(self, name: str, flags: int) -> Iterator[int]:
+        try:
+            fd = os.open(self._name(name), flags, 0o600, dir_fd=self._at)
+        except OSError as error:
+            # Only a symbolic link makes O_NOFOLLOW fail, with a number that differs between systems.
+            found = self.stat(name)
+            if found is None or not stat.S_ISLNK(found.st_mode):
+                raise
+            msg = f"{self.path / name} is a symbolic link, which is not followed"
+            raise PermissionError(msg) from error
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                msg = f"{self.path / name} is no file"
+                raise PermissionError(msg)
+            check_owner(found, self.path / name)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _name(self, name: str) -> str:
+        return name if self._at is not None else str(self.path / name)
+
+
+def _open_directory(path: Path) -> int | None:
+    if not hasattr(os, "O_DIRECTORY"):
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            msg = f"{path} is no directory"
+            raise NotADirectoryError(msg)
+        return None
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        if path.is_symlink():
+            msg = f"{path} is a symbolic link; name the directory itself"
+            raise PermissionError(msg) from None
+        raise
+
+
+def _write_all(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]

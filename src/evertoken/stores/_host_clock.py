@@ -1,0 +1,134 @@
+"""
+A clock that all processes of this host share, for leases between them.
+
+The wall clock may be set, and the monotonic clock of Linux stands still while the machine is suspended; the clock
+that counts from the boot does neither. What it says means nothing after the next boot, or on another host, so a lease
+also carries the boot that it was given in, and is judged by the wall clock elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+from evertoken._clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Deadline", "HostClock"]
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+#: Seconds by which two looks at the wall clock may be out of order.
+_SLACK: Final = 1.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """
+    When a lease ends.
+
+    Args:
+        ttl: Seconds that it was given for.
+
+        at: When it was given, in seconds since the boot.
+
+        wall: When it was given, in epoch seconds.
+
+        boot: Which boot that was; empty where the system does not say.
+    """
+
+    ttl: float
+    at: float
+    wall: float
+    boot: str
+
+    @classmethod
+    def of(cls, fields: object, /) -> Deadline | None:
+        """
+        Return the deadline that was written as *fields*, or None where they are no deadline.
+        """
+        try:
+            ttl, at, wall, boot = fields  # type: ignore[misc]
+        except (TypeError, ValueError):
+            return None
+        if not isinstance(boot, str) or not all(_is_number(number) for number in (ttl, at, wall)):
+            return None
+        return cls(ttl, at, wall, boot)
+
+    def fields(self) -> list[Any]:
+        """
+        Return what `of` reads.
+        """
+        return [self.ttl, self.at, self.wall, self.boot]
+
+
+@final
+class HostClock:
+    """
+    Seconds since the boot, and which boot it was.
+
+    Args:
+        boot: Which boot this is; read from the system unless given.
+
+        since_boot: The clock that counts from it; the system's unless given.
+
+        wall: The wall clock in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        boot: str | None = None,
+        since_boot: Callable[[], float] | None = None,
+        wall: Callable[[], float] = SystemClock.time,
+    ) -> None:
+        self._boot = boot
+        self._since_boot = _since_boot if since_boot is None else since_boot
+        self._wall = wall
+
+    def after(self, ttl: float, /) -> Deadline:
+        """
+        Return the deadline *ttl* seconds from now.
+        """
+        return Deadline(ttl, self._since_boot(), self._wall(), self._this_boot())
+
+    def remaining(self, deadline: Deadline | None, /) -> float:
+        """
+        Return the seconds until *deadline*, never more than it was given for; zero or less where it is over.
+        """
+        if deadline is None:
+            return 0.0
+        passed = self._since_boot() - deadline.at
+        if passed < 0.0 or deadline.boot != self._this_boot():
+            # Before a reboot, or on another host. A wall clock that was set back says nothing: the lease is over.
+            passed = self._wall() - deadline.wall
+            if passed < -_SLACK:
+                return 0.0
+        return min(deadline.ttl - passed, deadline.ttl)
+
+    def _this_boot(self) -> str:
+        return _boot_id() if self._boot is None else self._boot
+
+
+def _since_boot() -> float:
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    # Elsewhere the monotonic clock is one for all processes too, and counts from the boot.
+    return SystemClock.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+@cache
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - not NaN

@@ -1,0 +1,184 @@
+"""
+What `SQLiteStore` does in worker threads: records and leases as rows.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final, final
+
+from evertoken._contracts import Held, Lease
+from evertoken.stores._host_clock import Deadline
+from evertoken.stores._reading import opened, report, written
+from evertoken.stores._record import TornRecord
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from evertoken._contracts import Record
+    from evertoken.stores._connections import Connections
+    from evertoken.stores._host_clock import HostClock
+    from evertoken.stores._offload import Abandoned
+    from evertoken.stores._record import Codec
+
+__all__ = ["Rows"]
+
+_NEXT: Final = "(SELECT coalesce(max(change), 0) + 1 FROM evertoken)"
+
+
+@final
+class Rows:
+    """
+    The rows of a store. All methods block.
+
+    Args:
+        connections: To the file.
+
+        codec: What seals records, if they are to be.
+
+        clock: What leases are counted by.
+    """
+
+    def __init__(self, connections: Connections, codec: Codec | None, clock: HostClock) -> None:
+        self._connections = connections
+        self._codec = codec
+        self._clock = clock
+
+    def read(self, key: str) -> Record | None:
+        """
+        Return the record of *key*.
+        """
+        with self._connections.reading() as db:
+            try:
+                return self._record(db, key)
+            except TornRecord:
+                db.execute("BEGIN IMMEDIATE")
+                found = self._mended(db, key)
+                db.execute("COMMIT")
+                return found
+
+    def write(self, record: Record, lease: Lease) -> bool:
+        """
+        Keep *record* durably, if the lease and the version allow it.
+        """
+        with self._connections.writing() as db:
+            fence, owner, _ = self._lease(db, record.key)
+            if (record.key, owner, fence) != (lease.key, lease.owner, lease.fence):
+                return False
+            before = self._mended(db, record.key)
+            if record.version <= (0 if before is None else before.version):
+                return False
+            db.execute(
+                f"UPDATE evertoken SET record = ?, change = {_NEXT} WHERE key = ?",  # noqa: S608 - a constant
+                (written(record, self._codec), record.key),
+            )
+        return True
+
+    def acquire(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Lease | Held:
+        """
+        Take the lease of *key* if it is free, and its caller still there.
+        """
+        with self._connections.writing() as db:
+            fence, _, ends = self._lease(db, key)
+            remaining = self._clock.remaining(ends)
+            if remaining > 0.0 or abandoned.is_set():
+                return Held(max(remaining, 0.0))
+            db.execute(
+                "INSERT INTO evertoken (key, owner, fence, ends) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, ends = excluded.ends",
+                (key, owner, fence + 1, self._after(ttl)),
+            )
+        return Lease(key, owner, fence + 1)
+
+    def renew(self, lease: Lease, ttl: float) -> bool:
+        """
+        Let *lease* end *ttl* seconds from now, if it is held.
+        """
+        with self._connections.writing() as db:
+            fence, owner, ends = self._lease(db, lease.key)
+            if (owner, fence) != (lease.owner, lease.fence) or self._clock.remaining(ends) <= 0.0:
+                return False
+            db.execute("UPDATE evertoken SET ends = ? WHERE key = ?", (self._after(ttl), lease.key))
+        return True
+
+    def release(self, lease: Lease) -> None:
+        """
+        End *lease*, if it is held by its owner.
+        """
+        with self._connections.writing() as db:
+            db.execute(
+                "UPDATE evertoken SET ends = NULL WHERE key = ? AND owner = ? AND fence = ?",
+                (lease.key, lease.owner, lease.fence),
+            )
+
+    def holder(self, key: str) -> tuple[str, float] | None:
+        """
+        Return who holds the lease of *key* and for how long yet.
+        """
+        with self._connections.reading() as db:
+            _, owner, ends = self._lease(db, key)
+        remaining = self._clock.remaining(ends)
+        return None if owner is None or remaining <= 0.0 else (owner, remaining)
+
+    def delete(self, key: str) -> bool:
+        """
+        Take the record of *key* out, readable or not.
+        """
+        with self._connections.writing() as db:
+            done = db.execute(
+                f"UPDATE evertoken SET record = NULL, change = {_NEXT}"  # noqa: S608 - a constant
+                " WHERE key = ? AND record IS NOT NULL",
+                (key,),
+            )
+            return done.rowcount > 0
+
+    def keys(self, after: int, limit: int) -> list[tuple[int, str]]:
+        """
+        Return the keys of the next *limit* records, each with its place.
+        """
+        with self._connections.reading() as db:
+            return db.execute(
+                "SELECT rowid, key FROM evertoken WHERE rowid > ? AND record IS NOT NULL ORDER BY rowid LIMIT ?",
+                (after, limit),
+            ).fetchall()
+
+    def changes(self, since: int | None) -> tuple[int, list[str | None]]:
+        """
+        Return the number of the newest change, and the keys changed after *since*: None stands for any.
+        """
+        with self._connections.reading() as db:
+            newest = int(db.execute("SELECT coalesce(max(change), 0) FROM evertoken").fetchone()[0])
+            if since is None or newest < since:
+                return newest, [None]
+            found = db.execute("SELECT key FROM evertoken WHERE change > ? AND change <= ?", (since, newest))
+            return newest, [key for (key,) in found]
+
+    def _record(self, db: sqlite3.Connection, key: str) -> Record | None:
+        data = _data(db, key)
+        return None if data is None else opened(key, data, self._codec)
+
+    def _mended(self, db: sqlite3.Connection, key: str) -> Record | None:
+        try:
+            return self._record(db, key)
+        except TornRecord as error:
+            torn = error.with_traceback(None)
+        db.execute("UPDATE evertoken SET torn = record, record = NULL WHERE key = ?", (key,))
+        report(str(self._connections.path), key, torn, "it is now in the column torn")
+        return None
+
+    def _lease(self, db: sqlite3.Connection, key: str) -> tuple[int, str | None, Deadline | None]:
+        found = db.execute("SELECT fence, owner, ends FROM evertoken WHERE key = ?", (key,)).fetchone()
+        if found is None:
+            return 0, None, None
+        fence, owner, ends = found
+        return fence, owner, None if ends is None else Deadline.of(json.loads(ends))
+
+    def _after(self, ttl: float) -> str:
+        return json.dumps(self._clock.after(ttl).fields())
+
+
+def _data(db: sqlite3.Connection, key: str) -> memoryview | None:
+    # As a view, and out of a frame that is gone when it is read: tracebacks show what locals hold.
+    for (data,) in db.execute("SELECT record FROM evertoken WHERE key = ? AND record IS NOT NULL", (key,)):
+        return memoryview(data if isinstance(data, bytes) else str(data).encode())
+    return None

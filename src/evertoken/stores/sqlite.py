@@ -1,0 +1,148 @@
+"""
+A store in one SQLite file: for the processes of one host, and many keys.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, final
+
+import anyio
+
+from evertoken.stores._connections import Connections
+from evertoken.stores._host_clock import HostClock
+from evertoken.stores._offload import Abandoned, offload
+from evertoken.stores._rows import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from evertoken._contracts import Held, Lease, Record
+    from evertoken.stores._record import Codec
+
+__all__ = ["SQLiteStore"]
+
+#: Seconds that another's transaction is waited for: less than a manager waits for a store.
+BUSY_TIMEOUT: Final = 4.0
+
+#: Keys that are read at once when they are listed.
+_BATCH: Final = 500
+
+
+@final
+class SQLiteStore:
+    """
+    A `TokenStore` in one SQLite file on a local disk, shared by the processes of one host and one user.
+
+    One table, in write-ahead mode, synchronised in full: a token is on disk before anyone uses it. Leases end by a
+    clock that counts from the boot. Everything that blocks happens in worker threads. Needs nothing but the standard
+    library.
+
+    A row that is no record is moved to the column `torn`, reported as a warning to the log "evertoken", and counts as
+    missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is. A disk that is
+    full or read-only is an `sqlite3.OperationalError`, and what was kept before is still there.
+
+    A manager enters the store and leaves it; between, connections are kept.
+
+    Args:
+        path: The file. It is made (mode 0600), and its directory too, if it is missing.
+
+        codec: What seals records, such as `evertoken.stores.encryption.AesGcm`. Without one, tokens are kept as text
+            that whoever may read the file can read.
+
+        poll: Seconds between two looks for what others have written, while the store is watched.
+
+    Raises:
+        ValueError: *path* is empty or names no file, or *poll* is not above zero.
+
+    The operations raise `PermissionError` if the file is a symbolic link, another user's, or open to others, or if
+    others may write to its directory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None, *, poll: float = 0.5) -> None:
+        if not Path(path).name or os.fspath(path) == ":memory:":
+            msg = "path must name a file"
+            raise ValueError(msg)
+        if not poll > 0.0:
+            msg = f"poll must be seconds above zero, not {poll!r}"
+            raise ValueError(msg)
+        self._poll = poll
+        # Absolute, for the program may change its directory.
+        self._connections = Connections(Path(path).absolute(), BUSY_TIMEOUT)
+        self._rows = Rows(self._connections, codec, HostClock())
+
+    async def read(self, key: str, /) -> Record | None:
+        """
+        Return the record of *key*, or None.
+        """
+        return await offload(self._rows.read, key)
+
+    async def write(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Keep *record* durably; return False where the lease or the version is outdated.
+        """
+        return await offload(self._rows.write, record, lease)
+
+    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
+        """
+        Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
+        """
+        abandoned = Abandoned()
+        return await offload(self._rows.acquire, key, owner, ttl, abandoned, abandoned=abandoned)
+
+    async def renew(self, lease: Lease, ttl: float, /) -> bool:
+        """
+        Let *lease* end *ttl* seconds from now; return False where it is no longer held.
+        """
+        return await offload(self._rows.renew, lease, ttl)
+
+    async def release(self, lease: Lease, /) -> None:
+        """
+        End *lease*, if it is still held by its owner.
+        """
+        await offload(self._rows.release, lease)
+
+    async def watch(self, changed: Callable[[str | None], object], /) -> None:
+        """
+        Call *changed* with each key that was written, until cancelled.
+
+        A look is one query on an index, however many records there are.
+        """
+        newest: int | None = None
+        while True:
+            newest, keys = await offload(self._rows.changes, newest)
+            for key in keys:
+                changed(key)
+            await anyio.sleep(self._poll)
+
+    async def keys(self) -> AsyncIterator[str]:
+        """
+        Yield the key of every record.
+        """
+        place = 0
+        while batch := await offload(self._rows.keys, place, _BATCH):
+            for place, key in batch:  # noqa: B007 - where the next batch begins
+                yield key
+
+    async def holder(self, key: str, /) -> tuple[str, float] | None:
+        """
+        Return who holds the lease of *key* and for how many seconds yet, or None.
+        """
+        return await offload(self._rows.holder, key)
+
+    async def delete(self, key: str, /) -> bool:
+        """
+        Take the record of *key* out; tell whether there was one.
+        """
+        return await offload(self._rows.delete, key)
+
+    async def __aenter__(self) -> Self:
+        self._connections.enter()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await offload(self._connections.leave)
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({str(self._connections.path)!r})"

@@ -1,0 +1,3 @@
+"""
+The parts of the conformance suite, one concern a file.
+"""

@@ -1,0 +1,172 @@
+"""
+Conformance: what a store may be able to do besides: tell of writes, and be looked into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from evertoken._contracts import Record
+from evertoken.testing._suite.base import GRAIN, Suite, a_token, keep, lease_of, listed, wait_until, watched, win
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from evertoken._contracts import TokenStore, WatchedStore
+
+__all__ = ["Listing", "Watching"]
+
+
+class Watching(Suite):
+    """
+    `WatchedStore.watch`; skipped where the store has none.
+    """
+
+    @asynccontextmanager
+    async def told(self, store: WatchedStore) -> AsyncGenerator[list[str | None]]:
+        """
+        Watch *store*; give what it says from the moment at which nothing can be missed.
+        """
+        calls: list[str | None] = []
+        task = asyncio.get_running_loop().create_task(store.watch(calls.append))
+        try:
+            await wait_until(lambda: bool(calls) or task.done(), self.patience, "the first call of changed")
+            assert not task.done(), f"the watch ended by itself: {task!r}"
+            assert calls.pop(0) is None, "changed is called with None first"
+            yield calls
+            assert not task.done(), f"the watch ended by itself: {task!r}"
+        finally:
+            task.cancel()
+            await asyncio.wait({task}, timeout=self.patience)
+        assert task.cancelled(), "a watch that is cancelled ends as cancelled"
+        said = len(calls)
+        await asyncio.sleep(0.05)
+        assert len(calls) == said, "a watch that is cancelled calls nobody"
+
+    async def heard(self, calls: list[str | None], key: str) -> None:
+        """
+        Wait until *calls* tell of *key*, or that anything may have been written.
+        """
+        await wait_until(lambda: key in calls or None in calls, self.patience, f"the watch does not tell of {key!r}")
+        calls.clear()
+
+    async def test_every_write_is_told(self) -> None:
+        """K2: whoever watches is told of each write, by another instance and by its own."""
+        async with self.pair() as (one, other), self.told(watched(one)) as calls:
+            for version in range(1, 8, 2):
+                for later, store, key in ((0, other, "k"), (1, one, "k"), (0, other, '["",null]'), (0, one, "\u043a")):
+                    lease = await lease_of(store, key)
+                    assert await store.write(Record(key, version + later, a_token()), lease)
+                    await self.heard(calls, key)
+                    await store.release(lease)
+
+    async def test_writes_at_once_are_all_told(self) -> None:
+        """K2: of many keys written at the same time none goes unnoticed."""
+        names = {f"key-{number}" for number in range(40)}
+        async with self.pair() as (one, other), self.told(watched(one)) as calls:
+            await asyncio.gather(*(keep(other, name) for name in names))
+            await wait_until(lambda: None in calls or names <= set(calls), self.patience, "all writes")
+
+    async def test_what_was_written_before_is_not_missed(self) -> None:
+        """K2: after the first call a read sees what was written before it."""
+        async with self.pair() as (one, other):
+            record = await keep(other, "k")
+            async with self.told(watched(one)):
+                assert await one.read("k") == record
+
+    async def test_several_watch(self) -> None:
+        """K2: watches of one instance and of others are told alike, and one that ends takes no other along."""
+        async with self.pair(3) as (one, other, writer), self.told(watched(one)) as first:
+            async with self.told(watched(one)) as second, self.told(watched(other)) as third:
+                await keep(writer, "k")
+                for calls in (first, second, third):
+                    await self.heard(calls, "k")
+            await keep(writer, "l")
+            await self.heard(first, "l")
+
+    async def test_a_watch_can_begin_again(self) -> None:
+        """K2: a watch that was cancelled can be begun anew."""
+        async with self.pair() as (one, other):
+            for version in range(1, 4):
+                async with self.told(watched(one)) as calls:
+                    lease = await lease_of(other)
+                    assert await other.write(Record("k", version, a_token()), lease)
+                    await self.heard(calls, "k")
+                    await other.release(lease)
+
+
+class Listing(Suite):
+    """
+    `ListedStore`: keys, holder, delete; skipped where the store has none.
+    """
+
+    async def names(self, store: TokenStore) -> list[str]:
+        """
+        Return all keys.
+        """
+        return sorted([key async for key in listed(store).keys()])  # noqa: SIM118 - it is no mapping
+
+    async def test_keys(self) -> None:
+        """L2: the key of every record is listed once, a tombstone's too, and that of a mere lease is not."""
+        names = sorted({f"key-{number}" for number in range(self.many)} | {"\u043a\u043b\u044e\u0447", "k" * 3000})
+        async with self.pair() as (one, other):
+            assert await self.names(other) == []
+            for start in range(0, len(names), 20):
+                await asyncio.gather(*(keep(one, name) for name in names[start : start + 20]))
+            await lease_of(one, "leased, never written")
+            lease = await lease_of(one, "key-0")
+            assert await one.write(Record("key-0", 2, None), lease)
+            assert await self.names(other) == names
+
+    async def test_keys_while_they_change(self) -> None:
+        """L2: what is there all the time is listed, whatever is written and deleted meanwhile."""
+        async with self.pair() as (one, other):
+            for number in range(30):
+                await keep(one, f"stays-{number}")
+            seen: list[str] = []
+            async for key in listed(one).keys():
+                seen.append(key)
+                await keep(other, f"new-{len(seen)}")
+                if len(seen) > 1:
+                    await listed(other).delete(f"new-{len(seen) - 1}")
+                if len(seen) > 200:  # noqa: PLR2004 - a listing that chases its own additions need not end
+                    break
+            assert {f"stays-{number}" for number in range(30)} <= set(seen)
+
+    async def test_holder(self) -> None:
+        """L2: an operator sees who holds a lease and for how long yet, and nobody where nobody does."""
+        async with self.pair() as (one, other):
+            looking = listed(other)
+            assert await looking.holder("k") is None
+            lease = await lease_of(one, owner="worker-\u2603", ttl=30.0)
+            found = await looking.holder("k")
+            assert found is not None
+            assert found[0] == "worker-\u2603"
+            assert 30.0 - self.patience < found[1] <= 30.0 + GRAIN
+            await one.release(lease)
+            assert await looking.holder("k") is None
+            await lease_of(one, owner="gone", ttl=self.short)
+            await asyncio.sleep(self.short + GRAIN)
+            assert await looking.holder("k") is None
+
+    async def test_delete(self) -> None:
+        """L2: a record is deleted once; the lease stays its holder's, the fence grows on, any version may follow."""
+        async with self.pair() as (one, other):
+            assert not await listed(other).delete("k")
+            lease = await lease_of(one)
+            assert not await listed(other).delete("k")
+            assert await one.write(Record("k", 9, a_token()), lease)
+            assert await listed(other).delete("k")
+            assert not await listed(other).delete("k")
+            assert await one.read("k") is None
+            assert await self.names(one) == []
+            found = await listed(other).holder("k")
+            assert found is not None
+            assert found[0] == "me"
+            assert await one.write(record := Record("k", 2, a_token()), lease)
+            assert await other.read("k") == record
+            assert await listed(one).delete("k")
+            await one.release(lease)
+            assert (await win(other, "k", "other", 30.0, self.patience)).fence > lease.fence

@@ -1,0 +1,155 @@
+"""
+What the parts of the conformance suite share: stores to test, and how long to wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from evertoken._contracts import Held, Lease, ListedStore, Record, WatchedStore
+from evertoken._token import Token
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from evertoken._contracts import TokenStore
+
+__all__ = ["GRAIN", "Suite", "a_token", "keep", "lease_of", "listed", "wait_until", "watched", "win"]
+
+
+#: Seconds that a clock of coarse grain may be behind.
+GRAIN = 0.05
+
+
+def a_token(value: str = "token", **changes: Any) -> Token:
+    """
+    Return a token that lived at some time.
+    """
+    return Token(value, **{"issued_at": 1_700_000_000.0, "expires_at": 1_700_003_600.0, **changes})
+
+
+class Suite:
+    """
+    What is tested, and with how much patience.
+
+    Attributes:
+        short: Seconds that a lease lasts whose end is waited for. Long enough for a few steps of the store.
+
+        patience: Seconds that anything may take at most.
+
+        many: How many records are many.
+    """
+
+    short: float = 0.5
+    patience: float = 20.0
+    many: int = 200
+
+    async def make(self) -> TokenStore:
+        """
+        Return a store. All that one test makes are on the same data, which is empty when the test begins.
+        """
+        raise NotImplementedError
+
+    async def clean(self) -> None:
+        """
+        Take away what the test left. Called when its stores have been left.
+        """
+
+    async def plant(self, key: str, data: bytes) -> None:  # noqa: ARG002 - for those who override it
+        """
+        Put *data* where the record of *key* is kept, as another release of the library or a stranger would.
+
+        Tests of what is stored are skipped unless this is implemented.
+        """
+        pytest.skip("plant() is not implemented, so nothing can be put under the store")
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[TokenStore]:
+        """
+        Give one store, entered if it is a context manager.
+        """
+        async with self.pair(1) as stores:
+            yield stores[0]
+
+    @asynccontextmanager
+    async def pair(self, count: int = 2) -> AsyncGenerator[list[TokenStore]]:
+        """
+        Give *count* stores on the same data, entered if they are context managers.
+        """
+        try:
+            async with AsyncExitStack() as stack:
+                stores = [await self.make() for _ in range(count)]
+                for store in stores:
+                    if hasattr(store, "__aenter__"):
+                        await stack.enter_async_context(store)  # type: ignore[arg-type]
+                yield stores
+        finally:
+            await self.clean()
+
+
+async def lease_of(store: TokenStore, key: str = "k", owner: str = "me", ttl: float = 60.0) -> Lease:
+    """
+    Take a lease that must be free.
+    """
+    lease = await store.acquire(key, owner, ttl)
+    assert isinstance(lease, Lease), f"the lease of {key!r} is free, and was not given: {lease!r}"
+    assert (lease.key, lease.owner) == (key, owner)
+    return lease
+
+
+async def win(store: TokenStore, key: str, owner: str, ttl: float, patience: float) -> Lease:
+    """
+    Take a lease that becomes free within *patience* seconds.
+    """
+    end = time.monotonic() + patience
+    while True:
+        lease = await store.acquire(key, owner, ttl)
+        if isinstance(lease, Lease):
+            return lease
+        assert isinstance(lease, Held)
+        assert time.monotonic() < end, f"the lease of {key!r} did not become free within {patience} s"
+        await asyncio.sleep(min(max(lease.remaining, 0.0), 0.02) + 0.001)
+
+
+async def keep(store: TokenStore, key: str, version: int = 1, token: Token | None = None) -> Record:
+    """
+    Write a record under a lease of its own.
+    """
+    lease = await lease_of(store, key)
+    record = Record(key, version, a_token(f"token-of-version-{version}") if token is None else token)
+    assert await store.write(record, lease)
+    await store.release(lease)
+    return record
+
+
+async def wait_until(condition: Callable[[], bool], patience: float, what: str) -> None:
+    """
+    Wait for *condition*, for at most *patience* seconds.
+    """
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {patience} s"
+        await asyncio.sleep(0.005)
+
+
+def watched(store: TokenStore) -> WatchedStore:
+    """
+    Return *store* if it can be watched; skip the test otherwise.
+    """
+    if not isinstance(store, WatchedStore):
+        pytest.skip("the store cannot be watched")
+    return store
+
+
+def listed(store: TokenStore) -> ListedStore:
+    """
+    Return *store* if it can be listed; skip the test otherwise.
+    """
+    if not all(hasattr(store, name) for name in ("keys", "holder", "delete")):
+        pytest.skip("the store cannot be listed")
+    return store  # type: ignore[return-value]

@@ -1,0 +1,176 @@
+"""
+Conformance: many tasks at once, cancellation in the middle, other loops, and being entered more than once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from evertoken._contracts import Lease, Record
+from evertoken.testing._suite.base import Suite, a_token, keep, lease_of, win
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evertoken._contracts import TokenStore
+
+__all__ = ["Trouble"]
+
+_TASKS = 20
+
+
+class Trouble(Suite):
+    """
+    What happens to a store in a busy program.
+    """
+
+    async def test_twenty_tasks_on_one_key(self) -> None:
+        """K2: tasks on two instances that take turns by the lease lose no write: each builds on the one before."""
+        turns = 3
+
+        async def work(store: TokenStore, owner: str) -> None:
+            for _ in range(turns):
+                lease = await win(store, "k", owner, 30.0, self.patience * 3)
+                found = await store.read("k")
+                version = 0 if found is None else found.version
+                assert await store.write(Record("k", version + 1, a_token(f"{owner}-{version + 1}")), lease)
+                await store.release(lease)
+
+        async with self.pair() as stores:
+            await asyncio.gather(*(work(stores[number % 2], f"owner-{number}") for number in range(_TASKS)))
+            found = await stores[0].read("k")
+            assert found is not None
+            assert found.version == _TASKS * turns
+
+    async def test_twenty_tasks_on_many_keys(self) -> None:
+        """F6: tasks at work on keys of their own do not disturb each other."""
+
+        async def work(store: TokenStore, key: str) -> None:
+            for version in range(1, 6):
+                lease = await lease_of(store, key)
+                assert await store.write(record := Record(key, version, a_token(f"{key}-{version}")), lease)
+                assert await store.read(key) == record
+                assert await store.renew(lease, 30.0)
+                await store.release(lease)
+
+        async with self.pair() as stores:
+            await asyncio.gather(*(work(stores[number % 2], f"key-{number}") for number in range(_TASKS)))
+
+    async def test_readers_see_whole_records(self) -> None:
+        """K1: who reads while another writes sees the record before or the one after, never a mixture."""
+        tokens = [a_token(letter * 20_000, refresh_token=letter * 20_000) for letter in "ab"]
+        done = asyncio.Event()
+        seen: list[int] = []
+
+        async def read(store: TokenStore) -> None:
+            while not done.is_set():
+                found = await store.read("k")
+                assert found is not None
+                assert found.token == tokens[found.version % 2]
+                assert not seen or found.version >= seen[-1]
+                seen.append(found.version)
+                await asyncio.sleep(0)
+
+        async with self.pair() as (one, other):
+            lease = await lease_of(one)
+            assert await one.write(Record("k", 2, tokens[0]), lease)
+            reader = asyncio.get_running_loop().create_task(read(other))
+            try:
+                for version in range(3, 30):
+                    assert await one.write(Record("k", version, tokens[version % 2]), lease)
+                    await asyncio.sleep(0)
+            finally:
+                done.set()
+                await reader
+        assert seen
+
+    async def test_cancelled_in_the_middle(self) -> None:
+        """R3: each operation may be cancelled at any moment; the store works on, and the record stays whole."""
+        async with self.pair() as (one, other):
+            version = 0
+            for steps, seconds in ((0, 0.0), (1, 0.0), (2, 0.0), (5, 0.0), (0, 0.0005), (0, 0.002), (0, 0.01)):
+                lease = await win(other, "k", "other", 60.0, self.patience)
+                version += 2
+                assert await other.write(Record("k", version, a_token(f"before-{version}")), lease)
+                operations: list[Callable[[], Any]] = [
+                    partial(one.read, "k"),
+                    partial(one.write, Record("k", version + 1, a_token(f"after-{version + 1}")), lease),
+                    partial(one.renew, lease, 60.0),
+                    partial(one.release, lease),
+                    partial(one.acquire, "k", "cancelled", self.short),
+                ]
+                for operation in operations:
+                    task = asyncio.get_running_loop().create_task(operation())
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    await asyncio.sleep(seconds)
+                    task.cancel()
+                    await asyncio.wait({task}, timeout=self.patience)
+                    assert task.done(), "an operation that is cancelled ends"
+                # What was cancelled may have happened or not, soon or at once, but never half.
+                await other.release(lease)
+                taken = await win(one, "k", "next", 60.0, self.patience * 4)
+                found = await one.read("k")
+                assert found is not None
+                assert found.version in {version, version + 1}
+                name = "before" if found.version == version else "after"
+                assert found.token == a_token(f"{name}-{found.version}")
+                assert await one.write(Record("k", version + 2, a_token()), taken)
+                await one.release(taken)
+                version += 2
+
+    async def test_entered_twice(self) -> None:
+        """L1: several managers may have a store entered at once; the first that leaves takes it from no other."""
+        store: Any = await self.make()
+        if not hasattr(store, "__aenter__"):
+            await self.clean()
+            pytest.skip("the store is no context manager")
+        try:
+            async with store:
+                async with store:
+                    await keep(store, "k", 1)
+                assert await store.read("k") == Record("k", 1, a_token("token-of-version-1"))
+                await keep(store, "k", 2)
+            async with store:
+                await keep(store, "k", 3)
+                assert await store.read("k") == Record("k", 3, a_token("token-of-version-3"))
+        finally:
+            await self.clean()
+
+    async def test_left_and_entered_by_turns(self) -> None:
+        """L1: managers that start and close while others work do not disturb them."""
+        store: Any = await self.make()
+        if not hasattr(store, "__aenter__"):
+            await self.clean()
+            pytest.skip("the store is no context manager")
+
+        async def live(number: int) -> None:
+            for version in range(1, 4):
+                async with store:
+                    await keep(store, f"key-{number}", version)
+
+        try:
+            await asyncio.gather(*(live(number) for number in range(8)))
+        finally:
+            await self.clean()
+
+    async def test_on_another_loop(self) -> None:
+        """U5: one instance is used from several loops, each in a thread of its own."""
+
+        async def there(store: Any) -> Record | None:
+            if not hasattr(store, "__aenter__"):
+                await keep(store, "there")
+                return await store.read("here")  # type: ignore[no-any-return]
+            async with store:
+                await keep(store, "there")
+                return await store.read("here")  # type: ignore[no-any-return]
+
+        async with self.opened() as store:
+            record = await keep(store, "here")
+            assert await asyncio.to_thread(asyncio.run, there(store)) == record
+            assert await store.read("there") is not None
+            assert isinstance(await store.acquire("there", "me", 30.0), Lease)

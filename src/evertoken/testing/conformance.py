@@ -1,0 +1,43 @@
+"""
+A conformance suite: what a manager needs of a store, as tests that a store of anyone's can be put to.
+
+The tests are plain `async def` methods without fixtures, so that they run under pytest-asyncio and under anyio's
+plugin alike. Nothing but pytest is needed beyond evertoken itself.
+"""
+
+from __future__ import annotations
+
+from evertoken.testing._suite.abilities import Listing, Watching
+from evertoken.testing._suite.leases import Leases
+from evertoken.testing._suite.records import Records
+from evertoken.testing._suite.trouble import Trouble
+
+__all__ = ["StoreConformance"]
+
+
+class StoreConformance(Records, Leases, Watching, Listing, Trouble):
+    """
+    The tests that each store of ours passes.
+
+    Inherit from it, and say how to make a store:
+
+        @pytest.mark.asyncio  # or @pytest.mark.anyio; with asyncio_mode = "auto" neither is needed
+        class TestMyStore(StoreConformance):
+            @pytest.fixture(autouse=True)
+            def folder(self, tmp_path):
+                self.path = tmp_path
+
+            async def make(self):
+                return MyStore(self.path)
+
+    All stores that one test makes are to be on the same data, which is empty when the test begins; each test has an
+    instance of the class to itself. A store that is an async context manager is entered and left. Watching and
+    listing are tested where the store has them.
+
+    Override `clean` to take away what a test left, `plant` to have it tested what becomes of stored bytes that
+    this release did not write, and these attributes:
+
+    - `short`: seconds that a lease lasts whose end is waited for (0.5). Raise it for a store that takes long.
+    - `patience`: seconds that anything may take at most (20).
+    - `many`: how many records are many (200).
+    """

@@ -1,0 +1,68 @@
+"""
+The conformance suite: stores of ours pass it, and stores that break a promise do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from evertoken.stores import FileStore, MemoryStore, SQLiteStore
+from evertoken.stores._folder import private_directory
+from evertoken.testing.conformance import StoreConformance
+
+
+class TestMemoryStore(StoreConformance):
+    """
+    The model of what a store does.
+    """
+
+    store: MemoryStore | None = None
+
+    async def make(self) -> MemoryStore:
+        if self.store is None:
+            self.store = MemoryStore()
+        return self.store
+
+
+class TestFileStore(StoreConformance):
+    """
+    A directory.
+    """
+
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "tokens"
+
+    async def make(self) -> FileStore:
+        return FileStore(self.path, poll=0.02)
+
+    async def plant(self, key: str, data: bytes) -> None:
+        with private_directory(self.path) as folder:
+            folder.replace(hashlib.sha256(key.encode()).hexdigest() + ".record", memoryview(data), durable=False)
+
+
+class TestSQLiteStore(StoreConformance):
+    """
+    One SQLite file.
+    """
+
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "tokens" / "tokens.db"
+
+    async def make(self) -> SQLiteStore:
+        return SQLiteStore(self.path, poll=0.02)
+
+    async def plant(self, key: str, data: bytes) -> None:
+        await SQLiteStore(self.path).read(key)
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(
+                "INSERT INTO evertoken (key, record, fence, owner) VALUES (?, ?, 0, '')"
+                " ON CONFLICT (key) DO UPDATE SET record = excluded.record",
+                (key, data),
+            )
