@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from evertoken._clock import SystemClock
 
@@ -54,7 +54,7 @@ class Deadline:
         Return the deadline that was written as *fields*, or None where they are no deadline.
         """
         try:
-            ttl, at, wall, boot = fields  # type: ignore[misc]
+            ttl, at, wall, boot = cast("list[Any]", fields)
         except (TypeError, ValueError):
             return None
         if not isinstance(boot, str) or not all(_is_number(number) for number in (ttl, at, wall)):

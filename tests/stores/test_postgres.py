@@ -1,0 +1,156 @@
+"""
+The store in PostgreSQL, on a real server: the conformance suite, and a server that is stopped and frozen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from uuid import uuid4
+
+import psycopg
+import pytest
+from tests.stores.servers import Server, postgres
+
+from evertoken import Held, Lease, Record, Token
+from evertoken.stores import PostgresStore
+from evertoken.testing.conformance import StoreConformance
+
+TOKEN = Token("opaque", issued_at=1.0)
+
+
+def version_in(data: bytes) -> int:
+    try:
+        return int(json.loads(data)["version"])
+    except (ValueError, TypeError):
+        return 0
+
+
+def conninfo(server: Server) -> str:
+    return f"postgresql://evertoken@127.0.0.1:{server.port}/postgres"
+
+
+class TestPostgresStore(StoreConformance):
+    """
+    A table that the store makes for itself.
+    """
+
+    @pytest.fixture(autouse=True)
+    def place(self, postgres_server: Server) -> None:
+        self.conninfo = conninfo(postgres_server)
+        self.table = f"t{uuid4().hex}"
+
+    async def make(self) -> PostgresStore:
+        return PostgresStore(self.conninfo, table=self.table)
+
+    async def clean(self) -> None:
+        async with await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True) as connection:
+            await connection.execute(f"DROP TABLE IF EXISTS {self.table}")  # type: ignore[arg-type]
+
+    async def plant(self, key: str, data: bytes) -> None:
+        await PostgresStore(self.conninfo, table=self.table).create_table()
+        async with await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True) as connection:
+            await connection.execute(
+                f"INSERT INTO {self.table} (key, record, version) VALUES (%s, %s, %s) "  # type: ignore[arg-type]
+                "ON CONFLICT (key) DO UPDATE SET record = excluded.record, version = excluded.version",
+                (key, data, version_in(data)),
+            )
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+async def test_the_server_goes_and_comes(how):
+    """K3: with the server gone or silent each step ends within its bound, and works again after; the watch says so."""
+    with postgres() as server:
+        async with PostgresStore(conninfo(server)) as store, PostgresStore(conninfo(server)) as peer:
+            lease = await store.acquire("k", "me", 60.0)
+            assert isinstance(lease, Lease)
+            assert await store.write(Record("k", 1, TOKEN), lease)
+            seen: list[str | None] = []
+
+            async def watch() -> None:
+                while True:
+                    with contextlib.suppress(Exception):
+                        await peer.watch(seen.append)
+                    await asyncio.sleep(0.05)
+
+            watching = asyncio.ensure_future(watch())
+            while not seen:
+                await asyncio.sleep(0.01)
+            (server.stop if how == "stopped" else server.freeze)()
+            for call in (lambda: store.read("k"), lambda: store.renew(lease, 5.0)):
+                begun = time.monotonic()
+                with pytest.raises((OSError, psycopg.Error)):
+                    # As a manager bounds it. It does not wait for what psycopg then does to cancel the statement.
+                    async with asyncio.timeout(4.5):
+                        await call()
+                assert time.monotonic() - begun < 20.0
+            (server.start if how == "stopped" else server.thaw)()
+            end = time.monotonic() + 20.0
+            while True:
+                with contextlib.suppress(OSError, psycopg.Error):
+                    if (record := await store.read("k")) is not None:
+                        break
+                assert time.monotonic() < end
+            assert await store.write(Record("k", record.version + 1, TOKEN), lease)
+            end = time.monotonic() + 20.0
+            while "k" not in seen and seen.count(None) < 2:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+            watching.cancel()
+            await asyncio.wait([watching])
+
+
+async def test_truncated(postgres_server):
+    """K2: after TRUNCATE a lease from before is no longer good, though the new one has the same fence."""
+    table = f"t{uuid4().hex}"
+    async with PostgresStore(conninfo(postgres_server), table=table) as store:
+        old = await store.acquire("k", "old", 60.0)
+        assert isinstance(old, Lease)
+        async with await psycopg.AsyncConnection.connect(conninfo(postgres_server), autocommit=True) as connection:
+            await connection.execute(f"TRUNCATE {table}")
+        assert not await store.write(Record("k", 1, TOKEN), old)
+        new = await store.acquire("k", "new", 60.0)
+        assert isinstance(new, Lease)
+        assert new.fence == old.fence
+        assert isinstance(await store.acquire("k", "old", 60.0), Held)
+        assert not await store.write(Record("k", 1, TOKEN), old)
+        assert await store.write(Record("k", 1, TOKEN), new)
+
+
+async def test_torn_is_set_aside(postgres_server, caplog):
+    """K1: what is no record is moved aside and reported once, and a write above nothing works again."""
+    table = f"t{uuid4().hex}"
+    async with PostgresStore(conninfo(postgres_server), table=table) as store:
+        await store.create_table()
+        async with await psycopg.AsyncConnection.connect(conninfo(postgres_server), autocommit=True) as connection:
+            await connection.execute(f"INSERT INTO {table} (key, record, version) VALUES ('k', 'torn', 9)")
+        with caplog.at_level(logging.WARNING, "evertoken"):
+            assert await store.read("k") is None
+            assert await store.read("k") is None
+        assert len([record for record in caplog.records if record.name == "evertoken"]) == 1
+        lease = await store.acquire("k", "me", 5.0)
+        assert isinstance(lease, Lease)
+        assert await store.write(Record("k", 1, TOKEN), lease)
+
+
+@pytest.mark.parametrize("table", ["", "a b", "x;drop", '"x"', "a.b.c", "1a"])
+def test_bad_tables(table):
+    """S1: a table is a plain name, for it stands in statements."""
+    with pytest.raises(ValueError, match="table must be a plain name"):
+        PostgresStore("host=h", table=table)
+
+
+@pytest.mark.parametrize("bad", ["", " ", "nonsense words", "mysql://h/db"])
+def test_bad_conninfo(bad):
+    """S1: what does not say how to connect is refused, and not shown."""
+    with pytest.raises(ValueError, match="conninfo"):
+        PostgresStore(bad)
+
+
+def test_repr():
+    """S1: a password is in no repr."""
+    store = PostgresStore("postgresql://user:p4ss@h:1/db")
+    assert repr(store) == "PostgresStore('host=h port=1 dbname=db', table='evertoken')"

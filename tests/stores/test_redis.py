@@ -1,0 +1,236 @@
+"""
+The store in Redis, on a real Valkey server: the conformance suite, and a server that is stopped, frozen and flushed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis.asyncio as redis_asyncio
+import valkey.asyncio as valkey_asyncio
+from tests.stores.servers import Server, valkey
+
+from evertoken import Held, Lease, Record, Token
+from evertoken.stores import RedisStore
+from evertoken.testing.conformance import StoreConformance
+
+TOKEN = Token("opaque", issued_at=1.0)
+
+
+async def loaded(store: RedisStore) -> None:
+    """
+    Wait until a server that was started again has read what it had saved.
+    """
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end:
+        with contextlib.suppress(redis_asyncio.RedisError):
+            await store.read("k")
+            return
+        await asyncio.sleep(0.02)
+
+
+def version_in(data: bytes) -> int:
+    try:
+        return int(json.loads(data)["version"])
+    except (ValueError, TypeError):
+        return 0
+
+
+def url(server: Server) -> str:
+    return f"redis://127.0.0.1:{server.port}/0"
+
+
+class TestRedisStore(StoreConformance):
+    """
+    A store that makes its own client.
+    """
+
+    @pytest.fixture(autouse=True)
+    def place(self, valkey_server: Server) -> None:
+        self.url = url(valkey_server)
+        self.prefix = f"test-{uuid4().hex}:"
+
+    async def make(self) -> RedisStore:
+        return RedisStore(self.url, prefix=self.prefix)
+
+    async def plant(self, key: str, data: bytes) -> None:
+        async with redis_asyncio.Redis.from_url(self.url) as client:
+            name = RedisStore(self.url, prefix=self.prefix)._name(key)
+            await client.hset(name, mapping={"record": data, "version": version_in(data), "key": key})
+
+
+class TestGivenClient(StoreConformance):
+    """
+    A client of the user's, one that decodes what it reads.
+    """
+
+    @pytest.fixture(autouse=True)
+    def place(self, valkey_server: Server) -> None:
+        self.url = url(valkey_server)
+        self.prefix = f"test-{uuid4().hex}:"
+        self.clients: list[Any] = []
+
+    async def make(self) -> RedisStore:
+        self.clients.append(redis_asyncio.Redis.from_url(self.url, decode_responses=True))
+        return RedisStore(self.clients[-1], prefix=self.prefix)
+
+    async def test_on_another_loop(self) -> None:
+        """K2: a client that is given stays on its loop, which its owner sees to."""
+
+    async def clean(self) -> None:
+        for client in self.clients:
+            assert await client.ping()
+            await client.aclose()
+
+
+async def test_valkeys_own_client(valkey_server):
+    """K2: valkey-py's client is as good as redis-py's."""
+    async with valkey_asyncio.Valkey.from_url(url(valkey_server)) as client:
+        store = RedisStore(client, prefix=f"{uuid4().hex}:")
+        lease = await store.acquire("k", "me", 5.0)
+        assert isinstance(lease, Lease)
+        assert await store.write(Record("k", 1, TOKEN), lease)
+        assert await store.read("k") == Record("k", 1, TOKEN)
+
+
+async def test_a_cluster():
+    """K2: in a cluster all of a key is in one place, and watching and listing work as well."""
+    with valkey("--cluster-enabled", "yes") as server:
+        async with redis_asyncio.Redis.from_url(url(server)) as node:
+            await node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            end = time.monotonic() + 20.0
+            while "cluster_state:ok" not in str(await node.execute_command("CLUSTER", "INFO")):
+                assert time.monotonic() < end
+                await asyncio.sleep(0.05)
+        async with redis_asyncio.RedisCluster.from_url(url(server)) as client:
+            store = RedisStore(client, prefix="c:")
+            seen: list[str | None] = []
+            watching = asyncio.ensure_future(store.watch(seen.append))
+            while not seen:
+                await asyncio.sleep(0.01)
+            for number in range(20):
+                lease = await store.acquire(f"k{number}", "me", 5.0)
+                assert isinstance(lease, Lease)
+                assert isinstance(await store.acquire(f"k{number}", "you", 5.0), Held)
+                assert await store.write(Record(f"k{number}", 1, TOKEN), lease)
+            listed = [key async for key in store.keys()]  # noqa: SIM118 - a store is no dict
+            assert sorted(listed) == sorted(f"k{number}" for number in range(20))
+            while len(seen) < 21:
+                await asyncio.sleep(0.01)
+            watching.cancel()
+            await asyncio.wait([watching])
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+async def test_the_server_goes_and_comes(how):
+    """K3: with the server gone or silent each step ends within its bound, and works again after; the watch says so."""
+    with valkey() as server:
+        async with RedisStore(url(server)) as store, RedisStore(url(server)) as peer:
+            lease = await store.acquire("k", "me", 60.0)
+            assert isinstance(lease, Lease)
+            assert await store.write(Record("k", 1, TOKEN), lease)
+            seen: list[str | None] = []
+
+            async def watch() -> None:
+                while True:
+                    with contextlib.suppress(Exception):
+                        await peer.watch(seen.append)
+                    await asyncio.sleep(0.05)
+
+            watching = asyncio.ensure_future(watch())
+            while not seen:
+                await asyncio.sleep(0.01)
+            (server.stop if how == "stopped" else server.freeze)()
+            for call in (
+                lambda: store.read("k"),
+                lambda: store.renew(lease, 5.0),
+                lambda: store.acquire("other", "me", 5.0),
+                lambda: store.write(Record("k", 2, TOKEN), lease),
+            ):
+                begun = time.monotonic()
+                with pytest.raises((OSError, redis_asyncio.RedisError)):
+                    await call()
+                assert time.monotonic() - begun < 5.0
+            (server.start if how == "stopped" else server.thaw)()
+            await loaded(store)
+            # What was saved is there, and the lease too.
+            record = await store.read("k")
+            assert record is not None
+            assert await store.write(Record("k", record.version + 1, TOKEN), lease)
+            if how == "stopped":
+                end = time.monotonic() + 20.0
+                while seen.count(None) < 2:
+                    assert time.monotonic() < end
+                    await asyncio.sleep(0.02)
+            lease = await store.acquire("late", "me", 5.0)
+            assert isinstance(lease, Lease)
+            assert await store.write(Record("late", 1, TOKEN), lease)
+            end = time.monotonic() + 20.0
+            while "late" not in seen and seen.count(None) < 2:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+            watching.cancel()
+            await asyncio.wait([watching])
+
+
+async def test_flushed(valkey_server):
+    """K2: after FLUSHALL a lease from before is no longer good, though the new one has the same fence."""
+    async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
+        old = await store.acquire("k", "old", 60.0)
+        assert isinstance(old, Lease)
+        async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
+            await client.flushall()
+        new = await store.acquire("k", "new", 60.0)
+        assert isinstance(new, Lease)
+        assert new.fence == old.fence
+        assert not await store.write(Record("k", 1, TOKEN), old)
+        assert not await store.renew(old, 5.0)
+        assert await store.write(Record("k", 1, TOKEN), new)
+
+
+async def test_expire_after(valkey_server):
+    """K1: with expire_after the server forgets a key that nobody wrote for that long, and not before."""
+    async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:", expire_after=100.0) as store:
+        lease = await store.acquire("k", "me", 5.0)
+        assert isinstance(lease, Lease)
+        assert await store.write(Record("k", 1, TOKEN), lease)
+        async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
+            assert 99_000 < await client.pttl(store._name("k")) <= 100_000
+
+
+async def test_torn_is_set_aside(valkey_server, caplog):
+    """K1: what is no record is moved aside and reported once, and a write above nothing works again."""
+    async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
+        async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
+            await client.hset(store._name("k"), mapping={"record": b"\x00torn", "version": 9, "key": "k"})
+            with caplog.at_level(logging.WARNING, "evertoken"):
+                assert await store.read("k") is None
+                assert await store.read("k") is None
+            assert len(caplog.records) == 1
+            lease = await store.acquire("k", "me", 5.0)
+            assert isinstance(lease, Lease)
+            assert await store.write(Record("k", 1, TOKEN), lease)
+            assert await client.hget(store._name("k"), "torn") == b"\x00torn"
+
+
+@pytest.mark.parametrize("bad", ["", "http://x", "localhost:6379", "memcached://x"])
+def test_bad_urls(bad):
+    """S1: a URL of another kind is refused by name, and not shown, for it may hold a password."""
+    with pytest.raises(ValueError, match="redis must be a URL"):
+        RedisStore(bad)
+
+
+def test_no_client():
+    """S1: what is neither URL nor client is refused; a password is in no repr."""
+    with pytest.raises(TypeError, match="redis must be a URL or an asyncio client, not object"):
+        RedisStore(object())
+    with pytest.raises(ValueError, match="expire_after"):
+        RedisStore("redis://h", expire_after=0.0)
+    assert repr(RedisStore("rediss://user:p4ss@h:1/2")) == "RedisStore('rediss://h:1/2', prefix='evertoken:')"
