@@ -49,12 +49,12 @@ class Deadline:
     boot: str
 
     @classmethod
-    def of(cls, fields: object, /) -> Deadline | None:
+    def of(cls, fields: Any, /) -> Deadline | None:
         """
         Return the deadline that was written as *fields*, or None where they are no deadline.
         """
         try:
-            ttl, at, wall, boot = fields  # type: ignore[misc]
+            ttl, at, wall, boot = fields
         except (TypeError, ValueError):
             return None
         if not isinstance(boot, str) or not all(_is_number(number) for number in (ttl, at, wall)):
