@@ -23,7 +23,7 @@ import pytest
 from evertoken import Held, Lease, Record, Token
 from evertoken.stores import FileStore, _journal
 from evertoken.stores._file_lock import locked
-from evertoken.stores._folder import private_directory
+from evertoken.stores._folder import Folder, private_directory
 from evertoken.stores._record import UnreadableRecord
 from evertoken.stores.encryption import AesGcm, generate_key
 
@@ -442,6 +442,26 @@ async def test_a_long_journal_is_begun_anew(path, monkeypatch):
         assert look()[-1] in {"k", None}
     assert max(sizes) < 420
     assert min(sizes) < 60
+
+
+async def test_a_journal_that_is_begun_anew_meanwhile(path, monkeypatch):
+    """K2: what was added to a journal just when another took its place is added to that one too."""
+    _, look = looking(path)
+    real = Folder.append
+    raced: list[bytes] = []
+
+    def append(self: Folder, name: str, data: bytes) -> tuple[int, int]:
+        added = real(self, name, data)
+        if not data.startswith(b"~") and not raced:
+            raced.append(data)
+            self.replace(name, memoryview(b"#another\n"), durable=False)
+            assert look() == [None]
+        return added
+
+    monkeypatch.setattr(Folder, "append", append)
+    await kept(path)
+    assert raced
+    assert look() == ["k"]
 
 
 async def test_a_journal_that_others_touched(path):
