@@ -160,7 +160,7 @@ def postgres() -> Iterator[Server]:
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(folder)}
     try:
         subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "evertoken", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            [str(binaries / "initdb"), "-D", str(data), "-U", "evertoken", "-A", "trust", "-E", "UTF8", "--no-sync"],
             check=True,
             capture_output=True,
             env=environment,
@@ -170,7 +170,7 @@ def postgres() -> Iterator[Server]:
         arguments = ["-D", str(data), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
 
         def ready() -> bool:
-            asked = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            asked = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
             return subprocess.run(asked, check=False, env=environment).returncode == 0
 
         server = Server(

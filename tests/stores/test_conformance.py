@@ -1,5 +1,5 @@
 """
-The conformance suite: stores of ours pass it, and stores that break a promise do not.
+The conformance suite, on the stores that need no server.
 """
 
 from __future__ import annotations

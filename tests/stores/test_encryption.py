@@ -195,7 +195,7 @@ def test_a_source_that_has_no_key(given, error, tmp_path, monkeypatch):
 def test_an_async_callable_is_refused():
     """S1: a callable that would have to be awaited is refused when the codec is made."""
     with pytest.raises(TypeError, match="plain callable"):
-        AesGcm(_later)  # type: ignore[arg-type]
+        AesGcm(_later)
 
 
 @pytest.mark.usefixtures("hurried")

@@ -48,13 +48,13 @@ class TestPostgresStore(StoreConformance):
 
     async def clean(self) -> None:
         async with await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True) as connection:
-            await connection.execute(f"DROP TABLE IF EXISTS {self.table}")  # type: ignore[arg-type]
+            await connection.execute(f"DROP TABLE IF EXISTS {self.table}")
 
     async def plant(self, key: str, data: bytes) -> None:
         await PostgresStore(self.conninfo, table=self.table).create_table()
         async with await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True) as connection:
             await connection.execute(
-                f"INSERT INTO {self.table} (key, record, version) VALUES (%s, %s, %s) "  # type: ignore[arg-type]
+                f"INSERT INTO {self.table} (key, record, version) VALUES (%s, %s, %s) "
                 "ON CONFLICT (key) DO UPDATE SET record = excluded.record, version = excluded.version",
                 (key, data, version_in(data)),
             )

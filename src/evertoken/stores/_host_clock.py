@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._clock import SystemClock
 
@@ -49,12 +49,12 @@ class Deadline:
     boot: str
 
     @classmethod
-    def of(cls, fields: object, /) -> Deadline | None:
+    def of(cls, fields: Any, /) -> Deadline | None:
         """
         Return the deadline that was written as *fields*, or None where they are no deadline.
         """
         try:
-            ttl, at, wall, boot = cast("list[Any]", fields)
+            ttl, at, wall, boot = fields
         except (TypeError, ValueError):
             return None
         if not isinstance(boot, str) or not all(_is_number(number) for number in (ttl, at, wall)):

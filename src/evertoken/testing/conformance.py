@@ -19,7 +19,7 @@ class StoreConformance(Records, Leases, Watching, Listing, Trouble):
     """
     The tests that each store of ours passes.
 
-    Inherit from it, and say how to make a store:
+    Inherit from it, and say how to make a store::
 
         @pytest.mark.asyncio  # or @pytest.mark.anyio; with asyncio_mode = "auto" neither is needed
         class TestMyStore(StoreConformance):

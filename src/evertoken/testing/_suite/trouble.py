@@ -37,6 +37,7 @@ class Trouble(Suite):
                 lease = await win(store, "k", owner, 30.0, self.patience * 3)
                 found = await store.read("k")
                 version = 0 if found is None else found.version
+                await asyncio.sleep(0)
                 assert await store.write(Record("k", version + 1, a_token(f"{owner}-{version + 1}")), lease)
                 await store.release(lease)
 

@@ -1,0 +1,302 @@
+"""
+The store in an SQLite file: who may touch it, what a bad disk does, and what becomes of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sqlite3
+import stat
+import sys
+import threading
+import traceback
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evertoken import Lease, Record, Token
+from evertoken.stores import SQLiteStore
+from evertoken.stores._connections import Connections
+from evertoken.stores._record import UnreadableRecord
+from evertoken.stores.encryption import AesGcm, generate_key
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX's")
+as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may do that")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "private" / "tokens.db"
+
+
+def a_record(version: int = 1, value: str = "planted-token") -> Record:
+    return Record("k", version, Token(value, issued_at=1.0, refresh_token="planted-refresh"))
+
+
+async def lease_of(store: SQLiteStore, key: str = "k", owner: str = "me") -> Lease:
+    lease = await store.acquire(key, owner, 30.0)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+async def kept(path: Path, codec: AesGcm | None = None) -> tuple[SQLiteStore, Lease]:
+    """
+    Return a store that keeps version 1, and the lease to write the next with.
+    """
+    store = SQLiteStore(path, codec)
+    lease = await lease_of(store)
+    assert await store.write(a_record(), lease)
+    return store, lease
+
+
+def change(path: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement, values)
+
+
+def shows_nothing(error: BaseException) -> bool:
+    """
+    Tell whether a crash reporter that shows the locals of each frame of the library would show no token.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if "evertoken" in frame.f_code.co_filename]
+    return bool(frames) and "planted" not in repr([frame.f_locals for frame in frames]) + str(error)
+
+
+@posix
+async def test_modes(path):
+    """S1: the files are their owner's alone from the first byte on, whatever the umask."""
+    before = os.umask(0)
+    try:
+        async with (await kept(path))[0] as store:
+            assert await store.read("k") == a_record()
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {"tokens.db": 0o600, "tokens.db-shm": 0o600, "tokens.db-wal": 0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@posix
+@pytest.mark.parametrize("what", ["link", "directory", "readable", "writable folder"])
+async def test_what_is_not_ours_alone_is_refused(path, what):
+    """S1: a symbolic link, a directory, a file others may read and a directory others may write to are refused."""
+    await kept(path)
+    place = path
+    if what == "link":
+        place = path.with_name("link")
+        place.symlink_to(path)
+    elif what == "directory":
+        place = path.with_name("directory")
+        place.mkdir()
+    elif what == "readable":
+        path.chmod(0o640)
+    else:
+        path.parent.chmod(0o770)
+    store = SQLiteStore(place)
+    for operation in (store.read("k"), store.acquire("k", "me", 1.0), store.watch(lambda _: None)):
+        with pytest.raises(PermissionError):
+            await operation
+
+
+@posix
+@as_root
+async def test_another_user_s_file_is_refused(path):
+    """S1: a file of another user is refused."""
+    store, _ = await kept(path)
+    os.chown(path, 65_534, -1)
+    with pytest.raises(PermissionError, match="another user"):
+        await store.read("k")
+
+
+async def test_what_is_no_database(path):
+    """K3: a file that is something else is an error, and stays as it is."""
+    path.parent.mkdir()
+    content = b"mine, and no database at all. " * 50
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(sqlite3.DatabaseError):
+        await SQLiteStore(path).acquire("k", "me", 1.0)
+    assert path.read_bytes() == content
+
+
+async def test_durable(path):
+    """K1: what is written is synchronised in full, in write-ahead mode."""
+    store, _ = await kept(path)
+    with store._connections.reading() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+async def test_a_full_disk(path, monkeypatch):
+    """K3: where the file can grow no more a write raises, shows no token and loses nothing."""
+    async with (await kept(path))[0] as store:
+        lease = Lease("k", "me", 1)
+        with store._connections.reading() as connection:
+            connection.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(sqlite3.OperationalError, match="full") as caught:
+            await store.write(a_record(2, "planted" * 5000), lease)
+        assert shows_nothing(caught.value)
+        assert await store.read("k") == a_record()
+        with store._connections.reading() as connection:
+            connection.execute("PRAGMA max_page_count = 100000")
+        assert await store.write(a_record(2, "planted" * 5000), lease)
+
+
+async def test_a_torn_record_is_set_aside(path, caplog):
+    """K3: what is no record is moved to a column of its own, reported once, and may be written over."""
+    store, lease = await kept(path)
+    change(path, "UPDATE evertoken SET record = ?", b'{"planted')
+    with caplog.at_level(logging.DEBUG):
+        assert await store.read("k") is None
+        assert await store.read("k") is None
+    (record,) = [record for record in caplog.records if record.name == "evertoken"]
+    assert record.levelname == "WARNING"
+    assert "planted" not in caplog.text
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT record, torn FROM evertoken").fetchall() == [(None, b'{"planted')]
+    change(path, "UPDATE evertoken SET record = 'a text'")
+    assert await store.write(a_record(2), lease)
+
+
+@pytest.mark.parametrize("given", ["another key", "none", "codec"])
+async def test_an_unreadable_record_stays(path, given):
+    """K1: a record that cannot be read with the keys at hand is never written over."""
+    await kept(path, None if given == "codec" else AesGcm(generate_key()))
+    store = SQLiteStore(path, None if given == "none" else AesGcm(generate_key()))
+    lease = Lease("k", "me", 1)
+    with closing(sqlite3.connect(path)) as connection:
+        content = connection.execute("SELECT record FROM evertoken").fetchall()
+    for operation in (store.read("k"), store.write(a_record(5), lease)):
+        with pytest.raises(UnreadableRecord) as caught:
+            await operation
+        assert shows_nothing(caught.value)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT record FROM evertoken").fetchall() == content
+    assert await store.delete("k")
+
+
+async def test_sealed(path):
+    """S1: with a codec no file of the store holds a token."""
+    codec = AesGcm(generate_key())
+    async with (await kept(path, codec))[0] as store:
+        assert await store.read("k") == a_record()
+        assert b"planted" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+async def test_a_transaction_that_is_held(path, monkeypatch):
+    """F7: a process stopped in the middle of a transaction blocks writers for a bounded time, and no reader."""
+    monkeypatch.setattr("evertoken.stores.sqlite.BUSY_TIMEOUT", 0.2)
+    store, lease = await kept(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        assert await store.read("k") == a_record()
+        for operation in (store.write(a_record(2), lease), store.acquire("l", "x", 1.0), store.renew(lease, 1.0)):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                await operation
+        connection.execute("ROLLBACK")
+    assert await store.write(a_record(2), lease)
+
+
+async def test_connections_are_kept_and_closed(path, monkeypatch):
+    """L1: a store that is entered keeps a few connections; when all have left, or none entered, none stays open."""
+    made: list[sqlite3.Connection] = []
+    real = Connections._connect
+
+    def spied(self: Connections) -> sqlite3.Connection:
+        made.append(real(self))
+        return made[-1]
+
+    def are_open() -> int:
+        count = 0
+        for connection in made:
+            try:
+                connection.execute("SELECT 1")
+            except sqlite3.ProgrammingError:
+                continue
+            count += 1
+        return count
+
+    monkeypatch.setattr(Connections, "_connect", spied)
+    store, _ = await kept(path)
+    assert (len(made), are_open()) == (2, 0)
+    async with store:
+        async with store:
+            for _ in range(20):
+                await store.read("k")
+            assert len(made) == 3
+            await asyncio.gather(*(store.read("k") for _ in range(50)))
+        assert 1 <= are_open() <= 4
+    assert are_open() == 0
+    assert not [file.name for file in path.parent.iterdir() if file.name != path.name]
+    gc.collect()
+
+
+async def test_nothing_blocks_the_loop(path, monkeypatch):
+    """R1: whatever touches the disk runs in a worker thread."""
+    threads = set()
+    real = Connections._take
+
+    def spied(self: Connections) -> Any:
+        threads.add(threading.current_thread())
+        return real(self)
+
+    monkeypatch.setattr(Connections, "_take", spied)
+    store, lease = await kept(path)
+    await store.read("k")
+    await store.renew(lease, 1.0)
+    await store.release(lease)
+    await store.holder("k")
+    assert [key async for key in store.keys()]  # noqa: SIM118 - it is no mapping
+    await store.delete("k")
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_after_a_fork(path):
+    """L1: a child uses connections of its own, and leaves its parent's alone."""
+    store, lease = asyncio.run(kept(path))
+    store._connections.enter()
+    rows = store._rows
+    assert rows.read("k") == a_record()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = 0 if rows.write(a_record(2), lease) and rows.read("k") == a_record(2) else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert rows.read("k") == a_record(2)
+    store._connections.leave()
+
+
+async def test_a_file_that_was_made_anew(path):
+    """K2: who watches looks at everything when the file was replaced by a younger one."""
+    store, lease = await kept(path)
+    assert await store.write(a_record(2), lease)
+    newest, told = store._rows.changes(None)
+    assert (newest, told) == (2, [None])
+    path.unlink()
+    await kept(path)
+    assert store._rows.changes(newest) == (1, [None])
+    assert store._rows.changes(1) == (1, [])
+
+
+def test_arguments(tmp_path, monkeypatch):
+    """S1: bad arguments are named and touch nothing; a relative path is fixed when the store is made."""
+    for wrong in ("", ".", "/", ":memory:"):
+        with pytest.raises(ValueError, match="path must name a file"):
+            SQLiteStore(wrong)
+    for poll in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="poll"):
+            SQLiteStore(tmp_path / "x", poll=poll)
+    monkeypatch.chdir(tmp_path)
+    assert repr(SQLiteStore("t.db")) == f"SQLiteStore({str(tmp_path / 't.db')!r})"
+    assert list(tmp_path.iterdir()) == []
