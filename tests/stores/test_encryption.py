@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import importlib
 import logging
 import os
 import pickle
@@ -326,3 +327,12 @@ def test_keyring():
     for wrong in (("", "tokens"), ("my-app", "")):
         with pytest.raises(ValueError, match="must not be empty"):
             KeyringKey(*wrong)
+
+
+@pytest.mark.parametrize(("extra", "module"), [("encryption", "cryptography.exceptions"), ("keyring", "keyring")])
+def test_the_missing_extra_is_named(extra, module, monkeypatch):
+    """S1: without what an extra brings the error says what to install."""
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, f"evertoken.stores.{extra}")
+    with pytest.raises(ImportError, match=rf"evertoken\[{extra}\]"):
+        importlib.import_module(f"evertoken.stores.{extra}")

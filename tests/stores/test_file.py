@@ -285,6 +285,7 @@ async def test_a_torn_record_is_set_aside(path, caplog):
     file = path / (NAME + ".record")
     torn = file.read_bytes()[:-5]
     file.write_bytes(torn)
+    assert await names(store) == []
     with caplog.at_level(logging.DEBUG):
         assert await store.read("k") is None
         assert await store.read("k") is None
@@ -294,6 +295,19 @@ async def test_a_torn_record_is_set_aside(path, caplog):
     assert "planted" not in caplog.text
     assert (path / (NAME + ".torn")).read_bytes() == torn
     assert not file.exists()
+
+
+async def test_a_torn_record_that_cannot_be_set_aside(path, monkeypatch, caplog):
+    """K3: where a torn record cannot be renamed it counts as missing all the same, and the log says why."""
+    store, _ = await kept(path)
+    (path / (NAME + ".record")).write_bytes(b"torn")
+
+    def fails(*_: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", fails)
+    assert await store.read("k") is None
+    assert "could not be set aside: Read-only" in caplog.text
 
 
 @pytest.mark.parametrize("given", ["another key", "none", "codec"])

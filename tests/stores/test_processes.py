@@ -71,7 +71,7 @@ async def test_killed_while_writing(kind, path, caplog):
     store = KINDS[kind](path)
     chance = random.Random(4711)
     kept = fence = 0
-    for turn in range(8):
+    for turn in range(5):
         with working(kind, path, "write", f"writer-{turn}") as process:
             assert line(process) == "begins"
             kept = max(kept, int(line(process)))
@@ -97,7 +97,7 @@ async def test_killed_while_writing(kind, path, caplog):
 
 async def test_four_processes_race(kind, path):
     """K2: processes that all begin on nothing take turns by the lease: no write is lost, no fence given twice."""
-    turns = 15
+    turns = 10
     with ExitStack() as stack:
         processes = [stack.enter_context(working(kind, path, "turns", f"w{number}", turns)) for number in range(4)]
         said = [process.communicate(timeout=50)[0] for process in processes]
@@ -144,7 +144,7 @@ async def test_stopped_holder(kind, path):
 @pytest.mark.timeout(90)
 def test_eight_processes(kind, path):
     """K2: eight processes with tokens of 4 s make one fetch a lifetime between them, and none waits for a refresh."""
-    lived = 10.0
+    lived = 7.0
     with TokenServer(lifetime=4) as server, ExitStack() as stack:
         live = "live", server.token_endpoint, lived
         processes = [stack.enter_context(working(kind, path, *live)) for _ in range(8)]
@@ -158,4 +158,4 @@ def test_eight_processes(kind, path):
     # The lead is a fifth of the lifetime, and jitter takes a tenth of that more at most.
     assert took / 4.0 <= fetches <= (took + 8.0) / 2.9 + 1
     assert max(float(slowest) for slowest, _ in said) < 1.0
-    assert min(int(seen) for _, seen in said) >= 3
+    assert min(int(seen) for _, seen in said) >= 2

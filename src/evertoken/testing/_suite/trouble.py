@@ -102,7 +102,7 @@ class Trouble(Suite):
                     partial(one.write, Record("k", version + 1, a_token(f"after-{version + 1}")), lease),
                     partial(one.renew, lease, 60.0),
                     partial(one.release, lease),
-                    partial(one.acquire, "k", "cancelled", self.short),
+                    partial(one.acquire, "k", "cancelled", self.short / 3.0),
                 ]
                 for operation in operations:
                     task = asyncio.get_running_loop().create_task(operation())
