@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def a_token(value: str = "token", **changes: Any) -> Token:
     return Token(value, **{"issued_at": 1_700_000_000.0, "expires_at": 1_700_003_600.0, **changes})
 
 
-class Suite:
+class Suite(ABC):
     """
     What is tested, and with how much patience.
 
@@ -49,11 +50,11 @@ class Suite:
     patience: float = 20.0
     many: int = 200
 
+    @abstractmethod
     async def make(self) -> TokenStore:
         """
         Return a store. All that one test makes are on the same data, which is empty when the test begins.
         """
-        raise NotImplementedError
 
     async def clean(self) -> None:
         """
