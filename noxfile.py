@@ -62,8 +62,9 @@ def tests(session: nox.Session) -> None:
     Run all tests on each Python present, against the package as users install it.
     """
     session.install(EVERYTHING, *group("test"))
-    # As many at once as there are cores: what is measured in real time has room for that.
-    session.run("python", "-m", "pytest", "--numprocesses=auto", *session.posargs)
+    # One more than there are cores, for many tests wait for a server; and who is done takes from the others.
+    workers = (os.cpu_count() or 1) + 1
+    session.run("python", "-m", "pytest", f"--numprocesses={workers}", "--dist=worksteal", *session.posargs)
 
 
 @nox.session

@@ -56,7 +56,7 @@ def test_demo_as_json_with_a_picture(tmp_path: Path):
     assert ours["requests"] == theirs["requests"] == 400
     assert ours["failed"] == ours["unauthorized"] == 0
     assert theirs["failed_after_revocation"] >= theirs["unauthorized"] > 0
-    assert ours["tokens_issued"] < ours["token_requests"]
+    assert ours["tokens_issued"] <= ours["token_requests"]
     assert result["kept"]
     assert len(result["promises"]) == 6
     assert picture.read_text().startswith("<?xml")

@@ -296,6 +296,7 @@ async def test_honest_compression(options):
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [("gzip", b'{"access_token": "a"}'), ("br", b"x"), ("gzip", gzip.compress(b"{}")[:-12]), ("nonsense", b"{}")],
+    ids=["plain", "unknown", "cut", "nonsense"],
 )
 async def test_wrong_encoding(options, encoding, body):
     """F4: an answer in an encoding it is not in, or that is not known, is unreadable and so ambiguous."""

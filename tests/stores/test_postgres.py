@@ -17,6 +17,7 @@ from tests.stores.servers import Server, postgres
 
 from evertoken import Held, Lease, Record, Token
 from evertoken.stores import PostgresStore
+from evertoken.stores import postgres as module
 from evertoken.testing.conformance import StoreConformance
 
 TOKEN = Token("opaque", issued_at=1.0)
@@ -61,8 +62,10 @@ class TestPostgresStore(StoreConformance):
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-async def test_the_server_goes_and_comes(how):
+async def test_the_server_goes_and_comes(how, monkeypatch):
     """K3: with the server gone or silent each step ends within its bound, and works again after; the watch says so."""
+    monkeypatch.setattr(module, "TIMEOUT", 2.0)
+    monkeypatch.setattr(module, "SILENCE", 1.0)
     with postgres() as server:
         async with PostgresStore(conninfo(server)) as store, PostgresStore(conninfo(server)) as peer:
             lease = await store.acquire("k", "me", 60.0)
@@ -84,7 +87,7 @@ async def test_the_server_goes_and_comes(how):
                 begun = time.monotonic()
                 with pytest.raises((OSError, psycopg.Error)):
                     # As a manager bounds it. It does not wait for what psycopg then does to cancel the statement.
-                    async with asyncio.timeout(4.5):
+                    async with asyncio.timeout(2.5):
                         await call()
                 assert time.monotonic() - begun < 20.0
             (server.start if how == "stopped" else server.thaw)()
