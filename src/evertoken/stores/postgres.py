@@ -228,7 +228,7 @@ class PostgresStore:
         errors = self._psycopg.errors
         async with self._pools.use() as pool, pool.connection() as connection:
             # "If not exists" does not keep two from making it at once.
-            with suppress(errors.UniqueViolation, errors.DuplicateTable):
+            with suppress(errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateObject):
                 await connection.execute(self._sql(_TABLE))
 
     async def __aenter__(self) -> Self:
