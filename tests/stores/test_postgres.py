@@ -16,8 +16,7 @@ import pytest
 from tests.stores.servers import Server, postgres
 
 from evertoken import Held, Lease, Record, Token
-from evertoken.stores import PostgresStore
-from evertoken.stores import postgres as module
+from evertoken.stores import PostgresStore, postgres as module
 from evertoken.testing.conformance import StoreConformance
 
 TOKEN = Token("opaque", issued_at=1.0)

@@ -18,8 +18,7 @@ import valkey.asyncio as valkey_asyncio
 from tests.stores.servers import Server, valkey
 
 from evertoken import Held, Lease, Record, Token
-from evertoken.stores import RedisStore
-from evertoken.stores import redis as module
+from evertoken.stores import RedisStore, redis as module
 from evertoken.testing.conformance import StoreConformance
 
 TOKEN = Token("opaque", issued_at=1.0)

@@ -56,7 +56,7 @@ class Suite(ABC):
         Return a store. All that one test makes are on the same data, which is empty when the test begins.
         """
 
-    async def clean(self) -> None:
+    async def clean(self) -> None:  # noqa: B027 - most leave nothing
         """
         Take away what the test left. Called when its stores have been left.
         """
