@@ -5,7 +5,19 @@ Tokens that are always fresh.
 from evertoken import events
 from evertoken._answer import Answer
 from evertoken._callable import CallableSource
-from evertoken._contracts import Answered, Clock, FetchRequest, Held, Lease, Observer, Record, TokenSource, TokenStore
+from evertoken._contracts import (
+    Answered,
+    Clock,
+    FetchRequest,
+    Held,
+    Lease,
+    ListedStore,
+    Observer,
+    Record,
+    TokenSource,
+    TokenStore,
+    WatchedStore,
+)
 from evertoken._errors import (
     GrantRejected,
     ManagerClosed,
@@ -33,6 +45,7 @@ __all__ = [
     "Held",
     "KeySnapshot",
     "Lease",
+    "ListedStore",
     "ManagerClosed",
     "Observer",
     "OriginRefused",
@@ -50,6 +63,7 @@ __all__ = [
     "TokenStore",
     "TokenUnavailable",
     "TransientRefreshError",
+    "WatchedStore",
     "events",
     "run_in_background",
 ]

@@ -71,7 +71,55 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     demo.add_argument("--plot", type=_picture, metavar="FILE", help="draw the latencies, as .svg or .png")
     demo.set_defaults(run=_demo)
+    _add_store(commands.add_parser(
+        "store",
+        help="look into a store, and take records out",
+        description="Shows keys, states, versions, ages and leases of a store, and fingerprints in place of tokens. "
+        "URL: file:DIRECTORY, sqlite:FILE, redis://, rediss://, unix:// or postgresql://.",
+    ))  # fmt: skip
     return parser
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION", dest="action")
+    every = {
+        "list": "one line for each key",
+        "show": "all that is known of one key",
+        "check": "whether the store answers and all its records can be read; exit status 1 if not",
+        "purge": "take records out; says what it would do unless --yes",
+    }
+    for name, says in every.items():
+        action = actions.add_parser(name, help=says, description=says)
+        action.add_argument("url", metavar="URL", help="where the store is")
+        action.add_argument("--key-file", type=Path, metavar="FILE", help="the keys that open what is sealed")
+        action.add_argument("--prefix", help="of the keys in Redis (default: evertoken:)")
+        action.add_argument("--table", help="in PostgreSQL (default: evertoken)")
+        action.set_defaults(run=_store)
+        if name in {"list", "show"}:
+            action.add_argument("--json", action="store_true", help="for machines: one object a line")
+        if name == "show":
+            action.add_argument("key", metavar="KEY", help="as `list` names it")
+        if name == "purge":
+            action.add_argument(
+                "--key",
+                metavar="KEY",
+                action="append",
+                default=[],
+                help="this one, as `list` names it; may be repeated",
+            )
+            action.add_argument(
+                "--expired", type=_number(0, 1e10), metavar="SECONDS", help="those that expired so long ago"
+            )
+            action.add_argument(
+                "--with-refresh-tokens", action="store_true", help="also those that carry a refresh token"
+            )
+            action.add_argument("--yes", action="store_true", help="do it")
+
+
+def _store(options: Any) -> int:
+    from evertoken.cli.store import run_store  # noqa: PLC0415 - so that the demo is quick
+
+    return run_store(options)
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:

@@ -1,0 +1,77 @@
+"""
+The store that a URL on the command line means.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from evertoken._contracts import ListedStore
+
+__all__ = ["SCHEMES", "store_at"]
+
+#: What a URL may begin with.
+SCHEMES: Final = ("file", "sqlite", "redis", "rediss", "unix", "postgresql", "postgres")
+
+
+def store_at(url: str, *, key_file: Path | None, prefix: str | None, table: str | None) -> ListedStore:
+    """
+    Return the store at *url*, which is not opened yet.
+
+    Args:
+        url: `file:PATH` for a directory, `sqlite:PATH` for a database file, or the URL of a server.
+
+        key_file: The file with the keys that open what is sealed.
+
+        prefix: The prefix of the keys of a Redis store.
+
+        table: The table of a PostgreSQL store.
+
+    Raises:
+        ValueError: It is no such URL, there is no such file, or an option is for another kind of store.
+        ImportError: The extra of that store is not installed.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{one}:" for one in SCHEMES)
+        msg = f"the URL of a store begins with one of {known} as in file:/var/lib/app/tokens"
+        raise ValueError(msg)
+    if prefix is not None and scheme not in {"redis", "rediss", "unix"}:
+        msg = "--prefix is for Redis and Valkey"
+        raise ValueError(msg)
+    if table is not None and not scheme.startswith("postgres"):
+        msg = "--table is for PostgreSQL"
+        raise ValueError(msg)
+    codec = None
+    if key_file is not None:
+        from evertoken.stores.encryption import AesGcm  # noqa: PLC0415 - needs an extra
+
+        codec = AesGcm(key_file, accept_plain=True)
+    if scheme == "file":
+        from evertoken.stores.file import FileStore  # noqa: PLC0415 - each store may need an extra
+
+        return FileStore(_existing(url, "directory", Path.is_dir), codec)
+    if scheme == "sqlite":
+        from evertoken.stores.sqlite import SQLiteStore  # noqa: PLC0415
+
+        return SQLiteStore(_existing(url, "file", Path.is_file), codec)
+    if scheme.startswith("postgres"):
+        from evertoken.stores.postgres import PostgresStore  # noqa: PLC0415
+
+        return PostgresStore(url, codec) if table is None else PostgresStore(url, codec, table=table)
+    from evertoken.stores.redis import RedisStore  # noqa: PLC0415
+
+    return RedisStore(url, codec) if prefix is None else RedisStore(url, codec, prefix=prefix)
+
+
+def _existing(url: str, what: str, there: object) -> Path:
+    parts = urlsplit(url)
+    path = Path(unquote(parts.netloc + parts.path))
+    # Looking must not make one.
+    if not parts.path or not callable(there) or not there(path):
+        msg = f"there is no {what} {str(path)!r}"
+        raise ValueError(msg)
+    return path

@@ -1,0 +1,251 @@
+"""
+`evertoken store`: what an operator sees of a store, and may take out of it. It shows no token, only fingerprints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from evertoken._redact import scrub
+from evertoken._token import fingerprint_of
+from evertoken.cli.place import store_at
+from evertoken.stores._record import UnreadableRecord
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+
+    from evertoken._contracts import ListedStore, Record
+
+__all__ = ["run_store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """
+    What is shown of one key. Instants are epoch seconds.
+    """
+
+    key: str
+    state: str
+    version: int | None = None
+    token: str | None = None
+    refresh_token: str | None = None
+    issued_at: float | None = None
+    expires_at: float | None = None
+    sent_at: float | None = None
+    lease_owner: str | None = None
+    lease_remaining: float | None = None
+
+
+def run_store(options: argparse.Namespace) -> int:
+    """
+    Do what the command line asks of a store; return the exit status.
+    """
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    try:
+        store = store_at(options.url, key_file=options.key_file, prefix=options.prefix, table=options.table)
+    except ValueError as error:
+        print(f"evertoken: {error}", file=sys.stderr)
+        return 2
+    try:
+        return asyncio.run(_within(store, options))
+    except Exception as error:  # noqa: BLE001 - a store may raise anything, and a person wants to know what
+        # A server's library may quote what it was given.
+        said = scrub(str(error), [urlsplit(options.url).password])
+        print(f"evertoken: the store failed: {type(error).__name__}: {said}", file=sys.stderr)
+        return 1
+
+
+async def _within(store: ListedStore, options: argparse.Namespace) -> int:
+    async with AsyncExitStack() as stack:
+        if hasattr(store, "__aenter__"):
+            await stack.enter_async_context(store)  # type: ignore[arg-type]
+        if options.action == "list":
+            return await _list(store, as_json=options.json)
+        if options.action == "show":
+            return await _show(store, options.key, as_json=options.json)
+        if options.action == "check":
+            return await _check(store)
+        return await _purge(store, options)
+
+
+async def _rows(store: ListedStore) -> AsyncIterator[Row]:
+    async for key in store.keys():
+        row = await _row(store, key)
+        if row is not None:
+            yield row
+
+
+async def _row(store: ListedStore, key: str) -> Row | None:
+    holder = await store.holder(key)
+    owner, remaining = holder or (None, None)
+    try:
+        record = await store.read(key)
+    except UnreadableRecord:
+        return Row(key, "sealed", lease_owner=owner, lease_remaining=remaining)
+    if record is None:
+        return None
+    token = record.token
+    if token is None:
+        return Row(key, _state(record), record.version, lease_owner=owner, lease_remaining=remaining)
+    return Row(
+        key,
+        _state(record),
+        record.version,
+        token.fingerprint,
+        None if token.refresh_token is None else fingerprint_of(token.refresh_token),
+        token.issued_at,
+        token.expires_at,
+        record.sent_at,
+        owner,
+        remaining,
+    )
+
+
+def _state(record: Record) -> str:
+    if record.revoked:
+        return "revoked"
+    if record.sent_at is not None:
+        return "ambiguous"
+    if record.token is None:
+        return "empty"
+    expires_at = record.token.expires_at
+    return "valid" if expires_at is None or expires_at > time.time() else "expired"
+
+
+async def _list(store: ListedStore, *, as_json: bool) -> int:
+    if not as_json:
+        print(f"{'KEY':<44} {'STATE':<9} {'VERSION':>7}  {'TOKEN':<8}  {'AGE':>6}  {'LEFT':>6}  LEASE")
+    async for row in _rows(store):
+        if as_json:
+            # A line for each, so that a long list can be read as it comes.
+            print(json.dumps(asdict(row)))
+            continue
+        now = time.time()
+        lease = "" if row.lease_owner is None else f"{row.lease_owner[:16]} for {_span(row.lease_remaining)}"
+        age = None if row.issued_at is None else now - row.issued_at
+        left = None if row.expires_at is None else row.expires_at - now
+        version = "" if row.version is None else row.version
+        print(
+            f"{_plain(row.key):<44} {row.state:<9} {version:>7}  {row.token or '':<8}  "
+            f"{_span(age):>6}  {_span(left):>6}  {lease}".rstrip()
+        )
+    return 0
+
+
+async def _show(store: ListedStore, key: str, *, as_json: bool) -> int:
+    row = await _row(store, key)
+    if row is None:
+        print(f"evertoken: there is no record of {key!r}; `evertoken store list` names the keys", file=sys.stderr)
+        return 1
+    fields = asdict(row)
+    if as_json:
+        print(json.dumps(fields))
+        return 0
+    now = time.time()
+    for name, value in fields.items():
+        if value is None:
+            continue
+        text = _plain(str(value))
+        if name.endswith("_at"):
+            text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+            text += f" ({_span(now - value)} ago)" if value <= now else f" (in {_span(value - now)})"
+        elif name == "lease_remaining":
+            text = _span(value)
+        print(f"{name + ':':<17}{text}")
+    return 0
+
+
+async def _check(store: ListedStore) -> int:
+    begun = time.perf_counter()
+    await store.read("evertoken check")
+    took = time.perf_counter() - begun
+    set_aside = _Counting()
+    logging.getLogger("evertoken").addHandler(set_aside)
+    counts: dict[str, int] = {}
+    try:
+        async for row in _rows(store):
+            counts[row.state] = counts.get(row.state, 0) + 1
+    finally:
+        logging.getLogger("evertoken").removeHandler(set_aside)
+    print(f"the store answers: one read took {took * 1000:.1f} ms")
+    print(f"records: {sum(counts.values())}")
+    explained = {
+        "ambiguous": "a request was sent and its answer is not known",
+        "empty": "no token yet",
+        "sealed": "not to be read with the keys at hand: --key-file",
+    }
+    for state in sorted(counts):
+        more = f" ({explained[state]})" if state in explained else ""
+        print(f"  {state}: {counts[state]}{more}")
+    if set_aside.count:
+        print(f"  torn: {set_aside.count} (set aside, and missing from now on)")
+    return 1 if set_aside.count or "sealed" in counts else 0
+
+
+async def _purge(store: ListedStore, options: argparse.Namespace) -> int:
+    doomed: list[str] = list(options.key)
+    if options.expired is not None:
+        before = time.time() - options.expired
+        async for row in _rows(store):
+            dead = row.expires_at is not None and row.expires_at < before
+            # An old access token is no loss; a refresh token may be somebody's login.
+            if dead and (row.refresh_token is None or options.with_refresh_tokens):
+                doomed.append(row.key)
+    if not doomed:
+        if not options.key and options.expired is None:
+            print("evertoken: say which: --key KEY, or --expired SECONDS", file=sys.stderr)
+            return 2
+        print("nothing to take out")
+        return 0
+    gone = 0
+    for key in doomed:
+        if not options.yes:
+            print(f"would take out {_plain(key)}")
+        elif await store.delete(key):
+            gone += 1
+            print(f"took out {_plain(key)}")
+        else:
+            print(f"evertoken: there is no record of {key!r}", file=sys.stderr)
+    if not options.yes:
+        print("nothing was taken out: say --yes to do it")
+        return 0
+    return 0 if gone == len(doomed) else 1
+
+
+class _Counting(logging.Handler):
+    """
+    How many warnings the store wrote: one for each record that it set aside.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            self.count += 1
+
+
+def _plain(text: str) -> str:
+    # Whoever may write to the store must not write to the terminal.
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _span(seconds: Any) -> str:
+    if seconds is None:
+        return "-"
+    sign, left = ("-", -seconds) if seconds < 0 else ("", seconds)
+    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("m", 60.0)):
+        if left >= size:
+            return f"{sign}{left / size:.1f}{unit}"
+    return f"{sign}{left:.0f}s"

@@ -1,0 +1,208 @@
+"""
+`evertoken store`: what an operator sees of a store, and takes out of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from tests.stores.servers import postgres, valkey
+
+from evertoken import Lease, Record, Token
+from evertoken.cli.main import main
+from evertoken.stores import FileStore, PostgresStore, RedisStore, SQLiteStore
+from evertoken.stores.encryption import AesGcm, generate_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from evertoken import TokenStore
+
+SECRET, REFRESH = "planted-access-secret-1", "planted-refresh-secret-2"
+
+
+def token(left: float, **changes: Any) -> Token:
+    now = time.time()
+    return Token(f"{SECRET}{left}", **{"issued_at": now - 600.0, "expires_at": now + left, **changes})
+
+
+RECORDS: dict[str, Callable[[], dict[str, Any]]] = {
+    "valid": lambda: {"token": token(3000.0)},
+    "old": lambda: {"token": token(-500.0)},
+    "login": lambda: {"token": token(-500.0, refresh_token=REFRESH)},
+    "unknown": lambda: {"token": token(3000.0, refresh_token=REFRESH), "sent_at": time.time() - 5.0},
+    "out": lambda: {"token": None, "revoked": True},
+}
+
+
+async def fill(store: Any) -> None:
+    if hasattr(store, "__aenter__"):
+        async with store:
+            await put(store)
+    else:
+        await put(store)
+
+
+async def put(store: TokenStore) -> None:
+    for key, fields in RECORDS.items():
+        lease = await store.acquire(key, "worker-1", 90.0)
+        assert isinstance(lease, Lease)
+        assert await store.write(Record(key, 7, **fields()), lease)
+        if key != "valid":
+            await store.release(lease)
+
+
+@pytest.fixture(params=["file", "sqlite", "redis", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """The URL of a filled store, and the options that go with it."""
+    if request.param == "file":
+        asyncio.run(fill(FileStore(tmp_path / "tokens")))
+        yield [f"file:{tmp_path / 'tokens'}"]
+    elif request.param == "sqlite":
+        asyncio.run(fill(SQLiteStore(tmp_path / "tokens.db")))
+        yield [f"sqlite://{tmp_path / 'tokens.db'}"]
+    elif request.param == "redis":
+        with valkey() as server:
+            url, prefix = f"redis://127.0.0.1:{server.port}/0", f"{uuid4().hex}:"
+            asyncio.run(fill(RedisStore(url, prefix=prefix)))
+            yield [url, "--prefix", prefix]
+    else:
+        with postgres() as server:
+            url, table = f"postgresql://evertoken@127.0.0.1:{server.port}/postgres", f"t{uuid4().hex}"
+            asyncio.run(fill(PostgresStore(url, table=table)))
+            yield [url, "--table", table]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(["store", *arguments])
+    said = capsys.readouterr()
+    assert "planted" not in said.out + said.err, "a secret is shown"
+    return status, said.out, said.err
+
+
+def states(out: str) -> dict[str, str]:
+    return {row["key"]: row["state"] for row in map(json.loads, out.splitlines())}
+
+
+def test_each_kind_of_store(place, capsys):
+    """Every store of ours is listed, shown, checked and purged by its URL, and no token is ever shown."""
+    status, out, _ = run(capsys, "list", *place, "--json")
+    assert status == 0
+    assert states(out) == {
+        "valid": "valid", "old": "expired", "login": "expired", "unknown": "ambiguous", "out": "revoked",
+    }  # fmt: skip
+
+    status, out, _ = run(capsys, "list", *place)
+    assert len(out.splitlines()) == 6
+    (held,) = (line for line in out.splitlines() if "worker-1" in line)
+    assert held.startswith("valid ")
+    assert " 7 " in held
+
+    status, out, _ = run(capsys, "show", *place, "login", "--json")
+    shown = json.loads(out)
+    assert (shown["version"], len(shown["token"]), len(shown["refresh_token"])) == (7, 8, 8)
+
+    status, out, _ = run(capsys, "show", *place, "valid")
+    assert "expires_at:" in out
+    assert "(in 49." in out or "(in 50." in out
+    assert "lease_owner:     worker-1" in out
+
+    status, out, _ = run(capsys, "check", *place)
+    assert (status, "records: 5" in out, "ambiguous: 1 (a request was sent" in out) == (0, True, True)
+
+    status, out, _ = run(capsys, "purge", *place, "--expired", "300")
+    assert (status, out.splitlines()[0]) == (0, "would take out old")
+    status, out, _ = run(capsys, "purge", *place, "--expired", "300", "--yes")
+    assert out.splitlines() == ["took out old"]
+    status, out, _ = run(capsys, "purge", *place, "--expired", "300", "--with-refresh-tokens", "--yes")
+    assert out.splitlines() == ["took out login"]
+    status, out, err = run(capsys, "purge", *place, "--key", "valid", "--key", "nobody", "--yes")
+    assert (status, out.splitlines()) == (1, ["took out valid"])
+    assert "there is no record of 'nobody'" in err
+    status, out, _ = run(capsys, "list", *place, "--json")
+    assert states(out) == {"unknown": "ambiguous", "out": "revoked"}
+
+
+def test_sealed(tmp_path, capsys):
+    """Sealed records are counted and never opened without the keys; with them all is shown."""
+    generate_key(tmp_path / "key")
+    asyncio.run(fill(FileStore(tmp_path / "tokens", AesGcm(tmp_path / "key"))))
+    url = f"file:{tmp_path / 'tokens'}"
+
+    status, out, _ = run(capsys, "check", url)
+    assert status == 1
+    assert "sealed: 5 (not to be read with the keys at hand: --key-file)" in out
+    status, out, _ = run(capsys, "check", url, "--key-file", str(tmp_path / "key"))
+    assert status == 0
+
+
+def test_torn(tmp_path, capsys):
+    """What is no record is reported by `check`, and set aside."""
+    asyncio.run(fill(FileStore(tmp_path / "tokens")))
+    files = [path for path in (tmp_path / "tokens").rglob("*") if path.is_file()]
+    (one,) = [path for path in files if b'"key": "valid", "version"' in path.read_bytes()]
+    one.write_text(one.read_text().replace('"version"', '"versiom"'))
+
+    status, out, _ = run(capsys, "check", f"file:{tmp_path / 'tokens'}")
+    assert status == 1
+    assert "torn: 1 (set aside, and missing from now on)" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["list", "/tmp"], "begins with one of file:"),
+        (["list", "http://example.com"], "begins with one of file:"),
+        (["list", "file:/nowhere/at/all"], "there is no directory '/nowhere/at/all'"),
+        (["list", "sqlite:/nowhere.db"], "there is no file '/nowhere.db'"),
+        (["list", "file:"], "there is no directory"),
+        (["list", "file:/tmp", "--prefix", "x"], "--prefix is for Redis"),
+        (["list", "redis://localhost", "--table", "x"], "--table is for PostgreSQL"),
+    ],
+)
+def test_wrong_url(arguments, says, capsys):
+    """A URL that is none, or names nothing, makes nothing and says what would do."""
+    status, _, err = run(capsys, *arguments)
+    assert (status, says in err) == (2, True), err
+
+
+def test_purge_wants_to_know_what(tmp_path, capsys):
+    """`purge` without a key or an age takes nothing out."""
+    asyncio.run(fill(FileStore(tmp_path / "tokens")))
+    status, _, err = run(capsys, "purge", f"file:{tmp_path / 'tokens'}", "--yes")
+    assert (status, "say which: --key KEY, or --expired" in err) == (2, True)
+
+
+def test_server_is_gone(capsys):
+    """A server that does not answer is said in a line, without the password of its URL."""
+    status, _, err = run(capsys, "check", "redis://user:planted-password@127.0.0.1:1/0")
+    assert status == 1
+    assert err.startswith("evertoken: the store failed: ConnectionError:")
+
+
+def test_show_of_nothing(tmp_path, capsys):
+    """A key that is not there is said so, and how to find those that are."""
+    asyncio.run(fill(FileStore(tmp_path / "tokens")))
+    status, _, err = run(capsys, "show", f"file:{tmp_path / 'tokens'}", "nobody")
+    assert (status, "`evertoken store list` names the keys" in err) == (1, True)
+
+
+def test_terminal_is_not_written_to_by_keys(tmp_path, capsys):
+    """Control characters in a key do not reach the terminal."""
+
+    async def plant() -> None:
+        store = FileStore(tmp_path / "tokens")
+        lease = await store.acquire("\x1b[2Jevil", "me", 5.0)
+        assert isinstance(lease, Lease)
+        assert await store.write(Record("\x1b[2Jevil", 1, token(5.0)), lease)
+
+    asyncio.run(plant())
+    _, out, _ = run(capsys, "list", f"file:{tmp_path / 'tokens'}")
+    assert "?[2Jevil" in out
+    assert "\x1b" not in out
