@@ -256,7 +256,8 @@ class Refresher:
         guard = None if marks is None else partial(marks.check, hold)
         request = FetchRequest(entry.key, current, self._timeout, guard=guard)
         started = self._clock.time()
-        if marks is not None and hold.lease is not None and entry.on_ambiguous(self._rules) != "retry":
+        spends = entry.single_use(self._rules) or entry.on_ambiguous(self._rules) != "retry"
+        if marks is not None and hold.lease is not None and spends:
             await marks.mark(entry, hold, started)
         self.fetches += 1
         self._observers.emit(events.FetchStarted(at=started, key=entry.key, reason=cast("Reason", flight.reason)))
