@@ -76,7 +76,7 @@ def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
 @final
 class Endpoint:
     """
-    A token endpoint (RFC 6749 section 3.2).
+    A token endpoint (RFC 6749 section 3.2), or another that takes a form in the same way.
 
     Args:
         url: Where it is.
@@ -86,10 +86,14 @@ class Endpoint:
             closed, and must be used on one loop.
 
         allow_http: Whether http is allowed outside loopback.
+
+        parameter: What the user calls the URL.
     """
 
-    def __init__(self, url: str, *, client: Any = None, allow_http: bool = False) -> None:
-        self.url = check_url("token_endpoint", url, allow_http=allow_http)
+    def __init__(
+        self, url: str, *, client: Any = None, allow_http: bool = False, parameter: str = "token_endpoint"
+    ) -> None:
+        self.url = check_url(parameter, url, allow_http=allow_http)
         usable = callable(getattr(client, "build_request", None)) and hasattr(client, "aclose")
         if client is not None and (not usable or isinstance(client, type)):
             msg = f"client must be an httpx.AsyncClient, not {type(client).__name__}"
@@ -111,6 +115,7 @@ class Endpoint:
         headers: Mapping[str, str],
         *,
         secrets: Sequence[str],
+        wordless: bool = False,
     ) -> Answer:
         """
         Send *form* and return the answer.
@@ -123,6 +128,8 @@ class Endpoint:
             headers: Header fields that authenticate the client.
 
             secrets: What must not be seen in any error.
+
+            wordless: Whether success needs no more than its status (RFC 7009 section 2.2).
 
         Raises:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
@@ -139,6 +146,8 @@ class Endpoint:
             said = f"{type(error).__name__}{': ' if words else ''}{words}"
             failure = TransientRefreshError(f"{self.origin}: {said}", ambiguous=sent.yes or not (sent.seen or unsent))
         else:
+            if wordless and status == 200:  # noqa: PLR2004 - RFC 9110
+                return Answer({})
             return self._read(status, fields, body, secrets)
         raise failure
 

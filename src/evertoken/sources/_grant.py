@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from evertoken._contracts import FetchRequest
 from evertoken.sources._client_auth import ClientAuthMethod, Secret, check_method, credentials, resolve
-from evertoken.sources._endpoint import Endpoint
+from evertoken.sources._endpoint import STEP_TIMEOUT, Endpoint
 
 if TYPE_CHECKING:
     from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
+    from evertoken._token import Token
 
 __all__ = ["Grant"]
 
@@ -48,6 +49,8 @@ class Grant:
 
         allow_http: Allow http outside loopback.
 
+        revocation_endpoint: Where tokens are revoked (RFC 7009), if the server can do that.
+
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
     """
@@ -66,8 +69,14 @@ class Grant:
         form_encoded_basic: bool,
         client: Any,
         allow_http: bool,
+        revocation_endpoint: str | None,
     ) -> None:
         self._endpoint = Endpoint(token_endpoint, client=client, allow_http=allow_http)
+        self._revocation: Endpoint | None = None
+        if revocation_endpoint is not None:
+            self._revocation = Endpoint(
+                revocation_endpoint, client=client, allow_http=allow_http, parameter="revocation_endpoint"
+            )
         if not isinstance(client_id, str) or not client_id:
             msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
             raise ValueError(msg)
@@ -84,12 +93,32 @@ class Grant:
         """
         Send the fields of the grant itself with those that go with every request.
         """
+        headers, identity, hidden = await self._identity()
+        form = [*own, *self._fields, *identity]
+        return await self._endpoint.post(request, form, headers, secrets=(*secrets, *hidden))
+
+    async def revoke(self, token: Token, /) -> None:
+        """
+        Tell the server that *token* is no longer needed (RFC 7009), the refresh token first. Nothing is sent where
+        no revocation endpoint is known.
+
+        Raises:
+            TransientRefreshError: The server could not be told.
+            GrantRejected: The server does not know the client.
+        """
+        if self._revocation is None:
+            return
+        headers, identity, hidden = await self._identity()
+        for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
+            if value is not None:
+                form = [("token", value), ("token_type_hint", hint), *identity]
+                request = FetchRequest(None, token, STEP_TIMEOUT)
+                await self._revocation.post(request, form, headers, secrets=(value, *hidden), wordless=True)
+
+    async def _identity(self) -> tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]]:
         secret = None if self._client_secret is None else await resolve(self._client_secret, "client_secret")
         headers, identity = credentials(self._method, self._client_id, secret, form_encoded=self._form_encoded_basic)
-        form = [*own, *self._fields, *identity.items()]
-        return await self._endpoint.post(
-            request, form, headers, secrets=(*secrets, *(() if secret is None else (secret,)))
-        )
+        return headers, list(identity.items()), () if secret is None else (secret,)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(token_endpoint={self._endpoint.url!r}, client_id={self._client_id!r})"

@@ -49,6 +49,8 @@ class ClientCredentials(Grant):
 
         allow_http: Allow http outside loopback.
 
+        revocation_endpoint: Where `TokenManager.revoke` tells the server (RFC 7009); without it the server is not told.
+
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
     """
@@ -70,6 +72,7 @@ class ClientCredentials(Grant):
         form_encoded_basic: bool = True,
         client: Any = None,
         allow_http: bool = False,
+        revocation_endpoint: str | None = None,
     ) -> None:
         super().__init__(
             token_endpoint=token_endpoint,
@@ -83,6 +86,7 @@ class ClientCredentials(Grant):
             form_encoded_basic=form_encoded_basic,
             client=client,
             allow_http=allow_http,
+            revocation_endpoint=revocation_endpoint,
         )
 
     async def fetch(self, request: FetchRequest, /) -> Answer:

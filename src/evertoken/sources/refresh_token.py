@@ -59,6 +59,8 @@ class RefreshToken(Grant):
 
         allow_http: Allow http outside loopback.
 
+        revocation_endpoint: Where `TokenManager.revoke` tells the server (RFC 7009); without it the server is not told.
+
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
     """
@@ -80,6 +82,7 @@ class RefreshToken(Grant):
         form_encoded_basic: bool = True,
         client: Any = None,
         allow_http: bool = False,
+        revocation_endpoint: str | None = None,
     ) -> None:
         super().__init__(
             token_endpoint=token_endpoint,
@@ -93,6 +96,7 @@ class RefreshToken(Grant):
             form_encoded_basic=form_encoded_basic,
             client=client,
             allow_http=allow_http,
+            revocation_endpoint=revocation_endpoint,
         )
         if not callable(refresh_token) and (not isinstance(refresh_token, str) or not refresh_token):
             msg = "refresh_token must be a non-empty string, or a function that returns one"

@@ -1,0 +1,88 @@
+"""
+Signing out at the server (RFC 7009), through `TokenManager.revoke` and the sources' own method.
+"""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from tests.sources.wire import Wire, always, http
+
+from evertoken import GrantRejected, Token, TokenManager, TransientRefreshError
+from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.testing import TokenServer
+
+
+async def test_signed_out_at_the_server():
+    """K3: revoke() ends the grant and its tokens at the server, and callers are told that a person must act."""
+    async with TokenServer() as server:
+        source = server.refresh_token(revocation_endpoint=server.metadata()["revocation_endpoint"])
+        async with TokenManager(source) as tokens, httpx.AsyncClient() as client:
+            token = await tokens.get()
+            await tokens.revoke()
+            answer = await client.get(server.resource, headers={"Authorization": token.authorization})
+            assert answer.status_code == 401
+            with pytest.raises(GrantRejected, match="signed out"):
+                await tokens.get()
+            # The grant has ended too.
+            with pytest.raises(GrantRejected, match="invalid_grant"):
+                await tokens.refresh()
+
+
+async def test_what_is_sent():
+    """RFC 7009 section 2.1: the refresh token first, then the access token, each with its hint, as this client."""
+    async with Wire(always(http(200, b""))) as wire:
+        source = RefreshToken(
+            token_endpoint=wire.url(),
+            revocation_endpoint=wire.url(),
+            client_id="svc",
+            client_secret="s3cret",
+            client_auth="client_secret_post",
+            refresh_token="unused",
+        )
+        await source.revoke(Token("at-1", issued_at=0.0, refresh_token="rt-1"))
+        identity = [("client_id", "svc"), ("client_secret", "s3cret")]
+        assert [asked.form for asked in wire.asked] == [
+            [("token", "rt-1"), ("token_type_hint", "refresh_token"), *identity],
+            [("token", "at-1"), ("token_type_hint", "access_token"), *identity],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "raised"),
+    [
+        (503, b"", TransientRefreshError),
+        (302, b"", TransientRefreshError),
+        (401, b'{"error": "invalid_client"}', GrantRejected),
+        (400, b'{"error": "unsupported_token_type"}', TransientRefreshError),
+    ],
+)
+async def test_refused(status, body, raised):
+    """RFC 7009 section 2.2.1: what the server refuses is said, without the token; the key is signed out here all the same."""
+    secret = "planted-access-1"
+    async with Wire(always(http(status, body))) as wire:
+        source = ClientCredentials(
+            token_endpoint=wire.url(), revocation_endpoint=wire.url(), client_id="svc", client_secret="s3cret"
+        )
+        with pytest.raises(raised) as caught:
+            await source.revoke(Token(secret, issued_at=0.0))
+        assert "planted" not in str(caught.value)
+
+
+async def test_nothing_to_tell():
+    """Without a revocation endpoint nothing is sent, and it is no error."""
+    async with Wire(always(http(200, b""))) as wire:
+        source = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        await source.revoke(Token("at", issued_at=0.0))
+        assert wire.asked == []
+
+
+def test_bad_endpoint():
+    """A revocation endpoint that would send tokens in the clear is refused, by its own name."""
+    with pytest.raises(ValueError, match="revocation_endpoint must use https"):
+        ClientCredentials(
+            token_endpoint="https://as.example.com/token",
+            revocation_endpoint="http://as.example.com/revoke",
+            client_id="svc",
+            client_secret="s3cret",
+        )

@@ -1,0 +1,193 @@
+"""
+A real Valkey that goes, comes back, forgets, and a wire to it that is cut, slow or silent, under managers at work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import redis.asyncio as redis_asyncio
+from tests.stores.proxy import Proxy
+from tests.stores.servers import valkey
+
+from evertoken import TokenError, TokenManager
+from evertoken.stores import RedisStore, redis as module
+from evertoken.testing import TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tests.stores.servers import Server
+
+pytestmark = pytest.mark.timeout(60)
+
+KEY = '["",null]'
+
+
+@pytest.fixture
+def store_server() -> Iterator[Server]:
+    with valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def idp() -> Iterator[TokenServer]:
+    with TokenServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SOCKET_TIMEOUT", 0.5)
+
+
+def url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        done = condition()
+        if asyncio.iscoroutine(done):
+            done = await done
+        if done:
+            return
+        assert time.monotonic() < end, what
+        await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def working(tokens: TokenManager[None], idp: TokenServer) -> AsyncIterator[list[Any]]:
+    """
+    Send requests all the time; give what did not end in 200.
+    """
+    bad: list[Any] = []
+
+    async def work(client: httpx.AsyncClient) -> None:
+        while True:
+            try:
+                status = (await client.get(idp.resource)).status_code
+                if status != 200:
+                    bad.append(status)
+            except (TokenError, httpx.HTTPError) as error:
+                bad.append(error)
+            await asyncio.sleep(0.01)
+
+    async with httpx.AsyncClient(auth=tokens.auth()) as client:
+        task = asyncio.create_task(work(client))
+        try:
+            yield bad
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def version_in(port: int) -> int:
+    """
+    Return which version the store keeps, by a connection of its own; zero where there is none, or no store.
+    """
+    try:
+        async with RedisStore(url(port)) as store:
+            record = await store.read(KEY)
+    except (OSError, redis_asyncio.RedisError):
+        return 0
+    return 0 if record is None else record.version
+
+
+@pytest.mark.parametrize("how", ["stopped", "cut", "slow", "silent"])
+async def test_minted_tokens_do_not_notice(store_server, idp, how):
+    """K3: whatever happens to the store, a token that may be minted freely is there at each request; later it is kept."""
+    idp.lifetime = 1.5
+    async with (
+        Proxy(store_server.port) as proxy,
+        TokenManager(idp.client_credentials(), store=RedisStore(url(proxy.port)), start="require") as tokens,
+        working(tokens, idp) as bad,
+    ):
+        await until(lambda: idp.stats.token_requests >= 2, "a refresh")
+        if how == "stopped":
+            await asyncio.to_thread(store_server.stop)
+        else:
+            proxy.set(how)
+        before = idp.stats.token_requests
+        await until(lambda: idp.stats.token_requests >= before + 3, "refreshes without a store")
+        if how == "stopped":
+            await asyncio.to_thread(store_server.start)
+        proxy.set("pass")
+        kept = await version_in(store_server.port)
+
+        async def repaired() -> bool:
+            return await version_in(store_server.port) > kept
+
+        await until(repaired, "the store is told again")
+        assert bad == []
+        await until(lambda: tokens.snapshot().keys[None].kept, "kept")
+
+
+@pytest.mark.parametrize("how", ["stopped", "cut", "silent"])
+async def test_rotating_ones_are_served_and_not_spent(store_server, idp, how):
+    """K3: without the lease nobody presents a refresh token that rotates; the valid token serves; then it goes on."""
+    source = idp.refresh_token(rotates=True)
+    async with (
+        Proxy(store_server.port) as proxy,
+        TokenManager(source, store=RedisStore(url(proxy.port)), start="require") as tokens,
+        working(tokens, idp) as bad,
+    ):
+        first = await tokens.get()
+        if how == "stopped":
+            await asyncio.to_thread(store_server.stop)
+        else:
+            proxy.set(how)
+        with pytest.raises(TokenError):
+            await tokens.refresh()
+        assert await tokens.get() == first
+        assert idp.stats.token_requests == 1
+        if how == "stopped":
+            await asyncio.to_thread(store_server.start)
+        proxy.set("pass")
+
+        async def refreshed() -> bool:
+            with contextlib.suppress(TokenError):
+                return await tokens.refresh() != first
+            return False
+
+        await until(refreshed, "a refresh with the store")
+        assert (bad, idp.stats.replays) == ([], 0)
+        assert tokens.snapshot().keys[None].kept
+
+
+async def test_flushed(store_server, idp):
+    """K3: a store that forgot everything is told again by who knows most, and no spent refresh token is presented."""
+    first_login = idp.refresh_token(rotates=True)
+    async with (
+        TokenManager(first_login, store=RedisStore(url(store_server.port)), start="require") as one,
+        TokenManager(first_login, store=RedisStore(url(store_server.port)), start="require") as other,
+        working(one, idp) as bad,
+    ):
+        await one.refresh()
+        await until(lambda: other.peek() == one.peek(), "adopted")
+        async with redis_asyncio.Redis(port=store_server.port) as client:
+            await client.flushall()
+        newest = await other.refresh()
+        await until(lambda: one.peek() == newest, "adopted after the flush")
+        assert await version_in(store_server.port) > 0
+        assert (bad, idp.stats.replays) == ([], 0)
+
+
+async def test_flushed_while_all_were_away(store_server, idp):
+    """K3: what was kept is what there is: with the log of the server intact a restart of both needs no login."""
+    source = idp.refresh_token(rotates=True)
+    async with TokenManager(source, store=RedisStore(url(store_server.port)), start="require") as tokens:
+        await tokens.refresh()
+        last = await tokens.get()
+    await asyncio.to_thread(store_server.stop)
+    await asyncio.to_thread(store_server.start)
+    async with TokenManager(source, store=RedisStore(url(store_server.port)), start="require") as tokens:
+        assert await tokens.get() == last
+        assert await tokens.refresh() != last
+    assert idp.stats.replays == 0
