@@ -58,7 +58,7 @@ async def test_what_is_sent():
     ],
 )
 async def test_refused(status, body, raised):
-    """RFC 7009 section 2.2.1: what the server refuses is said, without the token; the key is signed out here all the same."""
+    """RFC 7009 section 2.2.1: what the server refuses is said, without the token."""
     secret = "planted-access-1"
     async with Wire(always(http(status, body))) as wire:
         source = ClientCredentials(

@@ -102,7 +102,7 @@ async def version_in(port: int) -> int:
 
 @pytest.mark.parametrize("how", ["stopped", "cut", "slow", "silent"])
 async def test_minted_tokens_do_not_notice(store_server, idp, how):
-    """K3: whatever happens to the store, a token that may be minted freely is there at each request; later it is kept."""
+    """K3: whatever happens to the store, a token that may be minted freely is there at each request, and kept later."""
     idp.lifetime = 1.5
     async with (
         Proxy(store_server.port) as proxy,

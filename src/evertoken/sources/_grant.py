@@ -99,8 +99,9 @@ class Grant:
 
     async def revoke(self, token: Token, /) -> None:
         """
-        Tell the server that *token* is no longer needed (RFC 7009), the refresh token first. Nothing is sent where
-        no revocation endpoint is known.
+        Tell the server that *token* is no longer needed (RFC 7009), the refresh token first.
+
+        Nothing is sent where no revocation endpoint is known.
 
         Raises:
             TransientRefreshError: The server could not be told.
