@@ -2,7 +2,28 @@
 Where tokens come from, one grant a file.
 """
 
+from evertoken.sources._client_auth import ClientSecretJwt, PrivateKeyJwt
 from evertoken.sources.client_credentials import ClientCredentials
+from evertoken.sources.command import Command
+from evertoken.sources.fallback import Fallback
+from evertoken.sources.jwt_bearer import Assertion, JwtBearer
+from evertoken.sources.legacy_password import LegacyPassword
+from evertoken.sources.login_endpoint import LoginEndpoint
 from evertoken.sources.refresh_token import RefreshToken
+from evertoken.sources.token_exchange import TokenExchange
+from evertoken.sources.token_file import TokenFile
 
-__all__ = ["ClientCredentials", "RefreshToken"]
+__all__ = [
+    "Assertion",
+    "ClientCredentials",
+    "ClientSecretJwt",
+    "Command",
+    "Fallback",
+    "JwtBearer",
+    "LegacyPassword",
+    "LoginEndpoint",
+    "PrivateKeyJwt",
+    "RefreshToken",
+    "TokenExchange",
+    "TokenFile",
+]

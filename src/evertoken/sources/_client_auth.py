@@ -1,60 +1,200 @@
 """
-How a client shows who it is (RFC 6749 section 2.3.1).
+How a client shows who it is (RFC 6749 section 2.3.1, RFC 7523, RFC 8705).
 """
 
 from __future__ import annotations
 
 import base64
-import inspect
-from collections.abc import Awaitable, Callable
-from typing import Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
 from urllib.parse import quote_plus
 
-__all__ = ["ClientAuthMethod", "Secret", "check_method", "credentials", "resolve"]
+from evertoken.sources._jose import check_algorithm, signed, timed
+from evertoken.sources._secret import Secret, check_secret, resolve
 
-#: Names as registered for `token_endpoint_auth_method` (RFC 7591 section 2).
-ClientAuthMethod: TypeAlias = Literal["client_secret_basic", "client_secret_post", "none"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
-#: A secret, or a plain or async function that is asked for it at each fetch, so that it may be rotated without restart.
-Secret: TypeAlias = str | Callable[[], str | Awaitable[str]]
+__all__ = [
+    "ClientAuth",
+    "ClientAuthMethod",
+    "ClientSecretJwt",
+    "PrivateKeyJwt",
+    "check_method",
+    "credentials",
+]
+
+#: Names as registered for `token_endpoint_auth_method` (RFC 7591 section 2, RFC 8705 section 2).
+ClientAuthMethod: TypeAlias = Literal[
+    "client_secret_basic", "client_secret_post", "none", "tls_client_auth", "self_signed_tls_client_auth"
+]
 
 _METHODS: Final = get_args(ClientAuthMethod)
+_WITHOUT_SECRET: Final = ("none", "tls_client_auth", "self_signed_tls_client_auth")
+
+#: RFC 7523 section 2.2.
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
-def check_method(method: str, secret: Secret | None) -> None:
+class _Jwt:
     """
-    Raise ValueError where *method* is unknown, or does not go with *secret*.
+    A client that signs an assertion for each request (RFC 7523 section 2.2).
     """
+
+    def __init__(
+        self,
+        key: Secret,
+        algorithm: str,
+        *,
+        key_id: str | None,
+        audience: str | None,
+        lifetime: float,
+        claims: Mapping[str, Any] | None,
+        symmetric: bool,
+    ) -> None:
+        check_algorithm(algorithm, symmetric=symmetric)
+        if not lifetime >= 1.0:
+            msg = f"lifetime must be at least 1 second, not {lifetime!r}"
+            raise ValueError(msg)
+        self._key = key
+        self._algorithm = algorithm
+        self._key_id = key_id
+        self._audience = audience
+        self._lifetime = lifetime
+        self._claims = dict(claims or {})
+
+    async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:
+        """
+        Return the form fields, and what of them must not be seen.
+        """
+        key = await resolve(self._key, "key")
+        claims = {"iss": client_id, "sub": client_id, "aud": self._audience or token_endpoint, **self._claims}
+        assertion = await signed(timed(claims, lifetime=self._lifetime), key, self._algorithm, key_id=self._key_id)
+        fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+        return fields, (assertion, key)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(algorithm={self._algorithm!r}, key_id={self._key_id!r})"
+
+
+@final
+class PrivateKeyJwt(_Jwt):
+    """
+    Client authentication by an assertion signed with a private key: `private_key_jwt` (RFC 7523 section 2.2).
+
+    Every request carries an assertion of its own, with a fresh `jti`. Needs the extra `jwt`.
+
+    Args:
+        key: The private key in PEM: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+
+        algorithm: "RS256", "PS256", "ES256", "EdDSA" and their like (RFC 7518 section 3.1).
+
+        key_id: The `kid` by which the server finds the public key.
+
+        audience: The `aud` claim. The token endpoint's URL unless given; some servers want their issuer.
+
+        lifetime: Seconds that an assertion is good for.
+
+        claims: More claims, or others in place of these.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
+    """
+
+    def __init__(
+        self,
+        key: Secret,
+        algorithm: str = "RS256",
+        *,
+        key_id: str | None = None,
+        audience: str | None = None,
+        lifetime: float = 60.0,
+        claims: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_secret("key", key)
+        super().__init__(
+            key, algorithm, key_id=key_id, audience=audience, lifetime=lifetime, claims=claims, symmetric=False
+        )
+
+
+@final
+class ClientSecretJwt(_Jwt):
+    """
+    Client authentication by an assertion signed with the client's secret: `client_secret_jwt`.
+
+    The secret itself never leaves (OpenID Connect Core section 9). Needs the extra `jwt`.
+
+    Args:
+        client_secret: The secret: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+
+        algorithm: "HS256", "HS384" or "HS512".
+
+        audience: The `aud` claim. The token endpoint's URL unless given; some servers want their issuer.
+
+        lifetime: Seconds that an assertion is good for.
+
+        claims: More claims, or others in place of these.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
+    """
+
+    def __init__(
+        self,
+        client_secret: Secret,
+        algorithm: str = "HS256",
+        *,
+        audience: str | None = None,
+        lifetime: float = 60.0,
+        claims: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_secret("client_secret", client_secret)
+        super().__init__(
+            client_secret,
+            algorithm,
+            key_id=None,
+            audience=audience,
+            lifetime=lifetime,
+            claims=claims,
+            symmetric=True,
+        )
+
+
+#: How a client may show who it is.
+ClientAuth: TypeAlias = ClientAuthMethod | PrivateKeyJwt | ClientSecretJwt
+
+
+def check_method(method: ClientAuth, secret: Secret | None, client: object) -> None:
+    """
+    Raise ValueError where *method* is unknown, or does not go with *secret* or *client*.
+    """
+    if isinstance(method, _Jwt):
+        if secret is not None:
+            msg = f"client_auth={method!r} takes no client_secret beside its own key"
+            raise ValueError(msg)
+        return
     if method not in _METHODS:
-        msg = f"client_auth must be one of {', '.join(map(repr, _METHODS))}, not {method!r}"
+        msg = f"client_auth must be one of {', '.join(map(repr, _METHODS))}, PrivateKeyJwt(...) or "
+        msg += f"ClientSecretJwt(...), not {method!r}"
         raise ValueError(msg)
-    if (method == "none") != (secret is None):
-        need = "takes no client_secret" if method == "none" else "needs a client_secret"
+    if (method in _WITHOUT_SECRET) != (secret is None):
+        need = "takes no client_secret" if method in _WITHOUT_SECRET else "needs a client_secret"
         msg = f"client_auth={method!r} {need}"
         raise ValueError(msg)
-    if secret is not None and not callable(secret) and (not isinstance(secret, str) or not secret):
-        msg = "client_secret must be a non-empty string, or a function that returns one"
+    if "tls" in method and client is None:
+        msg = f"client_auth={method!r} needs client=: an httpx.AsyncClient whose TLS context holds the certificate"
         raise ValueError(msg)
+    if secret is not None:
+        check_secret("client_secret", secret)
 
 
-async def resolve(secret: Secret, parameter: str) -> str:
+async def credentials(
+    method: ClientAuth, client_id: str, secret: Secret | None, *, form_encoded: bool, token_endpoint: str
+) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
     """
-    Return the secret itself; a function is asked for it.
-    """
-    value = secret() if callable(secret) else secret
-    if inspect.isawaitable(value):
-        value = await value
-    if not isinstance(value, str) or not value:
-        msg = f"{parameter} must return a non-empty string, and returned {type(value).__name__}"
-        raise TypeError(msg)
-    return value
-
-
-def credentials(
-    method: ClientAuthMethod, client_id: str, secret: str | None, *, form_encoded: bool
-) -> tuple[dict[str, str], dict[str, str]]:
-    """
-    Return the header fields and the form fields that authenticate the client.
+    Return the header fields and the form fields that authenticate the client, and what of them must not be seen.
 
     Args:
         method: How.
@@ -66,10 +206,16 @@ def credentials(
         form_encoded:
             Whether id and secret are form-encoded before they are put together for Basic, as RFC 6749 section 2.3.1
             says and some servers do not expect.
+
+        token_endpoint: Whom an assertion is for.
     """
-    if method == "client_secret_basic" and secret is not None:
-        user, password = (quote_plus(client_id), quote_plus(secret)) if form_encoded else (client_id, secret)
-        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}, {}
-    if secret is not None:
-        return {}, {"client_id": client_id, "client_secret": secret}
-    return {}, {"client_id": client_id}
+    if isinstance(method, _Jwt):
+        fields, hidden = await method.fields(client_id, token_endpoint)
+        return {}, fields, hidden
+    if secret is None:
+        return {}, {"client_id": client_id}, ()
+    known = await resolve(secret, "client_secret")
+    if method == "client_secret_basic":
+        user, password = (quote_plus(client_id), quote_plus(known)) if form_encoded else (client_id, known)
+        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}, {}, (known,)
+    return {}, {"client_id": client_id, "client_secret": known}, (known,)

@@ -6,8 +6,8 @@ It follows no redirect, keeps no cookie, wants https outside loopback, and reads
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode, urlsplit
 
@@ -15,18 +15,19 @@ import anyio.to_thread
 import httpx
 
 from evertoken._answer import REJECTIONS, Answer, failure_from
-from evertoken._errors import TransientRefreshError
+from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._redact import scrub
 from evertoken._wire import http_date, parse_retry_after
 from evertoken.sources._body import bounded_body, fields_of
+from evertoken.sources._given_client import drop_cookies, drop_defaults, timeouts
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from evertoken._contracts import FetchRequest
 
-__all__ = ["Endpoint", "check_url"]
+__all__ = ["Content", "Endpoint", "check_url"]
 
 #: Seconds for each step of a request (connect, write, read), within the fetch's own deadline.
 STEP_TIMEOUT: Final = 10.0
@@ -71,6 +72,18 @@ def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
         msg = f"{parameter} must use https: {url!r} would send secrets in the clear; allow_http=True if that is meant"
         raise ValueError(msg)
     return url
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class Content:
+    """
+    What a request carries.
+    """
+
+    method: str
+    body: bytes | None
+    type: str = ""
 
 
 @final
@@ -135,9 +148,42 @@ class Endpoint:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
             GrantRejected: The server said no.
         """
+        content = Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
+        return await self.send(request, content, headers, secrets=secrets, wordless=wordless)
+
+    async def send(
+        self,
+        request: FetchRequest,
+        content: Content,
+        headers: Mapping[str, str],
+        *,
+        secrets: Sequence[str],
+        wordless: bool = False,
+        rejections: Collection[int] = (),
+    ) -> Answer:
+        """
+        Send *content* and return the answer.
+
+        Args:
+            request: The fetch this is for.
+
+            content: What to send, and how.
+
+            headers: Header fields that authenticate the client.
+
+            secrets: What must not be seen in any error.
+
+            wordless: Whether success needs no more than its status.
+
+            rejections: Status codes that reject the client where the body does not say so.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
+            GrantRejected: The server said no.
+        """
         sent = _Sent(request)
         try:
-            status, fields, body = await self._exchange(request, form, headers, sent)
+            status, fields, body = await self._exchange(request, content, headers, sent)
         except TransientRefreshError:
             raise
         except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
@@ -148,48 +194,48 @@ class Endpoint:
         else:
             if wordless and status == 200:  # noqa: PLR2004 - RFC 9110
                 return Answer({})
-            return self._read(status, fields, body, secrets)
+            return self._read(status, fields, body, secrets, rejections)
         raise failure
 
     async def _exchange(
-        self, request: FetchRequest, form: Sequence[tuple[str, str]], headers: Mapping[str, str], sent: _Sent
+        self, request: FetchRequest, content: Content, headers: Mapping[str, str], sent: _Sent
     ) -> tuple[int, Any, bytes]:
         if self._client is not None:
-            return await self._send(self._client, request, form, headers, sent)
+            return await self._send(self._client, request, content, headers, sent)
         timeout = httpx.Timeout(min(STEP_TIMEOUT, request.timeout))
         scheme = urlsplit(self.url).scheme
         if scheme not in _verify:
             _verify[scheme] = await anyio.to_thread.run_sync(_prepare, scheme)
         verify = _verify[scheme]
         async with httpx.AsyncClient(verify=verify, timeout=timeout, follow_redirects=False) as client:
-            return await self._send(client, request, form, headers, sent)
+            return await self._send(client, request, content, headers, sent)
 
     async def _send(
         self,
         client: Any,
         request: FetchRequest,
-        form: Sequence[tuple[str, str]],
+        content: Content,
         headers: Mapping[str, str],
         sent: _Sent,
     ) -> tuple[int, Any, bytes]:
         outgoing = client.build_request(
-            "POST",
+            content.method,
             self.url,
-            content=urlencode(form).encode(),
+            content=content.body,
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
-                "Content-Type": "application/x-www-form-urlencoded",
+                **({} if content.body is None else {"Content-Type": content.type}),
                 **headers,
             },
-            extensions={"trace": sent.trace, **_timeouts(client, request)},
+            extensions={"trace": sent.trace, **timeouts(client, request)},
         )
-        _drop_defaults(outgoing, client, headers)
+        drop_defaults(outgoing, client, headers)
         outgoing.url = type(outgoing.url)(self.url)
         before = list(client.cookies.jar)
         sent.begin()
         response = await client.send(outgoing, auth=None, follow_redirects=False, stream=True)
-        _drop_cookies(response, client.cookies, before)
+        drop_cookies(response, client.cookies, before)
         try:
             body = await bounded_body(response)
         except Exception:
@@ -201,7 +247,9 @@ class Endpoint:
             await response.aclose()
         return response.status_code, response.headers, body
 
-    def _read(self, status: int, headers: Any, body: bytes, secrets: Sequence[str]) -> Answer:
+    def _read(
+        self, status: int, headers: Any, body: bytes, secrets: Sequence[str], rejections: Collection[int]
+    ) -> Answer:
         date = headers.get("date")
         date_at = None if date is None else http_date(date)
         content_type = headers.get("content-type", "")
@@ -218,6 +266,8 @@ class Endpoint:
             for name, value in (fields or {}).items()
             if isinstance(value, str)
         }
+        if status in rejections:
+            raise GrantRejected(str(clean.get("error") or "invalid_client"), f"{self.origin} answered {status}")
         raise failure_from(clean, status=status, retry_after=retry_after)
 
 
@@ -259,31 +309,3 @@ def _prepare(scheme: str) -> ssl.SSLContext | bool:
     verify = httpx.create_ssl_context() if scheme == "https" else False
     httpx.AsyncHTTPTransport(verify=verify)
     return verify
-
-
-def _timeouts(client: Any, request: FetchRequest) -> dict[str, Any]:
-    given = client.timeout.as_dict()
-    return {"timeout": {step: min(limit or request.timeout, request.timeout) for step, limit in given.items()}}
-
-
-def _drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> None:
-    # A client that is shared with an API carries what is meant for the API.
-    own = {"accept", "accept-encoding", "content-type", "host", "user-agent", *(name.lower() for name in headers)}
-    for name in ("authorization", "cookie", *client.headers):
-        if name.lower() not in own:
-            outgoing.headers.pop(name, None)
-
-
-def _drop_cookies(response: Any, cookies: Any, before: list[Any]) -> None:
-    # Others may use the jar meanwhile: only what this very answer did to it is undone.
-    if "set-cookie" not in response.headers:
-        return
-    ours = type(cookies)()
-    ours.extract_cookies(response)
-    for cookie in ours.jar:
-        with contextlib.suppress(KeyError):
-            cookies.jar.clear(cookie.domain, cookie.path, cookie.name)
-    there = {(cookie.domain, cookie.path, cookie.name) for cookie in cookies.jar}
-    for cookie in before:
-        if (cookie.domain, cookie.path, cookie.name) not in there:
-            cookies.jar.set_cookie(cookie)

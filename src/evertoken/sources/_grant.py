@@ -5,21 +5,40 @@ What all grants at a token endpoint share: the endpoint, the client, and the par
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from evertoken._contracts import FetchRequest
-from evertoken.sources._client_auth import ClientAuthMethod, Secret, check_method, credentials, resolve
+from evertoken.sources._client_auth import ClientAuth, check_method, credentials
 from evertoken.sources._endpoint import STEP_TIMEOUT, Endpoint
 
 if TYPE_CHECKING:
     from evertoken._answer import Answer
     from evertoken._token import Token
+    from evertoken.sources._secret import Secret
 
-__all__ = ["Grant"]
+__all__ = ["Grant", "GrantOptions"]
 
 _RESERVED: Final = frozenset({
     "audience", "client_id", "client_secret", "grant_type", "refresh_token", "resource", "scope",
 })  # fmt: skip
+
+
+class GrantOptions(TypedDict, total=False):
+    """
+    What every grant may be given besides its own.
+    """
+
+    client_id: str | None
+    client_secret: Secret | None
+    client_auth: ClientAuth | None
+    scope: str | Iterable[str] | None
+    audience: str | None
+    resource: str | Iterable[str] | None
+    parameters: Mapping[str, str] | None
+    form_encoded_basic: bool
+    client: Any
+    allow_http: bool
+    revocation_endpoint: str | None
 
 
 class Grant:
@@ -33,7 +52,7 @@ class Grant:
 
         client_secret: Its secret, or a function that is asked for it at each fetch.
 
-        client_auth: "client_secret_basic", "client_secret_post" or "none".
+        client_auth: A method by its registered name, `PrivateKeyJwt` or `ClientSecretJwt`.
 
         scope: Space-separated, or several strings (RFC 6749 section 3.3).
 
@@ -55,21 +74,24 @@ class Grant:
         ValueError: An argument is missing or makes no sense; the message names it.
     """
 
+    #: Whether a request may do without a client: the assertion in it says enough.
+    anonymous = False
+
     def __init__(
         self,
         *,
         token_endpoint: str,
-        client_id: str,
-        client_secret: Secret | None,
-        client_auth: ClientAuthMethod | None,
-        scope: str | Iterable[str] | None,
-        audience: str | None,
-        resource: str | Iterable[str] | None,
-        parameters: Mapping[str, str] | None,
-        form_encoded_basic: bool,
-        client: Any,
-        allow_http: bool,
-        revocation_endpoint: str | None,
+        client_id: str | None = None,
+        client_secret: Secret | None = None,
+        client_auth: ClientAuth | None = None,
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        form_encoded_basic: bool = True,
+        client: Any = None,
+        allow_http: bool = False,
+        revocation_endpoint: str | None = None,
     ) -> None:
         self._endpoint = Endpoint(token_endpoint, client=client, allow_http=allow_http)
         self._revocation: Endpoint | None = None
@@ -77,14 +99,17 @@ class Grant:
             self._revocation = Endpoint(
                 revocation_endpoint, client=client, allow_http=allow_http, parameter="revocation_endpoint"
             )
-        if not isinstance(client_id, str) or not client_id:
+        if not (isinstance(client_id, str) and client_id) and not (client_id is None and self.anonymous):
             msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
             raise ValueError(msg)
-        method: ClientAuthMethod = client_auth or ("none" if client_secret is None else "client_secret_basic")
-        check_method(method, client_secret)
+        method: ClientAuth = client_auth or ("none" if client_secret is None else "client_secret_basic")
+        check_method(method, client_secret, client)
+        if client_id is None and method != "none":
+            msg = "client_auth and client_secret need a client_id"
+            raise ValueError(msg)
         self._client_id = client_id
         self._client_secret = client_secret
-        self._method: ClientAuthMethod = method
+        self._method: ClientAuth = method
         self._form_encoded_basic = form_encoded_basic
         self._fields = _fields(scope, audience, resource, parameters)
         self.provider: str = self._endpoint.origin
@@ -117,9 +142,16 @@ class Grant:
                 await self._revocation.post(request, form, headers, secrets=(value, *hidden), wordless=True)
 
     async def _identity(self) -> tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]]:
-        secret = None if self._client_secret is None else await resolve(self._client_secret, "client_secret")
-        headers, identity = credentials(self._method, self._client_id, secret, form_encoded=self._form_encoded_basic)
-        return headers, list(identity.items()), () if secret is None else (secret,)
+        if self._client_id is None:
+            return {}, [], ()
+        headers, fields, hidden = await credentials(
+            self._method,
+            self._client_id,
+            self._client_secret,
+            form_encoded=self._form_encoded_basic,
+            token_endpoint=self._endpoint.url,
+        )
+        return headers, list(fields.items()), hidden
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(token_endpoint={self._endpoint.url!r}, client_id={self._client_id!r})"

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from evertoken._contracts import FetchRequest
-    from evertoken.sources._client_auth import ClientAuthMethod, Secret
+    from evertoken.sources._client_auth import ClientAuth
+    from evertoken.sources._secret import Secret
 
 __all__ = ["ClientCredentials"]
 
@@ -31,9 +32,11 @@ class ClientCredentials(Grant):
 
         client_id: The client's identifier (RFC 6749 section 2.2).
 
-        client_secret: Its secret, or a plain or async function that is asked for it at each fetch.
+        client_secret: Its secret; a `pathlib.Path` or a plain or async function that is asked for it at each fetch.
 
-        client_auth: "client_secret_basic" (the default) or "client_secret_post" (RFC 6749 section 2.3.1).
+        client_auth:
+            "client_secret_basic" (the default) or "client_secret_post" (RFC 6749 section 2.3.1), `PrivateKeyJwt` or
+            `ClientSecretJwt` (RFC 7523), or "tls_client_auth" or "self_signed_tls_client_auth" (RFC 8705).
 
         scope: Space-separated, or several strings (RFC 6749 section 3.3).
 
@@ -63,8 +66,8 @@ class ClientCredentials(Grant):
         *,
         token_endpoint: str,
         client_id: str,
-        client_secret: Secret,
-        client_auth: ClientAuthMethod = "client_secret_basic",
+        client_secret: Secret | None = None,
+        client_auth: ClientAuth = "client_secret_basic",
         scope: str | Iterable[str] | None = None,
         audience: str | None = None,
         resource: str | Iterable[str] | None = None,

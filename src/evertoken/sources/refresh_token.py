@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from evertoken.sources._client_auth import resolve
 from evertoken.sources._grant import Grant
+from evertoken.sources._secret import check_secret, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from evertoken._answer import Answer
     from evertoken._contracts import FetchRequest
-    from evertoken.sources._client_auth import ClientAuthMethod, Secret
+    from evertoken.sources._client_auth import ClientAuth
+    from evertoken.sources._secret import Secret
 
 __all__ = ["RefreshToken"]
 
@@ -31,11 +32,14 @@ class RefreshToken(Grant):
 
         client_id: The client's identifier (RFC 6749 section 2.2).
 
-        refresh_token: The refresh token to begin with, or a plain or async function that loads it.
+        refresh_token: The refresh token to begin with, or a `pathlib.Path` or a plain or async function that loads it.
 
-        client_secret: The client's secret or a function that is asked for it at each fetch; none for public clients.
+        client_secret: The client's secret, or a `pathlib.Path` or a function that is asked for it at each fetch; none
+            for public clients.
 
-        client_auth: "client_secret_basic" (the default with a secret), "client_secret_post", or "none".
+        client_auth:
+            "client_secret_basic" (the default with a secret), "client_secret_post", `PrivateKeyJwt`,
+            `ClientSecretJwt`, "tls_client_auth", "self_signed_tls_client_auth", or "none".
 
         scope: A narrower scope to ask for; leave it out to keep the one granted.
 
@@ -72,7 +76,7 @@ class RefreshToken(Grant):
         client_id: str,
         refresh_token: Secret,
         client_secret: Secret | None = None,
-        client_auth: ClientAuthMethod | None = None,
+        client_auth: ClientAuth | None = None,
         scope: str | Iterable[str] | None = None,
         audience: str | None = None,
         resource: str | Iterable[str] | None = None,
@@ -98,9 +102,7 @@ class RefreshToken(Grant):
             allow_http=allow_http,
             revocation_endpoint=revocation_endpoint,
         )
-        if not callable(refresh_token) and (not isinstance(refresh_token, str) or not refresh_token):
-            msg = "refresh_token must be a non-empty string, or a function that returns one"
-            raise ValueError(msg)
+        check_secret("refresh_token", refresh_token)
         if on_ambiguous not in {None, "retry", "hold", "reject"}:
             msg = f"on_ambiguous must be 'retry', 'hold' or 'reject', not {on_ambiguous!r}"
             raise ValueError(msg)

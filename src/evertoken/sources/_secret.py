@@ -1,0 +1,49 @@
+"""
+Secrets that are read at each fetch, so that they may be rotated without a restart.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio.to_thread
+
+__all__ = ["Secret", "check_secret", "resolve"]
+
+#: A secret; a file that holds it, or a plain or async function that is asked for it, at each fetch.
+Secret: TypeAlias = str | Path | Callable[[], str | Awaitable[str]]
+
+
+def check_secret(parameter: str, secret: object, /) -> None:
+    """
+    Raise ValueError where *secret* is no secret; the message names *parameter*.
+    """
+    if not (callable(secret) or isinstance(secret, Path) or (isinstance(secret, str) and secret)):
+        msg = f"{parameter} must be a non-empty string, a pathlib.Path, or a function that returns one"
+        raise ValueError(msg)
+
+
+async def resolve(secret: Secret, parameter: str, /) -> str:
+    """
+    Return the secret itself. A file is read in a thread, and the line break at its end is none of it.
+
+    Raises:
+        OSError: The file cannot be read.
+        TypeError: There is nothing in it, or the function returned something else.
+    """
+    if isinstance(secret, Path):
+        text = (await anyio.to_thread.run_sync(secret.read_text, "utf-8")).rstrip("\r\n")
+        if not text:
+            msg = f"{parameter}: the file {str(secret)!r} is empty"
+            raise TypeError(msg)
+        return text
+    value = secret() if callable(secret) else secret
+    if inspect.isawaitable(value):
+        value = await value
+    if not isinstance(value, str) or not value:
+        msg = f"{parameter} must return a non-empty string, and returned {type(value).__name__}"
+        raise TypeError(msg)
+    return value

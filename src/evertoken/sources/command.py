@@ -1,0 +1,132 @@
+"""
+What a command prints, as a token.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+
+from evertoken._errors import TransientRefreshError
+from evertoken._redact import scrub
+from evertoken.sources._body import MAX_BODY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anyio.abc import ByteReceiveStream
+
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["Command"]
+
+# How commands spell what RFC 6749 calls access_token, expires_in and token_type; the first that is there counts.
+_TOKEN: Final = ("access_token", "accessToken", "token", "id_token")
+_AT: Final = ("expires_at", "expires_on", "expirationTimestamp", "token_expiry", "expiry", "expiresOn")
+_IN: Final = ("expires_in", "expiresIn")
+
+
+@final
+class Command:
+    """
+    The token that a command prints: plain, as JSON (`az`, `gcloud --format=json`), or as a Kubernetes ExecCredential.
+
+    It is run without a shell, is killed when its time is over, and blocks nobody.
+
+    Args:
+        arguments: The program and its arguments.
+
+        lifetime: Seconds that a token lives whose expiry is not printed and which is no JWT.
+
+        env: The environment; that of this process unless given.
+
+    Raises:
+        ValueError: *arguments* is empty or a single string, or *lifetime* is not above zero.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self, arguments: Sequence[str], *, lifetime: float | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        if isinstance(arguments, str) or not arguments:
+            msg = "arguments must be the program and its arguments, as in ['vault', 'print', 'token']"
+            raise ValueError(msg)
+        if lifetime is not None and not lifetime > 0.0:
+            msg = f"lifetime must be seconds above zero, not {lifetime!r}"
+            raise ValueError(msg)
+        self._arguments = list(arguments)
+        self._lifetime = lifetime
+        self._env = env
+        self.provider: str = f"command:{self._arguments[0]}"
+
+    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+        """
+        Run it.
+
+        Raises:
+            TransientRefreshError: It cannot be run, fails, or prints no token.
+        """
+        program = self._arguments[0]
+        try:
+            process = await anyio.open_process(
+                self._arguments, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self._env
+            )
+        except OSError as error:
+            failure = TransientRefreshError(f"{program!r} cannot be run: {error.strerror or type(error).__name__}")
+            raise failure from None
+        said: dict[str, bytes] = {}
+        try:
+            async with anyio.create_task_group() as group:
+                for name, stream in (("out", process.stdout), ("err", process.stderr)):
+                    group.start_soon(_collect, stream, said, name)
+                status = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
+        if status:
+            # Its last line is what a person would look at.
+            words = said["err"].decode(errors="replace").strip().rpartition("\n")[2]
+            msg = f"{program!r} ended with {status}{': ' if words else ''}{scrub(words)}"
+            raise TransientRefreshError(msg)
+        return self._fields(said["out"].decode(errors="replace").strip(), program)
+
+    def __repr__(self) -> str:
+        return f"Command({self._arguments[0]!r}, ...)"
+
+    def _fields(self, text: str, program: str) -> dict[str, Any]:
+        try:
+            printed = json.loads(text)
+        except (ValueError, RecursionError):
+            printed = text
+        if isinstance(printed, dict) and isinstance(printed.get("status"), dict):
+            printed = printed["status"]
+        found = printed if isinstance(printed, dict) else {"token": printed}
+        token = _first(found, _TOKEN)
+        if not isinstance(token, str) or not token:
+            msg = f"{program!r} printed no token"
+            raise TransientRefreshError(msg)
+        fields = {"access_token": token, "expires_at": _first(found, _AT), "expires_in": _first(found, _IN)}
+        if self._lifetime is not None and fields["expires_at"] is None and fields["expires_in"] is None:
+            fields["expires_in"] = self._lifetime
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((found[name] for name in names if found.get(name) is not None), None)
+
+
+async def _collect(stream: ByteReceiveStream | None, said: dict[str, bytes], name: str) -> None:
+    data = bytearray()
+    said[name] = b""
+    if stream is not None:
+        async for chunk in stream:
+            # The rest is read and dropped, so that the command does not stand still.
+            data += chunk[: MAX_BODY - len(data)]
+    said[name] = bytes(data)

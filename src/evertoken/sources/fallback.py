@@ -1,0 +1,83 @@
+"""
+Several sources, of which the first that works is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from evertoken._callable import CallableSource
+from evertoken._contracts import FetchRequest
+from evertoken._errors import GrantRejected, TransientRefreshError
+from evertoken._failure import failure_of
+
+if TYPE_CHECKING:
+    from evertoken._contracts import Answered, TokenSource
+
+__all__ = ["Fallback"]
+
+
+@final
+class Fallback:
+    """
+    The first of several sources that works. Which one that was is remembered, and tried first from then on.
+
+    As long as none has worked, all are tried in order at each fetch. Where all fail, the error lists what was tried
+    and why each failed. It is a rejection only if every one was rejected; otherwise it is worth trying again.
+
+    Args:
+        sources: Sources by name, or in a row. None of them may have refresh tokens that rotate, for a refresh token
+            belongs to the one it came from.
+
+    Raises:
+        ValueError: There are fewer than two, or one rotates or is exclusive.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(self, *sources: Any, **named: Any) -> None:
+        given = {**{str(number): source for number, source in enumerate(sources, 1)}, **named}
+        if len(given) < 2:  # noqa: PLR2004 - one has nothing to fall back to
+            msg = "a fallback needs at least two sources"
+            raise ValueError(msg)
+        self._sources: dict[str, TokenSource] = {}
+        for name, source in given.items():
+            usable = source if hasattr(source, "fetch") else CallableSource(source)
+            if getattr(usable, "rotates", False) is not False or getattr(usable, "exclusive", False):
+                msg = f"source {name!r} may rotate its refresh token, which no other could present: rotates=False?"
+                raise ValueError(msg)
+            self._sources[name] = usable
+        self._last: str | None = None
+
+    async def fetch(self, request: FetchRequest, /) -> Answered:
+        """
+        Ask the one that worked last, then the others.
+        """
+        names = sorted(self._sources, key=lambda name: name != self._last)
+        failures: list[str] = []
+        rejected: list[GrantRejected] = []
+        retry_after: float | None = None
+        for name in names:
+            own = FetchRequest(request.key, request.current, request.timeout / len(names), guard=request.guard)
+            try:
+                answer = await self._sources[name].fetch(own)
+            except Exception as error:  # noqa: BLE001 - judged, and told in the end
+                failure = failure_of(error, own)
+            else:
+                self._last = name
+                request.sent = own.sent
+                return answer
+            failures.append(f"{name} ({type(self._sources[name]).__name__}): {failure}")
+            if isinstance(failure, GrantRejected):
+                rejected.append(failure)
+            else:
+                retry_after = failure.retry_after if retry_after is None else retry_after
+        said = "; ".join(failures)
+        if len(rejected) == len(names):
+            raise GrantRejected(rejected[0].error, f"none of {len(names)} sources worked: {said}")
+        msg = f"none of {len(names)} sources worked: {said}"
+        raise TransientRefreshError(msg, retry_after=retry_after)
+
+    def __repr__(self) -> str:
+        return f"Fallback({', '.join(self._sources)})"

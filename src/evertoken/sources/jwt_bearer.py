@@ -1,0 +1,128 @@
+"""
+The JWT bearer grant (RFC 7523 section 2.1).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from evertoken.sources._grant import Grant, GrantOptions
+from evertoken.sources._jose import check_algorithm, signed, timed
+from evertoken.sources._secret import Secret, check_secret, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Unpack
+
+    from evertoken._answer import Answer
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["Assertion", "JwtBearer"]
+
+
+@final
+class Assertion:
+    """
+    A JWT that is signed anew for each request, with fresh `iat`, `exp` and `jti`. Needs the extra `jwt`.
+
+    Args:
+        key: The private key in PEM: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+
+        issuer: The `iss` claim: who signs.
+
+        subject: The `sub` claim: whom the token is for. The issuer unless given.
+
+        audience: The `aud` claim. The token endpoint's URL unless given.
+
+        algorithm: "RS256", "ES256", "EdDSA" and their like (RFC 7518 section 3.1).
+
+        key_id: The `kid` by which the server finds the public key.
+
+        lifetime: Seconds that it is good for.
+
+        claims: More claims, or others in place of these.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
+    """
+
+    def __init__(
+        self,
+        key: Secret,
+        *,
+        issuer: str,
+        subject: str | None = None,
+        audience: str | None = None,
+        algorithm: str = "RS256",
+        key_id: str | None = None,
+        lifetime: float = 300.0,
+        claims: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_secret("key", key)
+        check_algorithm(algorithm)
+        if not isinstance(issuer, str) or not issuer:
+            msg = f"issuer must be a non-empty string, not {type(issuer).__name__}"
+            raise ValueError(msg)
+        if not lifetime >= 1.0:
+            msg = f"lifetime must be at least 1 second, not {lifetime!r}"
+            raise ValueError(msg)
+        self._key = key
+        self._algorithm = algorithm
+        self._key_id = key_id
+        self._lifetime = lifetime
+        self._audience = audience
+        self._claims = {"iss": issuer, "sub": subject or issuer, **(claims or {})}
+
+    async def sign(self, token_endpoint: str, /) -> tuple[str, tuple[str, ...]]:
+        """
+        Return it for *token_endpoint*, and what must not be seen.
+        """
+        key = await resolve(self._key, "key")
+        claims = timed({"aud": self._audience or token_endpoint, **self._claims}, lifetime=self._lifetime)
+        text = await signed(claims, key, self._algorithm, key_id=self._key_id)
+        return text, (text, key)
+
+    def __repr__(self) -> str:
+        return f"Assertion(issuer={self._claims['iss']!r}, algorithm={self._algorithm!r}, key_id={self._key_id!r})"
+
+
+@final
+class JwtBearer(Grant):
+    """
+    Tokens for an assertion: the JWT bearer grant (RFC 7523 section 2.1).
+
+    Args:
+        assertion: An `Assertion` that is signed here, or one that others signed: a `pathlib.Path` or a function that
+            is asked for it at each fetch.
+
+        token_endpoint: An absolute https URL, or http to loopback.
+
+        options: What `ClientCredentials` takes too. Without a `client_id` the assertion alone says who comes.
+
+    Raises:
+        ValueError: An argument is missing or makes no sense; the message names it.
+    """
+
+    anonymous = True
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(self, assertion: Assertion | Secret, *, token_endpoint: str, **options: Unpack[GrantOptions]) -> None:
+        super().__init__(token_endpoint=token_endpoint, **options)
+        if not isinstance(assertion, Assertion):
+            check_secret("assertion", assertion)
+        self._assertion = assertion
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Present a fresh assertion.
+        """
+        if isinstance(self._assertion, Assertion):
+            text, hidden = await self._assertion.sign(self._endpoint.url)
+        else:
+            text = await resolve(self._assertion, "assertion")
+            hidden = (text,)
+        grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+        return await self.post(request, ("grant_type", grant_type), ("assertion", text), secrets=hidden)

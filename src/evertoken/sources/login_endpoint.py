@@ -1,0 +1,158 @@
+"""
+Login endpoints that are not OAuth: any URL that answers JSON with a token in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
+from urllib.parse import urlencode
+
+from evertoken._answer import Answer
+from evertoken._errors import TransientRefreshError
+from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources._secret import Secret, check_secret, resolve
+
+if TYPE_CHECKING:
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["LoginEndpoint"]
+
+#: Where a value lies in the answer: member names, as in "data.token".
+Place: TypeAlias = str
+
+_NOTHING: Final = object()
+
+
+@final
+class LoginEndpoint:
+    """
+    Tokens of an API with a login of its own, described and not programmed.
+
+    Args:
+        url: An absolute https URL, or http to loopback.
+
+        method: The HTTP method.
+
+        json: What to send as a JSON object. Values may be secrets: a `pathlib.Path` or a function is read at each
+            fetch.
+
+        form: What to send as a form, likewise. With neither, nothing is sent but the headers.
+
+        headers: Header fields, likewise.
+
+        token: Where the token lies in the answer, as in "data.token".
+
+        expires_in: Where its life in seconds lies.
+
+        expires_at: Where the instant of its expiry lies, as epoch seconds or an ISO date.
+
+        lifetime: Seconds that it lives where the answer does not say.
+
+        token_type: The scheme that it is sent with: "Bearer", "Token", ...
+
+        rejections: Status codes that mean wrong credentials, so that a person must act.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+        allow_http: Allow http outside loopback.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        method: Literal["POST", "GET", "PUT"] = "POST",
+        json: Mapping[str, Any] | None = None,
+        form: Mapping[str, Secret] | None = None,
+        headers: Mapping[str, Secret] | None = None,
+        token: Place = "token",  # noqa: S107 - a name, and no secret
+        expires_in: Place | None = None,
+        expires_at: Place | None = None,
+        lifetime: float | None = None,
+        token_type: str = "Bearer",  # noqa: S107
+        rejections: Iterable[int] = (401,),
+        client: Any = None,
+        allow_http: bool = False,
+    ) -> None:
+        self._endpoint = Endpoint(url, client=client, allow_http=allow_http, parameter="url")
+        if json is not None and form is not None:
+            msg = "json and form cannot both be sent"
+            raise ValueError(msg)
+        if method not in {"POST", "GET", "PUT"} or (method == "GET" and (json or form)):
+            msg = f"method must be POST, PUT, or GET without a body, not {method!r}"
+            raise ValueError(msg)
+        if expires_in is not None and expires_at is not None:
+            msg = "expires_in and expires_at cannot both be given"
+            raise ValueError(msg)
+        if lifetime is not None and not lifetime > 0.0:
+            msg = f"lifetime must be seconds above zero, not {lifetime!r}"
+            raise ValueError(msg)
+        for name, value in {**(form or {}), **(headers or {})}.items():
+            check_secret(name, value)
+        self._method = method
+        self._json, self._form, self._headers = json, form, dict(headers or {})
+        self._token, self._expires_in, self._expires_at = token, expires_in, expires_at
+        self._lifetime = lifetime
+        self._token_type = token_type
+        self._rejections = frozenset(rejections)
+        self.provider: str = self._endpoint.origin
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Log in.
+        """
+        hidden: list[str] = []
+        headers = {name: await _read(value, name, hidden) for name, value in self._headers.items()}
+        content = Content(self._method, None)
+        if self._json is not None:
+            body = await _filled(self._json, hidden)
+            content = Content(self._method, json.dumps(body).encode(), "application/json")
+        elif self._form is not None:
+            form = [(name, await _read(value, name, hidden)) for name, value in self._form.items()]
+            content = Content(self._method, urlencode(form).encode(), "application/x-www-form-urlencoded")
+        answer = await self._endpoint.send(request, content, headers, secrets=hidden, rejections=self._rejections)
+        token = _at(answer.fields, self._token)
+        if not isinstance(token, str) or not token:
+            msg = f"{self._endpoint.origin}: the answer has no token at {self._token!r}"
+            raise TransientRefreshError(msg)
+        fields: dict[str, Any] = {"access_token": token, "token_type": self._token_type}
+        for name, place in (("expires_in", self._expires_in), ("expires_at", self._expires_at)):
+            if place is not None and _at(answer.fields, place) is not _NOTHING:
+                fields[name] = _at(answer.fields, place)
+        if "expires_in" not in fields and "expires_at" not in fields and self._lifetime is not None:
+            fields["expires_in"] = self._lifetime
+        return Answer(fields, date=answer.date)
+
+    def __repr__(self) -> str:
+        return f"LoginEndpoint({self._endpoint.url!r})"
+
+
+def _at(fields: Any, place: str) -> Any:
+    for name in place.split("."):
+        if not isinstance(fields, Mapping) or name not in fields:
+            return _NOTHING
+        fields = fields[name]
+    return fields
+
+
+async def _read(value: Secret, name: str, hidden: list[str]) -> str:
+    text = await resolve(value, name)
+    hidden.append(text)
+    return text
+
+
+async def _filled(value: Any, hidden: list[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: await _filled(inner, hidden) for name, inner in value.items()}
+    if isinstance(value, str | Path) or callable(value):
+        return await _read(value, "json", hidden) if value != "" else value
+    return value

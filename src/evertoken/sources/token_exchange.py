@@ -1,0 +1,133 @@
+"""
+Token exchange (RFC 8693).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
+
+from evertoken._answer import Answer
+from evertoken._clock import SystemClock
+from evertoken.sources._grant import Grant, GrantOptions
+from evertoken.sources._secret import Secret, check_secret, resolve
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from evertoken._contracts import FetchRequest
+    from evertoken._token import Token
+
+__all__ = ["TokenExchange"]
+
+ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, and no secret
+
+_GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+
+
+class _Parent(Protocol):
+    """
+    What gives the token to exchange: a handle of a manager.
+    """
+
+    async def get(self) -> Token:
+        """
+        Return a valid token.
+        """
+
+
+#: A token to exchange: another key of a manager, or a secret.
+Exchanged: TypeAlias = _Parent | Secret
+
+
+@final
+class TokenExchange(Grant):
+    """
+    Tokens for other tokens: token exchange (RFC 8693).
+
+    The token that is exchanged may be another key of a manager: `subject_token=manager.handle("parent")`. Then the
+    parent is made valid first, its rejection is the child's, and the child does not outlive it.
+
+    Args:
+        subject_token: The token of the party on whose behalf this is: a handle, a string, a `pathlib.Path`, or a
+            function.
+
+        token_endpoint: An absolute https URL, or http to loopback.
+
+        subject_token_type: What it is (RFC 8693 section 3).
+
+        actor_token: The token of the acting party, likewise.
+
+        actor_token_type: What that is.
+
+        requested_token_type: What to ask for; the server's choice unless given.
+
+        options: What `ClientCredentials` takes too.
+
+    Raises:
+        ValueError: An argument is missing or makes no sense; the message names it.
+    """
+
+    anonymous = True
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self,
+        subject_token: Exchanged,
+        *,
+        token_endpoint: str,
+        subject_token_type: str = ACCESS_TOKEN,
+        actor_token: Exchanged | None = None,
+        actor_token_type: str = ACCESS_TOKEN,
+        requested_token_type: str | None = None,
+        **options: Unpack[GrantOptions],
+    ) -> None:
+        super().__init__(token_endpoint=token_endpoint, **options)
+        for name, value in (("subject_token", subject_token), ("actor_token", actor_token)):
+            if value is not None and not hasattr(value, "get"):
+                check_secret(name, value)
+        if subject_token is None:
+            msg = "subject_token is what is exchanged, and cannot be None"
+            raise ValueError(msg)
+        self._subject, self._subject_type = subject_token, subject_token_type
+        self._actor, self._actor_type = actor_token, actor_token_type
+        self._requested = requested_token_type
+        # A parent may come from the same server, and must not wait for a place that its children hold.
+        self.provider: str = f"{self._endpoint.origin} exchange"
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Exchange what is valid now.
+        """
+        subject, dies = await _token(self._subject, "subject_token")
+        form = [("grant_type", _GRANT_TYPE), ("subject_token", subject), ("subject_token_type", self._subject_type)]
+        hidden = [subject]
+        if self._actor is not None:
+            actor, actor_dies = await _token(self._actor, "actor_token")
+            form += [("actor_token", actor), ("actor_token_type", self._actor_type)]
+            hidden.append(actor)
+            dies = min(dies, actor_dies)
+        if self._requested is not None:
+            form.append(("requested_token_type", self._requested))
+        started = SystemClock.time()
+        answer = await self.post(request, *form, secrets=tuple(hidden))
+        return _capped(answer, dies - started)
+
+
+async def _token(source: Any, parameter: str) -> tuple[str, float]:
+    if hasattr(source, "get"):
+        token = await source.get()
+        return token.access_token, float("inf") if token.expires_at is None else token.expires_at
+    return await resolve(source, parameter), float("inf")
+
+
+def _capped(answer: Answer, left: float) -> Answer:
+    # RFC 8693 lets a child outlive its parent; what was obtained for somebody should end with them.
+    fields = dict(answer.fields)
+    try:
+        lifetime = float(fields.get("expires_in", "inf"))
+    except (TypeError, ValueError):
+        lifetime = float("inf")
+    if left < lifetime:
+        fields["expires_in"] = left
+    return Answer(fields, date=answer.date)

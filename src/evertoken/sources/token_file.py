@@ -1,0 +1,86 @@
+"""
+A token in a file that others rewrite.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio.to_thread
+
+from evertoken._errors import TransientRefreshError
+from evertoken.sources._body import MAX_BODY
+
+if TYPE_CHECKING:
+    import os
+
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["TokenFile"]
+
+#: Kubernetes rewrites a projected token when a fifth of its life is left, and asks readers to look once a minute.
+REREAD: Final = 60.0
+
+
+@final
+class TokenFile:
+    """
+    The token in a file that something else rewrites, such as a projected service account token of Kubernetes.
+
+    The file is read in a thread, and read again before the token in it can be outdated: a JWT at its lead (its `exp`
+    says when it dies), and anything every *reread* seconds at the latest.
+
+    Args:
+        path: The file. White space around the token is no part of it.
+
+        reread: Seconds after which it is read again.
+
+    Raises:
+        ValueError: *path* is empty, or *reread* is not above zero.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(self, path: str | os.PathLike[str], *, reread: float = REREAD) -> None:
+        if not str(path):
+            msg = "path must name a file"
+            raise ValueError(msg)
+        if not reread > 0.0:
+            msg = f"reread must be seconds above zero, not {reread!r}"
+            raise ValueError(msg)
+        self._path = Path(path)
+        self._reread = reread
+        self.provider: str = f"file:{self._path}"
+
+    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+        """
+        Read the file.
+
+        Raises:
+            TransientRefreshError: It cannot be read, or there is no token in it.
+        """
+        try:
+            text = await anyio.to_thread.run_sync(_read, self._path)
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or type(error).__name__
+            failure = TransientRefreshError(f"{str(self._path)!r}: {said}")
+        else:
+            if text:
+                # Looked at again in good time, whatever it says of its life.
+                return {"access_token": text, "refresh_in": self._reread}
+            failure = TransientRefreshError(f"{str(self._path)!r} is empty")
+        raise failure
+
+    def __repr__(self) -> str:
+        return f"TokenFile({str(self._path)!r})"
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_BODY + 1)
+    if len(data) > MAX_BODY:
+        msg = "more than a token"
+        raise ValueError(msg)
+    return data.decode("utf-8").strip()

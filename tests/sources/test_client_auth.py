@@ -1,0 +1,206 @@
+"""
+How a client shows who it is, field by field, as the server sees it.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from tests.sources.wire import Wire, always, granted
+
+from evertoken import FetchRequest
+from evertoken.sources import (
+    Assertion,
+    ClientCredentials,
+    ClientSecretJwt,
+    JwtBearer,
+    LegacyPassword,
+    PrivateKeyJwt,
+    TokenExchange,
+)
+
+SECRET = "s" * 40
+KEYS: dict[str, Any] = {
+    "RS256": rsa.generate_private_key(65537, 2048),
+    "PS256": rsa.generate_private_key(65537, 2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+PEMS = {
+    name: key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    for name, key in KEYS.items()
+}
+
+
+def a_request() -> FetchRequest:
+    return FetchRequest(None, None, 5.0)
+
+
+async def asked_by(make, **options):
+    """
+    Return the form fields of the first request of the source that *make* makes.
+    """
+    async with Wire(always(granted())) as wire:
+        await make(token_endpoint=wire.url(), **options).fetch(a_request())
+        return dict(wire.asked[0].form), wire.asked[0].headers, wire.url()
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+@pytest.mark.parametrize("audience", [None, "https://issuer.example.com"])
+async def test_private_key_jwt(algorithm, audience):
+    """RFC 7523 section 3: signed by the key, by and for this client, for this server, for a minute, once."""
+    method = PrivateKeyJwt(PEMS[algorithm], algorithm, key_id="key-1", audience=audience)
+    form, headers, url = await asked_by(ClientCredentials, client_id="svc", client_auth=method)
+
+    assertion = form.pop("client_assertion")
+    assert form == {
+        "grant_type": "client_credentials",
+        "client_id": "svc",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+    }
+    assert "authorization" not in headers
+    claims = jwt.decode(assertion, KEYS[algorithm].public_key(), [algorithm], audience=audience or url)
+    assert (claims["iss"], claims["sub"]) == ("svc", "svc")
+    assert 55 <= claims["exp"] - time.time() <= 61
+    assert jwt.get_unverified_header(assertion) == {"alg": algorithm, "kid": "key-1", "typ": "JWT"}
+
+
+async def test_each_assertion_is_new():
+    """RFC 7523 section 3: no two assertions have the same `jti`."""
+    async with Wire(always(granted())) as wire:
+        source = ClientCredentials(
+            token_endpoint=wire.url(), client_id="svc", client_auth=PrivateKeyJwt(PEMS["ES256"], "ES256")
+        )
+        for _ in range(3):
+            await source.fetch(a_request())
+        seen = {
+            jwt.decode(dict(asked.form)["client_assertion"], options={"verify_signature": False})["jti"]
+            for asked in wire.asked
+        }
+    assert len(seen) == 3
+
+
+async def test_client_secret_jwt(tmp_path):
+    """OpenID Connect Core section 9: the secret signs, is read from its file each time, and stays at home."""
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    method = ClientSecretJwt(tmp_path / "secret")
+    form, _, url = await asked_by(ClientCredentials, client_id="svc", client_auth=method)
+
+    assert jwt.decode(form["client_assertion"], SECRET, ["HS256"], audience=url)["iss"] == "svc"
+    assert SECRET not in str(form)
+
+
+async def test_secret_in_a_file_that_is_rotated(tmp_path):
+    """S1: a secret in a file is read at each fetch, without its line break."""
+    path = tmp_path / "secret"
+    async with Wire(always(granted())) as wire:
+        source = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret=path)
+        for secret in ("first", "second"):
+            path.write_text(f"{secret}\n")
+            await source.fetch(a_request())
+        sent = [base64.b64decode(asked.headers["authorization"].split()[1]).decode() for asked in wire.asked]
+    assert sent == ["svc:first", "svc:second"]
+
+
+async def test_tls_client_auth():
+    """RFC 8705 section 2: the certificate speaks; the form carries the client's id alone."""
+    async with httpx.AsyncClient() as client:
+        form, headers, _ = await asked_by(
+            ClientCredentials, client_id="svc", client_auth="tls_client_auth", client=client
+        )
+    assert form == {"grant_type": "client_credentials", "client_id": "svc"}
+    assert "authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"client_auth": "tls_client_auth"}, "needs client="),
+        ({"client_auth": "private_key_jwt", "client_secret": "x"}, r"PrivateKeyJwt\(...\)"),
+        ({"client_auth": "client_secret_post"}, "needs a client_secret"),
+        ({"client_auth": PrivateKeyJwt("x"), "client_secret": "x"}, "takes no client_secret beside"),
+        ({"client_secret": ""}, "client_secret must be a non-empty string, a pathlib.Path"),
+    ],
+)
+def test_bad_combinations(options, says):
+    """What does not go together is refused when the source is made, by name."""
+    with pytest.raises(ValueError, match=says):
+        ClientCredentials(token_endpoint="https://as.example.com/token", client_id="svc", **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: PrivateKeyJwt("pem", "HS256"), "algorithm must be one of RS256"),
+        (lambda: ClientSecretJwt("secret", "RS256"), "algorithm must be one of HS256"),
+        (lambda: PrivateKeyJwt(""), "key must be"),
+        (lambda: PrivateKeyJwt("pem", lifetime=0.0), "lifetime must be at least 1 second"),
+        (lambda: Assertion("pem", issuer=""), "issuer must be"),
+        (lambda: Assertion("pem", issuer="me", algorithm="none"), "algorithm must be"),
+        (lambda: JwtBearer("", token_endpoint="https://as.example.com"), "assertion must be"),
+        (lambda: LegacyPassword("", "x", token_endpoint="https://as.example.com"), "username must be"),
+        (lambda: TokenExchange("", token_endpoint="https://as.example.com"), "subject_token must be"),
+        (lambda: TokenExchange("x", token_endpoint="https://as.example.com", client_secret="x"), "need a client_id"),
+    ],
+)
+def test_bad_arguments(make, says):
+    """Bad input is refused when it is given, and named."""
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+async def test_wrong_key_is_not_shown():
+    """S1: a key that does not sign is an error that does not show it."""
+    planted = "-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----"
+    source = ClientCredentials(
+        token_endpoint="https://as.example.com/token", client_id="svc", client_auth=PrivateKeyJwt(planted)
+    )
+    with pytest.raises(ValueError, match="the key does not sign with RS256") as caught:
+        await source.fetch(a_request())
+    assert "planted" not in str(caught.value)
+    assert caught.value.__context__ is None
+    assert "planted" not in repr(source)
+
+
+async def test_jwt_bearer():
+    """RFC 7523 section 2.1: the assertion is signed here, for the endpoint, and no client is needed."""
+    assertion = Assertion(PEMS["RS256"], issuer="me@example.com", key_id="k", claims={"scope": "read"})
+    form, headers, url = await asked_by(lambda **options: JwtBearer(assertion, **options))
+
+    claims = jwt.decode(form.pop("assertion"), KEYS["RS256"].public_key(), ["RS256"], audience=url)
+    assert (claims["iss"], claims["sub"], claims["scope"]) == ("me@example.com", "me@example.com", "read")
+    assert form == {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer"}
+    assert "authorization" not in headers
+
+
+async def test_jwt_bearer_signed_elsewhere():
+    """RFC 7523 section 2.1: an assertion from elsewhere is asked for at each fetch; a client goes along."""
+
+    async def assertion() -> str:
+        return "signed-elsewhere"
+
+    form, headers, _ = await asked_by(
+        lambda **options: JwtBearer(assertion, client_id="svc", client_secret="s3cret", scope="read", **options)
+    )
+    assert (form["assertion"], form["scope"]) == ("signed-elsewhere", "read")
+    assert headers["authorization"].startswith("Basic ")
+
+
+async def test_password():
+    """RFC 6749 section 4.3: name and password; a refresh token that comes along is not kept."""
+    async with Wire(always(granted(refresh_token="unused"))) as wire:
+        source = LegacyPassword("alice", lambda: "pass word", token_endpoint=wire.url(), client_id="app")
+        answer = await source.fetch(a_request())
+        assert dict(wire.asked[0].form) == {
+            "grant_type": "password", "username": "alice", "password": "pass word", "client_id": "app",
+        }  # fmt: skip
+    assert "refresh_token" not in answer.fields

@@ -1,0 +1,220 @@
+"""
+Tokens from files that others rewrite, from commands, from logins that are not OAuth, and from the first that works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import sys
+import time
+
+import pytest
+from tests.sources.wire import Wire, always, granted, http
+
+from evertoken import FetchRequest, GrantRejected, TokenManager, TransientRefreshError
+from evertoken.sources import ClientCredentials, Command, Fallback, LoginEndpoint, RefreshToken, TokenFile
+
+
+def a_request(timeout: float = 5.0) -> FetchRequest:
+    return FetchRequest(None, None, timeout)
+
+
+def a_jwt(**claims: object) -> str:
+    def part(value: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    return f"{part({'alg': 'none'})}.{part(claims)}.{part('signature')}"
+
+
+async def test_file(tmp_path):
+    """T1: the file is read without its white space, again in a minute, and the JWT in it says when it dies."""
+    path = tmp_path / "token"
+    exp = time.time() + 3600.0
+    path.write_text(a_jwt(exp=exp) + "\n")
+    async with TokenManager(TokenFile(path)) as tokens:
+        token = await tokens.get()
+        assert token.expires_at == pytest.approx(exp, abs=1.0)
+        assert token.refresh_at == pytest.approx(time.time() + 60.0, abs=5.0)
+        path.write_text("opaque")
+        token = await tokens.refresh()
+        assert (token.access_token, token.expires_at) == ("opaque", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "UnicodeDecodeError")],
+)
+async def test_bad_file(tmp_path, content, says):
+    """F4: a file that is missing, empty or garbled for a moment is tried again, and named."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TransientRefreshError, match=says) as caught:
+        await TokenFile(path).fetch(a_request())
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("printed", "fields"),
+    [
+        ("opaque", {"access_token": "opaque"}),
+        ('{"access_token": "a", "expires_in": 60}', {"access_token": "a", "expires_in": 60}),
+        ('{"accessToken": "a", "expires_on": 1800000000}', {"access_token": "a", "expires_at": 1800000000}),
+        (
+            '{"kind": "ExecCredential", "status": {"token": "t", "expirationTimestamp": "2030-01-01T00:00:00Z"}}',
+            {"access_token": "t", "expires_at": "2030-01-01T00:00:00Z"},
+        ),
+    ],
+)
+async def test_command(printed, fields):
+    """What commands print is understood: plain, az, gcloud, and an ExecCredential."""
+    source = Command([sys.executable, "-c", f"print({printed!r})"])
+    assert await source.fetch(a_request()) == fields
+
+
+async def test_lifetime_of_a_plain_token():
+    """A token whose life nobody tells lives as long as the user says."""
+    source = Command([sys.executable, "-c", "print('opaque')"], lifetime=90.0)
+    assert await source.fetch(a_request()) == {"access_token": "opaque", "expires_in": 90.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["/nowhere/at/all"], "cannot be run: No such file"),
+        ([sys.executable, "-c", "import sys; sys.exit('token=planted-1 no session')"], r"ended with 1: .*no session"),
+        ([sys.executable, "-c", ""], "printed no token"),
+        ([sys.executable, "-c", "print('{}')"], "printed no token"),
+    ],
+)
+async def test_command_that_fails(arguments, says):
+    """F4: a command that cannot be run, fails or prints nothing is tried again; its last words are told."""
+    with pytest.raises(TransientRefreshError, match=says) as caught:
+        await Command(arguments).fetch(a_request())
+    assert "planted" not in str(caught.value)
+
+
+async def test_command_that_hangs_is_killed(tmp_path):
+    """F7: a command that never ends is killed with the fetch, and the loop goes on meanwhile."""
+    mark = tmp_path / "pid"
+    code = f"import os, time, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    task = asyncio.create_task(Command([sys.executable, "-c", code]).fetch(a_request()))
+    while not mark.exists() or not mark.read_text():
+        await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task], timeout=10.0)
+    assert task.cancelled()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+
+
+async def test_login_endpoint(tmp_path):
+    """A login that answers JSON: what is sent, from where the token and its expiry are taken, how it is sent on."""
+    (tmp_path / "password").write_text("pass word\n")
+    answer = {"data": {"auth": {"jwt": "the-token"}, "valid_until": "2030-01-01T00:00:00Z"}}
+    async with Wire(always(http(200, answer))) as wire:
+        source = LoginEndpoint(
+            wire.url("/login"),
+            json={"user": "alice", "password": tmp_path / "password", "remember": True, "nested": {"n": 1}},
+            headers={"X-App": lambda: "app-1"},
+            token="data.auth.jwt",
+            expires_at="data.valid_until",
+            token_type="Token",
+        )
+        async with TokenManager(source) as tokens:
+            token = await tokens.get()
+        (asked,) = wire.asked
+    assert json.loads(asked.body) == {
+        "user": "alice", "password": "pass word", "remember": True, "nested": {"n": 1},
+    }  # fmt: skip
+    assert (asked.method, asked.headers["content-type"], asked.headers["x-app"]) == (
+        "POST", "application/json", "app-1",
+    )  # fmt: skip
+    assert token.authorization == "Token the-token"
+    assert token.expires_at == pytest.approx(1893456000.0, abs=60.0)
+
+
+async def test_login_by_form_and_by_get():
+    """A form, or nothing but headers; a lifetime that the user knows."""
+    async with Wire(always(http(200, {"token": "t"}))) as wire:
+        by_form = LoginEndpoint(wire.url(), form={"user": "a b", "pin": "1"}, lifetime=60.0)
+        assert (await by_form.fetch(a_request())).fields["expires_in"] == 60.0
+        by_get = LoginEndpoint(wire.url(), method="GET", headers={"X-Key": "k"}, lifetime=60.0)
+        await by_get.fetch(a_request())
+        first, second = wire.asked
+    assert first.form == [("user", "a b"), ("pin", "1")]
+    assert (second.method, second.body, "content-type" in second.headers) == ("GET", b"", False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "raised", "says"),
+    [
+        (http(401, {"message": "no"}), GrantRejected, "answered 401"),
+        (http(403, {"message": "slow down"}), TransientRefreshError, "403"),
+        (http(200, {"data": {}}), TransientRefreshError, "no token at 'data.token'"),
+        (http(200, b"<html>"), TransientRefreshError, "no JSON object"),
+        (http(503, b""), TransientRefreshError, "503"),
+    ],
+)
+async def test_login_refused(answer, raised, says):
+    """F4: 401 means the credentials, unless told otherwise; anything else is tried again."""
+    async with Wire(always(answer)) as wire:
+        source = LoginEndpoint(wire.url(), json={"password": "planted-secret"}, token="data.token")
+        with pytest.raises(raised, match=says) as caught:
+            await source.fetch(a_request())
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: LoginEndpoint("http://api.example.com"), "url must use https"),
+        (lambda: LoginEndpoint("https://api.example.com", json={}, form={}), "cannot both be sent"),
+        (lambda: LoginEndpoint("https://api.example.com", method="GET", json={"a": 1}), "method must be"),
+        (lambda: LoginEndpoint("https://api.example.com", expires_in="a", expires_at="b"), "cannot both be given"),
+        (lambda: LoginEndpoint("https://api.example.com", lifetime=0.0), "lifetime must be"),
+        (lambda: TokenFile(""), "path must name"),
+        (lambda: TokenFile("x", reread=0.0), "reread must be"),
+        (lambda: Command("gcloud auth"), "arguments must be"),
+        (lambda: Command([]), "arguments must be the program"),
+        (lambda: Command(["x"], lifetime=-1.0), "lifetime must be seconds"),
+        (lambda: Fallback(TokenFile("x")), "at least two"),
+        (lambda: Fallback(TokenFile("x"), a_rotating()), "source '2' may rotate"),
+    ],
+)
+def test_bad_arguments(make, says):
+    """Bad input is refused when it is given, and named."""
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def a_rotating() -> RefreshToken:
+    return RefreshToken(token_endpoint="https://as.example.com", client_id="a", refresh_token="b")
+
+
+async def test_fallback_remembers_what_worked(tmp_path):
+    """The first that works is used, and asked first from then on; when it fails, the others are tried again."""
+    async with Wire(always(granted(access_token="from-the-endpoint"))) as wire:
+        endpoint = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        source = Fallback(file=TokenFile(tmp_path / "token"), endpoint=endpoint)
+        async with TokenManager(source) as tokens:
+            assert (await tokens.get()).access_token == "from-the-endpoint"
+            (tmp_path / "token").write_text("from-the-file")
+            assert (await tokens.refresh()).access_token == "from-the-endpoint"
+            wire.handler = always(http(500))
+            assert (await tokens.refresh()).access_token == "from-the-file"
+
+
+async def test_fallback_tells_all_it_tried(tmp_path):
+    """Where none works, the error lists each with its reason; all rejected is rejected, otherwise it is tried again."""
+    async with Wire(always(http(400, {"error": "invalid_client"}))) as wire:
+        endpoint = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        with pytest.raises(TransientRefreshError) as caught:
+            await Fallback(file=TokenFile(tmp_path / "token"), endpoint=endpoint).fetch(a_request())
+        assert "file (TokenFile)" in str(caught.value)
+        assert "endpoint (ClientCredentials): invalid_client" in str(caught.value)
+        with pytest.raises(GrantRejected, match="none of 2 sources worked"):
+            await Fallback(endpoint, endpoint).fetch(a_request())

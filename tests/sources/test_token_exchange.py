@@ -1,0 +1,96 @@
+"""
+Token exchange (RFC 8693), with parents that are keys of the same manager.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.sources.wire import Wire, always, granted, http
+
+from evertoken import FetchRequest, GrantRejected, TokenManager, TokenUnavailable
+from evertoken.sources import ClientCredentials, TokenExchange
+
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+
+
+async def test_what_is_sent(tmp_path):
+    """RFC 8693 section 2.1: subject and actor with their types, and what is wanted."""
+    (tmp_path / "actor").write_text("actor-token\n")
+    async with Wire(always(granted())) as wire:
+        source = TokenExchange(
+            "subject-token",
+            token_endpoint=wire.url(),
+            subject_token_type="urn:ietf:params:oauth:token-type:jwt",
+            actor_token=tmp_path / "actor",
+            requested_token_type=ACCESS_TOKEN,
+            audience="https://api.example.com",
+        )
+        await source.fetch(FetchRequest(None, None, 5.0))
+        assert dict(wire.asked[0].form) == {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": "subject-token",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "actor_token": "actor-token",
+            "actor_token_type": ACCESS_TOKEN,
+            "requested_token_type": ACCESS_TOKEN,
+            "audience": "https://api.example.com",
+        }
+
+
+async def test_parent_is_made_valid_first_and_caps_the_child():
+    """K4: the parent's token is what is presented, and the child does not outlive it."""
+
+    async def answer(asked, _writer):
+        form = dict(asked.form)
+        if form["grant_type"] == "client_credentials":
+            return granted(access_token="parent-token", expires_in=600)
+        assert form["subject_token"] == "parent-token"
+        return granted(access_token="child-token", expires_in=3600)
+
+    async with Wire(answer) as wire:
+        parent = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        tokens = TokenManager({"parent": parent, "child": _child(wire, lambda: tokens)})
+        async with tokens:
+            child = await tokens.get("child")
+            assert child.access_token == "child-token"
+            elder = tokens.peek("parent")
+            assert elder is not None
+            assert child.expires_at is not None
+            assert elder.expires_at is not None
+            assert child.expires_at <= elder.expires_at
+
+
+def _child(wire, manager):
+    class Parent:
+        async def get(self):
+            return await manager().get("parent")
+
+    return TokenExchange(Parent(), token_endpoint=wire.url())
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "raised"),
+    [(400, "invalid_grant", GrantRejected), (503, "later", TokenUnavailable)],
+)
+async def test_failure_of_the_parent_is_the_child_s(status, error, raised):
+    """F4: a rejected parent rejects the child; one that is only away makes it unavailable."""
+    async with Wire(always(http(status, {"error": error}))) as wire:
+        parent = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        tokens = TokenManager({"parent": parent, "child": _child(wire, lambda: tokens)})
+        async with tokens:
+            with pytest.raises(raised):
+                await tokens.get("child")
+        assert not any("subject_token" in dict(asked.form) for asked in wire.asked)
+
+
+async def test_many_children_of_one_parent_do_not_stand_in_its_way():
+    """F6: more children than there are places for fetches wait for their parent, which still gets one."""
+    async with Wire(always(granted(expires_in=600))) as wire:
+        parent = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        keys = range(40)
+        sources = {number: _child(wire, lambda: tokens) for number in keys}
+        tokens: TokenManager = TokenManager({"parent": parent, **sources}, concurrency=2)
+        async with tokens, asyncio.timeout(20):
+            await asyncio.gather(*(tokens.get(number) for number in keys))
