@@ -84,12 +84,13 @@ class Command:
             async with anyio.create_task_group() as group:
                 for name, stream in (("out", process.stdout), ("err", process.stderr)):
                     group.start_soon(_collect, stream, said, name)
-                status = await process.wait()
+                await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()
             with anyio.CancelScope(shield=True):
                 await process.aclose()
+        status = process.returncode
         if status:
             # Its last line is what a person would look at.
             words = said["err"].decode(errors="replace").strip().rpartition("\n")[2]

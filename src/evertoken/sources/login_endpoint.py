@@ -153,6 +153,7 @@ async def _read(value: Secret, name: str, hidden: list[str]) -> str:
 async def _filled(value: Any, hidden: list[str]) -> Any:
     if isinstance(value, Mapping):
         return {name: await _filled(inner, hidden) for name, inner in value.items()}
-    if isinstance(value, str | Path) or callable(value):
-        return await _read(value, "json", hidden) if value != "" else value
+    if value != "" and (isinstance(value, str | Path) or callable(value)):
+        secret: Any = value
+        return await _read(secret, "json", hidden)
     return value
