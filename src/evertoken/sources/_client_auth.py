@@ -8,7 +8,7 @@ import base64
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
 from urllib.parse import quote_plus
 
-from evertoken.sources._jose import check_algorithm, signed, timed
+from evertoken.sources._jose import Signer
 from evertoken.sources._secret import Secret, check_secret, resolve
 
 if TYPE_CHECKING:
@@ -52,29 +52,21 @@ class _Jwt:
         claims: Mapping[str, Any] | None,
         symmetric: bool,
     ) -> None:
-        check_algorithm(algorithm, symmetric=symmetric)
-        if not lifetime >= 1.0:
-            msg = f"lifetime must be at least 1 second, not {lifetime!r}"
-            raise ValueError(msg)
-        self._key = key
-        self._algorithm = algorithm
-        self._key_id = key_id
+        self._signer = Signer(key, algorithm, symmetric=symmetric, key_id=key_id, lifetime=lifetime)
         self._audience = audience
-        self._lifetime = lifetime
         self._claims = dict(claims or {})
 
     async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:
         """
         Return the form fields, and what of them must not be seen.
         """
-        key = await resolve(self._key, "key")
         claims = {"iss": client_id, "sub": client_id, "aud": self._audience or token_endpoint, **self._claims}
-        assertion = await signed(timed(claims, lifetime=self._lifetime), key, self._algorithm, key_id=self._key_id)
+        assertion, hidden = await self._signer.sign(claims)
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
-        return fields, (assertion, key)
+        return fields, hidden
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(algorithm={self._algorithm!r}, key_id={self._key_id!r})"
+        return f"{type(self).__name__}({self._signer!r})"
 
 
 @final

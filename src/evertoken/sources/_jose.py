@@ -5,16 +5,19 @@ Signed JSON Web Tokens, by PyJWT: assertions of clients and of those they speak 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio.to_thread
 
 from evertoken._clock import SystemClock
+from evertoken.sources._secret import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ALGORITHMS", "SYMMETRIC", "check_algorithm", "signed", "timed"]
+    from evertoken.sources._secret import Secret
+
+__all__ = ["Signer"]
 
 #: Algorithms by registered name (RFC 7518 section 3.1, RFC 8037), the symmetric ones first.
 SYMMETRIC: Final = ("HS256", "HS384", "HS512")
@@ -23,43 +26,72 @@ ALGORITHMS: Final = (
 )  # fmt: skip
 
 
-def check_algorithm(algorithm: str, /, *, symmetric: bool | None = None) -> None:
+@final
+class Signer:
     """
-    Raise ValueError where *algorithm* is none that fits, and ImportError where the extra is missing.
-    """
-    known = ALGORITHMS if symmetric is None else SYMMETRIC if symmetric else ALGORITHMS[len(SYMMETRIC) :]
-    if algorithm not in known:
-        msg = f"algorithm must be one of {', '.join(known)}, not {algorithm!r}"
-        raise ValueError(msg)
-    _library()
+    Signs claims anew for each request.
 
+    Args:
+        key: A private key in PEM, or a secret. It is read at each signature.
 
-def timed(claims: Mapping[str, Any], /, *, lifetime: float) -> dict[str, Any]:
-    """
-    Return *claims* with a fresh `jti`, and with `iat` and `exp` for now (RFC 7519 section 4.1), unless they say so.
-    """
-    now = int(SystemClock.time())
-    return {"iat": now, "exp": now + int(lifetime), "jti": secrets.token_urlsafe(24), **claims}
+        algorithm: By its registered name.
 
+        symmetric: Whether the algorithm is to be one of shared secrets, or of key pairs; None for either.
 
-async def signed(claims: Mapping[str, Any], key: str, algorithm: str, /, *, key_id: str | None = None) -> str:
-    """
-    Return the claims as a signed JWT. Signing happens in a thread, for RSA takes a millisecond.
+        key_id: The `kid` of the header.
+
+        lifetime: Seconds between `iat` and `exp`.
 
     Raises:
-        ValueError: The key does not fit the algorithm, or is none. The message does not show it.
+        ValueError: The algorithm does not fit, or *lifetime* is below a second.
+        ImportError: The extra is not installed.
     """
-    headers = None if key_id is None else {"kid": key_id}
 
-    def sign() -> str:
-        text: str = _library().encode(dict(claims), key, algorithm=algorithm, headers=headers)
-        return text
+    def __init__(
+        self, key: Secret, algorithm: str, *, symmetric: bool | None, key_id: str | None, lifetime: float
+    ) -> None:
+        known = ALGORITHMS if symmetric is None else SYMMETRIC if symmetric else ALGORITHMS[len(SYMMETRIC) :]
+        if algorithm not in known:
+            msg = f"algorithm must be one of {', '.join(known)}, not {algorithm!r}"
+            raise ValueError(msg)
+        if not lifetime >= 1.0:
+            msg = f"lifetime must be at least 1 second, not {lifetime!r}"
+            raise ValueError(msg)
+        _library()
+        self._key = key
+        self._algorithm = algorithm
+        self._key_id = key_id
+        self._lifetime = int(lifetime)
 
-    try:
-        return await anyio.to_thread.run_sync(sign)
-    except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
-        failure = f"the key does not sign with {algorithm}: {type(error).__name__}"
-    raise ValueError(failure)
+    async def sign(self, claims: Mapping[str, Any], /) -> tuple[str, tuple[str, ...]]:
+        """
+        Return *claims* as a signed JWT, and what must not be seen: it and the key.
+
+        It has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless the claims say others. Signing happens in a thread,
+        for RSA takes a millisecond.
+
+        Raises:
+            ValueError: The key does not fit the algorithm, or is none. The message does not show it.
+        """
+        key = await resolve(self._key, "key")
+        now = int(SystemClock.time())
+        whole = {"iat": now, "exp": now + self._lifetime, "jti": secrets.token_urlsafe(24), **claims}
+        headers = None if self._key_id is None else {"kid": self._key_id}
+
+        def sign() -> str:
+            text: str = _library().encode(whole, key, algorithm=self._algorithm, headers=headers)
+            return text
+
+        try:
+            text = await anyio.to_thread.run_sync(sign)
+        except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+            failure = f"the key does not sign with {self._algorithm}: {type(error).__name__}"
+        else:
+            return text, (text, key)
+        raise ValueError(failure)
+
+    def __repr__(self) -> str:
+        return f"algorithm={self._algorithm!r}, key_id={self._key_id!r}"
 
 
 def _library() -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken.sources._grant import Grant, GrantOptions
-from evertoken.sources._jose import check_algorithm, signed, timed
+from evertoken.sources._jose import Signer
 from evertoken.sources._secret import Secret, check_secret, resolve
 
 if TYPE_CHECKING:
@@ -61,17 +61,10 @@ class Assertion:
         claims: Mapping[str, Any] | None = None,
     ) -> None:
         check_secret("key", key)
-        check_algorithm(algorithm)
         if not isinstance(issuer, str) or not issuer:
             msg = f"issuer must be a non-empty string, not {type(issuer).__name__}"
             raise ValueError(msg)
-        if not lifetime >= 1.0:
-            msg = f"lifetime must be at least 1 second, not {lifetime!r}"
-            raise ValueError(msg)
-        self._key = key
-        self._algorithm = algorithm
-        self._key_id = key_id
-        self._lifetime = lifetime
+        self._signer = Signer(key, algorithm, symmetric=None, key_id=key_id, lifetime=lifetime)
         self._audience = audience
         self._claims = {"iss": issuer, "sub": subject or issuer, **(claims or {})}
 
@@ -79,13 +72,10 @@ class Assertion:
         """
         Return it for *token_endpoint*, and what must not be seen.
         """
-        key = await resolve(self._key, "key")
-        claims = timed({"aud": self._audience or token_endpoint, **self._claims}, lifetime=self._lifetime)
-        text = await signed(claims, key, self._algorithm, key_id=self._key_id)
-        return text, (text, key)
+        return await self._signer.sign({"aud": self._audience or token_endpoint, **self._claims})
 
     def __repr__(self) -> str:
-        return f"Assertion(issuer={self._claims['iss']!r}, algorithm={self._algorithm!r}, key_id={self._key_id!r})"
+        return f"Assertion(issuer={self._claims['iss']!r}, {self._signer!r})"
 
 
 @final
