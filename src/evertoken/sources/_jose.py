@@ -67,8 +67,8 @@ class Signer:
         """
         Return *claims* as a signed JWT, and what must not be seen: it and the key.
 
-        It has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless the claims say others. Signing happens in a thread,
-        for RSA takes a millisecond.
+        It has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless the claims say others. Signing happens in a
+        thread, for RSA takes a millisecond.
 
         Raises:
             ValueError: The key does not fit the algorithm, or is none. The message does not show it.
