@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, NoReturn, final
 try:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-except ImportError as error:
+except ImportError as _error:
     msg = "evertoken.stores.encryption needs cryptography: pip install 'evertoken[encryption]'"
-    raise ImportError(msg) from error
+    raise ImportError(msg) from _error
 
 from evertoken.stores._keys import ID_SIZE, Keys, generate_key
 from evertoken.stores._record import TornRecord, UnreadableRecord

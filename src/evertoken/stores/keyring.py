@@ -8,9 +8,9 @@ from typing import final
 
 try:
     import keyring
-except ImportError as error:
+except ImportError as _error:
     msg = "evertoken.stores.keyring needs keyring: pip install 'evertoken[keyring]'"
-    raise ImportError(msg) from error
+    raise ImportError(msg) from _error
 
 from evertoken.stores._keys import generate_key
 
