@@ -218,3 +218,17 @@ async def test_fallback_tells_all_it_tried(tmp_path):
         assert "endpoint (ClientCredentials): invalid_client" in str(caught.value)
         with pytest.raises(GrantRejected, match="none of 2 sources worked"):
             await Fallback(endpoint, endpoint).fetch(a_request())
+
+
+async def test_fallback_past_one_that_hangs():
+    """F7: a source that never answers has its share of the time, and then it is the next one's turn."""
+
+    async def hangs():
+        await asyncio.Event().wait()
+
+    async def works():
+        return "opaque", 60.0
+
+    begun = time.monotonic()
+    assert await Fallback(hangs, works).fetch(a_request(0.4)) == ("opaque", 60.0)
+    assert 0.15 < time.monotonic() - begun < 5.0

@@ -5,11 +5,14 @@ Token exchange (RFC 8693), with parents that are keys of the same manager.
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import time
 
 import pytest
 from tests.sources.wire import Wire, always, granted, http
 
-from evertoken import FetchRequest, GrantRejected, TokenManager, TokenUnavailable
+from evertoken import FetchRequest, GrantRejected, Token, TokenManager, TokenUnavailable
 from evertoken.sources import ClientCredentials, TokenExchange
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -60,6 +63,23 @@ async def test_parent_is_made_valid_first_and_caps_the_child():
             assert child.expires_at is not None
             assert elder.expires_at is not None
             assert child.expires_at <= elder.expires_at
+
+
+@pytest.mark.parametrize("fields", [{"expires_in": 60}, {"expires_in": None, "access_token": "JWT"}])
+async def test_a_child_that_dies_first(fields):
+    """T1: what the answer says of the child's life counts, if that is shorter, an `exp` in it too."""
+    exp = time.time() + 60.0
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode().rstrip("=")
+    if fields.get("access_token"):
+        fields = {**fields, "access_token": f"e30.{claims}.c2ln"}
+
+    class Parent:
+        async def get(self):
+            return Token("parent", issued_at=time.time(), expires_at=time.time() + 600.0)
+
+    async with Wire(always(granted(**fields))) as wire:
+        token = await TokenExchange(Parent(), token_endpoint=wire.url()).fetch(FetchRequest(None, None, 5.0))
+    assert token.expires_at == pytest.approx(exp, abs=2.0)
 
 
 def _child(wire, manager):

@@ -4,12 +4,15 @@ Several sources, of which the first that works is used.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._callable import CallableSource
+from evertoken._clock import SystemClock
 from evertoken._contracts import FetchRequest
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
+from evertoken._flight import Strays, bounded
 
 if TYPE_CHECKING:
     from evertoken._contracts import Answered, TokenSource
@@ -22,8 +25,9 @@ class Fallback:
     """
     The first of several sources that works. Which one that was is remembered, and tried first from then on.
 
-    As long as none has worked, all are tried in order at each fetch. Where all fail, the error lists what was tried
-    and why each failed. It is a rejection only if every one was rejected; otherwise it is worth trying again.
+    As long as none has worked, all are tried in order at each fetch, each for its share of the time. Where all fail,
+    the error lists what was tried and why each failed. It is a rejection only if every one was rejected; otherwise it
+    is worth trying again.
 
     Args:
         sources: Sources by name, or in a row. None of them may have refresh tokens that rotate, for a refresh token
@@ -49,6 +53,8 @@ class Fallback:
                 raise ValueError(msg)
             self._sources[name] = usable
         self._last: str | None = None
+        self._clock = SystemClock()
+        self._strays = Strays()
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
         """
@@ -61,7 +67,14 @@ class Fallback:
         for name in names:
             own = FetchRequest(request.key, request.current, request.timeout / len(names), guard=request.guard)
             try:
-                answer = await self._sources[name].fetch(own)
+                # A source that hangs must not keep the others from their turn.
+                answer = await bounded(
+                    partial(self._sources[name].fetch, own),
+                    own.timeout,
+                    clock=self._clock,
+                    strays=self._strays,
+                    name=f"evertoken:fallback:{name}",
+                )
             except Exception as error:  # noqa: BLE001 - judged, and told in the end
                 failure = failure_of(error, own)
             else:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
-from evertoken._answer import Answer
+from evertoken._answer import token_from
 from evertoken._clock import SystemClock
 from evertoken.sources._grant import Grant, GrantOptions
 from evertoken.sources._secret import Secret, check_secret, resolve
@@ -95,7 +95,7 @@ class TokenExchange(Grant):
         # A parent may come from the same server, and must not wait for a place that its children hold.
         self.provider: str = f"{self._endpoint.origin} exchange"
 
-    async def fetch(self, request: FetchRequest, /) -> Answer:
+    async def fetch(self, request: FetchRequest, /) -> Token:
         """
         Exchange what is valid now.
         """
@@ -111,7 +111,10 @@ class TokenExchange(Grant):
             form.append(("requested_token_type", self._requested))
         started = SystemClock.time()
         answer = await self.post(request, *form, secrets=tuple(hidden))
-        return _capped(answer, dies - started)
+        token = token_from(answer, requested_at=started, received_at=SystemClock.time())
+        # RFC 8693 lets a child outlive its parent; what was obtained for somebody should end with them.
+        outlives = dies < float("inf") and (token.expires_at is None or token.expires_at > dies)
+        return token.replace(expires_at=dies) if outlives else token
 
 
 async def _token(source: Any, parameter: str) -> tuple[str, float]:
@@ -119,15 +122,3 @@ async def _token(source: Any, parameter: str) -> tuple[str, float]:
         token = await source.get()
         return token.access_token, float("inf") if token.expires_at is None else token.expires_at
     return await resolve(source, parameter), float("inf")
-
-
-def _capped(answer: Answer, left: float) -> Answer:
-    # RFC 8693 lets a child outlive its parent; what was obtained for somebody should end with them.
-    fields = dict(answer.fields)
-    try:
-        lifetime = float(fields.get("expires_in", "inf"))
-    except (TypeError, ValueError):
-        lifetime = float("inf")
-    if left < lifetime:
-        fields["expires_in"] = left
-    return Answer(fields, date=answer.date)
