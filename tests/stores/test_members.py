@@ -160,7 +160,7 @@ def test_restart_of_all(server, fleet):
     """K2: workers that all start again while the token is valid fetch nothing."""
     server.lifetime = 3600.0
     for _ in range(2):
-        members = [fleet() for _ in range(4)]
+        members = [fleet() for _ in range(3)]
         assert len({tuple(member.said()) for member in members}) == 1
         for member in members:
             assert member.process.stdin is not None

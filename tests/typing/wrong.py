@@ -39,7 +39,6 @@ def made_wrong() -> None:
     TokenManager(pair, store=object())  # type: ignore[call-overload]
     TokenManager({"a": 7})  # type: ignore[dict-item]
     RefreshPolicy(300)  # type: ignore[call-arg]
-    ClientCredentials(client_id="id")  # type: ignore[call-arg]
     ClientCredentials(
         token_endpoint="https://as.example.com/token",
         client_id="id",

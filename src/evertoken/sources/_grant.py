@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from evertoken._contracts import FetchRequest
 from evertoken.sources._client_auth import ClientAuth, check_method, credentials
-from evertoken.sources._endpoint import STEP_TIMEOUT, Endpoint
+from evertoken.sources._endpoint import STEP_TIMEOUT
+from evertoken.sources._server import Server
 
 if TYPE_CHECKING:
     from evertoken._answer import Answer
     from evertoken._token import Token
+    from evertoken.sources._endpoint import Endpoint
     from evertoken.sources._secret import Secret
 
 __all__ = ["Grant", "GrantOptions"]
@@ -28,6 +30,8 @@ class GrantOptions(TypedDict, total=False):
     What every grant may be given besides its own.
     """
 
+    token_endpoint: str | None
+    issuer: str | None
     client_id: str | None
     client_secret: Secret | None
     client_auth: ClientAuth | None
@@ -47,6 +51,8 @@ class Grant:
 
     Args:
         token_endpoint: An absolute https URL, or http to loopback.
+
+        issuer: The server's issuer identifier instead: its endpoints are found by RFC 8414 or OpenID Connect Discovery.
 
         client_id: The client's identifier (RFC 6749 section 2.2).
 
@@ -80,7 +86,8 @@ class Grant:
     def __init__(
         self,
         *,
-        token_endpoint: str,
+        token_endpoint: str | None = None,
+        issuer: str | None = None,
         client_id: str | None = None,
         client_secret: Secret | None = None,
         client_auth: ClientAuth | None = None,
@@ -93,12 +100,13 @@ class Grant:
         allow_http: bool = False,
         revocation_endpoint: str | None = None,
     ) -> None:
-        self._endpoint = Endpoint(token_endpoint, client=client, allow_http=allow_http)
-        self._revocation: Endpoint | None = None
-        if revocation_endpoint is not None:
-            self._revocation = Endpoint(
-                revocation_endpoint, client=client, allow_http=allow_http, parameter="revocation_endpoint"
-            )
+        self._server = Server(
+            token_endpoint=token_endpoint,
+            issuer=issuer,
+            revocation_endpoint=revocation_endpoint,
+            client=client,
+            allow_http=allow_http,
+        )
         if not (isinstance(client_id, str) and client_id) and not (client_id is None and self.anonymous):
             msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
             raise ValueError(msg)
@@ -112,15 +120,16 @@ class Grant:
         self._method: ClientAuth = method
         self._form_encoded_basic = form_encoded_basic
         self._fields = _fields(scope, audience, resource, parameters)
-        self.provider: str = self._endpoint.origin
+        self.provider: str = self._server.origin
 
     async def post(self, request: FetchRequest, *own: tuple[str, str], secrets: tuple[str, ...] = ()) -> Answer:
         """
         Send the fields of the grant itself with those that go with every request.
         """
-        headers, identity, hidden = await self._identity()
+        endpoint = await self._server.token_endpoint(request.timeout)
+        headers, identity, hidden = await self._identity(endpoint)
         form = [*own, *self._fields, *identity]
-        return await self._endpoint.post(request, form, headers, secrets=(*secrets, *hidden))
+        return await endpoint.post(request, form, headers, secrets=(*secrets, *hidden))
 
     async def revoke(self, token: Token, /) -> None:
         """
@@ -132,16 +141,17 @@ class Grant:
             TransientRefreshError: The server could not be told.
             GrantRejected: The server does not know the client.
         """
-        if self._revocation is None:
+        endpoint = await self._server.revocation_endpoint(STEP_TIMEOUT)
+        if endpoint is None:
             return
-        headers, identity, hidden = await self._identity()
+        headers, identity, hidden = await self._identity(await self._server.token_endpoint(STEP_TIMEOUT))
         for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
             if value is not None:
                 form = [("token", value), ("token_type_hint", hint), *identity]
                 request = FetchRequest(None, token, STEP_TIMEOUT)
-                await self._revocation.post(request, form, headers, secrets=(value, *hidden), wordless=True)
+                await endpoint.post(request, form, headers, secrets=(value, *hidden), wordless=True)
 
-    async def _identity(self) -> tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]]:
+    async def _identity(self, endpoint: Endpoint) -> tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]]:
         if self._client_id is None:
             return {}, [], ()
         headers, fields, hidden = await credentials(
@@ -149,12 +159,12 @@ class Grant:
             self._client_id,
             self._client_secret,
             form_encoded=self._form_encoded_basic,
-            token_endpoint=self._endpoint.url,
+            token_endpoint=endpoint.url,
         )
         return headers, list(fields.items()), hidden
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(token_endpoint={self._endpoint.url!r}, client_id={self._client_id!r})"
+        return f"{type(self).__name__}({self._server!r}, client_id={self._client_id!r})"
 
 
 def _fields(

@@ -30,6 +30,10 @@ class ClientCredentials(Grant):
     Args:
         token_endpoint: An absolute https URL, or http to loopback.
 
+        issuer:
+            The server's issuer identifier instead: its endpoints are found by RFC 8414 or OpenID Connect Discovery, and
+            looked up again every hour.
+
         client_id: The client's identifier (RFC 6749 section 2.2).
 
         client_secret: Its secret; a `pathlib.Path` or a plain or async function that is asked for it at each fetch.
@@ -64,7 +68,8 @@ class ClientCredentials(Grant):
     def __init__(
         self,
         *,
-        token_endpoint: str,
+        token_endpoint: str | None = None,
+        issuer: str | None = None,
         client_id: str,
         client_secret: Secret | None = None,
         client_auth: ClientAuth = "client_secret_basic",
@@ -79,6 +84,7 @@ class ClientCredentials(Grant):
     ) -> None:
         super().__init__(
             token_endpoint=token_endpoint,
+            issuer=issuer,
             client_id=client_id,
             client_secret=client_secret,
             client_auth=client_auth,

@@ -87,9 +87,8 @@ class JwtBearer(Grant):
         assertion: An `Assertion` that is signed here, or one that others signed: a `pathlib.Path` or a function that
             is asked for it at each fetch.
 
-        token_endpoint: An absolute https URL, or http to loopback.
-
-        options: What `ClientCredentials` takes too. Without a `client_id` the assertion alone says who comes.
+        options: `token_endpoint` or `issuer`, and what else `ClientCredentials` takes. Without a `client_id` the
+            assertion alone says who comes.
 
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
@@ -99,8 +98,8 @@ class JwtBearer(Grant):
     rotates = False
     on_ambiguous = "retry"
 
-    def __init__(self, assertion: Assertion | Secret, *, token_endpoint: str, **options: Unpack[GrantOptions]) -> None:
-        super().__init__(token_endpoint=token_endpoint, **options)
+    def __init__(self, assertion: Assertion | Secret, **options: Unpack[GrantOptions]) -> None:
+        super().__init__(**options)
         if not isinstance(assertion, Assertion):
             check_secret("assertion", assertion)
         self._assertion = assertion
@@ -110,7 +109,7 @@ class JwtBearer(Grant):
         Present a fresh assertion.
         """
         if isinstance(self._assertion, Assertion):
-            text, hidden = await self._assertion.sign(self._endpoint.url)
+            text, hidden = await self._assertion.sign((await self._server.token_endpoint(request.timeout)).url)
         else:
             text = await resolve(self._assertion, "assertion")
             hidden = (text,)

@@ -31,9 +31,7 @@ class LegacyPassword(Grant):
 
         password: The password: a string, a `pathlib.Path`, or a function. It is read at each fetch.
 
-        token_endpoint: An absolute https URL, or http to loopback.
-
-        options: What `ClientCredentials` takes too.
+        options: `token_endpoint` or `issuer`, and what else `ClientCredentials` takes.
 
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
@@ -43,10 +41,8 @@ class LegacyPassword(Grant):
     rotates = False
     on_ambiguous = "retry"
 
-    def __init__(
-        self, username: str, password: Secret, *, token_endpoint: str, **options: Unpack[GrantOptions]
-    ) -> None:
-        super().__init__(token_endpoint=token_endpoint, **options)
+    def __init__(self, username: str, password: Secret, **options: Unpack[GrantOptions]) -> None:
+        super().__init__(**options)
         if not isinstance(username, str) or not username:
             msg = f"username must be a non-empty string, not {type(username).__name__}"
             raise ValueError(msg)

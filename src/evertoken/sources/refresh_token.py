@@ -30,6 +30,10 @@ class RefreshToken(Grant):
     Args:
         token_endpoint: An absolute https URL, or http to loopback.
 
+        issuer:
+            The server's issuer identifier instead: its endpoints are found by RFC 8414 or OpenID Connect Discovery, and
+            looked up again every hour.
+
         client_id: The client's identifier (RFC 6749 section 2.2).
 
         refresh_token: The refresh token to begin with, or a `pathlib.Path` or a plain or async function that loads it.
@@ -72,7 +76,8 @@ class RefreshToken(Grant):
     def __init__(
         self,
         *,
-        token_endpoint: str,
+        token_endpoint: str | None = None,
+        issuer: str | None = None,
         client_id: str,
         refresh_token: Secret,
         client_secret: Secret | None = None,
@@ -90,6 +95,7 @@ class RefreshToken(Grant):
     ) -> None:
         super().__init__(
             token_endpoint=token_endpoint,
+            issuer=issuer,
             client_id=client_id,
             client_secret=client_secret,
             client_auth=client_auth,

@@ -51,8 +51,6 @@ class TokenExchange(Grant):
         subject_token: The token of the party on whose behalf this is: a handle, a string, a `pathlib.Path`, or a
             function.
 
-        token_endpoint: An absolute https URL, or http to loopback.
-
         subject_token_type: What it is (RFC 8693 section 3).
 
         actor_token: The token of the acting party, likewise.
@@ -61,7 +59,7 @@ class TokenExchange(Grant):
 
         requested_token_type: What to ask for; the server's choice unless given.
 
-        options: What `ClientCredentials` takes too.
+        options: `token_endpoint` or `issuer`, and what else `ClientCredentials` takes.
 
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
@@ -75,14 +73,13 @@ class TokenExchange(Grant):
         self,
         subject_token: Exchanged,
         *,
-        token_endpoint: str,
         subject_token_type: str = ACCESS_TOKEN,
         actor_token: Exchanged | None = None,
         actor_token_type: str = ACCESS_TOKEN,
         requested_token_type: str | None = None,
         **options: Unpack[GrantOptions],
     ) -> None:
-        super().__init__(token_endpoint=token_endpoint, **options)
+        super().__init__(**options)
         for name, value in (("subject_token", subject_token), ("actor_token", actor_token)):
             if value is not None and not hasattr(value, "get"):
                 check_secret(name, value)
@@ -93,7 +90,7 @@ class TokenExchange(Grant):
         self._actor, self._actor_type = actor_token, actor_token_type
         self._requested = requested_token_type
         # A parent may come from the same server, and must not wait for a place that its children hold.
-        self.provider: str = f"{self._endpoint.origin} exchange"
+        self.provider: str = f"{self._server.origin} exchange"
 
     async def fetch(self, request: FetchRequest, /) -> Token:
         """

@@ -1,0 +1,131 @@
+"""
+Endpoints found by the issuer (RFC 8414, OpenID Connect Discovery).
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.sources.wire import Wire, granted, http
+
+from evertoken import FetchRequest, Token, TransientRefreshError
+from evertoken.sources import ClientCredentials, JwtBearer, _server as module
+from evertoken.testing import TokenServer
+
+
+def a_request() -> FetchRequest:
+    return FetchRequest(None, None, 5.0)
+
+
+def serving(metadata, well_known="/.well-known/oauth-authorization-server/tenant"):
+    """
+    Return a server that tells *metadata* at one place, and grants at /token.
+    """
+    wire: Wire
+
+    async def answer(asked, _writer):
+        if asked.target == well_known:
+            told = metadata(wire) if callable(metadata) else metadata
+            return told if isinstance(told, bytes) else http(200, told)
+        return granted() if asked.target == "/token" else http(404)
+
+    wire = Wire(answer)
+    return wire
+
+
+def good(wire):
+    return {
+        "issuer": wire.url("/tenant"),
+        "token_endpoint": wire.url("/token"),
+        "revocation_endpoint": wire.url("/gone"),
+    }
+
+
+def source(wire, **options):
+    return ClientCredentials(issuer=wire.url("/tenant"), client_id="svc", client_secret="s3cret", **options)
+
+
+@pytest.mark.parametrize(
+    "well_known", ["/.well-known/oauth-authorization-server/tenant", "/tenant/.well-known/openid-configuration"]
+)
+async def test_found_once(well_known):
+    """RFC 8414 section 3.1, and OpenID Connect Discovery section 4: either place will do, and is asked once an hour."""
+    async with serving(good, well_known) as wire:
+        one = source(wire)
+        for _ in range(3):
+            await one.fetch(a_request())
+        assert [asked.target for asked in wire.asked].count(well_known) == 1
+        assert [asked.method for asked in wire.asked if asked.target == well_known] == ["GET"]
+        assert [asked.target for asked in wire.asked].count("/token") == 3
+        assert "authorization" not in wire.asked[0].headers
+
+
+async def test_looked_up_again(monkeypatch):
+    """What a server told is not taken for true for ever; but it serves while the server does not tell."""
+    async with serving(good) as wire:
+        one = source(wire)
+        await one.fetch(a_request())
+        monkeypatch.setattr(module, "FRESH", 0.0)
+        await one.fetch(a_request())
+        assert [asked.target for asked in wire.asked].count("/.well-known/oauth-authorization-server/tenant") == 2
+        handler = wire.handler
+
+        async def mute(asked, writer):
+            return await handler(asked, writer) if asked.target == "/token" else http(503)
+
+        wire.handler = mute
+        await one.fetch(a_request())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"issuer": "https://evil.example.com", "token_endpoint": "https://evil.example.com/token"}, "another issuer"),
+        (lambda wire: {"issuer": wire.url("/tenant")}, "token_endpoint must be an absolute URL"),
+        (
+            lambda wire: {"issuer": wire.url("/tenant"), "token_endpoint": "http://as.example.com/token"},
+            "token_endpoint must use https",
+        ),
+        (http(503), "503"),
+        (http(200, b"<html>"), "no JSON object"),
+    ],
+)
+async def test_bad_metadata(metadata, says):
+    """RFC 8414 section 3.3: nothing is presented to whom the metadata of another, or none at all, would lead."""
+    async with serving(metadata) as wire:
+        with pytest.raises(TransientRefreshError, match=says) as caught:
+            await source(wire).fetch(a_request())
+        assert not caught.value.ambiguous
+        assert "/token" not in [asked.target for asked in wire.asked]
+
+
+async def test_an_assertion_is_for_the_endpoint_that_was_found():
+    """RFC 7523 section 3: the endpoint is known by the time the request is made."""
+    async with serving(good) as wire:
+        await JwtBearer("signed", issuer=wire.url("/tenant")).fetch(a_request())
+        assert dict(wire.asked[-1].form)["assertion"] == "signed"
+
+
+async def test_own_server():
+    """The token server of `evertoken.testing` is found by its issuer, and tokens are revoked where it says."""
+    async with TokenServer() as server:
+        one = ClientCredentials(issuer=server.url, client_id="svc", client_secret="s3cret")
+        answer = await one.fetch(a_request())
+        assert server.grants.valid(answer.fields["access_token"])
+        await one.revoke(Token(answer.fields["access_token"], issued_at=0.0))
+        assert not server.grants.valid(answer.fields["access_token"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "token_endpoint must be an absolute URL"),
+        ({"issuer": "https://a.example.com", "token_endpoint": "https://a.example.com/t"}, "cannot both be given"),
+        ({"issuer": "http://a.example.com"}, "issuer must use https"),
+        ({"issuer": "https://a.example.com?x=1"}, "issuer must not have a query"),
+        ({"issuer": ""}, "issuer must be an absolute URL"),
+    ],
+)
+def test_bad_issuer(options, says):
+    """Bad input is refused when it is given, and named."""
+    with pytest.raises(ValueError, match=says):
+        ClientCredentials(client_id="svc", client_secret="s3cret", **options)
