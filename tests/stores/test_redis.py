@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 import redis.asyncio as redis_asyncio
 import valkey.asyncio as valkey_asyncio
-from tests.stores.servers import Server, valkey
+from tests.stores.servers import Server, free_port, valkey
 
 from evertoken import Held, Lease, Record, Token
 from evertoken.stores import RedisStore, redis as module
@@ -102,7 +102,7 @@ async def test_valkeys_own_client(valkey_server):
 
 async def test_a_cluster():
     """K2: in a cluster all of a key is in one place, and watching and listing work as well."""
-    with valkey("--cluster-enabled", "yes") as server:
+    with valkey("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         async with redis_asyncio.Redis.from_url(url(server)) as node:
             await node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             end = time.monotonic() + 20.0
