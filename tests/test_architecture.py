@@ -26,7 +26,7 @@ LAYERS = (
     # 1, protocols
     "_contracts",
     # 2, asyncio, but not OAuth
-    "_clock _flight _failure _lanes _observers _supervisor _subscription _callable _threads",
+    "_generic _clock _flight _failure _lanes _observers _supervisor _subscription _callable _threads",
     # 3, the library
     (
         "_steps _sharing _repair _fleet _landing _refresh _registry _upkeep _callers _by_hand _options _inspect "

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, final, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, final, runtime_checkable
 
 from evertoken._answer import Answer
 from evertoken._events import Event
@@ -15,6 +15,7 @@ from evertoken._token import Token
 __all__ = [
     "Answered",
     "Clock",
+    "CredentialSource",
     "FetchRequest",
     "Held",
     "Lease",
@@ -27,6 +28,8 @@ __all__ = [
     "TokenStore",
     "WatchedStore",
 ]
+
+TokenT_co = TypeVar("TokenT_co", bound=Token, covariant=True)
 
 #: What a source may return.
 Answered: TypeAlias = Token | Answer | Mapping[str, Any] | tuple[str, float | None] | str
@@ -121,6 +124,18 @@ class TokenSource(Protocol):
         Raises:
             TransientRefreshError: It is worth trying again. So is any other exception.
             GrantRejected: A person must act.
+        """
+
+
+class CredentialSource(TokenSource, Protocol[TokenT_co]):
+    """
+    A source of credentials that are more than a bearer token.
+    """
+
+    @property
+    def credential(self) -> type[TokenT_co]:
+        """
+        What it gives: a subclass of `Token`.
         """
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from evertoken._entry import NOBODY
+from evertoken._generic import OfToken, TokenT
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -21,7 +22,7 @@ __all__ = ["TokenHandle"]
 
 
 @final
-class TokenHandle:
+class TokenHandle(OfToken[TokenT]):
     """
     One key of a `TokenManager`, for code that should not have to know which. Made by `TokenManager.handle`.
 
@@ -30,13 +31,13 @@ class TokenHandle:
 
     __slots__ = ("_entry", "_manager", "_now", "key")
 
-    def __init__(self, manager: TokenManager, key: Hashable) -> None:
+    def __init__(self, manager: TokenManager[TokenT], key: Hashable) -> None:
         self.key: Hashable = key
         self._manager = manager
         self._now = manager.clock.time
         self._entry: Entry = NOBODY
 
-    async def get(self) -> Token:
+    async def get(self) -> TokenT:
         """
         Return a valid token, as `TokenManager.get` does.
         """
@@ -49,19 +50,19 @@ class TokenHandle:
         self._entry = self._manager.entry_of(self.key)
         return token
 
-    def get_sync(self) -> Token:
+    def get_sync(self) -> TokenT:
         """
         Return a valid token, as `TokenManager.get_sync` does.
         """
         return self._manager.get_sync(self.key)
 
-    def peek(self) -> Token | None:
+    def peek(self) -> TokenT | None:
         """
         Return the valid token or None, as `TokenManager.peek` does.
         """
         return self._manager.peek(self.key)
 
-    async def refresh(self) -> Token:
+    async def refresh(self) -> TokenT:
         """
         Fetch a new token now, as `TokenManager.refresh` does.
         """
@@ -73,19 +74,19 @@ class TokenHandle:
         """
         return await self._manager.invalidate(token, self.key)
 
-    async def refused(self, token: Token, /, *, wait: bool = True) -> Token | None:
+    async def refused(self, token: Token, /, *, wait: bool = True) -> TokenT | None:
         """
         Report that a resource server refused *token*, and return another, as `TokenManager.refused` does.
         """
         return await self._manager.refused(token, self.key, wait=wait)
 
-    def refused_sync(self, token: Token, /, *, wait: bool = True) -> Token | None:
+    def refused_sync(self, token: Token, /, *, wait: bool = True) -> TokenT | None:
         """
         `refused` for callers without a loop.
         """
         return self._manager.refused_sync(token, self.key, wait=wait)
 
-    def subscribe(self) -> Subscription:
+    def subscribe(self) -> Subscription[TokenT]:
         """
         Iterate over tokens as they come, as `TokenManager.subscribe` does.
         """

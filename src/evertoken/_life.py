@@ -1,5 +1,5 @@
 """
-The life of a manager: entered, started, closed, entered again.
+The life of a manager: entered, started, closed, entered again; and how it fares.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from evertoken._inspect import health_of, snapshot_of
 from evertoken._threads import Home
 
 if TYPE_CHECKING:
     from evertoken._engine import Engine
+    from evertoken._snapshot import Health, Snapshot
 
 __all__ = ["Life"]
 
@@ -82,6 +84,18 @@ class Life:
         closing.result()
         if cancelled is not None:
             raise cancelled
+
+    def snapshot(self) -> Snapshot:
+        """
+        Return what is, key by key, without secrets.
+        """
+        return snapshot_of(self._engine)
+
+    def health(self) -> Health:
+        """
+        Return whether the supervisor lives and every key has a valid token, for probes.
+        """
+        return health_of(self._engine)
 
     async def __aenter__(self) -> Self:
         return await self.start()

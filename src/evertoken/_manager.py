@@ -6,34 +6,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, Unpack, final, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast, final, overload
 
-from evertoken._contracts import SourceCallable, TokenSource
+from evertoken._contracts import CredentialSource, SourceCallable, TokenSource
 from evertoken._engine import Engine
 from evertoken._entry import NOBODY
+from evertoken._generic import KeyT, OfTokenAndKey, TokenT
 from evertoken._handle import TokenHandle
-from evertoken._inspect import health_of, snapshot_of
 from evertoken._life import Life
 from evertoken._options import Options, Settings
 from evertoken._registry import Registry
 from evertoken._token import Token
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar
+    from typing import TypeVar
 
     from evertoken._contracts import Clock
     from evertoken._entry import Entry
-    from evertoken._snapshot import Health, Snapshot
     from evertoken._subscription import Subscription
     from evertoken.clients.httpx import BearerAuth
 
-    KeyT = TypeVar("KeyT", default=Any)
-    KeyG = TypeVar("KeyG", bound=Hashable)
-else:
-    from typing import TypeVar
-
-    KeyT = TypeVar("KeyT")
-    KeyG = TypeVar("KeyG")
+    T = TypeVar("T", bound=Token)
+    K = TypeVar("K", bound=Hashable)
 
 __all__ = ["TokenManager"]
 
@@ -41,7 +35,7 @@ AnySource: TypeAlias = TokenSource | SourceCallable | Callable[[Token | None], A
 
 
 @final
-class TokenManager(Life, Generic[KeyT]):
+class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
     """
     Keeps tokens fresh: a supervisor task refreshes them ahead of expiry, and readers only read.
 
@@ -88,12 +82,25 @@ class TokenManager(Life, Generic[KeyT]):
     """
 
     @overload
-    def __init__(self: TokenManager[None], source: AnySource, **options: Unpack[Options]) -> None: ...
-    @overload
-    def __init__(self: TokenManager[KeyG], source: Mapping[KeyG, AnySource], **options: Unpack[Options]) -> None: ...
+    def __init__(self: TokenManager[T, None], source: CredentialSource[T], **options: Unpack[Options]) -> None: ...
     @overload
     def __init__(
-        self: TokenManager[KeyG], *, source_for: Callable[[KeyG], AnySource], **options: Unpack[Options]
+        self: TokenManager[T, K], source: Mapping[K, CredentialSource[T]], **options: Unpack[Options]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: TokenManager[T, K],
+        *,
+        source_for: Callable[[K], CredentialSource[T]],
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(self: TokenManager[Token, None], source: AnySource, **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self: TokenManager[Token, K], source: Mapping[K, AnySource], **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(
+        self: TokenManager[Token, K], *, source_for: Callable[[K], AnySource], **options: Unpack[Options]
     ) -> None: ...
     def __init__(self, source: Any = None, *, source_for: Any = None, **options: Unpack[Options]) -> None:
         settings = Settings(**options)
@@ -103,6 +110,8 @@ class TokenManager(Life, Generic[KeyT]):
             raise ValueError(msg)
         super().__init__(Engine(registry, settings))
         self.clock: Clock = settings.clock
+        # Which kind of credential it is, the source knows.
+        self._callers: Any = self._engine.callers
         # What the hot path reads: one clock, one entry, the dict of keys.
         self._now = settings.clock.time
         self._only = registry.only
@@ -112,11 +121,11 @@ class TokenManager(Life, Generic[KeyT]):
 
     @overload
     async def get(
-        self: TokenManager[None], key: None = None, min_ttl: float | None = None, timeout: float | None = None
-    ) -> Token: ...
+        self: TokenManager[TokenT, None], key: None = None, min_ttl: float | None = None, timeout: float | None = None
+    ) -> TokenT: ...
     @overload
-    async def get(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> Token: ...
-    async def get(self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None) -> Token:
+    async def get(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> TokenT: ...
+    async def get(self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None) -> TokenT:
         """
         Return a valid token. While there is one, this neither waits nor locks.
 
@@ -150,25 +159,25 @@ class TokenManager(Life, Generic[KeyT]):
             entry = self._entries.get(key, NOBODY)
             if now() < entry.valid_until:
                 return entry.token  # type: ignore[return-value]
-        return await self._home.call(self._engine.callers.obtain, key, min_ttl, timeout)
+        return await self._home.call(self._callers.obtain, key, min_ttl, timeout)
 
     @overload
     def get_sync(
-        self: TokenManager[None], key: None = None, min_ttl: float | None = None, timeout: float | None = None
-    ) -> Token: ...
+        self: TokenManager[TokenT, None], key: None = None, min_ttl: float | None = None, timeout: float | None = None
+    ) -> TokenT: ...
     @overload
-    def get_sync(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> Token: ...
-    def get_sync(self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None) -> Token:
+    def get_sync(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> TokenT: ...
+    def get_sync(self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None) -> TokenT:
         """
         Do what `get` does for callers without a loop, in another thread than the manager's; see `run_in_background`.
 
         Raises:
             RuntimeError: It would have to block the manager's own loop.
         """
-        token = None if min_ttl is not None else self.peek(key)
-        return token if token is not None else self._home.call_sync(self._engine.callers.obtain, key, min_ttl, timeout)
+        token: TokenT | None = None if min_ttl is not None else self.peek(key)
+        return token if token is not None else self._home.call_sync(self._callers.obtain, key, min_ttl, timeout)
 
-    def peek(self, key: Hashable = None) -> Token | None:
+    def peek(self, key: Hashable = None) -> TokenT | None:
         """
         Return the valid token or None, without waiting or fetching, from any thread.
 
@@ -183,9 +192,9 @@ class TokenManager(Life, Generic[KeyT]):
         if self._engine.state != "running":
             return None
         # Not valid_until: that of an idle key is barred, though its token is good.
-        return entry.in_service(self._now())
+        return cast("TokenT | None", entry.in_service(self._now()))
 
-    def handle(self, key: Hashable = None) -> TokenHandle:
+    def handle(self, key: Hashable = None) -> TokenHandle[TokenT]:
         """
         Return one key of this manager, chosen once: `get()`, `peek()`, `auth()` without arguments.
 
@@ -198,7 +207,7 @@ class TokenManager(Life, Generic[KeyT]):
 
     # Telling
 
-    async def refresh(self, key: Hashable = None) -> Token:
+    async def refresh(self, key: Hashable = None) -> TokenT:
         """
         Fetch a new token now, whatever the retry schedule says, or join the fetch under way.
 
@@ -207,7 +216,7 @@ class TokenManager(Life, Generic[KeyT]):
             GrantRejected: The authorization server rejected the grant.
             ManagerClosed: The manager is closed.
         """
-        return await self._home.call(self._engine.callers.refresh, key)
+        return await self._home.call(self._callers.refresh, key)
 
     async def invalidate(self, token: Token | str, key: Hashable = None) -> bool:
         """
@@ -224,7 +233,7 @@ class TokenManager(Life, Generic[KeyT]):
         value = token.access_token if isinstance(token, Token) else token
         return await self._home.call(self._engine.callers.invalidate, key, value) == "taken"
 
-    async def refused(self, token: Token, key: Hashable = None, *, wait: bool = True) -> Token | None:
+    async def refused(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """
         Report that a resource server refused *token* (401), and return another to try with.
 
@@ -235,19 +244,20 @@ class TokenManager(Life, Generic[KeyT]):
             TokenUnavailable: Another token is needed and cannot be fetched now.
             GrantRejected: Another token is needed and the grant is rejected.
         """
-        return await self._home.call(self._engine.callers.refused, key, token.access_token, wait)
+        return await self._home.call(self._callers.refused, key, token.access_token, wait)
 
-    def refused_sync(self, token: Token, key: Hashable = None, *, wait: bool = True) -> Token | None:
+    def refused_sync(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """
         Do what `refused` does for callers without a loop, in another thread than the manager's.
         """
-        return self._home.call_sync(self._engine.callers.refused, key, token.access_token, wait)
+        other: TokenT | None = self._home.call_sync(self._callers.refused, key, token.access_token, wait)
+        return other
 
     async def forget(self, key: Hashable = None) -> bool:
         """
         Drop what memory holds of *key* and begin anew. Return whether it was there. What a store keeps stays.
         """
-        return await self._home.call(self._engine.callers.forget, key)
+        return await self._home.call(self._callers.forget, key)
 
     async def put(self, token: Token, key: Hashable = None) -> None:
         """
@@ -276,7 +286,7 @@ class TokenManager(Life, Generic[KeyT]):
 
     # Watching
 
-    def subscribe(self, key: Hashable = None) -> Subscription:
+    def subscribe(self, key: Hashable = None) -> Subscription[TokenT]:
         """
         Return an async iterator over the tokens of *key*, for whoever must push them into a live connection.
 
@@ -287,19 +297,8 @@ class TokenManager(Life, Generic[KeyT]):
         """
         self._home.check()
         self._engine.registry.find(key)
-        return self._engine.upkeep.subscribe(key, partial(self._home.call, self._engine.callers.subscribe, key))
-
-    def snapshot(self) -> Snapshot:
-        """
-        Return what is, key by key, without secrets.
-        """
-        return snapshot_of(self._engine)
-
-    def health(self) -> Health:
-        """
-        Return whether the supervisor lives and every key has a valid token, for probes.
-        """
-        return health_of(self._engine)
+        begin = partial(self._home.call, self._callers.subscribe, key)
+        return cast("Subscription[TokenT]", self._engine.upkeep.subscribe(key, begin))
 
     def auth(self, key: Hashable = None, *, origins: Iterable[str] = ()) -> BearerAuth:
         """

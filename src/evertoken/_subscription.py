@@ -5,7 +5,9 @@ Tokens as they come, for whoever must push them into a live connection.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, Any, Self, cast, final
+
+from evertoken._generic import OfToken, TokenT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,7 +18,7 @@ __all__ = ["Subscription"]
 
 
 @final
-class Subscription:
+class Subscription(OfToken[TokenT]):
     """
     An async iterator over the tokens of one key. Made by `TokenManager.subscribe`.
 
@@ -32,9 +34,9 @@ class Subscription:
     __slots__ = ("__weakref__", "_begin", "_closed", "_last", "_loop", "_on_close", "_pending", "_wakeup")
 
     def __init__(
-        self, begin: Callable[[Subscription], Awaitable[object]], on_close: Callable[[Subscription], object]
+        self, begin: Callable[[Subscription[Any]], Awaitable[object]], on_close: Callable[[Subscription[Any]], object]
     ) -> None:
-        self._begin: Callable[[Subscription], Awaitable[object]] | None = begin
+        self._begin: Callable[[Subscription[Any]], Awaitable[object]] | None = begin
         self._loop = asyncio.get_running_loop()
         self._pending: Token | None = None
         self._last: Token | None = None
@@ -67,7 +69,7 @@ class Subscription:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Token:
+    async def __anext__(self) -> TokenT:
         begin, self._begin = self._begin, None
         if begin is not None and not self._closed:
             await begin(self)
@@ -83,7 +85,7 @@ class Subscription:
             finally:
                 self._wakeup = None
         token, self._pending = self._pending, None
-        return token
+        return cast("TokenT", token)
 
     async def __aenter__(self) -> Self:
         return self

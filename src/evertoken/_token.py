@@ -11,7 +11,7 @@ import hashlib
 import math
 import sys
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,6 @@ def fingerprint_of(secret: str, /) -> str:
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
-@final
 class Token:
     """
     An access token and what is known of it. Immutable.
@@ -78,6 +77,20 @@ class Token:
     refresh_token: str | None
     scope: str | None
     extra: Mapping[str, Any]
+
+    # What a store brings back as more than a token, by type.
+    _kinds: ClassVar[dict[str, type[Token]]] = {}
+
+    def __init_subclass__(cls, *, token_type: str) -> None:
+        super().__init_subclass__()
+        Token._kinds[token_type] = cls
+
+    @staticmethod
+    def restored(fields: Mapping[str, Any], /) -> Token:
+        """
+        Return the token, or the credential of another kind, that a store kept as *fields*.
+        """
+        return Token._kinds.get(str(fields.get("token_type")), Token)(**fields)
 
     def __init__(
         self,
@@ -151,14 +164,14 @@ class Token:
         """
         return self.remaining(now) > min_ttl
 
-    def replace(self, **changes: Any) -> Token:
+    def replace(self, **changes: Any) -> Self:
         """
         Return a copy with the named fields changed.
         """
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return Token(**{**fields, **changes})
+        fields = {name: getattr(self, name) for name in Token.__slots__}
+        return type(self)(**{**fields, **changes})
 
-    def shifted(self, seconds: float, /) -> Token:
+    def shifted(self, seconds: float, /) -> Self:
         """
         Return a copy with every instant moved by *seconds*, as when the local clock was stepped.
         """
@@ -177,7 +190,7 @@ class Token:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Token):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in Token.__slots__)
 
     def __hash__(self) -> int:
         return hash((self.access_token, self.issued_at, self.expires_at))
@@ -186,8 +199,8 @@ class Token:
         refresh = "" if self.refresh_token is None else f", refresh_token=<{fingerprint_of(self.refresh_token)}>"
         scope = "" if self.scope is None else f", scope={self.scope!r}"
         return (
-            f"Token(<{self.fingerprint}>, token_type={self.token_type!r}, issued_at={self.issued_at!r}, "
-            f"expires_at={self.expires_at!r}{refresh}{scope})"
+            f"{type(self).__name__}(<{self.fingerprint}>, token_type={self.token_type!r}, "
+            f"issued_at={self.issued_at!r}, expires_at={self.expires_at!r}{refresh}{scope})"
         )
 
     def __copy__(self) -> Self:

@@ -127,7 +127,7 @@ class Worker:
         self.steps: list[str] = []
         self._go = asyncio.Event()
         self._go.set()
-        self.manager: TokenManager[None] = TokenManager(
+        self.manager: TokenManager[Any, None] = TokenManager(
             self, store=self, clock=server.clock, policy=RefreshPolicy(), fetch_timeout=fetch_timeout
         )
 

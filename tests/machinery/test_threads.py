@@ -42,7 +42,7 @@ def test_another_threads_loop():
     """U5: callers on another loop share the fetch that runs on the owner's loop."""
     source = Slow()
 
-    async def elsewhere(manager: TokenManager[None]) -> set[Any]:
+    async def elsewhere(manager: TokenManager[Any, None]) -> set[Any]:
         return set(await asyncio.gather(*(manager.get() for _ in range(50)), manager.handle().get()))
 
     async def main() -> None:

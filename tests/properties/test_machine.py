@@ -86,7 +86,7 @@ class Life(RuleBasedStateMachine):
         self.callers: list[tuple[str, asyncio.Task[Token]]] = []
         self.stepped_at = -1e9
         self.open = False
-        self.tokens: TokenManager[str] | None = None
+        self.tokens: TokenManager[Any, str] | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(coroutine)
@@ -104,7 +104,7 @@ class Life(RuleBasedStateMachine):
 
         self.run(begin())
 
-    def manager(self) -> TokenManager[str]:
+    def manager(self) -> TokenManager[Any, str]:
         assert self.tokens is not None
         return self.tokens
 

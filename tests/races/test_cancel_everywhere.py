@@ -124,7 +124,7 @@ async def nothing_left(before: set[asyncio.Task[Any]]) -> None:
     assert asyncio.all_tasks() == before
 
 
-CALLS: dict[str, Callable[[TokenManager[None]], Any]] = {
+CALLS: dict[str, Callable[[TokenManager[Any, None]], Any]] = {
     "get": lambda tokens: tokens.get(),
     "get with a timeout": lambda tokens: tokens.get(timeout=50.0),
     "get with min_ttl": lambda tokens: tokens.get(min_ttl=90.0),

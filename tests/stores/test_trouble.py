@@ -63,7 +63,7 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) 
 
 
 @contextlib.asynccontextmanager
-async def working(tokens: TokenManager[None], idp: TokenServer) -> AsyncIterator[list[Any]]:
+async def working(tokens: TokenManager[Any, None], idp: TokenServer) -> AsyncIterator[list[Any]]:
     """
     Send requests all the time; give what did not end in 200.
     """

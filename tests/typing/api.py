@@ -97,19 +97,19 @@ async def single() -> None:
     for source in (pair, endless, text, whole, mapping, plain, chained, Source()):
         TokenManager(source)
     manager = TokenManager(pair, policy=RefreshPolicy(lead_time=300), retry=RetryPolicy(first=1.0), observers=[watch])
-    assert_type(manager, TokenManager[None])
+    assert_type(manager, TokenManager[Token, None])
     async with manager as tokens:
-        assert_type(tokens, TokenManager[None])
+        assert_type(tokens, TokenManager[Token, None])
         assert_type(await tokens.get(), Token)
         assert_type(await tokens.get(min_ttl=600, timeout=2), Token)
         assert_type(tokens.peek(), Token | None)
         assert_type(await tokens.refresh(), Token)
         assert_type(await tokens.invalidate("value"), bool)
         assert_type(await tokens.forget(), bool)
-        assert_type(tokens.handle(), TokenHandle)
+        assert_type(tokens.handle(), TokenHandle[Token])
         assert_type(await tokens.handle().get(), Token)
         assert_type(tokens.auth(), BearerAuth)
-        assert_type(tokens.subscribe(), Subscription)
+        assert_type(tokens.subscribe(), Subscription[Token])
         assert_type(tokens.snapshot(), Snapshot)
         assert_type(tokens.health(), Health)
         async for token in tokens.subscribe():
@@ -120,7 +120,7 @@ async def single() -> None:
 
 async def keyed() -> None:
     by_name = TokenManager({"billing": pair, "crm": Source()})
-    assert_type(by_name, TokenManager[str])
+    assert_type(by_name, TokenManager[Token, str])
     assert_type(await by_name.get("billing"), Token)
     assert_type(by_name.peek("crm"), Token | None)
     httpx.AsyncClient(auth=by_name.auth("crm"))
@@ -131,7 +131,7 @@ async def keyed() -> None:
         )
 
     by_number = TokenManager(source_for=source_for, store=MemoryStore(), idle_after=60)
-    assert_type(by_number, TokenManager[int])
+    assert_type(by_number, TokenManager[Token, int])
     assert_type(await by_number.get(7), Token)
     assert_type(by_number.get_sync(7), Token)
     await by_number.put(await whole(), 7)

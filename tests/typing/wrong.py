@@ -4,7 +4,7 @@ What a type checker must not let pass. Each line is marked as an error, and an u
 
 from __future__ import annotations
 
-from evertoken import FetchRequest, RefreshPolicy, TokenManager
+from evertoken import FetchRequest, RefreshPolicy, Token, TokenManager
 from evertoken.sources import ClientCredentials
 
 
@@ -17,7 +17,7 @@ class Number:
         return 7
 
 
-async def single(tokens: TokenManager[None]) -> None:
+async def single(tokens: TokenManager[Token, None]) -> None:
     await tokens.get("key")  # type: ignore[call-overload]
     await tokens.get(min_ttl="600")  # type: ignore[call-overload]
     assert tokens.start_mode  # type: ignore[attr-defined]
@@ -26,7 +26,7 @@ async def single(tokens: TokenManager[None]) -> None:
     assert text
 
 
-async def keyed(tokens: TokenManager[str]) -> None:
+async def keyed(tokens: TokenManager[Token, str]) -> None:
     await tokens.get()  # type: ignore[call-arg]
     await tokens.get(7)  # type: ignore[arg-type]
 
@@ -37,7 +37,7 @@ def made_wrong() -> None:
     TokenManager(pair, start="eager")  # type: ignore[call-overload]
     TokenManager(pair, lead_time=300)  # type: ignore[call-overload]
     TokenManager(pair, store=object())  # type: ignore[call-overload]
-    TokenManager({"a": 7})  # type: ignore[dict-item]
+    TokenManager({"a": 7})  # type: ignore[arg-type]
     RefreshPolicy(300)  # type: ignore[call-arg]
     ClientCredentials(
         token_endpoint="https://as.example.com/token",

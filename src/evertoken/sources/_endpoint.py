@@ -7,8 +7,9 @@ It follows no redirect, keeps no cookie, wants https outside loopback, and reads
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 from urllib.parse import urlencode, urlsplit
 
 import anyio.to_thread
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import FetchRequest
 
-__all__ = ["Content", "Endpoint", "check_url"]
+__all__ = ["Content", "Endpoint", "Reader", "check_url"]
+
+#: What reads the fields of a body, told its content type.
+Reader: TypeAlias = Callable[[bytes, str], "Mapping[str, Any] | None"]
 
 #: Seconds for each step of a request (connect, write, read), within the fetch's own deadline.
 STEP_TIMEOUT: Final = 10.0
@@ -160,6 +164,7 @@ class Endpoint:
         secrets: Sequence[str],
         wordless: bool = False,
         rejections: Collection[int] = (),
+        read: Reader = fields_of,
     ) -> Answer:
         """
         Send *content* and return the answer.
@@ -176,6 +181,8 @@ class Endpoint:
             wordless: Whether success needs no more than its status.
 
             rejections: Status codes that reject the client where the body does not say so.
+
+            read: How fields are read of a body, which has a content type; None if it has none.
 
         Raises:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
@@ -194,7 +201,8 @@ class Endpoint:
         else:
             if wordless and status == 200:  # noqa: PLR2004 - RFC 9110
                 return Answer({})
-            return self._read(status, fields, body, secrets, rejections)
+            found = read(body, fields.get("content-type", ""))
+            return self._read(status, fields, found, secrets, rejections)
         raise failure
 
     async def _exchange(
@@ -248,12 +256,15 @@ class Endpoint:
         return response.status_code, response.headers, body
 
     def _read(
-        self, status: int, headers: Any, body: bytes, secrets: Sequence[str], rejections: Collection[int]
+        self,
+        status: int,
+        headers: Any,
+        fields: Mapping[str, Any] | None,
+        secrets: Sequence[str],
+        rejections: Collection[int],
     ) -> Answer:
         date = headers.get("date")
         date_at = None if date is None else http_date(date)
-        content_type = headers.get("content-type", "")
-        fields = fields_of(body, content_type)
         if 200 <= status < 300 and fields is not None:  # noqa: PLR2004
             return Answer(fields, date=date_at)
         if 200 <= status < 400:  # noqa: PLR2004 - whole classes of status codes, RFC 9110 section 15
@@ -267,7 +278,9 @@ class Endpoint:
             if isinstance(value, str)
         }
         if status in rejections:
-            raise GrantRejected(str(clean.get("error") or "invalid_client"), f"{self.origin} answered {status}")
+            words = clean.get("error_description")
+            said = f"{self.origin} answered {status}{': ' if words else ''}{words or ''}"
+            raise GrantRejected(str(clean.get("error") or "invalid_client"), said)
         raise failure_from(clean, status=status, retry_after=retry_after)
 
 

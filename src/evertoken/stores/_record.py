@@ -141,7 +141,7 @@ def _token(fields: object) -> Token | None:
         return None
     try:
         known = {name: fields[name] for name in _TOKEN_FIELDS if name in fields}  # type: ignore[index,operator]
-        return Token(**known)
+        return Token.restored(known)
     except (ValueError, TypeError, KeyError):
         msg = "the record holds no token"
         raise TornRecord(msg) from None
