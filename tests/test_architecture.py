@@ -27,7 +27,9 @@ LAYERS = (
     "_contracts",
     # 2, asyncio, but not OAuth
     "_generic _clock _flight _failure _lanes _observers _supervisor _subscription _callable _threads",
-    # 3, the library
+    # 3, what several rooms sign with
+    "_secret _jose _dpop _sigv4",
+    # 4, the library
     (
         "_steps _sharing _repair _fleet _landing _refresh _registry _upkeep _callers _by_hand _options _inspect "
         "_engine _life _handle _manager"

@@ -29,7 +29,7 @@ from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._token import Token
 from evertoken._wire import instant, number
 
-__all__ = ["REJECTIONS", "Answer", "failure_from", "token_from"]
+__all__ = ["GRANT_EXPIRES_AT", "REJECTIONS", "Answer", "failure_from", "token_from"]
 
 MAX_LIFETIME: Final = 10 * 365 * 86_400.0
 # Date has whole seconds: less than this is noise, not skew.
@@ -50,6 +50,14 @@ REJECTIONS: Final = frozenset({
     "unsupported_grant_type",
 })  # fmt: skip
 
+#: The extra field of a token that says when its grant dies (epoch seconds): the refresh token, and all that it brings.
+GRANT_EXPIRES_AT: Final = "refresh_token_expires_at"
+
+# How servers say for how many seconds a refresh token lives: Keycloak; GitHub, LinkedIn and Google; Intuit. Keycloak
+# says 0 for one that lives for ever.
+_GRANT_LIFETIMES: Final = ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in")
+_GRANT_USED_BY: Final = 0.8
+
 _KNOWN: Final = frozenset({
     "access_token", "token_type", "expires_in", "expires_at", "expires_on", "refresh_in", "refresh_on",
     "refresh_token", "scope",
@@ -66,10 +74,13 @@ class Answer:
         fields: The members of the JSON object.
 
         date: The server's own time when it answered (epoch seconds, from the Date field), if known.
+
+        default_lifetime: Seconds that such a token lives where neither the answer nor the token tells, if known.
     """
 
     fields: Mapping[str, Any]
     date: float | None = None
+    default_lifetime: float | None = None
 
     def __repr__(self) -> str:
         return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
@@ -109,6 +120,8 @@ def token_from(
         return _keeping(answer, current)
     if isinstance(answer, Answer):
         fields, date = answer.fields, answer.date
+        # Who asked knows the server better than a policy for all keys.
+        default_lifetime = default_lifetime if answer.default_lifetime is None else answer.default_lifetime
     elif isinstance(answer, Mapping):
         fields, date = answer, None
     elif isinstance(answer, tuple) and len(answer) == 2:  # noqa: PLR2004 - a pair
@@ -127,6 +140,7 @@ def token_from(
     skew = _skew(date, requested_at, requested_at if received_at is None else received_at)
     access_token = _access_token(fields)
     expires_at = _expires_at(fields, access_token, requested_at, skew)
+    grant_lifetime = _first_number(fields, _GRANT_LIFETIMES)
     if expires_at is None and default_lifetime is not None:
         expires_at = requested_at + default_lifetime
     if expires_at is not None and expires_at <= max(requested_at, received_at or requested_at):
@@ -138,10 +152,13 @@ def token_from(
         token_type=_token_type(fields.get("token_type")),
         issued_at=requested_at,
         expires_at=expires_at,
-        refresh_at=_refresh_at(fields, requested_at, skew),
+        refresh_at=_refresh_at(fields, requested_at, skew, grant_lifetime),
         refresh_token=refresh_token if isinstance(refresh_token, str) and refresh_token else None,
         scope=_scope(fields.get("scope")),
-        extra={str(name): value for name, value in fields.items() if name not in _KNOWN},
+        extra={
+            **{str(name): value for name, value in fields.items() if name not in _KNOWN},
+            **({} if grant_lifetime is None else {GRANT_EXPIRES_AT: requested_at + grant_lifetime}),
+        },
     )
     return _keeping(token, current)
 
@@ -168,7 +185,10 @@ def failure_from(
 
 def _keeping(token: Token, current: Token | None) -> Token:
     if token.refresh_token is None and current is not None and current.refresh_token is not None:
-        return token.replace(refresh_token=current.refresh_token)
+        extra = dict(token.extra)
+        if GRANT_EXPIRES_AT in current.extra:
+            extra.setdefault(GRANT_EXPIRES_AT, current.extra[GRANT_EXPIRES_AT])
+        return token.replace(refresh_token=current.refresh_token, extra=extra)
     return token
 
 
@@ -216,7 +236,24 @@ def _expires_at(fields: Mapping[str, Any], access_token: str, requested_at: floa
     return None
 
 
-def _refresh_at(fields: Mapping[str, Any], requested_at: float, skew: float) -> float | None:
+def _refresh_at(
+    fields: Mapping[str, Any], requested_at: float, skew: float, grant_lifetime: float | None
+) -> float | None:
+    hint = _hint(fields, requested_at, skew)
+    # Where the grant dies before its access token would be due, the refresh token is to be used in time.
+    lifetime = number(fields.get("expires_in"))
+    if grant_lifetime is None or (lifetime is not None and lifetime < grant_lifetime):
+        return hint
+    in_time = requested_at + grant_lifetime * _GRANT_USED_BY
+    return in_time if hint is None else min(hint, in_time)
+
+
+def _first_number(fields: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
+    found = (number(fields.get(name)) for name in names)
+    return next((seconds for seconds in found if seconds is not None and 0.0 < seconds <= MAX_LIFETIME), None)
+
+
+def _hint(fields: Mapping[str, Any], requested_at: float, skew: float) -> float | None:
     seconds = number(fields.get("refresh_in"))
     if seconds is not None and 0.0 < seconds <= MAX_LIFETIME:
         return requested_at + seconds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import idna
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evertoken._contracts import TokenReader
     from evertoken._token import Token
 
-__all__ = ["BearerFlow", "Origin", "origin_of"]
+__all__ = ["BearerFlow", "Origin", "origin_in", "origin_of", "replayable"]
 
 Origin = tuple[str, str, int]
 
@@ -70,6 +70,8 @@ class BearerFlow:
 
     requires_request_body = False
     requires_response_body = False
+    #: The header field that carries the token.
+    field = "authorization"
 
     def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = ()) -> None:
         if isinstance(origins, str):
@@ -89,8 +91,17 @@ class BearerFlow:
         """
         self._admit(request)
         token = await self._tokens.get()
+        if self.requires_request_body:
+            await request.aread()
         self._sign(request, token)
         response = yield request
+        if response.status_code in self.telling:
+            await response.aread()
+        again = self._seen(request, response)
+        if again is not None:
+            await response.aread()
+            response = yield again
+            self._seen(again, response)
         if self._blames_token(response):
             again = _to_send_again(request, response)
             if again is not None:
@@ -99,7 +110,7 @@ class BearerFlow:
             other = await self._tokens.refused(token, wait=again is not None)
             if again is not None and other is not None:
                 self._sign(again, other)
-                yield again
+                self._seen(again, (yield again))
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """
@@ -107,8 +118,17 @@ class BearerFlow:
         """
         self._admit(request)
         token = self._tokens.get_sync()
+        if self.requires_request_body:
+            request.read()
         self._sign(request, token)
         response = yield request
+        if response.status_code in self.telling:
+            response.read()
+        again = self._seen(request, response)
+        if again is not None:
+            response.read()
+            response = yield again
+            self._seen(again, response)
         if self._blames_token(response):
             again = _to_send_again(request, response)
             if again is not None:
@@ -116,14 +136,14 @@ class BearerFlow:
             other = self._tokens.refused_sync(token, wait=again is not None)
             if again is not None and other is not None:
                 self._sign(again, other)
-                yield again
+                self._seen(again, (yield again))
 
     def __repr__(self) -> str:
         bound = ", ".join(sorted(map(_written, self._origins))) or "the first origin it is used with"
         return f"{type(self).__name__}(bound to {bound})"
 
     def _admit(self, request: Any) -> None:
-        origin = _origin(request.url)
+        origin = origin_in(request.url)
         if origin in self._origins:
             return
         if origin[0] not in _PORTS or not origin[1]:
@@ -140,8 +160,19 @@ class BearerFlow:
             )
             raise OriginRefused(msg)
 
+    # What kinds of credentials do otherwise
+
+    #: Status codes whose bodies tell what was wrong, and are read before that is judged.
+    telling: ClassVar[frozenset[int]] = frozenset()
+
     def _sign(self, request: Any, token: Token) -> None:
         request.headers["Authorization"] = token.authorization
+
+    def _seen(self, request: Any, response: Any) -> Any | None:  # noqa: ARG002 - for those that do otherwise
+        """
+        Take note of *response*, and return what to send again at once, with the same token, if anything.
+        """
+        return None
 
     def _blames_token(self, response: Any) -> bool:
         if response.status_code != _UNAUTHORIZED:
@@ -149,12 +180,12 @@ class BearerFlow:
         # After a redirect the 401 may be a stranger's, or come from here by way of one: whoever never saw the token
         # must not cost us one.
         last = response.request
-        if "authorization" not in last.headers or _origin(last.url) not in self._origins:
+        if self.field not in last.headers or origin_in(last.url) not in self._origins:
             return False
         return not _NOT_THE_TOKEN.search(response.headers.get("www-authenticate", ""))
 
 
-def _origin(url: Any) -> Origin:
+def origin_in(url: Any) -> Origin:
     scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
     return scheme, _host(host) or host, _PORTS.get(scheme, 0) if port is None else port
 
@@ -184,10 +215,10 @@ def _to_send_again(request: Any, response: Any) -> Any | None:
     last = response.request
     # A POST that was answered "see other" is done: only what it led to is asked again.
     again = request if last.method == request.method else last
-    return again if _replayable(again) else None
+    return again if replayable(again) else None
 
 
-def _replayable(request: Any) -> bool:
+def replayable(request: Any) -> bool:
     try:
         request.content  # noqa: B018 - it raises where the body was not read
     except RuntimeError:

@@ -4,13 +4,16 @@ A manager as an `httpx.Auth`.
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, ClassVar, final
 
 import httpx
 
 from evertoken.clients._bearer import BearerFlow
+from evertoken.clients._dpop_flow import DPoPFlow
+from evertoken.clients._header_flow import HeaderFlow
+from evertoken.clients._sigv4_flow import SigV4Flow
 
-__all__ = ["BearerAuth"]
+__all__ = ["BearerAuth", "DPoPAuth", "HeaderAuth", "SigV4Auth"]
 
 
 @final
@@ -20,4 +23,72 @@ class BearerAuth(BearerFlow, httpx.Auth):
 
     Made by `TokenManager.auth`. It sets Authorization (RFC 6750 section 2.1). On a 401 it reports that very token,
     and tries once more with another; a body that cannot be sent twice is not, and then the 401 is the caller's.
+    """
+
+
+@final
+class DPoPAuth(DPoPFlow, httpx.Auth):
+    """
+    An `httpx.Auth` that sends tokens that are bound to a key, with a proof of possession (DPoP, RFC 9449).
+
+    Made from a handle, and the key that the source was given: `DPoPAuth(tokens.handle(), key)`. A nonce that the
+    resource server asks for is learnt, and the request sent again with it; the token is not to blame.
+
+    Args:
+        tokens: A handle of a manager whose source was given the same key.
+
+        key: The `DPoPKey` that its tokens are bound to.
+
+        origins: The origins that may see the token. Without any, the first one it is used with.
+
+    Raises:
+        ValueError: An origin is not written as one.
+    """
+
+
+@final
+class HeaderAuth(HeaderFlow, httpx.Auth):
+    """
+    An `httpx.Auth` that sends the token in a field of its own, such as X-Api-Key.
+
+    Made from a handle: `HeaderAuth(tokens.handle(), "X-Api-Key")`. A client that follows a redirect carries all fields
+    but Authorization to other origins; this one it does not.
+
+    Args:
+        tokens: A handle of a manager.
+
+        header: The field's name.
+
+        scheme: What stands before the token in it, if anything.
+
+        origins: The origins that may see the token. Without any, the first one it is used with.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        RuntimeError: This release of httpx would carry the field to other origins.
+    """
+
+    headers: ClassVar[Any] = httpx.Headers
+
+
+@final
+class SigV4Auth(SigV4Flow, httpx.Auth):
+    """
+    An `httpx.Auth` that signs requests with AWS credentials (Signature Version 4). Needs the extra `aws`.
+
+    Made from a handle: `SigV4Auth(tokens.handle(), service="execute-api", region="eu-west-1")`. Credentials that AWS
+    calls expired or unknown are reported, and the request is signed once more with others.
+
+    Args:
+        tokens: A handle of a manager of `AwsCredentials`.
+
+        service: The service's name in signatures, such as "execute-api" or "s3".
+
+        region: Its region.
+
+        origins: The origins that may see the session token. Without any, the first one it is used with.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
     """

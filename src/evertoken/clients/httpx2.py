@@ -6,7 +6,7 @@ httpx2 has the same interface as httpx, and each library refuses the other's cla
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, ClassVar, final
 
 try:
     import httpx2
@@ -15,8 +15,11 @@ except ImportError as _error:
     raise ImportError(msg) from _error
 
 from evertoken.clients._bearer import BearerFlow
+from evertoken.clients._dpop_flow import DPoPFlow
+from evertoken.clients._header_flow import HeaderFlow
+from evertoken.clients._sigv4_flow import SigV4Flow
 
-__all__ = ["BearerAuth"]
+__all__ = ["BearerAuth", "DPoPAuth", "HeaderAuth", "SigV4Auth"]
 
 
 @final
@@ -25,4 +28,27 @@ class BearerAuth(BearerFlow, httpx2.Auth):
     An `httpx2.Auth` that sends the token of a `TokenManager`, for `httpx2.AsyncClient` and `httpx2.Client`.
 
     Make it from a handle: `BearerAuth(manager.handle())`. All else is as with `evertoken.clients.httpx.BearerAuth`.
+    """
+
+
+@final
+class DPoPAuth(DPoPFlow, httpx2.Auth):
+    """
+    An `httpx2.Auth` that sends tokens that are bound to a key (RFC 9449): `evertoken.clients.httpx.DPoPAuth`.
+    """
+
+
+@final
+class HeaderAuth(HeaderFlow, httpx2.Auth):
+    """
+    An `httpx2.Auth` that sends the token in a field of its own, as `evertoken.clients.httpx.HeaderAuth` does.
+    """
+
+    headers: ClassVar[Any] = httpx2.Headers
+
+
+@final
+class SigV4Auth(SigV4Flow, httpx2.Auth):
+    """
+    An `httpx2.Auth` that signs requests with AWS credentials: `evertoken.clients.httpx.SigV4Auth`.
     """

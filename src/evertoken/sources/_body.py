@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from evertoken._errors import TransientRefreshError
 
-__all__ = ["MAX_BODY", "bounded_body", "fields_of"]
+__all__ = ["MAX_BODY", "bounded_body", "fields_of", "text_of"]
 
 #: The most that is read of an answer, in bytes, after decompression.
 MAX_BODY: Final = 1024 * 1024
@@ -70,3 +70,14 @@ def fields_of(body: bytes, content_type: str) -> dict[str, Any] | None:
         except ValueError:
             return None
     return fields if isinstance(fields, dict) else None
+
+
+def text_of(body: bytes, content_type: str) -> dict[str, Any] | None:  # noqa: ARG001 - the protocol of readers
+    """
+    Return the plain text that *body* is, as the field `text`; None if there is none.
+    """
+    try:
+        text = body.decode().strip()
+    except ValueError:
+        return None
+    return {"text": text} if text else None

@@ -8,8 +8,8 @@ import base64
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
 from urllib.parse import quote_plus
 
-from evertoken.sources._jose import Signer
-from evertoken.sources._secret import Secret, check_secret, resolve
+from evertoken._jose import Signer
+from evertoken._secret import Secret, check_secret, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,6 +21,7 @@ from evertoken._redact import scrub
 from evertoken._wire import http_date, parse_retry_after
 from evertoken.sources._body import bounded_body, fields_of
 from evertoken.sources._given_client import drop_cookies, drop_defaults, timeouts
+from evertoken.sources._sent import Sent
 
 if TYPE_CHECKING:
     import ssl
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import FetchRequest
 
-__all__ = ["Content", "Endpoint", "Reader", "check_url"]
+__all__ = ["Content", "Endpoint", "Reader", "Seen", "check_url"]
 
 #: What reads the fields of a body, told its content type.
 Reader: TypeAlias = Callable[[bytes, str], "Mapping[str, Any] | None"]
+
+#: What looks at an answer before it is judged.
+Seen: TypeAlias = Callable[[int, Any, "Mapping[str, Any]"], object]
 
 #: Seconds for each step of a request (connect, write, read), within the fetch's own deadline.
 STEP_TIMEOUT: Final = 10.0
@@ -133,6 +137,7 @@ class Endpoint:
         *,
         secrets: Sequence[str],
         wordless: bool = False,
+        seen: Seen | None = None,
     ) -> Answer:
         """
         Send *form* and return the answer.
@@ -148,12 +153,14 @@ class Endpoint:
 
             wordless: Whether success needs no more than its status (RFC 7009 section 2.2).
 
+            seen: Told of the status, the header fields and the fields of the answer, before it is judged.
+
         Raises:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
             GrantRejected: The server said no.
         """
         content = Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
-        return await self.send(request, content, headers, secrets=secrets, wordless=wordless)
+        return await self.send(request, content, headers, secrets=secrets, wordless=wordless, seen=seen)
 
     async def send(
         self,
@@ -165,6 +172,7 @@ class Endpoint:
         wordless: bool = False,
         rejections: Collection[int] = (),
         read: Reader = fields_of,
+        seen: Seen | None = None,
     ) -> Answer:
         """
         Send *content* and return the answer.
@@ -184,11 +192,13 @@ class Endpoint:
 
             read: How fields are read of a body, which has a content type; None if it has none.
 
+            seen: Told of the status, the header fields and the fields of the answer, before it is judged.
+
         Raises:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
             GrantRejected: The server said no.
         """
-        sent = _Sent(request)
+        sent = Sent(request)
         try:
             status, fields, body = await self._exchange(request, content, headers, sent)
         except TransientRefreshError:
@@ -202,11 +212,13 @@ class Endpoint:
             if wordless and status == 200:  # noqa: PLR2004 - RFC 9110
                 return Answer({})
             found = read(body, fields.get("content-type", ""))
+            if seen is not None:
+                seen(status, fields, found or {})
             return self._read(status, fields, found, secrets, rejections)
         raise failure
 
     async def _exchange(
-        self, request: FetchRequest, content: Content, headers: Mapping[str, str], sent: _Sent
+        self, request: FetchRequest, content: Content, headers: Mapping[str, str], sent: Sent
     ) -> tuple[int, Any, bytes]:
         if self._client is not None:
             return await self._send(self._client, request, content, headers, sent)
@@ -224,7 +236,7 @@ class Endpoint:
         request: FetchRequest,
         content: Content,
         headers: Mapping[str, str],
-        sent: _Sent,
+        sent: Sent,
     ) -> tuple[int, Any, bytes]:
         outgoing = client.build_request(
             content.method,
@@ -282,32 +294,6 @@ class Endpoint:
             said = f"{self.origin} answered {status}{': ' if words else ''}{words or ''}"
             raise GrantRejected(str(clean.get("error") or "invalid_client"), said)
         raise failure_from(clean, status=status, retry_after=retry_after)
-
-
-@final
-class _Sent:
-    """
-    Whether the request left, as the client's own trace tells.
-    """
-
-    def __init__(self, request: FetchRequest) -> None:
-        self._request = request
-        self.seen = False
-        self.yes = False
-
-    def begin(self) -> None:
-        """
-        The client has it now. Until its transport tells more, and some never do, it may be on its way.
-        """
-        self._request.sending()
-
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        if not self.seen:
-            self.seen, self._request.sent = True, False
-        # What a proxy is told first (CONNECT) is not the request.
-        if event.endswith("send_request_headers.started") and getattr(info.get("request"), "method", b"") != b"CONNECT":
-            self.yes = True
-            self._request.sending()
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,18 +5,22 @@ What all grants at a token endpoint share: the endpoint, the client, and the par
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from evertoken._contracts import FetchRequest
+from evertoken._dpop import DPoPKey
+from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken.sources._client_auth import ClientAuth, check_method, credentials
 from evertoken.sources._endpoint import STEP_TIMEOUT
+from evertoken.sources._habits import Answered, as_meant, completed, endpoints_of, known
 from evertoken.sources._server import Server
 
 if TYPE_CHECKING:
     from evertoken._answer import Answer
+    from evertoken._secret import Secret
     from evertoken._token import Token
+    from evertoken.providers import Provider
     from evertoken.sources._endpoint import Endpoint
-    from evertoken.sources._secret import Secret
 
 __all__ = ["Grant", "GrantOptions"]
 
@@ -43,6 +47,7 @@ class GrantOptions(TypedDict, total=False):
     client: Any
     allow_http: bool
     revocation_endpoint: str | None
+    dpop: DPoPKey | None
 
 
 class Grant:
@@ -76,6 +81,8 @@ class Grant:
 
         revocation_endpoint: Where tokens are revoked (RFC 7009), if the server can do that.
 
+        dpop: The key to bind tokens to (RFC 9449), for `DPoPAuth` to send them with.
+
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
     """
@@ -99,6 +106,7 @@ class Grant:
         client: Any = None,
         allow_http: bool = False,
         revocation_endpoint: str | None = None,
+        dpop: DPoPKey | None = None,
     ) -> None:
         self._server = Server(
             token_endpoint=token_endpoint,
@@ -120,16 +128,68 @@ class Grant:
         self._method: ClientAuth = method
         self._form_encoded_basic = form_encoded_basic
         self._fields = _fields(scope, audience, resource, parameters)
+        if dpop is not None and not isinstance(dpop, DPoPKey):
+            msg = f"dpop must be a DPoPKey, not {type(dpop).__name__}"
+            raise ValueError(msg)
+        self._dpop = dpop
+        self._habits: Provider | None = None
         self.provider: str = self._server.origin
+        self.exclusive: bool = False
+
+    @classmethod
+    def for_provider(cls, provider: str | Provider, /, **options: Any) -> Self:
+        """
+        Return a source for a known provider (see `evertoken.providers`), with its endpoints and habits.
+
+        Args:
+            provider: Its name, or a `Provider` of your own.
+
+            options: What its endpoints have in braces, such as `domain="tenant.eu.auth0.com"`, and all that the source
+                itself takes. What is given here counts before what the provider says.
+
+        Raises:
+            ValueError: There is no such provider, or something is missing; the message says what.
+        """
+        found = known(provider)
+        given = endpoints_of(found, options)
+        source = cls(**{**given, **cls._habits_for(found, options), **options})
+        source._habits = found
+        source.exclusive = found.exclusive
+        return source
+
+    @classmethod
+    def _habits_for(cls, provider: Provider, options: Mapping[str, Any]) -> dict[str, Any]:
+        with_secret = options.get("client_secret") is not None and options.get("client_auth") is None
+        return {"client_auth": provider.client_auth} if with_secret else {}
 
     async def post(self, request: FetchRequest, *own: tuple[str, str], secrets: tuple[str, ...] = ()) -> Answer:
         """
         Send the fields of the grant itself with those that go with every request.
         """
         endpoint = await self._server.token_endpoint(request.timeout)
+        answered = Answered(endpoint.url, self._dpop)
+        try:
+            answer = await self._post(endpoint, request, own, secrets, answered)
+        except (GrantRejected, TransientRefreshError) as error:
+            if not answered.wants_nonce:
+                raise as_meant(error, self._habits, answered) from None
+            # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
+            answer = await self._post(endpoint, request, own, secrets, answered)
+        return completed(answer, self._habits)
+
+    async def _post(
+        self,
+        endpoint: Endpoint,
+        request: FetchRequest,
+        own: tuple[tuple[str, str], ...],
+        secrets: tuple[str, ...],
+        answered: Answered,
+    ) -> Answer:
         headers, identity, hidden = await self._identity(endpoint)
+        if self._dpop is not None:
+            headers = {**headers, "DPoP": self._dpop.proof("POST", endpoint.url)}
         form = [*own, *self._fields, *identity]
-        return await endpoint.post(request, form, headers, secrets=(*secrets, *hidden))
+        return await endpoint.post(request, form, headers, secrets=(*secrets, *hidden), seen=answered.seen)
 
     async def revoke(self, token: Token, /) -> None:
         """

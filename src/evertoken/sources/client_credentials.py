@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from evertoken._contracts import FetchRequest
+    from evertoken._dpop import DPoPKey
+    from evertoken._secret import Secret
     from evertoken.sources._client_auth import ClientAuth
-    from evertoken.sources._secret import Secret
 
 __all__ = ["ClientCredentials"]
 
@@ -58,6 +59,8 @@ class ClientCredentials(Grant):
 
         revocation_endpoint: Where `TokenManager.revoke` tells the server (RFC 7009); without it the server is not told.
 
+        dpop: The key to bind tokens to (RFC 9449), for `DPoPAuth` to send them with.
+
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
     """
@@ -81,6 +84,7 @@ class ClientCredentials(Grant):
         client: Any = None,
         allow_http: bool = False,
         revocation_endpoint: str | None = None,
+        dpop: DPoPKey | None = None,
     ) -> None:
         super().__init__(
             token_endpoint=token_endpoint,
@@ -96,13 +100,15 @@ class ClientCredentials(Grant):
             client=client,
             allow_http=allow_http,
             revocation_endpoint=revocation_endpoint,
+            dpop=dpop,
         )
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
         Ask the token endpoint for a token.
         """
-        answer = await self.post(request, ("grant_type", "client_credentials"))
+        grant_type = "client_credentials" if self._habits is None else self._habits.grant_type
+        answer = await self.post(request, ("grant_type", grant_type))
         # RFC 6749 section 4.4.3: there should be no refresh token here, and one that came would never be used.
         fields = {name: value for name, value in answer.fields.items() if name != "refresh_token"}
         return Answer(fields, date=answer.date)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import FetchRequest
 
-__all__ = ["Command"]
+__all__ = ["Command", "run"]
 
 # How commands spell what RFC 6749 calls access_token, expires_in and token_type; the first that is there counts.
 _TOKEN: Final = ("access_token", "accessToken", "token", "id_token")
@@ -71,32 +71,7 @@ class Command:
         Raises:
             TransientRefreshError: It cannot be run, fails, or prints no token.
         """
-        program = self._arguments[0]
-        try:
-            process = await anyio.open_process(
-                self._arguments, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self._env
-            )
-        except OSError as error:
-            failure = TransientRefreshError(f"{program!r} cannot be run: {error.strerror or type(error).__name__}")
-            raise failure from None
-        said: dict[str, bytes] = {}
-        try:
-            async with anyio.create_task_group() as group:
-                for name, stream in (("out", process.stdout), ("err", process.stderr)):
-                    group.start_soon(_collect, stream, said, name)
-                await process.wait()
-        finally:
-            if process.returncode is None:
-                process.kill()
-            with anyio.CancelScope(shield=True):
-                await process.aclose()
-        status = process.returncode
-        if status:
-            # Its last line is what a person would look at.
-            words = said["err"].decode(errors="replace").strip().rpartition("\n")[2]
-            msg = f"{program!r} ended with {status}{': ' if words else ''}{scrub(words)}"
-            raise TransientRefreshError(msg)
-        return self._fields(said["out"].decode(errors="replace").strip(), program)
+        return self._fields(await run(self._arguments, env=self._env), self._arguments[0])
 
     def __repr__(self) -> str:
         return f"Command({self._arguments[0]!r}, ...)"
@@ -117,6 +92,39 @@ class Command:
         if self._lifetime is not None and fields["expires_at"] is None and fields["expires_in"] is None:
             fields["expires_in"] = self._lifetime
         return {name: value for name, value in fields.items() if value is not None}
+
+
+async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
+    """
+    Return what a command prints, run without a shell; it is killed if this is cancelled.
+
+    Raises:
+        TransientRefreshError: It cannot be run, or fails; its last line is told.
+    """
+    program = arguments[0]
+    try:
+        process = await anyio.open_process(list(arguments), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
+    except OSError as error:
+        failure = TransientRefreshError(f"{program!r} cannot be run: {error.strerror or type(error).__name__}")
+        raise failure from None
+    said: dict[str, bytes] = {}
+    try:
+        async with anyio.create_task_group() as group:
+            for name, stream in (("out", process.stdout), ("err", process.stderr)):
+                group.start_soon(_collect, stream, said, name)
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+    status = process.returncode
+    if status:
+        # Its last line is what a person would look at.
+        words = said["err"].decode(errors="replace").strip().rpartition("\n")[2]
+        msg = f"{program!r} ended with {status}{': ' if words else ''}{scrub(words)}"
+        raise TransientRefreshError(msg)
+    return said["out"].decode(errors="replace").strip()
 
 
 def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -13,6 +13,7 @@ from evertoken._contracts import FetchRequest
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
 from evertoken._flight import Strays, bounded
+from evertoken._generic import OfToken, TokenT
 
 if TYPE_CHECKING:
     from evertoken._contracts import Answered, TokenSource
@@ -21,13 +22,13 @@ __all__ = ["Fallback"]
 
 
 @final
-class Fallback:
+class Fallback(OfToken[TokenT]):
     """
     The first of several sources that works. Which one that was is remembered, and tried first from then on.
 
-    As long as none has worked, all are tried in order at each fetch, each for its share of the time. Where all fail,
-    the error lists what was tried and why each failed. It is a rejection only if every one was rejected; otherwise it
-    is worth trying again.
+    As long as none has worked, all are tried in order at each fetch, each for its share of the time that is left.
+    Where all fail, the error lists what was tried and why each failed. It is a rejection only if every one was
+    rejected; otherwise it is worth trying again.
 
     Args:
         sources: Sources by name, or in a row. None of them may have refresh tokens that rotate, for a refresh token
@@ -39,6 +40,7 @@ class Fallback:
 
     rotates = False
     on_ambiguous = "retry"
+    credential: type[TokenT]
 
     def __init__(self, *sources: Any, **named: Any) -> None:
         given = {**{str(number): source for number, source in enumerate(sources, 1)}, **named}
@@ -64,8 +66,10 @@ class Fallback:
         failures: list[str] = []
         rejected: list[GrantRejected] = []
         retry_after: float | None = None
-        for name in names:
-            own = FetchRequest(request.key, request.current, request.timeout / len(names), guard=request.guard)
+        until = self._clock.monotonic() + request.timeout
+        for left, name in zip(range(len(names), 0, -1), names, strict=True):
+            share = max((until - self._clock.monotonic()) / left, 0.001)
+            own = FetchRequest(request.key, request.current, share, guard=request.guard)
             try:
                 # A source that hangs must not keep the others from their turn.
                 answer = await bounded(

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from evertoken._jose import Signer
+from evertoken._secret import Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
-from evertoken.sources._jose import Signer
-from evertoken.sources._secret import Secret, check_secret, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

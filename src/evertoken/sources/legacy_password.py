@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from evertoken._answer import Answer
+from evertoken._secret import Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
-from evertoken.sources._secret import Secret, check_secret, resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

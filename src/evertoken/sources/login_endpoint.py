@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from evertoken._answer import Answer
 from evertoken._errors import TransientRefreshError
+from evertoken._secret import Secret, check_secret, resolve
 from evertoken.sources._endpoint import Content, Endpoint
-from evertoken.sources._secret import Secret, check_secret, resolve
 
 if TYPE_CHECKING:
     from evertoken._contracts import FetchRequest

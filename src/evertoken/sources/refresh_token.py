@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from evertoken._secret import check_secret, resolve
 from evertoken.sources._grant import Grant
-from evertoken.sources._secret import check_secret, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from evertoken._answer import Answer
     from evertoken._contracts import FetchRequest
+    from evertoken._dpop import DPoPKey
+    from evertoken._secret import Secret
+    from evertoken.providers import Provider
     from evertoken.sources._client_auth import ClientAuth
-    from evertoken.sources._secret import Secret
 
 __all__ = ["RefreshToken"]
 
@@ -69,6 +71,8 @@ class RefreshToken(Grant):
 
         revocation_endpoint: Where `TokenManager.revoke` tells the server (RFC 7009); without it the server is not told.
 
+        dpop: The key to bind tokens to (RFC 9449), for `DPoPAuth` to send them with.
+
     Raises:
         ValueError: An argument is missing or makes no sense; the message names it.
     """
@@ -92,6 +96,7 @@ class RefreshToken(Grant):
         client: Any = None,
         allow_http: bool = False,
         revocation_endpoint: str | None = None,
+        dpop: DPoPKey | None = None,
     ) -> None:
         super().__init__(
             token_endpoint=token_endpoint,
@@ -107,6 +112,7 @@ class RefreshToken(Grant):
             client=client,
             allow_http=allow_http,
             revocation_endpoint=revocation_endpoint,
+            dpop=dpop,
         )
         check_secret("refresh_token", refresh_token)
         if on_ambiguous not in {None, "retry", "hold", "reject"}:
@@ -115,6 +121,13 @@ class RefreshToken(Grant):
         self._refresh_token = refresh_token
         self.rotates = rotates
         self.on_ambiguous = on_ambiguous
+
+    @classmethod
+    def _habits_for(cls, provider: Provider, options: Mapping[str, Any]) -> dict[str, Any]:
+        # Where a spent refresh token may be presented again, or harms nothing, a lost answer costs nothing either.
+        forgiven = provider.rotates is False or provider.grace > 0.0
+        habits = {"rotates": provider.rotates, "on_ambiguous": "retry" if forgiven else None}
+        return {**super()._habits_for(provider, options), **habits}
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from evertoken._answer import token_from
 from evertoken._clock import SystemClock
+from evertoken._secret import Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
-from evertoken.sources._secret import Secret, check_secret, resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

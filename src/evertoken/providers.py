@@ -1,0 +1,193 @@
+"""
+Known authorization servers: where their endpoints are, and what habits they have. Data, and nothing else.
+
+Used by name: `ClientCredentials.for_provider("auth0", domain="tenant.eu.auth0.com", ...)`. A server that is not here is
+a `Provider` of your own, in place of the name.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PROVIDERS", "Provider"]
+
+_MINUTE: Final = 60.0
+_DAY: Final = 86_400.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """
+    An authorization server, as its documentation and its users tell of it.
+
+    Args:
+        token_endpoint: The URL of its token endpoint, with names in braces for what each customer has of its own.
+
+        revocation_endpoint: Where it revokes tokens (RFC 7009), if it does; with the same names.
+
+        client_auth: How its clients authenticate, where it does not take Basic.
+
+        grant_type: What it calls the client credentials grant.
+
+        defaults: What names in braces stand for, unless told.
+
+        rotates: Whether each use of a refresh token spends it. None: a setting of the customer's.
+
+        reuse_revokes_family: Whether presenting a spent refresh token ends the whole grant.
+
+        grace: Seconds during which a spent refresh token may be presented again.
+
+        exclusive: Whether a new access token kills the one before.
+
+        refuses_early_refresh: Whether a refresh is refused while the access token is valid.
+
+        repeats: Whether it answers the same access token until that expires.
+
+        default_lifetime: Seconds an access token lives, where the answer does not say.
+
+        throttles: Rejections that mean "slow down": the error code, and a word of its description.
+
+        forbids_with: The status with which its resources answer who lacks a permission.
+    """
+
+    token_endpoint: str
+    revocation_endpoint: str | None = None
+    client_auth: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+    grant_type: str = "client_credentials"
+    defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    rotates: bool | None = None
+    reuse_revokes_family: bool = False
+    grace: float = 0.0
+    exclusive: bool = False
+    refuses_early_refresh: bool = False
+    repeats: bool = False
+    default_lifetime: float | None = None
+    throttles: tuple[tuple[str, str], ...] = ()
+    forbids_with: Literal[401, 403] = 403
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """
+        The names in braces: what must be told.
+        """
+        templates = self.token_endpoint + (self.revocation_endpoint or "")
+        return tuple(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(templates) if name))
+
+
+#: By name.
+PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
+    "atlassian": Provider(
+        token_endpoint="https://auth.atlassian.com/oauth/token",
+        client_auth="client_secret_post",
+        rotates=True,
+        grace=10 * _MINUTE,
+    ),
+    "auth0": Provider(
+        token_endpoint="https://{domain}/oauth/token",
+        revocation_endpoint="https://{domain}/oauth/revoke",
+        client_auth="client_secret_post",
+        reuse_revokes_family=True,
+    ),
+    "box": Provider(
+        token_endpoint="https://api.box.com/oauth2/token",
+        revocation_endpoint="https://api.box.com/oauth2/revoke",
+        client_auth="client_secret_post",
+        rotates=True,
+    ),
+    "cognito": Provider(
+        token_endpoint="https://{domain}/oauth2/token",
+        revocation_endpoint="https://{domain}/oauth2/revoke",
+    ),
+    "dropbox": Provider(token_endpoint="https://api.dropboxapi.com/oauth2/token", rotates=False),
+    "ebay": Provider(token_endpoint="https://api.ebay.com/identity/v1/oauth2/token", rotates=False),
+    "entra": Provider(
+        token_endpoint="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
+        client_auth="client_secret_post",
+        rotates=False,
+    ),
+    "github": Provider(
+        token_endpoint="https://github.com/login/oauth/access_token",
+        client_auth="client_secret_post",
+        rotates=True,
+    ),
+    "gitlab": Provider(
+        token_endpoint="https://{domain}/oauth/token",
+        revocation_endpoint="https://{domain}/oauth/revoke",
+        client_auth="client_secret_post",
+        defaults=MappingProxyType({"domain": "gitlab.com"}),
+        rotates=True,
+        reuse_revokes_family=True,
+    ),
+    "google": Provider(
+        token_endpoint="https://oauth2.googleapis.com/token",
+        revocation_endpoint="https://oauth2.googleapis.com/revoke",
+        client_auth="client_secret_post",
+        rotates=False,
+        throttles=(("access_denied", "quota"), ("invalid_request", "rate")),
+    ),
+    "hubspot": Provider(
+        token_endpoint="https://api.hubapi.com/oauth/v1/token",
+        client_auth="client_secret_post",
+        rotates=False,
+    ),
+    "keycloak": Provider(
+        token_endpoint="https://{domain}/realms/{realm}/protocol/openid-connect/token",
+        revocation_endpoint="https://{domain}/realms/{realm}/protocol/openid-connect/revoke",
+        reuse_revokes_family=True,
+    ),
+    "okta": Provider(
+        token_endpoint="https://{domain}/oauth2/{server}/v1/token",
+        revocation_endpoint="https://{domain}/oauth2/{server}/v1/revoke",
+        defaults=MappingProxyType({"server": "default"}),
+        reuse_revokes_family=True,
+        grace=30.0,
+    ),
+    "paypal": Provider(
+        token_endpoint="https://{domain}/v1/oauth2/token",
+        defaults=MappingProxyType({"domain": "api-m.paypal.com"}),
+        repeats=True,
+    ),
+    "quickbooks": Provider(
+        token_endpoint="https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
+        revocation_endpoint="https://developer.api.intuit.com/v2/oauth2/tokens/revoke",
+        rotates=True,
+        grace=_DAY,
+    ),
+    "salesforce": Provider(
+        token_endpoint="https://{domain}/services/oauth2/token",
+        revocation_endpoint="https://{domain}/services/oauth2/revoke",
+        client_auth="client_secret_post",
+        defaults=MappingProxyType({"domain": "login.salesforce.com"}),
+        reuse_revokes_family=True,
+        # The session's length is a setting; this is its default, and a 401 says the rest.
+        default_lifetime=2 * 3600.0,
+        throttles=(("invalid_grant", "rate exceeded"), ("invalid_request", "rate exceeded")),
+        forbids_with=401,
+    ),
+    "spotify": Provider(token_endpoint="https://accounts.spotify.com/api/token"),
+    "wso2": Provider(
+        token_endpoint="https://{domain}/oauth2/token",
+        revocation_endpoint="https://{domain}/oauth2/revoke",
+        repeats=True,
+    ),
+    "xero": Provider(
+        token_endpoint="https://identity.xero.com/connect/token",
+        revocation_endpoint="https://identity.xero.com/connect/revocation",
+        rotates=True,
+        grace=30 * _MINUTE,
+    ),
+    "zoom": Provider(
+        token_endpoint="https://zoom.us/oauth/token",
+        revocation_endpoint="https://zoom.us/oauth/revoke",
+        grant_type="account_credentials",
+        rotates=True,
+        exclusive=True,
+    ),
+})  # fmt: skip

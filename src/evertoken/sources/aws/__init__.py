@@ -1,0 +1,20 @@
+"""
+Amazon Web Services: credentials that sign, one way to them a file.
+"""
+
+from evertoken.sources.aws._credentials import AwsCredentials
+from evertoken.sources.aws._environment import from_environment
+from evertoken.sources.aws.assume_role import AssumeRole, AssumeRoleWithWebIdentity
+from evertoken.sources.aws.container_role import ContainerRole
+from evertoken.sources.aws.instance_role import InstanceRole
+from evertoken.sources.aws.profile import Profile
+
+__all__ = [
+    "AssumeRole",
+    "AssumeRoleWithWebIdentity",
+    "AwsCredentials",
+    "ContainerRole",
+    "InstanceRole",
+    "Profile",
+    "from_environment",
+]

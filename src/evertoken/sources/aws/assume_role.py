@@ -1,0 +1,192 @@
+"""
+Roles that are assumed with other credentials, or with a token of an identity provider.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
+
+from evertoken._secret import Secret, check_secret, resolve
+from evertoken._token import Token
+from evertoken.sources.aws._credentials import AwsCredentials
+from evertoken.sources.aws._sts import Sts, check_role
+
+if TYPE_CHECKING:
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["AssumeRole", "AssumeRoleWithWebIdentity"]
+
+HOUR: Final = 3600
+
+
+class _Reader(Protocol):
+    """
+    A key of a manager.
+    """
+
+    async def get(self) -> Any:
+        """
+        Return valid credentials.
+        """
+
+
+class _Source(Protocol):
+    """
+    A source of credentials.
+    """
+
+    async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
+        """
+        Return credentials.
+        """
+
+
+#: Whose credentials sign: a handle of a manager, a source, or the credentials themselves.
+Parent: TypeAlias = _Reader | _Source | AwsCredentials
+
+
+@final
+class AssumeRole:
+    """
+    The credentials of a role that others assume: `sts:AssumeRole`. Needs the extra `aws`.
+
+    Args:
+        credentials: Who assumes it: another key of a manager (`manager.handle("base")`), a source of AWS credentials,
+            or credentials themselves.
+
+        role_arn: The role.
+
+        session_name: What the session is called in the logs of AWS.
+
+        duration: Seconds that the session lasts, 900 to 43200; at most an hour where the parent is a role itself.
+
+        external_id: What a third party was told to send along.
+
+        policy: A session policy, in JSON.
+
+        region: Whose endpoint to ask; the global one unless given.
+
+        endpoint: Another URL in place of it.
+
+        client: An `httpx.AsyncClient` to use.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
+    """
+
+    credential = AwsCredentials
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self,
+        credentials: Parent,
+        role_arn: str,
+        *,
+        session_name: str = "evertoken",
+        duration: int = HOUR,
+        external_id: str | None = None,
+        policy: str | None = None,
+        region: str | None = None,
+        endpoint: str | None = None,
+        client: Any = None,
+    ) -> None:
+        check_role(role_arn, session_name, duration)
+        if not isinstance(credentials, AwsCredentials) and not any(
+            callable(getattr(credentials, name, None)) for name in ("get", "fetch")
+        ):
+            msg = f"credentials must be a handle, a source or AwsCredentials, not {type(credentials).__name__}"
+            raise TypeError(msg)
+        self._parent = credentials
+        self._sts = Sts(region, endpoint=endpoint, client=client, signed=True)
+        self._role_arn = role_arn
+        self._parameters: dict[str, str | None] = {
+            "RoleArn": role_arn,
+            "RoleSessionName": session_name,
+            "DurationSeconds": str(int(duration)),
+            "ExternalId": external_id,
+            "Policy": policy,
+        }
+        # A parent may come from the same service, and must not wait for a place that its children hold.
+        self.provider: str = f"{self._sts.provider} {role_arn}"
+
+    async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
+        """
+        Assume the role with what is valid now.
+        """
+        parent: Any = self._parent
+        if not isinstance(parent, Token):
+            parent = await (parent.get() if hasattr(parent, "get") else parent.fetch(request))
+        if not isinstance(parent, AwsCredentials):
+            msg = f"the parent gives {type(parent).__name__}, where AWS credentials are needed to sign with"
+            raise TypeError(msg)
+        return await self._sts.ask(request, "AssumeRole", self._parameters, keys=parent)
+
+    def __repr__(self) -> str:
+        return f"AssumeRole({self._role_arn!r})"
+
+
+@final
+class AssumeRoleWithWebIdentity:
+    """
+    The credentials of a role that is assumed with a token of an identity provider: `sts:AssumeRoleWithWebIdentity`.
+
+    This is how pods of EKS (IRSA) and workflows of GitHub come to AWS.
+
+    Args:
+        token: The OpenID Connect token: a `pathlib.Path` or a function is asked for it at each fetch.
+
+        role_arn: The role.
+
+        session_name: What the session is called in the logs of AWS.
+
+        duration: Seconds that the session lasts, 900 to 43200.
+
+        region: Whose endpoint to ask; the global one unless given.
+
+        endpoint: Another URL in place of it.
+
+        client: An `httpx.AsyncClient` to use.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    credential = AwsCredentials
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self,
+        token: Secret,
+        role_arn: str,
+        *,
+        session_name: str = "evertoken",
+        duration: int = HOUR,
+        region: str | None = None,
+        endpoint: str | None = None,
+        client: Any = None,
+    ) -> None:
+        check_secret("token", token)
+        check_role(role_arn, session_name, duration)
+        self._token = token
+        self._sts = Sts(region, endpoint=endpoint, client=client, signed=False)
+        self._role_arn = role_arn
+        self._parameters: dict[str, str | None] = {
+            "RoleArn": role_arn,
+            "RoleSessionName": session_name,
+            "DurationSeconds": str(int(duration)),
+        }
+        self.provider: str = self._sts.provider
+
+    async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
+        """
+        Show the token, which is all that is needed.
+        """
+        token = await resolve(self._token, "token")
+        parameters = {**self._parameters, "WebIdentityToken": token}
+        return await self._sts.ask(request, "AssumeRoleWithWebIdentity", parameters, secrets=(token,))
+
+    def __repr__(self) -> str:
+        return f"AssumeRoleWithWebIdentity({self._role_arn!r})"

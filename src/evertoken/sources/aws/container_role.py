@@ -1,0 +1,104 @@
+"""
+The role of a container: ECS tasks and EKS pod identity.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+from urllib.parse import urlsplit
+
+from evertoken._clock import SystemClock
+from evertoken._secret import Secret, check_secret, resolve
+from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["ContainerRole"]
+
+ECS: Final = "http://169.254.170.2"
+
+# Where plain http is no risk: the agents of ECS and EKS on the container's own link.
+_AGENTS: Final = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")
+
+
+@final
+class ContainerRole:
+    """
+    The credentials of the role that a container runs with: an ECS task's, or by EKS pod identity.
+
+    Args:
+        url: Where they are: https, or http to loopback or to the agents' own addresses.
+
+        authorization: What to send in the Authorization field. A `pathlib.Path` is read at each fetch, for EKS
+            rewrites it.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+    Raises:
+        ValueError: *url* is no such URL.
+    """
+
+    credential = AwsCredentials
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(self, url: str, *, authorization: Secret | None = None, client: Any = None) -> None:
+        if authorization is not None:
+            check_secret("authorization", authorization)
+        self._endpoint = Endpoint(url, client=client, allow_http=_is_agent(url), parameter="url")
+        self._authorization = authorization
+        self.provider: str = self._endpoint.origin
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str], /, *, client: Any = None) -> ContainerRole:
+        """
+        Return the role that ECS or EKS tell of in *environ*.
+
+        That is `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, or `AWS_CONTAINER_CREDENTIALS_FULL_URI`, with
+        `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
+
+        Raises:
+            LookupError: They tell of none.
+        """
+        relative = environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+        url = f"{ECS}{relative}" if relative else environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+        if not url:
+            msg = "neither AWS_CONTAINER_CREDENTIALS_RELATIVE_URI nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set"
+            raise LookupError(msg)
+        file = environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+        authorization = Path(file) if file else environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN") or None
+        return cls(url, authorization=authorization, client=client)
+
+    async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
+        """
+        Ask the agent.
+
+        Raises:
+            TransientRefreshError: It did not answer, or has no credentials.
+            GrantRejected: It refuses the authorization.
+        """
+        started = SystemClock.time()
+        headers: dict[str, str] = {}
+        if self._authorization is not None:
+            headers["Authorization"] = await resolve(self._authorization, "authorization")
+        answer = await self._endpoint.send(
+            request, Content("GET", None), headers, secrets=tuple(headers.values()), rejections=(401, 403)
+        )
+        return credentials_of(answer.fields, started=started, date=answer.date)
+
+    def __repr__(self) -> str:
+        return f"ContainerRole({self._endpoint.url!r})"
+
+
+def _is_agent(url: object) -> bool:
+    try:
+        host = urlsplit(url).hostname if isinstance(url, str) else None
+        return str(ipaddress.ip_address(host or "")) in _AGENTS
+    except ValueError:
+        return False
