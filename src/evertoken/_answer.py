@@ -21,6 +21,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -29,7 +30,7 @@ from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._token import Token
 from evertoken._wire import instant, number
 
-__all__ = ["GRANT_EXPIRES_AT", "REJECTIONS", "Answer", "failure_from", "token_from"]
+__all__ = ["GRANT_EXPIRES_AT", "GRANT_ISSUED_AT", "REJECTIONS", "Answer", "failure_from", "token_from"]
 
 MAX_LIFETIME: Final = 10 * 365 * 86_400.0
 # Date has whole seconds: less than this is noise, not skew.
@@ -52,6 +53,8 @@ REJECTIONS: Final = frozenset({
 
 #: The extra field of a token that says when its grant dies (epoch seconds): the refresh token, and all that it brings.
 GRANT_EXPIRES_AT: Final = "refresh_token_expires_at"
+#: The one that says since when it is so (epoch seconds): an answer that puts its death off counts anew.
+GRANT_ISSUED_AT: Final = "refresh_token_issued_at"
 
 # How servers say for how many seconds a refresh token lives: Keycloak; GitHub, LinkedIn and Google; Intuit. Keycloak
 # says 0 for one that lives for ever.
@@ -157,7 +160,7 @@ def token_from(
         scope=_scope(fields.get("scope")),
         extra={
             **{str(name): value for name, value in fields.items() if name not in _KNOWN},
-            **({} if grant_lifetime is None else {GRANT_EXPIRES_AT: requested_at + grant_lifetime}),
+            **_grant_clock(grant_lifetime, requested_at, current),
         },
     )
     return _keeping(token, current)
@@ -186,8 +189,9 @@ def failure_from(
 def _keeping(token: Token, current: Token | None) -> Token:
     if token.refresh_token is None and current is not None and current.refresh_token is not None:
         extra = dict(token.extra)
-        if GRANT_EXPIRES_AT in current.extra:
-            extra.setdefault(GRANT_EXPIRES_AT, current.extra[GRANT_EXPIRES_AT])
+        for name in (GRANT_EXPIRES_AT, GRANT_ISSUED_AT):
+            if name in current.extra:
+                extra.setdefault(name, current.extra[name])
         return token.replace(refresh_token=current.refresh_token, extra=extra)
     return token
 
@@ -246,6 +250,15 @@ def _refresh_at(
         return hint
     in_time = requested_at + grant_lifetime * _GRANT_USED_BY
     return in_time if hint is None else min(hint, in_time)
+
+
+def _grant_clock(lifetime: float | None, requested_at: float, current: Token | None) -> dict[str, float]:
+    if lifetime is None:
+        return {}
+    dies, before = requested_at + lifetime, {} if current is None else current.extra
+    put_off = dies > before.get(GRANT_EXPIRES_AT, -math.inf) + _SKEW_NOISE
+    since = requested_at if put_off else before.get(GRANT_ISSUED_AT, requested_at)
+    return {GRANT_EXPIRES_AT: dies, GRANT_ISSUED_AT: since}
 
 
 def _first_number(fields: Mapping[str, Any], names: tuple[str, ...]) -> float | None:

@@ -18,6 +18,7 @@ __all__ = [
     "Event",
     "FetchAmbiguous",
     "FetchStarted",
+    "GrantExpiring",
     "KeyEvicted",
     "KeyOpened",
     "ManagerClosing",
@@ -188,6 +189,19 @@ class RefreshRejected(Event):
     error: GrantRejected
     retry_at: float
     serving: bool
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantExpiring(Event):
+    """
+    The refresh token dies soon, and refreshing does not put that off: a person will have to log in again.
+
+    Args:
+        expires_at: When (epoch seconds), as the server said with `refresh_expires_in` or its like.
+    """
+
+    expires_at: float
 
 
 @final

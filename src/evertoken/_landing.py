@@ -6,9 +6,10 @@ Only the flight that is registered with its entry, and was not made void, may ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken import _events as events
+from evertoken._answer import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
 from evertoken._errors import GrantRejected, ManagerClosed, TransientRefreshError
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     TokenFlight = Flight[Token]
 
 __all__ = ["Landing"]
+
+# The part of a grant's life for which its end is announced.
+_NOTICE: Final = 0.2
 
 
 @final
@@ -91,6 +95,9 @@ class Landing:
                 repeated=repeated,
             )
         )
+        dies = _dying_grant(token, now)
+        if dies is not None:
+            self._observers.emit(events.GrantExpiring(at=now, key=entry.key, expires_at=dies))
 
     def adopt(self, entry: Entry, flight: TokenFlight, record: Record) -> None:
         """
@@ -193,3 +200,14 @@ class Landing:
             self._publish(entry, again_at)
         finally:
             flight.land(token, error)
+
+
+def _dying_grant(token: Token, now: float) -> float | None:
+    """
+    Return when the grant dies, if that is soon and the last refresh did not put it off.
+    """
+    dies, since = token.extra.get(GRANT_EXPIRES_AT), token.extra.get(GRANT_ISSUED_AT)
+    if dies is None or since is None or since >= token.issued_at:
+        return None
+    notice = max(2.0 * (token.lifetime or 0.0), _NOTICE * (dies - since))
+    return float(dies) if dies - now <= notice else None

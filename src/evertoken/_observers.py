@@ -25,6 +25,7 @@ SHUTDOWN: Final = (KeyboardInterrupt, SystemExit)
 _LEVELS: Final[dict[type[events.Event], int]] = {
     events.RefreshRejected: logging.ERROR,
     events.SupervisorRestarted: logging.ERROR,
+    events.GrantExpiring: logging.WARNING,
     events.RefreshFailed: logging.WARNING,
     events.StoreFailed: logging.WARNING,
     events.FetchAmbiguous: logging.WARNING,
