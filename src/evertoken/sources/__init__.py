@@ -1,11 +1,12 @@
 """
-Where tokens come from, one grant a file.
+Where tokens come from, one grant a file, and one folder a cloud.
 """
 
-from evertoken.sources._client_auth import ClientSecretJwt, PrivateKeyJwt
+from evertoken.sources._client_auth import ClientAssertion, ClientSecretJwt, PrivateKeyJwt
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.command import Command
 from evertoken.sources.fallback import Fallback
+from evertoken.sources.github_app import GitHubApp
 from evertoken.sources.jwt_bearer import Assertion, JwtBearer
 from evertoken.sources.legacy_password import LegacyPassword
 from evertoken.sources.login_endpoint import LoginEndpoint
@@ -15,10 +16,12 @@ from evertoken.sources.token_file import TokenFile
 
 __all__ = [
     "Assertion",
+    "ClientAssertion",
     "ClientCredentials",
     "ClientSecretJwt",
     "Command",
     "Fallback",
+    "GitHubApp",
     "JwtBearer",
     "LegacyPassword",
     "LoginEndpoint",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "ClientAssertion",
     "ClientAuth",
     "ClientAuthMethod",
     "ClientSecretJwt",
@@ -51,8 +52,9 @@ class _Jwt:
         lifetime: float,
         claims: Mapping[str, Any] | None,
         symmetric: bool,
+        header: Mapping[str, str] | None = None,
     ) -> None:
-        self._signer = Signer(key, algorithm, symmetric=symmetric, key_id=key_id, lifetime=lifetime)
+        self._signer = Signer(key, algorithm, symmetric=symmetric, key_id=key_id, lifetime=lifetime, header=header)
         self._audience = audience
         self._claims = dict(claims or {})
 
@@ -89,6 +91,8 @@ class PrivateKeyJwt(_Jwt):
 
         claims: More claims, or others in place of these.
 
+        header: More members of the header, such as `x5t#S256` (RFC 7515 section 4.1.8).
+
     Raises:
         ValueError: An argument makes no sense; the message names it.
         ImportError: The extra is not installed.
@@ -103,10 +107,18 @@ class PrivateKeyJwt(_Jwt):
         audience: str | None = None,
         lifetime: float = 60.0,
         claims: Mapping[str, Any] | None = None,
+        header: Mapping[str, str] | None = None,
     ) -> None:
         check_secret("key", key)
         super().__init__(
-            key, algorithm, key_id=key_id, audience=audience, lifetime=lifetime, claims=claims, symmetric=False
+            key,
+            algorithm,
+            key_id=key_id,
+            audience=audience,
+            lifetime=lifetime,
+            claims=claims,
+            symmetric=False,
+            header=header,
         )
 
 
@@ -154,15 +166,43 @@ class ClientSecretJwt(_Jwt):
         )
 
 
+@final
+class ClientAssertion:
+    """
+    Client authentication by an assertion that others signed (RFC 7523 section 2.2), as platforms do for workloads.
+
+    Args:
+        assertion: The assertion: a `pathlib.Path`, or a function, is asked for it at each fetch.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+
+    def __init__(self, assertion: Secret) -> None:
+        check_secret("assertion", assertion)
+        self._assertion = assertion
+
+    async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - as of those that are signed here
+        """
+        Return the form fields, and what of them must not be seen.
+        """
+        assertion = await resolve(self._assertion, "assertion")
+        fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+        return fields, (assertion,)
+
+    def __repr__(self) -> str:
+        return "ClientAssertion()"
+
+
 #: How a client may show who it is.
-ClientAuth: TypeAlias = ClientAuthMethod | PrivateKeyJwt | ClientSecretJwt
+ClientAuth: TypeAlias = ClientAuthMethod | PrivateKeyJwt | ClientSecretJwt | ClientAssertion
 
 
 def check_method(method: ClientAuth, secret: Secret | None, client: object) -> None:
     """
     Raise ValueError where *method* is unknown, or does not go with *secret* or *client*.
     """
-    if isinstance(method, _Jwt):
+    if isinstance(method, _Jwt | ClientAssertion):
         if secret is not None:
             msg = f"client_auth={method!r} takes no client_secret beside its own key"
             raise ValueError(msg)
@@ -201,7 +241,7 @@ async def credentials(
 
         token_endpoint: Whom an assertion is for.
     """
-    if isinstance(method, _Jwt):
+    if isinstance(method, _Jwt | ClientAssertion):
         fields, hidden = await method.fields(client_id, token_endpoint)
         return {}, fields, hidden
     if secret is None:

@@ -1,0 +1,41 @@
+"""
+Microsoft Entra ID: where its token endpoint is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["AUTHORITY", "resource_of", "token_endpoint_of"]
+
+AUTHORITY: Final = "https://login.microsoftonline.com"
+
+_TENANT: Final = re.compile(r"[A-Za-z0-9.-]+")
+
+
+def token_endpoint_of(tenant_id: object, authority: str) -> str:
+    """
+    Return the token endpoint of a tenant.
+
+    Raises:
+        ValueError: It is no tenant.
+    """
+    if not isinstance(tenant_id, str) or not _TENANT.fullmatch(tenant_id):
+        msg = f"tenant_id must be an id or a domain, not {tenant_id!r}"
+        raise ValueError(msg)
+    host = authority if "://" in authority else f"https://{authority}"
+    return f"{host.rstrip('/')}/{tenant_id}/oauth2/v2.0/token"
+
+
+def resource_of(scope: str) -> str:
+    """
+    Return the resource that a scope such as "https://vault.azure.net/.default" is of, as managed identities want it.
+
+    Raises:
+        ValueError: It is no such scope.
+    """
+    if not isinstance(scope, str) or not scope or " " in scope:
+        msg = f"scope must be one resource's, as in 'https://vault.azure.net/.default', not {scope!r}"
+        raise ValueError(msg)
+    return scope.removesuffix("/.default")

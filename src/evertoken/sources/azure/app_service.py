@@ -1,0 +1,92 @@
+"""
+The managed identity of an app or a function of Azure App Service.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+from urllib.parse import urlencode
+
+from evertoken._secret import Secret, check_secret, resolve
+from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources.azure._entra import resource_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evertoken._answer import Answer
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["AppServiceIdentity"]
+
+_VERSION: Final = "2019-08-01"
+
+
+@final
+class AppServiceIdentity:
+    """
+    Tokens of the managed identity of an app of Azure App Service, Functions or Container Apps.
+
+    Args:
+        scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
+
+        endpoint: What the app finds in `IDENTITY_ENDPOINT`.
+
+        header: What it finds in `IDENTITY_HEADER`; a secret.
+
+        client_id: Which user-assigned identity; the system-assigned one unless told.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self, scope: str, *, endpoint: str, header: Secret, client_id: str | None = None, client: Any = None
+    ) -> None:
+        check_secret("header", header)
+        asked = {"api-version": _VERSION, "resource": resource_of(scope)}
+        if client_id is not None:
+            asked["client_id"] = client_id
+        # The endpoint is the platform's own, beside the app.
+        url = f"{endpoint}?{urlencode(asked)}"
+        self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="endpoint")
+        self._header = header
+        self.provider: str = self._endpoint.origin
+
+    @classmethod
+    def from_environment(
+        cls, scope: str, environ: Mapping[str, str], /, *, client_id: str | None = None, client: Any = None
+    ) -> AppServiceIdentity:
+        """
+        Return the identity that the platform tells of in *environ*.
+
+        Raises:
+            LookupError: It tells of none.
+        """
+        endpoint, header = environ.get("IDENTITY_ENDPOINT"), environ.get("IDENTITY_HEADER")
+        if not endpoint or not header:
+            msg = "IDENTITY_ENDPOINT and IDENTITY_HEADER are not both set"
+            raise LookupError(msg)
+        return cls(scope, endpoint=endpoint, header=header, client_id=client_id, client=client)
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Ask the platform.
+
+        Raises:
+            TransientRefreshError: It did not answer.
+            GrantRejected: There is no such identity.
+        """
+        header = await resolve(self._header, "header")
+        fields = {"X-IDENTITY-HEADER": header}
+        return await self._endpoint.send(
+            request, Content("GET", None), fields, secrets=(header,), rejections=(400, 401, 403)
+        )
+
+    def __repr__(self) -> str:
+        return f"AppServiceIdentity({self._endpoint.url!r})"

@@ -1,0 +1,72 @@
+"""
+Workload identity of Azure: a pod's own token for one of Microsoft's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from evertoken.sources._client_auth import ClientAssertion
+from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
+from evertoken.sources.client_credentials import ClientCredentials
+
+if TYPE_CHECKING:
+    from evertoken._answer import Answer
+    from evertoken._contracts import FetchRequest
+    from evertoken._secret import Secret
+
+__all__ = ["WorkloadIdentity"]
+
+
+@final
+class WorkloadIdentity:
+    """
+    Tokens for the token of another identity provider, such as a Kubernetes service account's (RFC 7523 section 2.2).
+
+    Args:
+        token: That token: a `pathlib.Path` is read at each fetch, for Kubernetes rewrites it.
+
+        tenant_id: The tenant.
+
+        client_id: The application, or the user-assigned identity, that trusts that provider.
+
+        scope: What the token is for, such as "https://vault.azure.net/.default".
+
+        authority: Another cloud's, such as "https://login.microsoftonline.us".
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self,
+        token: Secret,
+        *,
+        tenant_id: str,
+        client_id: str,
+        scope: str,
+        authority: str = AUTHORITY,
+        client: Any = None,
+    ) -> None:
+        self._grant = ClientCredentials(
+            token_endpoint=token_endpoint_of(tenant_id, authority),
+            client_id=client_id,
+            client_auth=ClientAssertion(token),
+            scope=scope,
+            client=client,
+        )
+        self.provider: str = self._grant.provider
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Show the other provider's token.
+        """
+        return await self._grant.fetch(request)
+
+    def __repr__(self) -> str:
+        return f"WorkloadIdentity({self.provider!r})"

@@ -1,0 +1,122 @@
+"""
+Installation tokens of a GitHub App.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, final
+
+from evertoken._answer import Answer
+from evertoken._clock import SystemClock
+from evertoken._jose import Signer
+from evertoken._secret import Secret, check_secret
+from evertoken.sources._body import fields_of
+from evertoken.sources._endpoint import Content, Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["GitHubApp"]
+
+API: Final = "https://api.github.com"
+
+# GitHub takes no assertion from the future, nor one for more than ten minutes.
+_BACK: Final = 60
+_LIFETIME: Final = 540.0
+
+
+@final
+class GitHubApp:
+    """
+    Tokens of an installation of a GitHub App, for assertions signed with its key. Needs the extra `jwt`.
+
+    Args:
+        client_id: The app's client id, or its app id.
+
+        installation_id: Which installation.
+
+        private_key: Its private key in PEM: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+
+        repositories: The names of the repositories that the token is for; all unless told.
+
+        permissions: What it may do with them, such as {"contents": "read"}; all that was granted unless told.
+
+        api: Where the API is; "https://HOST/api/v3" for GitHub Enterprise Server.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self,
+        client_id: str | int,
+        installation_id: int,
+        private_key: Secret,
+        *,
+        repositories: Sequence[str] | None = None,
+        permissions: Mapping[str, str] | None = None,
+        api: str = API,
+        client: Any = None,
+    ) -> None:
+        check_secret("private_key", private_key)
+        if isinstance(client_id, bool) or not isinstance(client_id, str | int) or not client_id:
+            msg = f"client_id must be the app's client id or app id, not {client_id!r}"
+            raise ValueError(msg)
+        if isinstance(installation_id, bool) or not isinstance(installation_id, int) or installation_id < 1:
+            msg = f"installation_id must be a number, not {installation_id!r}"
+            raise ValueError(msg)
+        if isinstance(repositories, str):
+            msg = "repositories must be several names, not one string"
+            raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
+        url = f"{api.rstrip('/')}/app/installations/{installation_id}/access_tokens"
+        self._endpoint = Endpoint(url, client=client, parameter="api")
+        self._signer = Signer(private_key, "RS256", symmetric=False, key_id=None, lifetime=_LIFETIME)
+        self._issuer = str(client_id)
+        asked = {"repositories": repositories and list(repositories), "permissions": permissions and dict(permissions)}
+        self._asked = {name: value for name, value in asked.items() if value}
+        self.provider: str = self._endpoint.origin
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Sign an assertion, and ask for a token.
+
+        Raises:
+            TransientRefreshError: GitHub did not answer, or throttles.
+            GrantRejected: The app or its installation is not known, suspended, or may not do what was asked.
+        """
+        now = int(SystemClock.time())
+        claims = {"iss": self._issuer, "iat": now - _BACK, "exp": now + int(_LIFETIME)}
+        assertion, hidden = await self._signer.sign(claims)
+        headers = {
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {assertion}",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        content = Content("POST", json.dumps(self._asked).encode(), "application/json")
+        answer = await self._endpoint.send(
+            request, content, headers, secrets=hidden, rejections=(401, 404, 422), read=_fields
+        )
+        fields = {**answer.fields, "access_token": answer.fields.get("token")}
+        return Answer({name: value for name, value in fields.items() if name != "token"}, date=answer.date)
+
+    def __repr__(self) -> str:
+        return f"GitHubApp({self._issuer!r}, {self._endpoint.url!r})"
+
+
+def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
+    fields = fields_of(body, content_type)
+    said = None if fields is None else fields.get("message")
+    if fields is None or not isinstance(said, str):
+        return fields
+    # A rate limit has the same status, 403, and passes.
+    error = {"error": "access_denied"} if "suspended" in said else {}
+    return {**fields, **error, "error_description": said}

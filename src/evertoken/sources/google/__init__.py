@@ -1,0 +1,19 @@
+"""
+Google Cloud, one way to its tokens a file.
+"""
+
+from evertoken.sources.google._environment import from_environment
+from evertoken.sources.google.authorized_user import AuthorizedUser
+from evertoken.sources.google.credentials_file import CredentialsFile
+from evertoken.sources.google.metadata_server import MetadataServer
+from evertoken.sources.google.service_account import ServiceAccount
+from evertoken.sources.google.workload_identity import WorkloadIdentity
+
+__all__ = [
+    "AuthorizedUser",
+    "CredentialsFile",
+    "MetadataServer",
+    "ServiceAccount",
+    "WorkloadIdentity",
+    "from_environment",
+]

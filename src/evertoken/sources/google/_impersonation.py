@@ -1,0 +1,39 @@
+"""
+One account's token for another's: the IAM Credentials API.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from evertoken._answer import Answer
+from evertoken.sources._endpoint import Content, Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["impersonated"]
+
+LIFETIME: Final = "3600s"
+
+
+async def impersonated(
+    request: FetchRequest, url: str, access_token: str, scope: str, *, delegates: Sequence[str] = (), client: Any
+) -> Answer:
+    """
+    Return the answer of `generateAccessToken` at *url*, asked with *access_token*.
+
+    Raises:
+        TransientRefreshError: It failed for a reason that passes.
+        GrantRejected: That account may not act as this one.
+    """
+    endpoint = Endpoint(url, client=client, parameter="service_account_impersonation_url")
+    body = {"delegates": list(delegates), "scope": scope.split(), "lifetime": LIFETIME}
+    content = Content("POST", json.dumps(body).encode(), "application/json")
+    headers = {"Authorization": f"Bearer {access_token}"}
+    answer = await endpoint.send(request, content, headers, secrets=(access_token,), rejections=(400, 403, 404))
+    fields = {"access_token": answer.fields.get("accessToken"), "expires_at": answer.fields.get("expireTime")}
+    return Answer(fields, date=answer.date)

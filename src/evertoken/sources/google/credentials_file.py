@@ -1,0 +1,95 @@
+"""
+A credentials file of Google, whatever it holds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from evertoken._answer import token_from
+from evertoken._clock import SystemClock
+from evertoken._errors import GrantRejected
+from evertoken.sources.google._impersonation import impersonated
+from evertoken.sources.google._info import CLOUD_PLATFORM, check_info, read_info, scope_of, text_in
+from evertoken.sources.google.authorized_user import AuthorizedUser
+from evertoken.sources.google.service_account import ServiceAccount
+from evertoken.sources.google.workload_identity import WorkloadIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from evertoken._answer import Answer
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["CredentialsFile"]
+
+_KINDS = ("service_account", "authorized_user", "external_account", "impersonated_service_account")
+
+
+@final
+class CredentialsFile:
+    """
+    Tokens by a credentials file of Google, whatever it holds.
+
+    It may be a service account's key, what gcloud left of a person's login, the configuration of workload identity, or
+    of impersonation. It is read at each fetch.
+
+    Args:
+        path: The file.
+
+        scopes: What the token may be used for.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(self, path: str | Path, *, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> None:
+        self._path = Path(path)
+        check_info(self._path)
+        self._scope = scope_of(scopes)
+        self._client = client
+        self.provider: str = f"file:{self._path}"
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Read the file, and do what it says.
+
+        Raises:
+            TransientRefreshError: It cannot be read, or what it says failed for a reason that passes.
+            GrantRejected: It is no such file, or Google rejects what it says.
+        """
+        return await self._follow(request, await read_info(self._path, *_KINDS))
+
+    async def _follow(self, request: FetchRequest, info: Mapping[str, Any]) -> Answer:
+        kind, client = info["type"], self._client
+        if kind == "service_account":
+            return await ServiceAccount(info, scopes=self._scope, client=client).fetch(request)
+        if kind == "authorized_user":
+            # What a person granted is not widened, and need not be named.
+            return await AuthorizedUser(info, client=client).fetch(request)
+        if kind == "external_account":
+            return await WorkloadIdentity(info, scopes=self._scope, client=client).fetch(request)
+        inner = info.get("source_credentials")
+        if not isinstance(inner, dict) or inner.get("type") not in _KINDS[:-1]:
+            raise GrantRejected(
+                "invalid_request", "the source_credentials of the credentials file are of no known type"
+            )
+        started = SystemClock.time()
+        base = token_from(await self._follow(request, inner), requested_at=started)
+        return await impersonated(
+            request,
+            text_in(info, "service_account_impersonation_url"),
+            base.access_token,
+            self._scope,
+            delegates=[str(one) for one in info.get("delegates") or ()],
+            client=client,
+        )
+
+    def __repr__(self) -> str:
+        return f"CredentialsFile({str(self._path)!r})"

@@ -1,0 +1,106 @@
+"""
+The service account of a machine or a container of Google Cloud.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, final
+from urllib.parse import quote, urlencode
+
+from evertoken._answer import Answer
+from evertoken._errors import TransientRefreshError
+from evertoken.sources._body import fields_of, text_of
+from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources.google._info import scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["MetadataServer"]
+
+HOST: Final = "metadata.google.internal"
+_FLAVOR: Final = {"Metadata-Flavor": "Google"}
+
+
+@final
+class MetadataServer:
+    """
+    Tokens of the service account that a machine or container of Google Cloud runs as, from its metadata server.
+
+    The server gives every client on the machine the same token until its last minutes.
+
+    Args:
+        scopes: What the token may be used for; all that the machine was given unless told.
+
+        account: Which of the machine's service accounts.
+
+        audience: Ask for an ID token for this audience, as Cloud Run wants it, and not for an access token.
+
+        host: Where the server is; that of `GCE_METADATA_HOST`, or "metadata.google.internal".
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self,
+        *,
+        scopes: str | Iterable[str] | None = None,
+        account: str = "default",
+        audience: str | None = None,
+        host: str | None = None,
+        client: Any = None,
+    ) -> None:
+        there = host or os.environ.get("GCE_METADATA_HOST") or HOST
+        base = f"http://{there}/computeMetadata/v1/instance/service-accounts/{quote(account, safe='@')}"
+        if audience is not None:
+            url = f"{base}/identity?{urlencode({'audience': audience, 'format': 'full'})}"
+        elif scopes is not None:
+            url = f"{base}/token?{urlencode({'scopes': scope_of(scopes).replace(' ', ',')})}"
+        else:
+            url = f"{base}/token"
+        # The server is on the machine's own link: there is no way to it but this.
+        self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="host")
+        self._identity = audience is not None
+        self.provider: str = self._endpoint.origin
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Ask the server.
+
+        Raises:
+            TransientRefreshError: It did not answer, or somebody else did.
+            GrantRejected: The machine has no such service account.
+        """
+        genuine: list[bool] = []
+
+        def seen(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
+            genuine.append(headers.get("metadata-flavor") == "Google")
+
+        answer = await self._endpoint.send(
+            request,
+            Content("GET", None),
+            _FLAVOR,
+            secrets=(),
+            rejections=(404,),
+            read=text_of if self._identity else fields_of,
+            seen=seen,
+        )
+        if not all(genuine):
+            # A captive portal, or a resolver that knows every name.
+            msg = f"{self._endpoint.origin} is not a metadata server of Google: it does not say so (Metadata-Flavor)"
+            raise TransientRefreshError(msg)
+        if self._identity:
+            return Answer({"access_token": answer.fields["text"]}, date=answer.date)
+        return answer
+
+    def __repr__(self) -> str:
+        return f"MetadataServer({self._endpoint.url!r})"

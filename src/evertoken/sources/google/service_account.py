@@ -1,0 +1,100 @@
+"""
+A service account of Google, by its key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from evertoken._answer import Answer
+from evertoken._errors import TransientRefreshError
+from evertoken._jose import Signer
+from evertoken.sources._endpoint import Endpoint
+from evertoken.sources.google._info import CLOUD_PLATFORM, TOKEN_URI, Info, check_info, read_info, scope_of, text_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["ServiceAccount"]
+
+HOUR: Final = 3600.0
+
+
+@final
+class ServiceAccount:
+    """
+    Tokens of a service account, for assertions signed with its key (RFC 7523 section 2.1). Needs the extra `jwt`.
+
+    Args:
+        info: The content of its key file, or a `pathlib.Path` to it, which is read at each fetch.
+
+        scopes: What the token may be used for.
+
+        subject: A user to act for, where the account has domain-wide delegation.
+
+        audience: Ask for an ID token for this audience, as Cloud Run wants it, and not for an access token.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+    provider = TOKEN_URI
+
+    def __init__(
+        self,
+        info: Info,
+        *,
+        scopes: str | Iterable[str] = CLOUD_PLATFORM,
+        subject: str | None = None,
+        audience: str | None = None,
+        client: Any = None,
+    ) -> None:
+        check_info(info)
+        Signer("-", "RS256", symmetric=False, key_id=None, lifetime=HOUR)
+        self._info = info
+        self._scope = scope_of(scopes)
+        self._subject = subject
+        self._audience = audience
+        self._client = client
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Sign an assertion, and present it.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes.
+            GrantRejected: The key file is none, or Google rejects what it says.
+        """
+        info = await read_info(self._info, "service_account")
+        endpoint = Endpoint(str(info.get("token_uri") or TOKEN_URI), client=self._client, parameter="token_uri")
+        key_id = str(info.get("private_key_id") or "") or None
+        signer = Signer(text_in(info, "private_key"), "RS256", symmetric=False, key_id=key_id, lifetime=HOUR)
+        claims = {"iss": text_in(info, "client_email"), "aud": endpoint.url}
+        claims |= {"scope": self._scope} if self._audience is None else {"target_audience": self._audience}
+        if self._subject is not None:
+            claims["sub"] = self._subject
+        assertion, hidden = await signer.sign(claims)
+        form = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion)]
+        answer = await endpoint.post(request, form, {}, secrets=hidden)
+        return answer if self._audience is None else id_token_in(answer)
+
+    def __repr__(self) -> str:
+        return "ServiceAccount()"
+
+
+def id_token_in(answer: Answer) -> Answer:
+    """
+    Return *answer* with the ID token in it as the token.
+    """
+    token = answer.fields.get("id_token")
+    if not isinstance(token, str):
+        msg = "unreadable answer: no id_token in it"
+        raise TransientRefreshError(msg)
+    return Answer({"access_token": token, "token_type": "Bearer"}, date=answer.date)

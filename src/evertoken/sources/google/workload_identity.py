@@ -1,0 +1,119 @@
+"""
+Workload identity federation of Google: a token of another provider for one of Google's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+from evertoken._errors import GrantRejected, TransientRefreshError
+from evertoken._secret import resolve
+from evertoken.sources._body import fields_of, text_of
+from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources.google._impersonation import impersonated
+from evertoken.sources.google._info import CLOUD_PLATFORM, Info, check_info, read_info, scope_of, text_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from evertoken._answer import Answer
+    from evertoken._contracts import FetchRequest
+
+__all__ = ["WorkloadIdentity"]
+
+_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+_ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, and no secret
+
+
+@final
+class WorkloadIdentity:
+    """
+    Tokens for the token of another identity provider: workload identity federation (RFC 8693).
+
+    The configuration says where that token is: in a file, or at a URL. The one of AWS, and commands, are not followed.
+
+    Args:
+        info: The content of the configuration (`gcloud iam workload-identity-pools create-cred-config`), or a
+            `pathlib.Path` to it, which is read at each fetch.
+
+        scopes: What the token may be used for.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+    provider = "https://sts.googleapis.com"
+
+    def __init__(self, info: Info, *, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> None:
+        check_info(info)
+        self._info = info
+        self._scope = scope_of(scopes)
+        self._client = client
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Read the other provider's token, exchange it, and act as a service account if the configuration says so.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes.
+            GrantRejected: The configuration is none, or Google rejects what it says.
+        """
+        info = await read_info(self._info, "external_account")
+        subject = await self._subject(request, info)
+        endpoint = Endpoint(text_in(info, "token_url"), client=self._client, parameter="token_url")
+        impersonation = info.get("service_account_impersonation_url")
+        form = [
+            ("grant_type", _EXCHANGE),
+            ("audience", text_in(info, "audience")),
+            ("scope", CLOUD_PLATFORM if impersonation else self._scope),
+            ("requested_token_type", _ACCESS_TOKEN),
+            ("subject_token", subject),
+            ("subject_token_type", text_in(info, "subject_token_type")),
+        ]
+        project = info.get("workforce_pool_user_project")
+        if project:
+            form.append(("options", json.dumps({"userProject": project})))
+        answer = await endpoint.post(request, form, {}, secrets=(subject,))
+        if not impersonation:
+            return answer
+        token = str(answer.fields.get("access_token"))
+        return await impersonated(request, str(impersonation), token, self._scope, client=self._client)
+
+    async def _subject(self, request: FetchRequest, info: Mapping[str, Any]) -> str:
+        source = info.get("credential_source")
+        source = source if isinstance(source, Mapping) else {}
+        form = source.get("format")
+        form = form if isinstance(form, Mapping) else {}
+        name = str(form.get("subject_token_field_name")) if form.get("type") == "json" else None
+        if source.get("file"):
+            text = await resolve(Path(str(source["file"])), "credential_source")
+            found = {"text": text} if name is None else fields_of(text.encode(), "application/json") or {}
+        elif source.get("url"):
+            # What is on the workload's own link has no certificate.
+            endpoint = Endpoint(str(source["url"]), client=self._client, allow_http=True, parameter="url")
+            headers = {str(field): str(value) for field, value in dict(source.get("headers") or {}).items()}
+            answer = await endpoint.send(
+                request,
+                Content("GET", None),
+                headers,
+                secrets=tuple(headers.values()),
+                read=text_of if name is None else fields_of,
+            )
+            found = dict(answer.fields)
+        else:
+            raise GrantRejected("invalid_request", "the credential_source of the configuration has no file and no url")
+        token = found.get(name or "text")
+        if not isinstance(token, str) or not token:
+            msg = f"there is no token at {name or 'the place'!r} that the credential_source names"
+            raise TransientRefreshError(msg)
+        return token.strip()
+
+    def __repr__(self) -> str:
+        return "WorkloadIdentity()"

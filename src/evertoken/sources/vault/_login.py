@@ -1,0 +1,168 @@
+"""
+A login at OpenBao or Vault, and the renewal of its token's lease.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from evertoken._answer import Answer
+from evertoken._clock import SystemClock
+from evertoken._contracts import FetchRequest
+from evertoken._errors import TokenError, TransientRefreshError
+from evertoken.sources._body import fields_of
+from evertoken.sources._endpoint import STEP_TIMEOUT, Content, Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evertoken._token import Token
+
+__all__ = ["Login"]
+
+#: A token that has come near the end of what it may be renewed for gets less than this part of its first lease.
+WORN_OUT: Final = 0.5
+
+_REJECTIONS: Final = (400, 403, 404)
+
+
+class Login:
+    """
+    An auth method of OpenBao or Vault.
+
+    The token is renewed by its lease, as long as it can be, and then a login brings another.
+
+    Args:
+        address: Where the server is, such as "https://vault.example.com:8200".
+
+        mount: Where the auth method is mounted.
+
+        namespace: The namespace, where there are several.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+        allow_http: Allow http outside loopback.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(
+        self, address: str, mount: str, *, namespace: str | None = None, client: Any = None, allow_http: bool = False
+    ) -> None:
+        if not isinstance(mount, str) or not mount.strip("/"):
+            msg = f"mount must be where the auth method is mounted, not {mount!r}"
+            raise ValueError(msg)
+        self._address = str(address).rstrip("/")
+        self._options: dict[str, Any] = {"client": client, "allow_http": allow_http, "parameter": "address"}
+        self._login = self._at(f"auth/{mount.strip('/')}/login")
+        self._namespace = namespace
+        self.provider: str = self._login.origin
+
+    async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """
+        Return what is sent to log in, and what of it must not be seen.
+        """
+        raise NotImplementedError
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Renew the token there is, or log in.
+
+        Raises:
+            TransientRefreshError: The server did not answer, is sealed, or throttles.
+            GrantRejected: It does not accept the login.
+        """
+        current = request.current
+        if current is not None and current.extra.get("renewable") and current.valid_at(SystemClock.time()):
+            answer = await self._renew(request, current)
+            if answer is not None:
+                return answer
+        sent, hidden = await self.body()
+        return _token_in(await self._post(self._login, request, sent, {}, hidden), None)
+
+    async def revoke(self, token: Token, /) -> None:
+        """
+        End *token* at the server.
+
+        Raises:
+            TransientRefreshError: The server could not be told.
+            GrantRejected: It does not know the token.
+        """
+        request = FetchRequest(None, token, STEP_TIMEOUT)
+        headers = {"X-Vault-Token": token.access_token}
+        await self._post(self._at("auth/token/revoke-self"), request, {}, headers, (token.access_token,), wordless=True)
+
+    async def _renew(self, request: FetchRequest, current: Token) -> Answer | None:
+        first = current.extra.get("first_lease")
+        headers = {"X-Vault-Token": current.access_token}
+        try:
+            renewal = self._at("auth/token/renew-self")
+            answer = await self._post(renewal, request, {}, headers, (current.access_token,))
+            renewed = _token_in(answer, first)
+        except TokenError:
+            # Whatever kept it from being renewed, a login may still work, and if not, it says why.
+            return None
+        lease = renewed.fields.get("expires_in")
+        return None if first and lease is not None and lease < first * WORN_OUT else renewed
+
+    async def _post(
+        self,
+        endpoint: Endpoint,
+        request: FetchRequest,
+        body: Mapping[str, str],
+        headers: dict[str, str],
+        secrets: tuple[str, ...],
+        *,
+        wordless: bool = False,
+    ) -> Answer:
+        if self._namespace is not None:
+            headers = {**headers, "X-Vault-Namespace": self._namespace}
+        return await endpoint.send(
+            request,
+            Content("POST", json.dumps(dict(body)).encode(), "application/json"),
+            {**headers, "X-Vault-Request": "true"},
+            secrets=secrets,
+            wordless=wordless,
+            rejections=_REJECTIONS,
+            read=_empty_too if wordless else _fields,
+        )
+
+    def _at(self, path: str) -> Endpoint:
+        return Endpoint(f"{self._address}/v1/{path}", **self._options)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._login.url!r})"
+
+
+def _token_in(answer: Answer, first: float | None) -> Answer:
+    auth = answer.fields.get("auth")
+    lease = auth.get("lease_duration") if isinstance(auth, dict) else None
+    if not isinstance(auth, dict) or isinstance(lease, bool) or not isinstance(lease, int | float):
+        msg = "unreadable answer: no auth in it"
+        raise TransientRefreshError(msg)
+    fields = {
+        "access_token": auth.get("client_token"),
+        "renewable": auth.get("renewable") is True,
+        "first_lease": first or lease,
+        "policies": auth.get("policies"),
+        # A root-like token has no lease, and never ends.
+        **({"expires_in": lease} if lease > 0 else {}),
+    }
+    return Answer(fields, date=answer.date)
+
+
+def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
+    fields = fields_of(body, content_type)
+    errors = None if fields is None else fields.get("errors")
+    if fields is None or not isinstance(errors, list) or not errors:
+        return fields
+    return {**fields, "error_description": "; ".join(map(str, errors))}
+
+
+def _empty_too(body: bytes, content_type: str) -> dict[str, Any] | None:
+    return _fields(body, content_type) if body else {}

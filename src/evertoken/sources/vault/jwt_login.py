@@ -1,0 +1,65 @@
+"""
+JWT and Kubernetes logins of OpenBao and Vault.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from evertoken._secret import Secret, check_secret, resolve
+from evertoken.sources.vault._login import Login
+
+__all__ = ["JwtLogin"]
+
+
+@final
+class JwtLogin(Login):
+    """
+    Tokens of OpenBao or Vault for a JWT of another identity provider, such as a Kubernetes service account's.
+
+    They are renewed by their lease, as long as they can be. Send them with `HeaderAuth(tokens.handle(),
+    "X-Vault-Token")`.
+
+    Args:
+        address: Where the server is, such as "https://vault.example.com:8200".
+
+        role: The role to log in as.
+
+        jwt: The token to show: a `pathlib.Path` or a function, read at each login.
+
+        mount: Where the auth method is mounted; "kubernetes" for that one.
+
+        namespace: The namespace, where there are several.
+
+        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
+
+        allow_http: Allow http outside loopback.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        role: str,
+        jwt: Secret,
+        *,
+        mount: str = "jwt",
+        namespace: str | None = None,
+        client: Any = None,
+        allow_http: bool = False,
+    ) -> None:
+        super().__init__(address, mount, namespace=namespace, client=client, allow_http=allow_http)
+        if not isinstance(role, str) or not role:
+            msg = f"role must be a non-empty string, not {role!r}"
+            raise ValueError(msg)
+        check_secret("jwt", jwt)
+        self._role, self._jwt = role, jwt
+
+    async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """
+        Return the role and the token that is shown for it.
+        """
+        token = await resolve(self._jwt, "jwt")
+        return {"role": self._role, "jwt": token}, (token,)
