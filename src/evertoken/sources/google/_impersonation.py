@@ -31,7 +31,7 @@ async def impersonated(
         GrantRejected: That account may not act as this one.
     """
     endpoint = Endpoint(url, client=client, parameter="service_account_impersonation_url")
-    body = {"delegates": list(delegates), "scope": scope.split(), "lifetime": LIFETIME}
+    body = {"delegates": list(delegates) or None, "scope": scope.split(), "lifetime": LIFETIME}
     content = Content("POST", json.dumps(body).encode(), "application/json")
     headers = {"Authorization": f"Bearer {access_token}"}
     answer = await endpoint.send(request, content, headers, secrets=(access_token,), rejections=(400, 403, 404))

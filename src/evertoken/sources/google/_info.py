@@ -12,12 +12,15 @@ from typing import Any, Final, TypeAlias
 from evertoken._errors import GrantRejected
 from evertoken._secret import resolve
 
-__all__ = ["CLOUD_PLATFORM", "TOKEN_URI", "Info", "check_info", "read_info", "scope_of", "text_in"]
+__all__ = ["CLOUD_PLATFORM", "IAM", "TOKEN_URI", "Info", "check_info", "read_info", "scope_of", "text_in"]
 
 TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL, and no secret
 
 #: What may be done with it unless told: all that its owner may.
 CLOUD_PLATFORM: Final = "https://www.googleapis.com/auth/cloud-platform"
+
+#: All that a token needs which is only used to act as another account.
+IAM: Final = "https://www.googleapis.com/auth/iam"
 
 #: The content of such a file, or where the file is; it is read at each fetch.
 Info: TypeAlias = Mapping[str, Any] | Path

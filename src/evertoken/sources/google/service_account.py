@@ -76,7 +76,7 @@ class ServiceAccount:
         endpoint = Endpoint(str(info.get("token_uri") or TOKEN_URI), client=self._client, parameter="token_uri")
         key_id = str(info.get("private_key_id") or "") or None
         signer = Signer(text_in(info, "private_key"), "RS256", symmetric=False, key_id=key_id, lifetime=HOUR)
-        claims = {"iss": text_in(info, "client_email"), "aud": endpoint.url}
+        claims = {"iss": text_in(info, "client_email"), "aud": TOKEN_URI}
         claims |= {"scope": self._scope} if self._audience is None else {"target_audience": self._audience}
         if self._subject is not None:
             claims["sub"] = self._subject

@@ -14,7 +14,7 @@ from evertoken._secret import resolve
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._endpoint import Content, Endpoint
 from evertoken.sources.google._impersonation import impersonated
-from evertoken.sources.google._info import CLOUD_PLATFORM, Info, check_info, read_info, scope_of, text_in
+from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, Info, check_info, read_info, scope_of, text_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +72,7 @@ class WorkloadIdentity:
         form = [
             ("grant_type", _EXCHANGE),
             ("audience", text_in(info, "audience")),
-            ("scope", CLOUD_PLATFORM if impersonation else self._scope),
+            ("scope", IAM if impersonation else self._scope),
             ("requested_token_type", _ACCESS_TOKEN),
             ("subject_token", subject),
             ("subject_token_type", text_in(info, "subject_token_type")),
