@@ -8,6 +8,7 @@ from evertoken._callable import CallableSource
 from evertoken._contracts import (
     Answered,
     Clock,
+    CredentialSource,
     FetchRequest,
     Held,
     Lease,
@@ -18,6 +19,7 @@ from evertoken._contracts import (
     TokenStore,
     WatchedStore,
 )
+from evertoken._dpop import DPoPKey
 from evertoken._errors import (
     GrantRejected,
     ManagerClosed,
@@ -39,6 +41,8 @@ __all__ = [
     "Answered",
     "CallableSource",
     "Clock",
+    "CredentialSource",
+    "DPoPKey",
     "FetchRequest",
     "GrantRejected",
     "Health",

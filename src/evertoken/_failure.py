@@ -4,7 +4,7 @@ What one fetch raised -> one of the two failures, with nothing in it that holds 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._flight import Overdue
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["failure_of"]
 
+# No secret is shorter than this, and few words are longer.
+_LONG: Final = 16
+
 
 def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefreshError | GrantRejected:
     """
@@ -23,7 +26,11 @@ def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefre
     A foreign exception is transient: a blip must not log anybody out. It is ambiguous if the request had been sent.
     """
     token = request.current
-    secrets = () if token is None else (token.access_token, token.refresh_token)
+    secrets: list[str | None] = []
+    if token is not None:
+        # What came with it may be a secret as well, as a key that signs.
+        more = (value for value in token.extra.values() if isinstance(value, str) and len(value) >= _LONG)
+        secrets = [token.access_token, token.refresh_token, *more]
     if isinstance(error, GrantRejected):
         said = None if error.error_description is None else scrub(error.error_description, secrets)
         return GrantRejected(scrub(error.error, secrets), said, error.error_uri)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "scrub"]
 
-_LONGEST: Final = 300
+# Room for what a chain of sources says of each.
+_LONGEST: Final = 1000
 
 # A JWT, or a run of at least sixteen token characters (RFC 6750 section 2.1, without the dots and slashes of hosts
 # and paths) that has both a digit and a letter.
@@ -31,7 +32,7 @@ _NAMED_SECRET: Final = re.compile(
 
 def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     """
-    Return *text* without the given secrets and without what looks like one, in at most 300 characters.
+    Return *text* without the given secrets and without what looks like one, in at most 1,000 characters.
     """
     spelled = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
     for secret in sorted(spelled, key=len, reverse=True):

@@ -23,7 +23,7 @@ def test_given_secrets_never_show(secret, before, after):
     marked = f"\x02{secret}\x03"
     for spelled in (marked, quote(marked, safe="", errors="surrogatepass"), quote_plus(marked, errors="surrogatepass")):
         assert spelled not in scrub(before + spelled + after, [marked])
-    assert len(scrub(before + secret + after, [secret])) <= 300
+    assert len(scrub(before + secret + after, [secret])) <= 1000
 
 
 def test_longer_secrets_go_first():
@@ -95,9 +95,9 @@ def test_plain_words_stay(text):
 @settings(deadline=None)
 @given(st.text(alphabet=string.printable, max_size=2000))
 def test_one_short_line(text):
-    """S1: whatever comes in, one printable line of at most 300 characters goes out."""
+    """S1: whatever comes in, one printable line of at most 1,000 characters goes out."""
     shown = scrub(text)
-    assert len(shown) <= 300
+    assert len(shown) <= 1000
     assert shown == "" or shown.isprintable()
 
 
@@ -107,7 +107,7 @@ def test_one_short_line(text):
 def test_no_text_takes_long(text):
     """F5: no text, however long, makes the expressions slow."""
     begun = time.process_time()
-    assert len(scrub(text)) <= 300
+    assert len(scrub(text)) <= 1000
     assert time.process_time() - begun < 2.0
 
 

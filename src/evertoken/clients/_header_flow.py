@@ -62,8 +62,7 @@ class HeaderFlow(BearerFlow):
         self.field = header.lower()
         self._name = header
         self._scheme = scheme
-        fields = self.headers({"a": "b"})
-        _withhold(fields, header, "token")
+        fields = _withholding(self.headers({"a": "b"}), header, "token")
         copied = self.headers(fields)
         if header in copied or "a" not in copied or (header.encode(), b"token") not in fields.raw:
             msg = f"this release of {self.headers.__module__} would carry {header} to other origins; use Authorization"
@@ -71,16 +70,17 @@ class HeaderFlow(BearerFlow):
 
     def _sign(self, request: Any, token: Token) -> None:
         value = f"{self._scheme} {token.access_token}" if self._scheme else token.access_token
-        _withhold(request.headers, self._name, value)
+        request.headers = _withholding(request.headers, self._name, value)
 
     def _seen(self, request: Any, response: Any) -> Any | None:
         last = response.request
         if response.status_code != _UNAUTHORIZED or last is request or self.field in last.headers:
             return None
         # A redirect within the origin lost the token on its way.
-        if origin_in(last.url) not in self._origins or not replayable(last):
+        again = replayable(last) or (last.stream is request.stream and replayable(request))
+        if origin_in(last.url) not in self._origins or not again:
             return None
-        _withhold(last.headers, self._name, request.headers[self._name])
+        last.headers = _withholding(last.headers, self._name, request.headers[self._name])
         return last
 
 
@@ -106,11 +106,15 @@ class _Withheld:
         return (isinstance(key, str) and key.lower() == self.withheld[0].lower()) or super().__contains__(key)  # type: ignore[misc]
 
 
-def _withhold(headers: Any, name: str, value: str) -> None:
+def _withholding(headers: Any, name: str, value: str) -> Any:
+    """
+    Return *headers* with one field more, which no copy has.
+    """
     kind = type(headers)
     if not issubclass(kind, _Withheld):
         headers.pop(name, None)
         if kind not in _kinds:
             _kinds[kind] = type("Headers", (_Withheld, kind), {})
-        headers.__class__ = _kinds[kind]
+        headers = _kinds[kind](headers)
     headers.withheld = (name, value)
+    return headers

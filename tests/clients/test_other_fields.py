@@ -1,0 +1,258 @@
+"""
+Tokens in a field of their own, and requests that are signed with AWS credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from botocore.auth import S3SigV4Auth, SigV4Auth as Signer
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from tests.sources.wire import Asked, Wire, always, http
+
+from evertoken import OriginRefused, TokenManager
+from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
+from evertoken.sources.aws import AwsCredentials
+
+LIBRARIES = {"httpx": (httpx, for_httpx), "httpx2": (httpx2, for_httpx2)}
+
+
+@pytest.fixture(params=LIBRARIES)
+def lib(request) -> Any:
+    return LIBRARIES[request.param]
+
+
+class Keys:
+    """
+    A source of planted-1, planted-2, ...
+    """
+
+    def __init__(self) -> None:
+        self.fetches = 0
+
+    async def __call__(self) -> tuple[str, float]:
+        self.fetches += 1
+        return f"planted-{self.fetches}", 3600.0
+
+
+# A field of its own
+
+
+@pytest.mark.parametrize(("scheme", "value"), [("", "planted-1"), ("Token", "Token planted-1")])
+async def test_own_field(lib, scheme, value):
+    """Section 4 of the sources: the token goes out in the field that the API wants, async and sync."""
+    library, ours = lib
+    async with Wire(always(http(200))) as wire, TokenManager(Keys()) as tokens:
+        auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key", scheme=scheme)
+        async with library.AsyncClient(auth=auth, headers={"X-Api-Key": "the client's own"}) as client:
+            response = await client.post(wire.url("/a"), content=b"body")
+        assert response.request.headers["X-Api-Key"] == value
+        assert "X-Api-Key" in response.request.headers
+        assert "planted" not in repr(response.request.headers)
+
+        def in_thread() -> int:
+            with library.Client(auth=auth) as client:
+                return int(client.get(wire.url("/b")).status_code)
+
+        assert await asyncio.to_thread(in_thread) == 200
+    assert [asked.headers["x-api-key"] for asked in wire.asked] == [value, value]
+    assert all("authorization" not in asked.headers for asked in wire.asked)
+    assert wire.asked[0].body == b"body"
+
+
+async def test_redirect_to_another_origin(lib):
+    """U4: a redirect to another origin goes on without the token, and its 401 refreshes nothing."""
+    library, ours = lib
+    keys = Keys()
+    async with Wire(always(http(401))) as stranger:
+        there = http(302, b"", {"Location": stranger.url("/elsewhere")})
+        async with Wire(always(there)) as wire, TokenManager(keys) as tokens:
+            auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key")
+            async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
+                assert (await client.get(wire.url("/a"))).status_code == 401
+                with pytest.raises(OriginRefused):
+                    await client.get(stranger.url("/b"))
+    (asked,) = stranger.asked
+    assert "planted" not in repr(asked)
+    assert keys.fetches == 1
+
+
+async def test_redirect_within_the_origin(lib):
+    """A redirect within the origin gets the token as well, async and sync, and no token is blamed for it."""
+    library, ours = lib
+    keys = Keys()
+
+    async def resource(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        if asked.target == "/a":
+            return http(307, b"", {"Location": "/b"})
+        return http(200 if asked.headers.get("x-api-key") == "planted-1" else 401, asked.body)
+
+    async with Wire(resource) as wire, TokenManager(keys) as tokens:
+        auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key")
+        async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
+            response = await client.post(wire.url("/a"), content=b"body")
+
+        def in_thread() -> int:
+            with library.Client(auth=auth, follow_redirects=True) as client:
+                return int(client.post(wire.url("/a"), content=b"body").status_code)
+
+        assert await asyncio.to_thread(in_thread) == 200
+    assert (response.status_code, response.content) == (200, b"body")
+    assert keys.fetches == 1
+
+
+async def test_refused_key_is_replaced(lib):
+    """U1: a 401 brings another token, once."""
+    library, ours = lib
+    keys = Keys()
+
+    async def resource(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        return http(200 if asked.headers.get("x-api-key") == "planted-2" else 401)
+
+    async with Wire(resource) as wire, TokenManager(keys) as tokens:
+        async with library.AsyncClient(auth=ours.HeaderAuth(tokens.handle(), "X-Api-Key")) as client:
+            assert (await client.get(wire.url("/a"))).status_code == 200
+    assert (keys.fetches, len(wire.asked)) == (2, 2)
+
+
+async def test_library_that_would_carry_it_on(lib, monkeypatch):
+    """U4: should a release of the library copy what is withheld, the auth is refused, and nothing is sent."""
+    library, ours = lib
+
+    class Leaky(library.Headers):
+        def __init__(self, headers: Any = None, encoding: str | None = None) -> None:
+            super().__init__(headers.raw if isinstance(headers, library.Headers) else headers, encoding)
+
+    monkeypatch.setattr(ours.HeaderAuth, "headers", Leaky)
+    with pytest.raises(RuntimeError, match="would carry X-Api-Key to other origins"):
+        ours.HeaderAuth(None, "X-Api-Key")
+
+
+@pytest.mark.parametrize("header", ["", "X Api", "Host", "Content-Length", "Cookie", "a:b", None])
+def test_bad_field(header):
+    """Bad input: a name that is none, or is taken, is told at construction."""
+    with pytest.raises(ValueError, match="header must be the name"):
+        for_httpx.HeaderAuth(None, header)
+
+
+# Signed requests
+
+
+class Aws:
+    """
+    Computes each signature anew with botocore, as a service of AWS does, from what came over the wire.
+    """
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.fetches = 0
+        self.refusal: bytes | None = None
+        self.url = ""
+
+    async def fetch(self, request: Any, /) -> AwsCredentials:
+        self.fetches += 1
+        return AwsCredentials.of(f"AKID{self.fetches}", "planted-key", f"planted-session-{self.fetches}")
+
+    @property
+    def credential(self) -> type[AwsCredentials]:
+        return AwsCredentials
+
+    async def __call__(self, asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        if self.refusal is not None and f"Credential=AKID{1}/" in asked.headers["authorization"]:
+            return self.refusal
+        return http(200 if self._signed(asked) else 403, asked.body)
+
+    def _signed(self, asked: Asked) -> bool:
+        scheme, _, rest = asked.headers["authorization"].partition(" ")
+        parts = dict(part.strip().split("=", 1) for part in rest.split(","))
+        key_id, day, region, service, end = parts["Credential"].split("/")
+        signed = {name: asked.headers[name] for name in parts["SignedHeaders"].split(";")}
+        assert (scheme, region, service, end) == ("AWS4-HMAC-SHA256", "eu-west-1", self.service, "aws4_request")
+        assert {"host", "x-amz-date", "x-amz-security-token"} <= set(signed)
+        request = AWSRequest(asked.method, self.url + asked.target, headers=signed, data=asked.body)
+        request.context["timestamp"] = asked.headers["x-amz-date"]
+        kind = S3SigV4Auth if self.service == "s3" else Signer
+        signer = kind(Credentials(key_id, "planted-key", asked.headers["x-amz-security-token"]), service, region)
+        text = signer.string_to_sign(request, signer.canonical_request(request))
+        assert dt.datetime.strptime(asked.headers["x-amz-date"][:8], "%Y%m%d").strftime("%Y%m%d") == day  # noqa: DTZ007 - a day
+        return bool(signer.signature(text, request) == parts["Signature"])
+
+
+@pytest.mark.parametrize("service", ["execute-api", "s3"])
+@pytest.mark.parametrize("url", ["/", "/a/b%20c/d?z=1&a=2&empty=", "/caf%C3%A9/x//y?q=a%2Fb"])
+async def test_signature(lib, service, url):
+    """Signature Version 4: a service that computes it anew accepts it, whatever is in the URL and the body."""
+    library, ours = lib
+    aws = Aws(service)
+    async with Wire(aws) as wire, TokenManager(aws) as tokens:
+        aws.url = wire.url("")
+        auth = ours.SigV4Auth(tokens.handle(), service=service, region="eu-west-1")
+        async with library.AsyncClient(auth=auth, headers={"X-Amz-Target": "t", "X-Trace": "changes"}) as client:
+            assert (await client.get(wire.url(url))).status_code == 200
+            response = await client.put(wire.url(url), json={"a": "ü"})
+            assert response.status_code == 200
+
+            async def body() -> Any:
+                yield b"in "
+                yield b"parts"
+
+            assert (await client.put(wire.url(url), content=body())).content == b"in parts"
+
+        def in_thread() -> int:
+            with library.Client(auth=auth) as client:
+                return int(client.post(wire.url(url), content=b"body").status_code)
+
+        assert await asyncio.to_thread(in_thread) == 200
+    assert all("planted-key" not in repr(asked) for asked in wire.asked)
+    assert all("x-trace" not in asked.headers["authorization"] for asked in wire.asked)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        http(403, b"<Error><Code>ExpiredToken</Code></Error>"),
+        http(400, {"__type": "com.amazon.coral.service#UnrecognizedClientException"}),
+        http(403, b"", {"x-amzn-ErrorType": "ExpiredTokenException"}),
+    ],
+    ids=["xml", "json", "header"],
+)
+async def test_expired_credentials_are_replaced(lib, refusal):
+    """U1: what AWS calls expired or unknown is reported, and the request signed once more with others."""
+    library, ours = lib
+    aws = Aws("execute-api")
+    async with Wire(aws) as wire, TokenManager(aws) as tokens:
+        aws.url, aws.refusal = wire.url(""), refusal
+        auth = ours.SigV4Auth(tokens.handle(), service="execute-api", region="eu-west-1")
+        async with library.AsyncClient(auth=auth) as client:
+            response = await client.post(wire.url("/a"), content=b"body")
+    assert (response.status_code, response.content) == (200, b"body")
+    assert aws.fetches == 2
+
+
+async def test_missing_permission_costs_nothing(lib):
+    """U1: whoever may not do what was asked is told so, and no credentials are fetched for it."""
+    library, ours = lib
+    aws = Aws("execute-api")
+    async with Wire(aws) as wire, TokenManager(aws) as tokens:
+        aws.refusal = http(403, {"__type": "AccessDeniedException", "message": "no ExpiredThings here"})
+        auth = ours.SigV4Auth(tokens.handle(), service="execute-api", region="eu-west-1")
+        async with library.AsyncClient(auth=auth) as client:
+            assert (await client.get(wire.url("/a"))).status_code == 403
+    assert aws.fetches == 1
+
+
+async def test_wrong_kind_of_credentials():
+    """Bad input: a manager of bearer tokens cannot sign, and an auth without a service is refused."""
+    async with TokenManager(Keys()) as tokens:
+        auth = for_httpx.SigV4Auth(tokens.handle(), service="s3", region="eu-west-1")
+        async with httpx.AsyncClient(auth=auth) as client:
+            with pytest.raises(TypeError, match="the manager gives Token"):
+                await client.get("https://api.example.com")
+        with pytest.raises(ValueError, match="service must be"):
+            for_httpx.SigV4Auth(tokens.handle(), service="", region="eu-west-1")

@@ -1,0 +1,284 @@
+"""
+Google: service accounts, logins of gcloud, the metadata server, workload identity, and what is used by default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from tests.sources.keys import rsa_pem, rsa_public_pem
+from tests.sources.wire import Asked, Wire, a_request, always, granted, http
+
+from evertoken import GrantRejected, TokenManager, TokenUnavailable, TransientRefreshError
+from evertoken.sources.google import (
+    AuthorizedUser,
+    CredentialsFile,
+    MetadataServer,
+    ServiceAccount,
+    WorkloadIdentity,
+    from_environment,
+)
+
+FLAVOR = {"Metadata-Flavor": "Google"}
+LATER = "2035-01-01T00:00:00Z"
+
+
+def account(wire: Wire) -> dict[str, Any]:
+    return {
+        "type": "service_account", "client_email": "svc@project.iam.gserviceaccount.com", "private_key": rsa_pem(),
+        "private_key_id": "kid-1", "token_uri": wire.url(),
+    }  # fmt: skip
+
+
+def user(wire: Wire) -> dict[str, Any]:
+    return {
+        "type": "authorized_user", "client_id": "svc", "client_secret": "planted-1", "refresh_token": "planted-2",
+        "token_uri": wire.url(),
+    }  # fmt: skip
+
+
+def federated(wire: Wire, source: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "type": "external_account", "audience": "//iam.googleapis.com/pool",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": wire.url(),
+        "credential_source": source, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    Keep this machine's own settings out.
+    """
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST", "NO_GCE_CHECK", "APPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
+
+
+async def test_service_account(tmp_path):
+    """RFC 7523: the assertion verifies with the public key, and the file is read again at each fetch."""
+    async with Wire(always(granted())) as wire:
+        file = tmp_path / "key.json"
+        file.write_text(json.dumps(account(wire)))
+        async with TokenManager(ServiceAccount(file, scopes=["read", "write"], subject="alice")) as tokens:
+            await tokens.get()
+            file.write_text(json.dumps({**account(wire), "client_email": "other@project"}))
+            await tokens.refresh()
+    issuers = []
+    for asked in wire.asked:
+        text = dict(asked.form)["assertion"]
+        claims = jwt.decode(
+            text, rsa_public_pem(), algorithms=["RS256"], audience="https://oauth2.googleapis.com/token"
+        )
+        issuers.append(claims["iss"])
+        assert (claims["scope"], claims["sub"], claims["exp"] - claims["iat"]) == ("read write", "alice", 3600)
+        assert jwt.get_unverified_header(text)["kid"] == "kid-1"
+    assert issuers == ["svc@project.iam.gserviceaccount.com", "other@project"]
+
+
+async def test_id_token():
+    """An ID token is a token like any other, with the expiry that its claim says."""
+    dies = int(time.time()) + 1800
+    text = jwt.encode({"exp": dies}, "k" * 32, algorithm="HS256")
+    async with Wire(always(http(200, {"id_token": text}))) as wire:
+        async with TokenManager(ServiceAccount(account(wire), audience="https://run.example.com")) as tokens:
+            token = await tokens.get()
+    assert (token.access_token, token.expires_at) == (text, pytest.approx(dies, abs=2.0))
+    async with Wire(always(granted())) as wire:
+        with pytest.raises(TransientRefreshError, match="no id_token"):
+            await ServiceAccount(account(wire), audience="https://run.example.com").fetch(a_request())
+    async with Wire(always(http(200, text.encode(), FLAVOR))) as wire:
+        source = MetadataServer(audience="https://run.example.com", host=wire.url("").removeprefix("http://"))
+        async with TokenManager(source) as tokens:
+            assert (await tokens.get()).access_token == text
+        (asked,) = wire.asked
+    assert asked.target.endswith("/default/identity?audience=https%3A%2F%2Frun.example.com&format=full")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"type": "authorized_user"}, GrantRejected, "type 'authorized_user', where service_account is needed"),
+        ({"private_key": None}, GrantRejected, "lack 'private_key'"),
+        ({"client_email": ""}, GrantRejected, "lack 'client_email'"),
+        ({"private_key": "planted-key"}, ValueError, "does not sign with RS256"),
+        ({"token_uri": "http://elsewhere.example.com"}, ValueError, "token_uri must use https"),
+    ],
+)
+async def test_key_file_that_is_none(change, error, says):
+    """Bad input: what is wrong with the file is told, and no secret of it."""
+    async with Wire(always(granted())) as wire:
+        with pytest.raises(error, match=says) as caught:
+            await ServiceAccount({**account(wire), **change}).fetch(a_request())
+    assert "planted" not in str(caught.value)
+    assert wire.asked == []
+
+
+async def test_garbled_file(tmp_path):
+    """A file that is no JSON is named; one that is missing may come yet."""
+    file = tmp_path / "key.json"
+    async with TokenManager(CredentialsFile(file)) as tokens:
+        with pytest.raises(TokenUnavailable, match="No such file"):
+            await tokens.get()
+    file.write_text("{")
+    with pytest.raises(GrantRejected, match=r"key\.json"):
+        await ServiceAccount(file).fetch(a_request())
+
+
+async def test_login_that_is_over(tmp_path):
+    """F4: a person whose login was revoked has to log in again, and is told so."""
+    async with Wire(
+        always(http(400, {"error": "invalid_grant", "error_description": "Token revoked: planted-2"}))
+    ) as wire:
+        with pytest.raises(GrantRejected, match="invalid_grant") as caught:
+            await AuthorizedUser(user(wire), scopes="read").fetch(a_request())
+    assert "planted" not in str(caught.value)
+    assert dict(wire.asked[0].form)["scope"] == "read"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (http(404, b"not found", FLAVOR), GrantRejected, "404"),
+        (http(503, b"", FLAVOR), TransientRefreshError, "503"),
+        (granted(), TransientRefreshError, "not a metadata server of Google"),
+        (http(200, b"<html>", FLAVOR), TransientRefreshError, "200"),
+    ],
+)
+async def test_metadata_server_that_has_none(answer, error, says):
+    """F4: a machine without a service account needs a person; a captive portal is not believed."""
+    async with Wire(always(answer)) as wire:
+        with pytest.raises(error, match=says):
+            await MetadataServer(host=wire.url("").removeprefix("http://")).fetch(a_request())
+    assert wire.asked[0].headers["metadata-flavor"] == "Google"
+
+
+@pytest.mark.parametrize("kind", ["text file", "json file", "text url", "json url"])
+async def test_workload_identity(kind, tmp_path):
+    """RFC 8693: the other provider's token comes from a file or a URL, plain or in JSON, and acts as an account."""
+    form = {"format": {"type": "json", "subject_token_field_name": "tok"}} if "json" in kind else {}
+    subject = json.dumps({"tok": "subject-1"}) if form else "subject-1"
+    (tmp_path / "subject").write_text(subject)
+
+    async def service(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        if asked.target == "/subject":
+            return http(200 if asked.headers.get("x-key") == "planted" else 403, subject.encode())
+        if asked.target == "/act":
+            good = asked.headers["authorization"] == "Bearer at-1"
+            return http(200 if good else 403, {"accessToken": "ya29", "expireTime": LATER})
+        return granted()
+
+    async with Wire(service) as wire:
+        at = {"file": str(tmp_path / "subject")} if "file" in kind else {
+            "url": wire.url("/subject"), "headers": {"X-Key": "planted"},
+        }  # fmt: skip
+        info = federated(wire, {**at, **form}, service_account_impersonation_url=wire.url("/act"))
+        async with TokenManager(WorkloadIdentity(info, scopes="read")) as tokens:
+            token = await tokens.get()
+    assert (token.access_token, token.expires_at) == ("ya29", pytest.approx(2051222400.0, abs=5.0))
+    assert dict(wire.asked[-2].form)["subject_token"] == "subject-1"
+    assert json.loads(wire.asked[-1].body)["scope"] == ["read"]
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "says"),
+    [
+        ({"environment_id": "aws1"}, GrantRejected, "no file and no url"),
+        (None, GrantRejected, "no file and no url"),
+        ({"file": "/nowhere"}, OSError, "No such file"),
+    ],
+)
+async def test_workload_identity_that_is_none(source, error, says):
+    """Bad input: what the configuration names and is not there, or is not followed, is told."""
+    async with Wire(always(granted())) as wire:
+        with pytest.raises(error, match=says):
+            await WorkloadIdentity(federated(wire, source)).fetch(a_request())
+
+
+async def test_json_without_the_field(tmp_path):
+    """F4: a file that is being rewritten, and has no token yet, is read again."""
+    (tmp_path / "subject").write_text("{}")
+    source = {"file": str(tmp_path / "subject"), "format": {"type": "json", "subject_token_field_name": "tok"}}
+    async with Wire(always(granted())) as wire:
+        with pytest.raises(TransientRefreshError, match="no token at 'tok'"):
+            await WorkloadIdentity(federated(wire, source)).fetch(a_request())
+
+
+async def test_every_kind_of_file(tmp_path):
+    """A credentials file is followed whatever it holds, impersonation included."""
+
+    async def service(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        if asked.target == "/act":
+            assert json.loads(asked.body)["delegates"] == ["middle"]
+            return http(200, {"accessToken": "ya29", "expireTime": LATER})
+        return granted(access_token=dict(asked.form)["grant_type"].rpartition(":")[2])
+
+    (tmp_path / "subject").write_text("subject-1")
+    async with Wire(service) as wire:
+        acting = {
+            "type": "impersonated_service_account", "service_account_impersonation_url": wire.url("/act"),
+            "delegates": ["middle"], "source_credentials": user(wire),
+        }  # fmt: skip
+        expected = {
+            "jwt-bearer": account(wire),
+            "refresh_token": user(wire),
+            "token-exchange": federated(wire, {"file": str(tmp_path / "subject")}),
+            "ya29": acting,
+        }
+        for token, content in expected.items():
+            file = tmp_path / "file.json"
+            file.write_text(json.dumps(content))
+            async with TokenManager(CredentialsFile(file)) as tokens:
+                assert (await tokens.get()).access_token == token
+        file.write_text(json.dumps({**acting, "source_credentials": acting}))
+        with pytest.raises(GrantRejected, match="no known type"):
+            await CredentialsFile(file).fetch(a_request())
+
+
+async def test_environment_in_order(monkeypatch, tmp_path):
+    """Application Default Credentials: the named file, gcloud's, the metadata server; the first that works."""
+    async with Wire(always(http(200, json.loads(granted().partition(b"\r\n\r\n")[2]), FLAVOR))) as machine:
+        monkeypatch.setenv("GCE_METADATA_HOST", machine.url("").removeprefix("http://"))
+        async with TokenManager(from_environment(scopes=iter(["read"]))) as tokens:
+            assert (await tokens.get()).access_token == "at-1"
+        assert "scopes=read" in machine.asked[0].target
+        async with Wire(always(granted(access_token="of-gcloud"))) as wire:
+            (tmp_path / "gcloud").mkdir()
+            (tmp_path / "gcloud" / "application_default_credentials.json").write_text(json.dumps(user(wire)))
+            async with TokenManager(from_environment()) as tokens:
+                assert (await tokens.get()).access_token == "of-gcloud"
+        async with Wire(always(granted(access_token="of-the-file"))) as wire:
+            (tmp_path / "key.json").write_text(json.dumps(account(wire)))
+            monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+            async with TokenManager(from_environment()) as tokens:
+                assert (await tokens.get()).access_token == "of-the-file"
+
+
+async def test_environment_that_offers_nothing(monkeypatch):
+    """Where nothing works, the message lists what was tried and why each failed."""
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with pytest.raises(GrantRejected) as caught:
+        await from_environment().fetch(a_request())
+    for said in ("GOOGLE_APPLICATION_CREDENTIALS is not set", "there is no ", "NO_GCE_CHECK is true"):
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: ServiceAccount("key.json"), "info must be"),  # type: ignore[arg-type]
+        (lambda: ServiceAccount({}, scopes=[]), "scopes must be"),
+        (lambda: WorkloadIdentity({}, scopes=7), "scopes must be one or"),  # type: ignore[arg-type]
+        (lambda: MetadataServer(host="a b"), "host must be"),
+    ],
+)
+def test_bad_arguments(make, says):
+    """Bad input: a mistake is told at construction, by the parameter's name."""
+    with pytest.raises(ValueError, match=says):
+        make()
