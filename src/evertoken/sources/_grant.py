@@ -172,7 +172,7 @@ class Grant:
             answer = await self._post(endpoint, request, own, secrets, answered)
         except (GrantRejected, TransientRefreshError) as error:
             if not answered.wants_nonce:
-                raise as_meant(error, self._habits, answered) from None
+                raise as_meant(error, self._habits, answered, request.current) from None
             # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
             answer = await self._post(endpoint, request, own, secrets, answered)
         return completed(answer, self._habits)

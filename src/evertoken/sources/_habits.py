@@ -5,8 +5,9 @@ What is made of a provider's habits: endpoints, the meaning of its errors, and w
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
+from evertoken._clock import SystemClock
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._wire import http_date, number, parse_retry_after
 from evertoken.providers import PROVIDERS, Provider
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
 
     from evertoken._answer import Answer
     from evertoken._dpop import DPoPKey
+    from evertoken._token import Token
 
 __all__ = ["Answered", "as_meant", "completed", "endpoints_of", "known"]
+
+# Seconds after its expiry by our clock for which a token may still be valid by the provider's.
+_EARLY: Final = 30.0
+# A hint at the expiry itself would be none.
+_WHOLE: Final = 1.0 - 1e-6
 
 
 @final
@@ -81,13 +88,18 @@ def endpoints_of(provider: Provider, options: dict[str, Any]) -> dict[str, str]:
 
 
 def as_meant(
-    error: GrantRejected | TransientRefreshError, provider: Provider | None, answered: Answered
+    error: GrantRejected | TransientRefreshError, provider: Provider | None, answered: Answered, current: Token | None
 ) -> GrantRejected | TransientRefreshError:
     """
     Return *error*, or the one that *provider* means by it.
     """
     if provider is None or isinstance(error, TransientRefreshError):
         return error
+    if provider.refuses_early_refresh and current is not None and current.valid_at(SystemClock.time() - _EARLY):
+        left = max(current.remaining(SystemClock.time()), 0.0)
+        return TransientRefreshError(
+            f"the provider refuses to refresh a token that is still valid: {error}", retry_after=left or None
+        )
     words = (error.error_description or "").lower()
     if any(error.error == code and word in words for code, word in provider.throttles):
         return TransientRefreshError(f"the provider throttles: {error}", retry_after=answered.retry_after)
@@ -103,6 +115,6 @@ def completed(answer: Answer, provider: Provider | None) -> Answer:
     fields = answer.fields
     lifetime = number(fields.get("expires_in"))
     if provider.refuses_early_refresh and lifetime is not None and "refresh_in" not in fields:
-        # A refresh before its time would be refused: this one is due when it ends.
-        fields = {**fields, "refresh_in": lifetime}
+        # A refresh before its time would be refused: this one is due just when it ends.
+        fields = {**fields, "refresh_in": lifetime * _WHOLE}
     return replace(answer, fields=fields, default_lifetime=provider.default_lifetime)

@@ -4,14 +4,15 @@ The client credentials grant (RFC 6749 section 4.4).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
-from evertoken._answer import Answer
 from evertoken.sources._grant import Grant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from evertoken._answer import Answer
     from evertoken._contracts import FetchRequest
     from evertoken._dpop import DPoPKey
     from evertoken._secret import Secret
@@ -111,4 +112,4 @@ class ClientCredentials(Grant):
         answer = await self.post(request, ("grant_type", grant_type))
         # RFC 6749 section 4.4.3: there should be no refresh token here, and one that came would never be used.
         fields = {name: value for name, value in answer.fields.items() if name != "refresh_token"}
-        return Answer(fields, date=answer.date)
+        return replace(answer, fields=fields)

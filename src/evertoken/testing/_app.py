@@ -101,14 +101,17 @@ class App:
                 rotate=server.rotate,
                 grace=server.grace,
                 reuse_revokes_family=server.reuse_revokes_family,
+                refuse_early=server.refuse_early,
             )
-        elif grant_type != "client_credentials":
+        elif grant_type not in {"client_credentials", "account_credentials"}:
             error = "unsupported_grant_type"
             raise OAuthError(error, "this server knows client_credentials and refresh_token")
+        token = grants.access_token(server.lifetime, exclusive=server.exclusive, repeat=server.repeat, family=family)
+        left = grants.access_tokens[token] - server.now() if server.repeat else server.lifetime
         answer: dict[str, Any] = {
-            "access_token": grants.access_token(server.lifetime, exclusive=server.exclusive, family=family),
+            "access_token": token,
             "token_type": server.token_type,
-            "expires_in": server.lifetime if server.expires_in is ... else server.expires_in,
+            "expires_in": left if server.expires_in is ... else server.expires_in,
         }
         if server.expires_in is None:
             del answer["expires_in"]
@@ -142,10 +145,12 @@ class App:
         with server.lock:
             good = scheme.lower() == "bearer" and server.grants.valid(token) and not server.refuse_all
         forbidden = good and scope["path"].endswith("/forbidden")
-        server.count_resource(403 if forbidden else 200 if good else 401)
+        server.count_resource(server.forbid_with if forbidden else 200 if good else 401)
         if forbidden:
-            challenge = b'Bearer realm="evertoken", error="insufficient_scope"'
-            await reply.json(403, {"error": "insufficient_scope"}, [(b"www-authenticate", challenge)])
+            # Who answers 401 for want of a permission does not say so.
+            told = b', error="insufficient_scope"' if server.forbid_with == 403 else b', error="invalid_token"'  # noqa: PLR2004 - RFC 6750
+            challenge = b'Bearer realm="evertoken"' + told
+            await reply.json(server.forbid_with, {"error": "forbidden"}, [(b"www-authenticate", challenge)])
         elif good:
             await reply.json(200, {"method": scope["method"], "path": scope["path"], "length": len(body)})
         else:

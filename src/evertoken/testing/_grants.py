@@ -74,10 +74,15 @@ class Grants:
         self.families[family.current] = family
         return family
 
-    def access_token(self, lifetime: float, *, exclusive: bool, family: Family | None = None) -> str:
+    def access_token(
+        self, lifetime: float, *, exclusive: bool, repeat: bool = False, family: Family | None = None
+    ) -> str:
         """
-        Give out an access token; with *exclusive*, it ends all others.
+        Give out an access token; with *exclusive* it ends all others, with *repeat* it is the last one that is valid.
         """
+        given = [*self.access_tokens] if family is None else family.access_tokens
+        if repeat and given and self.valid(given[-1]):
+            return given[-1]
         if exclusive:
             self.access_tokens.clear()
         token = self._secret("access")
@@ -93,7 +98,14 @@ class Grants:
         return self.access_tokens.get(access_token, 0.0) > self.clock()
 
     def present(
-        self, refresh_token: str, client_id: str, *, rotate: bool, grace: float, reuse_revokes_family: bool
+        self,
+        refresh_token: str,
+        client_id: str,
+        *,
+        rotate: bool,
+        grace: float,
+        reuse_revokes_family: bool,
+        refuse_early: bool = False,
     ) -> Family:
         """
         Accept a refresh token and rotate it, or raise invalid_grant.
@@ -108,6 +120,9 @@ class Grants:
             if reuse_revokes_family:
                 self.revoke(family)
             raise OAuthError(error, "refresh token was used before")
+        if refuse_early and any(map(self.valid, family.access_tokens)):
+            early = "invalid_request"
+            raise OAuthError(early, "the access token is still valid")
         if rotate and spent_at is None:
             family.spent[refresh_token] = self.clock()
             family.current = self._secret("refresh")

@@ -14,85 +14,23 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import anyio.to_thread
 
+from evertoken.sources._habits import known
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.refresh_token import RefreshToken
 from evertoken.testing._app import App
 from evertoken.testing._faults import Fault, FaultKind, Faults
 from evertoken.testing._grants import Grants
+from evertoken.testing._requests import Stats, TokenRequest
 from evertoken.testing._serve import Serving, require_uvicorn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from evertoken.providers import Provider
+
 __all__ = ["Stats", "TokenRequest", "TokenServer"]
 
 DEFAULT_CLIENT: Final = ("svc", "s3cret")
-
-
-@final
-@dataclass(slots=True, repr=False)
-class TokenRequest:
-    """
-    A request to the token endpoint, as it came.
-
-    Args:
-        at: When (the server's clock, epoch seconds).
-
-        form: The form fields, in order.
-
-        headers: The header fields, by lower-case name.
-
-        outcome: "issued", the RFC's error code, or the fault that struck.
-    """
-
-    at: float
-    form: Sequence[tuple[str, str]]
-    headers: dict[str, str]
-    outcome: str = "in flight"
-
-    @property
-    def grant_type(self) -> str:
-        """
-        The grant asked for.
-        """
-        return dict(self.form).get("grant_type", "")
-
-    def __repr__(self) -> str:
-        return f"TokenRequest(grant_type={self.grant_type!r}, outcome={self.outcome!r})"
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """
-    What a server was asked so far.
-
-    Args:
-        token_requests: Requests to the token endpoint.
-
-        tokens_issued: Those that brought a token.
-
-        by_grant: Requests by grant type.
-
-        by_outcome: Requests by outcome: "issued", an error code, or a fault.
-
-        max_in_flight: The most requests to the token endpoint at one time.
-
-        replays: How often a spent refresh token was presented.
-
-        resource_requests: Requests to the protected resource.
-
-        resource_401: Those that were refused.
-    """
-
-    token_requests: int
-    tokens_issued: int
-    by_grant: dict[str, int]
-    by_outcome: dict[str, int]
-    max_in_flight: int
-    replays: int
-    resource_requests: int
-    resource_401: int
 
 
 @final
@@ -129,6 +67,12 @@ class TokenServer:
 
         extra: More fields of the answer, such as {"refresh_in": 60}.
 
+        refuse_early: Whether a refresh is refused while the access token before it is valid.
+
+        repeat: Whether the same access token is answered until it expires.
+
+        forbid_with: The status of the resource's paths that end in /forbidden.
+
         clock: The server's own time, in epoch seconds.
     """
 
@@ -144,6 +88,9 @@ class TokenServer:
     date_skew: float = 0.0
     token_type: str = "Bearer"
     extra: dict[str, Any] = field(default_factory=dict)
+    refuse_early: bool = False
+    repeat: bool = False
+    forbid_with: int = 403
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
@@ -157,6 +104,32 @@ class TokenServer:
         self._serving: Serving | None = None
         self.url: str = "http://127.0.0.1"
 
+    @classmethod
+    def like(cls, provider: str | Provider, /, **settings: Any) -> Self:
+        """
+        Return a server with the habits of a provider (see `evertoken.providers`).
+
+        Args:
+            provider: Its name, or a `Provider` of your own. Where it rotates by a setting, this one does.
+
+            settings: What else to set, or otherwise.
+
+        Raises:
+            ValueError: There is no such provider.
+        """
+        found = known(provider)
+        habits: dict[str, Any] = {
+            "rotate": found.rotates is not False,
+            "reuse_revokes_family": found.reuse_revokes_family,
+            "grace": found.grace,
+            "exclusive": found.exclusive,
+            "refuse_early": found.refuses_early_refresh,
+            "repeat": found.repeats,
+            "forbid_with": found.forbids_with,
+            **({} if found.default_lifetime is None else {"expires_in": None, "lifetime": found.default_lifetime}),
+        }
+        return cls(**{**habits, **settings})
+
     # Where it is
 
     @property
@@ -169,7 +142,7 @@ class TokenServer:
     @property
     def resource(self) -> str:
         """
-        The URL of the protected resource. Paths below it work too; those that end in /forbidden answer 403.
+        The URL of the protected resource. Paths below it work too; those that end in /forbidden forbid.
         """
         return f"{self.url}/resource"
 

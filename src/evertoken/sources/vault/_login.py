@@ -4,6 +4,7 @@ A login at OpenBao or Vault, and the renewal of its token's lease.
 
 from __future__ import annotations
 
+import abc
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +28,7 @@ WORN_OUT: Final = 0.5
 _REJECTIONS: Final = (400, 403, 404)
 
 
-class Login:
+class Login(abc.ABC):
     """
     An auth method of OpenBao or Vault.
 
@@ -63,11 +64,11 @@ class Login:
         self._namespace = namespace
         self.provider: str = self._login.origin
 
+    @abc.abstractmethod
     async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
         """
         Return what is sent to log in, and what of it must not be seen.
         """
-        raise NotImplementedError
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

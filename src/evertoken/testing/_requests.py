@@ -1,0 +1,79 @@
+"""
+What a server was asked, and how often.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Stats", "TokenRequest"]
+
+
+@final
+@dataclass(slots=True, repr=False)
+class TokenRequest:
+    """
+    A request to the token endpoint, as it came.
+
+    Args:
+        at: When (the server's clock, epoch seconds).
+
+        form: The form fields, in order.
+
+        headers: The header fields, by lower-case name.
+
+        outcome: "issued", the RFC's error code, or the fault that struck.
+    """
+
+    at: float
+    form: Sequence[tuple[str, str]]
+    headers: dict[str, str]
+    outcome: str = "in flight"
+
+    @property
+    def grant_type(self) -> str:
+        """
+        The grant asked for.
+        """
+        return dict(self.form).get("grant_type", "")
+
+    def __repr__(self) -> str:
+        return f"TokenRequest(grant_type={self.grant_type!r}, outcome={self.outcome!r})"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """
+    What a server was asked so far.
+
+    Args:
+        token_requests: Requests to the token endpoint.
+
+        tokens_issued: Those that brought a token.
+
+        by_grant: Requests by grant type.
+
+        by_outcome: Requests by outcome: "issued", an error code, or a fault.
+
+        max_in_flight: The most requests to the token endpoint at one time.
+
+        replays: How often a spent refresh token was presented.
+
+        resource_requests: Requests to the protected resource.
+
+        resource_401: Those that were refused.
+    """
+
+    token_requests: int
+    tokens_issued: int
+    by_grant: dict[str, int]
+    by_outcome: dict[str, int]
+    max_in_flight: int
+    replays: int
+    resource_requests: int
+    resource_401: int
