@@ -134,7 +134,7 @@ class Bao:
 async def test_login_and_renewal(tmp_path):
     """A token is renewed by its lease as long as it can be, and then a login brings another."""
     bao = Bao()
-    bao.leases = iter([100, 100, 100, 30, 100])  # type: ignore[assignment]
+    bao.leases = iter([100, 100, 100, 30, 100])
     (tmp_path / "secret").write_text("planted")
     async with Wire(bao) as wire:
         source = AppRole(wire.url("/"), "role-1", tmp_path / "secret", namespace="team")

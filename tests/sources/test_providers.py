@@ -169,10 +169,10 @@ async def test_refuses_early_refresh(clock, played):
             await tokens.refresh()
         assert tokens.peek() is not None
         await clock.advance(6000.0)
-        assert tokens.peek() is not None
+        assert await tokens.get(timeout=5.0)
     assert not [event for event in seen if isinstance(event, events.RefreshRejected)]
     outcomes = one.server.stats.by_outcome
-    assert outcomes["issued"] in {10, 11}
+    assert outcomes["issued"] in {10, 11, 12}
     assert outcomes["invalid_request"] <= 22
 
 
