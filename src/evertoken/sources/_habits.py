@@ -96,10 +96,7 @@ def as_meant(
     if provider is None or isinstance(error, TransientRefreshError):
         return error
     if provider.refuses_early_refresh and current is not None and current.valid_at(SystemClock.time() - _EARLY):
-        left = max(current.remaining(SystemClock.time()), 0.0)
-        return TransientRefreshError(
-            f"the provider refuses to refresh a token that is still valid: {error}", retry_after=left or None
-        )
+        return TransientRefreshError(f"the provider refuses to refresh a token that is still valid: {error}")
     words = (error.error_description or "").lower()
     if any(error.error == code and word in words for code, word in provider.throttles):
         return TransientRefreshError(f"the provider throttles: {error}", retry_after=answered.retry_after)
