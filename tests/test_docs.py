@@ -153,3 +153,11 @@ def test_readme_shows_the_command_that_ci_runs():
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().splitlines()[-1]
 
     assert f"\n{command}\n" in README.read_text(encoding="utf-8")
+
+
+def test_matrix():
+    """The table of sources says what the sources and the tests are: `python -m tests.matrix` writes it."""
+    from tests import matrix  # noqa: PLC0415 - it imports every source
+
+    assert matrix.parts()[1] == f"\n{matrix.table()}\n"
+    assert all(matrix.by_own_server().get(name) for name in matrix.sources())

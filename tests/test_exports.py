@@ -29,7 +29,12 @@ REFERENCE = "\n".join(text for page, text in PAGES.items() if page.parent.name =
 PUBLIC = (
     "evertoken",
     "evertoken.events",
+    "evertoken.providers",
     "evertoken.sources",
+    "evertoken.sources.aws",
+    "evertoken.sources.azure",
+    "evertoken.sources.google",
+    "evertoken.sources.vault",
     "evertoken.stores",
     "evertoken.testing",
     "evertoken.clients.httpx",

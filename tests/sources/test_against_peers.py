@@ -21,7 +21,7 @@ import requests_oauth2client
 from tests.sources.keys import certificate, ec_pem, rsa_pem
 from tests.sources.wire import Asked, Wire, http
 
-from evertoken import FetchRequest, Token
+from evertoken import DPoPKey, FetchRequest, Token
 from evertoken.sources import (
     Assertion,
     ClientCredentials,
@@ -35,6 +35,7 @@ from evertoken.sources import (
     aws,
     azure,
     google,
+    vault,
 )
 
 A_JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJwb2QifQ.c2ln"
@@ -81,6 +82,9 @@ async def answer(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
         return http(
             200, STS.format(dict(parse_qsl(asked.body.decode()))["Action"]).encode(), {"content-type": "text/xml"}
         )
+    if path.startswith("/v1/auth/"):
+        auth = {"client_token": "hvs.1", "lease_duration": 100, "renewable": True, "policies": []}
+        return http(200, {"request_id": "1", "auth": auth})
     if path.startswith("/computeMetadata"):
         body = {"email": "svc@project", "scopes": [], **OAUTH}
         return http(200, body if not path.endswith("/identity") else A_JWT.encode(), flavor)
@@ -90,6 +94,8 @@ async def answer(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
         return http(200, {"accessToken": "ya29", "expireTime": EXPIRATION})
     if path == "/tenant/oauth2/v2.0/token":
         return http(200, {"access_token": "at-1", "token_type": "Bearer", "expires_in": 3600})
+    if "dpop" in asked.headers:
+        return http(200, {**OAUTH, "token_type": "DPoP"})
     return http(200, {**OAUTH, "expires_on": "2051222400", "resource": "r"})
 
 
@@ -185,6 +191,36 @@ def botocore_sts(url: str, call: str, **parameters: Any) -> None:
     getattr(client, call)(**parameters)
 
 
+def botocore_profile(url: str, folder: Path) -> None:
+    import botocore.session  # noqa: PLC0415
+
+    (folder / "none").write_text(
+        "[profile base]\naws_access_key_id=AKBASE\naws_secret_access_key=base-secret\naws_session_token=base-session\n"
+        f"[profile job]\nrole_arn={ARN}\nsource_profile=base\nrole_session_name=job\nexternal_id=x-1\n"
+        "duration_seconds=900\nregion=eu-west-1\n"
+    )
+    session = botocore.session.Session(profile="job")
+    assert session.get_credentials().get_frozen_credentials().access_key == "AKID"
+
+
+def hvac_login(url: str, **login: Any) -> None:
+    import hvac  # noqa: PLC0415
+
+    made = hvac.Client(url, namespace="team")
+    if "jwt" in login:
+        made.auth.kubernetes.login(**login)
+    else:
+        made.auth.approle.login(**login)
+
+
+def google_file(url: str, folder: Path) -> None:
+    import google.auth  # noqa: PLC0415
+
+    (folder / "key.json").write_text(json.dumps(key_file(url)))
+    made, _ = google.auth.default(scopes=["read"])
+    made.refresh(google_request())
+
+
 def through(url: str) -> Any:
     """
     Return a transport of azure-core that sends what is meant for https to the server here.
@@ -273,6 +309,14 @@ CASES: dict[str, Case] = {
             url, auth=requests_oauth2client.ClientSecretJwt("svc", "s3cret" * 8)
         ).client_credentials(),
         BASIC,
+    ),
+    "client_credentials, DPoP": Case(
+        lambda url, _: ClientCredentials(**of_client(url), dpop=DPoPKey()),
+        lambda url, _: oauth2_client(
+            url, auth=requests_oauth2client.ClientSecretBasic("svc", "s3cret")
+        ).client_credentials(dpop=True),
+        ("authorization", "dpop"),
+        {"jwt.dpop.header.jwk": "the peer says the algorithm twice"},
     ),
     "refresh_token": Case(
         lambda url, _: RefreshToken(**of_client(url), refresh_token="rt-1", scope="read"),
@@ -401,6 +445,29 @@ CASES: dict[str, Case] = {
         ),
         BASIC,
     ),
+    "aws, profile": Case(
+        lambda url, _: aws.Profile("job", sts_endpoint=f"{url}/"),
+        botocore_profile,
+        ("authorization", "x-amz-security-token", "content-type"),
+        environ={"AWS_ENDPOINT_URL_STS": "{url}"},
+    ),
+    "google, credentials file": Case(
+        lambda url, folder: google.CredentialsFile(folder / "key.json", scopes="read"),
+        google_file,
+        BASIC,
+        {"jwt.assertion.claims.jti": "an assertion that is seen twice is known for a copy"},
+        environ={"GOOGLE_APPLICATION_CREDENTIALS": "{folder}/key.json"},
+    ),
+    "vault, app role": Case(
+        lambda url, _: vault.AppRole(url, "role-1", "secret-1", namespace="team"),
+        lambda url, _: hvac_login(url, role_id="role-1", secret_id="secret-1"),
+        ("x-vault-namespace", "x-vault-request", "x-vault-token"),
+    ),
+    "vault, kubernetes": Case(
+        lambda url, _: vault.JwtLogin(url, "web", A_JWT, mount="kubernetes", namespace="team"),
+        lambda url, _: hvac_login(url, role="web", jwt=A_JWT),
+        ("x-vault-namespace", "x-vault-request", "x-vault-token"),
+    ),
     "azure, managed identity": Case(
         lambda url, _: azure.ManagedIdentity("https://vault.azure.net/.default", client_id="app", endpoint=url),
         lambda url, _: azure_identity(url, "ManagedIdentityCredential", client_id="app"),
@@ -481,6 +548,10 @@ def fields_of(asked: Asked, headers: tuple[str, ...]) -> dict[str, Any]:
 
 
 def header(name: str, value: str) -> dict[str, Any]:
+    if name == "dpop":
+        found = assertion("jwt.dpop", value)
+        # Each has a key of its own.
+        return {**found, "jwt.dpop.header.jwk": sorted(found["jwt.dpop.header.jwk"])}
     if value.count(".") == JWT_DOTS and value.startswith("Bearer eyJ"):
         return assertion(f"jwt.{name}", value.removeprefix("Bearer "))
     if value.startswith("AWS4-HMAC-SHA256"):
@@ -495,7 +566,7 @@ def assertion(name: str, text: str) -> dict[str, Any]:
     stamps = ("iat", "nbf", "exp", "jti")
     found = {f"{name}.claims.{key}": value for key, value in claims.items() if key not in stamps}
     found |= {f"{name}.claims.jti": True} if "jti" in claims else {}
-    found[f"{name}.lifetime"] = claims["exp"] - claims.get("iat", claims.get("nbf", 0))
+    found |= {f"{name}.lifetime": claims["exp"] - claims["iat"]} if "exp" in claims else {}
     return found | {f"{name}.header.{key}": value for key, value in jwt.get_unverified_header(text).items()}
 
 
@@ -524,7 +595,7 @@ async def test_same_request(name, tmp_path, monkeypatch):
         monkeypatch.setenv("GCE_METADATA_HOST", url.removeprefix("http://"))
         monkeypatch.setenv("GCE_METADATA_ROOT", url.removeprefix("http://"))
         for variable, value in case.environ.items():
-            monkeypatch.setenv(variable, value.format(url=url))
+            monkeypatch.setenv(variable, value.format(url=url, folder=tmp_path))
         await asyncio.to_thread(case.peer, url, tmp_path)
         # MSAL looks its endpoints up, which need no looking up.
         theirs, wire.asked[:] = [asked for asked in wire.asked if not asked.target.endswith(DISCOVERY)], []

@@ -61,7 +61,7 @@ SOURCES: dict[str, Callable[[Wire], Any]] = {
 }  # fmt: skip
 
 # The RFC's own codes, whoever says them (RFC 6749 section 5.2, RFC 8707 section 2).
-STANDARD = [
+STANDARD: list[tuple[int, Any, str]] = [
     *((status, {"error": code}, REJECTED) for code in (
         "invalid_client", "invalid_grant", "invalid_request", "invalid_scope", "invalid_target", "unauthorized_client",
         "unsupported_grant_type", "access_denied",

@@ -12,6 +12,8 @@ import httpx
 from evertoken import (
     Answer,
     Answered,
+    CredentialSource,
+    DPoPKey,
     FetchRequest,
     Health,
     Held,
@@ -29,8 +31,8 @@ from evertoken import (
     events,
     run_in_background,
 )
-from evertoken.clients.httpx import BearerAuth
-from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.clients.httpx import BearerAuth, DPoPAuth, HeaderAuth, SigV4Auth
+from evertoken.sources import ClientCredentials, Fallback, RefreshToken, aws
 from evertoken.stores import MemoryStore
 
 
@@ -152,3 +154,32 @@ def parts() -> None:
     with run_in_background(TokenManager(pair)) as tokens:
         assert_type(tokens.get_sync(), Token)
     assert answered
+
+
+async def credentials() -> None:
+    only = TokenManager(aws.InstanceRole())
+    assert_type(only, TokenManager[aws.AwsCredentials, None])
+    assert_type(await only.get(), aws.AwsCredentials)
+    assert_type(only.peek(), aws.AwsCredentials | None)
+    assert_type(only.handle(), TokenHandle[aws.AwsCredentials])
+    assert_type(await only.handle().get(), aws.AwsCredentials)
+    sources: dict[str, CredentialSource[aws.AwsCredentials]] = {
+        "instance": aws.InstanceRole(),
+        "pod": aws.ContainerRole("https://a.example.com"),
+    }
+    by_key = TokenManager(sources)
+    assert_type((await by_key.get("pod")).secret_access_key, str)
+    named: TokenManager[aws.AwsCredentials] = TokenManager(source_for=aws.Profile)
+    assert_type(await named.get("deploy"), aws.AwsCredentials)
+    anywhere = TokenManager(aws.from_environment())
+    assert_type(await anywhere.get(), aws.AwsCredentials)
+    plain = TokenManager(Fallback(pair, Source()))
+    assert_type(await plain.get(), Token)
+    async for credential in only.subscribe():
+        assert_type(credential, aws.AwsCredentials)
+    httpx.AsyncClient(auth=SigV4Auth(only.handle(), service="s3", region="eu-west-1"))
+    httpx.AsyncClient(auth=HeaderAuth(plain.handle(), "X-Api-Key"))
+    key = DPoPKey()
+    bound = ClientCredentials.for_provider("auth0", domain="a.example.com", client_id="id", dpop=key)
+    assert_type(bound, ClientCredentials)
+    httpx.Client(auth=DPoPAuth(TokenManager(bound).handle(), key))

@@ -5,7 +5,7 @@ What Google hands out as a JSON file.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -76,9 +76,9 @@ def scope_of(scopes: object) -> str:
     Raises:
         ValueError: They are none.
     """
-    several: list[Any] = (
-        scopes.split() if isinstance(scopes, str) else list(scopes) if hasattr(scopes, "__iter__") else [None]
-    )
+    several: list[Any] = []
+    if isinstance(scopes, Iterable):
+        several = scopes.split() if isinstance(scopes, str) else list(scopes)
     if not several or not all(isinstance(one, str) and one for one in several):
         msg = f"scopes must be one or several strings, not {scopes!r}"
         raise ValueError(msg)
