@@ -60,6 +60,8 @@ SOURCES: dict[str, Callable[[Wire], Any]] = {
     "login": lambda wire: LoginEndpoint(wire.url(), json={"user": "a"}),
 }  # fmt: skip
 
+UNREADABLE: list[Any] = [{}, b"", b"<html>who knows</html>"]
+
 # The RFC's own codes, whoever says them (RFC 6749 section 5.2, RFC 8707 section 2).
 STANDARD: list[tuple[int, Any, str]] = [
     *((status, {"error": code}, REJECTED) for code in (
@@ -69,7 +71,7 @@ STANDARD: list[tuple[int, Any, str]] = [
     *((status, {"error": "invalid_grant"}, PASSES) for status in (429, 500, 502, 503, 504)),
     *((status, {"error": "temporarily_unavailable"}, PASSES) for status in (400, 503)),
     *((400, {"error": code}, PASSES) for code in ("slow_down", "server_error", "some_new_code", "")),
-    *((status, body, PASSES) for status in (400, 401, 403, 404, 418) for body in ({}, b"", b"<html>who knows</html>")),
+    *((status, body, PASSES) for status in (400, 401, 403, 404, 418) for body in UNREADABLE),
     *((status, b"<html>a proxy</html>", PASSES) for status in (200, 302, 407, 500, 502, 503)),
     (200, {"error": "invalid_grant"}, REJECTED),
     (200, {}, PASSES),
