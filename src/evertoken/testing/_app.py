@@ -111,7 +111,7 @@ class App:
         answer: dict[str, Any] = {
             "access_token": token,
             "token_type": server.token_type,
-            "expires_in": left if server.expires_in is ... else server.expires_in,
+            "expires_in": _number(left) if server.expires_in is ... else server.expires_in,
         }
         if server.expires_in is None:
             del answer["expires_in"]
@@ -242,6 +242,11 @@ def _credentials(form: dict[str, str], headers: dict[str, str]) -> tuple[str | N
         return None, None
     # RFC 6749 section 2.3.1: both were form-encoded before they were put together.
     return unquote_plus(user), unquote_plus(password)
+
+
+def _number(seconds: float) -> float:
+    # As servers answer it: Go's client, among others, does not take 3600.0.
+    return int(seconds) if float(seconds).is_integer() else seconds
 
 
 async def _read(receive: Receive) -> bytes:
