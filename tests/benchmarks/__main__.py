@@ -14,7 +14,7 @@ import traceback
 
 from tests.benchmarks._measure import Options, Row, loadavg
 
-NAMES = ("hit", "httpx", "cold", "steady", "outage", "refusals", "keys", "peers", "fleet", "stores")
+NAMES = ("hit", "httpx", "cold", "steady", "outage", "refusals", "keys", "peers", "elsewhere", "fleet", "stores")
 
 
 def line(row: Row) -> str:

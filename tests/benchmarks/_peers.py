@@ -10,7 +10,8 @@ import io
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
 
 import httpx
 from tests.benchmarks._process import ServerProcess
@@ -20,6 +21,19 @@ from evertoken import TokenManager
 __all__ = ["PEERS", "Peer"]
 
 CLIENT_ID, CLIENT_SECRET = "svc", "s3cret"
+
+
+def as_aws_answers(answer: dict[str, Any]) -> dict[str, str]:
+    """
+    Return what an endpoint of AWS says of credentials with the token and the lifetime of *answer*.
+    """
+    expires_at = datetime.now(UTC) + timedelta(seconds=answer["expires_in"])
+    return {
+        "access_key": "AKIA",
+        "secret_key": "s3cret",
+        "token": answer["access_token"],
+        "expiry_time": expires_at.isoformat(),
+    }
 
 
 class Peer:
@@ -162,16 +176,66 @@ class GoogleAuth(Peer):
         self.request = google.auth.transport.requests.Request()
         self.pool = ThreadPoolExecutor(200)
 
-    def _get(self):
+    def get_sync(self):
         headers: dict[str, str] = {}
         self.credentials.before_request(self.request, "GET", self.server.resource, headers)
         return headers["authorization"]
 
     async def get(self):
-        return await asyncio.get_running_loop().run_in_executor(self.pool, self._get)
+        return await asyncio.get_running_loop().run_in_executor(self.pool, self.get_sync)
 
     async def aclose(self):
         self.pool.shutdown(wait=False)
+
+
+class Botocore(Peer):
+    name = "botocore"
+    due_after = 901.0
+    note = "sync: threads, at most 200; renews within 900 s of expiry, and makes all wait within 600 s"
+    plain_hit = False
+
+    async def open(self):
+        from botocore.credentials import DeferredRefreshableCredentials  # noqa: PLC0415 - optional
+
+        self.client = httpx.Client(verify=False)
+        self.credentials = DeferredRefreshableCredentials(self._fetch, "benchmark")
+        self.pool = ThreadPoolExecutor(200)
+
+    def _fetch(self):
+        form = {"grant_type": "client_credentials"}
+        answer = self.client.post(self.server.token_endpoint, data=form, auth=(CLIENT_ID, CLIENT_SECRET))
+        return as_aws_answers(answer.raise_for_status().json())
+
+    def get_sync(self):
+        return self.credentials.get_frozen_credentials().token
+
+    async def get(self):
+        return await asyncio.get_running_loop().run_in_executor(self.pool, self.get_sync)
+
+    async def aclose(self):
+        self.pool.shutdown(wait=False)
+        self.client.close()
+
+
+class Aiobotocore(Peer):
+    name = "aiobotocore"
+    due_after = 901.0
+    note = "renews within 900 s of expiry, and makes all wait within 600 s"
+
+    async def open(self):
+        from aiobotocore.credentials import AioDeferredRefreshableCredentials  # noqa: PLC0415 - optional
+
+        self.client = httpx.AsyncClient(verify=False)
+        self.credentials = AioDeferredRefreshableCredentials(self._fetch, "benchmark")
+        self.get = self.credentials.get_frozen_credentials
+
+    async def _fetch(self):
+        form = {"grant_type": "client_credentials"}
+        answer = await self.client.post(self.server.token_endpoint, data=form, auth=(CLIENT_ID, CLIENT_SECRET))
+        return as_aws_answers(answer.raise_for_status().json())
+
+    async def aclose(self):
+        await self.client.aclose()
 
 
 class AzureIdentity(Peer):
@@ -261,6 +325,8 @@ PEERS: tuple[type[Peer], ...] = (
     Authlib,
     GcloudAio,
     GoogleAuth,
+    Botocore,
+    Aiobotocore,
     AzureIdentity,
     Singleflight,
     HttpxAuth,
