@@ -208,7 +208,7 @@ class Callers:
                 self._observers.emit(events.KeyOpened(at=self._clock.time(), key=key))
         if entry.idle_since is not None:
             entry.seen()
-        if not self._upkeep.supervisor.alive:
+        if self._upkeep.supervisor.ended:
             # Cancelled by somebody who cancels all tasks; whoever still asks for tokens wants it back.
             LOGGER.warning("the supervisor was stopped from outside, and runs again")
             self._upkeep.supervisor.start()

@@ -83,6 +83,13 @@ class Supervisor(Generic[ItemT]):
         """
         return self._task is not None and not self._task.done()
 
+    @property
+    def ended(self) -> bool:
+        """
+        Whether the task ran and has ended although nobody stopped it here.
+        """
+        return self._task is not None and self._task.done()
+
     def silent_for(self) -> float:
         """
         Return the seconds since its last sign of life, those in which the machine slept aside.

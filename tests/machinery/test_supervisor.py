@@ -409,6 +409,44 @@ async def test_cancelled_from_outside(clock, caplog):
 
 
 @virtual
+async def test_a_source_that_asks_its_own_manager(clock, caplog):
+    """F6: a fetch that needs the token of another key, at the very start, gets it, and starts no second supervisor."""
+
+    async def parent() -> tuple[str, float]:
+        return "parent", 300.0
+
+    async def child() -> tuple[str, float]:
+        return f"child of {(await manager.get('parent')).access_token}".replace(" ", "-"), 300.0
+
+    manager = TokenManager({"child": child, "parent": parent}, clock=clock)
+    async with manager:
+        assert (await manager.get("child")).access_token == "child-of-parent"
+        assert the_supervisor()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert not caplog.records
+
+
+@virtual
+async def test_asked_before_it_has_started(clock, caplog):
+    """F5: who asks while start() still opens the store is served, and nobody is told of a supervisor that ended."""
+
+    class Slow(FaultyStore):
+        async def __aenter__(self) -> None:
+            await asyncio.sleep(2.0)
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    manager = TokenManager(ScriptedSource(clock), clock=clock, store=Slow(clock))
+    starting = asyncio.ensure_future(manager.start())
+    await clock.advance(1.0)
+    assert await manager.get()
+    await starting
+    assert the_supervisor()
+    await manager.aclose()
+    assert not caplog.records
+
+
+@virtual
 async def test_flights_cancelled_from_outside(clock):
     """F5, R3: a fetch that somebody cancels fails for those who wait, and is tried again by the schedule."""
     source = ScriptedSource(clock, latency=5.0)
