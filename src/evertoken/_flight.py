@@ -67,11 +67,13 @@ class Flight(Gate, Generic[T]):
     own.
     """
 
-    __slots__ = ("error", "landed", "reason", "task", "value", "void")
+    __slots__ = ("error", "landed", "reason", "started", "task", "value", "void")
 
     def __init__(self, reason: str) -> None:
         super().__init__()
         self.reason: str = reason
+        # Before there is a task: an eager one runs, and may be joined, before it is known.
+        self.started: bool = False
         self.task: asyncio.Task[None] | None = None
         self.landed: bool = False
         self.void: bool = False

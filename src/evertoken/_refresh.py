@@ -98,7 +98,7 @@ class Refresher:
         if flight is not None:
             if reason not in LOOKS and flight.reason in LOOKS:
                 flight.reason = reason
-            if urgent and flight.task is None:
+            if urgent and not flight.started:
                 self._lanes.enter(self._provider_of(entry), partial(self._start, entry, flight), urgent=True)
             return flight
         # Registered before it starts: an eager task may land before create_task() returns.
@@ -143,8 +143,9 @@ class Refresher:
         self._flying.clear()
 
     def _start(self, entry: Entry, flight: TokenFlight) -> bool:
-        if flight.landed or flight.task is not None or entry.flight is not flight:
+        if flight.landed or flight.started or entry.flight is not flight:
             return False
+        flight.started = True
         task = asyncio.get_running_loop().create_task(
             self._run(entry, flight), name=f"evertoken:refresh:{entry.key!r}", context=contextvars.Context()
         )

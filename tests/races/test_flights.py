@@ -68,6 +68,29 @@ async def test_source_that_answers_without_suspending(clock: VirtualClock):
 
 
 @virtual
+async def test_asked_again_while_starting(clock: VirtualClock):
+    """
+    R3: who asks, on hearing that a fetch starts, joins it, also where an eager task factory runs them at once.
+    """
+    source = GatedSource(clock)
+    asking: list[asyncio.Task[Token]] = []
+
+    def ask(event: events.Event) -> None:
+        if isinstance(event, events.FetchStarted):
+            asking.append(asyncio.get_running_loop().create_task(tokens.get()))
+
+    tokens = TokenManager(source, clock=clock, observers=[ask])
+    async with tokens:
+        first = asyncio.create_task(tokens.get())
+        await source.reached()
+        await rounds(3)
+        source.release()
+        assert await first is source.last
+        assert [await task for task in asking] == [source.last]
+        assert source.fetches == 1
+
+
+@virtual
 @pytest.mark.parametrize("order", ["first", "last", "random", "all"])
 async def test_cancelled_waiters_change_nothing(clock: VirtualClock, order: str):
     """
