@@ -44,10 +44,11 @@ class Deadlines(Generic[ItemT]):
 
     def set(self, item: ItemT, instant: float, /) -> None:
         """
-        Put *item* at *instant*, instead of where it stood. At infinity it stands nowhere.
+        Put *item* at *instant*, instead of where it stood. At infinity, or at no number at all, it stands nowhere.
         """
         self.discard(item)
-        if instant == math.inf:
+        # Not "is infinite": a NaN is before nothing and after nothing, and would hold up all that come after it.
+        if not instant < math.inf:
             return
         item.deadline = instant
         self._armed += 1

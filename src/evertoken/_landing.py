@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast, final
 from evertoken import _events as events
 from evertoken._answer import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
 from evertoken._errors import GrantRejected, ManagerClosed, TransientRefreshError
+from evertoken._supervisor import BEAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,6 +186,17 @@ class Landing:
             self._observers.emit(
                 events.RefreshRejected(at=now, key=entry.key, error=judged, retry_at=again_at, serving=serving)
             )
+
+    def crash(self, entry: Entry, flight: TokenFlight, error: TransientRefreshError) -> None:
+        """
+        Its end could not be judged, as where a policy raises: tell those who wait, and look again a beat later.
+        """
+        if flight.landed:
+            return
+        again_at = self._clock.time() + BEAT
+        if entry.trouble is not None:
+            entry.trouble.retry_at = again_at
+        self._land(entry, flight, again_at, error=error)
 
     def _land(
         self,

@@ -18,7 +18,7 @@ from evertoken._contracts import FetchRequest
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
 from evertoken._flight import Flight, Gate, Strays, bounded
-from evertoken._observers import SHUTDOWN
+from evertoken._observers import LOGGER, SHUTDOWN
 from evertoken._redact import describe
 from evertoken._repair import look, repair
 from evertoken._sharing import Hold
@@ -146,9 +146,15 @@ class Refresher:
         if flight.landed or flight.started or entry.flight is not flight:
             return False
         flight.started = True
-        task = asyncio.get_running_loop().create_task(
-            self._run(entry, flight), name=f"evertoken:refresh:{entry.key!r}", context=contextvars.Context()
-        )
+        run = self._run(entry, flight)
+        try:
+            task = asyncio.get_running_loop().create_task(
+                run, name=f"evertoken:refresh:{entry.key!r}", context=contextvars.Context()
+            )
+        except Exception as error:  # noqa: BLE001 - a key that has no repr, or a task factory that takes no context
+            run.close()
+            self._fail(entry, flight, TransientRefreshError(describe(error)))
+            return False
         flight.task = task
         self._flying[task] = entry
         task.add_done_callback(partial(self._ended, entry, flight, self._provider_of(entry)))
@@ -156,17 +162,26 @@ class Refresher:
 
     def _ended(self, entry: Entry, flight: TokenFlight, provider: Hashable, task: asyncio.Task[None]) -> None:
         self._flying.pop(task, None)
+        # Cancelled from outside, perhaps before its first step; or its end raised, as a policy may.
+        error = None if task.cancelled() else task.exception()
         try:
-            if not task.cancelled():
-                task.exception()
             if not flight.landed and flight.void:
                 entry.flight = None
                 flight.land(None)
             elif not flight.landed:
-                # Cancelled from outside, perhaps before its first step: nobody may be left waiting.
-                self.landing.fail(entry, flight, TransientRefreshError("the fetch was cancelled", ambiguous=True))
+                said = "the fetch was cancelled" if error is None else describe(error)
+                self._fail(entry, flight, TransientRefreshError(said, ambiguous=True))
         finally:
             self._lanes.leave(provider)
+
+    def _fail(self, entry: Entry, flight: TokenFlight, failure: TransientRefreshError) -> None:
+        try:
+            self.landing.fail(entry, flight, failure)
+        except SHUTDOWN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - nobody may be left waiting
+            LOGGER.error("the end of a fetch raised %s", type(error).__qualname__)
+            self.landing.crash(entry, flight, failure)
 
     async def _run(self, entry: Entry, flight: TokenFlight) -> None:
         hold, sharing = Hold(None, None), self._sharing

@@ -13,7 +13,7 @@ import pytest
 from tests.gated import virtual
 from tests.machinery.scripted import Recorder, ScriptedSource, down
 
-from evertoken import GrantRejected, Held, Lease, RefreshPolicy, TokenManager, TokenUnavailable
+from evertoken import GrantRejected, Held, Lease, RefreshPolicy, RetryPolicy, Token, TokenManager, TokenUnavailable
 from evertoken._events import Event, RefreshFailed, StoreFailed, SupervisorRestarted
 from evertoken.stores.memory import MemoryStore
 from evertoken.testing.clock import VirtualClock
@@ -406,6 +406,60 @@ async def test_cancelled_from_outside(clock, caplog):
         assert manager.health().alive
         await clock.advance(300.0)
         assert source.fetches == 3
+
+
+@virtual
+@every_class
+@pytest.mark.parametrize("policy", [RefreshPolicy, RetryPolicy])
+async def test_a_policy_that_raises(clock, monkeypatch, policy, make):
+    """F5: whatever a policy raises when a fetch ends: who waits is told, it is tried again a beat later, and heals."""
+
+    def broken(*_: object, **__: object) -> float:
+        raise make()
+
+    monkeypatch.setattr(policy, "due_at" if policy is RefreshPolicy else "delay", broken)
+    source = ScriptedSource(clock, lifetime=300.0)
+    source.error = down() if policy is RetryPolicy else None
+    async with TokenManager(source, clock=clock) as manager:
+        waiting = [asyncio.ensure_future(manager.get()) for _ in range(10)]
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        # A token that came is in service, though nobody can say when it is due.
+        assert {type(outcome) for outcome in outcomes} == {Token if policy is RefreshPolicy else TokenUnavailable}
+        await clock.advance(100.0)
+        assert 5 <= source.fetches <= 30
+        assert manager.health().alive
+        monkeypatch.undo()
+        source.error = None
+        await clock.advance(61.0)
+        assert (await manager.get()).valid_at(clock.time())
+        assert not manager._engine.lanes._lanes
+
+
+@virtual
+async def test_a_task_factory_that_raises(clock):
+    """F5: where the loop makes no tasks for a while, callers are told so, no place is lost, and it heals."""
+
+    def broken(*_: object, **__: object) -> Any:
+        msg = "no tasks today"
+        raise RuntimeError(msg)
+
+    source, loop = ScriptedSource(clock, lifetime=300.0), asyncio.get_running_loop()
+    async with TokenManager({"a": source, "b": source}, clock=clock, concurrency=1) as manager:
+        await asyncio.gather(manager.get("a"), manager.get("b"))
+        factory = loop.get_task_factory()
+        loop.set_task_factory(broken)
+        try:
+            for _ in range(3):
+                await clock.advance(301.0)
+                for key in "ab":
+                    with pytest.raises(TokenUnavailable, match="no tasks today"):
+                        await manager.get(key)
+        finally:
+            loop.set_task_factory(factory)
+        await clock.advance(61.0)
+        assert (await manager.get("a")).valid_at(clock.time())
+        assert (await manager.get("b")).valid_at(clock.time())
+        assert not manager._engine.lanes._lanes
 
 
 @virtual

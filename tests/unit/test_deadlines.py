@@ -146,6 +146,17 @@ def test_infinity_stands_nowhere():
     assert (len(queue), queue.next(), item.deadline) == (0, math.inf, None)
 
 
+def test_what_is_no_number_stands_in_nobodys_way():
+    """F6: an item at NaN, which no comparison places, is out of the queue and holds up no other."""
+    queue: Deadlines[Item] = Deadlines()
+    one, two = Item(1), Item(2)
+    queue.set(one, math.nan)
+    queue.set(two, 1.0)
+    assert one.deadline is None
+    assert queue.pop_due(2.0, 9) == [two]
+    assert len(queue) == 0
+
+
 def test_the_past_is_due():
     """F3: a deadline in the past, the distant one included, is due and harms nobody."""
     queue: Deadlines[Item] = Deadlines()
