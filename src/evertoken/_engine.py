@@ -54,6 +54,8 @@ class Engine:
         self._start = settings.start
         self._start_timeout = settings.start_timeout
         self._strays = Strays()
+        # Set unless a start is just opening the store.
+        self._opening: asyncio.Event | None = None
         self._fleet: Fleet | None = None
         if settings.store is not None:
             self._fleet = Fleet(
@@ -127,22 +129,38 @@ class Engine:
         # First: with an eager task factory the supervisor starts fetches before start() returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
         if self._fleet is not None:
-            await self._fleet.start()
+            self._opening = asyncio.Event()
+            try:
+                await self._fleet.start()
+            finally:
+                self._opening.set()
+        self.check_open()
         self.upkeep.start()
         if self._start != "lazy":
             await self.callers.prefetch(self._start_timeout, required=self._start == "require")
+
+    def refuse(self) -> None:
+        """
+        Take no more callers from now on, and wake those who wait.
+        """
+        if self.state != "running":
+            return
+        self.state = "closing"
+        for entry in self.registry.entries.values():
+            entry.barred()
+            if entry.flight is not None:
+                entry.flight.wake()
+        # Last: with an eager task factory an observer's task may close the manager before this returns.
+        self.observers.emit(events.ManagerClosing(at=self.clock.time()))
 
     async def close(self) -> None:
         """
         Wake all who wait, let flights land within the grace, and leave no task behind.
         """
-        self.state = "closing"
-        self.observers.emit(events.ManagerClosing(at=self.clock.time()))
-        for entry in self.registry.entries.values():
-            entry.barred()
-            if entry.flight is not None:
-                entry.flight.wake()
         try:
+            if self._opening is not None:
+                # A start under way is let through to where it finds that it is not wanted any more.
+                await self._opening.wait()
             await self.upkeep.stop()
             await self.refresher.drain(self._grace)
             if self._fleet is not None:
@@ -164,6 +182,7 @@ class Engine:
         Be closed without touching a task or future: those of another process, or of a loop that is gone.
         """
         self.state = "closed"
+        self._opening = None
         self.lanes.reset()
         self.refresher.abandon()
         self.upkeep.abandon()

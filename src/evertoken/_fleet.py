@@ -72,7 +72,7 @@ class Fleet:
         """
         Enter the store, and watch it if it can be watched. A store that is down keeps nothing from starting.
         """
-        self._entered = await self._life("open", "__aenter__")
+        await self._life("open", "__aenter__")
         if isinstance(self._store, WatchedStore):
             self._task = asyncio.get_running_loop().create_task(self._watch(self._store), name="evertoken:watch")
 
@@ -88,13 +88,19 @@ class Fleet:
             self._entered = False
             await self._life("close", "__aexit__", None, None, None)
 
-    async def _life(self, operation: str, method: str, *args: object) -> bool:
+    async def _life(self, operation: str, method: str, *args: object) -> None:
         store: Any = self._store
         if not hasattr(type(store), method):
-            return False
+            return
+
+        async def call() -> None:
+            await getattr(store, method)(*args)
+            # Here, for a start that is cancelled in this very round has entered the store all the same.
+            self._entered = operation == "open"
+
         try:
             await bounded(
-                lambda: getattr(store, method)(*args),
+                call,
                 STORE_TIMEOUT,
                 clock=self._clock,
                 strays=self._strays,
@@ -107,8 +113,6 @@ class Fleet:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             self.sharing.steps.failed(operation, error)
-            return False
-        return True
 
     async def _watch(self, store: WatchedStore) -> None:
         pause = REWATCH

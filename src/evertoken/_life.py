@@ -69,6 +69,7 @@ class Life:
         if asyncio.get_running_loop() is not self._home.loop:
             await self._home.call(self.aclose)
             return
+        self._engine.refuse()
         if self._closing is None:
             self._closing = asyncio.create_task(self._engine.close(), name="evertoken:close")
             self._closing.add_done_callback(self._closed)

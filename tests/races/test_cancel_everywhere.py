@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import pytest
 from tests.gated import GatedSource, virtual
 
-from evertoken import ManagerClosed, RetryPolicy, TokenError, TokenManager, TransientRefreshError
+from evertoken import ManagerClosed, RetryPolicy, TokenError, TokenManager, TransientRefreshError, events
 from evertoken.stores import MemoryStore
 from evertoken.testing import VirtualClock
 
@@ -223,6 +223,117 @@ async def test_a_cancelled_start(clock: VirtualClock, cancelled: Any, mode: Any)
         return outcome, steps
 
     await everywhere(scenario)
+
+
+class Entered(MemoryStore):  # type: ignore[misc]  # nothing else of it is changed
+    """
+    A store that takes a while to enter, and counts who is in.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock=clock)
+        self.inside = 0
+
+    async def __aenter__(self) -> Self:
+        await asyncio.sleep(1.0)
+        self.inside += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.inside -= 1
+        await asyncio.sleep(1.0)
+
+
+@virtual
+@CANCELLERS
+async def test_a_cancelled_start_with_a_store(clock: VirtualClock, cancelled: Any):
+    """
+    L1: wherever a start is cancelled, the store that it may have entered is left.
+    """
+    before = asyncio.all_tasks()
+
+    async def scenario(at: int) -> tuple[str, int]:
+        store = Entered(clock)
+        tokens = TokenManager(GatedSource(clock, open_=True), clock=clock, store=store, start="require")
+        outcome, steps = await cancelled(tokens.start, at)
+        await tokens.aclose()
+        await nothing_left(before)
+        assert store.inside == 0
+        async with tokens:
+            assert store.inside == 1
+            assert await tokens.get() is not None
+        assert store.inside == 0
+        return outcome, steps
+
+    await everywhere(scenario)
+
+
+@virtual
+async def test_cancelled_in_the_very_round_in_which_the_store_is_entered(clock: VirtualClock):
+    """
+    L1: a start that is cancelled while the store says that it is entered leaves it.
+    """
+    for late in range(8):
+        entering, inside = asyncio.Event(), 0
+
+        class Gated(MemoryStore):  # type: ignore[misc]  # nothing else of it is changed
+            async def __aenter__(self, entering: asyncio.Event = entering) -> None:
+                nonlocal inside
+                await entering.wait()
+                inside += 1
+
+            async def __aexit__(self, *_: object) -> None:
+                nonlocal inside
+                inside -= 1
+
+        tokens = TokenManager(GatedSource(clock, open_=True), clock=clock, store=Gated(clock=clock))
+        starting = asyncio.create_task(tokens.start())
+        await clock.advance(1.0)
+        entering.set()
+        for _ in range(late):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait({starting})
+        await tokens.aclose()
+        assert inside == 0
+
+
+@virtual
+async def test_closed_while_starting(clock: VirtualClock):
+    """
+    L1: closing while a start opens the store leaves neither a supervisor nor an open store, and start() says so.
+    """
+    before, store = asyncio.all_tasks(), Entered(clock)
+    for late in (0.0, 0.5, 1.0, 1.5):
+        tokens = TokenManager(GatedSource(clock), clock=clock, store=store, start="warm")
+        starting = asyncio.create_task(tokens.start())
+        await asyncio.sleep(late)
+        await tokens.aclose()
+        with pytest.raises(ManagerClosed):
+            await starting
+        await tokens.aclose()
+        await nothing_left(before)
+        assert store.inside == 0
+
+
+@virtual
+async def test_closed_on_hearing_that_it_closes(clock: VirtualClock):
+    """
+    L1: an observer that closes the manager in turn joins the close under way, also where tasks are eager.
+    """
+    before, closing = asyncio.all_tasks(), list[asyncio.Task[None]]()
+
+    def close(event: events.Event) -> None:
+        if isinstance(event, events.ManagerClosing):
+            closing.append(asyncio.get_running_loop().create_task(tokens.aclose()))
+
+    tokens = TokenManager(GatedSource(clock, open_=True), clock=clock, observers=[close])
+    async with tokens:
+        await tokens.get()
+    await asyncio.gather(*closing)
+    assert len(closing) == 1
+    assert tokens.snapshot().state == "closed"
+    await nothing_left(before)
 
 
 @virtual
