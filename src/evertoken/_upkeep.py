@@ -63,6 +63,7 @@ class Upkeep:
         self._idle_after = idle_after
         self._kept = kept
         self._launch = launch
+        self._closing = False
         self._gates: dict[Entry, Gate] = {}
         self._subscriptions: dict[Hashable, weakref.WeakSet[Subscription]] = {}
         self._evictions: set[asyncio.Task[None]] = set()
@@ -73,6 +74,7 @@ class Upkeep:
         """
         # The clock may have been set since it was last looked at.
         self.supervisor.compare_clocks()
+        self._closing = False
         now = self._clock.time()
         for entry in self._registry.entries.values():
             entry.seen()
@@ -83,6 +85,7 @@ class Upkeep:
         """
         End the supervisor and wake all who wait for a change.
         """
+        self._closing = True
         for gate in list(self._gates.values()):
             gate.wake()
         await self.supervisor.stop()
@@ -122,6 +125,10 @@ class Upkeep:
         *entry* has changed: schedule it, and tell those who wait for a change.
         """
         if self._registry.entries.get(entry.key) is not entry:
+            return
+        if self._closing:
+            # What lands now, or later, is kept for the next start, and served to nobody before.
+            entry.barred()
             return
         if self._idle_after is not None and entry.idle_since is None:
             # The instant of the fetch will do, and is there already: one float less for each key.

@@ -18,6 +18,7 @@ from tests.machinery.scripted import Recorder, ScriptedSource, down
 
 from evertoken import (
     GrantRejected,
+    Lease,
     ManagerClosed,
     RefreshPolicy,
     RetryPolicy,
@@ -26,6 +27,7 @@ from evertoken import (
     TokenUnavailable,
     _events as events,
 )
+from evertoken.stores import MemoryStore
 
 
 def ours() -> set[str]:
@@ -154,6 +156,32 @@ async def test_close_drains(clock):
     async with manager:
         assert (await manager.get()).access_token == "token-1"
         assert source.fetches == 1
+
+
+@virtual
+async def test_what_lands_while_closing_is_not_served(clock):
+    """L1: a token that lands within the grace, or that put() brings, is kept for the next start and not given out."""
+    store = MemoryStore(clock=clock)
+    sources = {"a": ScriptedSource(clock, latency=1.0), "b": ScriptedSource(clock), "c": ScriptedSource(clock)}
+    sources["c"].latency = 1e6
+    manager = await TokenManager(sources, close_grace=5.0, clock=clock, store=store).start()
+    await clock.advance(0.5)
+    assert isinstance(await store.acquire('["","b"]', "somebody", 7.0), Lease)
+    hand_made = Token("by-hand", issued_at=clock.time(), expires_at=clock.time() + 1000.0)
+    putting = asyncio.ensure_future(manager.put(hand_made, "b"))
+    await clock.advance(0.1)
+    closing = asyncio.ensure_future(manager.aclose())
+    for _ in range(30):
+        await clock.advance(0.5)
+        for key in "abc":
+            assert manager.peek(key) is None
+            with pytest.raises((ManagerClosed, RuntimeError)):
+                await manager.get(key)
+    await closing
+    await putting
+    async with manager:
+        assert manager.peek("a").access_token == "token-1"
+        assert manager.peek("b") is hand_made
 
 
 @virtual
