@@ -97,13 +97,16 @@ class ByHand:
         Take *token* into service, and keep it in the store.
         """
         entry = await self._callers.entry(key)
+        if self._sharing is None:
+            # First of all, so that callers who are woken below find it, and fetch nothing with the one before.
+            self._serve(entry, token, kept=True)
         await self._refresher.void(entry)
-        kept, version = True, entry.version
         if self._sharing is not None:
             _, kept = await self._write(entry, token)
-            version = entry.version
+            self._serve(entry, token, kept=kept)
+
+    def _serve(self, entry: Entry, token: Token, *, kept: bool) -> None:
         entry.trouble = None
-        entry.version = version
         again_at = entry.fetched(token, self._clock.time(), self._rules, kept=kept)
         self._upkeep.published(entry, again_at)
 

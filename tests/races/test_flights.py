@@ -270,6 +270,27 @@ async def test_forgotten_while_flying(clock: VirtualClock):
 
 
 @virtual
+@pytest.mark.parametrize("late", [None, GrantRejected("invalid_grant")])
+async def test_put_while_flying(clock: VirtualClock, late: Exception | None):
+    """
+    R3: who waits when a token is put is given that, and nothing of the grant before it comes after.
+    """
+    source = GatedSource(clock)
+    async with TokenManager(source, clock=clock) as tokens:
+        waiters = [asyncio.create_task(call) for call in (tokens.get(), tokens.get(timeout=60.0))]
+        await source.reached()
+        source.error = late
+        token = Token("by-hand", issued_at=clock.time(), expires_at=clock.time() + 1000.0, refresh_token="new")
+        await tokens.put(token)
+        source.release()
+        assert await asyncio.gather(*waiters) == [token, token]
+        await clock.advance(10.0)
+        assert await tokens.get() is token
+        assert tokens.snapshot().keys[None].condition == "ok"
+        assert source.fetches == 1
+
+
+@virtual
 async def test_many_keys_at_once_keep_to_the_limit(clock: VirtualClock):
     """
     F6: of a thousand keys no more are fetched at once than the limit says, and each is fetched once.
