@@ -159,6 +159,11 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             entry = self._entries.get(key, NOBODY)
             if now() < entry.valid_until:
                 return entry.token  # type: ignore[return-value]
+        if min_ttl is None and self._home.elsewhere():
+            # Barred as idle or not, a valid token is worth no way to the manager's own loop and back.
+            token: TokenT | None = self.peek(key)
+            if token is not None:
+                return token
         return await self._home.call(self._callers.obtain, key, min_ttl, timeout)
 
     @overload
@@ -191,8 +196,12 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             return None
         if self._engine.state != "running":
             return None
+        now = self._now()
+        if entry.idle_since is not None:
+            # It is in use. No more than this, for any thread may be here: whoever awaits it opens the hot path again.
+            entry.idle_since = now
         # Not valid_until: that of an idle key is barred, though its token is good.
-        return cast("TokenT | None", entry.in_service(self._now()))
+        return cast("TokenT | None", entry.in_service(now))
 
     def handle(self, key: Hashable = None) -> TokenHandle[TokenT]:
         """

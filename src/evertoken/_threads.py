@@ -93,6 +93,12 @@ class Home:
             raise RuntimeError(msg)
         return self.loop
 
+    def elsewhere(self) -> bool:
+        """
+        Whether the running loop is another than the manager's.
+        """
+        return asyncio.get_running_loop() is not self.loop
+
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], /, *arguments: Any) -> Coroutine[Any, Any, T]:
         """
         Return *function* as called on the manager's own loop, to be awaited wherever this is called.

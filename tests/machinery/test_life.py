@@ -386,6 +386,24 @@ async def test_idle_keys_go_and_used_ones_stay(clock):
 
 
 @virtual
+@pytest.mark.parametrize("use", ["peek", "get_sync"])
+async def test_keys_used_without_a_loop_stay(clock, use):
+    """F6: a key that is only peeked at, or asked for by callers without a loop, is in use, and never dropped."""
+    source, recorder = ScriptedSource(clock, lifetime=1000.0), Recorder()
+    async with TokenManager(
+        source_for=lambda key: source, idle_after=600.0, clock=clock, observers=[recorder]
+    ) as manager:
+        await asyncio.gather(manager.get("used"), manager.get("idle"))
+        for _ in range(200):
+            await clock.advance(50.0)
+            assert getattr(manager, use)("used") is not None
+        assert [event.key for event in recorder.of(events.KeyEvicted)] == ["idle"]
+        # Those who await it are back on the hot path after one call.
+        token = await manager.get("used")
+        assert manager.entry_of("used").valid_until == token.expires_at
+
+
+@virtual
 async def test_what_is_never_evicted(clock):
     """F6: a key with a flight, a waiter, a subscriber or a refresh token held in memory alone is never dropped."""
     plain, failing = ScriptedSource(clock, lifetime=None), ScriptedSource(clock)

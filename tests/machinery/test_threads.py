@@ -85,6 +85,31 @@ def test_two_loops_and_a_sync_caller():
         assert source.fetches == 2
 
 
+async def test_another_loop_does_not_wait_for_the_owners():
+    """R1, U5: on another loop a valid token is read at once, also just after a refresh, though the owner's is busy."""
+    busy, free = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        busy.set()
+        free.wait(20.0)
+
+    with run_in_background(TokenManager(source_for=lambda key: Slow(0.0))) as manager:
+        handle = manager.handle("a")
+        await handle.get()
+        token = await manager.refresh("a")
+        assert manager._home.loop is not None
+        manager._home.loop.call_soon_threadsafe(hold_up)
+        busy.wait(20.0)
+        try:
+            for _ in range(3):
+                for call in (manager.get("a"), manager.get("a", timeout=5.0), handle.get()):
+                    with pytest.raises(StopIteration) as stopped:
+                        call.send(None)
+                    assert stopped.value.value is token
+        finally:
+            free.set()
+
+
 def test_run_in_background():
     """U5: a program without a loop gets tokens, failures and ManagerClosed, and no thread is left behind."""
     before = threading.active_count()
