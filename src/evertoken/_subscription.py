@@ -26,7 +26,7 @@ class Subscription(OfToken[TokenT]):
     a connection has no use for them. It ends when the manager closes, or with `close`.
 
     Args:
-        begin: Awaited once, before the first token.
+        begin: Awaited before the first token, until it has ended well.
 
         on_close: Called once, with this.
     """
@@ -70,9 +70,10 @@ class Subscription(OfToken[TokenT]):
         return self
 
     async def __anext__(self) -> TokenT:
-        begin, self._begin = self._begin, None
-        if begin is not None and not self._closed:
-            await begin(self)
+        if self._begin is not None and not self._closed:
+            await self._begin(self)
+            # Not before: one that failed, or was cancelled, is yet to be begun.
+            self._begin = None
         while self._pending is None:
             if self._closed:
                 raise StopAsyncIteration
