@@ -138,7 +138,8 @@ class Standing:
         nobody starts the fetch that is due may they do so themselves.
         """
         trouble = self.trouble
-        if trouble is None or trouble.error is None:
+        # In the distant past: that was before a close, or before a refusal, and nothing was tried since.
+        if trouble is None or trouble.error is None or trouble.retry_at == NEVER:
             return False
         return self.flight is not None or now < trouble.retry_at + _OVERDUE
 

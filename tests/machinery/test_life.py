@@ -241,6 +241,24 @@ async def test_entering_again_keeps_the_token(clock):
     assert source.fetches == 3
 
 
+@virtual
+@pytest.mark.parametrize("error", [down(), GrantRejected("invalid_grant")])
+async def test_entering_again_after_a_failure(clock, error):
+    """R3, L1: after a close in an outage the next start is a cold one: callers wait for its fetch, and get its token."""
+    source = ScriptedSource(clock, latency=1.0)
+    source.error = error
+    manager = TokenManager(source, clock=clock)
+    async with manager:
+        with pytest.raises(TokenUnavailable if error.args == ("connection refused",) else GrantRejected):
+            await manager.get()
+    await clock.advance(hours=1)
+    source.error = None
+    async with manager:
+        await clock.advance(0.5)
+        assert (await manager.get()).access_token == "token-2"
+    assert source.fetches == 2
+
+
 def test_two_runs_with_one_manager():
     """L1: one manager in two asyncio.run, closed or not in the first, under contention in both."""
     fetches = 0
@@ -544,6 +562,24 @@ async def test_a_subscription_waits_out_an_outage(clock):
             source.error = None
             await clock.advance(301.0)
             assert reading.result().valid_at(clock.time())
+
+
+@virtual
+async def test_a_subscription_that_could_not_begin(clock):
+    """L2: a subscription whose first step failed is begun by the next one, and does not wait for ever."""
+    source, known = ScriptedSource(clock), set[str]()
+
+    def source_for(key: str) -> Any:
+        if key not in known:
+            raise LookupError(key)
+        return source
+
+    async with TokenManager(source_for=source_for, clock=clock) as manager, manager.subscribe("a") as tokens:
+        with pytest.raises(LookupError):
+            await anext(tokens)
+        known.add("a")
+        async with asyncio.timeout(5.0):
+            assert (await anext(tokens)).access_token == "token-1"
 
 
 @virtual
