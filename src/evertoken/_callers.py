@@ -219,7 +219,14 @@ class Callers:
         Fetch what is missing of the keys known beforehand, all at once; with *required* raise the first failure.
         """
         end = self._clock.monotonic() + patience
-        missing = [entry for entry in self._registry.entries.values() if entry.in_service(self._clock.time()) is None]
+        now = self._clock.time()
+        missing = [entry for entry in self._registry.entries.values() if entry.in_service(now) is None]
+        for entry in list(missing):
+            if entry.next_at(now, self._rules) == math.inf:
+                # Signed out: not to be fetched until somebody says so.
+                if required:
+                    raise entry.unavailable(now)
+                missing.remove(entry)
         flights = [(entry, self._refresher.launch(entry, "absent", urgent=True)) for entry in missing]
         for entry, flight in flights:
             if not flight.landed:

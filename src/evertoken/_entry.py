@@ -101,7 +101,12 @@ class Entry(Standing):
         self.trouble = None
         self.fetched_at = NEVER
         self.version = version
-        return self.rejected(error, now, rules)
+        again_at = self.rejected(error, now, rules)
+        if rules.shared or self.trouble is None:
+            return again_at
+        # Without a store nobody else can sign it in again, and a probe would.
+        self.trouble.retry_at = math.inf
+        return math.inf
 
     def adopted(self, token: Token, version: int, rules: Rules, /) -> float:
         """
@@ -233,11 +238,13 @@ class Entry(Standing):
     def closed(self, /) -> None:
         """
         The manager is closed. What failed may be tried at once next time, unless it may spend a refresh token twice.
+
+        What was signed out stays so.
         """
         self.barred()
         self.deadline = None
         self.flight = None
-        if self.trouble is not None and self.trouble.ambiguous_since is None:
+        if self.trouble is not None and self.trouble.ambiguous_since is None and self.trouble.retry_at < math.inf:
             self.trouble.retry_at = NEVER
 
     def forgotten(self, /) -> None:

@@ -583,6 +583,33 @@ async def test_a_subscription_that_could_not_begin(clock):
 
 
 @virtual
+@pytest.mark.parametrize("mode", ["lazy", "warm", "require"])
+async def test_signed_out_without_a_store(clock, mode):
+    """F4, trap 42: a key that was signed out stays so, whatever time passes and whoever starts again, until refresh()."""
+    source, recorder = ScriptedSource(clock), Recorder()
+    manager = TokenManager({"a": source, "b": source}, clock=clock, start=mode, observers=[recorder])
+    async with manager:
+        await manager.get("a")
+        await manager.revoke("a")
+        await clock.advance(hours=10)
+        with pytest.raises(GrantRejected, match="signed out"):
+            await manager.get("a", timeout=60.0)
+    if mode == "require":
+        with pytest.raises(GrantRejected, match="signed out"):
+            await manager.start()
+        return
+    async with manager:
+        await clock.advance(hours=10)
+        with pytest.raises(GrantRejected, match="signed out"):
+            await manager.get("a")
+        assert [event.key for event in recorder.of(events.FetchStarted)].count("a") == 1
+        token = await manager.refresh("a")
+        assert await manager.get("a") is token
+        await clock.advance(hours=10)
+        assert await manager.get("a") is not token
+
+
+@virtual
 async def test_forget(clock):
     """L2: forget() begins anew, under a fetch too: its late answer is dropped and its waiters get the next."""
     source = GatedSource(clock)
