@@ -171,12 +171,13 @@ class Callers:
         # Its waiters begin anew as soon as the old flight has ended, and not before: never two for one key.
         await self._refresher.void(entry)
         async with self._registry.lock:
-            if self._registry.source_for is not None and entry.flight is None:
+            if self._registry.source_for is not None and entry.flight is None and entry.token is None:
+                # Unless a waiter, woken first, has begun anew already, and has its token: it stays then.
                 self._upkeep.supervisor.deadlines.discard(entry)
                 self._registry.entries.pop(key, None)
         now = self._clock.time()
         if entry.flight is None and self._registry.entries.get(key) is entry:
-            self._upkeep.schedule(entry, now)
+            self._upkeep.schedule(entry, entry.next_at(now, self._rules))
         self._upkeep.wake(entry)
         self._observers.emit(events.KeyEvicted(at=now, key=key))
         return True

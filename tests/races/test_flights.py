@@ -270,6 +270,28 @@ async def test_forgotten_while_flying(clock: VirtualClock):
 
 
 @virtual
+async def test_forgotten_while_somebody_waits_with_a_handle(clock: VirtualClock):
+    """
+    R3: who waited while a key was forgotten, and everybody else after, see one token, however soon it came.
+    """
+    source = GatedSource(clock)
+    manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock)
+    async with manager as tokens:
+        handle = tokens.handle("a")
+        waiting = asyncio.create_task(handle.get())
+        await source.reached()
+        forgetting = asyncio.create_task(tokens.forget("a"))
+        source.release()
+        await forgetting
+        await waiting
+        assert await handle.get() is await tokens.get("a") is source.last
+        assert await tokens.refused(await handle.get(), "a") is source.last
+        assert await handle.get() is await tokens.get("a") is source.last
+        await clock.advance(1000.0)
+        assert await handle.get() is await tokens.get("a") is source.last
+
+
+@virtual
 @pytest.mark.parametrize("late", [None, GrantRejected("invalid_grant")])
 async def test_put_while_flying(clock: VirtualClock, late: Exception | None):
     """
