@@ -4,6 +4,7 @@ What a person, or a login, does to a key: sign it out everywhere, or put a token
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, final
 
@@ -156,6 +157,10 @@ class ByHand:
             )
         except (*SHUTDOWN, GeneratorExit):
             raise
-        except Exception as error:  # noqa: BLE001 - judged, and raised without the frames it came through
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # Raised by the caller, without the frames it came through.
             return failure_of(error, FetchRequest(entry.key, token, self._timeout))
         return None

@@ -13,7 +13,17 @@ import pytest
 from tests.gated import virtual
 from tests.machinery.scripted import Recorder, ScriptedSource, down
 
-from evertoken import GrantRejected, Held, Lease, RefreshPolicy, RetryPolicy, Token, TokenManager, TokenUnavailable
+from evertoken import (
+    GrantRejected,
+    Held,
+    Lease,
+    RefreshPolicy,
+    RetryPolicy,
+    Token,
+    TokenManager,
+    TokenUnavailable,
+    TransientRefreshError,
+)
 from evertoken._events import Event, RefreshFailed, StoreFailed, SupervisorRestarted
 from evertoken.stores.memory import MemoryStore
 from evertoken.testing.clock import VirtualClock
@@ -267,6 +277,26 @@ async def test_a_source_that_raises(clock, when, make):
         assert (await manager.get("bad")).valid_at(clock.time())
         assert manager.health().failing == ()
         assert not manager._engine.lanes._lanes
+
+
+@virtual
+@every_class
+async def test_a_source_that_raises_when_told_to_revoke(clock, make):
+    """F5, S1: whatever a source raises as a key is signed out is one of the two failures, and the key is signed out."""
+
+    class Revoking(ScriptedSource):
+        async def revoke(self, token: Any) -> None:
+            raise make()
+
+    async with TokenManager(Revoking(clock), clock=clock) as manager:
+        await manager.get()
+        with pytest.raises(GeneratorExit if make is GeneratorExit else TransientRefreshError):
+            await manager.revoke()
+        with pytest.raises(GrantRejected, match="signed out"):
+            await manager.get()
+        current = asyncio.current_task()
+        assert current is not None
+        assert not current.cancelling()
 
 
 @virtual
