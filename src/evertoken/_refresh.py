@@ -44,6 +44,9 @@ TokenFlight: TypeAlias = "Flight[Token]"
 #: Reasons for a flight that only looks at the store.
 LOOKS: Final = frozenset({"peer", "repair"})
 
+#: Reasons for one that the token at hand does not satisfy, though it is kept.
+ANOTHER: Final = frozenset({"forced", "min_ttl", "refused"})
+
 
 @final
 class Refresher:
@@ -222,7 +225,11 @@ class Refresher:
             return None
         record = await (repair if entry.unkept else look)(entry, sharing)
         if record is not None and record.token is entry.token is not None:
-            return partial(self.landing.saved, entry, flight, record.version)
+            if flight.reason in LOOKS or (withheld and flight.reason not in ANOTHER):
+                return partial(self.landing.saved, entry, flight, record.version)
+            # Somebody joined meanwhile who needs another token than this.
+            entry.saved(record.version)
+            return None
         if record is None and entry.unkept:
             entry.unsaved(self._clock.time(), self._rules)
         if record is not None and record.revoked:

@@ -244,7 +244,7 @@ async def test_entering_again_keeps_the_token(clock):
 @virtual
 @pytest.mark.parametrize("error", [down(), GrantRejected("invalid_grant")])
 async def test_entering_again_after_a_failure(clock, error):
-    """R3, L1: after a close in an outage the next start is a cold one: callers wait for its fetch, and get its token."""
+    """R3, L1: after a close in an outage the next start is a cold one: callers wait for its fetch and its token."""
     source = ScriptedSource(clock, latency=1.0)
     source.error = error
     manager = TokenManager(source, clock=clock)
@@ -585,7 +585,7 @@ async def test_a_subscription_that_could_not_begin(clock):
 @virtual
 @pytest.mark.parametrize("mode", ["lazy", "warm", "require"])
 async def test_signed_out_without_a_store(clock, mode):
-    """F4, trap 42: a key that was signed out stays so, whatever time passes and whoever starts again, until refresh()."""
+    """F4, trap 42: a key that was signed out stays so, through time and another start, until refresh()."""
     source, recorder = ScriptedSource(clock), Recorder()
     manager = TokenManager({"a": source, "b": source}, clock=clock, start=mode, observers=[recorder])
     async with manager:

@@ -15,6 +15,8 @@ from tests.gated import GatedSource, virtual
 
 from evertoken import (
     GrantRejected,
+    Lease,
+    Record,
     RefreshPolicy,
     RetryPolicy,
     Token,
@@ -23,6 +25,7 @@ from evertoken import (
     TransientRefreshError,
     events,
 )
+from evertoken.stores import MemoryStore
 
 if TYPE_CHECKING:
     from evertoken.testing import VirtualClock
@@ -310,6 +313,46 @@ async def test_put_while_flying(clock: VirtualClock, late: Exception | None):
         assert await tokens.get() is token
         assert tokens.snapshot().keys[None].condition == "ok"
         assert source.fetches == 1
+
+
+class Unsteady(MemoryStore):  # type: ignore[misc]  # nothing else of it is changed
+    """
+    A store that takes a second to write, or to fail.
+    """
+
+    down = False
+
+    async def write(self, record: Record, lease: Lease, /) -> bool:
+        await asyncio.sleep(1.0)
+        if self.down:
+            msg = "no space left"
+            raise OSError(msg)
+        return await super().write(record, lease)
+
+
+@virtual
+@pytest.mark.parametrize("want", ["refresh", "min_ttl", "refused"])
+async def test_another_is_wanted_while_one_is_brought_to_the_store(clock: VirtualClock, want: str):
+    """
+    R2, K3: who needs another token, just when the store is back and is brought the last one, gets another.
+    """
+    source, store = GatedSource(clock, lifetime=1000.0, open_=True), Unsteady(clock=clock)
+    source.rotates = False
+    async with TokenManager(source, clock=clock, store=store) as tokens:
+        store.down = True
+        first = await tokens.get()
+        await clock.advance(200.0)
+        store.down, entry = False, tokens.entry_of(None)
+        while entry.flight is None:
+            await clock.advance(0.1)
+        assert entry.flight.reason == "repair"
+        another = await {
+            "refresh": tokens.refresh, "min_ttl": lambda: tokens.get(min_ttl=900.0), "refused": lambda: tokens.refused(first)
+        }[want]()  # fmt: skip
+        assert another is source.last
+        assert another is not first
+        assert source.fetches == 2
+        assert tokens.snapshot().keys[None].kept
 
 
 @virtual
