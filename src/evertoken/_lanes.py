@@ -46,7 +46,8 @@ class Lanes:
         """
         How many calls wait for their turn.
         """
-        return sum(len(lane.urgent) + len(lane.waiting) for lane in self._lanes.values())
+        # A list, for this may be asked on another thread than that on which lanes come and go.
+        return sum(len(lane.urgent) + len(lane.waiting) for lane in list(self._lanes.values()))
 
     def enter(self, provider: Hashable, start: Callable[[], bool], *, urgent: bool) -> None:
         """

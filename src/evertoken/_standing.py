@@ -114,10 +114,12 @@ class Standing:
         """
         Return from when the token in service should be replaced; the distant past if there is none.
         """
-        if self.token is None:
+        # Read once, for a snapshot may be taken on any thread.
+        token, trouble = self.token, self.trouble
+        if token is None:
             return NEVER
-        echoes = 0 if self.trouble is None else self.trouble.echoes
-        return rules.refresh.due_at(self.token, self.fetched_at, spread(rules.seed, self.key), echoes=echoes)
+        echoes = 0 if trouble is None else trouble.echoes
+        return rules.refresh.due_at(token, self.fetched_at, spread(rules.seed, self.key), echoes=echoes)
 
     def next_at(self, now: float, rules: Rules, /) -> float:
         """

@@ -5,7 +5,7 @@ All transitions of one key: what is in service after each, what is its condition
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -571,6 +571,23 @@ def test_closed_serves_nobody_and_keeps_what_it_has():
     assert (one.valid_until, one.deadline, one.flight) == (NEVER, None, None)
     one.seen()
     assert one.valid_until == NOW + LIFE
+
+
+def test_looked_at_while_it_is_forgotten():
+    """L2: a snapshot on another thread finds a key with its token or without, and nothing between."""
+    one = serving()
+
+    class Interrupted:
+        seed = RULES.seed
+
+        @property
+        def refresh(self) -> RefreshPolicy:
+            # As where the manager's own thread has its turn.
+            one.forgotten()
+            return RULES.refresh
+
+    assert one.due_at(cast("Rules", Interrupted())) > NOW
+    assert one.due_at(RULES) == NEVER
 
 
 # min_ttl, and the rest

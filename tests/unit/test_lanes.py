@@ -4,6 +4,7 @@ Who may run, and who is next.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,22 @@ def test_lanes_are_dropped():
         lanes.leave(turn)
     assert not lanes._lanes
     lanes.leave("unknown")
+
+
+def test_counted_while_lanes_come_and_go():
+    """L2: what waits can be counted on one thread while lanes come and go on another."""
+    lanes, calls = Lanes(1), Calls()
+
+    class Interrupted(deque[Callable[[], bool]]):
+        def __len__(self) -> int:
+            # As where the other thread has its turn.
+            lanes.enter(len(calls.started), calls("other"), urgent=False)
+            return super().__len__()
+
+    for name in ("a", "a", "b"):
+        lanes.enter(name, calls(name), urgent=False)
+    lanes._lanes["a"].urgent = Interrupted()
+    assert lanes.queued == 1
 
 
 def test_clear_and_reset():
