@@ -6,12 +6,13 @@ All of it runs on the manager's own loop.
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, final
 
 from evertoken import _events as events
 from evertoken._errors import GrantRejected, TokenUnavailable
-from evertoken._observers import LOGGER
+from evertoken._observers import say
 from evertoken._policy import FLOOR
 from evertoken._steps import store_key
 
@@ -211,7 +212,7 @@ class Callers:
             entry.seen()
         if self._upkeep.supervisor.ended:
             # Cancelled by somebody who cancels all tasks; whoever still asks for tokens wants it back.
-            LOGGER.warning("the supervisor was stopped from outside, and runs again")
+            say(logging.WARNING, "the supervisor was stopped from outside, and runs again")
             self._upkeep.supervisor.start()
         return entry
 

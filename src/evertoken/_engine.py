@@ -5,6 +5,7 @@ The parts of one manager, put together; how they start, and how they end.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
@@ -16,7 +17,7 @@ from evertoken._fleet import Fleet
 from evertoken._flight import Strays
 from evertoken._landing import Landing
 from evertoken._lanes import Lanes
-from evertoken._observers import LOGGER, Observers
+from evertoken._observers import Observers, say
 from evertoken._refresh import Refresher
 from evertoken._trouble import Rules
 from evertoken._upkeep import Upkeep
@@ -169,7 +170,7 @@ class Engine:
             if left:
                 _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
             if left:
-                LOGGER.warning("%d cancelled calls of sources or stores have not ended", len(left))
+                say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
         finally:
             for entry in self.registry.entries.values():
                 if entry.flight is not None:

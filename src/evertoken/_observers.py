@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import Observer
 
-__all__ = ["LOGGER", "SHUTDOWN", "Observers"]
+__all__ = ["LOGGER", "SHUTDOWN", "Observers", "say"]
 
 #: The library's logger. Routine is DEBUG, what heals itself is WARNING, what needs a person is ERROR.
 LOGGER: Final = logging.getLogger("evertoken")
@@ -36,6 +36,18 @@ _LEVELS: Final[dict[type[events.Event], int]] = {
 }
 
 
+def say(level: int, message: str, /, *args: object) -> None:
+    """
+    Log, whatever the application's filters raise: what is only told must not harm what is done.
+    """
+    try:
+        LOGGER.log(level, message, *args, stacklevel=2)
+    except SHUTDOWN:
+        raise
+    except BaseException:  # noqa: BLE001, S110 - there is nobody left to tell
+        pass
+
+
 @final
 class Observers:
     """
@@ -53,7 +65,7 @@ class Observers:
         """
         level = _LEVELS.get(type(event), logging.DEBUG)
         if LOGGER.isEnabledFor(level):
-            LOGGER.log(level, "%s", _Line(event))
+            say(level, "%s", _Line(event))
         for observer in self._observers:
             try:
                 observer(event)
@@ -61,7 +73,7 @@ class Observers:
                 raise
             except BaseException as error:  # noqa: BLE001 - an observer never harms a refresh
                 # Its message and its locals are the application's; the class is all that is safe to say.
-                LOGGER.error("observer %s raised %s", _name(observer), type(error).__qualname__)
+                say(logging.ERROR, "observer %s raised %s", _name(observer), type(error).__qualname__)
 
 
 @final

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
@@ -18,7 +19,7 @@ from evertoken._contracts import FetchRequest
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
 from evertoken._flight import Flight, Gate, Strays, bounded
-from evertoken._observers import LOGGER, SHUTDOWN
+from evertoken._observers import SHUTDOWN, say
 from evertoken._redact import describe
 from evertoken._repair import look, repair
 from evertoken._sharing import Hold
@@ -183,7 +184,7 @@ class Refresher:
         except SHUTDOWN:
             raise
         except BaseException as error:  # noqa: BLE001 - nobody may be left waiting
-            LOGGER.error("the end of a fetch raised %s", type(error).__qualname__)
+            say(logging.ERROR, "the end of a fetch raised %s", type(error).__qualname__)
             self.landing.crash(entry, flight, failure)
 
     async def _run(self, entry: Entry, flight: TokenFlight) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 from evertoken._deadlines import Deadlines, Due
-from evertoken._observers import LOGGER, SHUTDOWN
+from evertoken._observers import SHUTDOWN, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,7 +179,7 @@ class Supervisor(Generic[ItemT]):
         except SHUTDOWN:
             raise
         except BaseException as second:  # noqa: BLE001 - reporting must not end the task it reports on
-            LOGGER.error("the supervisor crashed with %s and could not report it", type(second).__qualname__)
+            say(logging.ERROR, "the supervisor crashed with %s and could not report it", type(second).__qualname__)
 
     async def _run(self) -> None:
         while True:
@@ -192,7 +193,7 @@ class Supervisor(Generic[ItemT]):
                 except SHUTDOWN:
                     raise
                 except BaseException as error:  # noqa: BLE001 - one broken item delays no other
-                    LOGGER.error("a due item raised %s", type(error).__qualname__)
+                    say(logging.ERROR, "a due item raised %s", type(error).__qualname__)
                     self.deadlines.set(item, now + BEAT)
             await self._sleep(min(self.deadlines.next(), now + BEAT), now)
 

@@ -248,6 +248,40 @@ async def test_an_observer_that_raises(clock, make):
 
 @virtual
 @every_class
+async def test_a_log_filter_that_raises(clock, make):
+    """F5, L2: what a filter of the log raises harms no refresh and no supervisor, at any level."""
+
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise make()
+
+    logger, broken, recorder = logging.getLogger("evertoken"), Broken(), Recorder()
+    before = logger.level
+    logger.addFilter(broken)
+    logger.setLevel(logging.DEBUG)
+    source = ScriptedSource(clock, lifetime=300.0)
+    try:
+        async with TokenManager(source, clock=clock, observers=[recorder]) as manager:
+            first = await manager.get()
+            await clock.advance(200.0)
+            source.error = GrantRejected("invalid_grant")
+            await clock.advance(90.0)
+            assert await manager.get() is first
+            the_supervisor().cancel()
+            source.error = None
+            await clock.advance(1.0)
+            token = await manager.refresh()
+            assert await manager.get() is token
+            assert manager.health().alive
+            assert manager.health().restarts == 0
+    finally:
+        logger.removeFilter(broken)
+        logger.setLevel(before)
+    assert "RefreshRejected" in {type(event).__name__ for event in recorder.events}
+
+
+@virtual
+@every_class
 @pytest.mark.parametrize("when", ["at once", "later"])
 async def test_a_source_that_raises(clock, when, make):
     """F5: whatever a source raises is a failure of its key: shared, counted, tried again; other keys go on."""

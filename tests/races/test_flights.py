@@ -346,9 +346,12 @@ async def test_another_is_wanted_while_one_is_brought_to_the_store(clock: Virtua
         while entry.flight is None:
             await clock.advance(0.1)
         assert entry.flight.reason == "repair"
-        another = await {
-            "refresh": tokens.refresh, "min_ttl": lambda: tokens.get(min_ttl=900.0), "refused": lambda: tokens.refused(first)
-        }[want]()  # fmt: skip
+        wanted = {
+            "refresh": tokens.refresh,
+            "min_ttl": lambda: tokens.get(min_ttl=900.0),
+            "refused": lambda: tokens.refused(first),
+        }
+        another = await wanted[want]()
         assert another is source.last
         assert another is not first
         assert source.fetches == 2
