@@ -49,6 +49,7 @@ class Engine:
         self.registry = registry
         shared = settings.store is not None
         self.rules: Rules = Rules(settings.policy, settings.retry, os.urandom(8).hex(), shared, settings.strict_persist)
+        self._pid = os.getpid()
         self.observers: Observers = Observers(settings.observers)
         self.lanes: Lanes = Lanes(settings.concurrency)
         self._grace = settings.close_grace
@@ -125,6 +126,9 @@ class Engine:
         """
         # A lock belongs to the loop of its first contended use, and the manager may be entered on another.
         self.registry.lock = asyncio.Lock()
+        if self._pid != os.getpid():
+            # Workers forked from one parent, which made the manager for them all, are not to refresh in step.
+            self._pid, self.rules.seed = os.getpid(), os.urandom(8).hex()
         async with self.registry.lock:
             self.state = "running"
         # First: with an eager task factory the supervisor starts fetches before start() returns.

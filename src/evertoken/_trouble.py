@@ -20,13 +20,13 @@ NEVER: Final = -math.inf
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rules:
     """
     What an entry needs to judge by.
 
     Args:
-        seed: What makes this process's jitter its own.
+        seed: What makes this process's jitter its own. Drawn again in a forked one.
 
         shared: Whether a store keeps tokens, which others may refresh too.
 

@@ -319,3 +319,43 @@ def test_fork():
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
+
+
+PREFORK = """
+    import asyncio, os
+    from evertoken import TokenManager
+
+    async def fetch():
+        return "token", 3600.0
+
+    manager = TokenManager(fetch)
+
+    async def due_in():
+        async with manager:
+            token = await manager.get()
+            due_at = manager.snapshot().keys[None].due_at
+        async with manager:
+            assert manager.snapshot().keys[None].due_at == due_at
+            return due_at - token.issued_at
+
+    ours, theirs = os.pipe()
+    for _ in range(4):
+        if os.fork() == 0:
+            os.write(theirs, f"{asyncio.run(due_in())!r}\\n".encode())
+            os._exit(0)
+        os.wait()
+    os.close(theirs)
+    print(os.read(ours, 4096).decode())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+def test_forked_workers_spread_out():
+    """F2, trap 75: workers that start a manager made before they were forked do not refresh in step."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PREFORK)], capture_output=True, text=True, timeout=30.0, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    leads = [round(3600.0 - float(line), 3) for line in done.stdout.split()]
+    assert len(set(leads)) == len(leads) == 4
+    assert all(720.0 <= lead <= 720.0 * 1.1 for lead in leads)
