@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import anyio
 
@@ -108,6 +108,10 @@ class Life:
         home = getattr(self, "_home", None)
         if home is not None and home.loop is not None and not home.forked_away:
             warnings.warn("a TokenManager was not closed", ResourceWarning, source=self, stacklevel=1)
+
+    def __reduce__(self) -> NoReturn:
+        msg = "a manager cannot be pickled or copied: make one in each process, and share what they hold by a store"
+        raise TypeError(msg)
 
     def _closed(self, closing: asyncio.Task[None]) -> None:
         if self._closing is closing:

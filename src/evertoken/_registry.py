@@ -8,6 +8,7 @@ readers of an open key do not take it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, final
 
@@ -43,6 +44,9 @@ class Registry:
             raise TypeError(msg)
         if source_for is not None and not callable(source_for):
             msg = f"source_for must be a function that takes a key and returns its source, not {source_for!r}"
+            raise TypeError(msg)
+        if inspect.iscoroutinefunction(source_for):
+            msg = f"source_for must be a plain function, called as a key is opened; got the async {source_for!r}"
             raise TypeError(msg)
         self.lock: asyncio.Lock = asyncio.Lock()
         self._shared = shared

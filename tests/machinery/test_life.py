@@ -8,7 +8,10 @@ Starting, closing, starting again; what is wrong at construction; eviction, even
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -292,6 +295,13 @@ def test_not_closed():
         gc.collect()
 
 
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_managers_do_not_travel(take):
+    """Trap 78, S1: a manager is neither pickled nor copied, and says what to do instead."""
+    with pytest.raises(TypeError, match="share what they hold by a store"):
+        take(TokenManager(time.time))
+
+
 # Bad arguments
 
 
@@ -319,6 +329,7 @@ BAD: dict[str, tuple[str, Callable[[], Any]]] = {
     "class in mapping": (r"source\['a'\]", lambda: TokenManager({"a": ASource})),
     "nonsense in mapping": (r"source\['a'\]", lambda: TokenManager({"a": None})),
     "source_for": ("source_for", lambda: TokenManager(source_for="x")),
+    "async source_for": ("source_for", lambda: TokenManager(source_for=watching)),
     "start": ("start", lambda: TokenManager(a_function, start="eager")),
     "start, source_for": ("start", lambda: TokenManager(source_for=lambda key: a_function, start="warm")),
     "policy": ("policy", lambda: TokenManager(a_function, policy=300)),
