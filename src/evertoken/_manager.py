@@ -302,6 +302,7 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         It begins with the valid token, and has room for one: a slow reader gets the newest.
 
         Raises:
+            ManagerClosed: The manager is closed.
             RuntimeError: There is no running loop, or the manager is not started.
         """
         self._home.check()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, final
 
 import anyio.from_thread
 
+from evertoken._errors import ManagerClosed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
@@ -40,6 +42,7 @@ class Home:
 
     def __init__(self, on_fork: Callable[[], object]) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._left = False
         self._pid = 0
         self._on_fork = on_fork
 
@@ -70,6 +73,7 @@ class Home:
         Live nowhere.
         """
         self.loop = None
+        self._left = True
         _homes.discard(self)
 
     def check(self) -> asyncio.AbstractEventLoop:
@@ -77,8 +81,12 @@ class Home:
         Return the loop.
 
         Raises:
+            ManagerClosed: The manager was closed.
             RuntimeError: The manager was not started, was started before a fork, or its loop no longer runs.
         """
+        if self.loop is None and self._left:
+            msg = "the manager is closed; enter it again to use it again"
+            raise ManagerClosed(msg)
         if self.loop is None:
             msg = "the manager is not started: use `async with manager:` or `await manager.start()`"
             raise RuntimeError(msg)

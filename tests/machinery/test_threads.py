@@ -120,7 +120,7 @@ def test_run_in_background():
         assert manager.handle("a").get_sync() is manager.peek("a")
         assert manager.health().alive
         assert manager.snapshot().keys["a"].validity == "fresh"
-    with pytest.raises(RuntimeError, match="not started"):
+    with pytest.raises(ManagerClosed, match="enter it again"):
         manager.get_sync("a")
     assert manager.peek("a") is None
     assert threading.active_count() == before
