@@ -14,7 +14,7 @@ from evertoken._by_hand import ByHand
 from evertoken._callers import Callers
 from evertoken._errors import ManagerClosed
 from evertoken._fleet import Fleet
-from evertoken._flight import Strays
+from evertoken._flight import Gate, Strays
 from evertoken._landing import Landing
 from evertoken._lanes import Lanes
 from evertoken._observers import Observers, say
@@ -56,8 +56,8 @@ class Engine:
         self._start = settings.start
         self._start_timeout = settings.start_timeout
         self._strays = Strays()
-        # Set unless a start is just opening the store.
-        self._opening: asyncio.Event | None = None
+        # There while a start opens the store.
+        self._opening: Gate | None = None
         self._fleet: Fleet | None = None
         if settings.store is not None:
             self._fleet = Fleet(
@@ -134,11 +134,12 @@ class Engine:
         # First: with an eager task factory the supervisor starts fetches before start() returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
         if self._fleet is not None:
-            self._opening = asyncio.Event()
+            self._opening = opening = Gate()
             try:
                 await self._fleet.start()
             finally:
-                self._opening.set()
+                self._opening = None
+                opening.wake()
         self.check_open()
         self.upkeep.start()
         if self._start != "lazy":
@@ -165,7 +166,7 @@ class Engine:
         try:
             if self._opening is not None:
                 # A start under way is let through to where it finds that it is not wanted any more.
-                await self._opening.wait()
+                await self._opening.wait(self.clock)
             await self.upkeep.stop()
             await self.refresher.drain(self._grace)
             if self._fleet is not None:

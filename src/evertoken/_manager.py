@@ -159,11 +159,9 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             entry = self._entries.get(key, NOBODY)
             if now() < entry.valid_until:
                 return entry.token  # type: ignore[return-value]
-        if min_ttl is None and self._home.elsewhere():
+        if min_ttl is None and self._home.elsewhere() and (token := self.peek(key)) is not None:
             # Barred as idle or not, a valid token is worth no way to the manager's own loop and back.
-            token: TokenT | None = self.peek(key)
-            if token is not None:
-                return token
+            return token
         return await self._home.call(self._callers.obtain, key, min_ttl, timeout)
 
     @overload
@@ -197,9 +195,7 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         if self._engine.state != "running":
             return None
         now = self._now()
-        if entry.idle_since is not None:
-            # It is in use. No more than this, for any thread may be here: whoever awaits it opens the hot path again.
-            entry.idle_since = now
+        entry.peeked(now)
         # Not valid_until: that of an idle key is barred, though its token is good.
         return cast("TokenT | None", entry.in_service(now))
 
@@ -259,8 +255,7 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         """
         Do what `refused` does for callers without a loop, in another thread than the manager's.
         """
-        other: TokenT | None = self._home.call_sync(self._callers.refused, key, token.access_token, wait)
-        return other
+        return cast("TokenT | None", self._home.call_sync(self._callers.refused, key, token.access_token, wait))
 
     async def forget(self, key: Hashable = None) -> bool:
         """
@@ -302,7 +297,6 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         It begins with the valid token, and has room for one: a slow reader gets the newest.
 
         Raises:
-            ManagerClosed: The manager is closed.
             RuntimeError: There is no running loop, or the manager is not started.
         """
         self._home.check()

@@ -45,9 +45,6 @@ TokenFlight: TypeAlias = "Flight[Token]"
 #: Reasons for a flight that only looks at the store.
 LOOKS: Final = frozenset({"peer", "repair"})
 
-#: Reasons for one that the token at hand does not satisfy, though it is kept.
-ANOTHER: Final = frozenset({"forced", "min_ttl", "refused"})
-
 
 @final
 class Refresher:
@@ -226,7 +223,7 @@ class Refresher:
             return None
         record = await (repair if entry.unkept else look)(entry, sharing)
         if record is not None and record.token is entry.token is not None:
-            if flight.reason in LOOKS or (withheld and flight.reason not in ANOTHER):
+            if flight.reason in LOOKS or (withheld and flight.reason not in {"forced", "min_ttl", "refused"}):
                 return partial(self.landing.saved, entry, flight, record.version)
             # Somebody joined meanwhile who needs another token than this.
             entry.saved(record.version)

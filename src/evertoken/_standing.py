@@ -72,6 +72,13 @@ class Standing:
         barred = self.trouble is not None and (self.trouble.refused is token or self.trouble.withheld)
         return None if barred else token
 
+    def peeked(self, now: float, /) -> None:
+        """
+        Somebody looked at it, on whatever thread: it is in use. Who awaits it opens the hot path again, on its own.
+        """
+        if self.idle_since is not None:
+            self.idle_since = now
+
     @property
     def unkept(self) -> bool:
         """
