@@ -14,7 +14,16 @@ import anyio
 import pytest
 from tests.gated import GatedSource, virtual
 
-from evertoken import ManagerClosed, RetryPolicy, TokenError, TokenManager, TransientRefreshError, events
+from evertoken import (
+    GrantRejected,
+    ManagerClosed,
+    RetryPolicy,
+    Token,
+    TokenError,
+    TokenManager,
+    TransientRefreshError,
+    events,
+)
 from evertoken.stores import MemoryStore
 from evertoken.testing import VirtualClock
 
@@ -219,6 +228,50 @@ async def test_a_cancelled_start(clock: VirtualClock, cancelled: Any, mode: Any)
         await nothing_left(before)
         async with tokens:
             assert await tokens.get() is not None
+        await nothing_left(before)
+        return outcome, steps
+
+    await everywhere(scenario)
+
+
+BY_HAND: dict[str, Callable[[TokenManager[Any, None], Token], Any]] = {
+    "put": lambda tokens, token: tokens.put(token.replace(access_token="by-hand")),
+    "revoke": lambda tokens, token: tokens.revoke(),
+    "refused": lambda tokens, token: tokens.refused(token),
+    "invalidate": lambda tokens, token: tokens.invalidate(token),
+}
+
+
+@virtual
+@CANCELLERS
+@pytest.mark.parametrize("call", BY_HAND)
+@pytest.mark.parametrize("store", [False, True])
+@pytest.mark.parametrize("flying", [False, True])
+async def test_a_cancelled_change(clock: VirtualClock, cancelled: Any, call: str, store: bool, flying: bool):
+    """
+    R3, U1: wherever somebody is cancelled who changes a key, callers hang nowhere, and refresh() begins anew.
+    """
+    before = asyncio.all_tasks()
+
+    async def scenario(at: int) -> tuple[str, int]:
+        source = GatedSource(clock, open_=True)
+        source.rotates = False
+        async with TokenManager(source, clock=clock, store=MemoryStore(clock=clock) if store else None) as tokens:
+            token = await tokens.get()
+            source.hold()
+            forced = [asyncio.create_task(tokens.refresh())] if flying else []
+            asyncio.get_running_loop().call_later(1.0, source.release)
+            if flying:
+                await source.reached()
+            outcome, steps = await cancelled(lambda: BY_HAND[call](tokens, token), at)
+            async with asyncio.timeout(30.0):
+                found, *_ = await asyncio.gather(tokens.get(), *forced, return_exceptions=True)
+                assert isinstance(found, GrantRejected if isinstance(found, Exception) else Token)
+                fresh = await tokens.refresh()
+            assert await tokens.get() is fresh
+            assert source.most_concurrent == 1
+            await clock.advance(300.0)
+            assert tokens.peek() is not None
         await nothing_left(before)
         return outcome, steps
 
