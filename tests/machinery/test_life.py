@@ -11,8 +11,12 @@ import asyncio
 import copy
 import gc
 import pickle
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +35,7 @@ from evertoken import (
     _events as events,
 )
 from evertoken.stores import MemoryStore
+from evertoken.testing import TokenServer
 
 
 def ours() -> set[str]:
@@ -69,6 +74,56 @@ async def test_a_hundred_lives_in_real_time():
         async with TokenManager(fetch) as manager:
             assert await manager.get()
     assert ours() == set()
+
+
+LIVES = """
+    import asyncio, gc, os, sys
+    from evertoken import TokenManager
+    from evertoken.sources import ClientCredentials
+
+    endpoint, client_secret = sys.argv[1:]
+
+    def sockets():
+        gc.collect()
+        return len(os.listdir("/dev/fd"))
+
+    async def main():
+        manager = TokenManager(ClientCredentials(
+            token_endpoint=endpoint, client_id="lives", client_secret=client_secret
+        ))
+        before = None
+        for turn in range(100):
+            async with manager:
+                if turn % 4:
+                    await manager.refresh()
+                else:
+                    # Closed with a fetch under way, or not even begun.
+                    await asyncio.sleep(0.001 * (turn % 3))
+            assert {task.get_name() for task in asyncio.all_tasks()} == {asyncio.current_task().get_name()}
+            if turn == 1:
+                before = sockets()
+        assert sockets() == before, (sockets(), before)
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="this platform does not list what is open")
+def test_a_hundred_lives_over_sockets():
+    """L1: a hundred lives over real sockets, with every warning an error: no task, socket or warning is left."""
+    with TokenServer() as server:
+        server.add_client("lives", "secret")
+        lives = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(LIVES)]
+        done = subprocess.run(
+            [*lives, server.token_endpoint, "secret"],
+            capture_output=True,
+            text=True,
+            timeout=50.0,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
+        assert server.stats.token_requests >= 75
 
 
 @virtual

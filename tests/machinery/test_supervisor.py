@@ -17,6 +17,7 @@ from evertoken import (
     GrantRejected,
     Held,
     Lease,
+    ManagerClosed,
     RefreshPolicy,
     RetryPolicy,
     Token,
@@ -244,6 +245,48 @@ async def test_an_observer_that_raises(clock, make):
         "ClockStepped",
         "ManagerClosing",
     } <= kinds
+
+
+@virtual
+async def test_an_observer_that_calls_back(clock):
+    """L2: an observer may look at the manager, and start tasks that change it, on any event; nothing hangs."""
+    calling, turned_down, nested = list[asyncio.Task[None]](), set[str](), 0
+
+    async def told(call: Any) -> None:
+        try:
+            await call
+        except (TokenUnavailable, GrantRejected, ManagerClosed) as error:
+            turned_down.add(type(error).__name__)
+
+    def meddle(event: Event) -> None:
+        nonlocal nested
+        manager.snapshot(), manager.health(), manager.peek("a"), repr(manager)
+        # Where tasks are eager, what they emit comes back here at once.
+        if nested > 1 or len(calling) > 300 or manager.snapshot().state != "running":
+            return
+        nested += 1
+        now = clock.time()
+        for call in (
+            manager.get("a"), manager.get("a", timeout=3.0), manager.refresh("b"), manager.forget("a"),
+            manager.get("b", min_ttl=19.0), manager.invalidate("unknown", "a"), manager.revoke("a"),
+            manager.put(Token("by-hand", issued_at=now, expires_at=now + 20.0), "b"),
+        ):  # fmt: skip
+            calling.append(asyncio.get_running_loop().create_task(told(call)))
+        nested -= 1
+
+    source = ScriptedSource(clock, lifetime=20.0, latency=0.2)
+    manager = TokenManager(source_for=lambda key: source, clock=clock, observers=[meddle], idle_after=30.0)
+    async with manager:
+        await told(manager.get("a"))
+        await clock.advance(300.0)
+        assert len(calling) > 300
+        assert all(task.done() for task in calling)
+        assert {task.exception() for task in calling} == {None}
+        assert await manager.refresh("a") is await manager.get("a")
+        assert manager.health().alive
+        assert manager.health().restarts == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert turned_down <= {"GrantRejected", "TokenUnavailable"}
 
 
 @virtual
