@@ -98,6 +98,8 @@ class ByHand:
         Take *token* into service, and keep it in the store.
         """
         entry = await self._callers.entry(key)
+        # Its instants are of the clock as it is now: a step of before must not be noticed later, and move them.
+        self._upkeep.supervisor.compare_clocks()
         if self._sharing is None:
             # First of all, so that callers who are woken below find it, and fetch nothing with the one before.
             self._serve(entry, token, kept=True)

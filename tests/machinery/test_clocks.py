@@ -181,6 +181,22 @@ async def test_a_fetch_in_the_beat_after_a_step_back(clock):
 
 
 @virtual
+async def test_a_token_that_is_put_in_the_beat_after_a_step_back(clock):
+    """T2: a token that was put after a step back, before the supervisor noticed it, lives as long as it says."""
+    truth = Truth(clock, 300.0)
+    async with TokenManager(truth.source, policy=UNJITTERED, clock=clock) as manager:
+        await manager.get()
+        await clock.advance(1.0)
+        truth.set(-3600.0)
+        token = Token("by-hand", issued_at=clock.time(), expires_at=clock.time() + 300.0)
+        await manager.put(token)
+        await clock.advance(2.0 * BEAT)
+        assert manager.peek() == token
+        await clock.advance(230.0)
+        assert truth.issued == 2
+
+
+@virtual
 async def test_a_retry_is_not_postponed_by_a_step_back(clock):
     """T2: during an outage a step back by an hour does not put the next retry off by an hour."""
     truth = Truth(clock, 300.0)
