@@ -2,7 +2,8 @@
 Random lives of a manager, checked against a model that is too simple to be wrong.
 
 The model knows for each key the tokens its provider gave out and when they truly die, by the monotonic clock, which no
-step moves. The machine asks, cancels, fails, heals, revokes, lets time pass, sets the clock, closes and opens again.
+step moves. The machine asks, cancels, fails, heals, revokes, puts, signs out, lets time pass, sets the clock, closes
+and opens again.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Provider:
         self.dies_at: dict[str, float] = {}
         self.revoked: set[str] = set()
         self.in_flight = 0
-        self.latest_latency = 0.0
+        self.latest_latency, self.latest_lifetime = 0.0, 60.0
         self.most = 0
         self.started: list[float] = []
         self.provoked: Counter[int] = Counter()
@@ -61,7 +62,7 @@ class Provider:
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
         lifetime, latency = self.lifetime, self.latency
-        self.latest_latency = latency
+        self.latest_latency, self.latest_lifetime = latency, lifetime
         try:
             await asyncio.sleep(latency)
             if self.error is not None:
@@ -85,6 +86,7 @@ class Life(RuleBasedStateMachine):
         self.providers = {key: Provider(self.clock) for key in KEYS}
         self.callers: list[tuple[str, asyncio.Task[Token]]] = []
         self.stepped_at = -1e9
+        self.signed_out: set[str] = set()
         self.open = False
         self.tokens: TokenManager[Any, str] | None = None
 
@@ -171,6 +173,7 @@ class Life(RuleBasedStateMachine):
     @rule(key=keys)
     def force(self, key: str) -> None:
         self.provoke(key)
+        self.signed_out.discard(key)
 
         async def force() -> None:
             try:
@@ -178,7 +181,7 @@ class Life(RuleBasedStateMachine):
             except (TokenUnavailable, GrantRejected):
                 provider = self.providers[key]
                 # Slower than its deadline, or than what it gives out lives.
-                slow = provider.latest_latency >= min(5.0, provider.lifetime)
+                slow = provider.latest_latency >= min(5.0, provider.latest_lifetime)
                 # Or the clock was set forward under its fetch: a suspend looks the same, and the token may be dead.
                 stepped = self.clock.monotonic() - self.stepped_at <= 20.0
                 assert provider.error is not None or slow or stepped
@@ -192,6 +195,31 @@ class Life(RuleBasedStateMachine):
     def forget(self, key: str) -> None:
         self.provoke(key)
         assert self.run(self.manager().forget(key))
+        self.signed_out.discard(key)
+
+    @precondition(lambda self: self.open)
+    @rule(key=keys, lifetime=st.sampled_from([10.0, 3600.0]))
+    def put(self, key: str, lifetime: float) -> None:
+        self.provoke(key)
+        provider = self.providers[key]
+        value = f"by-hand-{len(provider.dies_at)}"
+
+        async def put() -> None:
+            now = self.clock.time()
+            provider.dies_at[value] = self.clock.monotonic() + lifetime
+            await self._bounded(self.manager().put(Token(value, issued_at=now, expires_at=now + lifetime), key))
+            token = self.manager().peek(key)
+            assert token is not None
+            assert token.access_token == value
+
+        self.run(put())
+        self.signed_out.discard(key)
+
+    @precondition(lambda self: self.open)
+    @rule(key=keys)
+    def sign_out(self, key: str) -> None:
+        self.run(self._bounded(self.manager().revoke(key)))
+        self.signed_out.add(key)
 
     # What the world does
 
@@ -284,6 +312,10 @@ class Life(RuleBasedStateMachine):
             assert token is None or self.is_alive(key, token)
 
     @invariant()
+    def what_was_signed_out_stays_so(self) -> None:
+        assert self.tokens is None or all(self.run(self._peek(key)) is None for key in self.signed_out)
+
+    @invariant()
     def the_supervisor_lives(self) -> None:
         if self.open:
             assert self.run(self._alive())
@@ -300,6 +332,8 @@ class Life(RuleBasedStateMachine):
             if self.tokens is not None:
                 # Whatever happened, it heals by itself: by the longest cool-down of all, and a beat.
                 await self.clock.advance(2.0 * RetryPolicy().probe)
+                for key in self.signed_out:
+                    await self.tokens.refresh(key)
                 for key in KEYS:
                     assert (await self.tokens.get(key)).access_token in self.providers[key].dies_at
                 await self.tokens.aclose()
