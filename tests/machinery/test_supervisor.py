@@ -471,6 +471,56 @@ async def test_a_store_that_raises(clock, method, make):
         assert manager.snapshot().keys[None].kept
 
 
+class EnteredStore(FaultyStore):
+    """
+    One that is entered, left and watched, and has its lease renewed, with the same faults.
+    """
+
+    async def __aenter__(self) -> None:
+        self._raise("enter")
+
+    async def __aexit__(self, *_: object) -> None:
+        self._raise("exit")
+
+    async def watch(self, changed: Callable[[str | None], object], /) -> None:
+        self._raise("watch")
+        await asyncio.Event().wait()
+
+    def _raise(self, name: str) -> None:
+        if name in self.faults:
+            raise self.faults[name]()
+
+
+@virtual
+@every_class
+@pytest.mark.parametrize("method", ["enter", "exit", "watch", "renew"])
+async def test_the_life_of_a_store_that_raises(clock, method, make):
+    """F5, K3: whatever a store raises when it is entered, left, watched or has a lease renewed: tokens are there."""
+    store, recorder = EnteredStore(clock), Recorder()
+    store.faults[method] = make
+    source = ScriptedSource(clock, lifetime=300.0, latency=15.0)
+    source.rotates = False
+    manager = TokenManager(source, clock=clock, store=store, observers=[recorder])
+    try:
+        async with manager:
+            await manager.get()
+            await clock.advance(600.0)
+            assert (await manager.get()).valid_at(clock.time())
+            assert manager.health().alive
+            assert manager.health().restarts == 0
+            assert source.fetches in {3, 4}
+    except GeneratorExit:
+        # Nobody can tell it from the end of the caller.
+        assert make is GeneratorExit
+        assert method in {"enter", "exit"}
+    else:
+        told = {event.operation for event in recorder.of(StoreFailed)}
+        assert told == {{"enter": "open", "exit": "close"}.get(method, method)} or make is GeneratorExit
+    await clock.advance(1.0)
+    assert manager.snapshot().state == "closed"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 @virtual
 @every_class
 async def test_source_for_that_raises(clock, make):
