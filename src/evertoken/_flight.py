@@ -167,9 +167,9 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
     try:
         value, error = await outcome
     finally:
-        timer.cancel()
         if not task.done():
             strays.add(task)
+        timer.cancel()
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # no error, so there is a value

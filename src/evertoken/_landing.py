@@ -6,11 +6,13 @@ Only the flight that is registered with its entry, and was not made void, may ch
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken import _events as events
 from evertoken._answer import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
 from evertoken._errors import GrantRejected, ManagerClosed, TransientRefreshError
+from evertoken._observers import SHUTDOWN, say
 from evertoken._supervisor import BEAT
 
 if TYPE_CHECKING:
@@ -187,16 +189,24 @@ class Landing:
                 events.RefreshRejected(at=now, key=entry.key, error=judged, retry_at=again_at, serving=serving)
             )
 
-    def crash(self, entry: Entry, flight: TokenFlight, error: TransientRefreshError) -> None:
+    def end(self, entry: Entry, flight: TokenFlight, error: TransientRefreshError) -> None:
         """
-        Its end could not be judged, as where a policy raises: tell those who wait, and look again a beat later.
+        It brought nothing, and whatever that comes to, as where a policy raises, nobody may be left waiting.
         """
-        if flight.landed:
-            return
-        again_at = self._clock.time() + BEAT
-        if entry.trouble is not None:
-            entry.trouble.retry_at = again_at
-        self._land(entry, flight, again_at, error=error)
+        try:
+            self.fail(entry, flight, error)
+        except SHUTDOWN:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - told, and looked at again a beat later
+            say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
+            if flight.landed:
+                return
+            entry.flight = None
+            flight.land(None, error)
+            again_at = self._clock.time() + BEAT
+            if entry.trouble is not None:
+                entry.trouble.retry_at = again_at
+            self._publish(entry, again_at)
 
     def _land(
         self,

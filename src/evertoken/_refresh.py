@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
@@ -19,7 +18,7 @@ from evertoken._contracts import FetchRequest
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
 from evertoken._flight import Flight, Gate, Strays, bounded
-from evertoken._observers import SHUTDOWN, say
+from evertoken._observers import SHUTDOWN
 from evertoken._redact import describe
 from evertoken._repair import look, repair
 from evertoken._sharing import Hold
@@ -115,12 +114,14 @@ class Refresher:
         gate = Gate()
         for task in self._flying:
             task.add_done_callback(lambda _: gate.wake() if not self._flying else None)
-        if self._flying:
-            await gate.wait(self._clock, grace)
-        for task in self._flying:
-            task.cancel()
-        if self._flying:
-            await asyncio.wait(set(self._flying))
+        try:
+            if self._flying:
+                await gate.wait(self._clock, grace)
+        finally:
+            for task in self._flying:
+                task.cancel()
+            if self._flying:
+                await asyncio.wait(set(self._flying))
 
     async def void(self, entry: Entry) -> None:
         """
@@ -154,7 +155,7 @@ class Refresher:
             )
         except Exception as error:  # noqa: BLE001 - a key that has no repr, or a task factory that takes no context
             run.close()
-            self._fail(entry, flight, TransientRefreshError(describe(error)))
+            self.landing.end(entry, flight, TransientRefreshError(describe(error)))
             return False
         flight.task = task
         self._flying[task] = entry
@@ -171,18 +172,9 @@ class Refresher:
                 flight.land(None)
             elif not flight.landed:
                 said = "the fetch was cancelled" if error is None else describe(error)
-                self._fail(entry, flight, TransientRefreshError(said, ambiguous=True))
+                self.landing.end(entry, flight, TransientRefreshError(said, ambiguous=True))
         finally:
             self._lanes.leave(provider)
-
-    def _fail(self, entry: Entry, flight: TokenFlight, failure: TransientRefreshError) -> None:
-        try:
-            self.landing.fail(entry, flight, failure)
-        except SHUTDOWN:
-            raise
-        except BaseException as error:  # noqa: BLE001 - nobody may be left waiting
-            say(logging.ERROR, "the end of a fetch raised %s", type(error).__qualname__)
-            self.landing.crash(entry, flight, failure)
 
     async def _run(self, entry: Entry, flight: TokenFlight) -> None:
         hold, sharing = Hold(None, None), self._sharing

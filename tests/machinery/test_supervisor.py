@@ -129,13 +129,35 @@ async def test_a_clock_that_raises(clock, step, make):
 
 
 @virtual
+@every_class
+async def test_a_clock_that_raises_as_a_fetch_ends(clock, make):
+    """F5: nobody is left waiting for a fetch that ended while the clock raised, and the next one is right."""
+    faulty = FaultyClock(clock)
+    source = ScriptedSource(clock, latency=1.0)
+    source.error = down()
+    async with TokenManager(source, clock=faulty) as manager:
+        waiting = asyncio.ensure_future(manager.get())
+        await clock.advance(0.5)
+        faulty.faults["time"] = make
+        await clock.advance(1.0)
+        faulty.faults.clear()
+        with pytest.raises((TokenUnavailable, type(make()), RuntimeError)):
+            async with asyncio.timeout(30.0):
+                await waiting
+        source.error = None
+        async with asyncio.timeout(30.0):
+            assert await manager.get(timeout=20.0)
+
+
+@virtual
 @pytest.mark.parametrize("step", ["monotonic", "call_later", "cancel"])
-async def test_closing_while_the_clock_raises(clock, step):
+@pytest.mark.parametrize("latency", [0.0, 1e6])
+async def test_closing_while_the_clock_raises(clock, step, latency):
     """F5, L1: a clock that raises while the manager closes does not keep it from ending."""
     faulty = FaultyClock(clock)
-    source = ScriptedSource(clock)
+    source = ScriptedSource(clock, latency=latency)
     manager = await TokenManager(source, clock=faulty).start()
-    await manager.get()
+    await clock.advance(1.0)
     faulty.faults[step] = lambda: OSError("boom")
     async with asyncio.timeout(60.0):
         try:
@@ -488,7 +510,8 @@ class EnteredStore(FaultyStore):
 
     def _raise(self, name: str) -> None:
         if name in self.faults:
-            raise self.faults[name]()
+            error = self.faults[name]()
+            raise error
 
 
 @virtual
