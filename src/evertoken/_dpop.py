@@ -81,18 +81,20 @@ class DPoPKey:
             claims["nonce"] = nonce
         return self._pair.sign(claims, kind="dpop+jwt")
 
-    def learn(self, url: str, nonce: str | None) -> bool:
+    def learn(self, url: str, nonce: str | None, proof: str) -> bool:
         """
-        Keep the nonce that came with an answer from *url* (RFC 9449 section 8); tell whether it is a new one.
+        Keep the nonce that came with an answer from *url* (RFC 9449 section 8); tell whether *proof* had another.
+
+        What was sent at the same time may have taught it already, and is to be sent again all the same.
         """
-        origin = _origin(url)
-        if not nonce or self._nonces.get(origin) == nonce:
+        if not nonce:
             return False
+        origin = _origin(url)
         self._nonces.pop(origin, None)
         self._nonces[origin] = nonce
         while len(self._nonces) > _NONCES:
             del self._nonces[next(iter(self._nonces))]
-        return True
+        return nonce != _nonce_in(proof)
 
     def __repr__(self) -> str:
         return f"DPoPKey(thumbprint={self.thumbprint!r})"
@@ -101,6 +103,11 @@ class DPoPKey:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _nonce_in(proof: str) -> object:
+    claims = proof.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))).get("nonce")
 
 
 def _base64url(data: bytes) -> str:

@@ -87,6 +87,53 @@ async def test_new_nonce_of_the_resource(lib, wire, server):
     assert paths.count("/a") == 5
 
 
+async def test_new_nonce_for_many_at_once(lib, wire, server):
+    """Section 9: of requests that are out at the same time, each learns the new nonce for itself."""
+    library, auth_class = lib
+    key = DPoPKey()
+    async with (
+        TokenManager(source(wire, key)) as tokens,
+        library.AsyncClient(auth=auth_class(tokens.handle(), key)) as client,
+    ):
+        await tokens.get()
+        server.new_nonce()
+        together = asyncio.Barrier(4)
+        plain = wire.handler
+
+        async def at_once(asked: Any, writer: asyncio.StreamWriter) -> Any:
+            answer = await plain(asked, writer)
+            if "nonce" not in _claims(asked.headers["dpop"]):
+                await together.wait()
+            return answer
+
+        wire.handler = at_once
+        answers = await asyncio.gather(*(client.get(wire.url(f"/{number}")) for number in range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+
+
+async def test_nonce_for_many_fetches_at_once(wire, server):
+    """Section 8: of fetches that are out at the same time with one key, each learns the nonce for itself."""
+    server.new_nonce()
+    key, together, plain = DPoPKey(), asyncio.Barrier(3), wire.handler
+
+    async def at_once(asked: Any, writer: asyncio.StreamWriter) -> Any:
+        answer = await plain(asked, writer)
+        if "nonce" not in _claims(asked.headers["dpop"]):
+            await together.wait()
+        return answer
+
+    wire.handler = at_once
+    async with TokenManager({number: source(wire, key) for number in range(3)}) as tokens:
+        found = await asyncio.gather(*(tokens.get(number) for number in range(3)))
+    assert len({token.access_token for token in found}) == 3
+    assert len(wire.asked) == 6
+
+
+def _claims(proof: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(proof, options={"verify_signature": False})
+    return claims
+
+
 async def test_refused_token_is_replaced(lib, wire, server):
     """U1: a 401 for the token itself brings another one, bound to the same key."""
     library, auth_class = lib
@@ -187,8 +234,10 @@ def test_nonces_are_bounded():
     """The nonces of many origins take no more room than those of a hundred."""
     key = DPoPKey(ec_pem())
     for number in range(300):
-        assert key.learn(f"https://host-{number}.example.com/a", "n")
-    assert not key.learn("https://host-299.example.com/b", "n")
+        url = f"https://host-{number}.example.com/a"
+        assert key.learn(url, "n", key.proof("GET", url))
+    assert not key.learn("https://host-299.example.com/b", "n", key.proof("GET", url))
+    assert not key.learn(url, None, key.proof("GET", url))
     assert "nonce" not in jwt.decode(
         key.proof("GET", "https://host-0.example.com"), options={"verify_signature": False}
     )

@@ -58,7 +58,8 @@ class DPoPFlow(BearerFlow):
     def _seen(self, request: Any, response: Any) -> Any | None:
         if "dpop" not in request.headers or origin_in(response.request.url) not in self._origins:
             return None
-        fresh = self._key.learn(str(response.request.url), response.headers.get("dpop-nonce"))
+        nonce = response.headers.get("dpop-nonce")
+        fresh = self._key.learn(str(response.request.url), nonce, request.headers["dpop"])
         if not fresh or not self._wants_nonce(response) or not replayable(request):
             return None
         self._prove(request, request.headers["Authorization"].partition(" ")[2])

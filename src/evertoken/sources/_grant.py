@@ -187,7 +187,8 @@ class Grant:
     ) -> Answer:
         headers, identity, hidden = await self._identity(endpoint)
         if self._dpop is not None:
-            headers = {**headers, "DPoP": self._dpop.proof("POST", endpoint.url)}
+            answered.proof = self._dpop.proof("POST", endpoint.url)
+            headers = {**headers, "DPoP": answered.proof}
         form = [*own, *self._fields, *identity]
         return await endpoint.post(request, form, headers, secrets=(*secrets, *hidden), seen=answered.seen)
 

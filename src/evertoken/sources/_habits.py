@@ -36,6 +36,8 @@ class Answered:
     def __init__(self, url: str, dpop: DPoPKey | None) -> None:
         self._url = url
         self._dpop = dpop
+        #: The proof that was sent last.
+        self.proof = ""
         self.wants_nonce = False
         self.retry_after: float | None = None
 
@@ -45,7 +47,7 @@ class Answered:
         """
         date = headers.get("date")
         self.retry_after = parse_retry_after(headers.get("retry-after"), None if date is None else http_date(date))
-        fresh = self._dpop is not None and self._dpop.learn(self._url, headers.get("dpop-nonce"))
+        fresh = self._dpop is not None and self._dpop.learn(self._url, headers.get("dpop-nonce"), self.proof)
         self.wants_nonce = fresh and fields.get("error") == "use_dpop_nonce"
 
 
