@@ -63,5 +63,7 @@ def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str
 
 
 def _spellings(secret: str) -> tuple[str, ...]:
-    # As it is, and as a URL and a form spell it: servers echo what they were sent.
-    return secret, quote(secret, safe="", errors="surrogatepass"), quote_plus(secret, errors="surrogatepass")
+    # As it is, and as a URL and a form spell it: servers echo what they were sent. And as Python spells it, for
+    # clients quote the header field that they will not send.
+    shown = repr(secret)[1:-1], repr(secret.encode(errors="surrogatepass"))[2:-1]
+    return secret, quote(secret, safe="", errors="surrogatepass"), quote_plus(secret, errors="surrogatepass"), *shown

@@ -168,6 +168,16 @@ async def test_login_refused(answer, raised, says):
     assert "planted" not in str(caught.value)
 
 
+@pytest.mark.parametrize("secret", ["abc\nplantedsecret", "abc\x00plantedsecret", "abc\x7f\rplantedsecret", "plänted"])
+async def test_secret_that_no_header_field_can_have(secret):
+    """S1: a secret that cannot be sent, such as a file of two lines, is not shown by the client that refuses it."""
+    async with Wire(always(granted())) as wire:
+        with pytest.raises(TransientRefreshError) as caught:
+            await LoginEndpoint(wire.url(), headers={"X-Key": secret}).fetch(a_request())
+        assert wire.asked == []
+    assert "planted" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
