@@ -79,11 +79,14 @@ class Answer:
         date: The server's own time when it answered (epoch seconds, from the Date field), if known.
 
         default_lifetime: Seconds that such a token lives where neither the answer nor the token tells, if known.
+
+        not_after: The instant (epoch seconds) that it does not outlive, whatever it says of itself.
     """
 
     fields: Mapping[str, Any]
     date: float | None = None
     default_lifetime: float | None = None
+    not_after: float = math.inf
 
     def __repr__(self) -> str:
         return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
@@ -121,8 +124,9 @@ def token_from(
             msg = "the token that was answered is already expired"
             raise TransientRefreshError(msg, ambiguous=True)
         return _keeping(answer, current)
+    not_after = math.inf
     if isinstance(answer, Answer):
-        fields, date = answer.fields, answer.date
+        fields, date, not_after = answer.fields, answer.date, answer.not_after
         # Who asked knows the server better than a policy for all keys.
         default_lifetime = default_lifetime if answer.default_lifetime is None else answer.default_lifetime
     elif isinstance(answer, Mapping):
@@ -146,6 +150,8 @@ def token_from(
     grant_lifetime = _first_number(fields, _GRANT_LIFETIMES)
     if expires_at is None and default_lifetime is not None:
         expires_at = requested_at + default_lifetime
+    if not_after < math.inf:
+        expires_at = not_after if expires_at is None else min(expires_at, not_after)
     if expires_at is not None and expires_at <= max(requested_at, received_at or requested_at):
         msg = "the token in the answer is already expired"
         raise TransientRefreshError(msg, ambiguous=True)

@@ -21,7 +21,7 @@ from evertoken import (
     events,
 )
 from evertoken.providers import PROVIDERS, Provider
-from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.sources import ClientCredentials, LegacyPassword, RefreshToken
 from evertoken.stores import MemoryStore
 from evertoken.testing import TokenServer
 from evertoken.testing.clock import VirtualClock
@@ -91,8 +91,9 @@ async def test_omits_expires_in():
     """T1: where the answer does not say how long the token lives, the provider's usual is taken."""
     async with Wire(always(http(200, {"access_token": "at-1"}))) as wire:
         own = Provider(token_endpoint=wire.url(), default_lifetime=7200.0)
-        async with TokenManager(of(own), policy=RefreshPolicy(default_lifetime=60.0)) as tokens:
-            assert (await tokens.get()).lifetime == pytest.approx(7200.0)
+        for source in (of(own), LegacyPassword.for_provider(own, username="alice", password="planted")):
+            async with TokenManager(source, policy=RefreshPolicy(default_lifetime=60.0)) as tokens:
+                assert (await tokens.get()).lifetime == pytest.approx(7200.0)
     async with Wire(always(granted(expires_in=90))) as wire:
         async with TokenManager(of(Provider(token_endpoint=wire.url(), default_lifetime=7200.0))) as tokens:
             assert (await tokens.get()).lifetime == pytest.approx(90.0)

@@ -12,7 +12,7 @@ import time
 import pytest
 from tests.sources.wire import Wire, always, granted, http
 
-from evertoken import FetchRequest, GrantRejected, Token, TokenManager, TokenUnavailable
+from evertoken import FetchRequest, GrantRejected, RefreshPolicy, Token, TokenManager, TokenUnavailable
 from evertoken.sources import ClientCredentials, TokenExchange
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -77,9 +77,27 @@ async def test_a_child_that_dies_first(fields):
         async def get(self):
             return Token("parent", issued_at=time.time(), expires_at=time.time() + 600.0)
 
-    async with Wire(always(granted(**fields))) as wire:
-        token = await TokenExchange(Parent(), token_endpoint=wire.url()).fetch(FetchRequest(None, None, 5.0))
+    async with Wire(always(granted(**fields))) as wire, TokenManager(_exchange(Parent(), wire)) as tokens:
+        token = await tokens.get()
     assert token.expires_at == pytest.approx(exp, abs=2.0)
+
+
+@pytest.mark.parametrize(("default", "lives"), [(None, 600.0), (60.0, 60.0), (6000.0, 600.0)])
+async def test_a_child_that_does_not_say(default, lives):
+    """T1: where the answer says nothing the configured default counts, and the parent's end in any case."""
+
+    class Parent:
+        async def get(self):
+            return Token("parent", issued_at=time.time(), expires_at=time.time() + 600.0)
+
+    policy = RefreshPolicy(default_lifetime=default)
+    async with Wire(always(http(200, {"access_token": "opaque"}))) as wire:
+        async with TokenManager(_exchange(Parent(), wire), policy=policy) as tokens:
+            assert (await tokens.get()).expires_at == pytest.approx(time.time() + lives, abs=5.0)
+
+
+def _exchange(parent, wire):
+    return TokenExchange(parent, token_endpoint=wire.url())
 
 
 def _child(wire, manager):
@@ -88,6 +106,35 @@ def _child(wire, manager):
             return await manager().get("parent")
 
     return TokenExchange(Parent(), token_endpoint=wire.url())
+
+
+async def test_parent_by_a_handle_of_the_same_manager():
+    """F4: a handle is a parent; its rejection is the child's, by its code, though the child was never refused."""
+
+    async def answer(asked, _writer):
+        form = dict(asked.form)
+        if form["grant_type"] == "client_credentials":
+            return problem or granted(access_token="parent-token", expires_in=600)
+        return granted(access_token=f"for-{form['scope']}-of-{form['subject_token']}")
+
+    problem = b""
+    async with Wire(answer) as wire:
+        client = {"token_endpoint": wire.url(), "client_id": "svc", "client_secret": "s3cret"}
+        tokens = TokenManager(
+            source_for=lambda user: (
+                TokenExchange(tokens.handle(""), **client, scope=user) if user else ClientCredentials(**client)
+            )
+        )
+        async with tokens:
+            assert (await tokens.get("alice")).access_token == "for-alice-of-parent-token"
+            assert (await tokens.get("bob")).access_token == "for-bob-of-parent-token"
+            await tokens.revoke("")
+            problem = http(401, {"error": "invalid_client"})
+            with pytest.raises(GrantRejected):
+                await tokens.refresh("")
+            with pytest.raises(GrantRejected, match="invalid_client"):
+                await tokens.get("carol")
+    assert [dict(asked.form)["grant_type"] for asked in wire.asked].count("client_credentials") == 2
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,16 @@ The password grant (RFC 6749 section 4.3), for servers that know nothing better.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
-from evertoken._answer import Answer
 from evertoken._secret import Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from evertoken._answer import Answer
     from evertoken._contracts import FetchRequest
 
 __all__ = ["LegacyPassword"]
@@ -57,4 +58,4 @@ class LegacyPassword(Grant):
         form = ("grant_type", "password"), ("username", self._username), ("password", password)
         answer = await self.post(request, *form, secrets=(password,))
         fields = {name: value for name, value in answer.fields.items() if name != "refresh_token"}
-        return Answer(fields, date=answer.date)
+        return replace(answer, fields=fields)

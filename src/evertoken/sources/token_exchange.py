@@ -4,16 +4,17 @@ Token exchange (RFC 8693).
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
-from evertoken._answer import token_from
-from evertoken._clock import SystemClock
 from evertoken._secret import Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from evertoken._answer import Answer
     from evertoken._contracts import FetchRequest
     from evertoken._token import Token
 
@@ -92,7 +93,7 @@ class TokenExchange(Grant):
         # A parent may come from the same server, and must not wait for a place that its children hold.
         self.provider: str = f"{self._server.origin} exchange"
 
-    async def fetch(self, request: FetchRequest, /) -> Token:
+    async def fetch(self, request: FetchRequest, /) -> Answer:
         """
         Exchange what is valid now.
         """
@@ -106,16 +107,13 @@ class TokenExchange(Grant):
             dies = min(dies, actor_dies)
         if self._requested is not None:
             form.append(("requested_token_type", self._requested))
-        started = SystemClock.time()
         answer = await self.post(request, *form, secrets=tuple(hidden))
-        token = token_from(answer, requested_at=started, received_at=SystemClock.time())
         # RFC 8693 lets a child outlive its parent; what was obtained for somebody should end with them.
-        outlives = dies < float("inf") and (token.expires_at is None or token.expires_at > dies)
-        return token.replace(expires_at=dies) if outlives else token
+        return replace(answer, not_after=dies)
 
 
 async def _token(source: Any, parameter: str) -> tuple[str, float]:
     if hasattr(source, "get"):
         token = await source.get()
-        return token.access_token, float("inf") if token.expires_at is None else token.expires_at
-    return await resolve(source, parameter), float("inf")
+        return token.access_token, math.inf if token.expires_at is None else token.expires_at
+    return await resolve(source, parameter), math.inf
