@@ -4,10 +4,13 @@ Endpoints found by the issuer (RFC 8414, OpenID Connect Discovery).
 
 from __future__ import annotations
 
+import asyncio
+
+import httpx
 import pytest
 from tests.sources.wire import Wire, granted, http
 
-from evertoken import FetchRequest, Token, TransientRefreshError
+from evertoken import FetchRequest, Token, TokenManager, TransientRefreshError
 from evertoken.sources import ClientCredentials, JwtBearer, _server as module
 from evertoken.testing import TokenServer
 
@@ -74,6 +77,42 @@ async def test_looked_up_again(monkeypatch):
 
         wire.handler = mute
         await one.fetch(a_request())
+
+
+async def test_silent_server(monkeypatch):
+    """F7: a server that hangs when it is asked again takes a part of the fetch's time, once, and not the token."""
+    monkeypatch.setattr(module, "FRESH", 0.0)
+    async with serving(good) as wire:
+        async with TokenManager(source(wire), fetch_timeout=1.0) as tokens:
+            await tokens.get()
+            handler = wire.handler
+
+            async def mute(asked, writer):
+                return await (handler(asked, writer) if asked.target == "/token" else asyncio.Event().wait())
+
+            wire.handler = mute
+            await tokens.refresh()
+            await tokens.refresh()
+        asked = [one.target for one in wire.asked]
+    assert asked.count("/token") == 3
+    # Both places once, and not again at once.
+    assert len(asked) == 3 + 1 + 2
+
+
+async def test_endpoints_for_certificates():
+    """RFC 8705 section 5: who shows a certificate is led to the alias, and nobody else is."""
+
+    def aliased(wire):
+        return {**good(wire), "mtls_endpoint_aliases": {"token_endpoint": wire.url("/mtls")}}
+
+    async with serving(aliased) as wire, httpx.AsyncClient() as client:
+        await source(wire).fetch(a_request())
+        by_certificate = ClientCredentials(
+            issuer=wire.url("/tenant"), client_id="svc", client_auth="tls_client_auth", client=client
+        )
+        with pytest.raises(TransientRefreshError, match="404"):
+            await by_certificate.fetch(a_request())
+        assert [one.target for one in wire.asked if one.method == "POST"] == ["/token", "/mtls"]
 
 
 @pytest.mark.parametrize(

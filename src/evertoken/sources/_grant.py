@@ -108,17 +108,18 @@ class Grant:
         revocation_endpoint: str | None = None,
         dpop: DPoPKey | None = None,
     ) -> None:
+        method: ClientAuth = client_auth or ("none" if client_secret is None else "client_secret_basic")
         self._server = Server(
             token_endpoint=token_endpoint,
             issuer=issuer,
             revocation_endpoint=revocation_endpoint,
             client=client,
             allow_http=allow_http,
+            mutual_tls=isinstance(method, str) and "tls" in method,
         )
         if not (isinstance(client_id, str) and client_id) and not (client_id is None and self.anonymous):
             msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
             raise ValueError(msg)
-        method: ClientAuth = client_auth or ("none" if client_secret is None else "client_secret_basic")
         check_method(method, client_secret, client)
         if client_id is None and method != "none":
             msg = "client_auth and client_secret need a client_id"

@@ -4,21 +4,26 @@ Where an authorization server has its endpoints: told by the user, or by the ser
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, final
 from urllib.parse import urlsplit
 
 from evertoken._clock import SystemClock
 from evertoken._contracts import FetchRequest
 from evertoken._errors import TokenError, TransientRefreshError
+from evertoken._flight import Overdue, Strays, bounded
 from evertoken.sources._endpoint import Content, Endpoint, check_url
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Server"]
 
 #: Seconds for which what a server told of itself is taken for true.
 FRESH: Final = 3600.0
+#: Seconds after which a server that did not tell is asked again.
+AGAIN: Final = 60.0
+
+# The part of a fetch's time that either place may take: half of it is left for the token.
+_SHARE: Final = 0.25
 
 
 @final
@@ -37,6 +42,8 @@ class Server:
 
         allow_http: Whether http is allowed outside loopback.
 
+        mutual_tls: Whether the client shows a certificate, which some servers take at other endpoints alone.
+
     Raises:
         ValueError: Neither or both are given, or one is no such URL.
     """
@@ -49,11 +56,13 @@ class Server:
         revocation_endpoint: str | None,
         client: Any,
         allow_http: bool,
+        mutual_tls: bool,
     ) -> None:
         if token_endpoint is not None and issuer is not None:
             msg = "token_endpoint and issuer cannot both be given: one says where the other is"
             raise ValueError(msg)
         self._options = {"client": client, "allow_http": allow_http}
+        self._mutual_tls = mutual_tls
         self._issuer: str | None = None
         self._token: Endpoint | None = None
         self._revocation: Endpoint | None = None
@@ -68,6 +77,8 @@ class Server:
             self._revocation = Endpoint(revocation_endpoint, parameter="revocation_endpoint", **self._options)
         self._found: Mapping[str, Any] = {}
         self._found_at = 0.0
+        self._clock = SystemClock()
+        self._strays = Strays()
         parts = urlsplit(self._issuer if self._token is None else self._token.url)
         self.origin: str = f"{parts.scheme!s}://{parts.netloc!s}"
 
@@ -95,33 +106,47 @@ class Server:
         return self._endpoint("revocation_endpoint", metadata) if "revocation_endpoint" in metadata else None
 
     def _endpoint(self, name: str, metadata: Mapping[str, Any]) -> Endpoint:
+        found = metadata.get(name, "")
+        # RFC 8705 section 5: who shows a certificate must use the alias, if there is one.
+        aliases = metadata.get("mtls_endpoint_aliases") if self._mutual_tls else None
+        if isinstance(aliases, Mapping):
+            found = aliases.get(name, found)
         try:
-            return Endpoint(metadata.get(name, ""), parameter=name, **self._options)
+            return Endpoint(found, parameter=name, **self._options)
         except ValueError as error:
             failure = TransientRefreshError(f"the metadata of {self._issuer!r}: {error}")
         raise failure
 
     async def _metadata(self, timeout: float) -> Mapping[str, Any]:
-        if self._found and SystemClock.monotonic() - self._found_at < FRESH:
+        if self._found and self._clock.monotonic() - self._found_at < FRESH:
             return self._found
         failures: list[str] = []
         for place in _places(self._issuer or ""):
+            endpoint = Endpoint(place, parameter="issuer", **self._options)
             # A request of its own: whatever becomes of it, no grant has been presented.
-            asked = FetchRequest(None, None, timeout)
+            asked = FetchRequest(None, None, timeout * _SHARE)
             try:
-                answer = await Endpoint(place, parameter="issuer", **self._options).send(
-                    asked, Content("GET", None), {}, secrets=()
+                answer = await bounded(
+                    partial(endpoint.send, asked, Content("GET", None), {}, secrets=()),
+                    asked.timeout,
+                    clock=self._clock,
+                    strays=self._strays,
+                    name="evertoken:discovery",
                 )
             except TokenError as error:
                 failures.append(f"{place}: {error}")
+                continue
+            except Overdue:
+                failures.append(f"{place}: no answer within {asked.timeout:g} s")
                 continue
             if answer.fields.get("issuer") != self._issuer:
                 # RFC 8414 section 3.3: somebody else's metadata must not be used.
                 failures.append(f"{place}: it names another issuer, {answer.fields.get('issuer')!r}")
                 continue
-            self._found, self._found_at = answer.fields, SystemClock.monotonic()
+            self._found, self._found_at = answer.fields, self._clock.monotonic()
             return self._found
         if self._found:
+            self._found_at = self._clock.monotonic() - FRESH + AGAIN
             return self._found
         msg = f"the issuer {self._issuer!r} does not tell where its endpoints are: {'; '.join(failures)}"
         raise TransientRefreshError(msg)
