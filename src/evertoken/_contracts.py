@@ -112,6 +112,7 @@ class TokenSource(Protocol):
 
     - `rotates` (bool or None): whether each use of a refresh token returns another. None: to be found out.
     - `on_ambiguous` ("retry", "hold" or "reject"): what follows a request whose answer was lost.
+    - `grace` (float): seconds after its first use during which a refresh token may be presented again.
     - `provider` (str): keys of one provider share its limit of concurrent fetches.
     - `exclusive` (bool): whether a new token kills the one before. It then needs a store, and its lease.
     - `revoke` (an async method that takes the token): how the server is told that it is no longer needed.

@@ -148,11 +148,20 @@ class Entry(Standing):
             retry_after=error.retry_after,
         )
         if error.ambiguous:
-            if trouble.ambiguous_since is None:
-                trouble.ambiguous_since = now
-            retry_at = self._after_ambiguous(trouble, retry_at, now, rules)
+            self.unanswered(now)
+        # Whatever was answered since, or was not sent, says nothing of the one that was lost.
+        if trouble.ambiguous_since is not None:
+            retry_at = self._after_ambiguous(trouble, trouble.ambiguous_since, retry_at, now, rules)
         trouble.retry_at = retry_at
         return retry_at
+
+    def unanswered(self, sent_at: float, /) -> None:
+        """
+        The answer to a request of *sent_at* was lost. The first of several in a row is what counts.
+        """
+        trouble = self._troubled()
+        if trouble.ambiguous_since is None:
+            trouble.ambiguous_since = sent_at
 
     def rejected(self, error: GrantRejected, now: float, rules: Rules, /) -> float:
         """
@@ -182,7 +191,7 @@ class Entry(Standing):
         trouble.refused_at = now
         trouble.refused = token
         error = trouble.error
-        if trouble.ambiguous_since is not None and isinstance(error, TransientRefreshError) and error.ambiguous:
+        if trouble.ambiguous_since is not None and isinstance(error, TransientRefreshError):
             # The next attempt was held back for the sake of this very token.
             trouble.retry_at = NEVER if error.retry_after is None else min(trouble.retry_at, now + error.retry_after)
         self.valid_until = NEVER
@@ -304,10 +313,11 @@ class Entry(Standing):
         ):
             self.trouble = None
 
-    def _after_ambiguous(self, trouble: Trouble, retry_at: float, now: float, rules: Rules) -> float:
-        habit = self.on_ambiguous(rules)
+    def _after_ambiguous(self, trouble: Trouble, since: float, retry_at: float, now: float, rules: Rules) -> float:
+        habit = self.on_ambiguous(rules, retry_at - since)
         if habit == "retry":
-            trouble.ambiguous_since = None
+            if self.on_ambiguous(rules, math.inf) == "retry":
+                trouble.ambiguous_since = None
             return retry_at
         if habit == "reject":
             trouble.error = GrantRejected(

@@ -303,7 +303,9 @@ class Refresher:
         else:
             return token, started
         # Outside the handler, so that the failure has no context: tracebacks of others hold secrets in their locals.
-        if marks is not None and not getattr(failure, "ambiguous", False):
+        if getattr(failure, "ambiguous", False):
+            entry.unanswered(started)
+        elif marks is not None:
             await marks.unmark(entry, hold)
         raise failure
 

@@ -58,12 +58,15 @@ class Hold:
         adopt: Whether the record's token is to be taken into service instead of a fetch.
 
         until: When the lease ends if it is not renewed, by the monotonic and by the wall clock.
+
+        unanswered_at: When a request was sent whose outcome is not known, before this one, if there was one.
     """
 
     lease: Lease | None
     record: Record | None
     adopt: bool = False
     until: tuple[float, float] = (0.0, 0.0)
+    unanswered_at: float | None = None
 
 
 @final
@@ -189,7 +192,10 @@ class Sharing:
         Raises:
             TransientRefreshError: It could not be recorded, or a peer may be presenting it already.
         """
-        if not await self._fenced(entry, hold, entry.token, sent_at=now):
+        # One before this may have been the one that was taken.
+        hold.unanswered_at = None if hold.record is None else hold.record.sent_at
+        sent_at = now if hold.unanswered_at is None else min(hold.unanswered_at, now)
+        if not await self._fenced(entry, hold, entry.token, sent_at=sent_at):
             msg = "a refresh that may spend its refresh token could not be recorded beforehand"
             raise TransientRefreshError(msg)
 
@@ -197,7 +203,8 @@ class Sharing:
         """
         Record that the presented refresh token is still good: the server said so, or was never reached.
         """
-        if hold.record is not None and hold.record.sent_at is not None:
+        # Whether one before this was taken, that does not say.
+        if hold.record is not None and hold.record.sent_at is not None and hold.unanswered_at is None:
             await self._fenced(entry, hold, hold.record.token)
 
     async def keep(self, entry: Entry, hold: Hold, token: Token) -> bool:
@@ -287,7 +294,7 @@ class Sharing:
         if record is None or record.sent_at is None:
             return
         now = self._clock.time()
-        habit = entry.on_ambiguous(self._rules)
+        habit = entry.on_ambiguous(self._rules, max(now - record.sent_at, 0.0))
         self._observers.emit(events.FetchAmbiguous(at=now, key=entry.key, sent_at=record.sent_at, treated=habit))
         if habit == "reject":
             error = "ambiguous"

@@ -25,6 +25,8 @@ __all__ = ["Standing", "Validity"]
 
 Validity: TypeAlias = Literal["absent", "fresh", "stale", "expired"]
 
+# The part of a grace in which a refresh token is sent again; the rest is for its way, and for clocks.
+_GRACE_USED: Final = 0.5
 # So many seconds after it was due, a retry that the supervisor has not started is anybody's.
 _OVERDUE: Final = 1.0
 
@@ -100,12 +102,15 @@ class Standing:
         presents = self.token is not None and self.token.refresh_token is not None
         return rules.shared and (presents or rotates is None)
 
-    def on_ambiguous(self, rules: Rules, /) -> Ambiguity:
+    def on_ambiguous(self, rules: Rules, age: float = 0.0, /) -> Ambiguity:
         """
-        Return what follows a request whose answer was lost.
+        Return what follows *age* seconds after a request whose answer was lost.
         """
         habit: Ambiguity | None = getattr(self.source, "on_ambiguous", None)
-        return habit or ("hold" if self.single_use(rules) else "retry")
+        if habit is not None:
+            return habit
+        forgiven = age < getattr(self.source, "grace", 0.0) * _GRACE_USED
+        return "hold" if self.single_use(rules) and not forgiven else "retry"
 
     def validity(self, now: float, rules: Rules, /) -> Validity:
         """

@@ -4,6 +4,7 @@ Providers by name: their endpoints, and each habit, in the source, in the engine
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from evertoken import (
     RefreshPolicy,
     Token,
     TokenManager,
+    TokenUnavailable,
     TransientRefreshError,
     events,
 )
@@ -46,7 +48,7 @@ def test_every_provider(name):
     assert "{" not in repr(machine)
     assert (machine.rotates, machine.on_ambiguous) == (False, "retry")
     assert person.rotates == found.rotates
-    assert person.on_ambiguous == ("retry" if found.grace or found.rotates is False else None)
+    assert (person.on_ambiguous, person.grace) == ("retry" if found.rotates is False else None, found.grace)
     assert machine.exclusive == person.exclusive == found.exclusive
     server = TokenServer.like(name)
     assert (server.rotate, server.grace, server.exclusive) == (found.rotates is not False, found.grace, found.exclusive)
@@ -222,6 +224,64 @@ async def test_reuse_and_grace(clock, played, grace):
         assert tokens.peek() is not None
     assert one.server.stats.replays == 0
     assert one.server.stats.tokens_issued == (2 if grace else 1)
+
+
+@virtual
+@pytest.mark.parametrize("fault", [503, "reset"])
+@pytest.mark.parametrize("shared", [False, True])
+async def test_grace_that_is_over(clock, played, shared, fault):
+    """K4: once the grace is over a spent refresh token is not presented, whatever the attempts within it came to."""
+    habits = {"rotates": True, "reuse_revokes_family": True, "grace": 30.0}
+    one = played(Provider(token_endpoint="https://as.example.com", **habits), lifetime=3600.0)
+    store = {"store": MemoryStore()} if shared else {}
+    async with TokenManager(person(one, at(one.server, **habits)), clock=clock, **store) as tokens:
+        token = await tokens.get()
+        one.server.fail("lost", times=1)
+        with pytest.raises(TokenUnavailable):
+            await tokens.refresh()
+        one.server.fail(fault)
+        await clock.advance(120.0)
+        attempts = one.server.stats.token_requests
+        assert attempts >= 3
+        one.server.heal()
+        await clock.advance(1800.0)
+        assert one.server.stats.token_requests == attempts
+        assert tokens.peek() is token
+        assert one.server.grants.valid(token.access_token)
+    assert one.server.stats.replays == 0
+
+
+@virtual
+async def test_grace_counts_from_the_request(clock, played):
+    """K4: a grace that went by while the answer was waited for is over, and does not begin with the failure."""
+    habits = {"rotates": True, "reuse_revokes_family": True, "grace": 30.0}
+    one = played(Provider(token_endpoint="https://as.example.com", **habits), lifetime=3600.0)
+    slow = False
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await one.server.app(scope, receive, send if not slow else swallow)
+        if slow:
+            await asyncio.Event().wait()
+
+    async def swallow(message: Any) -> None:
+        """
+        Let nothing of the answer through.
+        """
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(late), timeout=None) as client:
+        one.client = client
+        async with TokenManager(person(one, at(one.server, **habits)), clock=clock, fetch_timeout=28.0) as tokens:
+            token = await tokens.get()
+            slow = True
+            refreshing = asyncio.create_task(tokens.refresh())
+            await clock.advance(28.5)
+            with pytest.raises(TokenUnavailable):
+                await refreshing
+            slow = False
+            await clock.advance(600.0)
+            assert tokens.peek() is token
+            assert one.server.grants.valid(token.access_token)
+        assert one.server.stats.token_requests == 2
 
 
 @virtual

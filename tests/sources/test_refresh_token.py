@@ -187,6 +187,7 @@ async def test_rejection_keeps_the_valid_token():
         ({"refresh_token": None}, "refresh_token must be a non-empty string"),
         ({"refresh_token": 7}, "refresh_token must be a non-empty string"),
         ({"on_ambiguous": "panic"}, "on_ambiguous must be 'retry', 'hold' or 'reject'"),
+        ({"grace": -1.0}, "grace must be seconds"),
         ({"client_auth": "client_secret_basic"}, "needs a client_secret"),
         ({"client_auth": "none", "client_secret": "s"}, "takes no client_secret"),
         ({"parameters": {"refresh_token": "x"}}, "parameters must not contain refresh_token"),

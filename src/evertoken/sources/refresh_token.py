@@ -59,9 +59,10 @@ class RefreshToken(Grant):
 
         on_ambiguous:
             What follows a request whose answer was lost, so that the refresh token may be spent: "retry" (right
-            where it does not rotate, or the server allows a grace), "hold" (not presented again while the access
-            token is valid) or "reject" (never again: a person must act). By default "hold" where it rotates, else
-            "retry".
+            where it does not rotate), "hold" (not presented again while the access token is valid) or "reject" (never
+            again: a person must act). By default "hold" where it rotates, once the *grace* is over, else "retry".
+
+        grace: Seconds during which the server takes a refresh token again that it has replaced.
 
         form_encoded_basic: Set to False for servers that expect id and secret in Basic as they are.
 
@@ -92,6 +93,7 @@ class RefreshToken(Grant):
         parameters: Mapping[str, str] | None = None,
         rotates: bool | None = None,
         on_ambiguous: Literal["retry", "hold", "reject"] | None = None,
+        grace: float = 0.0,
         form_encoded_basic: bool = True,
         client: Any = None,
         allow_http: bool = False,
@@ -118,15 +120,19 @@ class RefreshToken(Grant):
         if on_ambiguous not in {None, "retry", "hold", "reject"}:
             msg = f"on_ambiguous must be 'retry', 'hold' or 'reject', not {on_ambiguous!r}"
             raise ValueError(msg)
+        if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0.0:
+            msg = f"grace must be seconds, not {grace!r}"
+            raise ValueError(msg)
         self._refresh_token = refresh_token
         self.rotates = rotates
         self.on_ambiguous = on_ambiguous
+        self.grace = grace
 
     @classmethod
     def _habits_for(cls, provider: Provider, options: Mapping[str, Any]) -> dict[str, Any]:
-        # Where a spent refresh token may be presented again, or harms nothing, a lost answer costs nothing either.
-        forgiven = provider.rotates is False or provider.grace > 0.0
-        habits = {"rotates": provider.rotates, "on_ambiguous": "retry" if forgiven else None}
+        # Where no refresh token is ever spent, a lost answer costs nothing.
+        harmless = "retry" if provider.rotates is False else None
+        habits = {"rotates": provider.rotates, "on_ambiguous": harmless, "grace": provider.grace}
         return {**super()._habits_for(provider, options), **habits}
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
