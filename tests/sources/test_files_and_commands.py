@@ -10,6 +10,8 @@ import json
 import os
 import sys
 import time
+import tracemalloc
+from pathlib import Path
 
 import pytest
 from tests.sources.wire import Wire, always, granted, http
@@ -67,12 +69,33 @@ async def test_bad_file(tmp_path, content, says):
             '{"kind": "ExecCredential", "status": {"token": "t", "expirationTimestamp": "2030-01-01T00:00:00Z"}}',
             {"access_token": "t", "expires_at": "2030-01-01T00:00:00Z"},
         ),
+        (
+            '{"credential": {"access_token": "ya29", "id_token": "i", "token_expiry": "2030-01-01T00:00:00Z"}}',
+            {"access_token": "ya29", "expires_at": "2030-01-01T00:00:00Z"},
+        ),
     ],
 )
 async def test_command(printed, fields):
     """What commands print is understood: plain, az, gcloud, and an ExecCredential."""
     source = Command([sys.executable, "-c", f"print({printed!r})"])
     assert await source.fetch(a_request()) == fields
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/Los_Angeles"])
+async def test_time_of_the_machine_s_own_zone(zone, monkeypatch):
+    """T1: the instant that older releases of az print is one of the local zone; a zone that is told counts."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        at = 2051222400.0
+        local = time.strftime("%Y-%m-%d %H:%M:%S.000000", time.localtime(at))
+        for printed in (local, "2035-01-01T00:00:00Z"):
+            code = f"print({json.dumps({'accessToken': 'a', 'expiresOn': printed})!r})"
+            async with TokenManager(Command([sys.executable, "-c", code])) as tokens:
+                assert (await tokens.get()).expires_at == at
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_lifetime_of_a_plain_token():
@@ -97,18 +120,52 @@ async def test_command_that_fails(arguments, says):
     assert "planted" not in str(caught.value)
 
 
-async def test_command_that_hangs_is_killed(tmp_path):
-    """F7: a command that never ends is killed with the fetch, and the loop goes on meanwhile."""
+@pytest.mark.parametrize("behind", [False, True])
+async def test_command_that_hangs_is_killed(tmp_path, behind):
+    """F7: a command that never ends is killed with the fetch, as is what it waits for; the loop goes on meanwhile."""
     mark = tmp_path / "pid"
     code = f"import os, time, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    if behind:
+        code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
     task = asyncio.create_task(Command([sys.executable, "-c", code]).fetch(a_request()))
     while not mark.exists() or not mark.read_text():
         await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait([task], timeout=10.0)
     assert task.cancelled()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(mark.read_text()), 0)
+    async with asyncio.timeout(10.0):
+        while _runs(int(mark.read_text())):
+            await asyncio.sleep(0.01)
+
+
+def _runs(process: int) -> bool:
+    """
+    Tell whether it does; one that is dead and was not waited for does not.
+    """
+    try:
+        os.kill(process, 0)
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:
+        return True
+
+
+async def test_command_that_talks_too_much():
+    """S2: no more is kept of what a command prints than of an answer; one that never stops ends with its fetch."""
+    code = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
+    tracemalloc.start()
+    try:
+        task = asyncio.create_task(Command([sys.executable, "-c", code]).fetch(a_request()))
+        await asyncio.wait([task], timeout=0.4)
+        assert not task.done()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    task.cancel()
+    await asyncio.wait([task], timeout=10.0)
+    assert task.cancelled()
+    assert peak < 16 * 1024 * 1024
 
 
 async def test_login_endpoint(tmp_path):

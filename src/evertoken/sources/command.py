@@ -4,7 +4,11 @@ What a command prints, as a token.
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import json
+import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -17,7 +21,7 @@ from evertoken.sources._body import MAX_BODY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from anyio.abc import ByteReceiveStream
+    from anyio.abc import ByteReceiveStream, Process
 
     from evertoken._contracts import FetchRequest
 
@@ -32,9 +36,10 @@ _IN: Final = ("expires_in", "expiresIn")
 @final
 class Command:
     """
-    The token that a command prints: plain, as JSON (`az`, `gcloud --format=json`), or as a Kubernetes ExecCredential.
+    The token that a command prints: plain, as JSON, or as a Kubernetes ExecCredential.
 
-    It is run without a shell, is killed when its time is over, and blocks nobody.
+    JSON is understood as `az account get-access-token` and `gcloud config config-helper --format=json` print it. The
+    command is run without a shell, is killed with all that it started when its time is over, and blocks nobody.
 
     Args:
         arguments: The program and its arguments.
@@ -81,13 +86,17 @@ class Command:
             printed = json.loads(text)
         except (ValueError, RecursionError):
             printed = text
-        if isinstance(printed, dict) and isinstance(printed.get("status"), dict):
-            printed = printed["status"]
+        for wrapped in ("status", "credential"):
+            # What Kubernetes and gcloud put around it.
+            if isinstance(printed, dict) and isinstance(printed.get(wrapped), dict):
+                printed = printed[wrapped]
         found = printed if isinstance(printed, dict) else {"token": printed}
         token = _first(found, _TOKEN)
         if not isinstance(token, str) or not token:
             msg = f"{program!r} printed no token"
             raise TransientRefreshError(msg)
+        # What az says first, and said alone for years, is the time of the machine's own zone.
+        found = {**found, "expiresOn": _zoned(found.get("expiresOn"))}
         fields = {"access_token": token, "expires_at": _first(found, _AT), "expires_in": _first(found, _IN)}
         if self._lifetime is not None and fields["expires_at"] is None and fields["expires_in"] is None:
             fields["expires_in"] = self._lifetime
@@ -96,14 +105,16 @@ class Command:
 
 async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
     """
-    Return what a command prints, run without a shell; it is killed if this is cancelled.
+    Return what a command prints, run without a shell; it is killed if this is cancelled, with all that it started.
 
     Raises:
         TransientRefreshError: It cannot be run, or fails; its last line is told.
     """
     program = arguments[0]
     try:
-        process = await anyio.open_process(list(arguments), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
+        process = await anyio.open_process(
+            list(arguments), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env, start_new_session=True
+        )
     except OSError as error:
         failure = TransientRefreshError(f"{program!r} cannot be run: {error.strerror or type(error).__name__}")
         raise failure from None
@@ -115,7 +126,7 @@ async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None)
             await process.wait()
     finally:
         if process.returncode is None:
-            process.kill()
+            _kill(process)
         with anyio.CancelScope(shield=True):
             await process.aclose()
     status = process.returncode
@@ -129,6 +140,24 @@ async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None)
 
 def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((found[name] for name in names if found.get(name) is not None), None)
+
+
+def _zoned(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return dt.datetime.fromisoformat(value).astimezone().isoformat()
+    except ValueError:
+        return value
+
+
+def _kill(process: Process) -> None:
+    # A script that waits for another program is no reason to leave that one behind.
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:  # pragma: no cover - Windows
+        process.kill()
 
 
 async def _collect(stream: ByteReceiveStream | None, said: dict[str, bytes], name: str) -> None:
