@@ -22,7 +22,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -173,18 +173,23 @@ def token_from(
 
 
 def failure_from(
-    fields: Mapping[str, Any], /, *, status: int | None = None, retry_after: float | None = None
+    fields: Mapping[str, Any],
+    /,
+    *,
+    status: int | None = None,
+    retry_after: float | None = None,
+    codes: Collection[str] = (),
 ) -> TransientRefreshError | GrantRejected:
     """
     Make the error of an error answer (RFC 6749 section 5.2).
 
-    A status of 429 or 5xx is transient whatever the body says; so is a code that is not in `REJECTIONS`, for
-    providers throttle with 400 and 403 too.
+    A status of 429 or 5xx is transient whatever the body says; so is a code that is not in `REJECTIONS`, nor in those
+    *codes* that the server is known for, as providers throttle with 400 and 403 too.
     """
     code = fields.get("error")
     code = code if isinstance(code, str) and code else None
     passing = status is not None and (status == 429 or status >= 500)  # noqa: PLR2004 - RFC 6585, RFC 9110
-    if code in REJECTIONS and not passing:
+    if code is not None and (code in REJECTIONS or code in codes) and not passing:
         return GrantRejected(code, _text(fields.get("error_description")), _text(fields.get("error_uri")))
     said = " ".join(str(part) for part in ("the token endpoint answered", status, code) if part is not None)
     # 503 and 429 mean "not done"; behind a gateway, 500, 502 and 504 may come after the work was done.

@@ -54,6 +54,8 @@ class Provider:
 
         throttles: Rejections that mean "slow down": the error code, and a word of its description.
 
+        rejections: Error codes of its own that mean what `invalid_grant` and `invalid_client` do elsewhere.
+
         forbids_with: The status with which its resources answer who lacks a permission.
     """
 
@@ -70,6 +72,7 @@ class Provider:
     repeats: bool = False
     default_lifetime: float | None = None
     throttles: tuple[tuple[str, str], ...] = ()
+    rejections: frozenset[str] = frozenset()
     forbids_with: Literal[401, 403] = 403
 
     @property
@@ -116,6 +119,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         token_endpoint="https://github.com/login/oauth/access_token",
         client_auth="client_secret_post",
         rotates=True,
+        rejections=frozenset({"bad_refresh_token", "incorrect_client_credentials", "unverified_user_email"}),
     ),
     "gitlab": Provider(
         token_endpoint="https://{domain}/oauth/token",
@@ -131,6 +135,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         client_auth="client_secret_post",
         rotates=False,
         throttles=(("access_denied", "quota"), ("invalid_request", "rate")),
+        rejections=frozenset({"deleted_client", "disabled_client"}),
     ),
     "hubspot": Provider(
         token_endpoint="https://api.hubapi.com/oauth/v1/token",
@@ -169,6 +174,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         # The session's length is a setting; this is its default, and a 401 says the rest.
         default_lifetime=2 * 3600.0,
         throttles=(("invalid_grant", "rate exceeded"), ("invalid_request", "rate exceeded")),
+        rejections=frozenset({"inactive_org", "inactive_user", "invalid_client_credentials", "invalid_client_id"}),
         forbids_with=401,
     ),
     "spotify": Provider(token_endpoint="https://accounts.spotify.com/api/token"),

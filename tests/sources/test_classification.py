@@ -31,6 +31,7 @@ def oauth(provider: str) -> Callable[[Wire], Any]:
             token_endpoint=wire.url(),
             client_auth=habits.client_auth,
             throttles=habits.throttles,
+            rejections=habits.rejections,
             refuses_early_refresh=habits.refuses_early_refresh,
         )
         return ClientCredentials.for_provider(here, client_id="svc", client_secret="s3cret")
@@ -39,12 +40,14 @@ def oauth(provider: str) -> Callable[[Wire], Any]:
 
 
 def plain(wire: Wire) -> Any:
-    return RefreshToken(token_endpoint=wire.url(), client_id="svc", refresh_token="rt-1", on_ambiguous="retry")
+    return RefreshToken(
+        token_endpoint=wire.url(), client_id="svc", client_secret="s3cret", refresh_token="rt-1", on_ambiguous="retry"
+    )
 
 
 SOURCES: dict[str, Callable[[Wire], Any]] = {
     "plain": plain,
-    **{name: oauth(name) for name in ("auth0", "entra", "google", "keycloak", "okta", "salesforce")},
+    **{name: oauth(name) for name in ("auth0", "entra", "github", "google", "keycloak", "okta", "salesforce")},
     "google key": lambda wire: google.ServiceAccount({
         "type": "service_account", "client_email": "a@b", "private_key": rsa_pem(), "token_uri": wire.url(),
     }),
@@ -55,7 +58,7 @@ SOURCES: dict[str, Callable[[Wire], Any]] = {
     "aws sts": lambda wire: aws.AssumeRoleWithWebIdentity(
         "jwt", "arn:aws:iam::123456789012:role/r", endpoint=wire.url()
     ),
-    "github": lambda wire: GitHubApp("app", 1, rsa_pem(), api=wire.url("")),
+    "github app": lambda wire: GitHubApp("app", 1, rsa_pem(), api=wire.url("")),
     "vault": lambda wire: vault.AppRole(wire.url(""), "role"),
     "login": lambda wire: LoginEndpoint(wire.url(), json={"user": "a"}),
 }  # fmt: skip
@@ -113,6 +116,17 @@ TABLE = [
     Row("salesforce", 400, {"error": "invalid_grant", "error_description": "expired access/refresh token"}, REJECTED),
     Row("google", 403, {"error": "access_denied", "error_description": "Quota exceeded"}, PASSES),
     Row("google", 403, {"error": "access_denied", "error_description": "Account restricted"}, REJECTED),
+    # Those that have codes of their own.
+    *(Row(source, 400, {"error": "bad_refresh_token"}, PASSES) for source in ("plain", "auth0", "salesforce")),
+    *(Row("github", status, {"error": "bad_refresh_token"}, REJECTED) for status in (200, 400)),
+    Row("github", 200, {"error": "incorrect_client_credentials", "error_description": "s3cret?"}, REJECTED),
+    Row("github", 503, {"error": "bad_refresh_token"}, PASSES),
+    *(Row("salesforce", 400, {"error": code}, REJECTED) for code in ("inactive_user", "invalid_client_id")),
+    Row("google", 401, {"error": "deleted_client"}, REJECTED),
+    # An error with status 200 is one all the same, and what it echoes of secrets is taken out.
+    Row("plain", 200, {"error": "invalid_client", "error_description": "not s3cret"}, REJECTED),
+    Row("plain", 200, {"error": "busy", "error_description": "not s3cret"}, PASSES),
+    Row("plain", 200, {"error": {"code": 7}}, PASSES),
     # Clouds, each in its own words.
     Row("google machine", 404, b"no such account", REJECTED),
     Row("google machine", 503, b"", PASSES),
@@ -131,10 +145,12 @@ TABLE = [
     Row("aws sts", 400, xml("IDPCommunicationError"), PASSES),
     Row("aws sts", 400, xml("Throttling"), PASSES),
     Row("aws sts", 503, xml("AccessDenied"), PASSES),
-    Row("github", 401, {"message": "Bad credentials"}, REJECTED, says="Bad credentials"),
-    Row("github", 404, {"message": "Not Found"}, REJECTED, says="Not Found"),
-    Row("github", 403, {"message": "You have exceeded a secondary rate limit"}, PASSES, {"Retry-After": "60"}, 60.0),
-    Row("github", 403, {"message": "This installation has been suspended"}, REJECTED),
+    Row("github app", 401, {"message": "Bad credentials"}, REJECTED, says="Bad credentials"),
+    Row("github app", 404, {"message": "Not Found"}, REJECTED, says="Not Found"),
+    Row(
+        "github app", 403, {"message": "You have exceeded a secondary rate limit"}, PASSES, {"Retry-After": "60"}, 60.0
+    ),
+    Row("github app", 403, {"message": "This installation has been suspended"}, REJECTED),
     Row("vault", 400, {"errors": ["invalid role ID"]}, REJECTED, says="invalid role ID"),
     Row("vault", 403, {"errors": ["permission denied"]}, REJECTED, says="permission denied"),
     Row("vault", 412, {"errors": ["not yet replicated"]}, PASSES),
@@ -170,6 +186,7 @@ async def test_classification(row):
         assert isinstance(told, events.RefreshRejected), row
         assert told.retry_at - told.at == pytest.approx(RETRY.probe, rel=0.25), row
     assert row.says in str(told.error)
+    assert "s3cret" not in str(told.error)
 
 
 def test_the_table_is_wide():

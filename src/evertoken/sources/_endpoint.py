@@ -137,6 +137,7 @@ class Endpoint:
         *,
         secrets: Sequence[str],
         wordless: bool = False,
+        codes: Collection[str] = (),
         seen: Seen | None = None,
     ) -> Answer:
         """
@@ -153,6 +154,8 @@ class Endpoint:
 
             wordless: Whether success needs no more than its status (RFC 7009 section 2.2).
 
+            codes: Error codes that reject, besides those of the RFCs.
+
             seen: Told of the status, the header fields and the fields of the answer, before it is judged.
 
         Raises:
@@ -160,7 +163,7 @@ class Endpoint:
             GrantRejected: The server said no.
         """
         content = Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
-        return await self.send(request, content, headers, secrets=secrets, wordless=wordless, seen=seen)
+        return await self.send(request, content, headers, secrets=secrets, wordless=wordless, codes=codes, seen=seen)
 
     async def send(
         self,
@@ -171,6 +174,7 @@ class Endpoint:
         secrets: Sequence[str],
         wordless: bool = False,
         rejections: Collection[int] = (),
+        codes: Collection[str] | None = None,
         read: Reader = fields_of,
         seen: Seen | None = None,
     ) -> Answer:
@@ -189,6 +193,8 @@ class Endpoint:
             wordless: Whether success needs no more than its status.
 
             rejections: Status codes that reject the client where the body does not say so.
+
+            codes: Error codes that reject, besides those of the RFCs; None where the answer is not one of OAuth.
 
             read: How fields are read of a body, which has a content type; None if it has none.
 
@@ -214,7 +220,7 @@ class Endpoint:
             found = read(body, fields.get("content-type", ""))
             if seen is not None:
                 seen(status, fields, found or {})
-            return self._read(status, fields, found, secrets, rejections)
+            return self._read(status, fields, found, secrets=secrets, rejections=rejections, codes=codes)
         raise failure
 
     async def _exchange(
@@ -272,20 +278,25 @@ class Endpoint:
         status: int,
         headers: Any,
         fields: Mapping[str, Any] | None,
+        *,
         secrets: Sequence[str],
         rejections: Collection[int],
+        codes: Collection[str] | None,
     ) -> Answer:
         date = headers.get("date")
         date_at = None if date is None else http_date(date)
-        if 200 <= status < 300 and fields is not None:  # noqa: PLR2004
-            return Answer(fields, date=date_at)
-        if 200 <= status < 400:  # noqa: PLR2004 - whole classes of status codes, RFC 9110 section 15
+        good = 200 <= status < 300 and fields is not None  # noqa: PLR2004 - whole classes of them, RFC 9110 section 15
+        # Some providers answer errors with status 200.
+        failed = good and codes is not None and _says_error(fields)
+        if good and not failed:
+            return Answer(fields or {}, date=date_at)
+        if 200 <= status < 400 and not failed:  # noqa: PLR2004
             said = "an answer that is no JSON object" if status < 300 else "a redirect, which is not followed"  # noqa: PLR2004
             msg = f"{self.origin} answered {status} with {said}"
             raise TransientRefreshError(msg, ambiguous=status < 300)  # noqa: PLR2004
         retry_after = parse_retry_after(headers.get("retry-after"), date_at)
         clean = {
-            name: value if value in REJECTIONS else scrub(value, secrets)
+            name: value if value in REJECTIONS or value in (codes or ()) else scrub(value, secrets)
             for name, value in (fields or {}).items()
             if isinstance(value, str)
         }
@@ -293,7 +304,11 @@ class Endpoint:
             words = clean.get("error_description")
             said = f"{self.origin} answered {status}{': ' if words else ''}{words or ''}"
             raise GrantRejected(str(clean.get("error") or "invalid_client"), said)
-        raise failure_from(clean, status=status, retry_after=retry_after)
+        raise failure_from(clean, status=status, retry_after=retry_after, codes=codes or ())
+
+
+def _says_error(fields: Mapping[str, Any] | None) -> bool:
+    return fields is not None and bool(fields.get("error")) and not fields.get("access_token")
 
 
 def _is_loopback(host: str) -> bool:

@@ -191,7 +191,9 @@ class Grant:
             answered.proof = self._dpop.proof("POST", endpoint.url)
             headers = {**headers, "DPoP": answered.proof}
         form = [*own, *self._fields, *identity]
-        return await endpoint.post(request, form, headers, secrets=(*secrets, *hidden), seen=answered.seen)
+        codes = () if self._habits is None else self._habits.rejections
+        hidden = (*secrets, *hidden)
+        return await endpoint.post(request, form, headers, secrets=hidden, codes=codes, seen=answered.seen)
 
     async def revoke(self, token: Token, /) -> None:
         """
