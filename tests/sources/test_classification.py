@@ -128,8 +128,9 @@ TABLE = [
     Row("plain", 200, {"error": "busy", "error_description": "not s3cret"}, PASSES),
     Row("plain", 200, {"error": {"code": 7}}, PASSES),
     # Clouds, each in its own words.
-    Row("google machine", 404, b"no such account", REJECTED),
-    Row("google machine", 503, b"", PASSES),
+    Row("google machine", 404, b"no such account", REJECTED, {"Metadata-Flavor": "Google"}),
+    Row("google machine", 404, b"a captive portal", PASSES),
+    Row("google machine", 503, b"", PASSES, {"Metadata-Flavor": "Google"}),
     Row("azure machine", 400, {"error": "invalid_request", "error_description": "Identity not found"}, REJECTED),
     Row("azure machine", 404, b"", PASSES),
     Row("azure machine", 410, b"", PASSES),

@@ -147,7 +147,9 @@ async def test_login_that_is_over(tmp_path):
     [
         (http(404, b"not found", FLAVOR), GrantRejected, "404"),
         (http(503, b"", FLAVOR), TransientRefreshError, "503"),
-        (granted(), TransientRefreshError, "not a metadata server of Google"),
+        (granted(), TransientRefreshError, "does not say that it is a metadata server of Google"),
+        (http(404, b"not found"), TransientRefreshError, "does not say that it is a metadata server of Google"),
+        (http(302, b"", {"Location": "https://portal.example.com"}), TransientRefreshError, "does not say that"),
         (http(200, b"<html>", FLAVOR), TransientRefreshError, "200"),
     ],
 )

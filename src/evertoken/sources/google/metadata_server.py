@@ -80,10 +80,12 @@ class MetadataServer:
             TransientRefreshError: It did not answer, or somebody else did.
             GrantRejected: The machine has no such service account.
         """
-        genuine: list[bool] = []
 
         def seen(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
-            genuine.append(headers.get("metadata-flavor") == "Google")
+            if headers.get("metadata-flavor") != "Google":
+                # A captive portal, or a resolver that knows every name: whatever it answers says nothing.
+                msg = f"{self._endpoint.origin} does not say that it is a metadata server of Google (Metadata-Flavor)"
+                raise TransientRefreshError(msg)
 
         answer = await self._endpoint.send(
             request,
@@ -94,10 +96,6 @@ class MetadataServer:
             read=text_of if self._identity else fields_of,
             seen=seen,
         )
-        if not all(genuine):
-            # A captive portal, or a resolver that knows every name.
-            msg = f"{self._endpoint.origin} is not a metadata server of Google: it does not say so (Metadata-Flavor)"
-            raise TransientRefreshError(msg)
         if self._identity:
             return Answer({"access_token": answer.fields["text"]}, date=answer.date)
         return answer
