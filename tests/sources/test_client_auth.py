@@ -4,8 +4,12 @@ How a client shows who it is, field by field, as the server sees it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import ssl
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,9 +17,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from tests.sources.wire import Wire, always, granted
+from tests.sources.keys import authority, signed
+from tests.sources.wire import Asked, Wire, always, granted, http
 
-from evertoken import FetchRequest
+from evertoken import FetchRequest, GrantRejected, TransientRefreshError
 from evertoken.sources import (
     Assertion,
     ClientCredentials,
@@ -23,6 +28,7 @@ from evertoken.sources import (
     JwtBearer,
     LegacyPassword,
     PrivateKeyJwt,
+    TlsClientAuth,
     TokenExchange,
 )
 
@@ -111,20 +117,93 @@ async def test_secret_in_a_file_that_is_rotated(tmp_path):
     assert sent == ["svc:first", "svc:second"]
 
 
-async def test_tls_client_auth():
-    """RFC 8705 section 2: the certificate speaks; the form carries the client's id alone."""
-    async with httpx.AsyncClient() as client:
-        form, headers, _ = await asked_by(
-            ClientCredentials, client_id="svc", client_auth="tls_client_auth", client=client
-        )
-    assert form == {"grant_type": "client_credentials", "client_id": "svc"}
-    assert "authorization" not in headers
+@pytest.fixture
+async def guarded(tmp_path) -> AsyncIterator[Wire]:
+    """
+    A server that talks to nobody without a certificate, and gives a token to whom the certificate names.
+    """
+    for name in ("authority", "server", "svc"):
+        certificate, key = (authority(), "") if name == "authority" else signed(name)
+        (tmp_path / f"{name}.pem").write_text(certificate)
+        (tmp_path / f"{name}.key").write_text(key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(tmp_path / "authority.pem")
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+
+    async def answer(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        shown = {part[0] for part in writer.get_extra_info("peercert")["subject"]}
+        known = ("commonName", dict(asked.form)["client_id"]) in shown
+        return granted() if known else http(401, {"error": "invalid_client"})
+
+    async with Wire(answer, tls=context) as wire:
+        yield wire
+
+
+@pytest.mark.parametrize("by_client", [False, True])
+async def test_tls_client_auth(guarded, tmp_path, by_client):
+    """RFC 8705 section 2: the certificate speaks, in the handshake; the form carries the client's id alone."""
+    files = {"certificate": tmp_path / "svc.pem", "key": tmp_path / "svc.key", "authority": tmp_path / "authority.pem"}
+    method = TlsClientAuth(**files)
+    async with httpx.AsyncClient(verify=method.context()) as client:
+        options = {"client_auth": "tls_client_auth", "client": client} if by_client else {"client_auth": method}
+        for client_id, granted_ in (("svc", True), ("somebody-else", False)):
+            source = ClientCredentials(token_endpoint=guarded.url(), client_id=client_id, **options)
+            if granted_:
+                await source.fetch(a_request())
+            else:
+                with pytest.raises(GrantRejected, match="invalid_client"):
+                    await source.fetch(a_request())
+    assert [dict(asked.form) for asked in guarded.asked] == [
+        {"grant_type": "client_credentials", "client_id": client_id} for client_id in ("svc", "somebody-else")
+    ]
+    assert not any("authorization" in asked.headers for asked in guarded.asked)
+
+
+async def test_certificate_that_is_renewed(guarded, tmp_path):
+    """RFC 8705 section 2: the files are read at each fetch; while they are none, that passes, and nothing is sent."""
+    certificate, key = tmp_path / "mine.pem", tmp_path / "mine.key"
+    method = TlsClientAuth(certificate, key, authority=tmp_path / "authority.pem")
+    source = ClientCredentials(token_endpoint=guarded.url(), client_id="new", client_auth=method)
+    contents = {
+        "No such file": None,
+        "invalid_client": signed("old"),
+        "granted": signed("new"),
+        "MISMATCH": (signed("new")[0], signed("new")[1]),
+        "none": ("", ""),
+    }
+    for says, content in contents.items():
+        if content is not None:
+            certificate.write_text(content[0])
+            key.write_text(content[1])
+        if says == "granted":
+            await source.fetch(a_request())
+            continue
+        with pytest.raises((TransientRefreshError, GrantRejected)) as caught:
+            await source.fetch(a_request())
+        assert says == "none" or says in str(caught.value)
+        assert isinstance(caught.value, GrantRejected) == (says == "invalid_client")
+        assert not getattr(caught.value, "ambiguous", False)
+        assert "PRIVATE" not in str(caught.value)
+    assert len(guarded.asked) == 2
+
+
+async def test_no_certificate(guarded, tmp_path):
+    """RFC 8705 section 2: a server that wants a certificate and gets none is no rejection, and reads no request."""
+    context = ssl.create_default_context(cafile=tmp_path / "authority.pem")
+    async with httpx.AsyncClient(verify=context) as client:
+        source = ClientCredentials(token_endpoint=guarded.url(), client_id="svc", client_auth="none", client=client)
+        with pytest.raises(TransientRefreshError):
+            await source.fetch(a_request())
+    assert guarded.asked == []
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"client_auth": "tls_client_auth"}, "needs client="),
+        ({"client_auth": TlsClientAuth(Path("x")), "client_secret": "x"}, "takes no client_secret, and no client="),
+        ({"client_auth": TlsClientAuth(Path("x")), "client": httpx.AsyncClient()}, "takes no client_secret, and no"),
         ({"client_auth": "private_key_jwt", "client_secret": "x"}, r"PrivateKeyJwt\(...\)"),
         ({"client_auth": "client_secret_post"}, "needs a client_secret"),
         ({"client_auth": PrivateKeyJwt("x"), "client_secret": "x"}, "takes no client_secret beside"),
@@ -143,6 +222,8 @@ def test_bad_combinations(options, says):
         (lambda: PrivateKeyJwt("pem", "HS256"), "algorithm must be one of RS256"),
         (lambda: ClientSecretJwt("secret", "RS256"), "algorithm must be one of HS256"),
         (lambda: PrivateKeyJwt(""), "key must be"),
+        (lambda: TlsClientAuth("client.pem"), "certificate must be a pathlib.Path"),  # type: ignore[arg-type]
+        (lambda: TlsClientAuth(Path("a"), authority="b"), "authority must be a pathlib.Path"),  # type: ignore[arg-type]
         (lambda: PrivateKeyJwt("pem", lifetime=0.0), "lifetime must be at least 1 second"),
         (lambda: Assertion("pem", issuer=""), "issuer must be"),
         (lambda: Assertion("pem", issuer="me", algorithm="none"), "algorithm must be"),

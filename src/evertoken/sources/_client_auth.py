@@ -5,6 +5,8 @@ How a client shows who it is (RFC 6749 section 2.3.1, RFC 7523, RFC 8705).
 from __future__ import annotations
 
 import base64
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
 from urllib.parse import quote_plus
 
@@ -21,6 +23,7 @@ __all__ = [
     "ClientAuthMethod",
     "ClientSecretJwt",
     "PrivateKeyJwt",
+    "TlsClientAuth",
     "check_method",
     "credentials",
 ]
@@ -194,8 +197,50 @@ class ClientAssertion:
         return "ClientAssertion()"
 
 
+@final
+class TlsClientAuth:
+    """
+    Client authentication by a certificate in the TLS handshake (RFC 8705 section 2).
+
+    The files are read at each fetch, so that a certificate may be renewed without a restart. A `client=` whose TLS
+    context holds the certificate serves as well, with "tls_client_auth" in place of this.
+
+    Args:
+        certificate: The certificate in PEM, with those between it and its root.
+
+        key: Its private key in PEM, without a password; in the file of the certificate unless given.
+
+        authority: Whose certificates the server may have, in PEM; those the system trusts unless given.
+
+    Raises:
+        ValueError: One of them is no path.
+    """
+
+    def __init__(self, certificate: Path, key: Path | None = None, *, authority: Path | None = None) -> None:
+        for name, path in (("certificate", certificate), ("key", key), ("authority", authority)):
+            if not isinstance(path, Path) and (path is not None or name == "certificate"):
+                msg = f"{name} must be a pathlib.Path, for TLS reads it from a file"
+                raise ValueError(msg)
+        self._certificate, self._key, self._authority = certificate, key, authority
+
+    def context(self) -> ssl.SSLContext:
+        """
+        Return a TLS context that shows the certificate as it is now. It reads files.
+
+        Raises:
+            OSError: They cannot be read, are none, or do not go together.
+        """
+        context = ssl.create_default_context(cafile=self._authority)
+        # An empty password, for without one OpenSSL asks whoever sits at the terminal.
+        context.load_cert_chain(self._certificate, self._key, password="")
+        return context
+
+    def __repr__(self) -> str:
+        return f"TlsClientAuth({str(self._certificate)!r})"
+
+
 #: How a client may show who it is.
-ClientAuth: TypeAlias = ClientAuthMethod | PrivateKeyJwt | ClientSecretJwt | ClientAssertion
+ClientAuth: TypeAlias = ClientAuthMethod | PrivateKeyJwt | ClientSecretJwt | ClientAssertion | TlsClientAuth
 
 
 def check_method(method: ClientAuth, secret: Secret | None, client: object) -> None:
@@ -207,16 +252,22 @@ def check_method(method: ClientAuth, secret: Secret | None, client: object) -> N
             msg = f"client_auth={method!r} takes no client_secret beside its own key"
             raise ValueError(msg)
         return
+    if isinstance(method, TlsClientAuth):
+        if secret is not None or client is not None:
+            msg = f"client_auth={method!r} takes no client_secret, and no client= beside its own"
+            raise ValueError(msg)
+        return
     if method not in _METHODS:
-        msg = f"client_auth must be one of {', '.join(map(repr, _METHODS))}, PrivateKeyJwt(...) or "
-        msg += f"ClientSecretJwt(...), not {method!r}"
+        msg = f"client_auth must be one of {', '.join(map(repr, _METHODS))}, PrivateKeyJwt(...), "
+        msg += f"ClientSecretJwt(...) or TlsClientAuth(...), not {method!r}"
         raise ValueError(msg)
     if (method in _WITHOUT_SECRET) != (secret is None):
         need = "takes no client_secret" if method in _WITHOUT_SECRET else "needs a client_secret"
         msg = f"client_auth={method!r} {need}"
         raise ValueError(msg)
     if "tls" in method and client is None:
-        msg = f"client_auth={method!r} needs client=: an httpx.AsyncClient whose TLS context holds the certificate"
+        msg = f"client_auth={method!r} needs client=: an httpx.AsyncClient whose TLS context holds the certificate; "
+        msg += "or use TlsClientAuth(...)"
         raise ValueError(msg)
     if secret is not None:
         check_secret("client_secret", secret)

@@ -6,7 +6,6 @@ It follows no redirect, keeps no cookie, wants https outside loopback, and reads
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
@@ -22,6 +21,7 @@ from evertoken._wire import http_date, parse_retry_after
 from evertoken.sources._body import bounded_body, fields_of
 from evertoken.sources._given_client import drop_cookies, drop_defaults, timeouts
 from evertoken.sources._sent import Sent
+from evertoken.sources._url import check_url
 
 if TYPE_CHECKING:
     import ssl
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import FetchRequest
 
-__all__ = ["Content", "Endpoint", "Reader", "Seen", "check_url"]
+__all__ = ["Content", "Endpoint", "Reader", "Seen"]
 
 #: What reads the fields of a body, told its content type.
 Reader: TypeAlias = Callable[[bytes, str], "Mapping[str, Any] | None"]
@@ -48,38 +48,6 @@ _NOT_SENT: Final = frozenset({
 
 # What clients for a scheme verify certificates with, made once a process.
 _verify: dict[str, ssl.SSLContext | bool] = {}
-
-
-def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
-    """
-    Return *url* if it is an absolute https URL, or http to loopback.
-
-    Raises:
-        ValueError: It is not; the message names *parameter*.
-    """
-    if not isinstance(url, str) or not url.strip():
-        msg = f"{parameter} must be an absolute URL, not {url!r}"
-        raise ValueError(msg)
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-        if "@" not in parts.netloc and (" " in url or not httpx.URL(url).host):
-            host = None
-    except (ValueError, httpx.InvalidURL):
-        host, parts = None, urlsplit("")
-    if parts.scheme not in {"http", "https"} or not host:
-        msg = f"{parameter} must be an absolute URL such as 'https://as.example.com/token', not {url!r}"
-        raise ValueError(msg)
-    if parts.username is not None or parts.password is not None:
-        msg = f"{parameter} must not carry credentials in the URL"
-        raise ValueError(msg)
-    if "#" in url:
-        msg = f"{parameter} must not have a fragment (RFC 6749 section 3.2)"
-        raise ValueError(msg)
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
-        msg = f"{parameter} must use https: {url!r} would send secrets in the clear; allow_http=True if that is meant"
-        raise ValueError(msg)
-    return url
 
 
 @final
@@ -109,10 +77,18 @@ class Endpoint:
         allow_http: Whether http is allowed outside loopback.
 
         parameter: What the user calls the URL.
+
+        context: Makes the TLS context of each request, in a thread, where the system's own will not do.
     """
 
     def __init__(
-        self, url: str, *, client: Any = None, allow_http: bool = False, parameter: str = "token_endpoint"
+        self,
+        url: str,
+        *,
+        client: Any = None,
+        allow_http: bool = False,
+        parameter: str = "token_endpoint",
+        context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.url = check_url(parameter, url, allow_http=allow_http)
         usable = callable(getattr(client, "build_request", None)) and hasattr(client, "aclose")
@@ -120,6 +96,7 @@ class Endpoint:
             msg = f"client must be an httpx.AsyncClient, not {type(client).__name__}"
             raise TypeError(msg)
         self._client = client
+        self._context = context
 
     @property
     def origin(self) -> str:
@@ -229,12 +206,22 @@ class Endpoint:
         if self._client is not None:
             return await self._send(self._client, request, content, headers, sent)
         timeout = httpx.Timeout(min(STEP_TIMEOUT, request.timeout))
+        verify = await self._trust()
+        async with httpx.AsyncClient(verify=verify, timeout=timeout, follow_redirects=False) as client:
+            return await self._send(client, request, content, headers, sent)
+
+    async def _trust(self) -> ssl.SSLContext | bool:
+        if self._context is not None:
+            try:
+                return await anyio.to_thread.run_sync(self._context)
+            except OSError as error:
+                said = getattr(error, "reason", None) or error.strerror or type(error).__name__
+                failure = TransientRefreshError(f"{self.origin}: no TLS context can be made of the files: {said}")
+            raise failure
         scheme = urlsplit(self.url).scheme
         if scheme not in _verify:
             _verify[scheme] = await anyio.to_thread.run_sync(_prepare, scheme)
-        verify = _verify[scheme]
-        async with httpx.AsyncClient(verify=verify, timeout=timeout, follow_redirects=False) as client:
-            return await self._send(client, request, content, headers, sent)
+        return _verify[scheme]
 
     async def _send(
         self,
@@ -309,13 +296,6 @@ class Endpoint:
 
 def _says_error(fields: Mapping[str, Any] | None) -> bool:
     return fields is not None and bool(fields.get("error")) and not fields.get("access_token")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
 def _prepare(scheme: str) -> ssl.SSLContext | bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 from evertoken._contracts import FetchRequest
 from evertoken._dpop import DPoPKey
 from evertoken._errors import GrantRejected, TransientRefreshError
-from evertoken.sources._client_auth import ClientAuth, check_method, credentials
+from evertoken.sources._client_auth import ClientAuth, TlsClientAuth, check_method, credentials
 from evertoken.sources._endpoint import STEP_TIMEOUT
 from evertoken.sources._habits import Answered, as_meant, completed, endpoints_of, known
 from evertoken.sources._server import Server
@@ -63,7 +63,7 @@ class Grant:
 
         client_secret: Its secret, or a function that is asked for it at each fetch.
 
-        client_auth: A method by its registered name, `PrivateKeyJwt` or `ClientSecretJwt`.
+        client_auth: A method by its registered name, `PrivateKeyJwt`, `ClientSecretJwt` or `TlsClientAuth`.
 
         scope: Space-separated, or several strings (RFC 6749 section 3.3).
 
@@ -115,7 +115,8 @@ class Grant:
             revocation_endpoint=revocation_endpoint,
             client=client,
             allow_http=allow_http,
-            mutual_tls=isinstance(method, str) and "tls" in method,
+            mutual_tls=isinstance(method, TlsClientAuth) or (isinstance(method, str) and "tls" in method),
+            context=method.context if isinstance(method, TlsClientAuth) else None,
         )
         if not (isinstance(client_id, str) and client_id) and not (client_id is None and self.anonymous):
             msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"

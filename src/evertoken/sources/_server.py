@@ -6,14 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
 from evertoken._clock import SystemClock
 from evertoken._contracts import FetchRequest
 from evertoken._errors import TokenError, TransientRefreshError
 from evertoken._flight import Overdue, Strays, bounded
-from evertoken.sources._endpoint import Content, Endpoint, check_url
+from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources._url import check_url
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
 
 __all__ = ["Server"]
 
@@ -44,6 +49,8 @@ class Server:
 
         mutual_tls: Whether the client shows a certificate, which some servers take at other endpoints alone.
 
+        context: Makes the TLS context that shows it, if that is not the given client's.
+
     Raises:
         ValueError: Neither or both are given, or one is no such URL.
     """
@@ -57,11 +64,12 @@ class Server:
         client: Any,
         allow_http: bool,
         mutual_tls: bool,
+        context: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         if token_endpoint is not None and issuer is not None:
             msg = "token_endpoint and issuer cannot both be given: one says where the other is"
             raise ValueError(msg)
-        self._options = {"client": client, "allow_http": allow_http}
+        self._options = {"client": client, "allow_http": allow_http, "context": context}
         self._mutual_tls = mutual_tls
         self._issuer: str | None = None
         self._token: Endpoint | None = None

@@ -42,7 +42,8 @@ class ClientCredentials(Grant):
 
         client_auth:
             "client_secret_basic" (the default) or "client_secret_post" (RFC 6749 section 2.3.1), `PrivateKeyJwt` or
-            `ClientSecretJwt` (RFC 7523), or "tls_client_auth" or "self_signed_tls_client_auth" (RFC 8705).
+            `ClientSecretJwt` (RFC 7523), or `TlsClientAuth`, "tls_client_auth" or "self_signed_tls_client_auth" (RFC
+            8705).
 
         scope: Space-separated, or several strings (RFC 6749 section 3.3).
 

@@ -45,7 +45,7 @@ class RefreshToken(Grant):
 
         client_auth:
             "client_secret_basic" (the default with a secret), "client_secret_post", `PrivateKeyJwt`,
-            `ClientSecretJwt`, "tls_client_auth", "self_signed_tls_client_auth", or "none".
+            `ClientSecretJwt`, `TlsClientAuth`, "tls_client_auth", "self_signed_tls_client_auth", or "none".
 
         scope: A narrower scope to ask for; leave it out to keep the one granted.
 

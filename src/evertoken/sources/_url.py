@@ -1,0 +1,51 @@
+"""
+Where secrets may be sent: https, or http to loopback, unless more was allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+import httpx
+
+__all__ = ["check_url"]
+
+
+def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
+    """
+    Return *url* if it is an absolute https URL, or http to loopback.
+
+    Raises:
+        ValueError: It is not; the message names *parameter*.
+    """
+    if not isinstance(url, str) or not url.strip():
+        msg = f"{parameter} must be an absolute URL, not {url!r}"
+        raise ValueError(msg)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+        if "@" not in parts.netloc and (" " in url or not httpx.URL(url).host):
+            host = None
+    except (ValueError, httpx.InvalidURL):
+        host, parts = None, urlsplit("")
+    if parts.scheme not in {"http", "https"} or not host:
+        msg = f"{parameter} must be an absolute URL such as 'https://as.example.com/token', not {url!r}"
+        raise ValueError(msg)
+    if parts.username is not None or parts.password is not None:
+        msg = f"{parameter} must not carry credentials in the URL"
+        raise ValueError(msg)
+    if "#" in url:
+        msg = f"{parameter} must not have a fragment (RFC 6749 section 3.2)"
+        raise ValueError(msg)
+    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+        msg = f"{parameter} must use https: {url!r} would send secrets in the clear; allow_http=True if that is meant"
+        raise ValueError(msg)
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
