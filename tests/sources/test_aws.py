@@ -90,7 +90,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ROLE_ARN",
         "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_EC2_METADATA_DISABLED",
-        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_REGION", "AWS_DEFAULT_REGION",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
@@ -247,6 +247,43 @@ async def test_profile_that_assumes_a_role(tmp_path):
     assert (chained.access_key_id, web.access_key_id) == ("evertoken-id", "evertoken-id")
 
 
+async def test_profile_whose_role_has_a_source_of_its_own(monkeypatch, tmp_path):
+    """A credential_source is asked where the environment says it is; the region too, unless the profile has its own."""
+    (tmp_path / "config").write_text(
+        "".join(
+            f"[profile 'my {name}']\nrole_arn={ARN}\ncredential_source={name}\n"
+            for name in ("Environment", "Ec2InstanceMetadata", "EcsContainer")
+        )
+        + f"[profile 'my region']\nrole_arn={ARN}\ncredential_source=Environment\nregion=eu-west-3\n"
+    )
+    monkeypatch.setenv("AWS_REGION", "eu-west-2")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    async with Wire(Metadata()) as imds, Wire(always(http(200, keys("POD")))) as agent, Wire(always(sts())) as service:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url(""))
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.url("/c"))
+        for name in ("Environment", "Ec2InstanceMetadata", "EcsContainer", "region"):
+            await Profile(f"my {name}", sts_endpoint=service.url("/")).fetch(a_request())
+    scopes = [asked.headers["authorization"].partition("Credential=")[2].partition(",")[0] for asked in service.asked]
+    assert [scope.split("/")[0] for scope in scopes] == ["AKENV", "IMDS-id", "POD-id", "AKENV"]
+    assert [scope.split("/")[2] for scope in scopes] == ["eu-west-2"] * 3 + ["eu-west-3"]
+
+
+def test_sts_of_each_region(monkeypatch):
+    """The endpoint of each region, in whichever partition it is, is the one botocore asks."""
+    botocore_session = pytest.importorskip("botocore.session")
+    monkeypatch.setenv("AWS_STS_REGIONAL_ENDPOINTS", "regional")
+    session = botocore_session.Session()
+    session.set_credentials("AKID", "secret")
+    seen = 0
+    for partition in session.get_available_partitions():
+        for region in session.get_available_regions("sts", partition_name=partition)[:3]:
+            theirs = session.create_client("sts", region_name=region).meta.endpoint_url
+            assert AssumeRoleWithWebIdentity("t", ARN, region=region).provider == theirs
+            seen += 1
+    assert seen > 8
+
+
 @pytest.mark.parametrize(
     ("config", "error", "says"),
     [
@@ -257,6 +294,11 @@ async def test_profile_that_assumes_a_role(tmp_path):
         (f"[profile p]\nrole_arn={ARN}\n", GrantRejected, "no source_profile"),
         (f"[profile p]\nrole_arn={ARN}\nsource_profile=q\n[profile q]\nrole_arn={ARN}\nsource_profile=p\n",
          GrantRejected, "leads back to it: p -> q -> p"),
+        (f"[profile p]\nrole_arn={ARN}\nmfa_serial=arn:aws:iam::1:mfa/a\n", GrantRejected, "an MFA device"),
+        ("[profile p]\nrole_arn=reader\n", GrantRejected, "role_arn must be"),
+        (f"[profile p]\nrole_arn={ARN}\nduration_seconds=1h\n", GrantRejected, "invalid literal"),
+        (f"[profile p]\nrole_arn={ARN}\nregion=evil.example.com/\n", GrantRejected, "region must be"),
+        (f"[profile p]\nrole_arn={ARN}\ncredential_source=Environment\n", LookupError, "AWS_ACCESS_KEY_ID"),
         ("[profile p\nregion=x\n", TransientRefreshError, "cannot be read: MissingSectionHeaderError"),
         ("[profile p]\ncredential_process = /nowhere\n", TransientRefreshError, "cannot be run"),
         (f"[profile p]\ncredential_process = {sys.executable} -c 'print(7)'\n", TransientRefreshError, "no JSON"),
@@ -334,6 +376,7 @@ async def test_parent_that_gives_no_keys():
         (lambda: AssumeRole(AwsCredentials.of("a", "b"), "reader"), "role_arn must be"),
         (lambda: AssumeRole(AwsCredentials.of("a", "b"), ARN, session_name="a b"), "session_name must be"),
         (lambda: AssumeRole(AwsCredentials.of("a", "b"), ARN, duration=60), "duration must be"),
+        (lambda: AssumeRoleWithWebIdentity("t", ARN, region="a.example.com/"), "region must be"),
         (lambda: AssumeRole("AKID", ARN), "credentials must be"),  # type: ignore[arg-type]
         (lambda: AssumeRoleWithWebIdentity("", ARN), "token must be"),
         (lambda: InstanceRole(endpoint="nowhere"), "endpoint must be"),

@@ -13,7 +13,7 @@ from evertoken._callable import CallableSource
 from evertoken.sources._unset import Unset
 from evertoken.sources.aws.assume_role import AssumeRoleWithWebIdentity
 from evertoken.sources.aws.container_role import ContainerRole
-from evertoken.sources.aws.instance_role import ENDPOINT, InstanceRole
+from evertoken.sources.aws.instance_role import InstanceRole
 from evertoken.sources.aws.profile import Profile, environment_credentials
 from evertoken.sources.fallback import Fallback
 
@@ -77,8 +77,7 @@ def _container(environ: Mapping[str, str], client: Any) -> Any:
 
 
 def _instance(environ: Mapping[str, str], client: Any) -> Any:
-    if environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-        return Unset("AWS_EC2_METADATA_DISABLED is true")
-    on_ipv6 = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
-    there = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or ("http://[fd00:ec2::254]" if on_ipv6 else ENDPOINT)
-    return InstanceRole(endpoint=there, client=client)
+    try:
+        return InstanceRole.from_environment(environ, client=client)
+    except LookupError as error:
+        return Unset(str(error))

@@ -21,7 +21,7 @@ from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 if TYPE_CHECKING:
     from evertoken._contracts import FetchRequest
 
-__all__ = ["Sts", "check_role"]
+__all__ = ["Sts", "check_region", "check_role"]
 
 VERSION: Final = "2011-06-15"
 
@@ -41,6 +41,16 @@ _REJECTIONS: Final = {
 }
 
 _ROLE: Final = re.compile(r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
+_REGION: Final = re.compile(r"[a-z0-9-]+", re.ASCII)
+#: Where the regions are that are not Amazon's own, by how their names begin.
+_DOMAINS: Final = {
+    "cn-": "amazonaws.com.cn",
+    "eu-isoe-": "cloud.adc-e.uk",
+    "eusc-": "amazonaws.eu",
+    "us-iso-": "c2s.ic.gov",
+    "us-isob-": "sc2s.sgov.gov",
+    "us-isof-": "csp.hci.ic.gov",
+}
 _SESSION: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 
@@ -56,6 +66,15 @@ def check_role(role_arn: object, session_name: object, duration: object) -> None
         raise ValueError(msg)
     if not isinstance(duration, int | float) or not 900 <= duration <= 43_200:  # noqa: PLR2004 - the service's bounds
         msg = f"duration must be 900 to 43200 seconds, not {duration!r}"
+        raise ValueError(msg)
+
+
+def check_region(region: object) -> None:
+    """
+    Raise ValueError where *region* is neither None nor the name of one, which becomes a part of a host's.
+    """
+    if region is not None and not (isinstance(region, str) and _REGION.fullmatch(region)):
+        msg = f"region must be as in 'eu-west-1', not {region!r}"
         raise ValueError(msg)
 
 
@@ -75,8 +94,10 @@ class Sts:
     """
 
     def __init__(self, region: str | None, *, endpoint: str | None, client: Any, signed: bool) -> None:
+        check_region(region)
         if endpoint is None:
-            domain = "amazonaws.com.cn" if (region or "").startswith("cn-") else "amazonaws.com"
+            beginning = (start for start in _DOMAINS if (region or "").startswith(start))
+            domain = _DOMAINS.get(next(beginning, ""), "amazonaws.com")
             endpoint = f"https://sts.{f'{region}.' if region else ''}{domain}/"
         self._endpoint = Endpoint(endpoint, client=client, parameter="endpoint")
         self._signer = SigV4("sts", region or "us-east-1") if signed else None

@@ -13,11 +13,14 @@ from evertoken.sources._endpoint import Content, Endpoint
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evertoken._contracts import FetchRequest
 
 __all__ = ["InstanceRole"]
 
 ENDPOINT: Final = "http://169.254.169.254"
+ON_IPV6: Final = "http://[fd00:ec2::254]"
 #: Seconds that a session with the service lasts: what its clients ask for.
 SESSION: Final = 21_600
 
@@ -52,6 +55,23 @@ class InstanceRole:
         self._endpoint = endpoint.rstrip("/")
         self._client = client
         self.provider: str = self._at("").origin
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str], /, *, client: Any = None) -> InstanceRole:
+        """
+        Return the role of this instance, by the service that *environ* tells of.
+
+        That is `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or the usual one of `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE`.
+
+        Raises:
+            LookupError: `AWS_EC2_METADATA_DISABLED` says that there is none.
+        """
+        if environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+            msg = "AWS_EC2_METADATA_DISABLED is true"
+            raise LookupError(msg)
+        on_ipv6 = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
+        there = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or (ON_IPV6 if on_ipv6 else ENDPOINT)
+        return cls(endpoint=there, client=client)
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """

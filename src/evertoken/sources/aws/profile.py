@@ -16,6 +16,7 @@ import anyio.to_thread
 from evertoken._clock import SystemClock
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
+from evertoken.sources.aws._sts import check_region, check_role
 from evertoken.sources.aws.assume_role import AssumeRole, AssumeRoleWithWebIdentity
 from evertoken.sources.aws.container_role import ContainerRole
 from evertoken.sources.aws.instance_role import InstanceRole
@@ -130,13 +131,7 @@ class Profile:
         seen: tuple[str, ...],
     ) -> AwsCredentials:
         said = profiles[name]
-        options: dict[str, Any] = {
-            "session_name": said.get("role_session_name", "evertoken"),
-            "duration": int(said.get("duration_seconds", "3600")),
-            "region": said.get("region"),
-            "endpoint": self._sts_endpoint,
-            "client": self._client,
-        }
+        options = self._options(name, said)
         file = said.get("web_identity_token_file")
         if file:
             return await AssumeRoleWithWebIdentity(Path(file), role_arn, **options).fetch(request)
@@ -146,12 +141,33 @@ class Profile:
         elif source == "Environment":
             parent = environment_credentials(os.environ)
         elif source == "Ec2InstanceMetadata":
-            parent = await InstanceRole(client=self._client).fetch(request)
+            parent = await InstanceRole.from_environment(os.environ, client=self._client).fetch(request)
         elif source == "EcsContainer":
             parent = await ContainerRole.from_environment(os.environ, client=self._client).fetch(request)
         else:
             raise self._wrong(name, "it has a role_arn, and no source_profile, credential_source or web identity")
         return await AssumeRole(parent, role_arn, external_id=said.get("external_id"), **options).fetch(request)
+
+    def _options(self, name: str, said: Mapping[str, str]) -> dict[str, Any]:
+        if said.get("mfa_serial"):
+            raise self._wrong(name, "it wants the code of an MFA device (mfa_serial), and nobody is there to type it")
+        region = said.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        try:
+            session_name = said.get("role_session_name", "evertoken")
+            duration = int(said.get("duration_seconds", "3600"))
+            check_role(said["role_arn"], session_name, duration)
+            check_region(region or None)
+        except ValueError as error:
+            failure = self._wrong(name, str(error))
+        else:
+            return {
+                "session_name": session_name,
+                "duration": duration,
+                "region": region or None,
+                "endpoint": self._sts_endpoint,
+                "client": self._client,
+            }
+        raise failure
 
     def _wrong(self, name: str, what: str) -> GrantRejected:
         return GrantRejected("invalid_request", f"the AWS profile {name!r} gives no credentials: {what}")
@@ -185,10 +201,18 @@ def _read(files: tuple[Path, Path]) -> dict[str, dict[str, str]]:
         except FileNotFoundError as error:
             missing.append(error)
         for section in parser.sections():
-            name = section.removeprefix(prefix).strip() if section.startswith(prefix) else section
+            name = _unquoted(section.removeprefix(prefix)) if section.startswith(prefix) else section
             # What both files say, the credentials file says better.
             if section.startswith(prefix) or section == "default":
                 found.setdefault(name, {}).update(parser[section])
     if len(missing) == 2:  # noqa: PLR2004 - both
         raise missing[0]
     return found
+
+
+def _unquoted(name: str) -> str:
+    # A name with spaces in it is quoted as in a shell.
+    try:
+        return " ".join(shlex.split(name))
+    except ValueError:
+        return name.strip()
