@@ -125,6 +125,31 @@ async def test_connection_that_is_never_accepted_in_time(options):
     assert failed.error.ambiguous is False
 
 
+async def test_reset_in_the_handshake(options):
+    """F4, K4: a connection that is reset before TLS stands is surely not used to send anything."""
+
+    async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(5)
+        reset(writer)
+
+    async with await asyncio.start_server(slam, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await transient(refresh_token(f"https://127.0.0.1:{port}/token", **options), ambiguous=False)
+
+
+async def test_no_proxy_sees_what_goes_in_the_clear(monkeypatch):
+    """S2: a proxy of the environment is used for https alone, for it would see all of a request to loopback."""
+    async with Wire(always(granted())) as proxy, Wire(always(granted())) as wire:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, proxy.url(""))
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        await refresh_token(wire.url()).fetch(a_request())
+        assert (len(wire.asked), proxy.asked) == (1, [])
+        await failure(refresh_token("https://as.example.com/token"))
+        assert {asked.method for asked in proxy.asked} == {"CONNECT"}
+
+
 # After it was sent, or perhaps
 
 

@@ -207,7 +207,10 @@ class Endpoint:
             return await self._send(self._client, request, content, headers, sent)
         timeout = httpx.Timeout(min(STEP_TIMEOUT, request.timeout))
         verify = await self._trust()
-        async with httpx.AsyncClient(verify=verify, timeout=timeout, follow_redirects=False) as client:
+        # What may go in the clear is at loopback or on the machine's own link, or was to: no proxy is to see it.
+        secure = urlsplit(self.url).scheme == "https"
+        options: dict[str, Any] = {"timeout": timeout, "follow_redirects": False, "trust_env": secure}
+        async with httpx.AsyncClient(verify=verify, **options) as client:
             return await self._send(client, request, content, headers, sent)
 
     async def _trust(self) -> ssl.SSLContext | bool:
