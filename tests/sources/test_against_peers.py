@@ -42,6 +42,7 @@ A_JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJwb2QifQ.c2ln"
 JWT_DOTS = 2
 DISCOVERY = "/.well-known/openid-configuration"
 ARN = "arn:aws:iam::123456789012:role/reader"
+ACT = "/v1/projects/-/serviceAccounts/svc@project.iam.gserviceaccount.com:generateAccessToken"
 EXPIRATION = "2035-01-01T00:00:00Z"
 ID_TOKEN = jwt.encode({"aud": "https://run.example.com", "exp": 2051222400}, "", algorithm="none")
 OAUTH = {
@@ -150,8 +151,7 @@ def google_identity(url: str, folder: Path, *, impersonate: bool = False) -> Non
     from google.auth import identity_pool  # noqa: PLC0415
 
     configured = federated(url, folder, impersonate=impersonate)
-    del configured["type"]
-    identity_pool.Credentials(**configured, scopes=["read"]).refresh(google_request())
+    identity_pool.Credentials.from_info(configured, scopes=["read"]).refresh(google_request())
 
 
 def federated(url: str, folder: Path, *, impersonate: bool = False) -> dict[str, Any]:
@@ -164,8 +164,8 @@ def federated(url: str, folder: Path, *, impersonate: bool = False) -> dict[str,
         "credential_source": {"file": str(folder / "subject")},
     }
     if impersonate:
-        to = f"{url}/v1/projects/-/serviceAccounts/svc@project.iam.gserviceaccount.com:generateAccessToken"
-        configured["service_account_impersonation_url"] = to
+        configured["service_account_impersonation_url"] = f"{url}{ACT}"
+        configured["service_account_impersonation"] = {"token_lifetime_seconds": 2800}
     return configured
 
 
@@ -219,6 +219,24 @@ def google_file(url: str, folder: Path) -> None:
     (folder / "key.json").write_text(json.dumps(key_file(url)))
     made, _ = google.auth.default(scopes=["read"])
     made.refresh(google_request())
+
+
+def google_impersonation(url: str, folder: Path) -> None:
+    from google.auth import impersonated_credentials  # noqa: PLC0415
+    from google.oauth2 import service_account  # noqa: PLC0415
+
+    acting = {
+        "type": "impersonated_service_account", "service_account_impersonation_url": f"{url}{ACT}",
+        "delegates": ["middle@project.iam.gserviceaccount.com"], "source_credentials": key_file(url),
+    }  # fmt: skip
+    (folder / "key.json").write_text(json.dumps(acting))
+    impersonated_credentials.Credentials(
+        service_account.Credentials.from_service_account_info(key_file(url)),
+        "svc@project.iam.gserviceaccount.com",
+        ["read"],
+        delegates=acting["delegates"],
+        iam_endpoint_override=f"{url}{ACT}",
+    ).refresh(google_request())
 
 
 def through(url: str) -> Any:
@@ -457,6 +475,12 @@ CASES: dict[str, Case] = {
         BASIC,
         {"jwt.assertion.claims.jti": "an assertion that is seen twice is known for a copy"},
         environ={"GOOGLE_APPLICATION_CREDENTIALS": "{folder}/key.json"},
+    ),
+    "google, credentials file that impersonates": Case(
+        lambda url, folder: google.CredentialsFile(folder / "key.json", scopes="read"),
+        google_impersonation,
+        BASIC,
+        {"jwt.assertion.claims.jti": "an assertion that is seen twice is known for a copy"},
     ),
     "vault, app role": Case(
         lambda url, _: vault.AppRole(url, "role-1", "secret-1", namespace="team"),

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import FetchRequest
 
-__all__ = ["impersonated"]
+__all__ = ["LIFETIME", "impersonated"]
 
-LIFETIME: Final = "3600s"
+LIFETIME: Final = 3600
 
 
 async def impersonated(
-    request: FetchRequest, url: str, access_token: str, scope: str, *, delegates: Sequence[str] = (), client: Any
+    request: FetchRequest,
+    url: str,
+    access_token: str,
+    scope: str,
+    *,
+    delegates: Sequence[str] = (),
+    lifetime: int = LIFETIME,
+    client: Any,
 ) -> Answer:
     """
     Return the answer of `generateAccessToken` at *url*, asked with *access_token*.
@@ -31,7 +38,7 @@ async def impersonated(
         GrantRejected: That account may not act as this one.
     """
     endpoint = Endpoint(url, client=client, parameter="service_account_impersonation_url")
-    body = {"delegates": list(delegates) or None, "scope": scope.split(), "lifetime": LIFETIME}
+    body = {"delegates": list(delegates) or None, "scope": scope.split(), "lifetime": f"{lifetime}s"}
     content = Content("POST", json.dumps(body).encode(), "application/json")
     headers = {"Authorization": f"Bearer {access_token}"}
     answer = await endpoint.send(request, content, headers, secrets=(access_token,), rejections=(400, 403, 404))

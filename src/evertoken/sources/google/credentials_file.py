@@ -11,7 +11,7 @@ from evertoken._answer import token_from
 from evertoken._clock import SystemClock
 from evertoken._errors import GrantRejected
 from evertoken.sources.google._impersonation import impersonated
-from evertoken.sources.google._info import CLOUD_PLATFORM, check_info, read_info, scope_of, text_in
+from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, check_info, read_info, scope_of, text_in
 from evertoken.sources.google.authorized_user import AuthorizedUser
 from evertoken.sources.google.service_account import ServiceAccount
 from evertoken.sources.google.workload_identity import WorkloadIdentity
@@ -64,29 +64,30 @@ class CredentialsFile:
             TransientRefreshError: It cannot be read, or what it says failed for a reason that passes.
             GrantRejected: It is no such file, or Google rejects what it says.
         """
-        return await self._follow(request, await read_info(self._path, *_KINDS))
+        return await self._follow(request, await read_info(self._path, *_KINDS), self._scope)
 
-    async def _follow(self, request: FetchRequest, info: Mapping[str, Any]) -> Answer:
+    async def _follow(self, request: FetchRequest, info: Mapping[str, Any], scope: str) -> Answer:
         kind, client = info["type"], self._client
         if kind == "service_account":
-            return await ServiceAccount(info, scopes=self._scope, client=client).fetch(request)
+            return await ServiceAccount(info, scopes=scope, client=client).fetch(request)
         if kind == "authorized_user":
             # What a person granted is not widened, and need not be named.
             return await AuthorizedUser(info, client=client).fetch(request)
         if kind == "external_account":
-            return await WorkloadIdentity(info, scopes=self._scope, client=client).fetch(request)
+            return await WorkloadIdentity(info, scopes=scope, client=client).fetch(request)
         inner = info.get("source_credentials")
         if not isinstance(inner, dict) or inner.get("type") not in _KINDS[:-1]:
             raise GrantRejected(
                 "invalid_request", "the source_credentials of the credentials file are of no known type"
             )
         started = SystemClock.time()
-        base = token_from(await self._follow(request, inner), requested_at=started)
+        # All that the token of this one is for is to ask for the other's.
+        base = token_from(await self._follow(request, inner, IAM), requested_at=started)
         return await impersonated(
             request,
             text_in(info, "service_account_impersonation_url"),
             base.access_token,
-            self._scope,
+            scope,
             delegates=[str(one) for one in info.get("delegates") or ()],
             client=client,
         )

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._secret import resolve
+from evertoken._wire import number
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._endpoint import Content, Endpoint
-from evertoken.sources.google._impersonation import impersonated
+from evertoken.sources.google._impersonation import LIFETIME, impersonated
 from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, Info, check_info, read_info, scope_of, text_in
 
 if TYPE_CHECKING:
@@ -84,7 +85,12 @@ class WorkloadIdentity:
         if not impersonation:
             return answer
         token = str(answer.fields.get("access_token"))
-        return await impersonated(request, str(impersonation), token, self._scope, client=self._client)
+        wanted = info.get("service_account_impersonation")
+        seconds = number(wanted.get("token_lifetime_seconds")) if isinstance(wanted, Mapping) else None
+        lifetime = LIFETIME if seconds is None else int(seconds)
+        return await impersonated(
+            request, str(impersonation), token, self._scope, lifetime=lifetime, client=self._client
+        )
 
     async def _subject(self, request: FetchRequest, info: Mapping[str, Any]) -> str:
         source = info.get("credential_source")
