@@ -68,6 +68,25 @@ async def test_github_that_refuses(answer, error, says):
             await GitHubApp(1, 7, rsa_pem(), api=wire.url("")).fetch(a_request())
 
 
+@pytest.mark.parametrize("status", [403, 429])
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"X-RateLimit-Reset": "1767225690", "Date": "Thu, 01 Jan 2026 00:00:00 GMT"}, 90.0),
+        ({"X-RateLimit-Reset": "1"}, 0.0),
+        ({"X-RateLimit-Reset": "soon"}, None),
+        ({"X-RateLimit-Reset": "1767225690", "Retry-After": "7"}, 7.0),
+    ],
+)
+async def test_limit_of_an_hour(status, headers, wait):
+    """F3: where GitHub says when its limit ends that is when it is asked again, by its own clock."""
+    answer = http(status, {"message": "API rate limit exceeded"}, {"X-RateLimit-Remaining": "0", **headers})
+    async with Wire(always(answer)) as wire:
+        with pytest.raises(TransientRefreshError, match=str(status)) as caught:
+            await GitHubApp(1, 7, rsa_pem(), api=wire.url("")).fetch(a_request())
+    assert caught.value.retry_after == wait
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

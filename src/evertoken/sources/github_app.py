@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._answer import Answer
 from evertoken._clock import SystemClock
+from evertoken._errors import TransientRefreshError
 from evertoken._jose import Signer
 from evertoken._secret import Secret, check_secret
+from evertoken._wire import http_date, number
 from evertoken.sources._body import fields_of
 from evertoken.sources._endpoint import Content, Endpoint
 
@@ -103,13 +105,22 @@ class GitHubApp:
         }
         content = Content("POST", json.dumps(self._asked).encode(), "application/json")
         answer = await self._endpoint.send(
-            request, content, headers, secrets=hidden, rejections=(401, 404, 422), read=_fields
+            request, content, headers, secrets=hidden, rejections=(401, 404, 422), read=_fields, seen=_judge_rate
         )
         fields = {**answer.fields, "access_token": answer.fields.get("token")}
         return Answer({name: value for name, value in fields.items() if name != "token"}, date=answer.date)
 
     def __repr__(self) -> str:
         return f"GitHubApp({self._issuer!r}, {self._endpoint.url!r})"
+
+
+def _judge_rate(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
+    # The limit of an hour is told without Retry-After.
+    if status in {403, 429} and headers.get("x-ratelimit-remaining") == "0" and "retry-after" not in headers:
+        ends, now = number(headers.get("x-ratelimit-reset")), http_date(headers.get("date", ""))
+        left = None if ends is None else max(ends - (SystemClock.time() if now is None else now), 0.0)
+        msg = f"GitHub answered {status}: the requests of this hour are used up"
+        raise TransientRefreshError(msg, retry_after=left)
 
 
 def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
