@@ -275,6 +275,22 @@ async def test_fallback_remembers_what_worked(tmp_path):
             assert (await tokens.refresh()).access_token == "from-the-file"
 
 
+async def test_fallback_signs_out_where_it_came_from(tmp_path):
+    """RFC 7009: the server whose token it is is told that it is no longer needed; one that cannot be told is not."""
+    async with Wire(always(granted())) as wire:
+        endpoint = ClientCredentials(
+            token_endpoint=wire.url(), revocation_endpoint=wire.url("/gone"), client_id="svc", client_secret="s3cret"
+        )
+        async with TokenManager(Fallback(file=TokenFile(tmp_path / "token"), endpoint=endpoint)) as tokens:
+            await tokens.get()
+            await tokens.revoke()
+        (tmp_path / "token").write_text("from-the-file")
+        async with TokenManager(Fallback(file=TokenFile(tmp_path / "token"), endpoint=endpoint)) as tokens:
+            await tokens.get()
+            await tokens.revoke()
+    assert [asked.target for asked in wire.asked] == ["/token", "/gone"]
+
+
 async def test_fallback_tells_all_it_tried(tmp_path):
     """Where none works, the error lists each with its reason; all rejected is rejected, otherwise it is tried again."""
     async with Wire(always(http(400, {"error": "invalid_client"}))) as wire:

@@ -17,6 +17,7 @@ from evertoken._generic import OfToken, TokenT
 
 if TYPE_CHECKING:
     from evertoken._contracts import Answered, TokenSource
+    from evertoken._token import Token
 
 __all__ = ["Fallback"]
 
@@ -95,6 +96,18 @@ class Fallback(OfToken[TokenT]):
             raise GrantRejected(rejected[0].error, f"none of {len(names)} sources worked: {said}")
         msg = f"none of {len(names)} sources worked: {said}"
         raise TransientRefreshError(msg, retry_after=retry_after)
+
+    async def revoke(self, token: Token, /) -> None:
+        """
+        Tell the server of the source that worked last, if it can be told.
+
+        Raises:
+            TransientRefreshError: It could not be told.
+            GrantRejected: It does not know the client, or the token.
+        """
+        tell = getattr(self._sources.get(self._last or ""), "revoke", None)
+        if tell is not None:
+            await tell(token)
 
     def __repr__(self) -> str:
         return f"Fallback({', '.join(self._sources)})"
