@@ -92,6 +92,10 @@ async def test_app_service():
     assert "planted" not in str(caught.value) + repr(source)
     (asked,) = wire.asked
     assert asked.headers["x-identity-header"] == "planted-1"
+    async with Wire(always(http(200, {"access_token": "at-1", "expires_on": "2051222400", "resource": SCOPE}))) as wire:
+        async with TokenManager(AppServiceIdentity(SCOPE, endpoint=wire.url("/msi"), header="h")) as tokens:
+            # It says nothing but an instant, as a string of epoch seconds.
+            assert (await tokens.get()).expires_at == pytest.approx(2051222400.0, abs=5.0)
     assert asked.target == "/msi?api-version=2019-08-01&resource=https%3A%2F%2Fvault.azure.net&client_id=app"
     with pytest.raises(LookupError, match="IDENTITY_ENDPOINT"):
         AppServiceIdentity.from_environment(SCOPE, {})
