@@ -7,14 +7,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 __all__ = ["Secret", "check_secret", "resolve"]
 
 #: A secret; a file that holds it, or a plain or async function that is asked for it, at each fetch.
 Secret: TypeAlias = str | Path | Callable[[], str | Awaitable[str]]
+
+
+#: How many functions may be asked at a time, on one loop. Those that hang take the place of no others' threads.
+THREADS: Final = 16
+
+_limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("evertoken.secrets")
 
 
 def check_secret(parameter: str, secret: object, /) -> None:
@@ -30,6 +38,8 @@ async def resolve(secret: Secret, parameter: str, /) -> str:
     """
     Return the secret itself. A file is read in a thread, and the line break at its end is none of it.
 
+    A plain function is called in a thread as well, for it may ask a vault.
+
     Raises:
         OSError: The file cannot be read.
         TypeError: There is nothing in it, or the function returned something else.
@@ -40,10 +50,25 @@ async def resolve(secret: Secret, parameter: str, /) -> str:
             msg = f"{parameter}: the file {str(secret)!r} is empty"
             raise TypeError(msg)
         return text
-    value = secret() if callable(secret) else secret
+    value: object = secret
+    if callable(secret):
+        value = secret() if _is_async(secret) else await _in_thread(secret)
     if inspect.isawaitable(value):
         value = await value
     if not isinstance(value, str) or not value:
         msg = f"{parameter} must return a non-empty string, and returned {type(value).__name__}"
         raise TypeError(msg)
     return value
+
+
+def _is_async(function: Callable[[], object]) -> bool:
+    called = getattr(function, "__call__", None)  # noqa: B004 - whether the instance's __call__ is async
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
+async def _in_thread(function: Callable[[], object]) -> object:
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(THREADS)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote_plus
@@ -138,6 +139,27 @@ async def test_secret_functions(wire, asynchronous):
     for _ in range(3):
         await one.fetch(a_request())
     assert [basic(asked)[1] for asked in wire.asked] == ["one", "two", "three"]
+
+
+async def test_secret_function_that_hangs(wire):
+    """F7: a plain function that does not come back holds up neither the loop nor the fetch beyond its deadline."""
+    come_back = threading.Event()
+    hung: list[str] = []
+
+    def vault() -> str:
+        hung.append(threading.current_thread().name)
+        come_back.wait(30.0)
+        return "late"
+
+    try:
+        async with TokenManager(source(wire.url(), client_secret=vault), fetch_timeout=0.2) as manager:
+            with pytest.raises(TokenUnavailable, match=r"no answer within 0\.2 s"):
+                await manager.get()
+    finally:
+        come_back.set()
+    assert hung
+    assert threading.current_thread().name not in hung
+    assert wire.asked == []
 
 
 @pytest.mark.parametrize("returned", [None, "", 7, b"bytes"])
