@@ -203,6 +203,12 @@ def botocore_profile(url: str, folder: Path) -> None:
     assert session.get_credentials().get_frozen_credentials().access_key == "AKID"
 
 
+def hvac_renewal(url: str) -> None:
+    import hvac  # noqa: PLC0415
+
+    hvac.Client(url, token="hvs.1", namespace="team").auth.token.renew_self()
+
+
 def hvac_login(url: str, **login: Any) -> None:
     import hvac  # noqa: PLC0415
 
@@ -486,6 +492,12 @@ CASES: dict[str, Case] = {
         lambda url, _: vault.AppRole(url, "role-1", "secret-1", namespace="team"),
         lambda url, _: hvac_login(url, role_id="role-1", secret_id="secret-1"),
         ("x-vault-namespace", "x-vault-request", "x-vault-token"),
+    ),
+    "vault, renewal": Case(
+        lambda url, _: vault.AppRole(url, "role-1", "secret-1", namespace="team"),
+        lambda url, _: hvac_renewal(url),
+        ("x-vault-namespace", "x-vault-request", "x-vault-token"),
+        current=Token("hvs.1", issued_at=0.0, extra={"renewable": True, "first_lease": 100}),
     ),
     "vault, kubernetes": Case(
         lambda url, _: vault.JwtLogin(url, "web", A_JWT, mount="kubernetes", namespace="team"),

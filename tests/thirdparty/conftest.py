@@ -30,6 +30,11 @@ class DjangoServer:
     refresh_tokens: list[str]
     machine: tuple[str, str]
     login: tuple[str, str]
+    alice: tuple[str, str]
+
+    @property
+    def issuer(self) -> str:
+        return f"{self.url}/o"
 
     @property
     def token_endpoint(self) -> str:
@@ -60,6 +65,7 @@ def django_server() -> Iterator[DjangoServer]:
             refresh_tokens=ready["refresh_tokens"],
             machine=("machine+client/1", "s3 cret:&=%é"),
             login=("login-client", "another-s3cret"),
+            alice=("alice", "wonder land&=é"),
         )
     finally:
         process.send_signal(signal.SIGINT)

@@ -25,6 +25,8 @@ MACHINE_ID = "machine+client/1"
 MACHINE_SECRET = "s3 cret:&=%é"
 LOGIN_ID = "login-client"
 LOGIN_SECRET = "another-s3cret"
+PASSWORD_ID = "password-client"
+ALICE = ("alice", "wonder land&=é")
 
 GRANTS = 3
 
@@ -64,7 +66,13 @@ def populate() -> list[str]:
     from oauth2_provider.models import AccessToken, Application, RefreshToken
 
     call_command("migrate", verbosity=0)
-    alice = get_user_model().objects.create_user("alice")
+    alice = get_user_model().objects.create_user(ALICE[0], password=ALICE[1])
+    Application.objects.create(
+        name="password",
+        client_id=PASSWORD_ID,
+        client_type=Application.CLIENT_PUBLIC,
+        authorization_grant_type=Application.GRANT_PASSWORD,
+    )
     Application.objects.create(
         name="machine",
         client_id=MACHINE_ID,
@@ -100,9 +108,9 @@ def __getattr__(name: str) -> Any:
     if name != "urlpatterns":
         raise AttributeError(name)
     from django.http import HttpRequest, HttpResponse, JsonResponse
-    from django.urls import path
+    from django.urls import include, path
     from oauth2_provider.oauth2_backends import get_oauthlib_core
-    from oauth2_provider.views import RevokeTokenView, TokenView
+    from oauth2_provider.urls import base_urlpatterns, metadata_urlpatterns
 
     def me(request: HttpRequest) -> HttpResponse:
         valid, found = get_oauthlib_core().verify_request(request, scopes=["read"])
@@ -110,7 +118,11 @@ def __getattr__(name: str) -> Any:
             return JsonResponse({"client_id": found.client.client_id})
         return HttpResponse(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
-    return [path("o/token/", TokenView.as_view()), path("o/revoke_token/", RevokeTokenView.as_view()), path("me", me)]
+    return [
+        path("o/", include((base_urlpatterns, "oauth2_provider"))),
+        path("", include((metadata_urlpatterns, "metadata"))),
+        path("me", me),
+    ]
 
 
 class Quiet(WSGIRequestHandler):

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from evertoken import GrantRejected, TokenManager
-from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.sources import ClientCredentials, LegacyPassword, LoginEndpoint, RefreshToken
 
 if TYPE_CHECKING:
     from tests.thirdparty.conftest import DjangoServer
@@ -60,6 +60,56 @@ async def test_wrong_secret_is_a_rejection(django_server: DjangoServer):
             await tokens.get()
 
     assert caught.value.error == "invalid_client"
+
+
+async def test_endpoints_are_found_by_the_issuer(django_server: DjangoServer):
+    """
+    RFC 8414 section 3: what it tells of itself is found and believed; signing out goes where it says (RFC 7009).
+    """
+    client_id, client_secret = django_server.machine
+    source = ClientCredentials(
+        issuer=django_server.issuer, client_id=client_id, client_secret=client_secret, scope="read"
+    )
+    async with TokenManager(source) as tokens, httpx.AsyncClient() as client:
+        token = await tokens.get()
+        headers = {"Authorization": token.authorization}
+        assert (await client.get(django_server.resource, headers=headers)).status_code == 200
+        await tokens.revoke()
+        assert (await client.get(django_server.resource, headers=headers)).status_code == 401
+
+
+async def test_name_and_password(django_server: DjangoServer):
+    """
+    RFC 6749 section 4.3: a password full of reserved characters gets through, and a wrong one is a rejection.
+    """
+    name, password = django_server.alice
+    endpoint = django_server.token_endpoint
+    options: Any = {"token_endpoint": endpoint, "client_id": "password-client", "scope": "read"}
+    async with TokenManager(LegacyPassword(name, password, **options)) as tokens:
+        async with httpx.AsyncClient(auth=tokens.auth()) as client:
+            assert (await client.get(django_server.resource)).status_code == 200
+    async with TokenManager(LegacyPassword(name, "wrong", **options)) as tokens:
+        with pytest.raises(GrantRejected, match="invalid_grant"):
+            await tokens.get()
+
+
+async def test_described_and_not_programmed(django_server: DjangoServer):
+    """
+    The same login as a declaration: a form, where the token lies in the answer, and for how long it lives.
+    """
+    name, password = django_server.alice
+    form = {"grant_type": "password", "username": name, "password": password, "client_id": "password-client"}
+    source = LoginEndpoint(
+        django_server.token_endpoint,
+        form={**form, "scope": "read"},
+        token="access_token",
+        expires_in="expires_in",
+        rejections=(400, 401),
+    )
+    async with TokenManager(source) as tokens:
+        assert (await tokens.get()).lifetime == pytest.approx(3.0)
+        async with httpx.AsyncClient(auth=tokens.auth()) as client:
+            assert (await client.get(django_server.resource)).status_code == 200
 
 
 async def test_rotating_grant_lives_through_many_refreshes(django_server: DjangoServer):
