@@ -30,7 +30,7 @@ PEERS = {
     "hvac_": "hvac",
 }
 #: What the modules of tests/thirdparty start.
-THIRD_PARTY = {"test_django_oauth_toolkit.py": "django-oauth-toolkit"}
+THIRD_PARTY = {"test_authlib.py": "Authlib", "test_django_oauth_toolkit.py": "django-oauth-toolkit"}
 
 
 def sources() -> dict[str, type]:

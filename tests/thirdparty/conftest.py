@@ -4,6 +4,7 @@ Starts and stops the servers that others wrote.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -45,21 +46,27 @@ class DjangoServer:
         return f"{self.url}/me"
 
 
+@dataclass(frozen=True)
+class AuthlibServer:
+    """
+    A running Authlib, which knows a client by each algorithm, and their private keys.
+    """
+
+    url: str
+    keys: dict[str, str]
+    secret: str
+
+    @property
+    def token_endpoint(self) -> str:
+        return f"{self.url}/token"
+
+
 @pytest.fixture(scope="module")
 def django_server() -> Iterator[DjangoServer]:
     """
     A server whose access tokens live three seconds.
     """
-    if importlib.util.find_spec("oauth2_provider") is None:
-        reason = "django-oauth-toolkit is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    script = Path(__file__).with_name("django_server.py")
-    process = subprocess.Popen([sys.executable, str(script), "3"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
+    with _running("django-oauth-toolkit", "oauth2_provider", "django_server", "3") as ready:
         yield DjangoServer(
             url=ready["url"],
             refresh_tokens=ready["refresh_tokens"],
@@ -67,6 +74,31 @@ def django_server() -> Iterator[DjangoServer]:
             login=("login-client", "another-s3cret"),
             alice=("alice", "wonder land&=é"),
         )
+
+
+@pytest.fixture(scope="module")
+def authlib_server() -> Iterator[AuthlibServer]:
+    """
+    A server of clients that sign.
+    """
+    with _running("authlib", "authlib", "authlib_server") as ready:
+        yield AuthlibServer(url=ready["url"], keys=ready["keys"], secret=ready["secret"])
+
+
+@contextlib.contextmanager
+def _running(distribution: str, module: str, script: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    if importlib.util.find_spec(module) is None:
+        reason = f"{distribution} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    root = Path(__file__).parent.parent.parent
+    command = [sys.executable, "-m", f"tests.thirdparty.{script}", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+    try:
+        assert process.stdout is not None
+        ready: dict[str, Any] = json.loads(process.stdout.readline())
+        yield ready
     finally:
         process.send_signal(signal.SIGINT)
         try:
