@@ -59,7 +59,7 @@ class HeaderFlow(BearerFlow):
         if not isinstance(header, str) or not _FIELD_NAME.fullmatch(header) or header.lower() in _TAKEN:
             msg = f"header must be the name of a header field that is free for a token, not {header!r}"
             raise ValueError(msg)
-        self.field = header.lower()
+        self.field: str = header.lower()
         self._name = header
         self._scheme = scheme
         fields = _withholding(self.headers({"a": "b"}), header, "token")
