@@ -4,6 +4,7 @@ AWS credentials: a key pair with a session token and an expiry.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 from evertoken._answer import Answer, token_from
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["AwsCredentials", "credentials_of"]
 
 SCHEME: Final = "AWS4-HMAC-SHA256"
+
+_CODE: Final = re.compile(r"[A-Z][A-Za-z.]{1,60}", re.ASCII)
 
 
 @final
@@ -117,7 +120,9 @@ def credentials_of(fields: Mapping[str, Any], *, started: float, date: float | N
     session = fields.get("Token", fields.get("SessionToken"))
     if not all(isinstance(part, str) and part for part in parts) or not isinstance(session, str | None):
         code = fields.get("Code")
-        msg = f"the answer holds no credentials{f', and says {code!r}' if isinstance(code, str) else ''}"
+        # Nothing but a code is repeated: who knows what else the answer says.
+        said = f", and says {code!r}" if isinstance(code, str) and _CODE.fullmatch(code) else ""
+        msg = f"the answer holds no credentials{said}"
         raise TransientRefreshError(msg)
     answer = Answer({"access_token": parts[0], "expires_at": fields.get("Expiration")}, date=date)
     now = SystemClock.time()

@@ -85,7 +85,7 @@ class AppServiceIdentity:
         header = await resolve(self._header, "header")
         fields = {"X-IDENTITY-HEADER": header}
         return await self._endpoint.send(
-            request, Content("GET", None), fields, secrets=(header,), rejections=(400, 401, 403)
+            request, Content("GET", None), fields, secrets=(header,), rejections=(400, 401, 403), codes=()
         )
 
     def __repr__(self) -> str:

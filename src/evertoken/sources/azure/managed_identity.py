@@ -76,7 +76,7 @@ class ManagedIdentity:
             TransientRefreshError: It did not answer, is being updated (410), or throttles.
             GrantRejected: The machine has no such identity.
         """
-        return await self._endpoint.send(request, Content("GET", None), {"Metadata": "true"}, secrets=())
+        return await self._endpoint.send(request, Content("GET", None), {"Metadata": "true"}, secrets=(), codes=())
 
     def __repr__(self) -> str:
         return f"ManagedIdentity({self._endpoint.url!r})"
