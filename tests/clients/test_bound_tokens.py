@@ -14,10 +14,11 @@ import jwt
 import pytest
 from tests.sources.keys import ec_pem, rsa_pem
 from tests.sources.proofs import Guarded
-from tests.sources.wire import Wire
+from tests.sources.wire import Wire, a_request, http
 
 from evertoken import DPoPKey, TokenManager, TokenUnavailable, TransientRefreshError
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
+from evertoken.providers import Provider
 from evertoken.sources import ClientCredentials, PrivateKeyJwt
 
 LIBRARIES = {"httpx": (httpx, for_httpx.DPoPAuth), "httpx2": (httpx2, for_httpx2.DPoPAuth)}
@@ -188,6 +189,24 @@ async def test_server_that_never_has_enough(wire, server):
             await tokens.get()
     assert isinstance(caught.value.__cause__, TransientRefreshError)
     assert len(wire.asked) == 2
+
+
+async def test_provider_that_throttles_after_the_nonce(wire, server):
+    """F4: what a provider means by its errors counts for the request that is sent again, too."""
+    server.new_nonce()
+    plain = wire.handler
+
+    async def throttles(asked: Any, writer: asyncio.StreamWriter) -> Any:
+        if "nonce" in _claims(asked.headers["dpop"]):
+            return http(400, {"error": "invalid_grant", "error_description": "rate exceeded"}, {"Retry-After": "9"})
+        return await plain(asked, writer)
+
+    wire.handler = throttles
+    habits = Provider(token_endpoint=wire.url("/token"), throttles=(("invalid_grant", "rate"),))
+    one = ClientCredentials.for_provider(habits, client_id="svc", client_secret="s3cret", dpop=DPoPKey())
+    with pytest.raises(TransientRefreshError, match="throttles") as caught:
+        await one.fetch(a_request())
+    assert caught.value.retry_after == 9.0
 
 
 async def test_proof_that_is_refused(wire, server):

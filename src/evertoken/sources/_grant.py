@@ -171,12 +171,15 @@ class Grant:
         endpoint = await self._server.token_endpoint(request.timeout)
         answered = Answered(endpoint.url, self._dpop)
         try:
-            answer = await self._post(endpoint, request, own, secrets, answered)
+            try:
+                answer = await self._post(endpoint, request, own, secrets, answered)
+            except TransientRefreshError:
+                if not answered.wants_nonce:
+                    raise
+                # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
+                answer = await self._post(endpoint, request, own, secrets, answered)
         except (GrantRejected, TransientRefreshError) as error:
-            if not answered.wants_nonce:
-                raise as_meant(error, self._habits, answered, request.current) from None
-            # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
-            answer = await self._post(endpoint, request, own, secrets, answered)
+            raise as_meant(error, self._habits, answered, request.current) from None
         return completed(answer, self._habits)
 
     async def _post(
