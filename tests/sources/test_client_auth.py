@@ -17,7 +17,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from tests.sources.keys import authority, signed
+from tests.sources.keys import authority as authority_pem, signed
 from tests.sources.wire import Asked, Wire, always, granted, http
 
 from evertoken import FetchRequest, GrantRejected, TransientRefreshError
@@ -123,7 +123,7 @@ async def guarded(tmp_path) -> AsyncIterator[Wire]:
     A server that talks to nobody without a certificate, and gives a token to whom the certificate names.
     """
     for name in ("authority", "server", "svc"):
-        certificate, key = (authority(), "") if name == "authority" else signed(name)
+        certificate, key = (authority_pem(), "") if name == "authority" else signed(name)
         (tmp_path / f"{name}.pem").write_text(certificate)
         (tmp_path / f"{name}.key").write_text(key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -140,11 +140,14 @@ async def guarded(tmp_path) -> AsyncIterator[Wire]:
         yield wire
 
 
+@pytest.mark.parametrize("trusted", ["given", "of the environment"])
 @pytest.mark.parametrize("by_client", [False, True])
-async def test_tls_client_auth(guarded, tmp_path, by_client):
+async def test_tls_client_auth(guarded, tmp_path, by_client, trusted, monkeypatch):
     """RFC 8705 section 2: the certificate speaks, in the handshake; the form carries the client's id alone."""
-    files = {"certificate": tmp_path / "svc.pem", "key": tmp_path / "svc.key", "authority": tmp_path / "authority.pem"}
-    method = TlsClientAuth(**files)
+    authority = tmp_path / "authority.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    given = authority if trusted == "given" else None
+    method = TlsClientAuth(tmp_path / "svc.pem", tmp_path / "svc.key", authority=given)
     async with httpx.AsyncClient(verify=method.context()) as client:
         options = {"client_auth": "tls_client_auth", "client": client} if by_client else {"client_auth": method}
         for client_id, granted_ in (("svc", True), ("somebody-else", False)):

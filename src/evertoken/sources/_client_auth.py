@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
 from urllib.parse import quote_plus
 
+import httpx
+
 from evertoken._jose import Signer
 from evertoken._secret import Secret, check_secret, resolve
 
@@ -210,7 +212,7 @@ class TlsClientAuth:
 
         key: Its private key in PEM, without a password; in the file of the certificate unless given.
 
-        authority: Whose certificates the server may have, in PEM; those the system trusts unless given.
+        authority: Whose certificates the server may have, in PEM; those that httpx trusts unless given.
 
     Raises:
         ValueError: One of them is no path.
@@ -230,7 +232,9 @@ class TlsClientAuth:
         Raises:
             OSError: They cannot be read, are none, or do not go together.
         """
-        context = ssl.create_default_context(cafile=self._authority)
+        # Whom every other request trusts, unless told.
+        trusted = self._authority
+        context = httpx.create_ssl_context() if trusted is None else ssl.create_default_context(cafile=trusted)
         # An empty password, for without one OpenSSL asks whoever sits at the terminal.
         context.load_cert_chain(self._certificate, self._key, password="")
         return context
