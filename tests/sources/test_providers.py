@@ -180,6 +180,44 @@ async def test_refuses_early_refresh(clock, played):
 
 
 @virtual
+@pytest.mark.parametrize(
+    ("name", "code", "word"), [(name, *one) for name, habits in PROVIDERS.items() for one in habits.throttles]
+)
+async def test_throttles(clock, played, name, code, word):
+    """A rejection that means "slow down" is no rejection: it passes, and the server says when to ask again."""
+    one = played(name, lifetime=3600.0)
+    said = {"error": code, "error_description": f"Your {word.upper()}, please", "status": 403, "retry_after": 40}
+    one.server.fail("error", times=1, **said)
+    async with TokenManager(
+        of(at(one.server, throttles=PROVIDERS[name].throttles), client=one.client), clock=clock
+    ) as tokens:
+        with pytest.raises(TokenUnavailable):
+            await tokens.get()
+        await clock.advance(35.0)
+        assert one.server.stats.token_requests == 1
+        await clock.advance(15.0)
+        assert tokens.peek() is not None
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("name", "code"), [(name, one) for name, p in PROVIDERS.items() for one in sorted(p.rejections)]
+)
+async def test_codes_of_its_own(clock, played, name, code):
+    """F4: a code of the provider's own that needs a person is one loud event and a slow probe, and no hot retry."""
+    one = played(name)
+    one.server.fail("error", error=code, error_description="why")
+    seen: list[events.Event] = []
+    source = of(at(one.server, rejections=PROVIDERS[name].rejections), client=one.client)
+    async with TokenManager(source, clock=clock, observers=[seen.append]) as tokens:
+        with pytest.raises(GrantRejected, match=f"{code}: why"):
+            await tokens.get()
+        await clock.advance(1000.0)
+    assert len([event for event in seen if isinstance(event, events.RefreshRejected)]) == 1
+    assert one.server.stats.token_requests <= 5
+
+
+@virtual
 async def test_repeats(clock, played):
     """A server that answers the same token until it expires is asked less and less often, and not in a storm."""
     one = played("paypal", lifetime=3600.0)

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote_plus
 from evertoken.testing._grants import OAuthError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 
     from evertoken.testing._faults import Fault
     from evertoken.testing.server import TokenServer
@@ -183,9 +183,10 @@ class _Reply:
     async def json(self, status: int, fields: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None) -> None:
         await self.raw(status, json.dumps(fields).encode(), [(b"content-type", b"application/json"), *(headers or [])])
 
-    async def error(self, error: OAuthError) -> None:
-        headers = [(b"www-authenticate", b'Basic realm="evertoken"')] if error.status == 401 else []  # noqa: PLR2004 - RFC 9110
-        await self.json(error.status, {"error": error.error, "error_description": error.description}, headers)
+    async def error(self, error: OAuthError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        challenge = [(b"www-authenticate", b'Basic realm="evertoken"')] if error.status == 401 else []  # noqa: PLR2004 - RFC 9110
+        fields = {"error": error.error, "error_description": error.description}
+        await self.json(error.status, fields, [*headers, *challenge])
 
     async def truncated(self, fields: dict[str, Any]) -> None:
         body = json.dumps(fields).encode()
@@ -211,12 +212,14 @@ class _Reply:
 
 async def _strike(fault: Fault, reply: _Reply) -> None:
     page = [(b"content-type", b"text/html")]
+    headers = [] if fault.retry_after is None else [(b"retry-after", str(fault.retry_after).encode())]
     if isinstance(fault.what, int):
-        headers = [] if fault.retry_after is None else [(b"retry-after", str(fault.retry_after).encode())]
         fields = {} if fault.error is None else {"error": fault.error}
         await reply.json(fault.what, fields, headers)
     elif fault.what == "error":
-        await reply.error(OAuthError(fault.error or "invalid_grant", fault.error_description or "", fault.status))
+        await reply.error(
+            OAuthError(fault.error or "invalid_grant", fault.error_description or "", fault.status), headers
+        )
     elif fault.what == "garbage":
         await reply.raw(200, b"<!doctype html><title>Please log in to the network</title>", page)
     elif fault.what == "empty":
