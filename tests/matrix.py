@@ -30,7 +30,11 @@ PEERS = {
     "hvac_": "hvac",
 }
 #: What the modules of tests/thirdparty start.
-THIRD_PARTY = {"test_authlib.py": "Authlib", "test_django_oauth_toolkit.py": "django-oauth-toolkit"}
+THIRD_PARTY = {
+    "test_authlib.py": "Authlib",
+    "test_django_oauth_toolkit.py": "django-oauth-toolkit",
+    "test_moto.py": "moto",
+}
 
 
 def sources() -> dict[str, type]:
@@ -59,6 +63,20 @@ def calls(tree: ast.AST) -> set[str]:
     return names | {name.rpartition(".")[2] for name in names} | {name.partition(".")[0] for name in names}
 
 
+def used(tree: ast.AST) -> list[str]:
+    """
+    Return what is imported from the sources, by the name users write, and called.
+    """
+    called = calls(tree)
+    return [
+        ".".join(filter(None, ((node.module or "").removeprefix("evertoken.sources").lstrip("."), alias.name)))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evertoken.sources")
+        for alias in node.names
+        if alias.name in called
+    ]
+
+
 def by_own_server() -> dict[str, list[str]]:
     """
     Return which test modules drive a source against a server of ours.
@@ -69,17 +87,9 @@ def by_own_server() -> dict[str, list[str]]:
             continue
         text = path.read_text("utf-8")
         tree = ast.parse(text)
-        called = calls(tree)
-        imported = {
-            alias.name: (node.module or "").removeprefix("evertoken.sources").lstrip(".")
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evertoken.sources")
-            for alias in node.names
-        }
-        if SERVERS & called or "a_request" in called:
-            for name, room in imported.items():
-                if name in called:
-                    found.setdefault(".".join(filter(None, (room, name))), []).append(path.name)
+        if (SERVERS | {"a_request"}) & calls(tree):
+            for source in used(tree):
+                found.setdefault(source, []).append(path.name)
     return found
 
 
@@ -105,10 +115,8 @@ def by_third_party() -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {}
     for name, server in THIRD_PARTY.items():
-        called = calls(ast.parse((ROOT / "tests" / "thirdparty" / name).read_text("utf-8")))
-        for source in sources():
-            if source in called:
-                found.setdefault(source, set()).add(server)
+        for source in used(ast.parse((ROOT / "tests" / "thirdparty" / name).read_text("utf-8"))):
+            found.setdefault(source, set()).add(server)
     return found
 
 

@@ -61,6 +61,15 @@ class AuthlibServer:
         return f"{self.url}/token"
 
 
+@dataclass(frozen=True)
+class MotoServer:
+    """
+    A running moto.
+    """
+
+    url: str
+
+
 @pytest.fixture(scope="module")
 def django_server() -> Iterator[DjangoServer]:
     """
@@ -83,6 +92,15 @@ def authlib_server() -> Iterator[AuthlibServer]:
     """
     with _running("authlib", "authlib", "authlib_server") as ready:
         yield AuthlibServer(url=ready["url"], keys=ready["keys"], secret=ready["secret"])
+
+
+@pytest.fixture(scope="module")
+def moto_server() -> Iterator[MotoServer]:
+    """
+    The metadata service of an instance, and the Security Token Service.
+    """
+    with _running("moto", "moto", "moto_server") as ready:
+        yield MotoServer(url=ready["url"])
 
 
 @contextlib.contextmanager
