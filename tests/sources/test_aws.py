@@ -289,6 +289,7 @@ def test_sts_of_each_region(monkeypatch):
     [
         (None, TransientRefreshError, "cannot be read: No such file"),
         ("[profile other]\nregion=x\n", GrantRejected, "it is in neither of"),
+        ("[profile 'p]\nregion=x\n", GrantRejected, "it is in neither of"),
         ("[profile p]\nregion=x\n", GrantRejected, "no keys, role_arn or credential_process"),
         ("[profile p]\nsso_session=corp\n", GrantRejected, "export-credentials"),
         (f"[profile p]\nrole_arn={ARN}\n", GrantRejected, "no source_profile"),

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 from tests.sources.keys import certificate, rsa_pem
-from tests.sources.wire import Asked, Wire, granted, http
+from tests.sources.wire import Asked, Wire, always, granted, http
 
 from evertoken import TokenError, TokenManager, events
 from evertoken.sources import (
@@ -145,6 +145,17 @@ async def test_echo(name, shape, caplog, tmp_path):
             # The name of a role is none.
             assert secret not in shown.replace("'planted'", ""), (status, secret)
     assert sent
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_a_source_shows(name):
+    """S1: a source shows where it asks, and for whom, and none of its secrets."""
+    source = SOURCES[name](Wire(always(b""), port=80))
+    shown = f"{source!r} {source} {getattr(source, 'provider', '')}"
+    assert shown.startswith(type(source).__name__)
+    assert SECRET not in shown
+    assert HEADER not in shown
+    assert "PRIVATE" not in shown
 
 
 def _leaves(value: Any) -> list[str]:

@@ -65,6 +65,8 @@ async def test_bad_file(tmp_path, content, says):
         ("opaque", {"access_token": "opaque"}),
         ('{"access_token": "a", "expires_in": 60}', {"access_token": "a", "expires_in": 60}),
         ('{"accessToken": "a", "expires_on": 1800000000}', {"access_token": "a", "expires_at": 1800000000}),
+        ('{"accessToken": "a", "expiresOn": "who knows"}', {"access_token": "a", "expires_at": "who knows"}),
+        ('{"accessToken": "a", "expiresOn": 1800000000}', {"access_token": "a", "expires_at": 1800000000}),
         (
             '{"kind": "ExecCredential", "status": {"token": "t", "expirationTimestamp": "2030-01-01T00:00:00Z"}}',
             {"access_token": "t", "expires_at": "2030-01-01T00:00:00Z"},
