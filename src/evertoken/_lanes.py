@@ -7,12 +7,15 @@ A lane starts no task for what waits: a burst of a hundred thousand due keys cos
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, final
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable
 
 __all__ = ["Lanes"]
+
+T = TypeVar("T")
 
 
 @final
@@ -59,12 +62,21 @@ class Lanes:
         lane = self._lanes.get(provider)
         if lane is None:
             lane = self._lanes[provider] = _Lane()
-        if lane.running < self.limit:
+        if lane.running < self.limit or _INSIDE.get() is self:
             lane.running += 1
             if not start():
                 self.leave(provider)
         else:
             (lane.urgent if urgent else lane.waiting).append(start)
+
+    async def inside(self, call: Callable[[], Awaitable[T]]) -> T:
+        """
+        Await a *call* that has a place, in a context of its own. What it enters in turn starts at once.
+
+        It waits for that, and a lane full of calls that wait for what is queued behind them would stand still.
+        """
+        _INSIDE.set(self)
+        return await call()
 
     def leave(self, provider: Hashable) -> None:
         """
@@ -101,3 +113,6 @@ class Lanes:
         Forget all that wait and all that run.
         """
         self._lanes.clear()
+
+
+_INSIDE: Final[ContextVar[Lanes | None]] = ContextVar("inside", default=None)

@@ -277,7 +277,7 @@ class Refresher:
         started, began = self._clock.time(), self._clock.monotonic()
         try:
             answer = await bounded(
-                partial(entry.source.fetch, request),
+                partial(self._lanes.inside, partial(entry.source.fetch, request)),
                 self._timeout,
                 clock=self._clock,
                 strays=self._strays,

@@ -136,3 +136,36 @@ async def test_a_burst_of_due_keys_is_spread_by_the_cap(clock):
         assert source.fetches == 1000
         assert manager.snapshot().queued == 0
         assert not manager._engine.lanes._lanes
+
+
+@virtual
+async def test_fetches_that_need_another_key_of_the_same_provider(clock):
+    """F6: fetches that ask for another key of their provider do not wait for the places that they hold."""
+    source = Bare(clock, latency=1.0)
+
+    def source_for(key: str) -> Any:
+        async def derive() -> tuple[str, float]:
+            root = await manager.get("root")
+            return f"{key}-of-{root.access_token}", 3600.0
+
+        return source if key == "root" else derive
+
+    async with TokenManager(source_for=source_for, clock=clock, concurrency=2) as manager:
+        begun = clock.time()
+        tokens = await asyncio.gather(*(manager.get(f"tenant-{i}") for i in range(40)))
+        assert {token.access_token.partition("-of-")[2] for token in tokens} == {"token-1"}
+        assert clock.time() - begun == pytest.approx(1.0, abs=0.01)
+        assert source.fetches == 1
+        await clock.advance(0.0)
+        assert not manager._engine.lanes._lanes
+
+
+async def test_functions_in_threads_that_need_another_key_of_the_same_provider():
+    """F6: nor do plain functions, in their threads."""
+
+    def source_for(key: str) -> Any:
+        return lambda: ("root" if key == "root" else f"{key}-of-{manager.get_sync('root').access_token}", 3600.0)
+
+    async with TokenManager(source_for=source_for, concurrency=2) as manager:
+        tokens = await asyncio.gather(*(manager.get(f"tenant-{i}") for i in range(10)))
+    assert [token.access_token for token in tokens] == [f"tenant-{i}-of-root" for i in range(10)]
