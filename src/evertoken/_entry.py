@@ -56,7 +56,8 @@ class Entry(Standing):
         spent = None if before is None else before.refresh_token
         rotated = None not in {spent, token.refresh_token} and spent != token.refresh_token
         if repeated or rotated or not kept or trouble is not None:
-            self._clear_failure(repeated=repeated, rotated=rotated, kept=kept)
+            self._troubled().fetched(repeated=repeated, rotated=rotated, kept=kept)
+            self._heal()
         self.fetched_at = started_at
         self._serve(token)
         if not kept:
@@ -113,7 +114,8 @@ class Entry(Standing):
         Another member of the fleet fetched *token*: it is in service here. Return when it is due.
         """
         if self.trouble is not None:
-            self._clear_failure(repeated=False, rotated=False, kept=True)
+            self.trouble.fetched(repeated=False, rotated=False, kept=True)
+            self._heal()
         self.version = version
         self.fetched_at = token.issued_at
         self._serve(token)
@@ -286,31 +288,8 @@ class Entry(Standing):
             self.trouble = Trouble()
         return self.trouble
 
-    def _clear_failure(self, *, repeated: bool, rotated: bool, kept: bool) -> None:
-        trouble = self._troubled()
-        trouble.failures = 0
-        trouble.retry_at = NEVER
-        trouble.error = None
-        trouble.ambiguous_since = None
-        trouble.told = False
-        trouble.refused = None
-        trouble.echoes = trouble.echoes + 1 if repeated else 0
-        trouble.rotated = trouble.rotated or rotated
-        trouble.unkept = not kept
-        trouble.withheld = False
-        self._heal()
-
     def _heal(self) -> None:
-        trouble = self.trouble
-        if trouble is not None and not (
-            trouble.error
-            or trouble.refused
-            or trouble.echoes
-            or trouble.refusals
-            or trouble.rotated
-            or trouble.unkept
-            or trouble.ambiguous_since
-        ):
+        if self.trouble is not None and self.trouble.over:
             self.trouble = None
 
     def _after_ambiguous(self, trouble: Trouble, since: float, retry_at: float, now: float, rules: Rules) -> float:

@@ -76,3 +76,33 @@ class Trouble:
         self.unkept: bool = False
         self.repair_at: float = NEVER
         self.withheld: bool = False
+
+    @property
+    def over(self) -> bool:
+        """
+        Whether there is nothing left to remember.
+        """
+        return not (
+            self.error
+            or self.refused
+            or self.echoes
+            or self.refusals
+            or self.rotated
+            or self.unkept
+            or self.ambiguous_since
+        )
+
+    def fetched(self, *, repeated: bool, rotated: bool, kept: bool) -> None:
+        """
+        A token came. What is left is what it says of the server, and whether a store keeps it.
+        """
+        self.failures = 0
+        self.retry_at = NEVER
+        self.error = None
+        self.ambiguous_since = None
+        self.told = False
+        self.refused = None
+        self.echoes = self.echoes + 1 if repeated else 0
+        self.rotated = self.rotated or rotated
+        self.unkept = not kept
+        self.withheld = False
