@@ -5,14 +5,20 @@ Sources that tests open and close: races are ordered by gates, not by sleeping.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from evertoken import Token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evertoken import FetchRequest
+
+# Real seconds, far beyond what a busy machine needs; only what never happens waits so long.
+_PATIENCE: Final = 30.0
 
 #: Runs a test on the virtual loop, plain, in debug mode, and with the eager task factory where there is one.
 virtual = pytest.mark.asyncio(
@@ -83,3 +89,13 @@ class GatedSource:
         """
         self._open.clear()
         self._reached.clear()
+
+
+async def until(condition: Callable[[], object], *, what: str = "it happened") -> None:
+    """
+    Let the loop run until *condition* holds: for what comes by a socket or from a thread, where there is no gate.
+    """
+    end = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain until {what}"
+        await asyncio.sleep(0.001)

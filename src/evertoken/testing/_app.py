@@ -46,9 +46,16 @@ class App:
         """
         if scope["type"] != "http":
             return
-        body = await _read(receive)
-        headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
         reply = _Reply(send, receive, self._server)
+        try:
+            await self._answer(scope, await _read(receive), reply)
+        except asyncio.CancelledError:
+            # The server is stopped: without this, uvicorn would answer 500 to all who wait.
+            reply.abort()
+            raise
+
+    async def _answer(self, scope: Scope, body: bytes, reply: _Reply) -> None:
+        headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
         path = scope["path"]
         if path == "/token" and scope["method"] == "POST":
             await self._token(headers, body, reply)
@@ -195,12 +202,16 @@ class _Reply:
         await self.cut()
 
     async def cut(self) -> None:
-        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
-        if transport is None:
+        if not self.abort():
             msg = "the connection was cut"
             raise ConnectionResetError(msg)
-        transport.abort()
         await self._gone()
+
+    def abort(self) -> bool:
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        if transport is not None:
+            transport.abort()
+        return transport is not None
 
     async def hang(self) -> None:
         await self._gone()
