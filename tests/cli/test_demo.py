@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +89,15 @@ def test_interrupt_ends_with_a_summary():
         text=True,
     )
     assert process.stdout is not None
-    for line in process.stdout:
-        if "1.0 s" in line or "1.1 s" in line:
-            break
+    for _ in range(2):
+        assert process.stdout.readline().lstrip().startswith(("0.", "1.", "2."))
     process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
     out, err = process.communicate(timeout=20)
 
     assert process.returncode == 130
     assert err == ""
     assert "cut short" in out
-    assert time.monotonic() - begun < 10
+    assert "the token endpoint is back" not in out
 
 
 def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str]):

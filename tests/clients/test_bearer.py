@@ -16,6 +16,7 @@ from typing import Any, Self
 import httpx
 import httpx2
 import pytest
+from tests.gated import until
 from tests.sources.wire import Asked, Wire, always, granted, http
 
 from evertoken import (
@@ -55,11 +56,12 @@ class Issuer:
         self.revoked: set[str] = set()
         self.refuses_all = refuses_all
         self.error: Exception | None = None
-        self.latency = 0.0
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def __call__(self) -> tuple[str, float]:
         self.fetches += 1
-        await asyncio.sleep(self.latency)
+        await self.gate.wait()
         if self.error is not None:
             raise self.error
         return f"token-{self.fetches}", 3600.0
@@ -75,6 +77,10 @@ class Issuer:
         if self.admits(asked):
             return http(200, asked.body)
         return http(401, b"who?", {"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+def waiters(tokens: TokenManager) -> int:
+    return tokens.snapshot().keys[None].waiters
 
 
 @pytest.fixture
@@ -152,12 +158,16 @@ async def test_a_refused_token_is_healed_once(call, resource, issuer):
     assert issuer.fetches == 2
 
 
-async def test_five_hundred_refusals_at_once(call, resource, issuer):
+async def test_five_hundred_refusals_at_once(call, resource, issuer, tokens):
     """U1: 500 concurrent 401s of one token cost one fetch, and every request ends 200."""
     await call.get(resource.url())
     issuer.revoke()
-    issuer.latency = 0.2
-    answers = await asyncio.gather(*(call.get(resource.url()) for _ in range(500)))
+    issuer.gate.clear()
+    calls = [asyncio.create_task(call.get(resource.url())) for _ in range(500)]
+    # As many as there are threads, at least, wait for one fetch.
+    await until(lambda: waiters(tokens) >= 64)
+    issuer.gate.set()
+    answers = await asyncio.gather(*calls)
     assert {answer.status_code for answer in answers} == {200}
     assert issuer.fetches == 2
 
@@ -290,7 +300,7 @@ async def test_no_token_to_begin_with(lib, kind, resource, issuer):
 async def test_refused_with_one_pool_for_all(lib):
     """U1, U2: where tokens are fetched through the very client that is refused, its pool does not run dry."""
     issuer = Issuer()
-    async with lib.http.AsyncClient(limits=lib.http.Limits(max_connections=3), timeout=3) as client:
+    async with lib.http.AsyncClient(limits=lib.http.Limits(max_connections=3), timeout=20) as client:
 
         async def both(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
             if asked.target != "/token":
@@ -326,7 +336,7 @@ async def test_an_endless_stream_blocks_nobody(lib, resource, issuer, tokens):
             await asyncio.sleep(0.005)
 
     resource.handler = streaming
-    async with lib.http.AsyncClient(auth=lib.BearerAuth(tokens.handle()), timeout=5) as client:
+    async with lib.http.AsyncClient(auth=lib.BearerAuth(tokens.handle()), timeout=20) as client:
         async with client.stream("GET", resource.url("/stream")) as stream:
             body = stream.aiter_raw()
             await anext(body)
@@ -346,7 +356,7 @@ async def test_no_lock_across_the_yield(lib, tokens, issuer):
     standing = [auth.async_auth_flow(lib.http.Request("GET", "https://a.example/")) for _ in range(10)]
     for flow in standing:
         await anext(flow)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         await tokens.refresh()
         other = auth.async_auth_flow(request := lib.http.Request("GET", "https://a.example/"))
         assert (await anext(other)).headers["authorization"] == "Bearer token-2"
@@ -354,44 +364,45 @@ async def test_no_lock_across_the_yield(lib, tokens, issuer):
         assert again.headers["authorization"] == "Bearer token-3"
     for flow in (*standing, other):
         await flow.aclose()
-    await asyncio.sleep(0.01)
-    assert tokens.snapshot().in_flight == 0
+    await until(lambda: tokens.snapshot().in_flight == 0)
 
 
 @pytest.mark.parametrize("at", ["first token", "answer", "refused"])
 async def test_cancelled_requests(lib, resource, issuer, at):
     """R3, U1: a request that is cancelled at any point leaves nothing behind, and the next one is served."""
     before = asyncio.all_tasks()
-    held = resource.handler
+    ordinary, go = resource.handler, asyncio.Event()
 
-    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> Any:
+    async def held(asked: Asked, writer: asyncio.StreamWriter) -> Any:
         if at == "answer":
-            await asyncio.sleep(0.3)
-        return await held(asked, writer)
+            await go.wait()
+        return await ordinary(asked, writer)
 
-    resource.handler = slow
+    resource.handler = held
     async with (
         TokenManager(issuer) as tokens,
-        lib.http.AsyncClient(auth=lib.BearerAuth(tokens.handle()), timeout=5) as client,
+        lib.http.AsyncClient(auth=lib.BearerAuth(tokens.handle()), timeout=20) as client,
     ):
         if at != "first token":
             await tokens.get()
         if at == "refused":
             issuer.revoke()
-        issuer.latency = 0.6
-        for _ in range(5):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await client.get(resource.url())
+        issuer.gate.clear()
+        for number in range(1, 6):
+            request = asyncio.create_task(client.get(resource.url()))
+            await until(lambda: len(resource.asked) == number if at == "answer" else waiters(tokens) == 1)  # noqa: B023 - awaited at once
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
         if at == "answer":
             with pytest.raises(lib.http.ReadTimeout):
-                await client.get(resource.url(), timeout=0.05)
+                await client.get(resource.url(), timeout=lib.http.Timeout(20, read=0.05))
+        issuer.gate.set()
+        go.set()
         answer = await client.get(resource.url())
     assert answer.status_code == 200
     assert issuer.fetches == (2 if at == "refused" else 1)
-    await asyncio.sleep(0.05)
-    left = {repr(task) for task in asyncio.all_tasks() - before if "Wire" not in repr(task)}
-    assert left == set()
+    await until(lambda: all("Wire" in repr(task) for task in asyncio.all_tasks() - before), what="no task is left")
 
 
 # U3
@@ -486,11 +497,13 @@ async def test_bodies_that_are_not(lib, kind, call, resource, issuer, tokens, bo
         options = {"content": agenerate(b"".join(options["content"])[:3000])}
     await call.get(resource.url())
     issuer.revoke()
-    issuer.latency = 0.3
-    begun = asyncio.get_running_loop().time()
+    issuer.gate.clear()
     answer = await call("POST", resource.url(), **options)
+    # It is here while the refresh, which it began, stands at its gate.
     assert (answer.status_code, answer.content) == (401, b"who?")
-    assert asyncio.get_running_loop().time() - begun < 0.25
+    await until(lambda: issuer.fetches == 2)
+    assert tokens.snapshot().refreshed == 1
+    issuer.gate.set()
     assert len(resource.asked) == 2
     assert resource.asked[1].body
     assert (await call.get(resource.url())).status_code == 200

@@ -14,8 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.gated import GatedSource, until
 
 from evertoken import ManagerClosed, TokenManager, TokenUnavailable, run_in_background
+from evertoken._clock import SystemClock
 
 
 class Slow:
@@ -68,12 +70,15 @@ def test_two_loops_and_a_sync_caller():
         async def looping() -> Any:
             barrier.wait()
             token = await manager.get()
+            # Whoever came last is served before the first one refuses.
+            barrier.wait()
             again = await manager.refused(token)
             return token, again, manager.peek()
 
         def blocking() -> Any:
             barrier.wait()
             token = manager.get_sync()
+            barrier.wait()
             return token, manager.refused_sync(token), manager.peek()
 
         with ThreadPoolExecutor(3) as pool:
@@ -216,16 +221,21 @@ def test_the_owners_loop_stops_under_a_waiter():
 
 async def test_a_cancelled_caller_elsewhere():
     """R3, U5: cancelling a caller on another loop takes nothing from those on the owner's."""
-    source = Slow(seconds=0.2)
+    source = GatedSource(SystemClock())
     async with TokenManager(source) as manager:
 
         async def elsewhere() -> None:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(manager.get(), 0.03)
+            task = asyncio.ensure_future(manager.get())
+            await until(lambda: manager.snapshot().keys[None].waiters == 2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
         here = asyncio.ensure_future(manager.get())
+        await source.reached()
         await asyncio.to_thread(asyncio.run, elsewhere())
-        assert (await here).access_token == "t1"
+        source.release()
+        assert (await here).access_token == "token-1"
         assert source.fetches == 1
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 import httpx
 import httpx2
 import pytest
+from tests.gated import until
 from tests.sources.wire import Asked, Wire, a_request, always, granted, http
 
 from evertoken import Token, TokenManager, TokenUnavailable
@@ -265,9 +266,8 @@ async def test_an_owned_client_leaves_nothing(wire):
     before = asyncio.all_tasks()
     for _ in range(3):
         await one.fetch(a_request())
-    await asyncio.sleep(0.05)
-    assert wire._serving == set()
-    assert asyncio.all_tasks() == before
+    await until(lambda: wire._serving == set())
+    await until(lambda: asyncio.all_tasks() == before)
 
 
 @pytest.mark.parametrize("client", [httpx.Client(), object(), "client", httpx.AsyncClient, 7])

@@ -19,6 +19,7 @@ from tests.sources.wire import Asked, Wire, a_request, always, granted, http, re
 
 from evertoken import GrantRejected, TokenManager, TokenUnavailable, TransientRefreshError, events
 from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.testing import ManualClock
 
 SECRETS = ("s3cr3t-of-the-client", "rt-0-the-first-one")
 
@@ -225,9 +226,10 @@ async def test_cut_off_error_keeps_its_status(options):
 @pytest.mark.parametrize("how", ["silence", "trickle", "trickled head"])
 async def test_silence_and_trickling(options, how):
     """F7, K4: a server that is silent or trickles is cut off at the fetch's deadline, and that is ambiguous."""
-    gone = asyncio.Event()
+    begun, gone, clock = asyncio.Event(), asyncio.Event(), ManualClock()
 
     async def slow(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        begun.set()
         try:
             if how == "trickle":
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
@@ -242,13 +244,16 @@ async def test_silence_and_trickling(options, how):
     told: list[Any] = []
     async with Wire(slow) as wire:
         source = refresh_token(wire.url(), **options)
-        async with TokenManager(source, fetch_timeout=0.3, observers=[told.append], close_grace=1.0) as manager:
-            begun = asyncio.get_running_loop().time()
-            with pytest.raises(TokenUnavailable) as caught:
-                await manager.get()
-            assert asyncio.get_running_loop().time() - begun < 1.5
+        async with TokenManager(source, fetch_timeout=9.0, observers=[told.append], clock=clock) as manager:
+            waiting = asyncio.create_task(manager.get())
+            await begun.wait()
+            await clock.advance(8.9)
+            assert not waiting.done()
+            await clock.advance(0.1)
+            with pytest.raises(TokenUnavailable, match="no answer within 9 s") as caught:
+                await waiting
         if how != "silence":
-            await asyncio.wait_for(gone.wait(), 5)
+            await asyncio.wait_for(gone.wait(), 20)
     assert not any(secret in "".join(traceback.format_exception(caught.value)) for secret in SECRETS)
     [failed] = [event for event in told if isinstance(event, events.RefreshFailed)]
     assert failed.error.ambiguous is True
@@ -257,16 +262,21 @@ async def test_silence_and_trickling(options, how):
 @pytest.mark.parametrize("library", [httpx, httpx2])
 async def test_silence_of_a_transport_that_tells_nothing(library):
     """K4: where a given client's transport does not say whether it sent, a fetch cut off counts as sent."""
+    begun, clock = asyncio.Event(), ManualClock()
 
     async def hang(request: Any) -> Any:
-        await asyncio.sleep(30)
+        begun.set()
+        await asyncio.Event().wait()
 
     told: list[Any] = []
     async with library.AsyncClient(transport=library.MockTransport(hang)) as client:
         source = refresh_token("https://as.example.com/token", client=client)
-        async with TokenManager(source, fetch_timeout=0.1, observers=[told.append]) as manager:
+        async with TokenManager(source, observers=[told.append], clock=clock) as manager:
+            waiting = asyncio.create_task(manager.get())
+            await begun.wait()
+            await clock.advance(30.0)
             with pytest.raises(TokenUnavailable):
-                await manager.get()
+                await waiting
     [failed] = [event for event in told if isinstance(event, events.RefreshFailed)]
     assert failed.error.ambiguous is True
 
