@@ -729,6 +729,20 @@ async def test_redirect_to_a_stranger_and_back(call, resource, issuer):
     assert issuer.fetches == 1
 
 
+async def test_redirect_to_another_origin_of_the_list(lib, kind, tokens, resource, issuer):
+    """U4: a redirect to another origin that may see the token gets it as well, and no token is blamed for the 401."""
+    async with Wire(issuer.resource) as other:
+        resource.handler = always(http(307, headers={"Location": other.url("/there")}))
+        auth = lib.BearerAuth(tokens.handle(), origins=[resource.url(""), other.url("")])
+        async with Caller(lib, kind, auth, follow_redirects=True) as call:
+            answer = await call("POST", resource.url("/here"), content=b"a book")
+            assert (answer.status_code, answer.content) == (200, b"a book")
+            assert (issuer.fetches, len(resource.asked), len(other.asked)) == (1, 1, 2)
+            issuer.revoke()
+            assert (await call.get(resource.url("/here"))).status_code == 200
+    assert issuer.fetches == 2
+
+
 @pytest.mark.parametrize("status", [302, 307])
 async def test_redirect_within_the_origin(call, resource, issuer, status):
     """U4: a redirect within the origin keeps the token, and a 401 after it is healed."""

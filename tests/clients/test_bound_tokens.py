@@ -14,7 +14,7 @@ import jwt
 import pytest
 from tests.sources.keys import ec_pem, rsa_pem
 from tests.sources.proofs import Guarded
-from tests.sources.wire import Wire, a_request, http
+from tests.sources.wire import Wire, a_request, granted, http
 
 from evertoken import DPoPKey, TokenManager, TokenUnavailable, TransientRefreshError
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
@@ -148,6 +148,54 @@ async def test_refused_token_is_replaced(lib, wire, server):
         assert (await client.get(wire.url("/a"))).status_code == 200
         assert (await tokens.get()).access_token != first.access_token
     assert set(server.bound.values()) == {key.thumbprint}
+
+
+@pytest.mark.parametrize("nonces", [False, True])
+async def test_redirect_within_the_origin(lib, wire, server, nonces):
+    """Section 4.3: a redirect gets a proof for where it leads, and no token is blamed for the one it came with."""
+    library, auth_class = lib
+    server.nonce = "nonce-0" if nonces else None
+
+    async def moving(asked: Any, writer: Any) -> bytes:
+        return http(307, headers={"Location": "/new?x=y"}) if asked.target == "/old" else await server(asked, writer)
+
+    wire.handler = moving
+    key = DPoPKey()
+    async with TokenManager(source(wire, key)) as tokens:
+        auth = auth_class(tokens.handle(), key)
+        async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
+            response = await client.post(wire.url("/old"), content=b"body")
+            assert (response.status_code, response.content) == (200, b"body")
+            assert tokens.snapshot().refreshed == 1
+            server.revoked.add((await tokens.get()).access_token)
+            assert (await client.post(wire.url("/old"), content=b"body")).status_code == 200
+
+        def in_thread() -> int:
+            with library.Client(auth=auth, follow_redirects=True) as client:
+                return int(client.get(wire.url("/old")).status_code)
+
+        assert await asyncio.to_thread(in_thread) == 200
+        assert tokens.snapshot().refreshed == 2
+
+
+async def test_proof_that_the_resource_refuses(lib, wire):
+    """Section 7.1: where the resource says that the proof is what is wrong, no token is blamed for it."""
+    library, auth_class = lib
+    key = DPoPKey()
+
+    async def strict(asked: Any, writer: Any) -> bytes:
+        if asked.target == "/token":
+            return granted(token_type="DPoP")
+        return http(401, b"", {"WWW-Authenticate": 'DPoP error="invalid_dpop_proof", algs="ES256"'})
+
+    wire.handler = strict
+    async with (
+        TokenManager(source(wire, key)) as tokens,
+        library.AsyncClient(auth=auth_class(tokens.handle(), key)) as client,
+    ):
+        assert (await client.get(wire.url("/a"))).status_code == 401
+        assert tokens.snapshot().refreshed == 1
+    assert len(wire.asked) == 2
 
 
 async def test_server_that_binds_nothing(lib, wire, server):

@@ -5,7 +5,9 @@ Tokens in a field of their own, and requests that are signed with AWS credential
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime as dt
+import pickle
 from typing import Any
 
 import httpx
@@ -105,6 +107,100 @@ async def test_redirect_within_the_origin(lib):
         assert await asyncio.to_thread(in_thread) == 200
     assert (response.status_code, response.content) == (200, b"body")
     assert keys.fetches == 1
+
+
+async def test_redirect_to_a_stranger_and_back(lib):
+    """U4: what a stranger sends us back to gets no token, and its 401 refreshes nothing."""
+    library, ours = lib
+    keys = Keys()
+
+    async def resource(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        if asked.target == "/a":
+            return http(307, b"", {"Location": stranger.url("/elsewhere")})
+        return http(200 if "x-api-key" in asked.headers else 401)
+
+    async with Wire(resource) as wire, Wire(always(http(307, b"", {"Location": wire.url("/pay")}))) as stranger:
+        async with TokenManager(keys) as tokens:
+            auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key")
+            async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
+                assert (await client.get(wire.url("/a"))).status_code == 401
+    assert [asked.target for asked in wire.asked] == ["/a", "/pay"]
+    assert keys.fetches == 1
+
+
+async def test_refused_key_after_a_redirect(lib):
+    """U1: a 401 after a redirect within the origin is healed too, async and sync."""
+    library, ours = lib
+    keys = Keys()
+    good = "planted-2"
+
+    async def resource(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        if asked.target == "/a":
+            return http(307, b"", {"Location": "/b"})
+        return http(200 if asked.headers.get("x-api-key") == good else 401)
+
+    async with Wire(resource) as wire, TokenManager(keys) as tokens:
+        auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key")
+        async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
+            assert (await client.get(wire.url("/a"))).status_code == 200
+    good = "planted-3"
+    async with Wire(resource) as wire, TokenManager(keys) as tokens:
+        auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key")
+        keys.fetches = 1
+
+        def in_thread() -> int:
+            with library.Client(auth=auth, follow_redirects=True) as client:
+                return int(client.get(wire.url("/a")).status_code)
+
+        assert await asyncio.to_thread(in_thread) == 200
+
+
+@pytest.mark.parametrize("kind", ["field", "signature"])
+async def test_copies_and_pickles(lib, kind):
+    """S1: an answer can be copied and pickled, and neither its copy nor its pickle holds the token."""
+    library, ours = lib
+    source: Any = Keys() if kind == "field" else Aws("s3")
+    async with TokenManager(source) as tokens:
+        handle: Any = tokens.handle()
+        auth = (
+            ours.HeaderAuth(handle, "X-Api-Key")
+            if kind == "field"
+            else ours.SigV4Auth(handle, service="s3", region="eu-west-1")
+        )
+        transport = library.MockTransport(lambda request: library.Response(200, content=b"content"))
+        async with library.AsyncClient(auth=auth, transport=transport) as client:
+            response = await client.get("https://a.example/", headers={"X-Trace": "kept"})
+    assert any(b"planted" in value for _, value in response.request.headers.raw)
+    pickled = pickle.dumps(response)
+    assert b"planted" not in pickled
+    assert pickle.loads(pickled).content == b"content"
+    for copied in (copy.copy(response.request.headers), copy.deepcopy(response.request.headers)):
+        assert copied["X-Trace"] == "kept"
+        assert not any(b"planted" in value for _, value in copied.raw)
+
+
+async def test_fields_that_a_hook_changes(lib):
+    """A request hook may take the withheld field out, or put another value in its place."""
+    library, ours = lib
+    sent: list[Any] = []
+
+    async def change(request: Any) -> None:
+        if request.url.path == "/out":
+            del request.headers["X-Api-Key"]
+        else:
+            request.headers["x-api-key"] = "changed"
+
+    def handler(request: Any) -> Any:
+        sent.append([value for name, value in request.headers.raw if name.lower() == b"x-api-key"])
+        return library.Response(200)
+
+    async with TokenManager(Keys()) as tokens:
+        auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key")
+        transport = library.MockTransport(handler)
+        async with library.AsyncClient(auth=auth, transport=transport, event_hooks={"request": [change]}) as client:
+            await client.get("https://a.example/out")
+            await client.get("https://a.example/other")
+    assert sent == [[], [b"changed"]]
 
 
 async def test_refused_key_is_replaced(lib):
@@ -232,6 +328,52 @@ async def test_expired_credentials_are_replaced(lib, refusal):
         async with library.AsyncClient(auth=auth) as client:
             response = await client.post(wire.url("/a"), content=b"body")
     assert (response.status_code, response.content) == (200, b"body")
+    assert aws.fetches == 2
+
+
+async def test_signed_request_sent_to_another_origin(lib):
+    """U4: a redirect to another origin carries neither the session token nor the signature along."""
+    library, ours = lib
+    aws = Aws("s3")
+    async with Wire(always(http(403))) as stranger:
+        there = http(307, b"", {"Location": stranger.url("/elsewhere")})
+        async with Wire(always(there)) as wire, TokenManager(aws) as tokens:
+            auth = ours.SigV4Auth(tokens.handle(), service="s3", region="eu-west-1")
+            async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
+                assert (await client.put(wire.url("/a"), content=b"body")).status_code == 403
+    (asked,) = stranger.asked
+    assert "planted" not in repr(asked)
+    assert "AKID" not in repr(asked)
+    assert not any(name.startswith("x-amz-") for name, _ in asked.fields)
+    assert aws.fetches == 1
+
+
+async def test_signed_request_sent_on_within_the_origin(lib):
+    """A redirect within the origin is signed for where it leads, async and sync, also where credentials expired."""
+    library, ours = lib
+    aws = Aws("execute-api")
+
+    async def service(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        if asked.target == "/a":
+            return http(307, b"", {"Location": "/b?c=d"})
+        if "authorization" not in asked.headers:
+            return http(403, {"message": "Missing Authentication Token"})
+        return await aws(asked, writer)
+
+    async with Wire(service) as wire, TokenManager(aws) as tokens:
+        aws.url = wire.url("")
+        auth = ours.SigV4Auth(tokens.handle(), service="execute-api", region="eu-west-1")
+        async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
+            response = await client.put(wire.url("/a"), content=b"body")
+            assert (response.status_code, response.content) == (200, b"body")
+            aws.refusal = http(403, b"<Error><Code>ExpiredToken</Code></Error>")
+            assert (await client.put(wire.url("/a"), content=b"body")).status_code == 200
+
+        def in_thread() -> int:
+            with library.Client(auth=auth, follow_redirects=True) as client:
+                return int(client.put(wire.url("/a"), content=b"body").status_code)
+
+        assert await asyncio.to_thread(in_thread) == 200
     assert aws.fetches == 2
 
 

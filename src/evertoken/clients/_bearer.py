@@ -93,24 +93,28 @@ class BearerFlow:
         token = await self._tokens.get()
         if self.requires_request_body:
             await request.aread()
-        self._sign(request, token)
-        response = yield request
-        if response.status_code in self.telling:
-            await response.aread()
-        again = self._seen(request, response)
-        if again is not None:
-            await response.aread()
-            response = yield again
-            self._seen(again, response)
-        if self._blames_token(response):
+        for healed in (False, True):
+            self._sign(request, token)
+            response = yield request
+            if response.status_code in self.telling:
+                await response.aread()
+            again = self._seen(request, response, token)
+            if again is not None:
+                await response.aread()
+                response = yield again
+                if response.status_code in self.telling:
+                    await response.aread()
+                self._seen(again, response, token)
+            if healed or not self._blames_token(response):
+                return
             again = _to_send_again(request, response)
             if again is not None:
                 # Unread, it would keep a connection, and the fetch may need one of the same pool.
                 await response.aread()
             other = await self._tokens.refused(token, wait=again is not None)
-            if again is not None and other is not None:
-                self._sign(again, other)
-                self._seen(again, (yield again))
+            if again is None or other is None:
+                return
+            request, token = again, other
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """
@@ -120,23 +124,27 @@ class BearerFlow:
         token = self._tokens.get_sync()
         if self.requires_request_body:
             request.read()
-        self._sign(request, token)
-        response = yield request
-        if response.status_code in self.telling:
-            response.read()
-        again = self._seen(request, response)
-        if again is not None:
-            response.read()
-            response = yield again
-            self._seen(again, response)
-        if self._blames_token(response):
+        for healed in (False, True):
+            self._sign(request, token)
+            response = yield request
+            if response.status_code in self.telling:
+                response.read()
+            again = self._seen(request, response, token)
+            if again is not None:
+                response.read()
+                response = yield again
+                if response.status_code in self.telling:
+                    response.read()
+                self._seen(again, response, token)
+            if healed or not self._blames_token(response):
+                return
             again = _to_send_again(request, response)
             if again is not None:
                 response.read()
             other = self._tokens.refused_sync(token, wait=again is not None)
-            if again is not None and other is not None:
-                self._sign(again, other)
-                self._seen(again, (yield again))
+            if again is None or other is None:
+                return
+            request, token = again, other
 
     def __repr__(self) -> str:
         bound = ", ".join(sorted(map(_written, self._origins))) or "the first origin it is used with"
@@ -164,15 +172,33 @@ class BearerFlow:
 
     #: Status codes whose bodies tell what was wrong, and are read before that is judged.
     telling: ClassVar[frozenset[int]] = frozenset()
+    #: Status codes that may say that no token came along.
+    wanting: ClassVar[frozenset[int]] = frozenset({_UNAUTHORIZED})
 
     def _sign(self, request: Any, token: Token) -> None:
         request.headers["Authorization"] = token.authorization
 
-    def _seen(self, request: Any, response: Any) -> Any | None:  # noqa: ARG002 - for those that do otherwise
+    def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         """
         Take note of *response*, and return what to send again at once, with the same token, if anything.
         """
-        return None
+        if response.status_code not in self.wanting or self.field in response.request.headers:
+            return None
+        again = self._sent_on(request, response)
+        if again is not None:
+            self._sign(again, token)
+        return again
+
+    def _sent_on(self, request: Any, response: Any) -> Any | None:
+        """
+        Return the request that redirects made of *request*, if it can be sent again and no stranger had a hand in it.
+        """
+        last = response.request
+        if last is request or any(origin_in(one.request.url) not in self._origins for one in response.history):
+            return None
+        if origin_in(last.url) not in self._origins:
+            return None
+        return last if replayable(last) or (last.stream is request.stream and replayable(request)) else None
 
     def _blames_token(self, response: Any) -> bool:
         if response.status_code != _UNAUTHORIZED:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["DPoPFlow"]
 
 _UNAUTHORIZED: Final = 401
-# RFC 9449 section 9: it is the nonce that is wrong, and not the token.
+# RFC 9449 sections 7.1 and 9: it is the proof or its nonce that is wrong, and not the token.
+_NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:use_dpop_nonce|invalid_dpop_proof)\b""", re.IGNORECASE)
 _WANTS_NONCE: Final = re.compile(r"""\berror\s*=\s*"?use_dpop_nonce\b""", re.IGNORECASE)
 
 
@@ -51,26 +52,33 @@ class DPoPFlow(BearerFlow):
         # A server that binds no tokens answers "Bearer", and the proof is none of its business (section 5).
         if token.token_type.lower() == "dpop":
             request.headers["Authorization"] = f"DPoP {token.access_token}"
-            self._prove(request, token.access_token)
+            proof = self._key.proof(request.method, str(request.url), access_token=token.access_token)
+            request.headers["DPoP"] = proof
         else:
             request.headers["Authorization"] = token.authorization
 
-    def _seen(self, request: Any, response: Any) -> Any | None:
-        if "dpop" not in request.headers or origin_in(response.request.url) not in self._origins:
+    def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
+        last = response.request
+        if "dpop" not in request.headers:
+            return super()._seen(request, response, token)
+        if origin_in(last.url) not in self._origins:
             return None
         nonce = response.headers.get("dpop-nonce")
-        fresh = self._key.learn(str(response.request.url), nonce, request.headers["dpop"])
-        if not fresh or not self._wants_nonce(response) or not replayable(request):
+        fresh = self._key.learn(str(last.url), nonce, request.headers["dpop"])
+        if response.status_code != _UNAUTHORIZED:
             return None
-        self._prove(request, request.headers["Authorization"].partition(" ")[2])
-        return request
+        if last is request:
+            again = request if fresh and _says(response, _WANTS_NONCE) and replayable(request) else None
+        else:
+            # It was sent on with the proof for where it came from.
+            again = self._sent_on(request, response)
+        if again is not None:
+            self._sign(again, token)
+        return again
 
     def _blames_token(self, response: Any) -> bool:
-        return super()._blames_token(response) and not self._wants_nonce(response)
+        return super()._blames_token(response) and not _says(response, _NOT_THE_TOKEN)
 
-    def _wants_nonce(self, response: Any) -> bool:
-        said = response.headers.get("www-authenticate", "")
-        return response.status_code == _UNAUTHORIZED and _WANTS_NONCE.search(said) is not None
 
-    def _prove(self, request: Any, access_token: str) -> None:
-        request.headers["DPoP"] = self._key.proof(request.method, str(request.url), access_token=access_token)
+def _says(response: Any, what: re.Pattern[str]) -> bool:
+    return what.search(response.headers.get("www-authenticate", "")) is not None

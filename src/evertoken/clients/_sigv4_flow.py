@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from evertoken._sigv4 import KeyPair, SigV4
 from evertoken.clients._bearer import BearerFlow, origin_in
+from evertoken.clients._withheld import check_withholding, withholding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,25 +44,29 @@ class SigV4Flow(BearerFlow):
     Raises:
         ValueError: An argument makes no sense; the message names it.
         ImportError: The extra `aws` is not installed.
+        RuntimeError: This release of the HTTP library would carry the session token to other origins.
     """
 
     requires_request_body = True
     telling: ClassVar[frozenset[int]] = frozenset({400, 401, 403})
+    wanting: ClassVar[frozenset[int]] = telling
+    #: The library's class of header fields.
+    headers: ClassVar[Any]
 
     def __init__(self, tokens: TokenReader, *, service: str, region: str, origins: Iterable[str] = ()) -> None:
         super().__init__(tokens, origins=origins)
         self._signer = SigV4(service, region)
+        check_withholding(self.headers, "X-Amz-Security-Token")
 
     def _sign(self, request: Any, token: Token) -> None:
         if not hasattr(token, "secret_access_key"):
             msg = f"requests are signed with AWS credentials, and the manager gives {type(token).__name__}"
             raise TypeError(msg)
-        for name in ("authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"):
-            request.headers.pop(name, None)
         signature = self._signer.sign(
-            cast("KeyPair", token), request.method, str(request.url), request.headers, request.content
+            cast("KeyPair", token), request.method, str(request.url), request.headers, request.read()
         )
-        request.headers.update(signature)
+        # It is of this request alone, and a redirect must not take the session token elsewhere.
+        request.headers = withholding(request.headers, signature)
 
     def _blames_token(self, response: Any) -> bool:
         if response.status_code not in self.telling or origin_in(response.request.url) not in self._origins:

@@ -91,4 +91,7 @@ class SigV4Auth(SigV4Flow, httpx.Auth):
     Raises:
         ValueError: An argument makes no sense; the message names it.
         ImportError: The extra is not installed.
+        RuntimeError: This release of httpx would carry the session token to other origins.
     """
+
+    headers: ClassVar[Any] = httpx.Headers

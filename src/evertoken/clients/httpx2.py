@@ -52,3 +52,5 @@ class SigV4Auth(SigV4Flow, httpx2.Auth):
     """
     An `httpx2.Auth` that signs requests with AWS credentials: `evertoken.clients.httpx.SigV4Auth`.
     """
+
+    headers: ClassVar[Any] = httpx2.Headers
