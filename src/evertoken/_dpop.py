@@ -10,7 +10,7 @@ import json
 import secrets
 from pathlib import Path
 from typing import Any, Final, final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from evertoken._clock import SystemClock
 from evertoken._jose import KeyPair
@@ -19,6 +19,8 @@ __all__ = ["DPoPKey"]
 
 # A server may hand out a nonce for each of its origins; more of them than this, and the oldest is forgotten.
 _NONCES: Final = 100
+
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 @final
@@ -63,15 +65,14 @@ class DPoPKey:
         Args:
             method: Its method.
 
-            url: Its URL; query and fragment are left out (RFC 9449 section 4.2).
+            url: Its URL; query, fragment and user information are left out (RFC 9449 section 4.2).
 
             access_token: The token that is sent along, if one is.
         """
-        parts = urlsplit(url)
         claims: dict[str, Any] = {
             "jti": secrets.token_urlsafe(24),
             "htm": method,
-            "htu": urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
+            "htu": _origin(url) + (urlsplit(url).path or "/"),
             "iat": int(SystemClock.time()),
         }
         if access_token is not None:
@@ -101,8 +102,10 @@ class DPoPKey:
 
 
 def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    # In normal form (RFC 3986 section 6.2), for a server may compare what it reads letter by letter.
+    parts = urlsplit(url.lower())
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host.removesuffix(_DEFAULT_PORTS.get(parts.scheme, ''))}"
 
 
 def _nonce_in(proof: str) -> object:

@@ -198,6 +198,28 @@ async def test_proof_that_the_resource_refuses(lib, wire):
     assert len(wire.asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("url", "htu"),
+    [
+        ("https://api.example.com", "https://api.example.com/"),
+        ("https://api.example.com?a=b#c", "https://api.example.com/"),
+        ("HTTPS://API.Example.com/A/b", "https://api.example.com/A/b"),
+        ("https://api.example.com:443/a", "https://api.example.com/a"),
+        ("http://api.example.com:80/a", "http://api.example.com/a"),
+        ("https://api.example.com:80/a", "https://api.example.com:80/a"),
+        ("https://user:planted@api.example.com:8443/a", "https://api.example.com:8443/a"),
+        ("https://user:planted@[2001:DB8::1]:8443/a%20b", "https://[2001:db8::1]:8443/a%20b"),
+    ],
+)
+def test_target_uri(url, htu):
+    """Section 4.3: `htu` is in the normal form of RFC 3986, and holds no user information; so are origins of nonces."""
+    key = DPoPKey(ec_pem())
+    key.learn(url, "the-nonce")
+    claims = jwt.decode(key.proof("GET", htu), options={"verify_signature": False})
+    assert claims["nonce"] == "the-nonce"
+    assert jwt.decode(key.proof("GET", url), options={"verify_signature": False})["htu"] == htu
+
+
 async def test_server_that_binds_nothing(lib, wire, server):
     """Section 5: a server that answers "Bearer" gets its token as a bearer token."""
     library, auth_class = lib
