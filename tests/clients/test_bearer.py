@@ -708,6 +708,28 @@ async def test_redirect_to_another_origin(call, resource, issuer):
     assert issuer.fetches == 1
 
 
+@pytest.mark.parametrize("listed", [False, True])
+async def test_redirect_from_http_to_https(lib, tokens, issuer, listed):
+    """U4: https on the same host is another origin, though clients carry Authorization there: unnamed it gets none."""
+    seen: list[tuple[str, bool]] = []
+
+    def handler(request: Any) -> Any:
+        seen.append((str(request.url), "authorization" in request.headers))
+        if request.url.scheme == "http" and request.url.path == "/up":
+            return lib.http.Response(301, headers={"Location": "https://api.example.com/"})
+        return lib.http.Response(200 if request.headers.get("authorization") == "Bearer token-1" else 401)
+
+    origins = ["http://api.example.com", *(["https://api.example.com"] if listed else [])]
+    auth = lib.BearerAuth(tokens.handle(), origins=origins)
+    transport = lib.http.MockTransport(handler)
+    async with lib.http.AsyncClient(auth=auth, transport=transport, follow_redirects=True) as client:
+        assert (await client.get("http://api.example.com/here")).status_code == 200
+        assert (await client.get("http://api.example.com/up")).status_code == (200 if listed else 401)
+    away = [sent for url, sent in seen if url.startswith("https:")]
+    assert away == ([False, True] if listed else [False])
+    assert issuer.fetches == 1
+
+
 async def test_redirect_to_a_stranger_and_back(call, resource, issuer):
     """U4: a 401 that a stranger brought about by sending us back without the token refreshes nothing."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import idna
 
 from evertoken._errors import OriginRefused
+from evertoken.clients._withheld import withholding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from evertoken._contracts import TokenReader
     from evertoken._token import Token
 
-__all__ = ["BearerFlow", "Origin", "origin_in", "origin_of", "replayable"]
+__all__ = ["BearerFlow", "Origin", "authorize", "origin_in", "origin_of", "replayable"]
 
 Origin = tuple[str, str, int]
 
@@ -176,7 +177,7 @@ class BearerFlow:
     wanting: ClassVar[frozenset[int]] = frozenset({_UNAUTHORIZED})
 
     def _sign(self, request: Any, token: Token) -> None:
-        request.headers["Authorization"] = token.authorization
+        authorize(request, token.authorization)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         """
@@ -209,6 +210,14 @@ class BearerFlow:
         if self.field not in last.headers or origin_in(last.url) not in self._origins:
             return False
         return not _NOT_THE_TOKEN.search(response.headers.get("www-authenticate", ""))
+
+
+def authorize(request: Any, value: str) -> None:
+    if request.url.scheme == "http" and request.url.port is None:
+        # Sent on to https on the same host, which is another origin, a client would take the field along.
+        request.headers = withholding(request.headers, {"Authorization": value})
+    else:
+        request.headers["Authorization"] = value
 
 
 def origin_in(url: Any) -> Origin:

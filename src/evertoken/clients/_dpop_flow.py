@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from evertoken._dpop import DPoPKey
-from evertoken.clients._bearer import BearerFlow, origin_in, replayable
+from evertoken.clients._bearer import BearerFlow, authorize, origin_in, replayable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,11 +51,11 @@ class DPoPFlow(BearerFlow):
     def _sign(self, request: Any, token: Token) -> None:
         # A server that binds no tokens answers "Bearer", and the proof is none of its business (section 5).
         if token.token_type.lower() == "dpop":
-            request.headers["Authorization"] = f"DPoP {token.access_token}"
+            authorize(request, f"DPoP {token.access_token}")
             proof = self._key.proof(request.method, str(request.url), access_token=token.access_token)
             request.headers["DPoP"] = proof
         else:
-            request.headers["Authorization"] = token.authorization
+            authorize(request, token.authorization)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         last = response.request
