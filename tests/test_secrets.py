@@ -5,16 +5,22 @@ S1: planted secrets are looked for wherever a person or a machine may read them.
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import inspect
 import logging
 import pickle
 import traceback
+from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+from tests.sources.keys import rsa_pem
 
 from evertoken import (
+    Answer,
+    DPoPKey,
     FetchRequest,
     GrantRejected,
     Held,
@@ -25,9 +31,10 @@ from evertoken import (
     TokenManager,
     TransientRefreshError,
     events,
+    sources as all_sources,
 )
 from evertoken.clients.httpx import BearerAuth
-from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.sources import ClientCredentials, RefreshToken, aws, azure, google, vault
 from evertoken.stores import MemoryStore
 from evertoken.testing import TokenServer
 
@@ -207,6 +214,64 @@ async def test_values_show_no_secret(logged):
                 )
             clean(info.value)
     clean(*logged)
+
+
+AT: dict[str, Any] = {"token_endpoint": "https://as.example.com/token", "client_id": "app"}
+INFO: dict[str, Any] = {
+    "client_id": "app",
+    "client_secret": CLIENT_SECRET,
+    "refresh_token": REFRESH,
+    "type": "authorized_user",
+}
+CARRIERS: dict[str, Any] = {
+    "client credentials": lambda: ClientCredentials(client_secret=CLIENT_SECRET, **AT),
+    "refresh token": lambda: RefreshToken(refresh_token=REFRESH, **AT),
+    "password": lambda: all_sources.LegacyPassword("alice", CLIENT_SECRET, **AT),
+    "assertion": lambda: all_sources.JwtBearer(CLIENT_SECRET, **AT),
+    "signed assertion": lambda: all_sources.JwtBearer(all_sources.Assertion(rsa_pem(), issuer="app"), **AT),
+    "exchange": lambda: all_sources.TokenExchange(ACCESS, **AT),
+    "key": lambda: all_sources.PrivateKeyJwt(rsa_pem()),
+    "client secret": lambda: all_sources.ClientSecretJwt(2 * CLIENT_SECRET),
+    "login": lambda: all_sources.LoginEndpoint("https://api.example.com/login", json={"password": CLIENT_SECRET}),
+    "command": lambda: all_sources.Command(["login"], env={"PASSWORD": CLIENT_SECRET}),
+    "github": lambda: all_sources.GitHubApp(1, 2, private_key=rsa_pem()),
+    "vault": lambda: vault.AppRole("https://vault.example.com", role_id="r", secret_id=CLIENT_SECRET),
+    "google": lambda: google.AuthorizedUser(INFO),
+    "fallback": lambda: all_sources.Fallback(CARRIERS["client credentials"](), CARRIERS["login"]()),
+    "dpop": DPoPKey,
+    "manager": lambda: TokenManager(CARRIERS["refresh token"]()),
+    "auth": lambda: TokenManager(CARRIERS["refresh token"]()).auth(),
+    "answer": lambda: Answer({"access_token": ACCESS}),
+}
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_what_carries_secrets_is_not_pickled(name):
+    """S1: no pickle has a client secret, refresh token, assertion or private key: trying says so, and shows none."""
+    with pytest.raises(TypeError, match=r"(secrets|tokens), and is not pickled") as info:
+        pickle.dumps(CARRIERS[name]())
+    clean(info.value)
+
+
+def test_a_copy_of_a_source_is_itself():
+    """S1: what is not pickled can be copied all the same, alone and in what holds it."""
+    source = CARRIERS["client credentials"]()
+    assert copy.copy(source) is source
+    assert copy.deepcopy([source]) == [source]
+
+
+@pytest.mark.parametrize("room", [all_sources, aws, azure, google, vault], ids=lambda room: room.__name__)
+def test_every_source_that_is_given_a_secret(room: ModuleType):
+    """S1: whatever takes a secret or a key file's content refuses to be pickled."""
+    classes = [kind for name in room.__all__ if inspect.isclass(kind := getattr(room, name))]
+    taking = [kind for kind in classes if {"Secret", "Info"} & set(_words(kind))]
+    assert taking
+    assert [kind.__name__ for kind in taking if kind.__reduce__ is object.__reduce__] == []
+
+
+def _words(kind: type) -> list[str]:
+    parameters = inspect.signature(kind).parameters.values()
+    return " ".join(str(parameter.annotation) for parameter in parameters).replace("[", " ").split()
 
 
 async def test_requests_show_no_secret(logged):

@@ -24,7 +24,7 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NoReturn, final
 
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._token import Token
@@ -90,6 +90,10 @@ class Answer:
 
     def __repr__(self) -> str:
         return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
+
+    def __reduce__(self) -> NoReturn:
+        msg = "an Answer carries tokens, and is not pickled"
+        raise TypeError(msg)
 
 
 def token_from(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from evertoken._clock import SystemClock
 from evertoken._jose import KeyPair
+from evertoken._secret import CarriesSecrets
 
 __all__ = ["DPoPKey"]
 
@@ -24,7 +25,7 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 @final
-class DPoPKey:
+class DPoPKey(CarriesSecrets):
     """
     The key that a client proves to hold, so that a stolen token is of no use (RFC 9449). Needs the extra `jwt`.
 

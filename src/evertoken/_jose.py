@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio.to_thread
 
 from evertoken._clock import SystemClock
-from evertoken._secret import resolve
+from evertoken._secret import CarriesSecrets, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ ALGORITHMS: Final = (
 
 
 @final
-class Signer:
+class Signer(CarriesSecrets):
     """
     Signs claims anew for each request.
 
@@ -105,7 +105,7 @@ class Signer:
 
 
 @final
-class KeyPair:
+class KeyPair(CarriesSecrets):
     """
     A key pair that stays in this process, and says with each signature which it is (RFC 7515 section 4.1.3).
 

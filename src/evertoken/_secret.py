@@ -7,13 +7,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, Self, TypeAlias
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-__all__ = ["Secret", "check_secret", "resolve"]
+__all__ = ["CarriesSecrets", "Secret", "check_secret", "resolve"]
 
 #: A secret; a file that holds it, or a plain or async function that is asked for it, at each fetch.
 Secret: TypeAlias = str | Path | Callable[[], str | Awaitable[str]]
@@ -23,6 +23,26 @@ Secret: TypeAlias = str | Path | Callable[[], str | Awaitable[str]]
 THREADS: Final = 16
 
 _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("evertoken.secrets")
+
+
+class CarriesSecrets:
+    """
+    What is not pickled, for secrets are in it: pickles end up in queues, caches and crash reports.
+
+    It does not change, so a copy of it is itself.
+    """
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        msg = f"{type(self).__name__} carries secrets, and is not pickled: make it in the process that uses it"
+        raise TypeError(msg)
 
 
 def check_secret(parameter: str, secret: object, /) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 import httpx
 
 from evertoken._jose import Signer
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ _WITHOUT_SECRET: Final = ("none", "tls_client_auth", "self_signed_tls_client_aut
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
-class _Jwt:
+class _Jwt(CarriesSecrets):
     """
     A client that signs an assertion for each request (RFC 7523 section 2.2).
     """
@@ -172,7 +172,7 @@ class ClientSecretJwt(_Jwt):
 
 
 @final
-class ClientAssertion:
+class ClientAssertion(CarriesSecrets):
     """
     Client authentication by an assertion that others signed (RFC 7523 section 2.2), as platforms do for workloads.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 from evertoken._contracts import FetchRequest
 from evertoken._dpop import DPoPKey
 from evertoken._errors import GrantRejected, TransientRefreshError
+from evertoken._secret import CarriesSecrets
 from evertoken.sources._client_auth import ClientAuth, TlsClientAuth, check_method, credentials
 from evertoken.sources._endpoint import STEP_TIMEOUT
 from evertoken.sources._habits import Answered, as_meant, completed, endpoints_of, known
@@ -50,7 +51,7 @@ class GrantOptions(TypedDict, total=False):
     dpop: DPoPKey | None
 
 
-class Grant:
+class Grant(CarriesSecrets):
     """
     A grant of RFC 6749 at one token endpoint.
 

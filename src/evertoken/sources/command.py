@@ -16,6 +16,7 @@ import anyio
 
 from evertoken._errors import TransientRefreshError
 from evertoken._redact import scrub
+from evertoken._secret import CarriesSecrets
 from evertoken.sources._body import MAX_BODY
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _IN: Final = ("expires_in", "expiresIn")
 
 
 @final
-class Command:
+class Command(CarriesSecrets):
     """
     The token that a command prints: plain, as JSON, or as a Kubernetes ExecCredential.
 

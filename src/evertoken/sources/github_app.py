@@ -11,7 +11,7 @@ from evertoken._answer import Answer
 from evertoken._clock import SystemClock
 from evertoken._errors import TransientRefreshError
 from evertoken._jose import Signer
-from evertoken._secret import Secret, check_secret
+from evertoken._secret import CarriesSecrets, Secret, check_secret
 from evertoken._wire import http_date, number
 from evertoken.sources._body import fields_of
 from evertoken.sources._endpoint import Content, Endpoint
@@ -31,7 +31,7 @@ _LIFETIME: Final = 540.0
 
 
 @final
-class GitHubApp:
+class GitHubApp(CarriesSecrets):
     """
     Tokens of an installation of a GitHub App, for assertions signed with its key. Needs the extra `jwt`.
 

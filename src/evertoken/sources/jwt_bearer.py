@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._jose import Signer
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["Assertion", "JwtBearer"]
 
 
 @final
-class Assertion:
+class Assertion(CarriesSecrets):
     """
     A JWT that is signed anew for each request, with fresh `iat`, `exp` and `jti`. Needs the extra `jwt`.
 

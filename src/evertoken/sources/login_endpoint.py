@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from evertoken._answer import Answer
 from evertoken._errors import TransientRefreshError
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._endpoint import Content, Endpoint
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _NOTHING: Final = object()
 
 
 @final
-class LoginEndpoint:
+class LoginEndpoint(CarriesSecrets):
     """
     Tokens of an API with a login of its own, described and not programmed.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken._token import Token
 from evertoken.sources.aws._credentials import AwsCredentials
 from evertoken.sources.aws._sts import Sts, check_role
@@ -128,7 +128,7 @@ class AssumeRole:
 
 
 @final
-class AssumeRoleWithWebIdentity:
+class AssumeRoleWithWebIdentity(CarriesSecrets):
     """
     The credentials of a role that is assumed with a token of an identity provider: `sts:AssumeRoleWithWebIdentity`.
 

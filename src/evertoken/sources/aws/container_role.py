@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
 from evertoken._clock import SystemClock
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._endpoint import Content, Endpoint
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 
@@ -28,7 +28,7 @@ _AGENTS: Final = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")
 
 
 @final
-class ContainerRole:
+class ContainerRole(CarriesSecrets):
     """
     The credentials of the role that a container runs with: an ECS task's, or by EKS pod identity.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._endpoint import Content, Endpoint
 from evertoken.sources.azure._entra import resource_of
 
@@ -23,7 +23,7 @@ _VERSION: Final = "2019-08-01"
 
 
 @final
-class AppServiceIdentity:
+class AppServiceIdentity(CarriesSecrets):
     """
     Tokens of the managed identity of an app of Azure App Service, Functions or Container Apps.
 

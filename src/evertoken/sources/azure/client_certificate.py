@@ -11,7 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._jose import Signer
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._client_auth import PrivateKeyJwt
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
@@ -30,7 +30,7 @@ LIFETIME: Final = 600.0
 
 
 @final
-class ClientCertificate:
+class ClientCertificate(CarriesSecrets):
     """
     Tokens of an application that shows its certificate (RFC 7523 section 2.2). Needs the extra `jwt`.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from evertoken._secret import CarriesSecrets
 from evertoken.sources._client_auth import ClientAssertion
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
@@ -19,7 +20,7 @@ __all__ = ["WorkloadIdentity"]
 
 
 @final
-class WorkloadIdentity:
+class WorkloadIdentity(CarriesSecrets):
     """
     Tokens for the token of another identity provider, such as a Kubernetes service account's (RFC 7523 section 2.2).
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from evertoken._secret import CarriesSecrets
 from evertoken.sources._endpoint import Endpoint
 from evertoken.sources.google._info import TOKEN_URI, Info, check_info, read_info, scope_of, text_in
 
@@ -19,7 +20,7 @@ __all__ = ["AuthorizedUser"]
 
 
 @final
-class AuthorizedUser:
+class AuthorizedUser(CarriesSecrets):
     """
     Tokens on behalf of a person who logged in: what `gcloud auth application-default login` left behind.
 

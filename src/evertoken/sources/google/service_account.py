@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from evertoken._answer import Answer
 from evertoken._errors import TransientRefreshError
 from evertoken._jose import Signer
+from evertoken._secret import CarriesSecrets
 from evertoken.sources._endpoint import Endpoint
 from evertoken.sources.google._info import CLOUD_PLATFORM, TOKEN_URI, Info, check_info, read_info, scope_of, text_in
 
@@ -23,7 +24,7 @@ HOUR: Final = 3600.0
 
 
 @final
-class ServiceAccount:
+class ServiceAccount(CarriesSecrets):
     """
     Tokens of a service account, for assertions signed with its key (RFC 7523 section 2.1). Needs the extra `jwt`.
 

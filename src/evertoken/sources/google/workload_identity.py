@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._errors import GrantRejected, TransientRefreshError
-from evertoken._secret import resolve
+from evertoken._secret import CarriesSecrets, resolve
 from evertoken._wire import number
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._endpoint import Content, Endpoint
@@ -30,7 +30,7 @@ _ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: 
 
 
 @final
-class WorkloadIdentity:
+class WorkloadIdentity(CarriesSecrets):
     """
     Tokens for the token of another identity provider: workload identity federation (RFC 8693).
 

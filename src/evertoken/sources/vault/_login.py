@@ -12,6 +12,7 @@ from evertoken._answer import Answer
 from evertoken._clock import SystemClock
 from evertoken._contracts import FetchRequest
 from evertoken._errors import TokenError, TransientRefreshError
+from evertoken._secret import CarriesSecrets
 from evertoken.sources._body import fields_of
 from evertoken.sources._endpoint import STEP_TIMEOUT, Content, Endpoint
 
@@ -28,7 +29,7 @@ WORN_OUT: Final = 0.5
 _REJECTIONS: Final = (400, 403, 404)
 
 
-class Login(abc.ABC):
+class Login(CarriesSecrets, abc.ABC):
     """
     An auth method of OpenBao or Vault.
 
