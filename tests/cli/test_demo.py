@@ -4,7 +4,9 @@ The command line, as a stranger types it.
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,12 +14,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from evertoken.cli import main as command, plot as pictures
 from evertoken.cli.load import Sample
 from evertoken.cli.main import main
 from evertoken.cli.plan import Plan
 from evertoken.cli.result import Result, column_of, promises_of
+from evertoken.cli.snippet import SnippetTokens
 
 PLAN = Plan.of(20.0, 100.0)
 
@@ -100,15 +105,18 @@ def test_interrupt_ends_with_a_summary():
     assert "the token endpoint is back" not in out
 
 
-def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str]):
+def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """
     What is wrong is said with the argument's name, before anything starts.
     """
+    folder = tmp_path / "folder.svg"
+    folder.mkdir()
     for arguments, words in [
         (["demo", "--seconds", "soon"], "--seconds: must be a number from 5 to 600"),
         (["demo", "--rate", "0"], "--rate: must be a number from 1 to 500"),
         (["demo", "--plot", "demo.gif"], "--plot: must end in .svg or .png"),
         (["demo", "--plot", "no/such/folder/demo.svg"], "--plot: there is no folder"),
+        (["demo", "--plot", str(folder)], "--plot: cannot write"),
         (["fly"], "invalid choice"),
         ([], "COMMAND"),
     ]:
@@ -116,6 +124,79 @@ def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str]):
             main(arguments)
         assert caught.value.code == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_reader_who_has_read_enough():
+    """
+    Where the output goes to a pipe that is closed, as by `head`, the demo ends without a traceback.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "evertoken", "demo", "--seconds", "5", "--rate", "5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=20) == 141
+
+
+def test_a_picture_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """
+    What fails only in the end, as on a full disk, is said in one line, after the summary.
+    """
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logging.getLogger("evertoken"), "propagate", True)
+    monkeypatch.setattr(command, "_run", lambda *_: (judged(GOOD), None))
+    monkeypatch.setattr(pictures, "plot", full)
+
+    assert main(["demo", "--plot", str(tmp_path / "demo.svg")]) == 1
+    out, err = capsys.readouterr()
+    assert "evertoken's promises" in out
+    assert err.startswith("evertoken: cannot write")
+    assert err.endswith("No space left on device\n")
+
+
+@pytest.mark.parametrize("seconds", [5.0, 8.0, 20.0, 600.0])
+def test_the_timetable_is_in_proportion(seconds: float):
+    """
+    However long the demo takes, the outage meets both sides when they refresh, and the revocation neither.
+    """
+    plan = Plan.of(seconds, 100.0)
+    ours = [number * plan.lifetime / 2.0 for number in range(1, 7)]
+    theirs = [number * (plan.lifetime - plan.margin + plan.latency) - plan.latency for number in range(1, 4)]
+
+    for due in (ours, theirs):
+        assert any(plan.outage[0] < at < plan.outage[1] for at in due)
+        assert not any(at <= plan.revocation <= at + plan.latency for at in due)
+
+
+async def test_the_snippet_s_margin():
+    """
+    The snippet fetches a token once, and again as soon as no more is left of it than its margin.
+    """
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"access_token": "t", "expires_in": 60}))
+    async with httpx.AsyncClient(transport=transport) as client:
+        for margin, fetches in ((50.0, 1), (70.0, 3)):
+            asked: list[httpx.Request] = []
+
+            async def count(request: httpx.Request, asked: list[httpx.Request] = asked) -> None:
+                asked.append(request)
+
+            client.event_hooks = {"request": [count]}
+            snippet = SnippetTokens(client, "https://as.example.com/token", "app", "secret", margin)
+            assert [await snippet.get() for _ in range(3)] == ["t"] * 3
+            assert len(asked) == fetches
 
 
 @pytest.mark.parametrize("missing", ["uvicorn", "matplotlib"])

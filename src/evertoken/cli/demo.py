@@ -93,7 +93,7 @@ async def run_demo(plan: Plan, view: View) -> tuple[Result, Progress]:
         reader = TimedReader(tokens.handle(), lambda: loop.time() - begun)
         ours = await stack.enter_async_context(_client(BearerAuth(reader)))
         theirs = await stack.enter_async_context(_client())
-        snippet = SnippetTokens(theirs, server.token_endpoint, "snippet", "another-secret")
+        snippet = SnippetTokens(theirs, server.token_endpoint, "snippet", "another-secret", plan.margin)
 
         async def send_with_snippet() -> httpx.Response:
             headers = {"Authorization": f"Bearer {await snippet.get()}"}

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# What shells make of SIGINT and SIGPIPE.
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"evertoken: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever reads has read enough; what is left must not be written at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
@@ -142,6 +149,9 @@ def _picture(text: str) -> Path:
     if not path.parent.is_dir():
         msg = f"there is no folder {str(path.parent)!r}"
         raise argparse.ArgumentTypeError(msg)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        msg = f"cannot write {text!r}"
+        raise argparse.ArgumentTypeError(msg)
     return path
 
 
@@ -170,7 +180,11 @@ def _demo(options: Any) -> int:
         result, progress = _run(plan, PlainView(sys.stdout))
         print("\n" + report(result))
     if draw is not None and options.plot is not None:
-        draw(result, progress, options.plot)
+        try:
+            draw(result, progress, options.plot)
+        except OSError as error:
+            print(f"evertoken: cannot write {str(options.plot)!r}: {error.strerror}", file=sys.stderr)
+            return 1
         if not options.json:
             print(f"\n{options.plot} shows the latency of every request.")
     if not result.complete:

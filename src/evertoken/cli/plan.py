@@ -28,6 +28,8 @@ class Plan:
 
         latency: How long the token endpoint takes.
 
+        margin: How long before its end the snippet takes a token for expired.
+
         retry: The first wait of evertoken's retries, and the longest.
 
         outage: When the token endpoint fails: begin and end.
@@ -41,6 +43,7 @@ class Plan:
     rate: float
     lifetime: float
     latency: float
+    margin: float
     retry: tuple[float, float]
     outage: tuple[float, float]
     revocation: float
@@ -61,6 +64,7 @@ class Plan:
             rate=rate,
             lifetime=6.0 * scale,
             latency=0.3 * scale,
+            margin=0.3 * scale,
             retry=(0.2 * scale, 0.3 * scale),
             outage=(10.9 * scale, 12.5 * scale),
             revocation=14.7 * scale,

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import httpx
 
-MARGIN = 0.3
-
 
 class SnippetTokens:
     """
     What forty lines make of it.
     """
 
-    def __init__(self, client: httpx.AsyncClient, token_endpoint: str, client_id: str, client_secret: str) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, token_endpoint: str, client_id: str, client_secret: str, margin: float
+    ) -> None:
         self._client = client
+        self._margin = margin
         self._token_endpoint = token_endpoint
         self._form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         self._lock = asyncio.Lock()
@@ -33,10 +34,10 @@ class SnippetTokens:
         """
         Return the token; fetch one if it has expired.
         """
-        if time.time() < self.expires_at - MARGIN:
+        if time.time() < self.expires_at - self._margin:
             return self._token
         async with self._lock:
-            if time.time() < self.expires_at - MARGIN:
+            if time.time() < self.expires_at - self._margin:
                 return self._token
             response = await self._client.post(self._token_endpoint, data=self._form)
             response.raise_for_status()
