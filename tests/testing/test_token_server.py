@@ -260,10 +260,19 @@ def test_nonsense(server, what, seen):
     assert ask(server, grant_type="client_credentials").status_code == 200
 
 
+def test_a_form_that_is_none(server):
+    """RFC 6749 section 5.2: bytes that are no form come from an unknown client, and break nothing."""
+    for url in (server.token_endpoint, server.metadata()["revocation_endpoint"]):
+        assert httpx.post(url, content=b"\xff=\xfe&&").json()["error"] == "invalid_client"
+
+
 def test_unknown_fault(server):
-    """A misspelt fault is refused at once, with the list of those there are."""
+    """A misspelt fault, or a status that is none, is refused at once, with the list of those there are."""
     with pytest.raises(ValueError, match=r"'hang'.*not 'hung'"):
         server.fail("hung")
+    for status in (99, 600, 5000, True):
+        with pytest.raises(ValueError, match=f"a status code or .*not {status}"):
+            server.fail(status)
     assert Fault("hang", times=0).active is False
 
 

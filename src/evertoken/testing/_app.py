@@ -70,7 +70,7 @@ class App:
 
     async def _token(self, headers: dict[str, str], body: bytes, reply: _Reply) -> None:
         server = self._server
-        form = parse_qsl(body.decode(), keep_blank_values=True)
+        form = parse_qsl(body.decode(errors="replace"), keep_blank_values=True)
         with server.counting(form, headers) as record:
             fault = server.strike()
             if fault is not None and fault.what in {"reset", "hang"}:
@@ -129,7 +129,7 @@ class App:
         return {**answer, **server.extra}
 
     async def _revoke(self, headers: dict[str, str], body: bytes, reply: _Reply) -> None:
-        server, form = self._server, dict(parse_qsl(body.decode()))
+        server, form = self._server, dict(parse_qsl(body.decode(errors="replace")))
         try:
             with server.lock:
                 server.grants.authenticate(*_credentials(form, headers))

@@ -22,6 +22,8 @@ FaultKind: TypeAlias = Literal[
 ]
 
 _KINDS: Final = get_args(FaultKind)
+# RFC 9110 section 15; those below are no final answers.
+_STATUSES: Final = range(200, 600)
 
 
 @final
@@ -54,7 +56,8 @@ class Fault:
     healed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.what, int) and self.what not in _KINDS:
+        known = self.what in _STATUSES if isinstance(self.what, int) else self.what in _KINDS
+        if not known:
             msg = f"what must be a status code or one of {', '.join(map(repr, _KINDS))}, not {self.what!r}"
             raise ValueError(msg)
 
