@@ -214,7 +214,7 @@ async def test_proof_that_the_resource_refuses(lib, wire):
 def test_target_uri(url, htu):
     """Section 4.3: `htu` is in the normal form of RFC 3986, and holds no user information; so are origins of nonces."""
     key = DPoPKey(ec_pem())
-    key.learn(url, "the-nonce")
+    key.learn(url, "the-nonce", key.proof("GET", url))
     claims = jwt.decode(key.proof("GET", htu), options={"verify_signature": False})
     assert claims["nonce"] == "the-nonce"
     assert jwt.decode(key.proof("GET", url), options={"verify_signature": False})["htu"] == htu
