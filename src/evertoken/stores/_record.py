@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import sys
 from typing import Any, Final, Protocol, final
 
 from evertoken._contracts import Record
@@ -17,6 +18,9 @@ from evertoken._token import Token
 __all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "load"]
 
 FORMAT: Final = 1
+
+#: No version comes near to this. Above it scripts of a server, which count in floats, could not tell one from the next.
+_LAST_VERSION: Final = 2**53 - 1
 
 _TOKEN_FIELDS: Final = (
     "access_token",
@@ -113,8 +117,11 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
     if form != FORMAT:
         msg = f"the record has format {form!r}, and this release reads format {FORMAT}"
         raise UnreadableRecord(msg)
-    if not _is_number(version, int) or not (sent_at is None or _is_number(sent_at, int | float)):
+    if not _is_number(version, int, _LAST_VERSION):
         msg = "the record has no version"
+        raise TornRecord(msg)
+    if not (sent_at is None or _is_number(sent_at, int | float, sys.float_info.max)):
+        msg = "the record has a mark that is no instant"
         raise TornRecord(msg)
     return Record(key, version, _token(_opened(body, key, version, codec)), sent_at, body.get("revoked") is True)
 
@@ -155,5 +162,6 @@ def _plain(value: object) -> object:
     return dict(value) if hasattr(value, "keys") else value  # type: ignore[call-overload]
 
 
-def _is_number(value: object, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+def _is_number(value: Any, kind: Any, largest: float) -> bool:
+    # Not isfinite(): that overflows where an int does.
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= largest

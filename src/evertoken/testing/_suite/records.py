@@ -68,6 +68,18 @@ FORMAT_1 = {
     b' "issued_at": 1.0, "later": {}}}': Record("k", 10, Token("at", issued_at=1.0)),
 }
 
+#: What is no record: cut off, foreign, of another key, or with numbers that lead nowhere.
+TORN = [
+    b"",
+    b'{"format": 1, "key"',
+    b"\x00" * 64,
+    b"[]",
+    b'{"format": 1, "key": "other", "version": 1}',
+    b'{"format": 1, "key": "k", "version": 9223372036854775807, "sent_at": null, "token": null}',
+    b'{"format": 1, "key": "k", "version": 1, "sent_at": NaN, "token": null}',
+    b'{"format": 1, "key": "k", "version": 1, "sent_at": null, "token": {"access_token": "at", "issued_at": 1e999}}',
+]
+
 
 class Records(Suite):
     """
@@ -199,8 +211,7 @@ class Records(Suite):
         """K3: what is torn, foreign or of another key is as good as nothing, and the next write replaces it."""
         async with self.opened() as store:
             lease = await lease_of(store)
-            torn = [b"", b'{"format": 1, "key"', b"\x00" * 64, b"[]", b'{"format": 1, "key": "other", "version": 1}']
-            for version, data in enumerate(torn, 1):
+            for version, data in enumerate(TORN, 1):
                 await self.plant("k", data)
                 assert await store.read("k") is None
                 await self.plant("k", data)
