@@ -207,6 +207,31 @@ async def test_expire_after(valkey_server):
             assert 99_000 < await client.pttl(store._name("k")) <= 100_000
 
 
+async def test_a_prefix_that_begins_another(valkey_server):
+    """K2: two stores in one server share nothing, also where the prefix of one begins with that of the other."""
+    prefix = f"{uuid4().hex}:"
+    async with (
+        RedisStore(url(valkey_server), prefix=prefix) as one,
+        RedisStore(url(valkey_server), prefix=f"{prefix}more:") as other,
+    ):
+        for store, key in ((one, "one"), (other, "other"), (one, "both"), (other, "both")):
+            lease = await store.acquire(key, "me", 5.0)
+            assert isinstance(lease, Lease)
+            assert await store.write(Record(key, 1, TOKEN), lease)
+        async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
+            await client.set(f"{prefix}a counter of somebody's", 1)
+        assert sorted([key async for key in one.keys()]) == ["both", "one"]  # noqa: SIM118 - a store is no dict
+        assert sorted([key async for key in other.keys()]) == ["both", "other"]  # noqa: SIM118
+        assert await one.read("other") is None
+
+
+async def test_many_steps_at_once(valkey_server):
+    """F6: steps of many keys at one time find a connection each, however many those are."""
+    async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
+        leases = await asyncio.gather(*(store.acquire(f"k{number}", "me", 30.0) for number in range(300)))
+        assert all(isinstance(lease, Lease) for lease in leases)
+
+
 async def test_torn_is_set_aside(valkey_server, caplog):
     """K1: what is no record is moved aside and reported once, and a write above nothing works again."""
     async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:

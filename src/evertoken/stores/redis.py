@@ -27,6 +27,9 @@ SOCKET_TIMEOUT: Final = 4.0
 #: Seconds of silence after which a watch asks whether the server is still there, and then waits for its word.
 SILENCE: Final = 5.0
 
+# Of the digest in a key's name.
+_DIGITS: Final = hashlib.sha256().digest_size * 2
+
 # One hash a key, so that each step is one script on one key, and a cluster keeps it in one place. The server's clock
 # counts, and the fence outlives the lease and the record.
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
@@ -233,7 +236,8 @@ class RedisStore:
         Yield the key of every record.
         """
         async with self._clients.use() as client:
-            async for name in client.scan_iter(match=f"{_escaped(self._prefix)}*", count=500):
+            # Not all that begins with the prefix: another store's may begin with this one.
+            async for name in client.scan_iter(match=f"{_escaped(self._prefix)}{{{'?' * _DIGITS}}}", count=500):
                 key = await client.hget(name, "key")
                 if key is not None:
                     yield _bytes(key).decode()
@@ -289,6 +293,8 @@ def _client(library: Any, url: str) -> Any:
     retry = library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0)
     return library.asyncio.Redis.from_url(
         url,
+        # A step that finds the pool empty would fail. How many there are at a time is for managers to bound.
+        max_connections=2**31,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
         socket_keepalive=True,
