@@ -5,13 +5,14 @@ A store in PostgreSQL: for processes on many hosts, whose tokens should be as du
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from evertoken._contracts import Held, Lease
 from evertoken.stores._per_loop import PerLoop
-from evertoken.stores._reading import opened, report, written
+from evertoken.stores._reading import key_in, opened, report, written
 from evertoken.stores._record import TornRecord
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ SILENCE: Final = 5.0
 
 #: The longest key that fits in a notification, in bytes; for a longer one everybody looks at everything.
 _LONGEST_NOTICE: Final = 7000
+
+#: The longest key that is a row's own, in bytes: an index takes no more than 2704.
+_LONGEST_KEY: Final = 2000
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS {table} (
@@ -86,7 +90,10 @@ _DELETE: Final = """
 UPDATE {table} SET record = NULL, torn = NULL, version = 0 WHERE key = %(key)s AND record IS NOT NULL RETURNING 1
 """
 
-_KEYS: Final = "SELECT key FROM {table} WHERE record IS NOT NULL AND key > %(after)s ORDER BY key LIMIT 500"
+_KEYS: Final = """
+SELECT key, CASE WHEN octet_length(key) > %(longest)s THEN record END FROM {table}
+WHERE record IS NOT NULL AND key > %(after)s ORDER BY key LIMIT 500
+"""
 
 
 @final
@@ -204,9 +211,9 @@ class PostgresStore:
         Yield the key of every record.
         """
         after = ""
-        while rows := await self._all(_KEYS, after=after):
-            for (after,) in rows:
-                yield after
+        while rows := await self._all(_KEYS, after=after, longest=_LONGEST_KEY):
+            for after, record in rows:
+                yield after if record is None else key_in(memoryview(bytes(record))) or after
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
         """
@@ -262,7 +269,7 @@ class PostgresStore:
         await pool.close()
 
     async def _one(self, query: str, key: str, **values: object) -> Any:
-        rows = await self._all(query, key=key, **values)
+        rows = await self._all(query, key=_row_of(key), **values)
         return rows[0] if rows else None
 
     async def _all(self, query: str, **values: object) -> list[Any]:
@@ -282,6 +289,14 @@ class PostgresStore:
     def _sql(self, query: str) -> str:
         # The name was checked to be one.
         return query.format(table=self._table)
+
+
+def _row_of(key: str) -> str:
+    data = key.encode()
+    if len(data) <= _LONGEST_KEY:
+        return key
+    # Longer than any that is its own, so that it is nobody's.
+    return f"{data[:_LONGEST_KEY].decode(errors='ignore')}#{hashlib.sha256(data).hexdigest()}"
 
 
 def _library() -> tuple[Any, Any]:

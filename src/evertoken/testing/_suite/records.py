@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 
 import pytest
 
@@ -15,6 +16,8 @@ from evertoken.stores._record import UnreadableRecord
 from evertoken.testing._suite.base import Suite, a_token, keep, lease_of
 
 __all__ = ["Records"]
+
+DIGITS = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(120))
 
 #: Keys that file names, patterns, globs and case-folding columns trip over.
 KEYS = [
@@ -40,6 +43,11 @@ KEYS = [
     "\U0001f511",
     "k" * 3000,
     "k" * 2999 + "l",
+    # As long, and not to be compressed: an index may have no room for it.
+    DIGITS,
+    DIGITS[:-1] + "x",
+    DIGITS[:2000],
+    DIGITS[:2001],
 ]
 
 #: Records of format 1, to the byte as the first release that had it wrote them.
