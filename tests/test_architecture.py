@@ -31,8 +31,8 @@ LAYERS = (
     "_secret _jose _dpop _sigv4",
     # 4, the library
     (
-        "_steps _sharing _repair _fleet _landing _refresh _registry _upkeep _callers _by_hand _options _inspect "
-        "_engine _life _handle _manager"
+        "_steps _sharing _keeping _repair _fleet _landing _refresh _registry _upkeep _callers _by_hand "
+        "_options _inspect _engine _life _handle _manager"
     ),
 )
 LAYER = {f"evertoken.{name}": layer for layer, names in enumerate(LAYERS) for name in names.split()}

@@ -18,6 +18,7 @@ from evertoken._contracts import FetchRequest
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
 from evertoken._flight import Flight, Gate, Strays, bounded
+from evertoken._keeping import keep
 from evertoken._observers import SHUTDOWN
 from evertoken._redact import describe
 from evertoken._repair import look, repair
@@ -177,7 +178,7 @@ class Refresher:
             self._lanes.leave(provider)
 
     async def _run(self, entry: Entry, flight: TokenFlight) -> None:
-        hold, sharing = Hold(None, None), self._sharing
+        hold, sharing, before = Hold(None, None), self._sharing, entry.token
         failure: TransientRefreshError | GrantRejected | None = None
         land: Callable[[], None] | None = None
         try:
@@ -186,8 +187,7 @@ class Refresher:
                     land = await self._look(entry, flight, sharing)
                 if land is None and sharing is not None:
                     hold = await sharing.hold(entry, patience=self._timeout, forced=flight.reason == "forced")
-                    if hold.adopt and hold.record is not None:
-                        land = partial(self.landing.adopt, entry, flight, hold.record)
+                    land = self._found(entry, flight, hold, before)
                 if land is None:
                     land = await self._renew(entry, flight, hold)
             except (TransientRefreshError, GrantRejected) as error:
@@ -195,15 +195,12 @@ class Refresher:
                 failure = error.with_traceback(None)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this key's alone
                 failure = TransientRefreshError(describe(error))
-            if failure is not None and sharing is not None and hold.lease is not None:
-                # A peer may have done better, as while this process was stopped.
-                record = await look(entry, sharing)
-                if record is not None and record.token is not None and record.token is not entry.token:
-                    land, failure = partial(self.landing.adopt, entry, flight, record), None
             if failure is not None:
-                self.landing.fail(entry, flight, failure)
-            elif land is not None:
+                land = await self._done_by_a_peer(entry, flight, hold, failure)
+            if land is not None:
                 land()
+            elif failure is not None:
+                self.landing.fail(entry, flight, failure)
         finally:
             if sharing is not None:
                 await sharing.steps.release(entry, hold.lease)
@@ -232,6 +229,28 @@ class Refresher:
         # Somebody may have joined meanwhile who needs more than a look.
         return partial(self.landing.unchanged, entry, flight) if flight.reason in LOOKS else None
 
+    def _found(self, entry: Entry, flight: TokenFlight, hold: Hold, before: Token | None) -> Callable[[], None] | None:
+        if hold.adopt and hold.record is not None:
+            return partial(self.landing.adopt, entry, flight, hold.record)
+        if entry.token is not before and entry.in_service(self._clock.time()) is not None:
+            # It was put there by hand, while the lease was waited for.
+            return partial(self.landing.unchanged, entry, flight)
+        return None
+
+    async def _done_by_a_peer(
+        self, entry: Entry, flight: TokenFlight, hold: Hold, failure: TransientRefreshError | GrantRejected
+    ) -> Callable[[], None] | None:
+        # A peer may have done better, as while this process was stopped; or have signed the key out.
+        signed_out = isinstance(failure, GrantRejected) and failure.error == "revoked"
+        if self._sharing is None or (hold.lease is None and not signed_out):
+            return None
+        record = await look(entry, self._sharing)
+        if record is not None and record.revoked:
+            return partial(self.landing.sign_out, entry, flight, record.version)
+        if record is not None and record.token is not None and record.token is not entry.token:
+            return partial(self.landing.adopt, entry, flight, record)
+        return None
+
     async def _renew(self, entry: Entry, flight: TokenFlight, hold: Hold) -> Callable[[], None]:
         sharing = self._sharing
         if sharing is None:
@@ -240,7 +259,7 @@ class Refresher:
         self._prepare(entry, hold)
         async with sharing.renewing(entry, hold):
             token, started = await self._fetch(entry, flight, hold)
-            kept = await sharing.keep(entry, hold, token)
+            kept = await keep(entry, hold, token, sharing)
         if hold.adopt and hold.record is not None:
             return partial(self.landing.adopt, entry, flight, hold.record)
         version = entry.version if hold.record is None else max(entry.version, hold.record.version)

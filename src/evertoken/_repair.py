@@ -26,11 +26,10 @@ async def look(entry: Entry, sharing: Sharing, /) -> Record | None:
     if found is None:
         return None
     record = found[0]
-    if (0 if record is None else record.version) < entry.version and entry.token is not None:
-        return await repair(entry, sharing)
-    if record is None or record.version == entry.version:
-        return None
-    return record if record.revoked or sharing.better(entry, record) else None
+    if record is not None and _is_news(entry, record, sharing):
+        return record
+    outdated = (0 if record is None else record.version) < entry.version and entry.token is not None
+    return await repair(entry, sharing) if outdated else None
 
 
 async def repair(entry: Entry, sharing: Sharing, /) -> Record | None:
@@ -47,10 +46,15 @@ async def repair(entry: Entry, sharing: Sharing, /) -> Record | None:
         if found is None:
             return None
         kept = found[0]
-        if kept is not None and (sharing.better(entry, kept) or (kept.revoked and kept.version > entry.version)):
+        if kept is not None and _is_news(entry, kept, sharing):
             return kept
         version = max(entry.version, 0 if kept is None else kept.version) + 1
         record = Record(sharing.steps.key_of(entry), version, entry.token)
         return record if await sharing.steps.write(entry, record, lease) else None
     finally:
         await sharing.steps.release(entry, lease)
+
+
+def _is_news(entry: Entry, record: Record, sharing: Sharing) -> bool:
+    # A tombstone of an earlier version too: the store was flushed, and the key signed out since.
+    return sharing.better(entry, record) or (record.revoked and record.version != entry.version)

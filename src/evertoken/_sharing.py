@@ -40,9 +40,6 @@ LEAST_LEASE: Final = 2.0
 #: How often a lease is renewed before it would end.
 RENEWALS: Final = 3
 
-_KEEP_ATTEMPTS: Final = 3
-_KEEP_PAUSE: Final = 0.1
-
 
 @final
 @dataclass(slots=True)
@@ -77,7 +74,7 @@ class Sharing:
 
     def __init__(self, steps: Steps, *, clock: Clock, rules: Rules, observers: Observers) -> None:
         self.steps = steps
-        self._clock = clock
+        self.clock = clock
         self._rules = rules
         self._observers = observers
         self._gates: dict[str, Gate] = {}
@@ -114,7 +111,7 @@ class Sharing:
             GrantRejected: The key was signed out; or a refresh was sent whose answer is not on record, and the
                 source may not present its refresh token again.
         """
-        owner, end, offered = os.urandom(8).hex(), self._clock.monotonic() + patience, False
+        owner, end, offered = os.urandom(8).hex(), self.clock.monotonic() + patience, False
         while True:
             until = self._until(entry)
             lease = await self.steps.acquire(entry, owner, self.ttl_of(entry))
@@ -132,7 +129,7 @@ class Sharing:
                     await self.steps.release(entry, lease)
                     return hold
                 if not forced:
-                    _judge_tombstone(entry, hold.record)
+                    _judge_tombstone(hold.record)
                 flushed = hold.record is None and entry.version > 0 and entry.single_use(self._rules)
                 if isinstance(lease, Held):
                     pause = min(POLL, max(lease.remaining, 0.0) + 0.001)
@@ -149,11 +146,11 @@ class Sharing:
             except BaseException:
                 await self.steps.release(entry, lease)
                 raise
-            left = end - self._clock.monotonic()
+            left = end - self.clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
-            await self._look_again(entry, min(left, pause))
+            await self.look_again(entry, min(left, pause))
 
     @asynccontextmanager
     async def renewing(self, entry: Entry, hold: Hold) -> AsyncIterator[None]:
@@ -181,7 +178,7 @@ class Sharing:
         Raises:
             TransientRefreshError: It has ended.
         """
-        if hold.lease is not None and (self._clock.monotonic() > hold.until[0] or self._clock.time() > hold.until[1]):
+        if hold.lease is not None and (self.clock.monotonic() > hold.until[0] or self.clock.time() > hold.until[1]):
             msg = "the lease was outlived before the request could be sent"
             raise TransientRefreshError(msg)
 
@@ -195,7 +192,7 @@ class Sharing:
         # One before this may have been the one that was taken.
         hold.unanswered_at = None if hold.record is None else hold.record.sent_at
         sent_at = now if hold.unanswered_at is None else min(hold.unanswered_at, now)
-        if not await self._fenced(entry, hold, entry.token, sent_at=sent_at):
+        if not await self.fenced(entry, hold, entry.token, sent_at=sent_at):
             msg = "a refresh that may spend its refresh token could not be recorded beforehand"
             raise TransientRefreshError(msg)
 
@@ -205,36 +202,14 @@ class Sharing:
         """
         # Whether one before this was taken, that does not say.
         if hold.record is not None and hold.record.sent_at is not None and hold.unanswered_at is None:
-            await self._fenced(entry, hold, hold.record.token)
-
-    async def keep(self, entry: Entry, hold: Hold, token: Token) -> bool:
-        """
-        Keep *token* durably before anyone uses it; return False where that failed although it was tried again.
-
-        Where the lease was outlived, *hold* is to be adopted if a peer fetched meanwhile; if none did, *token* is
-        the newest there is, and kept under a new lease.
-        """
-        presented = None if hold.record is None else hold.record.token
-        for attempt in range(_KEEP_ATTEMPTS):
-            if hold.lease is None:
-                return False
-            if attempt:
-                await Gate().wait(self._clock, _KEEP_PAUSE * 2.0**attempt)
-            written = await self._fenced(entry, hold, token)
-            if written:
-                return True
-            if written is False:
-                await self._regain(entry, hold, presented)
-                if hold.adopt:
-                    return True
-        return False
+            await self.fenced(entry, hold, hold.record.token)
 
     def better(self, entry: Entry, record: Record | None) -> bool:
         """
         Tell whether the token of *record* is to be taken into service here.
         """
-        token, now, own = None if record is None else record.token, self._clock.time(), entry.token
-        if record is None or token is None or record.version <= entry.version or not token.valid_at(now):
+        token, now, own = None if record is None else record.token, self.clock.time(), entry.token
+        if record is None or token is None or not token.valid_at(now) or not _later(entry, record.version, token):
             return False
         if own is not None and (own.access_token == token.access_token or _unkept_and_newer(entry, token)):
             return False
@@ -242,21 +217,46 @@ class Sharing:
         due_at = self._rules.refresh.due_at(token, token.issued_at, 0.0)
         return now < due_at or entry.in_service(now) is None
 
-    # How
+    async def fenced(
+        self, entry: Entry, hold: Hold, token: Token | None, *, sent_at: float | None = None
+    ) -> bool | None:
+        """
+        Write *token* under the lease of *hold*; None where the store failed, False where it refused.
+        """
+        if hold.lease is None:
+            return None
+        # Above its own memory too: a store that was flushed must not seem to hold something older.
+        version = max(0 if hold.record is None else hold.record.version, entry.version) + 1
+        record = Record(self.steps.key_of(entry), version, token, sent_at)
+        written = await self.steps.write(entry, record, hold.lease)
+        if written:
+            hold.record = record
+        return written
 
-    async def _look_again(self, entry: Entry, seconds: float) -> None:
+    async def look_again(self, entry: Entry, seconds: float) -> None:
+        """
+        Wait until something is written for *entry*, for at most that long.
+        """
         key = self.steps.key_of(entry)
         gate = self._gates.setdefault(key, Gate())
         try:
-            await gate.wait(self._clock, seconds)
+            await gate.wait(self.clock, seconds)
         finally:
             if not gate and self._gates.get(key) is gate:
                 del self._gates[key]
 
+    async def pause(self, seconds: float) -> None:
+        """
+        Wait that long.
+        """
+        await Gate().wait(self.clock, seconds)
+
+    # How
+
     async def _renew(self, entry: Entry, hold: Hold, lease: Lease) -> None:
         ttl = self.ttl_of(entry)
         while True:
-            await Gate().wait(self._clock, ttl / RENEWALS)
+            await self.pause(ttl / RENEWALS)
             until = self._until(entry)
             renewed = await self.steps.renew(entry, lease, ttl)
             if renewed is False:
@@ -268,32 +268,12 @@ class Sharing:
     def _until(self, entry: Entry) -> tuple[float, float]:
         # Counted from before the store is asked, so that it ends here no later than there.
         ttl = self.ttl_of(entry)
-        return self._clock.monotonic() + ttl, self._clock.time() + ttl
-
-    async def _regain(self, entry: Entry, hold: Hold, presented: Token | None) -> None:
-        owner, end = os.urandom(8).hex(), self._clock.monotonic() + LEASE
-        hold.lease = None
-        while True:
-            lease = await self.steps.acquire(entry, owner, self.ttl_of(entry))
-            found = None if lease is None else await self.steps.read(entry)
-            if found is not None:
-                hold.record = found[0]
-                token = None if hold.record is None else hold.record.token
-                hold.adopt = token is not None and (presented is None or token.access_token != presented.access_token)
-            if isinstance(lease, Held) and not hold.adopt and self._clock.monotonic() < end:
-                # A peer is at it. What it writes is newer than what this flight brought.
-                await self._look_again(entry, min(POLL, max(lease.remaining, 0.0) + 0.001))
-                continue
-            if hold.adopt:
-                await self.steps.release(entry, lease)
-            elif found is not None and isinstance(lease, Lease):
-                hold.lease = lease
-            return
+        return self.clock.monotonic() + ttl, self.clock.time() + ttl
 
     def _judge_mark(self, entry: Entry, record: Record | None) -> None:
         if record is None or record.sent_at is None:
             return
-        now = self._clock.time()
+        now = self.clock.time()
         habit = entry.on_ambiguous(self._rules, max(now - record.sent_at, 0.0))
         self._observers.emit(events.FetchAmbiguous(at=now, key=entry.key, sent_at=record.sent_at, treated=habit))
         if habit == "reject":
@@ -303,18 +283,13 @@ class Sharing:
             msg = "a refresh was sent and its answer never recorded; its refresh token may be spent"
             raise TransientRefreshError(msg, ambiguous=True)
 
-    async def _fenced(
-        self, entry: Entry, hold: Hold, token: Token | None, *, sent_at: float | None = None
-    ) -> bool | None:
-        if hold.lease is None:
-            return None
-        # Above its own memory too: a store that was flushed must not seem to hold something older.
-        version = max(0 if hold.record is None else hold.record.version, entry.version) + 1
-        record = Record(self.steps.key_of(entry), version, token, sent_at)
-        written = await self.steps.write(entry, record, hold.lease)
-        if written:
-            hold.record = record
-        return written
+
+def _later(entry: Entry, version: int, token: Token) -> bool:
+    own = entry.token
+    if version >= entry.version:
+        return version > entry.version
+    # The store was flushed, and the key begun anew in it, as by a person who logged in.
+    return own is None or token.issued_at > own.issued_at
 
 
 def _unkept_and_newer(entry: Entry, token: Token) -> bool:
@@ -322,7 +297,7 @@ def _unkept_and_newer(entry: Entry, token: Token) -> bool:
     return own is not None and entry.unkept and token.issued_at <= own.issued_at
 
 
-def _judge_tombstone(entry: Entry, record: Record | None) -> None:
-    if record is not None and record.revoked and record.version >= entry.version:
+def _judge_tombstone(record: Record | None) -> None:
+    if record is not None and record.revoked:
         error = "revoked"
         raise GrantRejected(error, "the key was signed out; refresh() begins anew")

@@ -255,6 +255,34 @@ async def test_flushed(clock, notices):
 
 
 @virtual
+async def test_a_login_after_a_flush(clock):
+    """K3: who logs in where the store was flushed is not overwritten by peers that remember later versions."""
+    store, server, workers = fleet(clock, 3, rotating=True)
+    await start(workers)
+    assert all([await worker.use() for worker in workers])
+    await workers[0].manager.refresh()
+    await clock.advance(1.0)
+    store.notices = False
+    store.flush()
+    await clock.advance(0.1)
+    store.notices = True
+    late = Worker("late", store, server)
+    await start([late])
+    now, issued = clock.time(), server.issued
+    server.good = "rt-login"
+    login = Token("login", issued_at=now, expires_at=now + 60.0, refresh_token="rt-login")
+    await late.manager.put(login)
+    await clock.advance(1.0)
+    assert [worker.manager.peek() for worker in (*workers, late)] == [login] * 4
+    # Nor did the flight that was under way refresh what was put there only now.
+    assert server.issued == issued
+    await clock.advance(200.0)
+    assert all([await worker.use() for worker in (*workers, late)])
+    assert not server.replays
+    await end([*workers, late])
+
+
+@virtual
 async def test_unpersisted(clock):
     """K1: a token that the store did not keep is served, marked, and offered again; it is never fetched again."""
     store, server, (one, two) = fleet(clock, 2, rotating=True)

@@ -1,0 +1,100 @@
+"""
+Signed out everywhere, and for good: no late answer brings a key back, and whoever was not told stops in bounded time.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
+from tests.gated import virtual
+
+from evertoken import GrantRejected, TokenManager, _steps, events
+from evertoken.stores import MemoryStore
+
+
+class Unwatched:
+    """
+    A store of the five methods alone.
+    """
+
+    def __init__(self, inner: MemoryStore) -> None:
+        self.read, self.write = inner.read, inner.write
+        self.acquire, self.renew, self.release = inner.acquire, inner.renew, inner.release
+
+
+@virtual
+@pytest.mark.parametrize("rotating", [False, True])
+@pytest.mark.parametrize("step", ["before fetch", "after fetch", "before write"])
+async def test_a_late_answer_does_not_undo_it(clock, monkeypatch, rotating, step):
+    """K2, K3: a holder that was stopped while its peer signed the key out does not bring it back with its answer."""
+    monkeypatch.setattr(_steps, "STORE_TIMEOUT", 200.0)
+    store, server = Store(clock), Server(clock, rotating=rotating)
+    one, two = (Worker(name, store, server, fetch_timeout=200.0) for name in ("one", "two"))
+    await start([one])
+    assert await one.use() is not None
+    await clock.advance(1.0)
+    one.stops_at = step
+    await clock.advance(70.0)
+    assert one.state == "stopped"
+    await start([two])
+    await two.manager.revoke()
+    one.resume()
+    await clock.advance(10.0)
+
+    record = await store.memory.read(KEY)
+    assert record is not None
+    assert record.revoked
+    for worker in (one, two):
+        assert worker.manager.peek() is None
+        with pytest.raises(GrantRejected, match="signed out"):
+            await worker.manager.get()
+    await end([one, two])
+
+
+@virtual
+async def test_without_a_watch_a_peer_stops_when_its_token_is_due(clock):
+    """K3: where a store cannot be watched, a peer serves a key that was signed out until its token is due."""
+    server, store = Server(clock, rotating=False), Unwatched(MemoryStore(clock=clock))
+    told: list[events.Event] = []
+    source = Worker("source", Store(clock), server)
+    async with (
+        TokenManager(source, store=store, clock=clock) as one,
+        TokenManager(source, store=store, clock=clock, observers=[told.append]) as two,
+    ):
+        assert await one.get() == await two.get()
+        await one.revoke()
+        await clock.advance(49.0)
+        assert two.peek() is None
+        await clock.advance(600.0)
+        with pytest.raises(GrantRejected, match="signed out"):
+            await two.get()
+    assert server.issued == 1
+    # Once, however often it is looked at again.
+    assert [event.by_peer for event in told if isinstance(event, events.TokenRevoked)] == [True]
+
+
+@virtual
+async def test_in_a_store_that_was_flushed(clock):
+    """K3: a key that is signed out after its store was flushed stays so, though peers remember later versions."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    workers = [Worker(name, store, server) for name in ("one", "two")]
+    await start(workers)
+    assert all([await worker.use() for worker in workers])
+    await workers[0].manager.refresh()
+    await clock.advance(1.0)
+    store.notices = False
+    store.flush()
+    await clock.advance(0.1)
+    store.notices = True
+    late = Worker("late", store, server)
+    await start([late])
+    await late.manager.revoke()
+    await clock.advance(200.0)
+    for worker in (*workers, late):
+        assert worker.manager.peek() is None
+        with pytest.raises(GrantRejected, match="signed out"):
+            await worker.manager.get()
+    record = await store.memory.read(KEY)
+    assert record is not None
+    assert record.revoked
+    await end([*workers, late])
