@@ -78,6 +78,8 @@ class Sharing:
         self._rules = rules
         self._observers = observers
         self._gates: dict[str, Gate] = {}
+        # Marks of this process that stand in the store though nothing came of them.
+        self._void_marks: dict[str, float] = {}
 
     def written(self, key: str | None) -> None:
         """
@@ -112,6 +114,7 @@ class Sharing:
                 source may not present its refresh token again.
         """
         owner, end, offered = os.urandom(8).hex(), self.clock.monotonic() + patience, False
+        sent_at: float | None = None
         while True:
             until = self._until(entry)
             lease = await self.steps.acquire(entry, owner, self.ttl_of(entry))
@@ -125,6 +128,8 @@ class Sharing:
                     await self.steps.release(entry, lease)
                     return Hold(None, None)
                 hold = Hold(None, found[0], adopt=self.better(entry, found[0]))
+                if hold.record is not None:
+                    sent_at = hold.record.sent_at
                 if hold.adopt:
                     await self.steps.release(entry, lease)
                     return hold
@@ -136,11 +141,12 @@ class Sharing:
                 elif flushed and entry.token is not None and not offered:
                     # A peer may know a newer one, which has spent this one: it is given the time to say so.
                     offered, pause = True, OFFER
-                    own = Record(self.steps.key_of(entry), entry.version, entry.token)
+                    # What was under way when it was flushed still is.
+                    own = Record(self.steps.key_of(entry), entry.version, entry.token, sent_at)
                     await self.steps.write(entry, own, lease)
                     await self.steps.release(entry, lease)
                 else:
-                    self._judge_mark(entry, hold.record)
+                    self._judge_mark(entry, sent_at)
                     hold.lease, hold.until = lease, until
                     return hold
             except BaseException:
@@ -189,10 +195,15 @@ class Sharing:
         Raises:
             TransientRefreshError: It could not be recorded, or a peer may be presenting it already.
         """
+        key, left = self.steps.key_of(entry), None if hold.record is None else hold.record.sent_at
         # One before this may have been the one that was taken.
-        hold.unanswered_at = None if hold.record is None else hold.record.sent_at
+        hold.unanswered_at = None if left == self._void_marks.get(key) else left
         sent_at = now if hold.unanswered_at is None else min(hold.unanswered_at, now)
-        if not await self.fenced(entry, hold, entry.token, sent_at=sent_at):
+        marked = await self.fenced(entry, hold, entry.token, sent_at=sent_at)
+        if not marked:
+            if marked is None and hold.unanswered_at is None:
+                # It may have been written all the same.
+                self._void_marks[key] = sent_at
             msg = "a refresh that may spend its refresh token could not be recorded beforehand"
             raise TransientRefreshError(msg)
 
@@ -202,7 +213,9 @@ class Sharing:
         """
         # Whether one before this was taken, that does not say.
         if hold.record is not None and hold.record.sent_at is not None and hold.unanswered_at is None:
-            await self.fenced(entry, hold, hold.record.token)
+            sent_at = hold.record.sent_at
+            if await self.fenced(entry, hold, hold.record.token) is None:
+                self._void_marks[self.steps.key_of(entry)] = sent_at
 
     def better(self, entry: Entry, record: Record | None) -> bool:
         """
@@ -231,6 +244,7 @@ class Sharing:
         written = await self.steps.write(entry, record, hold.lease)
         if written:
             hold.record = record
+            self._void_marks.pop(record.key, None)
         return written
 
     async def look_again(self, entry: Entry, seconds: float) -> None:
@@ -270,12 +284,12 @@ class Sharing:
         ttl = self.ttl_of(entry)
         return self.clock.monotonic() + ttl, self.clock.time() + ttl
 
-    def _judge_mark(self, entry: Entry, record: Record | None) -> None:
-        if record is None or record.sent_at is None:
+    def _judge_mark(self, entry: Entry, sent_at: float | None) -> None:
+        if sent_at is None or sent_at == self._void_marks.get(self.steps.key_of(entry)):
             return
         now = self.clock.time()
-        habit = entry.on_ambiguous(self._rules, max(now - record.sent_at, 0.0))
-        self._observers.emit(events.FetchAmbiguous(at=now, key=entry.key, sent_at=record.sent_at, treated=habit))
+        habit = entry.on_ambiguous(self._rules, max(now - sent_at, 0.0))
+        self._observers.emit(events.FetchAmbiguous(at=now, key=entry.key, sent_at=sent_at, treated=habit))
         if habit == "reject":
             error = "ambiguous"
             raise GrantRejected(error, "a refresh was sent and its answer never recorded; log in again")
