@@ -39,7 +39,7 @@ async def repair(entry: Entry, sharing: Sharing, /) -> Record | None:
     None says that it could not be done now, be it that the store is down or that a peer holds the lease.
     """
     lease = await sharing.steps.acquire(entry, os.urandom(8).hex(), sharing.ttl_of(entry))
-    if not isinstance(lease, Lease):
+    if lease is None:
         return None
     try:
         found = await sharing.steps.read(entry)
@@ -48,6 +48,8 @@ async def repair(entry: Entry, sharing: Sharing, /) -> Record | None:
         kept = found[0]
         if kept is not None and _is_news(entry, kept, sharing):
             return kept
+        if not isinstance(lease, Lease):
+            return None
         version = max(entry.version, 0 if kept is None else kept.version) + 1
         record = Record(sharing.steps.key_of(entry), version, entry.token)
         return record if await sharing.steps.write(entry, record, lease) else None
