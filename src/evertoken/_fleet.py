@@ -17,7 +17,7 @@ from evertoken._steps import STORE_TIMEOUT, Steps, store_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from evertoken._contracts import Clock, TokenStore
+    from evertoken._contracts import Clock, Timer, TokenStore
     from evertoken._entry import Entry
     from evertoken._events import Reason
     from evertoken._flight import Strays
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fleet"]
 
-#: Seconds before a watch that ended is begun again; doubled each time, up to the last.
+#: Seconds before a watch that ended is begun again, and before what could not be read is read again; doubled each
+#: time, up to the last.
 REWATCH: Final = 1.0
 REWATCH_CAP: Final = 30.0
 
@@ -59,6 +60,7 @@ class Fleet:
             rules=rules,
             observers=observers,
         )
+        self.sharing.unread = self._unread
         self._store = store
         self._namespace = namespace
         self._clock = clock
@@ -67,11 +69,15 @@ class Fleet:
         self._launch = launch
         self._entered = False
         self._task: asyncio.Task[None] | None = None
+        self._missed: dict[Entry, None] = {}
+        self._timer: Timer | None = None
+        self._pause = REWATCH
 
     async def start(self) -> None:
         """
         Enter the store, and watch it if it can be watched. A store that is down keeps nothing from starting.
         """
+        self._missed, self._timer = {}, None
         await self._life("open", "__aenter__")
         if isinstance(self._store, WatchedStore):
             self._task = asyncio.get_running_loop().create_task(self._watch(self._store), name="evertoken:watch")
@@ -81,6 +87,9 @@ class Fleet:
         End the watch and leave the store.
         """
         task, self._task = self._task, None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         if task is not None:
             task.cancel()
             await asyncio.wait({task}, timeout=STORE_TIMEOUT)
@@ -132,6 +141,7 @@ class Fleet:
 
     def _written(self, name: str | None) -> None:
         self.sharing.written(name)
+        self._pause = REWATCH
         if name is None:
             # Something may have been missed. What is not in service anywhere here is looked up when it is asked for.
             for entry in list(self._registry.entries.values()):
@@ -145,6 +155,22 @@ class Fleet:
         trouble = entry.trouble
         if entry.flight is None and (entry.token is not None or (trouble is not None and trouble.error is not None)):
             self._launch(entry, "peer")
+
+    def _unread(self, entry: Entry) -> None:
+        # Nobody says it twice: without another look a sign-out would go unnoticed until the token is due.
+        if self._task is None:
+            return
+        self._missed[entry] = None
+        if self._timer is None:
+            self._timer = self._clock.call_later(self._pause, self._look_again)
+            self._pause = min(2.0 * self._pause, REWATCH_CAP)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        missed, self._missed = self._missed, {}
+        for entry in missed:
+            if self._registry.entries.get(entry.key) is entry:
+                self._look(entry)
 
     def _key_of(self, name: str) -> Hashable:
         try:

@@ -24,6 +24,7 @@ async def look(entry: Entry, sharing: Sharing, /) -> Record | None:
     """
     found = await sharing.steps.read(entry)
     if found is None:
+        sharing.unread(entry)
         return None
     record = found[0]
     if record is not None and _is_news(entry, record, sharing):

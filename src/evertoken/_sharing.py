@@ -16,7 +16,7 @@ from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._flight import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from evertoken._contracts import Clock
     from evertoken._entry import Entry
@@ -74,6 +74,8 @@ class Sharing:
 
     def __init__(self, steps: Steps, *, clock: Clock, rules: Rules, observers: Observers) -> None:
         self.steps = steps
+        #: Told of each entry whose record was to be looked at, and could not be read.
+        self.unread: Callable[[Entry], object] = lambda _: None
         self.clock = clock
         self._rules = rules
         self._observers = observers

@@ -74,6 +74,33 @@ async def test_without_a_watch_a_peer_stops_when_its_token_is_due(clock):
 
 
 @virtual
+@pytest.mark.parametrize("operation", ["revoked", "refreshed"])
+async def test_a_look_that_failed(clock, operation):
+    """K3: a peer that was told and could not read what was written looks again soon, until it can."""
+    store, server = Store(clock), Server(clock, rotating=False)
+    one, two = (Worker(name, store, server) for name in ("one", "two"))
+    await start([one, two])
+    first = await one.use()
+    assert await two.use() == first
+    read, failed = two.read, 0
+
+    async def failing(key: str, /) -> None:
+        nonlocal failed
+        failed += 1
+        raise ConnectionResetError("cut")
+
+    two.read = failing
+    await (one.manager.revoke() if operation == "revoked" else one.manager.refresh())
+    await clock.advance(5.0)
+    assert two.manager.peek() == first
+    assert 2 <= failed <= 4
+    two.read = read
+    await clock.advance(5.0)
+    assert two.manager.peek() == one.manager.peek() != first
+    await end([one, two])
+
+
+@virtual
 async def test_in_a_store_that_was_flushed(clock):
     """K3: a key that is signed out after its store was flushed stays so, though peers remember later versions."""
     store, server = Store(clock), Server(clock, rotating=True)

@@ -129,6 +129,65 @@ async def test_minted_tokens_do_not_notice(store_server, idp, how):
         await until(lambda: tokens.snapshot().keys[None].kept, "kept")
 
 
+@pytest.mark.parametrize("how", ["full", "read-only"])
+async def test_a_store_that_takes_no_writes(store_server, idp, how):
+    """K3: a server out of memory, or a replica, is a store that is down: minted ones serve, rotating ones wait."""
+    settings = {
+        "full": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        "read-only": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+    }
+    break_it, mend_it = settings[how]
+    idp.lifetime = 1.5
+    rotating = idp.refresh_token(rotates=True)
+    async with (
+        redis_asyncio.Redis(port=store_server.port) as client,
+        TokenManager(idp.client_credentials(), store=RedisStore(url(store_server.port)), start="require") as tokens,
+        TokenManager(
+            rotating, store=RedisStore(url(store_server.port)), namespace="rotating", start="require"
+        ) as logins,
+        working(tokens, idp) as bad,
+    ):
+        before = idp.stats.token_requests
+        await client.execute_command(*break_it)
+        with pytest.raises(TokenError):
+            await logins.refresh()
+        await until(lambda: idp.stats.token_requests >= before + 3, "refreshes without a store")
+        assert len({request.grant_type for request in idp.requests[before:]}) == 1
+        await client.execute_command(*mend_it)
+        kept = await version_in(store_server.port)
+
+        async def repaired() -> bool:
+            return await version_in(store_server.port) > kept
+
+        await until(repaired, "the store is told again")
+        await until(lambda: tokens.snapshot().keys[None].kept, "kept")
+        assert (await logins.get(timeout=30.0)).valid_at(time.time())
+    assert bad == []
+    assert idp.stats.replays == 0
+
+
+async def test_a_slow_wire_under_rotating_ones(store_server, idp):
+    """K3: on a slow wire to the store nobody who has a valid token waits, and no refresh token is presented twice."""
+    idp.lifetime = 5.0
+    async with (
+        Proxy(store_server.port) as proxy,
+        TokenManager(idp.refresh_token(rotates=True), store=RedisStore(url(proxy.port)), start="require") as tokens,
+    ):
+        proxy.delay = 0.05
+        proxy.set("slow")
+        slowest = 0.0
+        end = time.monotonic() + 30.0
+        while idp.stats.token_requests < 3:
+            assert time.monotonic() < end
+            begun = time.perf_counter()
+            assert await tokens.get()
+            slowest = max(slowest, time.perf_counter() - begun)
+            await asyncio.sleep(0.01)
+    assert idp.stats.replays == 0
+    # The wire alone would take more than half a second.
+    assert slowest < 0.3
+
+
 @pytest.mark.parametrize("how", ["stopped", "cut", "silent"])
 async def test_rotating_ones_are_served_and_not_spent(store_server, idp, how):
     """K3: without the lease nobody presents a refresh token that rotates; the valid token serves; then it goes on."""
@@ -159,6 +218,41 @@ async def test_rotating_ones_are_served_and_not_spent(store_server, idp, how):
         await until(refreshed, "a refresh with the store")
         assert (bad, idp.stats.replays) == ([], 0)
         assert tokens.snapshot().keys[None].kept
+
+
+@pytest.mark.parametrize("how", ["stopped", "cut"])
+async def test_watching_goes_on(store_server, idp, how):
+    """K2, K3: after the server or the wire was gone, a peer again adopts at once, and is signed out at once."""
+    source = idp.client_credentials()
+    async with (
+        Proxy(store_server.port) as proxy,
+        TokenManager(source, store=RedisStore(url(proxy.port)), start="require") as one,
+        TokenManager(source, store=RedisStore(url(proxy.port)), start="require") as other,
+    ):
+        assert await one.get() == await other.get()
+        if how == "stopped":
+            await asyncio.to_thread(store_server.stop)
+            await asyncio.to_thread(store_server.start)
+        else:
+            proxy.set("cut")
+            await asyncio.sleep(0.1)
+            proxy.set("pass")
+
+        async def refreshed() -> bool:
+            with contextlib.suppress(TokenError):
+                await one.refresh()
+            return one.snapshot().keys[None].kept and idp.stats.token_requests > 1
+
+        await until(refreshed, "a refresh that is kept")
+        await until(lambda: other.peek() == one.peek(), "found by the watch that begins anew")
+        newest = await one.refresh()
+        begun = time.monotonic()
+        await until(lambda: other.peek() == newest, "adopted")
+        assert time.monotonic() - begun < 2.0
+        await one.revoke()
+        begun = time.monotonic()
+        await until(lambda: other.peek() is None, "signed out")
+        assert time.monotonic() - begun < 2.0
 
 
 async def test_flushed(store_server, idp):

@@ -27,7 +27,6 @@ SOCKET_TIMEOUT: Final = 4.0
 #: Seconds of silence after which a watch asks whether the server is still there, and then waits for its word.
 SILENCE: Final = 5.0
 
-# Of the digest in a key's name.
 _DIGITS: Final = hashlib.sha256().digest_size * 2
 
 # One hash a key, so that each step is one script on one key, and a cluster keeps it in one place. The server's clock
@@ -289,17 +288,18 @@ def _library() -> Any:
 
 
 def _client(library: Any, url: str) -> Any:
-    # A script that has run must not run again unasked: no retries.
-    retry = library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0)
     return library.asyncio.Redis.from_url(
         url,
-        # A step that finds the pool empty would fail. How many there are at a time is for managers to bound.
+        # A step that finds the pool empty would fail. Managers bound how many there are.
         max_connections=2**31,
+        # With the third one redis-py 8 uses connections that the server has closed.
+        protocol=2,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
         socket_keepalive=True,
         health_check_interval=30,
-        retry=retry,
+        # A script that has run must not run again unasked.
+        retry=library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0),
     )
 
 
