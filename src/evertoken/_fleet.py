@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from evertoken._contracts import WatchedStore
 from evertoken._flight import Gate, bounded
 from evertoken._observers import SHUTDOWN
 from evertoken._sharing import Sharing
@@ -17,7 +16,7 @@ from evertoken._steps import STORE_TIMEOUT, Steps, store_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from evertoken._contracts import Clock, Timer, TokenStore
+    from evertoken._contracts import Clock, Timer, TokenStore, WatchedStore
     from evertoken._entry import Entry
     from evertoken._events import Reason
     from evertoken._flight import Strays
@@ -79,8 +78,10 @@ class Fleet:
         """
         self._missed, self._timer = {}, None
         await self._life("open", "__aenter__")
-        if isinstance(self._store, WatchedStore):
-            self._task = asyncio.get_running_loop().create_task(self._watch(self._store), name="evertoken:watch")
+        # Not isinstance(): that sees through no store that passes on to another.
+        if callable(getattr(self._store, "watch", None)):
+            watched = cast("WatchedStore", self._store)
+            self._task = asyncio.get_running_loop().create_task(self._watch(watched), name="evertoken:watch")
 
     async def stop(self) -> None:
         """

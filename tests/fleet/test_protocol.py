@@ -11,7 +11,7 @@ import pytest
 from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
 from tests.gated import virtual
 
-from evertoken import GrantRejected, Token, _steps, events
+from evertoken import GrantRejected, Token, TokenManager, _steps, events
 
 STEPS = [
     "before acquire",
@@ -74,6 +74,32 @@ async def test_a_peer_adopts_at_once(clock):
     assert two.manager.peek() == second != first
     assert two.manager.snapshot().adopted >= 1
     await end([one, two])
+
+
+class PassedOn:
+    """
+    A store that passes all on to another.
+    """
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+
+@virtual
+async def test_a_store_that_passes_on_is_watched(clock):
+    """K2: a store around another, as one that measures, is watched like that."""
+    _store, _server, (one, two) = fleet(clock, 2)
+    async with (
+        TokenManager(one, store=PassedOn(one), clock=clock) as here,
+        TokenManager(two, store=PassedOn(two), clock=clock) as there,
+    ):
+        assert await here.get() == await there.get()
+        second = await here.refresh()
+        await clock.advance(0.1)
+        assert there.peek() == second
 
 
 @virtual

@@ -1,7 +1,7 @@
 """
 A member of a fleet as a process, told what to do line by line, and made to stand still at a step of the protocol.
 
-`member.py JSON`; on stdin `get`, `refresh` or `stop STEP`, answered by one line each.
+`member.py JSON`; on stdin `get`, `refresh`, `revoke` or `stop STEP`, answered by one line each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from evertoken import FetchRequest, Lease, Record, TokenError, TokenManager, events
 from evertoken.sources import RefreshToken
-from evertoken.stores import FileStore, RedisStore
+from evertoken.stores import FileStore, PostgresStore, RedisStore
 
 
 def say(*words: object) -> None:
@@ -63,9 +63,14 @@ class Standing:
             await self.inner.__aexit__(*error)
 
 
+def store_at(place: str, name: str = "") -> Any:
+    if place.startswith("redis:"):
+        return RedisStore(place, prefix=name)
+    return PostgresStore(place, table=name) if place.startswith("postgresql:") else FileStore(place, poll=0.05)
+
+
 async def main(task: dict[str, Any]) -> None:
-    place, _, prefix = task["store"].partition(" ")
-    store = Standing(RedisStore(place, prefix=prefix) if prefix else FileStore(place, poll=0.05))
+    store = Standing(store_at(*task["store"]))
     source = RefreshToken(
         token_endpoint=task["token_endpoint"],
         client_id="svc",
@@ -93,6 +98,9 @@ async def main(task: dict[str, Any]) -> None:
                 if words[0] == "stop":
                     store.step = words[1]
                     say("will")
+                elif words[0] == "revoke":
+                    await tokens.revoke()
+                    say("revoked")
                 else:
                     token = await (tokens.refresh() if words[0] == "refresh" else tokens.get())
                     say(token.fingerprint, happened.count("FetchAmbiguous"))

@@ -61,16 +61,19 @@ def server() -> Iterator[TokenServer]:
         yield server
 
 
-@pytest.fixture(params=["file", "valkey"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["file", "valkey", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     if request.param == "file":
-        return str(tmp_path / "tokens")
-    valkey: Server = request.getfixturevalue("valkey_server")
-    return f"redis://127.0.0.1:{valkey.port}/0 {uuid4().hex}:"
+        return [str(tmp_path / "tokens")]
+    running: Server = request.getfixturevalue(f"{request.param}_server")
+    name = f"m{uuid4().hex}"
+    if request.param == "valkey":
+        return [f"redis://127.0.0.1:{running.port}/0", f"{name}:"]
+    return [f"postgresql://evertoken@127.0.0.1:{running.port}/postgres", name]
 
 
 @pytest.fixture
-def fleet(server: TokenServer, store: str) -> Iterator[Any]:
+def fleet(server: TokenServer, store: list[str]) -> Iterator[Any]:
     """Return a function that starts a member."""
     refresh_token = server.issue_grant()
     with contextlib.ExitStack() as stack:
@@ -154,6 +157,23 @@ def test_stopped_past_its_lease(server, fleet, step):
     assert adopted in known
     assert holder.ask("get")[0] == peer.ask("get")[0]
     assert server.stats.replays == 0
+
+
+def test_signed_out_in_all(server, fleet):
+    """K3: what one process signs out no other serves a second later, nor one that starts after it."""
+    server.lifetime = 3600.0
+    members = [fleet() for _ in range(3)]
+    (_, token), *_ = [member.said() for member in members]
+    assert members[0].ask("revoke") == ["revoked"]
+    begun = time.monotonic()
+    for member in members:
+        while (said := member.ask("get")[0]) == token:
+            assert time.monotonic() - begun < 1.0
+            time.sleep(0.02)
+        assert said == "GrantRejected"
+    late = fleet()
+    assert late.said() == []
+    assert server.stats.token_requests == 1
 
 
 def test_restart_of_all(server, fleet):

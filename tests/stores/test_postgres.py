@@ -15,8 +15,9 @@ import psycopg
 import pytest
 from tests.stores.servers import Server, postgres
 
-from evertoken import Held, Lease, Record, Token
+from evertoken import Held, Lease, Record, Token, TokenManager
 from evertoken.stores import PostgresStore, postgres as module
+from evertoken.testing import TokenServer
 from evertoken.testing.conformance import StoreConformance
 
 TOKEN = Token("opaque", issued_at=1.0)
@@ -103,6 +104,47 @@ async def test_the_server_goes_and_comes(how, monkeypatch):
                 await asyncio.sleep(0.02)
             watching.cancel()
             await asyncio.wait([watching])
+
+
+async def test_managers_and_a_server_that_restarts():
+    """K3: tokens are there while the server is gone; after that they are kept, and peers are told at once again."""
+    with postgres() as server, TokenServer(lifetime=2.0) as idp:
+        source = idp.client_credentials()
+        async with (
+            TokenManager(source, store=PostgresStore(conninfo(server)), start="require") as one,
+            TokenManager(source, store=PostgresStore(conninfo(server)), start="require") as other,
+        ):
+            assert await one.get() == await other.get()
+            await asyncio.to_thread(server.stop)
+            end = time.monotonic() + 4.0
+            while time.monotonic() < end:
+                assert (await one.get()).valid_at(time.time())
+                assert (await other.get()).valid_at(time.time())
+                await asyncio.sleep(0.02)
+            idp.lifetime = 3600.0
+            await asyncio.to_thread(server.start)
+            end = time.monotonic() + 30.0
+            while not (
+                one.peek() == other.peek()
+                and one.snapshot().keys[None].kept
+                and other.snapshot().keys[None].kept
+                and (await one.get()).remaining(time.time()) > 1000.0
+            ):
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+            newest = await one.refresh()
+            end = time.monotonic() + 2.0
+            while other.peek() != newest:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+
+
+async def test_made_by_many_at_once(postgres_server):
+    """K2: members that all start on an empty database make the table once, and none of them fails."""
+    table = f"t{uuid4().hex}"
+    stores = [PostgresStore(conninfo(postgres_server), table=table) for _ in range(12)]
+    answers = await asyncio.gather(*(store.acquire("k", f"o{number}", 30.0) for number, store in enumerate(stores)))
+    assert sum(isinstance(answer, Lease) for answer in answers) == 1
 
 
 async def test_truncated(postgres_server):
