@@ -193,16 +193,38 @@ def test_show_of_nothing(tmp_path, capsys):
     assert (status, "`evertoken store list` names the keys" in err) == (1, True)
 
 
-def test_terminal_is_not_written_to_by_keys(tmp_path, capsys):
-    """Control characters in a key do not reach the terminal."""
+def test_what_a_stranger_wrote(tmp_path, capsys):
+    """Instants that no calendar has and control characters in a key or an owner are shown as what they are."""
 
     async def plant() -> None:
         store = FileStore(tmp_path / "tokens")
-        lease = await store.acquire("\x1b[2Jevil", "me", 5.0)
+        lease = await store.acquire("\x1b[2Jevil", "\x1b[2Jowner", 5.0)
         assert isinstance(lease, Lease)
-        assert await store.write(Record("\x1b[2Jevil", 1, token(5.0)), lease)
+        far = Token("planted", issued_at=-1e300, expires_at=1e300)
+        assert await store.write(Record("\x1b[2Jevil", 1, far, 1e18), lease)
 
     asyncio.run(plant())
-    _, out, _ = run(capsys, "list", f"file:{tmp_path / 'tokens'}")
+    url = f"file:{tmp_path / 'tokens'}"
+    for action in (["list", url], ["show", url, "\x1b[2Jevil"], ["check", url]):
+        status, out, _ = run(capsys, *action)
+        assert status == 0
+        assert "\x1b" not in out
+        assert max(map(len, out.splitlines())) < 120
+    _, out, _ = run(capsys, "list", url)
     assert "?[2Jevil" in out
-    assert "\x1b" not in out
+    assert "?[2Jowner" in out
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:planted/password@127.0.0.1:1/0",
+        "redis://:planted%40password@127.0.0.1:1/0",
+        "postgresql://user:planted password@127.0.0.1/x",
+    ],
+)
+def test_a_bad_url_is_not_quoted(url, capsys):
+    """S1: what is wrong with a URL is said without any part of it that may be a password."""
+    status, _, err = run(capsys, "check", url)
+    assert status in {1, 2}
+    assert "'p" not in err

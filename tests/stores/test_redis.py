@@ -247,7 +247,18 @@ async def test_torn_is_set_aside(valkey_server, caplog):
             assert await client.hget(store._name("k"), "torn") == b"\x00torn"
 
 
-@pytest.mark.parametrize("bad", ["", "http://x", "localhost:6379", "memcached://x"])
+async def test_a_socket_of_this_host(tmp_path):
+    """K2: a server on the same host is reached by its socket as well."""
+    path = tmp_path / "valkey.sock"
+    with valkey("--unixsocket", str(path)):
+        async with RedisStore(f"unix://{path}") as store:
+            lease = await store.acquire("k", "me", 5.0)
+            assert isinstance(lease, Lease)
+            assert await store.write(Record("k", 1, TOKEN), lease)
+            assert await store.read("k") == Record("k", 1, TOKEN)
+
+
+@pytest.mark.parametrize("bad", ["", "http://x", "localhost:6379", "memcached://x", "redis://:p/w@h:1", "redis://[h"])
 def test_bad_urls(bad):
     """S1: a URL of another kind is refused by name, and not shown, for it may hold a password."""
     with pytest.raises(ValueError, match="redis must be a URL"):

@@ -11,8 +11,8 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
 
 from evertoken._redact import scrub
 from evertoken._token import fingerprint_of
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from evertoken._contracts import ListedStore, Record
 
 __all__ = ["run_store"]
+
+
+#: Seconds above which nobody counts: a thousand years.
+_AGES: Final = 3.2e10
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ def run_store(options: argparse.Namespace) -> int:
         return asyncio.run(_within(store, options))
     except Exception as error:  # noqa: BLE001 - a store may raise anything, and a person wants to know what
         # A server's library may quote what it was given.
-        said = scrub(str(error), [urlsplit(options.url).password])
+        password = urlsplit(options.url).password
+        said = scrub(str(error), [password, None if password is None else unquote(password)])
         print(f"evertoken: the store failed: {type(error).__name__}: {said}", file=sys.stderr)
         return 1
 
@@ -131,7 +136,7 @@ async def _list(store: ListedStore, *, as_json: bool) -> int:
             print(json.dumps(asdict(row)))
             continue
         now = time.time()
-        lease = "" if row.lease_owner is None else f"{row.lease_owner[:16]} for {_span(row.lease_remaining)}"
+        lease = "" if row.lease_owner is None else f"{_plain(row.lease_owner[:16])} for {_span(row.lease_remaining)}"
         age = None if row.issued_at is None else now - row.issued_at
         left = None if row.expires_at is None else row.expires_at - now
         version = "" if row.version is None else row.version
@@ -157,8 +162,7 @@ async def _show(store: ListedStore, key: str, *, as_json: bool) -> int:
             continue
         text = _plain(str(value))
         if name.endswith("_at"):
-            text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
-            text += f" ({_span(now - value)} ago)" if value <= now else f" (in {_span(value - now)})"
+            text = _instant(value, now)
         elif name == "lease_remaining":
             text = _span(value)
         print(f"{name + ':':<17}{text}")
@@ -241,10 +245,21 @@ def _plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def _instant(value: float, now: float) -> str:
+    try:
+        text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+    except (OverflowError, ValueError, OSError):
+        # A stranger may have written it.
+        text = f"{value:g}"
+    return text + (f" ({_span(now - value)} ago)" if value <= now else f" (in {_span(value - now)})")
+
+
 def _span(seconds: Any) -> str:
     if seconds is None:
         return "-"
     sign, left = ("-", -seconds) if seconds < 0 else ("", seconds)
+    if left > _AGES:
+        return f"{sign}ages"
     for unit, size in (("d", 86_400.0), ("h", 3600.0), ("m", 60.0)):
         if left >= size:
             return f"{sign}{left / size:.1f}{unit}"

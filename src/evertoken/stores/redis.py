@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 from urllib.parse import urlsplit
 
 from evertoken._contracts import Held, Lease
+from evertoken.stores import _lua as lua
 from evertoken.stores._per_loop import PerLoop
 from evertoken.stores._reading import opened, report, written
 from evertoken.stores._record import TornRecord
@@ -28,65 +29,6 @@ SOCKET_TIMEOUT: Final = 4.0
 SILENCE: Final = 5.0
 
 _DIGITS: Final = hashlib.sha256().digest_size * 2
-
-# One hash a key, so that each step is one script on one key, and a cluster keeps it in one place. The server's clock
-# counts, and the fence outlives the lease and the record.
-_NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
-
-_ACQUIRE: Final = (
-    _NOW
-    + """
-local ends = tonumber(redis.call('HGET', KEYS[1], 'ends') or '0')
-if ends > now then return {0, ends - now} end
-local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'ends', string.format('%.0f', now + ARGV[2]))
-return {1, fence}
-"""
-)
-
-_MINE: Final = """
-local lease = redis.call('HMGET', KEYS[1], 'fence', 'owner', 'ends', 'version')
-if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then return 0 end
-"""
-
-_WRITE: Final = (
-    _MINE
-    + """
-if tonumber(lease[4] or '0') >= tonumber(ARGV[3]) then return 0 end
-redis.call('HSET', KEYS[1], 'version', ARGV[3], 'record', ARGV[4], 'key', ARGV[5])
-if tonumber(ARGV[7]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[7]) end
-redis.call('PUBLISH', ARGV[6], ARGV[5])
-return 1
-"""
-)
-
-_RENEW: Final = (
-    _NOW
-    + _MINE
-    + """
-if tonumber(lease[3]) <= now then return 0 end
-redis.call('HSET', KEYS[1], 'ends', string.format('%.0f', now + ARGV[3]))
-return 1
-"""
-)
-
-_RELEASE: Final = _MINE + "redis.call('HSET', KEYS[1], 'ends', '0') return 1"
-
-_HOLDER: Final = (
-    _NOW
-    + """
-local lease = redis.call('HMGET', KEYS[1], 'owner', 'ends')
-local left = tonumber(lease[2] or '0') - now
-if left <= 0 then return false end
-return {lease[1], left}
-"""
-)
-
-_SET_ASIDE: Final = """
-if redis.call('HGET', KEYS[1], 'record') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'torn', ARGV[1])
-return redis.call('HDEL', KEYS[1], 'record', 'version', 'key')
-"""
 
 
 @final
@@ -169,7 +111,7 @@ class RedisStore:
                 return opened(key, data, self._codec)
             except TornRecord as error:
                 torn = error.with_traceback(None)
-            await client.eval(_SET_ASIDE, 1, self._name(key), data.tobytes())
+            await client.eval(lua.SET_ASIDE, 1, self._name(key), data.tobytes())
             report(self._place, key, torn, "it was moved to the field 'torn' of its hash")
             return None
 
@@ -183,26 +125,26 @@ class RedisStore:
         # What is not for this reader is not overwritten, and what is no record is out of the way.
         await self.read(record.key)
         mine = (lease.fence, lease.owner, record.version, data.tobytes())
-        return bool(await self._eval(_WRITE, record.key, *mine, record.key, self._channel, self._expire))
+        return bool(await self._eval(lua.WRITE, record.key, *mine, record.key, self._channel, self._expire))
 
     async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
         """
         Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
         """
-        given, number = await self._eval(_ACQUIRE, key, owner, _milliseconds(ttl))
+        given, number = await self._eval(lua.ACQUIRE, key, owner, _milliseconds(ttl))
         return Lease(key, owner, int(number)) if given else Held(int(number) / 1000.0)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """
         Let *lease* end *ttl* seconds from now; return False where it is no longer held.
         """
-        return bool(await self._eval(_RENEW, lease.key, lease.fence, lease.owner, _milliseconds(ttl)))
+        return bool(await self._eval(lua.RENEW, lease.key, lease.fence, lease.owner, _milliseconds(ttl)))
 
     async def release(self, lease: Lease, /) -> None:
         """
         End *lease*, if it is still held by its owner.
         """
-        await self._eval(_RELEASE, lease.key, lease.fence, lease.owner)
+        await self._eval(lua.RELEASE, lease.key, lease.fence, lease.owner)
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
@@ -245,7 +187,7 @@ class RedisStore:
         """
         Return who holds the lease of *key* and for how many seconds yet, or None.
         """
-        found = await self._eval(_HOLDER, key)
+        found = await self._eval(lua.HOLDER, key)
         return None if not found else (_bytes(found[0]).decode(), int(found[1]) / 1000.0)
 
     async def delete(self, key: str, /) -> bool:
@@ -296,10 +238,11 @@ def _client(library: Any, url: str) -> Any:
         protocol=2,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
-        socket_keepalive=True,
         health_check_interval=30,
         # A script that has run must not run again unasked.
         retry=library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0),
+        # A socket of this host knows no such thing.
+        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
 
 
@@ -309,9 +252,14 @@ def _place(redis: Any) -> str:
             msg = f"redis must be a URL or an asyncio client, not {type(redis).__name__}"
             raise TypeError(msg)
         return type(redis).__name__
-    parts = urlsplit(redis)
+    try:
+        parts = urlsplit(redis)
+        _ = parts.port
+    except ValueError:
+        # What this says of the port may be a part of a password.
+        parts = urlsplit("")
     if parts.scheme not in {"redis", "rediss", "unix"}:
-        msg = "redis must be a URL that begins with redis://, rediss:// or unix://, or a client"
+        msg = "redis must be a URL that begins with redis://, rediss:// or unix:// (a password quoted), or a client"
         raise ValueError(msg)
     # Without what may be a password.
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
