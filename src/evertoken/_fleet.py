@@ -125,15 +125,15 @@ class Fleet:
             self.sharing.steps.failed(operation, error)
 
     async def _watch(self, store: WatchedStore) -> None:
-        pause = REWATCH
-        while True:
+        pause, task = REWATCH, asyncio.current_task()
+        # A store that swallowed the cancellation is not asked again.
+        while task is None or not task.cancelling():
             begun = self._clock.monotonic()
             try:
                 await store.watch(self._written)
             except (*SHUTDOWN, GeneratorExit):
                 raise
             except BaseException as error:
-                task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                     raise
                 self.sharing.steps.failed("watch", error)
