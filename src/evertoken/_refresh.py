@@ -212,7 +212,8 @@ class Refresher:
             return None
         record = await (repair if entry.unkept else look)(entry, sharing)
         if record is not None and record.token is entry.token is not None:
-            if flight.reason in LOOKS or (withheld and flight.reason not in {"forced", "min_ttl", "refused"}):
+            other = flight.reason in {"forced", "min_ttl", "refused"} or not entry.token.valid_at(self._clock.time())
+            if flight.reason in LOOKS or (withheld and not other):
                 return partial(self.landing.saved, entry, flight, record.version)
             # Somebody joined meanwhile who needs another token than this.
             entry.saved(record.version)

@@ -86,7 +86,7 @@ async def test_in_the_middle_of_each_operation(clock, operation, rotating, stubb
     await clock.advance(40.0)
     assert asyncio.all_tasks() <= before | {asyncio.current_task()}
     # What is cancelled while it is being entered or left is the store's own to clean up.
-    assert store.entered == (1 if operation == "enter" and stubborn or operation == "leave" and not stubborn else 0)
+    assert store.entered == ((operation, stubborn) in {("enter", True), ("leave", False)})
 
 
 @virtual

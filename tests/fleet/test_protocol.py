@@ -342,6 +342,36 @@ async def test_unpersisted(clock):
 
 
 @virtual
+async def test_expired_while_it_was_being_kept(clock):
+    """R3, K3: who asks while an unkept token is offered again, and expires over it, gets the next and no failure."""
+    store, server, (one,) = fleet(clock, 1, lifetime=8.0)
+    await start([one])
+    await one.use()
+    call, slow = store.call, False
+
+    async def failing(operation, *args):
+        if operation == "write" and not slow:
+            raise OSError("disk full")
+        if operation == "write":
+            await asyncio.sleep(4.5)
+        return await call(operation, *args)
+
+    store.call = failing
+    token = await one.manager.refresh()
+    assert not one.manager.snapshot().keys[None].kept
+    slow = True
+    while clock.time() < token.expires_at:
+        await clock.advance(0.1)
+    flight = one.manager._engine.registry.entries[None].flight
+    assert flight.reason == "repair"
+    assert await one.use() not in {token, None}, one.errors
+    # Not by the luck that another flight had begun before those who waited for this one were heard.
+    assert flight.value is not None
+    assert server.issued == 3
+    await end([one])
+
+
+@virtual
 async def test_signed_out_everywhere(clock):
     """K3: revoke() takes the token out of service at every peer at once, and get() says so until somebody logs in."""
     store, server, workers = fleet(clock, 3)
