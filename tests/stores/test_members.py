@@ -159,6 +159,28 @@ def test_stopped_past_its_lease(server, fleet, step):
     assert server.stats.replays == 0
 
 
+@pytest.mark.parametrize("store", ["file", "valkey"], indirect=True)
+def test_eight_with_a_token_that_rotates(server, fleet):
+    """K1, K2: eight processes spend each refresh token once, make one fetch a lifetime, and the grant lives on."""
+    members = [fleet() for _ in range(8)]
+    seen = {members[0].said()[1]}
+    begun = time.monotonic()
+    for member in members[1:]:
+        seen.add(member.said()[1])
+    while time.monotonic() < begun + 14.0:
+        for member in members:
+            token, ambiguous = member.ask("get")
+            assert (len(token), ambiguous) == (8, "0")
+            seen.add(token)
+    took = time.monotonic() - begun
+    assert server.stats.replays == 0
+    # The lead is a fifth of the lifetime, and jitter takes a tenth of that more at most.
+    assert took / LIFETIME <= server.stats.token_requests <= took / (LIFETIME * 0.78) + 3
+    assert len(seen) >= 3
+    assert members[0].ask("refresh")[0] not in {"GrantRejected", "TokenUnavailable", *seen}
+    assert server.stats.replays == 0
+
+
 def test_signed_out_in_all(server, fleet):
     """K3: what one process signs out no other serves a second later, nor one that starts after it."""
     server.lifetime = 3600.0
