@@ -19,11 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import redis.asyncio as redis_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PATIENCE = 30.0
+
+#: A cluster's client can subscribe from redis-py 8 on.
+clustered = pytest.mark.skipif(
+    not hasattr(redis_asyncio.RedisCluster, "pubsub"), reason="this redis-py cannot subscribe in a cluster"
+)
 
 
 def unavailable(reason: str) -> None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 import redis.asyncio as redis_asyncio
 import valkey.asyncio as valkey_asyncio
-from tests.stores.servers import Server, free_port, valkey
+from tests.stores.servers import Server, clustered, free_port, valkey
 
 from evertoken import Held, Lease, Record, Token
 from evertoken.stores import RedisStore, redis as module
@@ -100,6 +100,7 @@ async def test_valkeys_own_client(valkey_server):
         assert await store.read("k") == Record("k", 1, TOKEN)
 
 
+@clustered
 async def test_a_cluster():
     """K2: in a cluster all of a key is in one place, and watching and listing work as well."""
     with valkey("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
@@ -269,6 +270,8 @@ def test_no_client():
     """S1: what is neither URL nor client is refused; a password is in no repr."""
     with pytest.raises(TypeError, match="redis must be a URL or an asyncio client, not object"):
         RedisStore(object())
+    with pytest.raises(TypeError, match="a cluster needs redis-py 8"):
+        RedisStore(type("ValkeyCluster", (), {})())
     with pytest.raises(ValueError, match="expire_after"):
         RedisStore("redis://h", expire_after=0.0)
     assert repr(RedisStore("rediss://user:p4ss@h:1/2")) == "RedisStore('rediss://h:1/2', prefix='evertoken:')"

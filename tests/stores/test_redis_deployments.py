@@ -16,7 +16,7 @@ import redis.asyncio as redis_asyncio
 from redis.asyncio.sentinel import Sentinel
 from tests.stores.certificates import Certificate, certificate_in
 from tests.stores.proxy import Proxy
-from tests.stores.servers import Server, free_port, sentinel, valkey
+from tests.stores.servers import Server, clustered, free_port, sentinel, valkey
 
 from evertoken import Held, Lease, Record, Token, TokenManager, TokenStore
 from evertoken.stores import RedisStore
@@ -194,6 +194,7 @@ async def cluster(size: int) -> AsyncIterator[list[Server]]:
         yield nodes
 
 
+@clustered
 async def test_a_cluster_of_three() -> None:
     """K2: in a cluster of several each key is in one place, notices reach watchers at any node, and all are listed."""
     async with (

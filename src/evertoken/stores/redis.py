@@ -48,7 +48,8 @@ class RedisStore:
 
     Args:
         redis: A URL (`redis://`, `rediss://` for TLS, `unix://`), or an asyncio client of redis-py or valkey-py, also
-            of a Sentinel's master or a cluster. A client that is given is not closed, and stays on its loop.
+            of a Sentinel's master or (from redis-py 8) a cluster. A client that is given is not closed, and stays on
+            its loop.
 
         codec: What seals records, such as `evertoken.stores.encryption.AesGcm`.
 
@@ -250,6 +251,8 @@ def _place(redis: Any) -> str:
     if not isinstance(redis, str):
         if isinstance(redis, type) or not all(hasattr(redis, name) for name in ("eval", "hget", "pubsub")):
             msg = f"redis must be a URL or an asyncio client, not {type(redis).__name__}"
+            if "Cluster" in type(redis).__name__:
+                msg += " of this release, which cannot subscribe: a cluster needs redis-py 8"
             raise TypeError(msg)
         return type(redis).__name__
     try:
