@@ -31,7 +31,7 @@ LAYERS = (
     "_secret _jose _dpop _sigv4",
     # 4, the library
     (
-        "_steps _sharing _keeping _repair _fleet _landing _refresh _registry _upkeep _callers _by_hand "
+        "_steps _sharing _keeping _repair _fleet _landing _flights _refresh _registry _upkeep _callers _by_hand "
         "_options _inspect _engine _life _handle _manager"
     ),
 )

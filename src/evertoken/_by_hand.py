@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from evertoken._contracts import Clock, Lease
     from evertoken._entry import Entry
     from evertoken._flight import Strays
+    from evertoken._flights import Flights
     from evertoken._observers import Observers
-    from evertoken._refresh import Refresher
     from evertoken._sharing import Sharing
     from evertoken._token import Token
     from evertoken._trouble import Rules
@@ -50,7 +50,7 @@ class ByHand:
         observers: Observers,
         strays: Strays,
         upkeep: Upkeep,
-        refresher: Refresher,
+        flights: Flights,
         callers: Callers,
         sharing: Sharing | None,
         timeout: float,
@@ -60,7 +60,7 @@ class ByHand:
         self._observers = observers
         self._strays = strays
         self._upkeep = upkeep
-        self._refresher = refresher
+        self._flights = flights
         self._callers = callers
         self._sharing = sharing
         self._timeout = timeout
@@ -75,7 +75,7 @@ class ByHand:
         error = GrantRejected("revoked", "the key was signed out; refresh() begins anew")
         # First of all, so that callers who are woken below find it signed out.
         again_at = entry.signed_out(entry.version, error, now, self._rules)
-        await self._refresher.void(entry)
+        await self._flights.void(entry)
         self._upkeep.schedule(entry, again_at)
         self._upkeep.wake(entry)
         self._observers.emit(events.TokenRevoked(at=now, key=key, by_peer=False))
@@ -103,7 +103,7 @@ class ByHand:
         if self._sharing is None:
             # First of all, so that callers who are woken below find it, and fetch nothing with the one before.
             self._serve(entry, token, kept=True)
-        await self._refresher.void(entry)
+        await self._flights.void(entry)
         if self._sharing is not None:
             _, kept = await self._write(entry, token)
             self._serve(entry, token, kept=kept)

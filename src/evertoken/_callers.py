@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from evertoken._contracts import Clock
     from evertoken._entry import Entry, Refusal
     from evertoken._events import Reason
+    from evertoken._flights import Flights
+    from evertoken._landing import TokenFlight
     from evertoken._observers import Observers
-    from evertoken._refresh import Refresher, TokenFlight
     from evertoken._registry import Registry
     from evertoken._subscription import Subscription
     from evertoken._token import Token
@@ -67,7 +68,7 @@ class Callers:
         rules: Rules,
         observers: Observers,
         upkeep: Upkeep,
-        refresher: Refresher,
+        flights: Flights,
         namespace: str | None,
         check_open: Callable[[], object],
     ) -> None:
@@ -77,7 +78,7 @@ class Callers:
         self._rules = rules
         self._observers = observers
         self._upkeep = upkeep
-        self._refresher = refresher
+        self._flights = flights
         self._namespace = namespace
         self._check_open = check_open
 
@@ -109,7 +110,7 @@ class Callers:
             elif left <= 0.0 and tried is not None:
                 raise entry.unavailable(now)
             reason: Reason = "absent" if entry.token is None else "expired" if token is None else "min_ttl"
-            flight = self._refresher.launch(entry, reason, urgent=True)
+            flight = self._flights.launch(entry, reason, urgent=True)
             # An eager task factory may have landed it already.
             if not flight.landed:
                 await flight.wait(self._clock, None if end is None else left)
@@ -124,7 +125,7 @@ class Callers:
         Fetch now, or join the fetch under way; return its token or raise its failure.
         """
         entry = await self.entry(key)
-        flight = self._refresher.launch(entry, "forced", urgent=True)
+        flight = self._flights.launch(entry, "forced", urgent=True)
         if not flight.landed:
             await flight.wait(self._clock)
         self._check_open()
@@ -157,7 +158,7 @@ class Callers:
         if outcome == "taken":
             self.refusals += 1
             if not entry.backing_off(now):
-                self._refresher.launch(entry, "refused", urgent=True)
+                self._flights.launch(entry, "refused", urgent=True)
         return outcome
 
     async def forget(self, key: Hashable) -> bool:
@@ -170,7 +171,7 @@ class Callers:
             return False
         entry.forgotten()
         # Its waiters begin anew as soon as the old flight has ended, and not before: never two for one key.
-        await self._refresher.void(entry)
+        await self._flights.void(entry)
         async with self._registry.lock:
             if self._registry.source_for is not None and entry.flight is None and entry.token is None:
                 # Unless a waiter, woken first, has begun anew already, and has its token: it stays then.
@@ -193,7 +194,7 @@ class Callers:
         if token is not None:
             subscription.publish(token)
         elif entry.flight is None and not entry.backing_off(now):
-            self._refresher.launch(entry, "absent", urgent=True)
+            self._flights.launch(entry, "absent", urgent=True)
 
     async def entry(self, key: Hashable) -> Entry:
         """
@@ -229,7 +230,7 @@ class Callers:
                 if required:
                     raise entry.unavailable(now)
                 missing.remove(entry)
-        flights = [(entry, self._refresher.launch(entry, "absent", urgent=True)) for entry in missing]
+        flights = [(entry, self._flights.launch(entry, "absent", urgent=True)) for entry in missing]
         for entry, flight in flights:
             if not flight.landed:
                 await flight.wait(self._clock, end - self._clock.monotonic())

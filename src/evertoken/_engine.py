@@ -15,6 +15,7 @@ from evertoken._callers import Callers
 from evertoken._errors import ManagerClosed
 from evertoken._fleet import Fleet
 from evertoken._flight import Gate, Strays
+from evertoken._flights import Flights
 from evertoken._landing import Landing
 from evertoken._lanes import Lanes
 from evertoken._observers import Observers, say
@@ -80,6 +81,13 @@ class Engine:
             kept=shared,
             launch=self._launch_due,
         )
+        self.landing: Landing = Landing(
+            clock=self.clock,
+            rules=self.rules,
+            observers=self.observers,
+            publish=self.upkeep.published,
+            compare_clocks=self.upkeep.supervisor.compare_clocks,
+        )
         self.refresher: Refresher = Refresher(
             clock=self.clock,
             rules=self.rules,
@@ -88,14 +96,14 @@ class Engine:
             strays=self._strays,
             sharing=sharing,
             fetch_timeout=settings.fetch_timeout,
+            landing=self.landing,
+        )
+        self.flights: Flights = Flights(
+            self.refresher.run,
+            clock=self.clock,
+            lanes=self.lanes,
             provider_of=registry.provider_of,
-            landing=Landing(
-                clock=self.clock,
-                rules=self.rules,
-                observers=self.observers,
-                publish=self.upkeep.published,
-                compare_clocks=self.upkeep.supervisor.compare_clocks,
-            ),
+            landing=self.landing,
         )
         self.callers: Callers = Callers(
             registry,
@@ -103,7 +111,7 @@ class Engine:
             rules=self.rules,
             observers=self.observers,
             upkeep=self.upkeep,
-            refresher=self.refresher,
+            flights=self.flights,
             namespace=settings.namespace if shared else None,
             check_open=self.check_open,
         )
@@ -114,7 +122,7 @@ class Engine:
             observers=self.observers,
             strays=self._strays,
             upkeep=self.upkeep,
-            refresher=self.refresher,
+            flights=self.flights,
             callers=self.callers,
             sharing=sharing,
             timeout=settings.fetch_timeout,
@@ -168,7 +176,7 @@ class Engine:
                 # A start under way is let through to where it finds that it is not wanted any more.
                 await self._opening.wait(self.clock)
             await self.upkeep.stop()
-            await self.refresher.drain(self._grace)
+            await self.flights.drain(self._grace)
             if self._fleet is not None:
                 await self._fleet.stop()
             left = self._strays.tasks()
@@ -190,7 +198,7 @@ class Engine:
         self.state = "closed"
         self._opening = None
         self.lanes.reset()
-        self.refresher.abandon()
+        self.flights.abandon()
         self.upkeep.abandon()
         for entry in self.registry.entries.values():
             entry.closed()
@@ -205,4 +213,4 @@ class Engine:
 
     def _launch_due(self, entry: Entry, reason: Reason) -> None:
         if self.state == "running":
-            self.refresher.launch(entry, reason, urgent=False)
+            self.flights.launch(entry, reason, urgent=False)

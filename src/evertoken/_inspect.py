@@ -26,18 +26,18 @@ def snapshot_of(engine: Engine, /) -> Snapshot:
     Return what is, key by key.
     """
     now = engine.clock.time()
-    refresher, landing = engine.refresher, engine.refresher.landing
+    landing = engine.landing
     return Snapshot(
         at=now,
         state=engine.state,
         keys={key: _key(engine, entry, now) for key, entry in list(engine.registry.entries.items())},
-        fetches=refresher.fetches,
+        fetches=engine.refresher.fetches,
         refreshed=landing.refreshed,
         adopted=landing.adopted,
         failures=landing.failures,
         rejections=landing.rejections,
         refusals=engine.callers.refusals,
-        in_flight=refresher.in_flight,
+        in_flight=engine.flights.in_flight,
         queued=engine.lanes.queued,
     )
 

@@ -7,7 +7,7 @@ Only the flight that is registered with its entry, and was not made void, may ch
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
 from evertoken import _events as events
 from evertoken._answer import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from evertoken._token import Token
     from evertoken._trouble import Rules
 
-    TokenFlight = Flight[Token]
+__all__ = ["Landing", "TokenFlight"]
 
-__all__ = ["Landing"]
+TokenFlight: TypeAlias = "Flight[Token]"
 
 # The part of a grant's life for which its end is announced.
 _NOTICE: Final = 0.2
