@@ -57,15 +57,24 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
+#: Whether a session of this run has played what kills processes and servers: it takes minutes, on any Python.
+BROKEN = [False]
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """
-    Run all tests on each Python present, against the package as users install it.
+    Run all tests on each Python present, against the package as users install it; the long ones on the first.
+
+    What kills processes and servers runs once in a run of several Pythons. A session that is asked for alone, as in
+    `nox -s tests-3.13`, leaves nothing out.
     """
     session.install(EVERYTHING, *group("test"))
+    selected = ["-m", "not breakage"] if BROKEN[0] and not session.posargs else []
+    BROKEN[0] = True
     # One more than there are cores, for many tests wait for a server; and who is done takes from the others.
     workers = (os.cpu_count() or 1) + 1
-    session.run("python", "-m", "pytest", f"--numprocesses={workers}", "--dist=worksteal", *session.posargs)
+    session.run("python", "-m", "pytest", f"--numprocesses={workers}", "--dist=worksteal", *selected, *session.posargs)
 
 
 @nox.session

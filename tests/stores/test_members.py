@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.stores.servers import Server
 
 pytestmark = [
+    pytest.mark.breakage,
     pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals"),
     pytest.mark.timeout(60),
 ]

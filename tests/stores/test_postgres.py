@@ -61,6 +61,7 @@ class TestPostgresStore(StoreConformance):
             )
 
 
+@pytest.mark.breakage
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 async def test_the_server_goes_and_comes(how, monkeypatch):
     """K3: with the server gone or silent each step ends within its bound, and works again after; the watch says so."""
@@ -106,6 +107,7 @@ async def test_the_server_goes_and_comes(how, monkeypatch):
             await asyncio.wait([watching])
 
 
+@pytest.mark.breakage
 async def test_managers_and_a_server_that_restarts():
     """K3: tokens are there while the server is gone; after that they are kept, and peers are told at once again."""
     with postgres() as server, TokenServer(lifetime=2.0) as idp:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evertoken import TokenStore
 
 pytestmark = [
+    pytest.mark.breakage,
     pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals"),
     pytest.mark.parametrize("kind", list(KINDS)),
 ]

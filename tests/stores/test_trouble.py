@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.stores.servers import Server
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.breakage, pytest.mark.timeout(60)]
 
 KEY = '["",null]'
 
