@@ -5,6 +5,7 @@ What all tests share: the loops to run on, and sources that wait at gates.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,15 +15,6 @@ from evertoken.testing.loop import VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-
-def _eager(factory: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[], asyncio.AbstractEventLoop]:
-    def make() -> asyncio.AbstractEventLoop:
-        loop = factory()
-        loop.set_task_factory(asyncio.eager_task_factory)
-        return loop
-
-    return make
 
 
 def _debug() -> asyncio.AbstractEventLoop:
@@ -43,8 +35,14 @@ FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "debug": _debug,
     "uvloop": _uvloop,
 }
-if hasattr(asyncio, "eager_task_factory"):
-    FACTORIES["eager"] = _eager(VirtualTimeLoop)
+if sys.version_info >= (3, 12):
+
+    def _eager() -> asyncio.AbstractEventLoop:
+        loop = VirtualTimeLoop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        return loop
+
+    FACTORIES["eager"] = _eager
 
 VIRTUAL = [name for name in ("virtual", "debug", "eager") if name in FACTORIES]
 
