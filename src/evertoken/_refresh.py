@@ -111,8 +111,9 @@ class Refresher:
         if flight.reason not in LOOKS and not withheld:
             return None
         record = await (repair if entry.unkept else look)(entry, sharing)
-        if record is not None and record.token is entry.token is not None:
-            other = flight.reason in {"forced", "min_ttl", "refused"} or not entry.token.valid_at(self._clock.time())
+        own = entry.token
+        if record is not None and own is not None and record.token is own:
+            other = flight.reason in {"forced", "min_ttl", "refused"} or not own.valid_at(self._clock.time())
             if flight.reason in LOOKS or (withheld and not other):
                 return partial(self.landing.saved, entry, flight, record.version)
             # Somebody joined meanwhile who needs another token than this.
