@@ -80,8 +80,9 @@ class Sharing:
         self._rules = rules
         self._observers = observers
         self._gates: dict[str, Gate] = {}
-        # Marks of this process that stand in the store though nothing came of them.
-        self._void_marks: dict[str, float] = {}
+        # Marks of this process that stand in the store though nothing came of them, by their version too: a peer that
+        # presents the same refresh token later repeats the instant.
+        self._void_marks: dict[str, tuple[int, float]] = {}
 
     def written(self, key: str | None) -> None:
         """
@@ -131,7 +132,7 @@ class Sharing:
                     return Hold(None, None)
                 hold = Hold(None, found[0], adopt=self.better(entry, found[0]))
                 if hold.record is not None:
-                    sent_at = hold.record.sent_at
+                    sent_at = self._unanswered(hold.record)
                 if hold.adopt:
                     await self.steps.release(entry, lease)
                     return hold
@@ -197,15 +198,14 @@ class Sharing:
         Raises:
             TransientRefreshError: It could not be recorded, or a peer may be presenting it already.
         """
-        key, left = self.steps.key_of(entry), None if hold.record is None else hold.record.sent_at
         # One before this may have been the one that was taken.
-        hold.unanswered_at = None if left == self._void_marks.get(key) else left
+        hold.unanswered_at = self._unanswered(hold.record)
         sent_at = now if hold.unanswered_at is None else min(hold.unanswered_at, now)
         marked = await self.fenced(entry, hold, entry.token, sent_at=sent_at)
         if not marked:
             if marked is None and hold.unanswered_at is None:
                 # It may have been written all the same.
-                self._void_marks[key] = sent_at
+                self._void_marks[self.steps.key_of(entry)] = _following(entry, hold), sent_at
             msg = "a refresh that may spend its refresh token could not be recorded beforehand"
             raise TransientRefreshError(msg)
 
@@ -215,9 +215,9 @@ class Sharing:
         """
         # Whether one before this was taken, that does not say.
         if hold.record is not None and hold.record.sent_at is not None and hold.unanswered_at is None:
-            sent_at = hold.record.sent_at
-            if await self.fenced(entry, hold, hold.record.token) is None:
-                self._void_marks[self.steps.key_of(entry)] = sent_at
+            void = hold.record.version, hold.record.sent_at
+            if not await self.fenced(entry, hold, hold.record.token):
+                self._void_marks[self.steps.key_of(entry)] = void
 
     def better(self, entry: Entry, record: Record | None) -> bool:
         """
@@ -240,9 +240,7 @@ class Sharing:
         """
         if hold.lease is None:
             return None
-        # Above its own memory too: a store that was flushed must not seem to hold something older.
-        version = max(0 if hold.record is None else hold.record.version, entry.version) + 1
-        record = Record(self.steps.key_of(entry), version, token, sent_at)
+        record = Record(self.steps.key_of(entry), _following(entry, hold), token, sent_at)
         written = await self.steps.write(entry, record, hold.lease)
         if written:
             hold.record = record
@@ -286,8 +284,13 @@ class Sharing:
         ttl = self.ttl_of(entry)
         return self.clock.monotonic() + ttl, self.clock.time() + ttl
 
+    def _unanswered(self, record: Record | None) -> float | None:
+        if record is None or (record.version, record.sent_at) == self._void_marks.get(record.key):
+            return None
+        return record.sent_at
+
     def _judge_mark(self, entry: Entry, sent_at: float | None) -> None:
-        if sent_at is None or sent_at == self._void_marks.get(self.steps.key_of(entry)):
+        if sent_at is None:
             return
         now = self.clock.time()
         habit = entry.on_ambiguous(self._rules, max(now - sent_at, 0.0))
@@ -298,6 +301,11 @@ class Sharing:
         if habit == "hold" and entry.in_service(now) is not None:
             msg = "a refresh was sent and its answer never recorded; its refresh token may be spent"
             raise TransientRefreshError(msg, ambiguous=True)
+
+
+def _following(entry: Entry, hold: Hold) -> int:
+    # Above its own memory too: a store that was flushed must not seem to hold something older.
+    return max(0 if hold.record is None else hold.record.version, entry.version) + 1
 
 
 def _later(entry: Entry, version: int, token: Token) -> bool:

@@ -4,11 +4,14 @@ What is on record before a request leaves: lost with its store, or left behind t
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
 from tests.gated import virtual
+
+from evertoken import GrantRejected, TokenUnavailable
 
 
 @virtual
@@ -73,3 +76,64 @@ async def test_flushed_in_flight(clock, habit):
     assert not server.replays
     assert all([await worker.use() for worker in workers])
     await end(workers)
+
+
+@virtual
+async def test_a_mark_that_a_peer_took_over(clock):
+    """K4: a mark that nothing came of is not one's own any more once a peer has presented the same refresh token."""
+    store, server = Store(clock), Server(clock, rotating=True, lifetime=600.0)
+    one, two = (Worker(name, store, server) for name in ("one", "two"))
+    # So that a peer presents it again at once.
+    one.grace = two.grace = 60.0
+    await start([one, two])
+    first = await one.use()
+    assert await two.use() == first
+    await clock.advance(1.0)
+    call = store.call
+
+    async def failing(operation: str, *args: Any) -> Any:
+        if operation == "write" and args[0].sent_at is None:
+            raise ConnectionResetError("the store is gone")
+        return await call(operation, *args)
+
+    store.call, server.down = failing, True
+    with pytest.raises(TokenUnavailable):
+        await one.manager.refresh()
+    store.call, server.down = call, False
+    await clock.advance(1.0)
+    one.stop()
+    two.dies_at = ("after fetch", 1)
+    dying = asyncio.ensure_future(two.manager.refresh())
+    # Beyond the grace.
+    await clock.advance(65.0)
+    assert (two.state, server.issued) == ("dead", 2)
+    one.resume()
+    await clock.advance(30.0)
+    assert not server.replays
+    assert one.manager.peek() == first
+    dying.cancel()
+    await end([one, two])
+
+
+@virtual
+async def test_a_mark_that_could_not_be_taken_back_in_time(clock):
+    """K4: a request that never left is not ambiguous to who knows that, though a peer had the lease meanwhile."""
+    store, server = Store(clock), Server(clock, rotating=True, lifetime=600.0)
+    one, two = (Worker(name, store, server, on_ambiguous="reject") for name in ("one", "two"))
+    await start([one, two])
+    assert await one.use() == await two.use() is not None
+    await clock.advance(1.0)
+    one.stops_at = "before fetch"
+    stopped = asyncio.ensure_future(one.manager.refresh())
+    await clock.advance(12.0)
+    assert one.state == "stopped"
+    with pytest.raises(GrantRejected, match="ambiguous"):
+        await two.manager.refresh()
+    one.resume()
+    with pytest.raises(TokenUnavailable):
+        await stopped
+    await clock.advance(30.0)
+    assert server.issued == 2
+    assert one.manager.peek() == two.manager.peek() is not None
+    assert not server.replays
+    await end([one, two])
