@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from evertoken._flight import Gate, bounded
+from evertoken._flights import LOOKS
 from evertoken._observers import SHUTDOWN
 from evertoken._sharing import Sharing
 from evertoken._steps import STORE_TIMEOUT, Steps, store_key
@@ -154,7 +155,11 @@ class Fleet:
 
     def _look(self, entry: Entry) -> None:
         trouble = entry.trouble
-        if entry.flight is None and (entry.token is not None or (trouble is not None and trouble.error is not None)):
+        if entry.flight is not None:
+            if entry.flight.reason in LOOKS:
+                # It may have read the record before this was written.
+                self._unread(entry)
+        elif entry.token is not None or (trouble is not None and trouble.error is not None):
             self._launch(entry, "peer")
 
     def _unread(self, entry: Entry) -> None:

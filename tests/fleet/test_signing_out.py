@@ -4,6 +4,9 @@ Signed out everywhere, and for good: no late answer brings a key back, and whoev
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
 from tests.gated import virtual
@@ -97,6 +100,34 @@ async def test_a_look_that_failed(clock, operation):
     two.read = read
     await clock.advance(5.0)
     assert two.manager.peek() == one.manager.peek() != first
+    await end([one, two])
+
+
+@virtual
+async def test_while_a_peer_looks(clock):
+    """K2: what is written while a peer is reading what was written before it is looked at as well."""
+    store, server = Store(clock), Server(clock, rotating=False, lifetime=600.0)
+    one, two = (Worker(name, store, server) for name in ("one", "two"))
+    await start([one, two])
+    assert await one.use() == await two.use() is not None
+    await clock.advance(1.0)
+    read, reached, go = two.read, asyncio.Event(), asyncio.Event()
+
+    async def slow(key: str, /) -> Any:
+        found = await read(key)
+        reached.set()
+        await go.wait()
+        return found
+
+    two.read = slow
+    await one.manager.refresh()
+    await reached.wait()
+    two.read = read
+    await one.manager.revoke()
+    await clock.advance(0.1)
+    go.set()
+    await clock.advance(3.0)
+    assert two.manager.peek() is None
     await end([one, two])
 
 
