@@ -72,18 +72,16 @@ class ByHand:
         entry = await self._callers.entry(key)
         tokens = [entry.token]
         now = self._clock.time()
-        error = GrantRejected("revoked", "the key was signed out; refresh() begins anew")
         # First of all, so that callers who are woken below find it signed out.
-        again_at = entry.signed_out(entry.version, error, now, self._rules)
+        self._sign_out(entry)
         await self._flights.void(entry)
-        self._upkeep.schedule(entry, again_at)
-        self._upkeep.wake(entry)
         self._observers.emit(events.TokenRevoked(at=now, key=key, by_peer=False))
         failure: TransientRefreshError | GrantRejected | None = None
         if self._sharing is not None:
             before, kept = await self._write(entry, None)
             tokens.append(before)
             if not kept:
+                self._sign_out(entry)
                 failure = TransientRefreshError("signed out here, but the store could not be told; call revoke() again")
         told: set[str] = set()
         for token in tokens:
@@ -100,13 +98,19 @@ class ByHand:
         entry = await self._callers.entry(key)
         # Its instants are of the clock as it is now: a step of before must not be noticed later, and move them.
         self._upkeep.supervisor.compare_clocks()
-        if self._sharing is None:
-            # First of all, so that callers who are woken below find it, and fetch nothing with the one before.
-            self._serve(entry, token, kept=True)
-        await self._flights.void(entry)
         if self._sharing is not None:
+            await self._flights.void(entry)
             _, kept = await self._write(entry, token)
-            self._serve(entry, token, kept=kept)
+            if kept:
+                return
+        # First, so that callers who are woken below find it, and fetch nothing with the one before.
+        self._serve(entry, token, kept=self._sharing is None)
+        await self._flights.void(entry)
+
+    def _sign_out(self, entry: Entry) -> None:
+        error = GrantRejected("revoked", "the key was signed out; refresh() begins anew")
+        self._upkeep.schedule(entry, entry.signed_out(entry.version, error, self._clock.time(), self._rules))
+        self._upkeep.wake(entry)
 
     def _serve(self, entry: Entry, token: Token, *, kept: bool) -> None:
         entry.trouble = None
@@ -130,7 +134,12 @@ class ByHand:
                 )
             )
             if kept:
+                # Before the lease is given back, which may hang. And a peer may have fetched while it was waited for.
                 entry.version = version
+                if token is None:
+                    self._sign_out(entry)
+                else:
+                    self._serve(entry, token, kept=True)
             return None if before is None else before.token, kept
         finally:
             await sharing.steps.release(entry, lease)

@@ -1,0 +1,108 @@
+"""
+What is done to a key other than refreshing it, while a fleet and a store are in the middle of something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
+from tests.gated import virtual
+
+from evertoken import Token
+
+
+@virtual
+@pytest.mark.parametrize("released", [False, True])
+async def test_put_cancelled_once_it_is_kept(clock, released):
+    """K1: a put() that is cancelled as its lease is given back has put the token, here as in the store."""
+    store, server = Store(clock), Server(clock, rotating=True, lifetime=600.0)
+    one = Worker("one", store, server)
+    await start([one])
+    assert await one.use() is not None
+    await clock.advance(1.0)
+    release, reached, go = one.release, asyncio.Event(), asyncio.Event()
+
+    async def hanging(lease, /):
+        if released:
+            await release(lease)
+        reached.set()
+        await go.wait()
+
+    one.release = hanging
+    token = Token("put", issued_at=clock.time(), expires_at=clock.time() + 600.0, refresh_token="rt-put")
+    server.good = "rt-put"
+    putting = asyncio.ensure_future(one.manager.put(token))
+    await reached.wait()
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    one.release = release
+    go.set()
+    assert one.manager.peek() == token
+    record = await store.memory.read(KEY)
+    assert record is not None
+    assert record.token == token
+    await clock.advance(700.0)
+    assert await one.use() is not None
+    assert server.issued == 2
+    assert not server.replays
+    await end([one])
+
+
+@virtual
+async def test_put_beside_a_fetch_without_the_store(clock):
+    """K3: a token that is put while the store is down is not overwritten by a fetch that began meanwhile."""
+    store, server = Store(clock), Server(clock, rotating=False, lifetime=600.0)
+    one = Worker("one", store, server)
+    await start([one])
+    store.down = True
+    acquire, go = one.acquire, asyncio.Event()
+
+    async def slow(key, owner, ttl, /):
+        await go.wait()
+        return await acquire(key, owner, ttl)
+
+    one.acquire = slow
+    token = Token("put", issued_at=clock.time(), expires_at=clock.time() + 600.0)
+    putting = asyncio.ensure_future(one.manager.put(token))
+    await clock.advance(0.1)
+    one.acquire, server.latency, before = acquire, 4.0, one.fetches
+    getting = asyncio.ensure_future(one.manager.get())
+    await clock.advance(1.0)
+    assert one.fetches == before + 1
+    go.set()
+    await putting
+    assert await getting == token
+    await clock.advance(10.0)
+    assert one.manager.peek() == token
+    store.down = False
+    await clock.advance(10.0)
+    record = await store.memory.read(KEY)
+    assert record is not None
+    assert record.token == token
+    await end([one])
+
+
+@virtual
+async def test_revoke_while_a_peer_fetches(clock):
+    """K2: who signs a key out serves nothing, though it adopted what a peer wrote while it waited for the lease."""
+    store, server = Store(clock), Server(clock, rotating=True, lifetime=600.0)
+    one, two = (Worker(name, store, server) for name in ("one", "two"))
+    await start([one, two])
+    assert await one.use() == await two.use() is not None
+    await clock.advance(1.0)
+    server.latency = 3.0
+    refreshing = asyncio.ensure_future(two.manager.refresh())
+    await clock.advance(1.0)
+    await one.manager.revoke()
+    assert one.manager.peek() is None
+    assert (await refreshing).access_token == "at-2"
+    await clock.advance(5.0)
+    assert one.manager.peek() is None
+    assert two.manager.peek() is None
+    record = await store.memory.read(KEY)
+    assert record is not None
+    assert record.revoked
+    await end([one, two])
