@@ -266,6 +266,8 @@ class Entry(Standing):
         self.token = None
         self.trouble = None
         self.fetched_at = NEVER
+        # So that what the store holds is news.
+        self.version = 0
         self.idle_since = None
 
     # How

@@ -106,3 +106,19 @@ async def test_revoke_while_a_peer_fetches(clock):
     assert record is not None
     assert record.revoked
     await end([one, two])
+
+
+@virtual
+async def test_forget_what_the_store_keeps(clock):
+    """K1: a key that was forgotten is read from the store again, and presents no refresh token of before."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    one = Worker("one", store, server)
+    await start([one])
+    token = await one.use()
+    assert token is not None
+    await clock.advance(1.0)
+    assert await one.manager.forget()
+    assert await one.use() == token
+    assert server.issued == 1
+    assert not server.replays
+    await end([one])
