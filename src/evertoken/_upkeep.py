@@ -214,8 +214,9 @@ class Upkeep:
     def _may_drop(self, entry: Entry) -> bool:
         if entry.flight is not None or self._gates.get(entry) or self._subscriptions.get(entry.key):
             return False
-        # Without a store, a refresh token that came by rotation lives in memory alone.
-        return self._kept or entry.token is None or entry.token.refresh_token is None
+        # Where no store keeps it, a refresh token that came by rotation lives in memory alone.
+        kept = self._kept and not entry.unkept
+        return kept or entry.token is None or entry.token.refresh_token is None
 
     def _drop(self, entry: Entry) -> None:
         task = asyncio.get_running_loop().create_task(self._evict(entry), name=f"evertoken:evict:{entry.key!r}")

@@ -10,7 +10,7 @@ import pytest
 from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
 from tests.gated import virtual
 
-from evertoken import Token
+from evertoken import Token, TokenManager
 
 
 @virtual
@@ -122,3 +122,32 @@ async def test_forget_what_the_store_keeps(clock):
     assert server.issued == 1
     assert not server.replays
     await end([one])
+
+
+@virtual
+async def test_an_idle_key_that_no_store_keeps(clock):
+    """K1: a refresh token that the store should hold and does not is not dropped with its key, however idle that is."""
+    store, server = Store(clock), Server(clock, rotating=True, lifetime=600.0)
+    one = Worker("one", store, server)
+    async with TokenManager(source_for=lambda _: one, store=one, clock=clock, idle_after=100.0) as tokens:
+        await tokens.get("k")
+        await clock.advance(1.0)
+        call = store.call
+
+        async def failing(operation, *args):
+            store.down = store.down or (operation == "write" and args[0].sent_at is None)
+            return await call(operation, *args)
+
+        store.call = failing
+        token = await tokens.refresh("k")
+        assert store.down
+        await clock.advance(300.0)
+        store.call, store.down = call, False
+        await clock.advance(10.0)
+        record = await store.memory.read('["","k"]')
+        assert record is not None
+        assert record.token == token
+        # Once it is kept it goes like any other.
+        await clock.advance(300.0)
+        assert tokens.snapshot().keys == {}
+    assert not server.replays
