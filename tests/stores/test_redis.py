@@ -248,6 +248,34 @@ async def test_torn_is_set_aside(valkey_server, caplog):
             assert await client.hget(store._name("k"), "torn") == b"\x00torn"
 
 
+@pytest.mark.parametrize("torn", ["", "abc", "nan", "inf", "1e400", "-1", "9" * 19, "9" * 400])
+@pytest.mark.parametrize("field", ["ends", "fence", "version"])
+async def test_a_torn_lease_is_begun_anew(valkey_server, field, torn):
+    """K2: what is no number where a lease keeps one bars nobody, and who held it before holds it no more."""
+    async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
+        async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
+            old = await store.acquire("k", "old", 30.0)
+            assert isinstance(old, Lease)
+            assert await store.write(Record("k", 1, TOKEN), old)
+            await client.hset(store._name("k"), field, torn)
+            if field == "ends":
+                assert not await store.renew(old, 30.0)
+                assert await store.holder("k") is None
+            else:
+                await store.release(old)
+                await client.hset(store._name("k"), "ends", "0")
+            new = await store.acquire("k", "new", 30.0)
+            assert isinstance(new, Lease)
+            assert await store.holder("k") == ("new", pytest.approx(30.0, abs=5.0))
+            assert not await store.write(Record("k", 2, TOKEN), old)
+            assert await store.renew(new, 30.0)
+            assert await store.write(Record("k", 3, TOKEN), new)
+            await store.release(new)
+            again = await store.acquire("k", "again", 30.0)
+            assert isinstance(again, Lease)
+            assert again.fence > new.fence
+
+
 async def test_a_socket_of_this_host(tmp_path):
     """K2: a server on the same host is reached by its socket as well."""
     path = tmp_path / "valkey.sock"

@@ -147,6 +147,31 @@ async def test_a_full_disk(path, monkeypatch):
         assert await store.write(a_record(2, "planted" * 5000), lease)
 
 
+@pytest.mark.parametrize(
+    ("column", "torn"),
+    [
+        *[("ends", torn) for torn in ("", "abc", 5, b"\xff", "{}", "[1, 2]", '["a", 1, 1, ""]', "[" * 100_000)],
+        ("ends", '[Infinity, 0, 0, ""]'),
+        ("ends", f'[1{"0" * 400}, 0, 0, ""]'),
+        *[("fence", torn) for torn in ("", "abc", 1.5, b"1", -1, 2**63 - 1)],
+        ("owner", b"\xff"),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+async def test_a_torn_lease_is_begun_anew(path, column, torn):
+    """K2: what is no number where a lease keeps one bars nobody, and who held it before holds it no more."""
+    store, old = await kept(path)
+    change(path, f"UPDATE evertoken SET {column} = ?", torn)
+    assert await store.holder("k") is None
+    assert not await store.renew(old, 30.0)
+    new = await lease_of(store, owner="new")
+    assert not await store.write(a_record(2), old)
+    assert await store.renew(new, 30.0)
+    assert await store.write(a_record(2), new)
+    await store.release(new)
+    assert (await lease_of(store, owner="again")).fence > new.fence
+
+
 async def test_a_torn_record_is_set_aside(path, caplog):
     """K3: what is no record is moved to a column of its own, reported once, and may be written over."""
     store, lease = await kept(path)

@@ -8,6 +8,7 @@ also carries the boot that it was given in, and is judged by the wall clock else
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -131,4 +132,5 @@ def _boot_id() -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - not NaN
+    # Not isfinite(): that overflows where an int does.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -5,7 +5,7 @@ What `SQLiteStore` does in worker threads: records and leases as rows.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._contracts import Held, Lease
 from evertoken.stores._host_clock import Deadline
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from evertoken.stores._record import Codec
 
 __all__ = ["Rows"]
+
+#: What the column holds at the most.
+_LAST_FENCE: Final = 2**63 - 1
 
 _NEXT: Final = "(SELECT coalesce(max(change), 0) + 1 FROM evertoken)"
 
@@ -171,10 +174,20 @@ class Rows:
         if found is None:
             return 0, None, None
         fence, owner, ends = found
-        return fence, owner, None if ends is None else Deadline.of(json.loads(ends))
+        if not isinstance(fence, int) or not 0 <= fence < _LAST_FENCE or not isinstance(owner, str | None):
+            # A stranger wrote it. The lease is begun anew, and its owner tells it from others.
+            return 0, None, None
+        return fence, owner, _deadline(ends)
 
     def _after(self, ttl: float) -> str:
         return json.dumps(self._clock.after(ttl).fields())
+
+
+def _deadline(ends: Any) -> Deadline | None:
+    try:
+        return None if ends is None else Deadline.of(json.loads(ends))
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def _data(db: sqlite3.Connection, key: str) -> memoryview | None:
