@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from tests.stores.servers import postgres, valkey
 
@@ -170,6 +171,18 @@ def test_wrong_url(arguments, says, capsys):
     """A URL that is none, or names nothing, makes nothing and says what would do."""
     status, _, err = run(capsys, *arguments)
     assert (status, says in err) == (2, True), err
+
+
+def test_a_table_that_is_not_there(capsys):
+    """Looking for a table of PostgreSQL under a wrong name finds nothing, and makes none."""
+    with postgres() as server:
+        url = f"postgresql://evertoken@127.0.0.1:{server.port}/postgres"
+        for action in ("list", "check", "show k", "purge --key k --yes", "purge --expired 0"):
+            name, *more = action.split()
+            status, _, _ = run(capsys, name, url, "--table", "typo", *more)
+            assert status == (1 if "k" in more else 0)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT to_regclass('typo')").fetchone() == (None,)
 
 
 def test_purge_wants_to_know_what(tmp_path, capsys):

@@ -102,7 +102,7 @@ class PostgresStore:
     A `TokenStore` in a table of PostgreSQL (13 or later), shared by all who reach the server.
 
     Writes and leases are single statements, by the server's clock; peers are told of a write at once by LISTEN and
-    NOTIFY. The table is made when it is missing, if this user may. Needs the extra `postgres`.
+    NOTIFY. The table is made with the first lease if it is missing, and this user may. Needs the extra `postgres`.
 
     A row that is no record is moved to the column `torn`, reported as a warning to the log "evertoken", and counts as
     missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is.
@@ -163,8 +163,7 @@ class PostgresStore:
         await self.read(record.key)
         notice = record.key if len(record.key.encode()) <= _LONGEST_NOTICE else ""
         values = {"fence": lease.fence, "owner": lease.owner, "channel": self._channel, "notice": notice}
-        row = await self._one(_WRITE, record.key, version=record.version, record=data.tobytes(), **values)
-        return row is not None
+        return await self._one(_WRITE, record.key, version=record.version, record=data.tobytes(), **values) is not None
 
     async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
         """
@@ -230,7 +229,7 @@ class PostgresStore:
 
     async def create_table(self) -> None:
         """
-        Make the table, unless it is there. Done by itself where it is missing.
+        Make the table, unless it is there. Done by itself with the first lease.
         """
         errors = self._psycopg.errors
         async with self._pools.use() as pool, pool.connection() as connection:
@@ -273,10 +272,11 @@ class PostgresStore:
         return rows[0] if rows else None
 
     async def _all(self, query: str, **values: object) -> list[Any]:
-        try:
+        with suppress(self._psycopg.errors.UndefinedTable):
             return await self._run(query, values)
-        except self._psycopg.errors.UndefinedTable:
-            pass
+        # Who only looks, perhaps under a mistyped name, makes none.
+        if query is not _ACQUIRE:
+            return []
         await self.create_table()
         return await self._run(query, values)
 
