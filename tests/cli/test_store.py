@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -183,6 +185,33 @@ def test_a_table_that_is_not_there(capsys):
             assert status == (1 if "k" in more else 0)
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT to_regclass('typo')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("records", [1, 100])
+def test_a_reader_who_has_read_enough(tmp_path, records):
+    """Where the list goes to a pipe that is closed, as by `head`, it ends without a word, however long it is."""
+
+    async def plant() -> None:
+        store = SQLiteStore(tmp_path / "tokens.db")
+        async with store:
+            for key in map(str, range(records)):
+                lease = await store.acquire(key, "worker-1", 5.0)
+                assert isinstance(lease, Lease)
+                assert await store.write(Record(key, 1, Token("planted", issued_at=1.0)), lease)
+
+    asyncio.run(plant())
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "evertoken", "store", "list", f"sqlite://{tmp_path}/tokens.db", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=20) == 141
 
 
 def test_purge_wants_to_know_what(tmp_path, capsys):

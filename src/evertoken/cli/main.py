@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         status: int = options.run(options)
+        # Here, for at the exit nobody hears that the reader has gone.
+        sys.stdout.flush()
     except ImportError as error:
         print(f"evertoken: {error}", file=sys.stderr)
         return 2

@@ -62,6 +62,9 @@ def run_store(options: argparse.Namespace) -> int:
         return 2
     try:
         return asyncio.run(_within(store, options))
+    except BrokenPipeError:
+        # Whoever reads has read enough: not the store's doing.
+        raise
     except Exception as error:  # noqa: BLE001 - a store may raise anything, and a person wants to know what
         # A server's library may quote what it was given.
         password = urlsplit(options.url).password
