@@ -149,7 +149,7 @@ class Record:
     Args:
         key: The store's key, carried along so that a reader can tell a mix-up.
 
-        version: Grows by one with each write; the newest wins.
+        version: Grows with each write; the newest wins.
 
         token: The token; None where there is none yet, and where it was revoked.
 
