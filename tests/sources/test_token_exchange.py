@@ -152,6 +152,87 @@ async def test_failure_of_the_parent_is_the_child_s(status, error, raised):
         assert not any("subject_token" in dict(asked.form) for asked in wire.asked)
 
 
+@pytest.mark.parametrize("role", ["subject_token", "actor_token"])
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_request"])
+async def test_parent_revoked_early(role, error):
+    """F4: a parent whose token was revoked before its end is told so, once, and the child has its new one."""
+    granted_to, asked_for = [], []
+
+    async def answer(asked, _writer):
+        form = dict(asked.form)
+        if form["grant_type"] == "client_credentials":
+            granted_to.append(f"parent-{len(granted_to)}")
+            return granted(access_token=granted_to[-1], expires_in=600)
+        asked_for.append(form[role])
+        revoked = form[role] == "parent-0" and len(asked_for) > 1
+        return http(400, {"error": error}) if revoked else granted(access_token=f"child-of-{form[role]}")
+
+    async with Wire(answer) as wire:
+        client = {"token_endpoint": wire.url(), "client_id": "svc", "client_secret": "s3cret"}
+        tokens = TokenManager(
+            source_for=lambda key: (
+                TokenExchange(**{"subject_token": "static", role: tokens.handle("parent")}, **client)
+                if key == "child"
+                else ClientCredentials(**client)
+            )
+        )
+        async with tokens:
+            assert (await tokens.get("child")).access_token == "child-of-parent-0"
+            assert (await tokens.refresh("child")).access_token == "child-of-parent-1"
+            parent = tokens.peek("parent")
+            assert parent is not None
+            assert parent.access_token == "parent-1"
+    assert asked_for == ["parent-0", "parent-0", "parent-1"]
+    assert granted_to == ["parent-0", "parent-1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "exchanges", "parents"), [("invalid_grant", 2, 2), ("invalid_target", 1, 1), ("invalid_client", 1, 1)]
+)
+async def test_child_that_is_rejected_itself(error, exchanges, parents):
+    """F4: an exchange that is rejected with a new parent too ends there, and one that is to blame itself sooner."""
+
+    async def answer(asked, _writer):
+        fine = dict(asked.form)["grant_type"] == "client_credentials"
+        return granted(access_token=f"parent-{len(wire.asked)}") if fine else http(400, {"error": error})
+
+    async with Wire(answer) as wire:
+        client = {"token_endpoint": wire.url(), "client_id": "svc", "client_secret": "s3cret"}
+        tokens = TokenManager(
+            source_for=lambda key: (
+                TokenExchange(tokens.handle("parent"), **client) if key == "child" else ClientCredentials(**client)
+            )
+        )
+        async with tokens:
+            with pytest.raises(GrantRejected, match=error):
+                await tokens.get("child")
+            assert tokens.peek("parent") is not None
+    grants = [dict(asked.form)["grant_type"] for asked in wire.asked]
+    assert grants.count("client_credentials") == parents
+    assert len(grants) == exchanges + parents
+
+
+@pytest.mark.parametrize("with_word", [False, True])
+async def test_parent_that_has_no_other(with_word):
+    """F4: where a parent cannot be told, or has no other token, the rejection is the child's at once."""
+
+    class Parent:
+        async def get(self):
+            return Token("parent", issued_at=time.time(), expires_at=time.time() + 600.0)
+
+    parent = Parent()
+    if with_word:
+
+        async def refused(token):
+            assert token.access_token == "parent"
+
+        parent.refused = refused
+    async with Wire(always(http(400, {"error": "invalid_grant"}))) as wire:
+        with pytest.raises(GrantRejected, match="invalid_grant"):
+            await _exchange(parent, wire).fetch(FetchRequest(None, None, 5.0))
+    assert len(wire.asked) == 1
+
+
 async def test_many_children_of_one_parent_do_not_stand_in_its_way():
     """F6: more children than there are places for fetches wait for their parent, which still gets one."""
     async with Wire(always(granted(expires_in=600))) as wire:

@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
+from evertoken._errors import GrantRejected
 from evertoken._secret import Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
 
@@ -24,10 +25,13 @@ ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S
 
 _GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 
+#: What servers say of a token that was revoked before its end: RFC 8693 section 2.2.2, or RFC 6749 section 5.2.
+_OF_THE_TOKEN: Final = frozenset({"invalid_request", "invalid_grant"})
+
 
 class _Parent(Protocol):
     """
-    What gives the token to exchange: a handle of a manager.
+    What gives the token to exchange: a handle of a manager. One that has `refused` as well is told of a rejection.
     """
 
     async def get(self) -> Token:
@@ -46,7 +50,8 @@ class TokenExchange(Grant):
     Tokens for other tokens: token exchange (RFC 8693).
 
     The token that is exchanged may be another key of a manager: `subject_token=manager.handle("parent")`. Then the
-    parent is made valid first, its rejection is the child's, and the child does not outlive it.
+    parent is made valid first, its rejection is the child's, and the child does not outlive it. Where the exchange is
+    rejected for what may be the parent's token, that is reported as refused, and the exchange tried once with its next.
 
     Args:
         subject_token: The token of the party on whose behalf this is: a handle, a string, a `pathlib.Path`, or a
@@ -97,23 +102,40 @@ class TokenExchange(Grant):
         """
         Exchange what is valid now.
         """
-        subject, dies = await _token(self._subject, "subject_token")
+        parents: list[tuple[Any, Token]] = []
+        try:
+            return await self._exchange(request, parents)
+        except GrantRejected as error:
+            # The frames it came through hold the tokens in their locals.
+            rejected = error.with_traceback(None)
+        # Which of them it is, no server says. A parent that has no other token now returns None.
+        if rejected.error in _OF_THE_TOKEN and any([await _refused(*parent) for parent in parents]):
+            return await self._exchange(request, [])
+        raise rejected
+
+    async def _exchange(self, request: FetchRequest, parents: list[tuple[Any, Token]]) -> Answer:
+        subject = await _token(self._subject, "subject_token", parents)
         form = [("grant_type", _GRANT_TYPE), ("subject_token", subject), ("subject_token_type", self._subject_type)]
         hidden = [subject]
         if self._actor is not None:
-            actor, actor_dies = await _token(self._actor, "actor_token")
+            actor = await _token(self._actor, "actor_token", parents)
             form += [("actor_token", actor), ("actor_token_type", self._actor_type)]
             hidden.append(actor)
-            dies = min(dies, actor_dies)
         if self._requested is not None:
             form.append(("requested_token_type", self._requested))
         answer = await self.post(request, *form, secrets=tuple(hidden))
         # RFC 8693 lets a child outlive its parent; what was obtained for somebody should end with them.
-        return replace(answer, not_after=dies)
+        ends = (math.inf if token.expires_at is None else token.expires_at for _, token in parents)
+        return replace(answer, not_after=min(ends, default=math.inf))
 
 
-async def _token(source: Any, parameter: str) -> tuple[str, float]:
-    if hasattr(source, "get"):
-        token = await source.get()
-        return token.access_token, math.inf if token.expires_at is None else token.expires_at
-    return await resolve(source, parameter), math.inf
+async def _token(source: Any, parameter: str, parents: list[tuple[Any, Token]]) -> str:
+    if not hasattr(source, "get"):
+        return await resolve(source, parameter)
+    token: Token = await source.get()
+    parents.append((source, token))
+    return token.access_token
+
+
+async def _refused(parent: Any, token: Token) -> bool:
+    return hasattr(parent, "refused") and await parent.refused(token) is not None
