@@ -8,9 +8,10 @@ from typing import Final
 
 __all__ = ["ACQUIRE", "HOLDER", "RELEASE", "RENEW", "SET_ASIDE", "WRITE"]
 
-# What a stranger wrote in the place of a number is none: the lease is begun anew, and its owner tells it from others.
 # One hash a key, so that each step is one script on one key, and a cluster keeps it in one place. The server's clock
 # counts, and the fence outlives the lease and the record.
+
+# What a stranger wrote in the place of a number is none: the lease is begun anew, and its owner tells it from others.
 _NUMBER: Final = """
 local function number(text)
     local n = tonumber(text)
