@@ -4,7 +4,6 @@ What a person, or a login, does to a key: sign it out everywhere, or put a token
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, final
 
@@ -12,7 +11,7 @@ from evertoken import _events as events
 from evertoken._contracts import FetchRequest, Held, Record
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
-from evertoken._flight import Gate, bounded
+from evertoken._flight import Gate, bounded, cancelled_here
 from evertoken._observers import SHUTDOWN
 from evertoken._sharing import LEASE, POLL
 
@@ -169,8 +168,7 @@ class ByHand:
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if cancelled_here(error):
                 raise
             # Raised by the caller, without the frames it came through.
             return failure_of(error, FetchRequest(entry.key, token, self._timeout))

@@ -8,7 +8,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from evertoken._flight import Gate, bounded
+from evertoken._flight import Gate, bounded, cancelled_here, told_to_end
 from evertoken._flights import LOOKS
 from evertoken._observers import SHUTDOWN
 from evertoken._sharing import Sharing
@@ -120,22 +120,21 @@ class Fleet:
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if cancelled_here(error):
                 raise
             self.sharing.steps.failed(operation, error)
 
     async def _watch(self, store: WatchedStore) -> None:
-        pause, task = REWATCH, asyncio.current_task()
+        pause = REWATCH
         # A store that swallowed the cancellation is not asked again.
-        while task is None or not task.cancelling():
+        while not told_to_end():
             begun = self._clock.monotonic()
             try:
                 await store.watch(self._written)
             except (*SHUTDOWN, GeneratorExit):
                 raise
             except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                if cancelled_here(error):
                     raise
                 self.sharing.steps.failed("watch", error)
             pause = REWATCH if self._clock.monotonic() - begun > REWATCH_CAP else min(2.0 * pause, REWATCH_CAP)

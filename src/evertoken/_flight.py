@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from evertoken._contracts import Clock
 
-__all__ = ["Flight", "Gate", "Overdue", "Strays", "bounded"]
+__all__ = ["Flight", "Gate", "Overdue", "Strays", "bounded", "cancelled_here", "told_to_end"]
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
     Raises:
         Overdue: It did not end in time.
         BaseException: Whatever the call raised, a CancelledError of its own included: the caller tells that from
-            its own cancellation by `asyncio.current_task().cancelling()`.
+            its own cancellation by `cancelled_here`.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
@@ -173,6 +173,21 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # no error, so there is a value
+
+
+def cancelled_here(error: BaseException, /) -> bool:
+    """
+    Tell whether *error* is the cancellation of the running task, and not one that a call raised of its own accord.
+    """
+    return isinstance(error, asyncio.CancelledError) and told_to_end()
+
+
+def told_to_end() -> bool:
+    """
+    Tell whether the running task was cancelled, whatever came of it.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _ring(future: asyncio.Future[None]) -> None:

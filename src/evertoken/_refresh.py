@@ -6,7 +6,6 @@ There is no other way to a token: first fetch, supervised refresh, refused token
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, cast, final
 
@@ -15,7 +14,7 @@ from evertoken._answer import token_from
 from evertoken._contracts import FetchRequest
 from evertoken._errors import GrantRejected, TransientRefreshError
 from evertoken._failure import failure_of
-from evertoken._flight import bounded
+from evertoken._flight import bounded, cancelled_here
 from evertoken._flights import LOOKS
 from evertoken._keeping import keep
 from evertoken._observers import SHUTDOWN
@@ -218,7 +217,7 @@ class Refresher:
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _cancelled():
+            if cancelled_here(error):
                 raise
             failure = failure_of(error, request)
         else:
@@ -238,8 +237,3 @@ def _supersedes(left: Token, own: Token, *, unkept: bool) -> bool:
 
 def _set_back(started: float, by_monotonic: float) -> float:
     return by_monotonic if started - by_monotonic >= STEP else started
-
-
-def _cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -6,13 +6,12 @@ A store may be down, slow or wrong at any step. What it does then is told to the
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from evertoken import _events as events
 from evertoken._contracts import Lease
-from evertoken._flight import bounded
+from evertoken._flight import bounded, cancelled_here
 from evertoken._observers import SHUTDOWN
 from evertoken._redact import describe
 
@@ -127,8 +126,7 @@ class Steps:
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if cancelled_here(error):
                 raise
             self.failed(operation, error, entry)
             return None

@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 from evertoken._deadlines import Deadlines, Due
+from evertoken._flight import told_to_end
 from evertoken._observers import SHUTDOWN, say
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Supervisor(Generic[ItemT]):
             except (*SHUTDOWN, GeneratorExit):
                 raise
             except BaseException as error:  # noqa: BLE001 - a crash is reported and survived
-                if _cancelled():
+                if told_to_end():
                     # Whatever came of it: it was told to end, and somebody waits for that.
                     return
                 self.restarts += 1
@@ -207,11 +208,6 @@ class Supervisor(Generic[ItemT]):
             self._alarm = None
             self._until = 0.0
             timer.cancel()
-
-
-def _cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _ring(alarm: asyncio.Future[None]) -> None:
