@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 from evertoken import _events as events
 from evertoken._contracts import FetchRequest, Held, Record
 from evertoken._errors import GrantRejected, TransientRefreshError
-from evertoken._failure import failure_of
+from evertoken._failure import failure_of, signed_out
 from evertoken._flight import Gate, bounded, cancelled_here
 from evertoken._observers import SHUTDOWN
 from evertoken._sharing import LEASE, POLL
@@ -107,8 +107,8 @@ class ByHand:
         await self._flights.void(entry)
 
     def _sign_out(self, entry: Entry) -> None:
-        error = GrantRejected("revoked", "the key was signed out; refresh() begins anew")
-        self._upkeep.schedule(entry, entry.signed_out(entry.version, error, self._clock.time(), self._rules))
+        again_at = entry.signed_out(entry.version, signed_out(), self._clock.time(), self._rules)
+        self._upkeep.schedule(entry, again_at)
         self._upkeep.wake(entry)
 
     def _serve(self, entry: Entry, token: Token, *, kept: bool) -> None:

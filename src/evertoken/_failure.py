@@ -13,10 +13,17 @@ from evertoken._redact import describe, scrub
 if TYPE_CHECKING:
     from evertoken._contracts import FetchRequest
 
-__all__ = ["failure_of"]
+__all__ = ["failure_of", "signed_out"]
 
 # No secret is shorter than this, and few words are longer.
 _LONG: Final = 16
+
+
+def signed_out() -> GrantRejected:
+    """
+    Return what callers are told of a key that was signed out.
+    """
+    return GrantRejected("revoked", "the key was signed out; refresh() begins anew")
 
 
 def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefreshError | GrantRejected:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 from evertoken import _events as events
 from evertoken._answer import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
 from evertoken._errors import GrantRejected, ManagerClosed, TransientRefreshError
+from evertoken._failure import signed_out
 from evertoken._observers import SHUTDOWN, say
 from evertoken._supervisor import BEAT
 
@@ -149,7 +150,7 @@ class Landing:
         if entry.flight is not flight or flight.void:
             return
         now = self._clock.time()
-        error = GrantRejected("revoked", "the key was signed out; refresh() begins anew")
+        error = signed_out()
         again_at = entry.signed_out(version, error, now, self._rules)
         self._land(entry, flight, again_at, error=error)
         self._observers.emit(events.TokenRevoked(at=now, key=entry.key, by_peer=True))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 from evertoken import _events as events
 from evertoken._contracts import Held, Lease, Record
 from evertoken._errors import GrantRejected, TransientRefreshError
+from evertoken._failure import signed_out
 from evertoken._flight import Gate
 
 if TYPE_CHECKING:
@@ -323,5 +324,4 @@ def _unkept_and_newer(entry: Entry, token: Token) -> bool:
 
 def _judge_tombstone(record: Record | None) -> None:
     if record is not None and record.revoked:
-        error = "revoked"
-        raise GrantRejected(error, "the key was signed out; refresh() begins anew")
+        raise signed_out()
