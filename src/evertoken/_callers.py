@@ -223,13 +223,15 @@ class Callers:
         """
         end = self._clock.monotonic() + patience
         now = self._clock.time()
-        missing = [entry for entry in self._registry.entries.values() if entry.in_service(now) is None]
-        for entry in list(missing):
-            if entry.next_at(now, self._rules) == math.inf:
+        missing: list[Entry] = []
+        for entry in self._registry.entries.values():
+            if entry.in_service(now) is not None:
+                continue
+            if entry.next_at(now, self._rules) < math.inf:
+                missing.append(entry)
+            elif required:
                 # Signed out: not to be fetched until somebody says so.
-                if required:
-                    raise entry.unavailable(now)
-                missing.remove(entry)
+                raise entry.unavailable(now)
         flights = [(entry, self._flights.launch(entry, "absent", urgent=True)) for entry in missing]
         for entry, flight in flights:
             if not flight.landed:
