@@ -11,7 +11,7 @@ from typing import Final
 
 from evertoken._errors import TransientRefreshError
 
-__all__ = ["http_date", "instant", "number", "parse_retry_after"]
+__all__ = ["http_date", "instant", "is_finite", "number", "parse_retry_after"]
 
 _MILLISECONDS_FROM: Final = 1e11
 
@@ -45,6 +45,13 @@ def number(value: object, /) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
+
+
+def is_finite(value: object, /) -> bool:
+    """
+    Tell whether *value* is a finite number, and not one in words.
+    """
+    return not isinstance(value, str) and number(value) is not None
 
 
 def instant(value: object, /) -> float | None:

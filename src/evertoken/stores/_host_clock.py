@@ -8,7 +8,6 @@ also carries the boot that it was given in, and is judged by the wall clock else
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._clock import SystemClock
+from evertoken._wire import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class Deadline:
             ttl, at, wall, boot = fields
         except (TypeError, ValueError):
             return None
-        if not isinstance(boot, str) or not all(_is_number(number) for number in (ttl, at, wall)):
+        if not isinstance(boot, str) or not all(is_finite(number) for number in (ttl, at, wall)):
             return None
         return cls(ttl, at, wall, boot)
 
@@ -129,8 +129,3 @@ def _boot_id() -> str:
         return _BOOT_ID.read_text("ascii").strip()
     except (OSError, ValueError):
         return ""
-
-
-def _is_number(value: object) -> bool:
-    # Not isfinite(): that overflows where an int does.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

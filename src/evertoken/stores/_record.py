@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import sys
 from typing import Any, Final, Protocol, final
 
 from evertoken._contracts import Record
 from evertoken._token import Token
+from evertoken._wire import is_finite
 
 __all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "load"]
 
@@ -117,10 +117,10 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
     if form != FORMAT:
         msg = f"the record has format {form!r}, and this release reads format {FORMAT}"
         raise UnreadableRecord(msg)
-    if not _is_number(version, int, _LAST_VERSION):
+    if not (isinstance(version, int) and is_finite(version) and abs(version) <= _LAST_VERSION):
         msg = "the record has no version"
         raise TornRecord(msg)
-    if not (sent_at is None or _is_number(sent_at, int | float, sys.float_info.max)):
+    if not (sent_at is None or is_finite(sent_at)):
         msg = "the record has a mark that is no instant"
         raise TornRecord(msg)
     return Record(key, version, _token(_opened(body, key, version, codec)), sent_at, body.get("revoked") is True)
@@ -160,8 +160,3 @@ def _context(key: str, version: int) -> bytes:
 
 def _plain(value: object) -> object:
     return dict(value) if hasattr(value, "keys") else value  # type: ignore[call-overload]
-
-
-def _is_number(value: Any, kind: Any, largest: float) -> bool:
-    # Not isfinite(): that overflows where an int does.
-    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= largest
