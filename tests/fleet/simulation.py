@@ -67,6 +67,15 @@ class Store:
         self.holders: dict[int, str] = {}
         self.flushed = 0
 
+    async def flush_unheard(self) -> None:
+        """
+        Be flushed, and let nobody know.
+        """
+        self.notices = False
+        self.flush()
+        await self.clock.advance(0.1)
+        self.notices = True
+
     def flush(self) -> None:
         self.flushed += 1
         watchers = self.memory._watchers

@@ -288,10 +288,7 @@ async def test_a_login_after_a_flush(clock):
     assert all([await worker.use() for worker in workers])
     await workers[0].manager.refresh()
     await clock.advance(1.0)
-    store.notices = False
-    store.flush()
-    await clock.advance(0.1)
-    store.notices = True
+    await store.flush_unheard()
     late = Worker("late", store, server)
     await start([late])
     now, issued = clock.time(), server.issued

@@ -140,10 +140,7 @@ async def test_in_a_store_that_was_flushed(clock):
     assert all([await worker.use() for worker in workers])
     await workers[0].manager.refresh()
     await clock.advance(1.0)
-    store.notices = False
-    store.flush()
-    await clock.advance(0.1)
-    store.notices = True
+    await store.flush_unheard()
     late = Worker("late", store, server)
     await start([late])
     await late.manager.revoke()
