@@ -156,11 +156,31 @@ class GcloudAio(Peer):
         await self.token.close()
 
 
-class GoogleAuth(Peer):
+class Threaded(Peer):
+    """
+    One without a loop of its own: each call takes a thread, of 200 at the most.
+    """
+
+    plain_hit = False
+
+    def __init__(self, server: ServerProcess) -> None:
+        super().__init__(server)
+        self.pool = ThreadPoolExecutor(200)
+
+    def get_sync(self) -> object:
+        raise NotImplementedError
+
+    async def get(self):
+        return await asyncio.get_running_loop().run_in_executor(self.pool, self.get_sync)
+
+    async def aclose(self):
+        self.pool.shutdown(wait=False)
+
+
+class GoogleAuth(Threaded):
     name = "google-auth"
     due_after = 226.0
     note = "sync: threads, at most 200; threshold 225 s"
-    plain_hit = False
 
     async def open(self):
         import google.auth.transport.requests  # noqa: PLC0415 - optional
@@ -174,32 +194,23 @@ class GoogleAuth(Peer):
             client_secret=CLIENT_SECRET,
         )
         self.request = google.auth.transport.requests.Request()
-        self.pool = ThreadPoolExecutor(200)
 
     def get_sync(self):
         headers: dict[str, str] = {}
         self.credentials.before_request(self.request, "GET", self.server.resource, headers)
         return headers["authorization"]
 
-    async def get(self):
-        return await asyncio.get_running_loop().run_in_executor(self.pool, self.get_sync)
 
-    async def aclose(self):
-        self.pool.shutdown(wait=False)
-
-
-class Botocore(Peer):
+class Botocore(Threaded):
     name = "botocore"
     due_after = 901.0
     note = "sync: threads, at most 200; renews within 900 s of expiry, and makes all wait within 600 s"
-    plain_hit = False
 
     async def open(self):
         from botocore.credentials import DeferredRefreshableCredentials  # noqa: PLC0415 - optional
 
         self.client = httpx.Client(verify=False)
         self.credentials = DeferredRefreshableCredentials(self._fetch, "benchmark")
-        self.pool = ThreadPoolExecutor(200)
 
     def _fetch(self):
         form = {"grant_type": "client_credentials"}
@@ -209,11 +220,8 @@ class Botocore(Peer):
     def get_sync(self):
         return self.credentials.get_frozen_credentials().token
 
-    async def get(self):
-        return await asyncio.get_running_loop().run_in_executor(self.pool, self.get_sync)
-
     async def aclose(self):
-        self.pool.shutdown(wait=False)
+        await super().aclose()
         self.client.close()
 
 
