@@ -5,6 +5,7 @@ The store in an SQLite file: who may touch it, what a bad disk does, and what be
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import os
@@ -225,6 +226,39 @@ async def test_a_transaction_that_is_held(path, monkeypatch):
                 await operation
         connection.execute("ROLLBACK")
     assert await store.write(a_record(2), lease)
+
+
+async def test_two_make_the_file_at_once(path, monkeypatch):
+    """K2: who finds another at the making of the table waits for it, as for any transaction."""
+    path.parent.mkdir(0o700)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        path.chmod(0o600)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE half (made)")
+
+        class Waiting(sqlite3.Connection):
+            def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+                if sql == "BEGIN IMMEDIATE" and other.in_transaction:
+                    other.execute("COMMIT")
+                return super().execute(sql, *values)
+
+        monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Waiting))
+        await kept(path)
+        assert other.execute("SELECT count(*) FROM evertoken").fetchone() == (1,)
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_one_who_never_ends_the_making(path, monkeypatch):
+    """F7: who is stopped at the making of the file blocks others for a bounded time."""
+    monkeypatch.setattr("evertoken.stores.sqlite.BUSY_TIMEOUT", 0.2)
+    path.parent.mkdir(0o700)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        path.chmod(0o600)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            await SQLiteStore(path).read("k")
+        other.execute("ROLLBACK")
+    await kept(path)
 
 
 async def test_connections_are_kept_and_closed(path, monkeypatch):

@@ -125,8 +125,7 @@ class Connections:
             with closing(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evertoken_change'")) as found:
                 made = found.fetchone() is not None
             if not made:
-                # On a file system without shared memory it stays what it was, and works.
-                connection.execute("PRAGMA journal_mode = WAL")
+                _write_ahead(connection)
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in _SCHEMA:
                     connection.execute(statement)
@@ -135,6 +134,21 @@ class Connections:
             connection.close()
             raise
         return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    while True:
+        try:
+            # On a file system without shared memory it stays what it was, and works.
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            # Beside a transaction that writes SQLite refuses this at once; it waits only for a transaction of its own.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("COMMIT")
+        else:
+            return
 
 
 def _make_private(path: Path) -> None:
