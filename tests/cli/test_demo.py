@@ -87,12 +87,17 @@ def test_interrupt_ends_with_a_summary():
     """
     Ctrl-C ends the demo with the numbers so far, status 130 and no traceback.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "evertoken", "demo", "--rate", "20"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    # A run in the background may have begun with SIGINT ignored, which processes inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "evertoken", "demo", "--rate", "20"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     for _ in range(2):
         assert process.stdout.readline().lstrip().startswith(("0.", "1.", "2."))

@@ -8,7 +8,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -118,7 +117,7 @@ def _running(distribution: str, module: str, script: str, *arguments: str) -> It
         ready: dict[str, Any] = json.loads(process.stdout.readline())
         yield ready
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
