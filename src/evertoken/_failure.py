@@ -13,7 +13,7 @@ from evertoken._redact import describe, scrub
 if TYPE_CHECKING:
     from evertoken._contracts import FetchRequest
 
-__all__ = ["failure_of", "signed_out"]
+__all__ = ["failure_of", "is_sign_out", "signed_out"]
 
 # No secret is shorter than this, and few words are longer.
 _LONG: Final = 16
@@ -24,6 +24,13 @@ def signed_out() -> GrantRejected:
     Return what callers are told of a key that was signed out.
     """
     return GrantRejected("revoked", "the key was signed out; refresh() begins anew")
+
+
+def is_sign_out(error: BaseException | None, /) -> bool:
+    """
+    Tell whether *error* says that a key was signed out.
+    """
+    return isinstance(error, GrantRejected) and error.error == "revoked"
 
 
 def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefreshError | GrantRejected:

@@ -13,7 +13,7 @@ from evertoken import _events as events
 from evertoken._answer import token_from
 from evertoken._contracts import FetchRequest
 from evertoken._errors import GrantRejected, TransientRefreshError
-from evertoken._failure import failure_of
+from evertoken._failure import failure_of, is_sign_out
 from evertoken._flight import bounded, cancelled_here
 from evertoken._flights import LOOKS
 from evertoken._keeping import keep
@@ -142,9 +142,11 @@ class Refresher:
         self, entry: Entry, flight: TokenFlight, hold: Hold, failure: TransientRefreshError | GrantRejected
     ) -> Callable[[], None] | None:
         # A peer may have done better, as while this process was stopped; or have signed the key out.
-        signed_out = isinstance(failure, GrantRejected) and failure.error == "revoked"
-        if self._sharing is None or (hold.lease is None and not signed_out):
+        if self._sharing is None or (hold.lease is None and not is_sign_out(failure)):
             return None
+        if hold.record is not None and hold.record.revoked:
+            # Its own: a key that was signed out stays so where what was to begin anew fails.
+            entry.version = max(entry.version, hold.record.version)
         record = await look(entry, self._sharing)
         if record is not None and record.revoked:
             return partial(self.landing.sign_out, entry, flight, record.version)

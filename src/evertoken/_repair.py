@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from evertoken._contracts import Lease, Record
+from evertoken._failure import is_sign_out
 
 if TYPE_CHECKING:
     from evertoken._entry import Entry
@@ -59,5 +60,11 @@ async def repair(entry: Entry, sharing: Sharing, /) -> Record | None:
 
 
 def _is_news(entry: Entry, record: Record, sharing: Sharing) -> bool:
+    if sharing.better(entry, record):
+        return True
     # A tombstone of an earlier version too: the store was flushed, and the key signed out since.
-    return sharing.better(entry, record) or (record.revoked and record.version != entry.version)
+    return record.revoked and record.version != entry.version and not _is_signed_out(entry)
+
+
+def _is_signed_out(entry: Entry) -> bool:
+    return entry.token is None and entry.trouble is not None and is_sign_out(entry.trouble.error)

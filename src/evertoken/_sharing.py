@@ -137,7 +137,8 @@ class Sharing:
                 if hold.adopt:
                     await self.steps.release(entry, lease)
                     return hold
-                if not forced:
+                # Whoever has not heard of a sign-out yet hears of it first.
+                if not forced or (entry.token is not None and not entry.unkept):
                     _judge_tombstone(hold.record)
                 flushed = hold.record is None and entry.version > 0 and entry.single_use(self._rules)
                 if isinstance(lease, Held):
@@ -202,7 +203,9 @@ class Sharing:
         # One before this may have been the one that was taken.
         hold.unanswered_at = self._unanswered(hold.record)
         sent_at = now if hold.unanswered_at is None else min(hold.unanswered_at, now)
-        marked = await self.fenced(entry, hold, entry.token, sent_at=sent_at)
+        # A key that was signed out stays so until there is a token.
+        revoked = hold.record is not None and hold.record.revoked
+        marked = await self.fenced(entry, hold, None if revoked else entry.token, sent_at=sent_at, revoked=revoked)
         if not marked:
             if marked is None and hold.unanswered_at is None:
                 # It may have been written all the same.
@@ -217,7 +220,7 @@ class Sharing:
         # Whether one before this was taken, that does not say.
         if hold.record is not None and hold.record.sent_at is not None and hold.unanswered_at is None:
             void = hold.record.version, hold.record.sent_at
-            if not await self.fenced(entry, hold, hold.record.token):
+            if not await self.fenced(entry, hold, hold.record.token, revoked=hold.record.revoked):
                 self._void_marks[self.steps.key_of(entry)] = void
 
     def better(self, entry: Entry, record: Record | None) -> bool:
@@ -234,14 +237,14 @@ class Sharing:
         return now < due_at or entry.in_service(now) is None
 
     async def fenced(
-        self, entry: Entry, hold: Hold, token: Token | None, *, sent_at: float | None = None
+        self, entry: Entry, hold: Hold, token: Token | None, *, sent_at: float | None = None, revoked: bool = False
     ) -> bool | None:
         """
         Write *token* under the lease of *hold*; None where the store failed, False where it refused.
         """
         if hold.lease is None:
             return None
-        record = Record(self.steps.key_of(entry), _following(entry, hold), token, sent_at)
+        record = Record(self.steps.key_of(entry), _following(entry, hold), token, sent_at, revoked)
         written = await self.steps.write(entry, record, hold.lease)
         if written:
             hold.record = record

@@ -16,6 +16,7 @@ from evertoken.stores import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from evertoken import events
     from evertoken.testing import VirtualClock
 
 T = TypeVar("T")
@@ -121,6 +122,7 @@ class Worker:
         *,
         on_ambiguous: Literal["hold", "reject"] | None = None,
         fetch_timeout: float = 10.0,
+        observer: Callable[[events.Event], object] | None = None,
     ) -> None:
         self.name = name
         self.store = store
@@ -137,7 +139,12 @@ class Worker:
         self._go = asyncio.Event()
         self._go.set()
         self.manager: TokenManager[Any, None] = TokenManager(
-            self, store=self, clock=server.clock, policy=RefreshPolicy(), fetch_timeout=fetch_timeout
+            self,
+            store=self,
+            clock=server.clock,
+            policy=RefreshPolicy(),
+            fetch_timeout=fetch_timeout,
+            observers=[] if observer is None else [observer],
         )
 
     # Life and death

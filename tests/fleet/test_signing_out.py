@@ -11,7 +11,7 @@ import pytest
 from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
 from tests.gated import virtual
 
-from evertoken import GrantRejected, TokenManager, _steps, events
+from evertoken import GrantRejected, TokenManager, TokenUnavailable, _steps, events
 from evertoken.stores import MemoryStore
 
 
@@ -153,3 +153,52 @@ async def test_in_a_store_that_was_flushed(clock):
     assert record is not None
     assert record.revoked
     await end([*workers, late])
+
+
+@virtual
+@pytest.mark.parametrize("what", ["down", "never answered"])
+async def test_a_refresh_that_was_to_begin_anew_and_failed(clock, what):
+    """K3: the key stays signed out for all, whatever becomes of a refresh that was asked for after the sign-out."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    told: list[events.Event] = []
+    one, two, three = (Worker(name, store, server, observer=told.append) for name in ("one", "two", "three"))
+    await start([one, two, three])
+    assert await two.use() is not None
+    await one.manager.revoke()
+    await clock.advance(0.1)
+    server.down, server.latency = what == "down", 100.0
+    with pytest.raises(TokenUnavailable) as raised:
+        await two.manager.refresh()
+    assert raised.value.__cause__ is not None
+    server.down, server.latency = False, 0.3
+    late = Worker("late", store, server)
+    await start([late])
+    await clock.advance(400.0)
+    for worker in (one, two, three, late):
+        with pytest.raises(GrantRejected, match="signed out"):
+            await worker.manager.get()
+    assert server.issued == 1
+    record = await store.memory.read(KEY)
+    assert record is not None
+    assert record.revoked
+    assert (record.sent_at is not None) == (what == "never answered")
+    assert [event.by_peer for event in told if isinstance(event, events.TokenRevoked)].count(True) == 2
+    await end([one, two, three, late])
+
+
+@virtual
+async def test_a_refresh_that_knew_of_no_sign_out(clock):
+    """K3: whoever asks for a new token without having heard of a sign-out hears of it, and does not undo it."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    one, two = (Worker(name, store, server) for name in ("one", "two"))
+    await start([one, two])
+    assert await one.use() == await two.use() is not None
+    store.notices = False
+    await one.manager.revoke()
+    with pytest.raises(GrantRejected, match="signed out"):
+        await two.manager.refresh()
+    assert server.issued == 1
+    server.good = "rt-0"
+    token = await two.manager.refresh()
+    assert await two.use() == token
+    await end([one, two])
