@@ -160,7 +160,7 @@ async def test_the_server_goes_and_comes(how, monkeypatch):
                 begun = time.monotonic()
                 with pytest.raises((OSError, redis_asyncio.RedisError)):
                     await call()
-                assert time.monotonic() - begun < 2.0
+                assert time.monotonic() - begun < 10.0
             (server.start if how == "stopped" else server.thaw)()
             await loaded(store)
             # What was saved is there, and the lease too.

@@ -175,17 +175,20 @@ async def test_a_slow_wire_under_rotating_ones(store_server, idp):
     ):
         proxy.delay = 0.05
         proxy.set("slow")
-        slowest = 0.0
         end = time.monotonic() + 30.0
         while idp.stats.token_requests < 3:
             assert time.monotonic() < end
-            begun = time.perf_counter()
-            assert await tokens.get()
-            slowest = max(slowest, time.perf_counter() - begun)
+            valid = tokens.peek()
+            call = tokens.get()
+            try:
+                call.send(None)
+            except StopIteration:
+                pass
+            else:
+                call.close()
+                assert valid is None or not valid.valid_at(time.time()), "it waited"
             await asyncio.sleep(0.01)
     assert idp.stats.replays == 0
-    # The wire alone would take more than half a second.
-    assert slowest < 0.3
 
 
 @pytest.mark.parametrize("how", ["stopped", "cut", "silent"])
@@ -220,6 +223,42 @@ async def test_rotating_ones_are_served_and_not_spent(store_server, idp, how):
         assert tokens.snapshot().keys[None].kept
 
 
+@pytest.mark.timeout(120)
+async def test_gone_for_thirty_seconds_and_empty_after(store_server, idp):
+    """K3: an outage of many lifetimes fails no request, spends no refresh token, and is repaired from memory."""
+    idp.lifetime = 3.0
+    address = url(store_server.port)
+    with TokenServer(lifetime=120.0) as login_server:
+        rotating = login_server.refresh_token(rotates=True)
+        async with (
+            TokenManager(idp.client_credentials(), store=RedisStore(address), start="require") as minted,
+            TokenManager(rotating, store=RedisStore(address), namespace="rotating", start="require") as logins,
+            working(minted, idp) as bad,
+            working(logins, login_server) as worse,
+        ):
+            first = await logins.get()
+            await asyncio.to_thread(store_server.stop)
+            before, end = idp.stats.token_requests, time.monotonic() + 30.0
+            while time.monotonic() < end:
+                with pytest.raises(TokenError):
+                    await logins.refresh()
+                await asyncio.sleep(3.0)
+            assert idp.stats.token_requests >= before + 8
+            assert (await logins.get(), login_server.stats.token_requests) == (first, 1)
+            await asyncio.to_thread(store_server.start)
+            async with redis_asyncio.Redis(port=store_server.port) as client:
+                await client.flushall()
+
+            async def refreshed() -> bool:
+                with contextlib.suppress(TokenError):
+                    return await logins.refresh() != first
+                return False
+
+            await until(refreshed, "a refresh with the store")
+            await until(lambda: logins.snapshot().keys[None].kept and minted.snapshot().keys[None].kept, "kept")
+        assert (bad, worse, login_server.stats.replays) == ([], [], 0)
+
+
 @pytest.mark.parametrize("how", ["stopped", "cut"])
 async def test_watching_goes_on(store_server, idp, how):
     """K2, K3: after the server or the wire was gone, a peer again adopts at once, and is signed out at once."""
@@ -246,13 +285,10 @@ async def test_watching_goes_on(store_server, idp, how):
         await until(refreshed, "a refresh that is kept")
         await until(lambda: other.peek() == one.peek(), "found by the watch that begins anew")
         newest = await one.refresh()
-        begun = time.monotonic()
+        # Without a watch it would be when the token is due, in most of an hour.
         await until(lambda: other.peek() == newest, "adopted")
-        assert time.monotonic() - begun < 2.0
         await one.revoke()
-        begun = time.monotonic()
         await until(lambda: other.peek() is None, "signed out")
-        assert time.monotonic() - begun < 2.0
 
 
 async def test_flushed(store_server, idp):
