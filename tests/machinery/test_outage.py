@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import tracemalloc
 from typing import Any
 
@@ -145,15 +144,12 @@ async def test_down_past_expiry(clock):
         await clock.advance(300.5)
         begun = source.fetches
         expired_at = clock.time()
-        slowest = 0.0
         for _ in range(30):
             assert manager.peek() is None
             retry_at = manager.snapshot().keys[None].next_attempt_at
             for _ in range(1000):
-                started = time.thread_time()
                 with pytest.raises(TokenUnavailable, match="no route to host") as caught:
                     at_once(manager.get())
-                slowest = max(slowest, time.thread_time() - started)
             assert caught.value.retry_at == pytest.approx(retry_at, abs=0.01)
             assert caught.value.retry_at > clock.time()
             assert str(caught.value.__cause__) == "no route to host"
@@ -171,7 +167,6 @@ async def test_down_past_expiry(clock):
         await clock.advance(retry_at - healed_at + 0.01)
         assert at_once(manager.get()).valid_at(clock.time())
     assert source.most == 1
-    assert slowest < 0.05
 
 
 @virtual

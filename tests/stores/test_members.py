@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.breakage,
     pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals"),
-    pytest.mark.timeout(60),
 ]
 
 #: Seconds; the lease lasts half of it.

@@ -142,7 +142,6 @@ async def test_stopped_holder(kind, path):
     assert await store.read("k") == record
 
 
-@pytest.mark.timeout(90)
 def test_eight_processes(kind, path):
     """K2: eight processes with tokens of 4 s make one fetch a lifetime between them, and none waits for a refresh."""
     lived = 7.0

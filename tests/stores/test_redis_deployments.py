@@ -26,7 +26,7 @@ from evertoken.testing.conformance import StoreConformance
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-pytestmark = [pytest.mark.breakage, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.breakage
 
 TOKEN = Token("opaque", issued_at=1.0)
 
