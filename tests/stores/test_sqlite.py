@@ -238,7 +238,7 @@ async def test_two_make_the_file_at_once(path, monkeypatch):
 
         class Waiting(sqlite3.Connection):
             def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-                if sql == "BEGIN IMMEDIATE" and other.in_transaction:
+                if sql == "BEGIN EXCLUSIVE" and other.in_transaction:
                     other.execute("COMMIT")
                 return super().execute(sql, *values)
 
@@ -248,13 +248,17 @@ async def test_two_make_the_file_at_once(path, monkeypatch):
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-async def test_one_who_never_ends_the_making(path, monkeypatch):
-    """F7: who is stopped at the making of the file blocks others for a bounded time."""
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("held", ["BEGIN IMMEDIATE", "BEGIN; SELECT * FROM other"])
+async def test_one_who_never_ends_the_making(path, monkeypatch, held):
+    """F7: who is stopped in a transaction at the making of the file blocks others for a bounded time."""
     monkeypatch.setattr("evertoken.stores.sqlite.BUSY_TIMEOUT", 0.2)
     path.parent.mkdir(0o700)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         path.chmod(0o600)
-        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE other (column)")
+        for statement in held.split("; "):
+            other.execute(statement).fetchall()
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             await SQLiteStore(path).read("k")
         other.execute("ROLLBACK")

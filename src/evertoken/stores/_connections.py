@@ -144,8 +144,9 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-            # Beside a transaction that writes SQLite refuses this at once; it waits only for a transaction of its own.
-            connection.execute("BEGIN IMMEDIATE")
+            # Beside a transaction that writes SQLite refuses this at once. It waits for a transaction of its own, at
+            # most as long as it may, which is then the end of it.
+            connection.execute("BEGIN EXCLUSIVE")
             connection.execute("COMMIT")
         else:
             return
