@@ -33,7 +33,7 @@ def evertoken(*arguments: str, **options: Any) -> subprocess.CompletedProcess[st
         capture_output=True,
         check=False,
         text=True,
-        timeout=50,
+        timeout=120,
         **options,
     )
 
@@ -52,7 +52,7 @@ def test_demo_as_json_with_a_picture(tmp_path: Path):
     One run tells machines all of it, draws the picture, and ends with 0 because the promises were kept.
     """
     picture = tmp_path / "demo.svg"
-    run = evertoken("demo", "--seconds", "8", "--rate", "50", "--json", "--plot", str(picture))
+    run = evertoken("demo", "--seconds", "16", "--rate", "25", "--json", "--plot", str(picture))
 
     result = json.loads(run.stdout)
     assert (run.returncode, run.stderr) == (0, ""), result["promises"]
@@ -71,7 +71,7 @@ def test_demo_as_a_log():
     """
     Where there is no terminal the demo writes lines without escape codes, and the table at the end.
     """
-    run = evertoken("demo", "--seconds", "6", "--rate", "30", env={**os.environ, "FORCE_COLOR": "", "TERM": "xterm"})
+    run = evertoken("demo", "--seconds", "12", "--rate", "20", env={**os.environ, "FORCE_COLOR": "", "TERM": "xterm"})
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert "\x1b" not in run.stdout
