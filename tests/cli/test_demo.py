@@ -47,6 +47,7 @@ def judged(samples: list[Sample], **changes: Any) -> Result:
 GOOD = [Sample(at=number / 10.0, latency=0.01, status=200) for number in range(200)]
 
 
+@pytest.mark.breakage
 def test_demo_as_json_with_a_picture(tmp_path: Path):
     """
     One run tells machines all of it, draws the picture, and ends with 0 because the promises were kept.
@@ -67,6 +68,7 @@ def test_demo_as_json_with_a_picture(tmp_path: Path):
     assert picture.stat().st_size < 300_000
 
 
+@pytest.mark.breakage
 def test_demo_as_a_log():
     """
     Where there is no terminal the demo writes lines without escape codes, and the table at the end.

@@ -54,6 +54,17 @@ class Member:
         self.tell(*words)
         return self.said()
 
+    def stand_at(self, step: str) -> None:
+        """
+        Let it refresh until it stands still at *step*; it may have adopted what a peer fetched meanwhile.
+        """
+        self.ask("stop", step)
+        said: list[str] = []
+        while said != ["at", step]:
+            self.tell("refresh")
+            said = self.said()
+            assert said, "it ended"
+
 
 @pytest.fixture
 def server() -> Iterator[TokenServer]:
@@ -96,9 +107,7 @@ def test_killed_at_each_step(server, fleet, step):
     holder, peer = fleet(), fleet()
     (_, first), (_, same) = holder.said(), peer.said()
     assert (first, server.stats.token_requests) == (same, 1)
-    holder.ask("stop", step)
-    holder.tell("refresh")
-    assert holder.said() == ["at", step]
+    holder.stand_at(step)
     holder.process.send_signal(signal.SIGKILL)
     begun = time.monotonic()
     token, ambiguous = peer.ask("refresh")
@@ -116,6 +125,8 @@ def test_killed_at_each_step(server, fleet, step):
 def test_killed_in_flight(server, fleet):
     """K4: where a second use would end the grant, the request whose answer is lost is not sent again, and said so."""
     server.reuse_revokes_family = True
+    # So that it is valid still when the lease has ended, which is ten seconds then.
+    server.lifetime = 40.0
     holder, peer = fleet(on_ambiguous="reject"), fleet(on_ambiguous="reject")
     holder.said()
     _, first = peer.said()
@@ -140,9 +151,7 @@ def test_stopped_past_its_lease(server, fleet, step):
     server.grace = 60.0 if step == "answered" else 0.0
     holder, peer = fleet(), fleet()
     (_, first), _ = holder.said(), peer.said()
-    holder.ask("stop", step)
-    holder.tell("refresh")
-    assert holder.said() == ["at", step]
+    holder.stand_at(step)
     holder.process.send_signal(signal.SIGSTOP)
     newer, _ = peer.ask("refresh")
     assert newer != first

@@ -87,7 +87,9 @@ class TestOverTLS(StoreConformance):
     async def make(self) -> RedisStore:
         if not self.port:
             self.port = await self.stack.enter_async_context(encrypted(self.server, self.vouched))
-        url = f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.vouched.certificate}"
+        # Each handshake takes its time on this loop, on both sides.
+        patience = "socket_timeout=30&socket_connect_timeout=30"
+        url = f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.vouched.certificate}&{patience}"
         return RedisStore(url, prefix=self.prefix)
 
     async def clean(self) -> None:
