@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
 
 from evertoken import Token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from evertoken import FetchRequest
+
+T = TypeVar("T")
 
 # Real seconds, far beyond what a busy machine needs; only what never happens waits so long.
 _PATIENCE: Final = 30.0
@@ -89,6 +91,25 @@ class GatedSource:
         """
         self._open.clear()
         self._reached.clear()
+
+
+class Suspended(AssertionError):
+    """
+    It waited.
+    """
+
+
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """
+    Run a coroutine that must not suspend; return what it returned, raise what it raised, or `Suspended`.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        returned: T = end.value
+        return returned
+    coroutine.close()
+    raise Suspended
 
 
 async def until(condition: Callable[[], object], *, what: str = "it happened") -> None:

@@ -14,7 +14,7 @@ from evertoken import FetchRequest, GrantRejected, Held, Lease, Record, RefreshP
 from evertoken.stores import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from evertoken import events
     from evertoken.testing import VirtualClock
@@ -102,6 +102,14 @@ class Store:
             self.writes.append(args[0])
         return result
 
+    async def record(self) -> Record:
+        """
+        Return what is kept now.
+        """
+        found = await self.memory.read(KEY)
+        assert found is not None
+        return found
+
     def kept(self, refresh_token: str) -> bool:
         """
         Tell whether a record with this refresh token was ever written.
@@ -122,7 +130,7 @@ class Worker:
         *,
         on_ambiguous: Literal["hold", "reject"] | None = None,
         fetch_timeout: float = 10.0,
-        observer: Callable[[events.Event], object] | None = None,
+        observers: Sequence[Callable[[events.Event], object]] = (),
     ) -> None:
         self.name = name
         self.store = store
@@ -144,7 +152,7 @@ class Worker:
             clock=server.clock,
             policy=RefreshPolicy(),
             fetch_timeout=fetch_timeout,
-            observers=[] if observer is None else [observer],
+            observers=observers,
         )
 
     # Life and death

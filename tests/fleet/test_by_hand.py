@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
+from tests.fleet.simulation import Server, Store, Worker, end, start
 from tests.gated import virtual
 
 from evertoken import Token, TokenManager
@@ -41,8 +41,7 @@ async def test_put_cancelled_once_it_is_kept(clock, released):
     one.release = release
     go.set()
     assert one.manager.peek() == token
-    record = await store.memory.read(KEY)
-    assert record is not None
+    record = await store.record()
     assert record.token == token
     await clock.advance(700.0)
     assert await one.use() is not None
@@ -79,8 +78,7 @@ async def test_put_beside_a_fetch_without_the_store(clock):
     assert one.manager.peek() == token
     store.down = False
     await clock.advance(10.0)
-    record = await store.memory.read(KEY)
-    assert record is not None
+    record = await store.record()
     assert record.token == token
     await end([one])
 
@@ -102,8 +100,7 @@ async def test_revoke_while_a_peer_fetches(clock):
     await clock.advance(5.0)
     assert one.manager.peek() is None
     assert two.manager.peek() is None
-    record = await store.memory.read(KEY)
-    assert record is not None
+    record = await store.record()
     assert record.revoked
     await end([one, two])
 

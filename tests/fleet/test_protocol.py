@@ -8,7 +8,7 @@ import asyncio
 import random
 
 import pytest
-from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
+from tests.fleet.simulation import Server, Store, Worker, end, start
 from tests.gated import virtual
 
 from evertoken import GrantRejected, Token, TokenManager, _steps, events
@@ -210,8 +210,7 @@ async def test_a_resumed_holder_saves_what_only_it_knows(clock, monkeypatch):
     await clock.advance(58.0)
     one.resume()
     await clock.advance(2.0)
-    record = await store.memory.read(KEY)
-    assert record is not None
+    record = await store.record()
     assert record.token is not None
     assert record.token.refresh_token == server.good
     assert not server.replays
@@ -270,8 +269,7 @@ async def test_flushed(clock, notices):
     store.notices = True
     store.flush()
     await clock.advance(5.0)
-    record = await store.memory.read(KEY)
-    assert record is not None
+    record = await store.record()
     assert record.token is not None
     assert record.token.refresh_token == server.good
     await clock.advance(200.0)

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
+from tests.fleet.simulation import Server, Store, Worker, end, start
 from tests.gated import virtual
 
 from evertoken import GrantRejected, TokenManager, TokenUnavailable, _steps, events
@@ -44,8 +44,7 @@ async def test_a_late_answer_does_not_undo_it(clock, monkeypatch, rotating, step
     one.resume()
     await clock.advance(10.0)
 
-    record = await store.memory.read(KEY)
-    assert record is not None
+    record = await store.record()
     assert record.revoked
     for worker in (one, two):
         assert worker.manager.peek() is None
@@ -149,8 +148,7 @@ async def test_in_a_store_that_was_flushed(clock):
         assert worker.manager.peek() is None
         with pytest.raises(GrantRejected, match="signed out"):
             await worker.manager.get()
-    record = await store.memory.read(KEY)
-    assert record is not None
+    record = await store.record()
     assert record.revoked
     await end([*workers, late])
 
@@ -161,7 +159,7 @@ async def test_a_refresh_that_was_to_begin_anew_and_failed(clock, what):
     """K3: the key stays signed out for all, whatever becomes of a refresh that was asked for after the sign-out."""
     store, server = Store(clock), Server(clock, rotating=True)
     told: list[events.Event] = []
-    one, two, three = (Worker(name, store, server, observer=told.append) for name in ("one", "two", "three"))
+    one, two, three = (Worker(name, store, server, observers=[told.append]) for name in ("one", "two", "three"))
     await start([one, two, three])
     assert await two.use() is not None
     await one.manager.revoke()
@@ -178,8 +176,7 @@ async def test_a_refresh_that_was_to_begin_anew_and_failed(clock, what):
         with pytest.raises(GrantRejected, match="signed out"):
             await worker.manager.get()
     assert server.issued == 1
-    record = await store.memory.read(KEY)
-    assert record is not None
+    record = await store.record()
     assert record.revoked
     assert (record.sent_at is not None) == (what == "never answered")
     assert [event.by_peer for event in told if isinstance(event, events.TokenRevoked)].count(True) == 2

@@ -10,26 +10,13 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from tests.gated import virtual
+from tests.gated import at_once, virtual
 from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenManager, TokenUnavailable
 from evertoken._events import FetchStarted, RefreshFailed, RefreshRejected, ShorterThanAsked, TokenRefreshed
 
 UNJITTERED = RefreshPolicy(jitter=0.0)
-
-
-def at_once(coroutine: Any) -> Any:
-    """
-    Run a coroutine that must not suspend; return what it returned, raise what it raised.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    coroutine.close()
-    msg = "it suspended"
-    raise AssertionError(msg)
 
 
 # R1

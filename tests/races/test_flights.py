@@ -11,7 +11,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.gated import GatedSource, virtual
+from tests.gated import GatedSource, at_once, virtual
 
 from evertoken import (
     GrantRejected,
@@ -472,7 +472,7 @@ async def test_hanging_provider_past_expiry_holds_nobody(clock: VirtualClock):
         assert source.concurrent == 1
         for _ in range(100):
             with pytest.raises(TokenUnavailable) as caught:
-                tokens.get().send(None)
+                at_once(tokens.get())
             assert caught.value.retry_at is not None
             assert caught.value.retry_at > clock.time()
         source.error = None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis.asyncio as redis_asyncio
+from tests.lacking import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,15 +31,6 @@ PATIENCE = 30.0
 clustered = pytest.mark.skipif(
     not hasattr(redis_asyncio.RedisCluster, "pubsub"), reason="this redis-py cannot subscribe in a cluster"
 )
-
-
-def unavailable(reason: str) -> None:
-    """
-    Skip on a user's machine; fail where all must run.
-    """
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def carried_by(package: str) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import redis.asyncio as redis_asyncio
+from tests.gated import Suspended, at_once
 from tests.stores.proxy import Proxy
 from tests.stores.servers import valkey
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.stores.servers import Server
+
+    from evertoken import Token
 
 pytestmark = pytest.mark.breakage
 
@@ -60,6 +63,15 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) 
             return
         assert time.monotonic() < end, what
         await asyncio.sleep(0.02)
+
+
+async def refreshed(tokens: TokenManager[Any, None], first: Token) -> bool:
+    """
+    Ask for a new token, and tell whether there is another than *first*.
+    """
+    with contextlib.suppress(TokenError):
+        return await tokens.refresh() != first
+    return False
 
 
 @contextlib.asynccontextmanager
@@ -181,14 +193,10 @@ async def test_a_slow_wire_under_rotating_ones(store_server, idp, monkeypatch):
         while idp.stats.token_requests < 3:
             assert time.monotonic() < end
             valid = tokens.peek()
-            call = tokens.get()
             try:
-                call.send(None)
-            except StopIteration:
-                pass
-            else:
-                call.close()
-                assert valid is None or not valid.valid_at(time.time()), "it waited"
+                at_once(tokens.get())
+            except Suspended:
+                assert valid is None or not valid.valid_at(time.time())
             await asyncio.sleep(0.01)
     assert idp.stats.replays == 0
 
@@ -215,12 +223,7 @@ async def test_rotating_ones_are_served_and_not_spent(store_server, idp, how):
             await asyncio.to_thread(store_server.start)
         proxy.set("pass")
 
-        async def refreshed() -> bool:
-            with contextlib.suppress(TokenError):
-                return await tokens.refresh() != first
-            return False
-
-        await until(refreshed, "a refresh with the store")
+        await until(lambda: refreshed(tokens, first), "a refresh with the store")
         assert (bad, idp.stats.replays) == ([], 0)
         assert tokens.snapshot().keys[None].kept
 
@@ -250,12 +253,7 @@ async def test_gone_for_thirty_seconds_and_empty_after(store_server, idp):
             async with redis_asyncio.Redis(port=store_server.port) as client:
                 await client.flushall()
 
-            async def refreshed() -> bool:
-                with contextlib.suppress(TokenError):
-                    return await logins.refresh() != first
-                return False
-
-            await until(refreshed, "a refresh with the store")
+            await until(lambda: refreshed(logins, first), "a refresh with the store")
             await until(lambda: logins.snapshot().keys[None].kept and minted.snapshot().keys[None].kept, "kept")
         assert (bad, worse, login_server.stats.replays) == ([], [], 0)
 

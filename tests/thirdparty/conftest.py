@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.lacking import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,10 +105,7 @@ def moto_server() -> Iterator[MotoServer]:
 @contextlib.contextmanager
 def _running(distribution: str, module: str, script: str, *arguments: str) -> Iterator[dict[str, Any]]:
     if importlib.util.find_spec(module) is None:
-        reason = f"{distribution} is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        unavailable(f"{distribution} is not installed")
     root = Path(__file__).parent.parent.parent
     command = [sys.executable, "-m", f"tests.thirdparty.{script}", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
