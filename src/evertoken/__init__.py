@@ -3,9 +3,21 @@ Tokens that are always fresh.
 """
 
 from evertoken import events
-from evertoken._answer import Answer
-from evertoken._callable import CallableSource
-from evertoken._contracts import (
+from evertoken._engine.callable_source import CallableSource
+from evertoken._engine.loops import run_in_background
+from evertoken._engine.subscription import Subscription
+from evertoken._handle import TokenHandle
+from evertoken._manager import TokenManager
+from evertoken._model.errors import (
+    GrantRejected,
+    ManagerClosed,
+    OriginRefused,
+    TokenError,
+    TokenUnavailable,
+    TransientRefreshError,
+)
+from evertoken._model.policy import RefreshPolicy, RetryPolicy
+from evertoken._model.protocols import (
     Answered,
     Clock,
     CredentialSource,
@@ -19,22 +31,10 @@ from evertoken._contracts import (
     TokenStore,
     WatchedStore,
 )
-from evertoken._dpop import DPoPKey
-from evertoken._errors import (
-    GrantRejected,
-    ManagerClosed,
-    OriginRefused,
-    TokenError,
-    TokenUnavailable,
-    TransientRefreshError,
-)
-from evertoken._handle import TokenHandle
-from evertoken._manager import TokenManager
-from evertoken._policy import RefreshPolicy, RetryPolicy
-from evertoken._snapshot import Health, KeySnapshot, Snapshot
-from evertoken._subscription import Subscription
-from evertoken._threads import run_in_background
-from evertoken._token import RedactedToken, Token
+from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
+from evertoken._model.token import RedactedToken, Token
+from evertoken._model.token_response import Answer
+from evertoken._signing.dpop import DPoPKey
 
 __all__ = [
     "Answer",

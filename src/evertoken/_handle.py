@@ -6,16 +6,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from evertoken._entry import NOBODY
-from evertoken._generic import OfToken, TokenT
+from evertoken._model.generic import OfToken, TokenT
+from evertoken._model.key_state import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from evertoken._entry import Entry
+    from evertoken._engine.subscription import Subscription
     from evertoken._manager import TokenManager
-    from evertoken._subscription import Subscription
-    from evertoken._token import Token
+    from evertoken._model.key_state import Entry
+    from evertoken._model.token import Token
     from evertoken.clients.httpx import BearerAuth
 
 __all__ = ["TokenHandle"]

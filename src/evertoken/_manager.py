@@ -8,22 +8,22 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast, final, overload
 
-from evertoken._contracts import CredentialSource, SourceCallable, TokenSource
-from evertoken._engine import Engine
-from evertoken._entry import NOBODY
-from evertoken._generic import KeyT, OfTokenAndKey, TokenT
+from evertoken._engine.lifecycle import Life
+from evertoken._engine.options import Options, Settings
+from evertoken._engine.registry import Registry
+from evertoken._engine.session import Engine
 from evertoken._handle import TokenHandle
-from evertoken._life import Life
-from evertoken._options import Options, Settings
-from evertoken._registry import Registry
-from evertoken._token import Token
+from evertoken._model.generic import KeyT, OfTokenAndKey, TokenT
+from evertoken._model.key_state import NOBODY
+from evertoken._model.protocols import CredentialSource, SourceCallable, TokenSource
+from evertoken._model.token import Token
 
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from evertoken._contracts import Clock
-    from evertoken._entry import Entry
-    from evertoken._subscription import Subscription
+    from evertoken._engine.subscription import Subscription
+    from evertoken._model.key_state import Entry
+    from evertoken._model.protocols import Clock
     from evertoken.clients.httpx import BearerAuth
 
     T = TypeVar("T", bound=Token)

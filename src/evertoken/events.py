@@ -2,7 +2,7 @@
 What can happen, as small frozen records for observers to match.
 """
 
-from evertoken._events import (
+from evertoken._model.events import (
     Ambiguity,
     ClockStepped,
     Event,

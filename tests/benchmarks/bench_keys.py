@@ -15,8 +15,8 @@ from time import perf_counter, process_time
 from tests.benchmarks._measure import Options, Row, Rows, median, run
 
 from evertoken import TokenManager
-from evertoken._entry import Entry
-from evertoken._supervisor import Supervisor
+from evertoken._engine.supervisor import Supervisor
+from evertoken._model.key_state import Entry
 from evertoken.testing import VirtualClock, VirtualTimeLoop
 
 KEYS, CAP = 100_000, 16

@@ -13,7 +13,7 @@ from tests.benchmarks._measure import Options, Row, Rows, percentile, run
 from tests.benchmarks._process import ServerProcess
 
 from evertoken import TokenManager, TokenUnavailable
-from evertoken._events import FetchStarted, RefreshFailed
+from evertoken._model.events import FetchStarted, RefreshFailed
 
 LIFETIME, RATE = 4.0, 1000
 

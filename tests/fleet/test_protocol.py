@@ -11,7 +11,8 @@ import pytest
 from tests.fleet.simulation import Server, Store, Worker, end, start
 from tests.gated import virtual
 
-from evertoken import GrantRejected, Token, TokenManager, _steps, events
+from evertoken import GrantRejected, Token, TokenManager, events
+from evertoken._coordination import store_client
 
 STEPS = [
     "before acquire",
@@ -175,7 +176,7 @@ async def test_reject_never_replays(clock, step):
 @pytest.mark.parametrize("rotating", [False, True])
 async def test_a_stopped_holder_resumes(clock, monkeypatch, rotating):
     """K2: the late write of a holder that outlived its lease is refused, and it adopts the newer token."""
-    monkeypatch.setattr(_steps, "STORE_TIMEOUT", 100.0)
+    monkeypatch.setattr(store_client, "STORE_TIMEOUT", 100.0)
     store, server, (one, two) = fleet(clock, 2, rotating=rotating, fetch_timeout=100.0)
     await start([one])
     await one.use()
@@ -201,7 +202,7 @@ async def test_a_stopped_holder_resumes(clock, monkeypatch, rotating):
 @virtual
 async def test_a_resumed_holder_saves_what_only_it_knows(clock, monkeypatch):
     """K1: a holder that outlived its lease while nobody refreshed keeps its token, the newest, under a new lease."""
-    monkeypatch.setattr(_steps, "STORE_TIMEOUT", 100.0)
+    monkeypatch.setattr(store_client, "STORE_TIMEOUT", 100.0)
     store, server, (one,) = fleet(clock, 1, rotating=True, fetch_timeout=100.0)
     await start([one])
     await one.use()

@@ -11,7 +11,8 @@ import pytest
 from tests.fleet.simulation import Server, Store, Worker, end, start
 from tests.gated import virtual
 
-from evertoken import GrantRejected, TokenManager, TokenUnavailable, _steps, events
+from evertoken import GrantRejected, TokenManager, TokenUnavailable, events
+from evertoken._coordination import store_client
 from evertoken.stores import MemoryStore
 
 
@@ -30,7 +31,7 @@ class Unwatched:
 @pytest.mark.parametrize("step", ["before fetch", "after fetch", "before write"])
 async def test_a_late_answer_does_not_undo_it(clock, monkeypatch, rotating, step):
     """K2, K3: a holder that was stopped while its peer signed the key out does not bring it back with its answer."""
-    monkeypatch.setattr(_steps, "STORE_TIMEOUT", 200.0)
+    monkeypatch.setattr(store_client, "STORE_TIMEOUT", 200.0)
     store, server = Store(clock), Server(clock, rotating=rotating)
     one, two = (Worker(name, store, server, fetch_timeout=200.0) for name in ("one", "two"))
     await start([one])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evertoken import FetchRequest, Token, TransientRefreshError
-from evertoken._events import Event
+from evertoken._model.events import Event
 
 
 class ScriptedSource:

@@ -14,9 +14,9 @@ from tests.gated import virtual
 from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import RefreshPolicy, Token, TokenManager, TokenUnavailable
-from evertoken._clock import SystemClock
-from evertoken._events import ClockStepped
-from evertoken._supervisor import BEAT
+from evertoken._engine.clock import SystemClock
+from evertoken._engine.supervisor import BEAT
+from evertoken._model.events import ClockStepped
 from evertoken.testing.clock import VirtualClock
 
 time_machine = pytest.importorskip("time_machine", reason="moves time.time, on CPython alone")

@@ -32,8 +32,8 @@ from evertoken import (
     Token,
     TokenManager,
     TokenUnavailable,
-    _events as events,
 )
+from evertoken._model import events
 from evertoken.stores import MemoryStore
 from evertoken.testing import TokenServer
 

@@ -15,7 +15,7 @@ from tests.gated import at_once, virtual
 from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenManager, TokenUnavailable
-from evertoken._events import FetchStarted, RefreshFailed, RefreshRejected, ShorterThanAsked, TokenRefreshed
+from evertoken._model.events import FetchStarted, RefreshFailed, RefreshRejected, ShorterThanAsked, TokenRefreshed
 
 UNJITTERED = RefreshPolicy(jitter=0.0)
 

@@ -14,7 +14,7 @@ from tests.gated import virtual
 from tests.machinery.scripted import Recorder
 
 from evertoken import Token, TokenManager
-from evertoken._events import KeyEvicted
+from evertoken._model.events import KeyEvicted
 
 KEYS = 20_000
 BYTES_A_KEY = 460

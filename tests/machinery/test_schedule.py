@@ -12,8 +12,8 @@ from tests.gated import virtual
 from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenManager
-from evertoken._policy import spread
-from evertoken._supervisor import SLACK
+from evertoken._engine.supervisor import SLACK
+from evertoken._model.policy import spread
 
 HOUR = 3600.0
 EXACTLY = SLACK + 1e-3

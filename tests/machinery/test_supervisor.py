@@ -25,7 +25,7 @@ from evertoken import (
     TokenUnavailable,
     TransientRefreshError,
 )
-from evertoken._events import Event, RefreshFailed, StoreFailed, SupervisorRestarted
+from evertoken._model.events import Event, RefreshFailed, StoreFailed, SupervisorRestarted
 from evertoken.stores.memory import MemoryStore
 from evertoken.testing.clock import VirtualClock
 

@@ -17,7 +17,7 @@ import pytest
 from tests.gated import GatedSource, at_once, until
 
 from evertoken import ManagerClosed, TokenManager, TokenUnavailable, run_in_background
-from evertoken._clock import SystemClock
+from evertoken._engine.clock import SystemClock
 
 
 class Slow:

@@ -26,7 +26,7 @@ from evertoken import (
     TokenUnavailable,
     TransientRefreshError,
 )
-from evertoken._supervisor import BEAT
+from evertoken._engine.supervisor import BEAT
 from evertoken.testing import VirtualClock, VirtualTimeLoop
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from tests.sources.wire import Wire, granted, http
 
 from evertoken import FetchRequest, Token, TokenManager, TransientRefreshError
-from evertoken.sources import ClientCredentials, JwtBearer, _server as module
+from evertoken.sources import ClientCredentials, JwtBearer, _discovery as module
 from evertoken.testing import TokenServer
 
 

@@ -344,7 +344,7 @@ async def test_401_for_a_missing_permission(clock, played):
 
 def test_refresh_expires_in_of_each_kind():
     """T1: Keycloak's, GitHub's and Intuit's spelling are read as the grant's own clock."""
-    from evertoken._answer import token_from  # noqa: PLC0415 - the one test of the parser here
+    from evertoken._model.token_response import token_from  # noqa: PLC0415 - the one test of the parser here
 
     for name in ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"):
         token = token_from({"access_token": "a", "expires_in": 60, name: "600"}, requested_at=1000.0)

@@ -24,7 +24,7 @@ import time_machine
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from evertoken import Record, Token
-from evertoken._clock import SystemClock
+from evertoken._engine.clock import SystemClock
 from evertoken.stores import _keys
 from evertoken.stores._record import TornRecord, UnreadableRecord, dump, load
 from evertoken.stores.encryption import AesGcm, generate_key

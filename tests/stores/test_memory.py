@@ -21,7 +21,7 @@ from evertoken import (
     TransientRefreshError,
     events,
 )
-from evertoken._contracts import Lease
+from evertoken._model.protocols import Lease
 from evertoken.stores import MemoryStore
 
 UNJITTERED = RefreshPolicy(jitter=0.0)

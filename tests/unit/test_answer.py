@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from evertoken import Answer, GrantRejected, Token, TransientRefreshError
-from evertoken._answer import MAX_LIFETIME, REJECTIONS, failure_from, token_from
-from evertoken._wire import http_date, instant, number, parse_retry_after
+from evertoken._model.parsing import http_date, instant, number, parse_retry_after
+from evertoken._model.token_response import MAX_LIFETIME, REJECTIONS, failure_from, token_from
 
 NOW = 1_893_456_000.0  # 2030-01-01T00:00:00Z
 HOUR = 3600.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
-from evertoken._deadlines import Deadlines
+from evertoken._engine.deadlines import Deadlines
 
 
 class Item:

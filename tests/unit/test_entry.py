@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenUnavailable, TransientRefreshError
-from evertoken._entry import NOBODY, Entry
-from evertoken._policy import ECHO_STEPS, PROBE
-from evertoken._trouble import NEVER, Rules, Trouble
+from evertoken._model.failure_state import NEVER, Rules, Trouble
+from evertoken._model.key_state import NOBODY, Entry
+from evertoken._model.policy import ECHO_STEPS, PROBE
 
 NOW = 1_893_456_000.0
 LIFE = 1000.0

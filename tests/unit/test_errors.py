@@ -18,8 +18,8 @@ from evertoken import (
     TokenError,
     TokenUnavailable,
     TransientRefreshError,
-    _errors,
 )
+from evertoken._model import errors
 
 LEAVES = [GrantRejected, ManagerClosed, OriginRefused, TokenUnavailable, TransientRefreshError]
 EXAMPLES = [
@@ -39,7 +39,9 @@ EXAMPLES = [
 def test_tree():
     """F4: all errors are siblings under TokenError, none is a kind of another, and none is a kind of misuse."""
     defined = {
-        found for _, found in inspect.getmembers(_errors, inspect.isclass) if found.__module__ == "evertoken._errors"
+        found
+        for _, found in inspect.getmembers(errors, inspect.isclass)
+        if found.__module__ == "evertoken._model.errors"
     }
     assert defined == {TokenError, *LEAVES}
     for leaf in LEAVES:
@@ -51,8 +53,8 @@ def test_tree():
 
 def test_all_are_public():
     """R4: every error a caller may meet can be imported from the root, and is listed in its module."""
-    assert set(_errors.__all__) == {error.__name__ for error in (TokenError, *LEAVES)}
-    assert set(_errors.__all__) <= set(evertoken.__all__)
+    assert set(errors.__all__) == {error.__name__ for error in (TokenError, *LEAVES)}
+    assert set(errors.__all__) <= set(evertoken.__all__)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=[f"{n}-{type(one).__name__}" for n, one in enumerate(EXAMPLES)])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from evertoken._lanes import Lanes
+from evertoken._engine.rate_limit import Lanes
 
 
 class Calls:

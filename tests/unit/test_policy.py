@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from evertoken import RefreshPolicy, RetryPolicy, Token
-from evertoken._policy import (
+from evertoken._model.policy import (
     DEFAULT_LEAD_FRACTION,
     ECHO_STEPS,
     FIRST_RETRY,

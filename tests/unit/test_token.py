@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from evertoken import RedactedToken, Token
-from evertoken._token import fingerprint_of
+from evertoken._model.token import fingerprint_of
 
 ACCESS = "access-s3cr3t-alpha"
 REFRESH = "refresh-s3cr3t-beta"

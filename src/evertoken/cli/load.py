@@ -14,8 +14,8 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from evertoken._contracts import TokenReader
-    from evertoken._token import Token
+    from evertoken._model.protocols import TokenReader
+    from evertoken._model.token import Token
 
 __all__ = ["Sample", "Side", "TimedReader"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
-    from evertoken._contracts import ListedStore
+    from evertoken._model.protocols import ListedStore
 
 __all__ = ["SCHEMES", "store_at"]
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from evertoken._redact import scrub
-from evertoken._token import fingerprint_of
+from evertoken._model.redaction import scrub
+from evertoken._model.token import fingerprint_of
 from evertoken.cli.place import store_at
 from evertoken.stores._record import UnreadableRecord
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator
 
-    from evertoken._contracts import ListedStore, Record
+    from evertoken._model.protocols import ListedStore, Record
 
 __all__ = ["run_store"]
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import idna
 
-from evertoken._errors import OriginRefused
+from evertoken._model.errors import OriginRefused
 from evertoken.clients._withheld import withholding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable
 
-    from evertoken._contracts import TokenReader
-    from evertoken._token import Token
+    from evertoken._model.protocols import TokenReader
+    from evertoken._model.token import Token
 
 __all__ = ["BearerFlow", "Origin", "authorize", "origin_in", "origin_of", "replayable"]
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from evertoken._dpop import DPoPKey
+from evertoken._signing.dpop import DPoPKey
 from evertoken.clients._bearer import BearerFlow, authorize, origin_in, replayable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from evertoken._contracts import TokenReader
-    from evertoken._token import Token
+    from evertoken._model.protocols import TokenReader
+    from evertoken._model.token import Token
 
 __all__ = ["DPoPFlow"]
 

@@ -13,8 +13,8 @@ from evertoken.clients._withheld import check_withholding, withholding
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from evertoken._contracts import TokenReader
-    from evertoken._token import Token
+    from evertoken._model.protocols import TokenReader
+    from evertoken._model.token import Token
 
 __all__ = ["HeaderFlow"]
 

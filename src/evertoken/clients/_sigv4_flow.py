@@ -7,15 +7,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from evertoken._sigv4 import KeyPair, SigV4
+from evertoken._signing.sigv4 import KeyPair, SigV4
 from evertoken.clients._bearer import BearerFlow, origin_in
 from evertoken.clients._withheld import check_withholding, withholding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from evertoken._contracts import TokenReader
-    from evertoken._token import Token
+    from evertoken._model.protocols import TokenReader
+    from evertoken._model.token import Token
 
 __all__ = ["SigV4Flow"]
 

@@ -2,7 +2,7 @@
 Where tokens come from, one grant a file, and one folder a cloud.
 """
 
-from evertoken.sources._client_auth import ClientAssertion, ClientSecretJwt, PrivateKeyJwt, TlsClientAuth
+from evertoken.sources._client_authentication import ClientAssertion, ClientSecretJwt, PrivateKeyJwt, TlsClientAuth
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.command import Command
 from evertoken.sources.fallback import Fallback

@@ -9,7 +9,7 @@ import zlib
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from evertoken._errors import TransientRefreshError
+from evertoken._model.errors import TransientRefreshError
 
 __all__ = ["MAX_BODY", "bounded_body", "fields_of", "text_of"]
 

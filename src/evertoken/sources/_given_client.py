@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["drop_cookies", "drop_defaults", "timeouts"]
 

@@ -7,21 +7,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
-from evertoken._contracts import FetchRequest
-from evertoken._dpop import DPoPKey
-from evertoken._errors import GrantRejected, TransientRefreshError
-from evertoken._secret import CarriesSecrets
-from evertoken.sources._client_auth import ClientAuth, TlsClientAuth, check_method, credentials
-from evertoken.sources._endpoint import STEP_TIMEOUT
-from evertoken.sources._habits import Answered, as_meant, completed, endpoints_of, known
-from evertoken.sources._server import Server
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.protocols import FetchRequest
+from evertoken._signing.dpop import DPoPKey
+from evertoken._signing.secret import CarriesSecrets
+from evertoken.sources._client_authentication import ClientAuth, TlsClientAuth, check_method, credentials
+from evertoken.sources._discovery import Server
+from evertoken.sources._provider_rules import Answered, as_meant, completed, endpoints_of, known
+from evertoken.sources._token_request import STEP_TIMEOUT
 
 if TYPE_CHECKING:
-    from evertoken._answer import Answer
-    from evertoken._secret import Secret
-    from evertoken._token import Token
+    from evertoken._model.token import Token
+    from evertoken._model.token_response import Answer
+    from evertoken._signing.secret import Secret
     from evertoken.providers import Provider
-    from evertoken.sources._endpoint import Endpoint
+    from evertoken.sources._token_request import Endpoint
 
 __all__ = ["Grant", "GrantOptions"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["Sent"]
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, final
 
-from evertoken._errors import GrantRejected
+from evertoken._model.errors import GrantRejected
 
 if TYPE_CHECKING:
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["Unset"]
 

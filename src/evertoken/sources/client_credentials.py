@@ -12,11 +12,11 @@ from evertoken.sources._grant import Grant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
-    from evertoken._dpop import DPoPKey
-    from evertoken._secret import Secret
-    from evertoken.sources._client_auth import ClientAuth
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
+    from evertoken._signing.dpop import DPoPKey
+    from evertoken._signing.secret import Secret
+    from evertoken.sources._client_authentication import ClientAuth
 
 __all__ = ["ClientCredentials"]
 

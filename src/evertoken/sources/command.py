@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from evertoken._errors import TransientRefreshError
-from evertoken._redact import scrub
-from evertoken._secret import CarriesSecrets
+from evertoken._model.errors import TransientRefreshError
+from evertoken._model.redaction import scrub
+from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import MAX_BODY
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteReceiveStream, Process
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["Command", "run"]
 

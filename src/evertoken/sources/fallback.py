@@ -7,17 +7,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from evertoken._callable import CallableSource
-from evertoken._clock import SystemClock
-from evertoken._contracts import FetchRequest
-from evertoken._errors import GrantRejected, TransientRefreshError
-from evertoken._failure import failure_of
-from evertoken._flight import Strays, bounded
-from evertoken._generic import OfToken, TokenT
+from evertoken._engine.callable_source import CallableSource
+from evertoken._engine.clock import SystemClock
+from evertoken._engine.flight import Strays, bounded
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.failures import failure_of
+from evertoken._model.generic import OfToken, TokenT
+from evertoken._model.protocols import FetchRequest
 
 if TYPE_CHECKING:
-    from evertoken._contracts import Answered, TokenSource
-    from evertoken._token import Token
+    from evertoken._model.protocols import Answered, TokenSource
+    from evertoken._model.token import Token
 
 __all__ = ["Fallback"]
 

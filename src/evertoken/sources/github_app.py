@@ -7,19 +7,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._answer import Answer
-from evertoken._clock import SystemClock
-from evertoken._errors import TransientRefreshError
-from evertoken._jose import Signer
-from evertoken._secret import CarriesSecrets, Secret, check_secret
-from evertoken._wire import http_date, number
+from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import TransientRefreshError
+from evertoken._model.parsing import http_date, number
+from evertoken._model.token_response import Answer
+from evertoken._signing.jose import Signer
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken.sources._body import fields_of
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources._token_request import Content, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["GitHubApp"]
 

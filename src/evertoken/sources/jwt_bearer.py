@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from evertoken._jose import Signer
-from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken._signing.jose import Signer
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
 
 __all__ = ["Assertion", "JwtBearer"]
 

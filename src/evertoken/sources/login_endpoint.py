@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 from urllib.parse import urlencode
 
-from evertoken._answer import Answer
-from evertoken._errors import TransientRefreshError
-from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken._model.errors import TransientRefreshError
+from evertoken._model.token_response import Answer
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken.sources._token_request import Content, Endpoint
 
 if TYPE_CHECKING:
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["LoginEndpoint"]
 

@@ -6,18 +6,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from evertoken._secret import check_secret, resolve
+from evertoken._signing.secret import check_secret, resolve
 from evertoken.sources._grant import Grant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
-    from evertoken._dpop import DPoPKey
-    from evertoken._secret import Secret
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
+    from evertoken._signing.dpop import DPoPKey
+    from evertoken._signing.secret import Secret
     from evertoken.providers import Provider
-    from evertoken.sources._client_auth import ClientAuth
+    from evertoken.sources._client_authentication import ClientAuth
 
 __all__ = ["RefreshToken"]
 

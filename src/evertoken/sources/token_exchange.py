@@ -8,16 +8,16 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
-from evertoken._errors import GrantRejected
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._model.errors import GrantRejected
+from evertoken._signing.secret import Secret, check_secret, resolve
 from evertoken.sources._grant import Grant, GrantOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
-    from evertoken._token import Token
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token import Token
+    from evertoken._model.token_response import Answer
 
 __all__ = ["TokenExchange"]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio.to_thread
 
-from evertoken._errors import TransientRefreshError
+from evertoken._model.errors import TransientRefreshError
 from evertoken.sources._body import MAX_BODY
 
 if TYPE_CHECKING:
     import os
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["TokenFile"]
 

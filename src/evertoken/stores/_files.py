@@ -9,7 +9,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._contracts import Held, Lease
+from evertoken._model.protocols import Held, Lease
 from evertoken.stores import _journal
 from evertoken.stores._file_lock import locked
 from evertoken.stores._folder import private_directory
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from evertoken._contracts import Record
+    from evertoken._model.protocols import Record
     from evertoken.stores._folder import Folder
     from evertoken.stores._host_clock import HostClock
     from evertoken.stores._offload import Abandoned

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._clock import SystemClock
-from evertoken._wire import is_finite
+from evertoken._engine.clock import SystemClock
+from evertoken._model.parsing import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, final
 
-from evertoken._clock import SystemClock
-from evertoken._redact import describe
+from evertoken._engine.clock import SystemClock
+from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evertoken.stores._record import UnreadableRecord, dump, load
 
 if TYPE_CHECKING:
-    from evertoken._contracts import Record
+    from evertoken._model.protocols import Record
     from evertoken.stores._record import Codec, TornRecord
 
 __all__ = ["key_in", "opened", "report", "written"]

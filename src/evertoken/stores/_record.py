@@ -11,9 +11,9 @@ import binascii
 import json
 from typing import Any, Final, Protocol, final
 
-from evertoken._contracts import Record
-from evertoken._token import Token
-from evertoken._wire import is_finite
+from evertoken._model.parsing import is_finite
+from evertoken._model.protocols import Record
+from evertoken._model.token import Token
 
 __all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "load"]
 

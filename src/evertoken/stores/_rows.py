@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._contracts import Held, Lease
+from evertoken._model.protocols import Held, Lease
 from evertoken.stores._host_clock import Deadline
 from evertoken.stores._reading import opened, report, written
 from evertoken.stores._record import TornRecord
@@ -15,7 +15,7 @@ from evertoken.stores._record import TornRecord
 if TYPE_CHECKING:
     import sqlite3
 
-    from evertoken._contracts import Record
+    from evertoken._model.protocols import Record
     from evertoken.stores._connections import Connections
     from evertoken.stores._host_clock import HostClock
     from evertoken.stores._offload import Abandoned

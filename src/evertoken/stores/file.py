@@ -19,7 +19,7 @@ from evertoken.stores._offload import Abandoned, offload
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from evertoken._contracts import Held, Lease, Record
+    from evertoken._model.protocols import Held, Lease, Record
     from evertoken.stores._files import Files
     from evertoken.stores._record import Codec
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, final
 
-from evertoken._clock import SystemClock
-from evertoken._contracts import Held, Lease, Record
+from evertoken._engine.clock import SystemClock
+from evertoken._model.protocols import Held, Lease, Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from evertoken._contracts import Clock
+    from evertoken._model.protocols import Clock
 
 __all__ = ["MemoryStore"]
 

@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
-from evertoken._contracts import Held, Lease
+from evertoken._model.protocols import Held, Lease
 from evertoken.stores._per_loop import PerLoop
 from evertoken.stores._reading import key_in, opened, report, written
 from evertoken.stores._record import TornRecord
@@ -18,7 +18,7 @@ from evertoken.stores._record import TornRecord
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from evertoken._contracts import Record
+    from evertoken._model.protocols import Record
     from evertoken.stores._record import Codec
 
 __all__ = ["PostgresStore"]

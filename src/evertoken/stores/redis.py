@@ -8,7 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final, Self, final
 from urllib.parse import urlsplit
 
-from evertoken._contracts import Held, Lease
+from evertoken._model.protocols import Held, Lease
 from evertoken.stores import _lua as lua
 from evertoken.stores._per_loop import PerLoop
 from evertoken.stores._reading import opened, report, written
@@ -17,7 +17,7 @@ from evertoken.stores._record import TornRecord
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from evertoken._contracts import Record
+    from evertoken._model.protocols import Record
     from evertoken.stores._record import Codec
 
 __all__ = ["RedisStore"]

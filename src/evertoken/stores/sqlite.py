@@ -18,7 +18,7 @@ from evertoken.stores._rows import Rows
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from evertoken._contracts import Held, Lease, Record
+    from evertoken._model.protocols import Held, Lease, Record
     from evertoken.stores._record import Codec
 
 __all__ = ["SQLiteStore"]

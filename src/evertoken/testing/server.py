@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import anyio.to_thread
 
-from evertoken.sources._habits import known
+from evertoken.sources._provider_rules import known
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.refresh_token import RefreshToken
 from evertoken.testing._app import App

@@ -7,10 +7,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
-from evertoken._answer import Answer, token_from
-from evertoken._clock import SystemClock
-from evertoken._errors import TransientRefreshError
-from evertoken._token import Token
+from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import TransientRefreshError
+from evertoken._model.token import Token
+from evertoken._model.token_response import Answer, token_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evertoken._callable import CallableSource
+from evertoken._engine.callable_source import CallableSource
 from evertoken.sources._unset import Unset
 from evertoken.sources.aws.assume_role import AssumeRoleWithWebIdentity
 from evertoken.sources.aws.container_role import ContainerRole

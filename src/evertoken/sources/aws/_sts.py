@@ -11,15 +11,15 @@ from xml.etree import ElementTree as ET
 
 import anyio.to_thread
 
-from evertoken._clock import SystemClock
-from evertoken._errors import TransientRefreshError
-from evertoken._sigv4 import KeyPair, SigV4
+from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import TransientRefreshError
+from evertoken._signing.sigv4 import KeyPair, SigV4
 from evertoken.sources._body import fields_of
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 
 if TYPE_CHECKING:
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["Sts", "check_region", "check_role"]
 

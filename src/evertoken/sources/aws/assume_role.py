@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
-from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
-from evertoken._token import Token
+from evertoken._model.token import Token
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources.aws._credentials import AwsCredentials
 from evertoken.sources.aws._sts import Sts, check_role
 
 if TYPE_CHECKING:
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["AssumeRole", "AssumeRoleWithWebIdentity"]
 

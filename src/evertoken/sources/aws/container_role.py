@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
-from evertoken._clock import SystemClock
-from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken._engine.clock import SystemClock
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["ContainerRole"]
 

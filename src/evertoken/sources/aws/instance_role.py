@@ -6,16 +6,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._clock import SystemClock
-from evertoken._errors import GrantRejected
+from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import GrantRejected
 from evertoken.sources._body import text_of
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["InstanceRole"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio.to_thread
 
-from evertoken._clock import SystemClock
-from evertoken._errors import GrantRejected, TransientRefreshError
+from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 from evertoken.sources.aws._sts import check_region, check_role
 from evertoken.sources.aws.assume_role import AssumeRole, AssumeRoleWithWebIdentity
@@ -25,7 +25,7 @@ from evertoken.sources.command import run
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["Profile", "environment_credentials"]
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
-from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.azure._entra import resource_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
 
 __all__ = ["AppServiceIdentity"]
 

@@ -10,15 +10,15 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._jose import Signer
-from evertoken._secret import CarriesSecrets, Secret, check_secret, resolve
-from evertoken.sources._client_auth import PrivateKeyJwt
+from evertoken._signing.jose import Signer
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken.sources._client_authentication import PrivateKeyJwt
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
 
 if TYPE_CHECKING:
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
 
 __all__ = ["ClientCertificate"]
 

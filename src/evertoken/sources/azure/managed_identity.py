@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.azure._entra import resource_of
 
 if TYPE_CHECKING:
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
 
 __all__ = ["ManagedIdentity"]
 

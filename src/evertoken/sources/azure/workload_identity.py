@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from evertoken._secret import CarriesSecrets
-from evertoken.sources._client_auth import ClientAssertion
+from evertoken._signing.secret import CarriesSecrets
+from evertoken.sources._client_authentication import ClientAssertion
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
 
 if TYPE_CHECKING:
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
-    from evertoken._secret import Secret
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
+    from evertoken._signing.secret import Secret
 
 __all__ = ["WorkloadIdentity"]
 

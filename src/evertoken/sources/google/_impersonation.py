@@ -7,13 +7,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from evertoken._answer import Answer
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken._model.token_response import Answer
+from evertoken.sources._token_request import Content, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["LIFETIME", "impersonated"]
 

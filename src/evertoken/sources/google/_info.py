@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from evertoken._errors import GrantRejected
-from evertoken._secret import resolve
+from evertoken._model.errors import GrantRejected
+from evertoken._signing.secret import resolve
 
 __all__ = ["CLOUD_PLATFORM", "IAM", "TOKEN_URI", "Info", "check_info", "read_info", "scope_of", "text_in"]
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from evertoken._answer import token_from
-from evertoken._clock import SystemClock
-from evertoken._errors import GrantRejected
+from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import GrantRejected
+from evertoken._model.token_response import token_from
 from evertoken.sources.google._impersonation import impersonated
 from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, check_info, read_info, scope_of, text_in
 from evertoken.sources.google.authorized_user import AuthorizedUser
@@ -19,8 +19,8 @@ from evertoken.sources.google.workload_identity import WorkloadIdentity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
 
 __all__ = ["CredentialsFile"]
 

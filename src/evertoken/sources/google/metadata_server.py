@@ -8,16 +8,16 @@ import os
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import quote, urlencode
 
-from evertoken._answer import Answer
-from evertoken._errors import TransientRefreshError
+from evertoken._model.errors import TransientRefreshError
+from evertoken._model.token_response import Answer
 from evertoken.sources._body import fields_of, text_of
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.google._info import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["MetadataServer"]
 

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._answer import Answer
-from evertoken._errors import TransientRefreshError
-from evertoken._jose import Signer
-from evertoken._secret import CarriesSecrets
-from evertoken.sources._endpoint import Endpoint
+from evertoken._model.errors import TransientRefreshError
+from evertoken._model.token_response import Answer
+from evertoken._signing.jose import Signer
+from evertoken._signing.secret import CarriesSecrets
+from evertoken.sources._token_request import Endpoint
 from evertoken.sources.google._info import CLOUD_PLATFORM, TOKEN_URI, Info, check_info, read_info, scope_of, text_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["ServiceAccount"]
 

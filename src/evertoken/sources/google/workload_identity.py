@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._errors import GrantRejected, TransientRefreshError
-from evertoken._secret import CarriesSecrets, resolve
-from evertoken._wire import number
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.parsing import number
+from evertoken._signing.secret import CarriesSecrets, resolve
 from evertoken.sources._body import fields_of, text_of
-from evertoken.sources._endpoint import Content, Endpoint
+from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.google._impersonation import LIFETIME, impersonated
 from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, Info, check_info, read_info, scope_of, text_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from evertoken._answer import Answer
-    from evertoken._contracts import FetchRequest
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
 
 __all__ = ["WorkloadIdentity"]
 

@@ -8,18 +8,18 @@ import abc
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from evertoken._answer import Answer
-from evertoken._clock import SystemClock
-from evertoken._contracts import FetchRequest
-from evertoken._errors import TokenError, TransientRefreshError
-from evertoken._secret import CarriesSecrets
+from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import TokenError, TransientRefreshError
+from evertoken._model.protocols import FetchRequest
+from evertoken._model.token_response import Answer
+from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import fields_of
-from evertoken.sources._endpoint import STEP_TIMEOUT, Content, Endpoint
+from evertoken.sources._token_request import STEP_TIMEOUT, Content, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._token import Token
+    from evertoken._model.token import Token
 
 __all__ = ["Login"]
 

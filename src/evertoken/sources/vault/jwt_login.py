@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from evertoken._secret import Secret, check_secret, resolve
+from evertoken._signing.secret import Secret, check_secret, resolve
 from evertoken.sources.vault._login import Login
 
 __all__ = ["JwtLogin"]

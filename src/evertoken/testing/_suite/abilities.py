@@ -8,14 +8,14 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from evertoken._contracts import Record
+from evertoken._model.protocols import Record
 from evertoken.testing._suite.base import GRAIN, Suite, a_token, keep, lease_of, listed, wait_until, watched, win
 from evertoken.testing._suite.records import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from evertoken._contracts import TokenStore, WatchedStore
+    from evertoken._model.protocols import TokenStore, WatchedStore
 
 __all__ = ["Listing", "Watching"]
 

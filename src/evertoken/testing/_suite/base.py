@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evertoken._contracts import Held, Lease, ListedStore, Record, WatchedStore
-from evertoken._token import Token
+from evertoken._model.protocols import Held, Lease, ListedStore, Record, WatchedStore
+from evertoken._model.token import Token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from evertoken._contracts import TokenStore
+    from evertoken._model.protocols import TokenStore
 
 __all__ = ["GRAIN", "Suite", "a_token", "keep", "lease_of", "listed", "wait_until", "watched", "win"]
 

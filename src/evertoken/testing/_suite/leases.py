@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from evertoken._contracts import Held, Lease, Record
+from evertoken._model.protocols import Held, Lease, Record
 from evertoken.testing._suite.base import GRAIN, Suite, a_token, keep, lease_of, win
 
 __all__ = ["Leases"]

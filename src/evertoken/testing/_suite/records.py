@@ -10,8 +10,8 @@ import hashlib
 
 import pytest
 
-from evertoken._contracts import Lease, Record
-from evertoken._token import Token
+from evertoken._model.protocols import Lease, Record
+from evertoken._model.token import Token
 from evertoken.stores._record import UnreadableRecord
 from evertoken.testing._suite.base import Suite, a_token, keep, lease_of
 

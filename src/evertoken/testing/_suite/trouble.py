@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evertoken._contracts import Lease, Record
+from evertoken._model.protocols import Lease, Record
 from evertoken.testing._suite.base import Suite, a_token, keep, lease_of, win
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evertoken._contracts import TokenStore
+    from evertoken._model.protocols import TokenStore
 
 __all__ = ["Trouble"]
 

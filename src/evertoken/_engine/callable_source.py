@@ -1,0 +1,111 @@
+"""
+Any function as a source.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+import anyio
+import anyio.to_thread
+
+from evertoken._model.protocols import Answered, FetchRequest, TokenSource
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["CallableSource", "as_source"]
+
+THREADS: Final = 8
+
+
+@final
+class CallableSource:
+    """
+    A source made of a function: async, or plain and then run in a worker thread.
+
+    Args:
+        function:
+            Called for each fetch, without arguments or, if it takes one, with the token before (or None). It
+            returns a `Token`, a pair of token and seconds it lives, a mapping as a token endpoint answers it, or a
+            string.
+
+        provider: Keys of one provider share its limit of concurrent fetches.
+
+    Raises:
+        TypeError: It is no function, or wants more than one argument.
+    """
+
+    def __init__(
+        self, function: Callable[..., Awaitable[Answered] | Answered], /, *, provider: str | None = None
+    ) -> None:
+        if not callable(function) or inspect.isclass(function):
+            msg = f"function must be a function, not {function!r}"
+            raise TypeError(msg)
+        self._function = function
+        self._takes_current = _takes_one(function)
+        # Without the token before it has no refresh token to present twice.
+        self.rotates: bool | None = None if self._takes_current else False
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - whether the instance's __call__ is async
+        )
+        self._limiter: anyio.CapacityLimiter | None = None
+        self.provider = provider
+
+    async def fetch(self, request: FetchRequest, /) -> Answered:
+        """
+        Call the function.
+        """
+        arguments = (request.current,) if self._takes_current else ()
+        if self._is_async:
+            return await cast("Awaitable[Answered]", self._function(*arguments))
+        if self._limiter is None:
+            # Of its own, so that a hung function uses up nobody else's threads.
+            self._limiter = anyio.CapacityLimiter(THREADS)
+        result = await anyio.to_thread.run_sync(
+            self._function, *arguments, abandon_on_cancel=True, limiter=self._limiter
+        )
+        return await result if inspect.isawaitable(result) else result
+
+    def __repr__(self) -> str:
+        return f"CallableSource({getattr(self._function, '__qualname__', type(self._function).__qualname__)})"
+
+
+def as_source(source: object, /, *, parameter: str) -> TokenSource:
+    """
+    Return *source* if it is a source, or make one of it.
+
+    Raises:
+        TypeError: It is neither; the message names *parameter*.
+    """
+    if inspect.isclass(source):
+        msg = f"{parameter} must be a source, not the class {source.__name__}; did you forget to call it?"
+        raise TypeError(msg)
+    if isinstance(source, TokenSource):
+        return source
+    if inspect.isawaitable(source):
+        if inspect.iscoroutine(source):
+            source.close()
+        msg = f"{parameter} must be the function itself, not what it returned; leave out the parentheses"
+        raise TypeError(msg)
+    if callable(source):
+        return CallableSource(cast("Callable[..., Any]", source))
+    msg = (
+        f"{parameter} must be a TokenSource, an async or plain function that returns a token, or a mapping of keys to "
+        f"those; got {type(source).__name__}"
+    )
+    raise TypeError(msg)
+
+
+def _takes_one(function: Callable[..., object]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.default is p.empty and p.kind in (*positional, p.KEYWORD_ONLY)]
+    if len(required) > 1 or any(p.kind is p.KEYWORD_ONLY for p in required):
+        msg = "function must take no argument, or one: the token before (or None)"
+        raise TypeError(msg)
+    return len(required) == 1

@@ -1,0 +1,126 @@
+"""
+What a manager can be told, its defaults, and what is wrong with what it was told.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, final, get_args
+
+from evertoken._engine.clock import SystemClock
+from evertoken._model.policy import RefreshPolicy, RetryPolicy
+
+if TYPE_CHECKING:
+    from evertoken._model.protocols import Clock, Observer, TokenStore
+
+__all__ = ["Options", "Settings", "StartMode"]
+
+StartMode: TypeAlias = Literal["lazy", "warm", "require"]
+
+DEFAULT_FETCH_TIMEOUT: Final = 30.0
+DEFAULT_START_TIMEOUT: Final = 10.0
+DEFAULT_CLOSE_GRACE: Final = 5.0
+DEFAULT_CONCURRENCY: Final = 16
+DEFAULT_IDLE_AFTER: Final = 3600.0
+
+
+class Options(TypedDict, total=False):
+    """
+    The keyword arguments of `TokenManager`, for its type.
+    """
+
+    policy: RefreshPolicy
+    retry: RetryPolicy
+    store: TokenStore | None
+    namespace: str
+    strict_persist: bool
+    start: StartMode
+    observers: Sequence[Observer]
+    clock: Clock
+    fetch_timeout: float
+    start_timeout: float
+    close_grace: float
+    concurrency: int
+    idle_after: float | None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """
+    The same with defaults, checked.
+
+    Raises:
+        TypeError: An argument is of the wrong kind; the message names it.
+        ValueError: An argument is out of range; the message names it.
+    """
+
+    policy: RefreshPolicy = RefreshPolicy()
+    retry: RetryPolicy = RetryPolicy()
+    store: TokenStore | None = None
+    namespace: str = ""
+    strict_persist: bool = False
+    start: StartMode = "lazy"
+    observers: Sequence[Observer] = ()
+    clock: Clock = SystemClock()
+    fetch_timeout: float = DEFAULT_FETCH_TIMEOUT
+    start_timeout: float = DEFAULT_START_TIMEOUT
+    close_grace: float = DEFAULT_CLOSE_GRACE
+    concurrency: int = DEFAULT_CONCURRENCY
+    idle_after: float | None = DEFAULT_IDLE_AFTER
+
+    def __post_init__(self) -> None:
+        _of("policy", self.policy, RefreshPolicy)
+        _of("retry", self.retry, RetryPolicy)
+        _of("namespace", self.namespace, str)
+        _of("strict_persist", self.strict_persist, bool)
+        _with("store", self.store, "read", "write", "acquire", "renew", "release")
+        _with("clock", self.clock, "time", "monotonic", "call_later")
+        if self.start not in get_args(StartMode):
+            msg = f"start must be one of {', '.join(map(repr, get_args(StartMode)))}, not {self.start!r}"
+            raise ValueError(msg)
+        for name in ("fetch_timeout", "start_timeout"):
+            _positive(name, getattr(self, name))
+        _positive("close_grace", self.close_grace, or_zero=True)
+        if self.idle_after is not None:
+            _positive("idle_after", self.idle_after)
+        if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int) or self.concurrency < 1:
+            msg = f"concurrency must be a whole number of at least 1, not {self.concurrency!r}"
+            raise ValueError(msg)
+        _observers(self.observers)
+        if self.strict_persist and self.store is None:
+            msg = "strict_persist needs a store"
+            raise ValueError(msg)
+
+
+def _of(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        msg = f"{name} must be a {kind.__name__}, not {type(value).__name__}"
+        raise TypeError(msg)
+
+
+def _with(name: str, value: object, *methods: str) -> None:
+    missing = [method for method in methods if value is not None and not callable(getattr(value, method, None))]
+    if missing:
+        msg = f"{name} lacks {', '.join(missing)}: {type(value).__name__} is none"
+        raise TypeError(msg)
+
+
+def _positive(name: str, value: Any, *, or_zero: bool = False) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < 0 or (value == 0 and not or_zero):
+        msg = f"{name} must be a number of seconds {'of at least' if or_zero else 'above'} 0, not {value!r}"
+        raise ValueError(msg)
+
+
+def _observers(observers: object) -> None:
+    if not isinstance(observers, Sequence):
+        msg = f"observers must be a sequence of functions, not {type(observers).__name__}"
+        raise TypeError(msg)
+    for observer in observers:
+        if not callable(observer) or inspect.iscoroutinefunction(observer):
+            msg = f"observers must be plain functions that take an event; got {observer!r}"
+            raise TypeError(msg)

@@ -1,0 +1,226 @@
+"""
+The one long-lived task: it sleeps until the next deadline and hands out what is due.
+
+It knows neither tokens nor providers. What it must survive: an item that raises, a clock that jumps, a machine that
+sleeps, timers that fire early, and a crash of its own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
+
+from evertoken._engine.deadlines import Deadlines, Due
+from evertoken._engine.flight import told_to_end
+from evertoken._engine.observers import SHUTDOWN, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evertoken._model.protocols import Clock
+
+__all__ = ["BEAT", "SLACK", "STEP", "Supervisor"]
+
+#: The longest sleep, in seconds. A step of the wall clock is noticed within it.
+BEAT: Final = 10.0
+
+#: What is due within this many seconds is due now: some loops fire timers half a millisecond early.
+SLACK: Final = 0.005
+
+#: How many due items are handed out before others get their turn on the loop.
+BATCH: Final = 500
+
+#: A divergence of the two clocks below this, in seconds, is slewing and rounding.
+STEP: Final = 1.0
+
+_RESTART_FIRST: Final = 0.1
+_RESTART_CAP: Final = 10.0
+
+ItemT = TypeVar("ItemT", bound=Due)
+
+
+@final
+class Supervisor(Generic[ItemT]):
+    """
+    Hands out items at their deadlines, for as long as the loop runs.
+
+    Args:
+        clock: Both clocks and the timers.
+
+        on_due: Called with each due item. What it raises is logged.
+
+        on_step: Called with the seconds by which the wall clock stepped against the monotonic one.
+
+        on_restart: Called with what crashed the loop and the number of restarts.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        on_due: Callable[[ItemT], object],
+        on_step: Callable[[float], object],
+        on_restart: Callable[[BaseException, int], object],
+    ) -> None:
+        self.deadlines: Deadlines[ItemT] = Deadlines()
+        self.restarts: int = 0
+        self.last_beat: float | None = None
+        self._beat_at = 0.0
+        self.wakeups: int = 0
+        self._clock = clock
+        self._on_due = on_due
+        self._on_step = on_step
+        self._on_restart = on_restart
+        self._offset: float | None = None
+        self._alarm: asyncio.Future[None] | None = None
+        self._until = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """
+        Whether the task runs.
+        """
+        return self._task is not None and not self._task.done()
+
+    @property
+    def ended(self) -> bool:
+        """
+        Whether the task ran and has ended although nobody stopped it here.
+        """
+        return self._task is not None and self._task.done()
+
+    def silent_for(self) -> float:
+        """
+        Return the seconds since its last sign of life, those in which the machine slept aside.
+        """
+        return self._clock.monotonic() - self._beat_at
+
+    def start(self) -> None:
+        """
+        Start the task, unless it runs.
+        """
+        if not self.alive:
+            self._task = asyncio.get_running_loop().create_task(
+                self._main(), name="evertoken:supervisor", context=contextvars.Context()
+            )
+
+    async def stop(self) -> None:
+        """
+        End the task and wait for its end.
+        """
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait({task})
+
+    def abandon(self) -> None:
+        """
+        Forget a task that belongs to another process or to a loop that is gone.
+        """
+        self._task = None
+        self._alarm = None
+        self.deadlines = Deadlines()
+
+    def set(self, item: ItemT, instant: float, /) -> None:
+        """
+        Hand out *item* at *instant* (epoch seconds) instead of when it was set before.
+        """
+        self.deadlines.set(item, instant)
+        if instant < self._until:
+            self.wake()
+
+    def wake(self) -> None:
+        """
+        Look at the deadlines now.
+        """
+        if self._alarm is not None and not self._alarm.done():
+            self._alarm.set_result(None)
+
+    def compare_clocks(self) -> None:
+        """
+        Notice a step of the wall clock, and move all deadlines if it went back.
+
+        A forward step and a suspend look alike (the loop's clock stands while a machine sleeps), and are taken for
+        time that has passed: nothing is moved, and what is overdue is due. After a step back the deadlines follow,
+        so that what had ten minutes left still has ten minutes left.
+        """
+        offset = self._clock.time() - self._clock.monotonic()
+        before, self._offset = self._offset, offset if self._offset is None else self._offset
+        if before is None or abs(offset - before) < STEP:
+            return
+        self._offset = offset
+        by = offset - before
+        if by < 0.0:
+            self.deadlines.shift(by)
+        # It may be asleep until an instant of the clock before.
+        self.wake()
+        self._on_step(by)
+
+    async def _main(self) -> None:
+        while True:
+            try:
+                await self._run()
+            except (*SHUTDOWN, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - a crash is reported and survived
+                if told_to_end():
+                    # Whatever came of it: it was told to end, and somebody waits for that.
+                    return
+                self.restarts += 1
+                self._report(error)
+                await _pause(min(_RESTART_CAP, _RESTART_FIRST * 2.0 ** min(self.restarts - 1, 10)))
+
+    def _report(self, error: BaseException) -> None:
+        try:
+            self._on_restart(error, self.restarts)
+        except SHUTDOWN:
+            raise
+        except BaseException as second:  # noqa: BLE001 - reporting must not end the task it reports on
+            say(logging.ERROR, "the supervisor crashed with %s and could not report it", type(second).__qualname__)
+
+    async def _run(self) -> None:
+        while True:
+            self.wakeups += 1
+            self.compare_clocks()
+            now = self._clock.time()
+            self.last_beat, self._beat_at = now, self._clock.monotonic()
+            for item in self.deadlines.pop_due(now + SLACK, BATCH):
+                try:
+                    self._on_due(item)
+                except SHUTDOWN:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - one broken item delays no other
+                    say(logging.ERROR, "a due item raised %s", type(error).__qualname__)
+                    self.deadlines.set(item, now + BEAT)
+            await self._sleep(min(self.deadlines.next(), now + BEAT), now)
+
+    async def _sleep(self, until: float, now: float) -> None:
+        self._alarm = alarm = asyncio.get_running_loop().create_future()
+        self._until = until
+        timer = self._clock.call_later(max(until - now, 0.0), _ring, alarm)
+        try:
+            await alarm
+        finally:
+            self._alarm = None
+            self._until = 0.0
+            timer.cancel()
+
+
+def _ring(alarm: asyncio.Future[None]) -> None:
+    if not alarm.done():
+        alarm.set_result(None)
+
+
+async def _pause(seconds: float) -> None:
+    # The loop's own timer, for the clock that was passed in may be what crashed.
+    loop = asyncio.get_running_loop()
+    alarm = loop.create_future()
+    timer = loop.call_later(seconds, _ring, alarm)
+    try:
+        await alarm
+    finally:
+        timer.cancel()

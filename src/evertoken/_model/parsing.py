@@ -1,0 +1,90 @@
+"""
+Numbers and instants as they come over the wire, in every odd form.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import math
+from typing import Final
+
+from evertoken._model.errors import TransientRefreshError
+
+__all__ = ["http_date", "instant", "is_finite", "number", "parse_retry_after"]
+
+_MILLISECONDS_FROM: Final = 1e11
+
+
+def parse_retry_after(value: str | None, now: float | None, /) -> float | None:
+    """
+    Return the seconds a Retry-After field asks for (RFC 9110 section 10.2.3), or None if it says nothing.
+
+    Args:
+        value: The field's value: seconds or an HTTP date.
+
+        now: The server's time (epoch seconds), from Date; without it a date says nothing.
+    """
+    if value is None:
+        return None
+    seconds = number(value)
+    if seconds is None:
+        moment = http_date(value)
+        seconds = None if moment is None or now is None else moment - now
+    return None if seconds is None else max(seconds, 0.0)
+
+
+def number(value: object, /) -> float | None:
+    """
+    Return a finite number given as int, float or numeric string, or None.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def is_finite(value: object, /) -> bool:
+    """
+    Tell whether *value* is a finite number, and not one in words.
+    """
+    return not isinstance(value, str) and number(value) is not None
+
+
+def instant(value: object, /) -> float | None:
+    """
+    Return the epoch seconds of an instant: epoch seconds or milliseconds, ISO 8601, HTTP date or datetime; or None.
+
+    Raises:
+        TransientRefreshError: A datetime without time zone.
+    """
+    if isinstance(value, dt.datetime):
+        if value.tzinfo is None:
+            msg = "a datetime without time zone names no instant; use datetime.now(UTC) or epoch seconds"
+            raise TransientRefreshError(msg)
+        return value.timestamp()
+    seconds = number(value)
+    if seconds is not None:
+        return seconds / 1000.0 if seconds >= _MILLISECONDS_FROM else seconds
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(value.strip())
+    except ValueError:
+        return http_date(value)
+    # Endpoints that leave the offset out mean UTC.
+    return (moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment).timestamp()
+
+
+def http_date(value: str, /) -> float | None:
+    """
+    Return the epoch seconds of an HTTP date (RFC 9110 section 5.6.7), or None.
+    """
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment).timestamp()

@@ -1,0 +1,235 @@
+"""
+When a token is due, and when to try again: instants in, instants out.
+
+Rules of this file:
+
+1. No clock, no randomness of its own: `now` and a stable share of jitter come in.
+2. Every duration follows from the token's own lifetime, or is clamped by one.
+3. Jitter of a refresh only ever advances it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from evertoken._model.token import Token
+
+__all__ = ["RefreshPolicy", "RetryPolicy", "spread"]
+
+DEFAULT_LEAD_FRACTION: Final = 0.2
+MAX_LEAD_SHARE: Final = 0.5
+DEFAULT_JITTER: Final = 0.1
+FLOOR: Final = 1.0
+LEAST_FLOOR: Final = 0.1
+
+FIRST_RETRY: Final = 5.0
+FIRST_RETRY_SHARE: Final = 0.05
+RETRY_FACTOR: Final = 2.0
+RETRY_CAP: Final = 60.0
+RETRY_CAP_SHARE: Final = 0.25
+RETRY_AFTER_CAP: Final = 300.0
+PROBE: Final = 300.0
+REFUSAL_FIRST: Final = 1.0
+REFUSAL_CAP: Final = 300.0
+ECHO_STEPS: Final = (5.0, 10.0, 20.0, 30.0)
+MIN_TTL_SHARE: Final = 0.1
+
+
+def spread(*parts: object) -> float:
+    """
+    Return a number in [0, 1) that is always the same for the same *parts* and even over different ones.
+    """
+    digest = hashlib.blake2b("\x1f".join(map(repr, parts)).encode(), digest_size=7).digest()
+    return int.from_bytes(digest) / 2**56
+
+
+def _check(name: str, value: float, *, least: float, most: float = math.inf, open_below: bool = False) -> None:
+    # Not isfinite(): that overflows where an int does.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        msg = f"{name} must be a finite number, not {value!r}"
+        raise ValueError(msg)
+    if value < least or value > most or (open_below and value == least):
+        bound = f"greater than {least:g}" if open_below else f"at least {least:g}"
+        msg = f"{name} must be {bound}{'' if most == math.inf else f' and at most {most:g}'}, not {value!r}"
+        raise ValueError(msg)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshPolicy:
+    """
+    When a token is due for refresh.
+
+    Durations are in seconds; fractions are of the token's own lifetime. A server's hint (`refresh_in`,
+    `refresh_on`) wins over both leads.
+
+    Args:
+        lead_fraction: How long before its expiry a token becomes due: 0.2 by default, at most 0.5.
+
+        lead_time:
+            The same in seconds, the classic knob. Overrides *lead_fraction*, but never exceeds half a lifetime.
+
+        jitter:
+            How much of the lead a refresh may be advanced by, so that a fleet started together spreads out:
+            0.1 by default, 0 for none. It never delays.
+
+        default_lifetime: The lifetime to assume where neither the answer nor the token tells one.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    lead_fraction: float = DEFAULT_LEAD_FRACTION
+    lead_time: float | None = None
+    jitter: float = DEFAULT_JITTER
+    default_lifetime: float | None = None
+
+    def __post_init__(self) -> None:
+        _check("lead_fraction", self.lead_fraction, least=0.0, most=MAX_LEAD_SHARE, open_below=True)
+        if self.lead_time is not None:
+            _check("lead_time", self.lead_time, least=0.0, open_below=True)
+        _check("jitter", self.jitter, least=0.0, most=1.0)
+        if self.default_lifetime is not None:
+            _check("default_lifetime", self.default_lifetime, least=0.0, open_below=True)
+
+    def lead(self, lifetime: float, /) -> float:
+        """
+        Return how many seconds before expiry a token of *lifetime* seconds becomes due, jitter aside.
+        """
+        lead = self.lead_fraction * lifetime if self.lead_time is None else self.lead_time
+        # A five-minute lead on a five-minute token would be due at birth, for ever.
+        return min(lead, lifetime * MAX_LEAD_SHARE)
+
+    def floor(self, lifetime: float | None, /) -> float:
+        """
+        Return the least seconds from the start of one fetch to the start of the next for the same key.
+        """
+        if lifetime is None:
+            return FLOOR
+        return max(LEAST_FLOOR, min(FLOOR, lifetime * MAX_LEAD_SHARE))
+
+    def due_at(self, token: Token, fetched_at: float, share: float, /, *, echoes: int = 0) -> float:
+        """
+        Return the instant from which *token* should be replaced; infinite where its expiry is unknown.
+
+        Args:
+            token: The token in service.
+
+            fetched_at: When the fetch that brought it started (epoch seconds).
+
+            share: A number in [0, 1) that is stable for key and process; see `spread`.
+
+            echoes: How many fetches in a row brought this very token back, as metadata servers do.
+        """
+        # Asked again too early, a server with a cache of its own answers with the same token: ask less often.
+        step = ECHO_STEPS[min(echoes, len(ECHO_STEPS)) - 1] if echoes else FLOOR
+        if token.expires_at is None:
+            return math.inf if token.refresh_at is None else max(token.refresh_at, fetched_at + step)
+        lifetime = max(token.expires_at - token.issued_at, 0.0)
+        floor = self.floor(lifetime)
+        if echoes:
+            return max(fetched_at + floor, min(fetched_at + step, token.expires_at))
+        lead = self.lead(lifetime)
+        if token.refresh_at is not None and token.refresh_at < token.expires_at:
+            lead = min(token.expires_at - token.refresh_at, lifetime)
+        return max(fetched_at + floor, token.expires_at - lead * (1.0 + self.jitter * share))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """
+    When a failed fetch is tried again. All durations are in seconds.
+
+    Args:
+        first: The wait after the first failure, about; never more than a twentieth of the token's lifetime.
+
+        factor: By how much each further wait grows.
+
+        cap: The longest wait; never more than a quarter of the token's lifetime.
+
+        jitter: The share of each wait after the first that is left to chance: 1 is full jitter, 0 none.
+
+        retry_after_cap: The longest wait a server may ask for by Retry-After.
+
+        probe: The wait between attempts while the grant is rejected.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    first: float = FIRST_RETRY
+    factor: float = RETRY_FACTOR
+    cap: float = RETRY_CAP
+    jitter: float = 1.0
+    retry_after_cap: float = RETRY_AFTER_CAP
+    probe: float = PROBE
+
+    def __post_init__(self) -> None:
+        _check("first", self.first, least=0.0, open_below=True)
+        _check("factor", self.factor, least=1.0)
+        _check("cap", self.cap, least=self.first)
+        _check("jitter", self.jitter, least=0.0, most=1.0)
+        _check("retry_after_cap", self.retry_after_cap, least=0.0)
+        _check("probe", self.probe, least=0.0, open_below=True)
+
+    def delay(
+        self,
+        failures: int,
+        share: float,
+        /,
+        *,
+        lifetime: float | None = None,
+        left: float | None = None,
+        retry_after: float | None = None,
+    ) -> float:
+        """
+        Return the seconds to wait after the given number of failures in a row (1 for the first).
+
+        Args:
+            failures: Failures in a row, this one included.
+
+            share: A number in [0, 1) that is stable for key, process and failure; see `spread`.
+
+            lifetime: The lifetime of the last token, if there was one.
+
+            left:
+                Seconds of life left in the token in service, if there is one. No wait takes more than half of them,
+                down to a fifth of the first wait, so that an outage which ends before the token is not slept through.
+
+            retry_after: What the server asked for, if it did. It wins, capped, and is never undercut.
+        """
+        first, cap = self.first, self.cap
+        if lifetime is not None and lifetime > 0.0:
+            first = min(first, max(LEAST_FLOOR, lifetime * FIRST_RETRY_SHARE))
+            cap = min(cap, max(first, lifetime * RETRY_CAP_SHARE))
+        if retry_after is not None and not math.isnan(retry_after):
+            asked = min(max(retry_after, 0.0), self.retry_after_cap)
+            return max(asked * (1.0 + 0.1 * self.jitter * share), first)
+        # Full jitter may draw nothing at all; a fifth of the first wait, or the floor, keeps it from being a hot loop.
+        least = max(first / 5.0, min(self.first, LEAST_FLOOR))
+        if failures <= 1:
+            return first if left is None else min(first, max(least, left / 2.0))
+        ceiling = _grown(first, self.factor, failures - 1, cap)
+        if left is not None:
+            ceiling = min(ceiling, left / 2.0)
+        return max(ceiling * (1.0 - self.jitter * share), least)
+
+    def refusal_cooldown(self, refusals: int, /) -> float:
+        """
+        Return for how many seconds, after that many refused tokens in a row, no refusal starts a fetch.
+        """
+        return _grown(REFUSAL_FIRST, 2.0, max(refusals - 1, 0), REFUSAL_CAP)
+
+
+def _grown(first: float, factor: float, times: int, cap: float) -> float:
+    try:
+        return min(cap, first * float(factor) ** times)
+    except OverflowError:
+        # 2.0 ** 1100 is beyond any float, and any cap.
+        return cap

@@ -1,0 +1,303 @@
+"""
+What the parts promise each other. Protocols and the records they pass, no implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, TypeVar, final, runtime_checkable
+
+from evertoken._model.events import Event
+from evertoken._model.token import Token
+from evertoken._model.token_response import Answer
+
+__all__ = [
+    "Answered",
+    "Clock",
+    "CredentialSource",
+    "FetchRequest",
+    "Held",
+    "Lease",
+    "ListedStore",
+    "Observer",
+    "Record",
+    "Timer",
+    "TokenReader",
+    "TokenSource",
+    "TokenStore",
+    "WatchedStore",
+]
+
+TokenT_co = TypeVar("TokenT_co", bound=Token, covariant=True)
+
+#: What a source may return.
+Answered: TypeAlias = Token | Answer | Mapping[str, Any] | tuple[str, float | None] | str
+
+#: Told of each event, on the manager's own loop. It must not block; what it raises is logged and goes no further.
+Observer: TypeAlias = Callable[[Event], object]
+
+
+class Timer(Protocol):
+    """
+    A callback that may still be cancelled.
+    """
+
+    def cancel(self) -> object: ...
+
+
+class Clock(Protocol):
+    """
+    The one door for time.
+    """
+
+    def time(self) -> float:
+        """
+        Return the wall clock in epoch seconds.
+        """
+
+    def monotonic(self) -> float:
+        """
+        Return a clock in seconds that no one sets. Only differences mean anything.
+        """
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
+        """
+        Call *callback* on the running loop after *delay* seconds.
+        """
+
+
+@final
+@dataclass(slots=True)
+class FetchRequest:
+    """
+    One fetch, as the source sees it.
+
+    Args:
+        key: Which token is wanted; None for the key of a single source.
+
+        current: The token before this one, expired or not, with the refresh token to present. None at first.
+
+        timeout: Seconds the fetch may take in all before it is cancelled.
+
+        guard: Raises if the request must not leave any more. Called by `sending`.
+    """
+
+    key: Hashable
+    current: Token | None
+    timeout: float
+    sent: bool = field(default=False, init=False)
+    guard: Callable[[], object] | None = field(default=None, repr=False, compare=False, kw_only=True)
+
+    def sending(self) -> None:
+        """
+        Say that the request leaves now. From here on a lost answer is ambiguous.
+
+        Raises:
+            TransientRefreshError: It must not leave any more: this process was stopped for so long that the lease
+                has ended, and a peer may have spent the refresh token.
+        """
+        if self.guard is not None:
+            self.guard()
+        self.sent = True
+
+
+@runtime_checkable
+class TokenSource(Protocol):
+    """
+    Where a token comes from.
+
+    A source remembers nothing: whatever it needs of the past is in the request. It may state habits as
+    attributes, each with a safe default:
+
+    - `rotates` (bool or None): whether each use of a refresh token returns another. None: to be found out.
+    - `on_ambiguous` ("retry", "hold" or "reject"): what follows a request whose answer was lost.
+    - `grace` (float): seconds after its first use during which a refresh token may be presented again.
+    - `provider` (str): keys of one provider share its limit of concurrent fetches.
+    - `exclusive` (bool): whether a new token kills the one before. It then needs a store, and its lease.
+    - `revoke` (an async method that takes the token): how the server is told that it is no longer needed.
+    """
+
+    async def fetch(self, request: FetchRequest, /) -> Answered:
+        """
+        Fetch a token, once.
+
+        Raises:
+            TransientRefreshError: It is worth trying again. So is any other exception.
+            GrantRejected: A person must act.
+        """
+
+
+class CredentialSource(TokenSource, Protocol[TokenT_co]):
+    """
+    A source of credentials that are more than a bearer token.
+    """
+
+    @property
+    def credential(self) -> type[TokenT_co]:
+        """
+        What it gives: a subclass of `Token`.
+        """
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Record:
+    """
+    What a store keeps of one key.
+
+    Args:
+        key: The store's key, carried along so that a reader can tell a mix-up.
+
+        version: Grows with each write; the newest wins.
+
+        token: The token; None where there is none yet, and where it was revoked.
+
+        sent_at:
+            When a request that presents this token's refresh token, or the first one, was about to be sent (epoch
+            seconds), while its outcome is not known. None otherwise.
+
+        revoked: Whether the key was signed out: a tombstone.
+    """
+
+    key: str
+    version: int
+    token: Token | None
+    sent_at: float | None = None
+    revoked: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """
+    The right to fetch for one key.
+
+    Args:
+        key: The store's key.
+
+        owner: Who holds it; unique to one attempt.
+
+        fence: Grows with each lease given; a write with an older fence is refused.
+    """
+
+    key: str
+    owner: str
+    fence: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Held:
+    """
+    The lease is somebody else's.
+
+    Args:
+        remaining: Seconds until it ends, unless it is renewed or released before.
+    """
+
+    remaining: float
+
+
+class TokenStore(Protocol):
+    """
+    Where tokens are kept and shared.
+
+    Writes are fenced: a record is taken only with the newest lease of its key, and with a version above the stored
+    one. Every method may raise anything; the manager takes that for "store down".
+
+    A store may also be an async context manager: a manager enters it when it starts and leaves it when it has
+    closed, so several managers (and the user) may have it entered at once, on one loop or on several.
+    """
+
+    async def read(self, key: str, /) -> Record | None:
+        """
+        Return the record of *key*, or None.
+        """
+
+    async def write(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Keep *record* durably; return False, and change nothing, where the lease or the version is outdated.
+        """
+
+    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
+        """
+        Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
+        """
+
+    async def renew(self, lease: Lease, ttl: float, /) -> bool:
+        """
+        Let *lease* end *ttl* seconds from now; return False where it is no longer held.
+        """
+
+    async def release(self, lease: Lease, /) -> None:
+        """
+        End *lease*, if it is still held by its owner.
+        """
+
+
+@runtime_checkable
+class WatchedStore(TokenStore, Protocol):
+    """
+    A store that says when something was written, so that peers adopt a new token at once.
+    """
+
+    async def watch(self, changed: Callable[[str | None], object], /) -> None:
+        """
+        Call *changed* on the running loop with each key that was written, by anyone; run until cancelled.
+
+        It is called with None first, as soon as nothing that is written from then on can be missed, and again
+        whenever something may have been. An exception ends the watch; the manager begins another after a while.
+        """
+
+
+@runtime_checkable
+class ListedStore(TokenStore, Protocol):
+    """
+    A store that can be looked into and cleaned by an operator.
+    """
+
+    def keys(self) -> AsyncIterator[str]:
+        """
+        Yield the key of every record, in no order, without holding them all in memory.
+        """
+
+    async def holder(self, key: str, /) -> tuple[str, float] | None:
+        """
+        Return who holds the lease of *key* and for how many seconds yet, or None.
+        """
+
+    async def delete(self, key: str, /) -> bool:
+        """
+        Take the record of *key* out; tell whether there was one. Leases and fences stay.
+        """
+
+
+class TokenReader(Protocol):
+    """
+    All that a client needs of a manager.
+    """
+
+    async def get(self) -> Token:
+        """
+        Return a valid token.
+        """
+
+    async def refused(self, token: Token, /, *, wait: bool = True) -> Token | None:
+        """
+        Report that a resource server refused *token*; return another to try with, or None where there is none.
+        """
+
+    def get_sync(self) -> Token:
+        """
+        `get` for callers without a loop.
+        """
+
+    def refused_sync(self, token: Token, /, *, wait: bool = True) -> Token | None:
+        """
+        `refused` for callers without a loop.
+        """
+
+
+#: A source may be as small as this.
+SourceCallable: TypeAlias = Callable[[], Awaitable[Answered] | Answered]

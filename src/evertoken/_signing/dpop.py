@@ -1,0 +1,118 @@
+"""
+Proofs of possession (DPoP, RFC 9449).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from pathlib import Path
+from typing import Any, Final, final
+from urllib.parse import urlsplit
+
+from evertoken._engine.clock import SystemClock
+from evertoken._signing.jose import KeyPair
+from evertoken._signing.secret import CarriesSecrets
+
+__all__ = ["DPoPKey"]
+
+# A server may hand out a nonce for each of its origins; more of them than this, and the oldest is forgotten.
+_NONCES: Final = 100
+
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+
+
+@final
+class DPoPKey(CarriesSecrets):
+    """
+    The key that a client proves to hold, so that a stolen token is of no use (RFC 9449). Needs the extra `jwt`.
+
+    The same object goes to the source, which has tokens bound to it, and to `DPoPAuth`, which sends a proof with each
+    request. It keeps the nonces that servers ask for. Members of a fleet that share tokens share the key as well.
+
+    Args:
+        key: A private key in PEM, or a `pathlib.Path` to it. A new one, for this process, unless given.
+
+        algorithm: "ES256", "EdDSA", "PS256" and their like.
+
+    Raises:
+        ValueError: The key is none, or does not fit the algorithm.
+        OSError: The file cannot be read.
+        ImportError: The extra is not installed.
+    """
+
+    def __init__(self, key: str | Path | None = None, algorithm: str = "ES256") -> None:
+        if key is None and algorithm != "ES256":
+            msg = f"a new key is one for ES256; give key= for {algorithm}"
+            raise ValueError(msg)
+        text = key.read_text("utf-8") if isinstance(key, Path) else key
+        self._pair = KeyPair(text, algorithm)
+        self._nonces: dict[str, str] = {}
+
+    @property
+    def thumbprint(self) -> str:
+        """
+        The SHA-256 thumbprint of the public key (RFC 7638): the `jkt` that tokens are bound to.
+        """
+        canonical = json.dumps(self._pair.jwk, sort_keys=True, separators=(",", ":"))
+        return _base64url(hashlib.sha256(canonical.encode()).digest())
+
+    def proof(self, method: str, url: str, *, access_token: str | None = None) -> str:
+        """
+        Return the value of the DPoP field for one request.
+
+        Args:
+            method: Its method.
+
+            url: Its URL; query, fragment and user information are left out (RFC 9449 section 4.2).
+
+            access_token: The token that is sent along, if one is.
+        """
+        claims: dict[str, Any] = {
+            "jti": secrets.token_urlsafe(24),
+            "htm": method,
+            "htu": _origin(url) + (urlsplit(url).path or "/"),
+            "iat": int(SystemClock.time()),
+        }
+        if access_token is not None:
+            claims["ath"] = _base64url(hashlib.sha256(access_token.encode()).digest())
+        nonce = self._nonces.get(_origin(url))
+        if nonce is not None:
+            claims["nonce"] = nonce
+        return self._pair.sign(claims, kind="dpop+jwt")
+
+    def learn(self, url: str, nonce: str | None, proof: str) -> bool:
+        """
+        Keep the nonce that came with an answer from *url* (RFC 9449 section 8); tell whether *proof* had another.
+
+        What was sent at the same time may have taught it already, and is to be sent again all the same.
+        """
+        if not nonce:
+            return False
+        origin = _origin(url)
+        self._nonces.pop(origin, None)
+        self._nonces[origin] = nonce
+        while len(self._nonces) > _NONCES:
+            del self._nonces[next(iter(self._nonces))]
+        return nonce != _nonce_in(proof)
+
+    def __repr__(self) -> str:
+        return f"DPoPKey(thumbprint={self.thumbprint!r})"
+
+
+def _origin(url: str) -> str:
+    # In normal form (RFC 3986 section 6.2), for a server may compare what it reads letter by letter.
+    parts = urlsplit(url.lower())
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host.removesuffix(_DEFAULT_PORTS.get(parts.scheme, ''))}"
+
+
+def _nonce_in(proof: str) -> object:
+    claims = proof.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))).get("nonce")
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

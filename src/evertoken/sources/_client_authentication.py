@@ -1,0 +1,308 @@
+"""
+How a client shows who it is (RFC 6749 section 2.3.1, RFC 7523, RFC 8705).
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
+from urllib.parse import quote_plus
+
+import httpx
+
+from evertoken._signing.jose import Signer
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+__all__ = [
+    "ClientAssertion",
+    "ClientAuth",
+    "ClientAuthMethod",
+    "ClientSecretJwt",
+    "PrivateKeyJwt",
+    "TlsClientAuth",
+    "check_method",
+    "credentials",
+]
+
+#: Names as registered for `token_endpoint_auth_method` (RFC 7591 section 2, RFC 8705 section 2).
+ClientAuthMethod: TypeAlias = Literal[
+    "client_secret_basic", "client_secret_post", "none", "tls_client_auth", "self_signed_tls_client_auth"
+]
+
+_METHODS: Final = get_args(ClientAuthMethod)
+_WITHOUT_SECRET: Final = ("none", "tls_client_auth", "self_signed_tls_client_auth")
+
+#: RFC 7523 section 2.2.
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+class _Jwt(CarriesSecrets):
+    """
+    A client that signs an assertion for each request (RFC 7523 section 2.2).
+    """
+
+    def __init__(
+        self,
+        key: Secret,
+        algorithm: str,
+        *,
+        key_id: str | None,
+        audience: str | None,
+        lifetime: float,
+        claims: Mapping[str, Any] | None,
+        symmetric: bool,
+        header: Mapping[str, str] | None = None,
+    ) -> None:
+        self._signer = Signer(key, algorithm, symmetric=symmetric, key_id=key_id, lifetime=lifetime, header=header)
+        self._audience = audience
+        self._claims = dict(claims or {})
+
+    async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:
+        """
+        Return the form fields, and what of them must not be seen.
+        """
+        claims = {"iss": client_id, "sub": client_id, "aud": self._audience or token_endpoint, **self._claims}
+        assertion, hidden = await self._signer.sign(claims)
+        fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+        return fields, hidden
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._signer!r})"
+
+
+@final
+class PrivateKeyJwt(_Jwt):
+    """
+    Client authentication by an assertion signed with a private key: `private_key_jwt` (RFC 7523 section 2.2).
+
+    Every request carries an assertion of its own, with a fresh `jti`. Needs the extra `jwt`.
+
+    Args:
+        key: The private key in PEM: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+
+        algorithm: "RS256", "PS256", "ES256", "EdDSA" and their like (RFC 7518 section 3.1).
+
+        key_id: The `kid` by which the server finds the public key.
+
+        audience: The `aud` claim. The token endpoint's URL unless given; some servers want their issuer.
+
+        lifetime: Seconds that an assertion is good for.
+
+        claims: More claims, or others in place of these.
+
+        header: More members of the header, such as `x5t#S256` (RFC 7515 section 4.1.8).
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
+    """
+
+    def __init__(
+        self,
+        key: Secret,
+        algorithm: str = "RS256",
+        *,
+        key_id: str | None = None,
+        audience: str | None = None,
+        lifetime: float = 60.0,
+        claims: Mapping[str, Any] | None = None,
+        header: Mapping[str, str] | None = None,
+    ) -> None:
+        check_secret("key", key)
+        super().__init__(
+            key,
+            algorithm,
+            key_id=key_id,
+            audience=audience,
+            lifetime=lifetime,
+            claims=claims,
+            symmetric=False,
+            header=header,
+        )
+
+
+@final
+class ClientSecretJwt(_Jwt):
+    """
+    Client authentication by an assertion signed with the client's secret: `client_secret_jwt`.
+
+    The secret itself never leaves (OpenID Connect Core section 9). Needs the extra `jwt`.
+
+    Args:
+        client_secret: The secret: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+
+        algorithm: "HS256", "HS384" or "HS512".
+
+        audience: The `aud` claim. The token endpoint's URL unless given; some servers want their issuer.
+
+        lifetime: Seconds that an assertion is good for.
+
+        claims: More claims, or others in place of these.
+
+    Raises:
+        ValueError: An argument makes no sense; the message names it.
+        ImportError: The extra is not installed.
+    """
+
+    def __init__(
+        self,
+        client_secret: Secret,
+        algorithm: str = "HS256",
+        *,
+        audience: str | None = None,
+        lifetime: float = 60.0,
+        claims: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_secret("client_secret", client_secret)
+        super().__init__(
+            client_secret,
+            algorithm,
+            key_id=None,
+            audience=audience,
+            lifetime=lifetime,
+            claims=claims,
+            symmetric=True,
+        )
+
+
+@final
+class ClientAssertion(CarriesSecrets):
+    """
+    Client authentication by an assertion that others signed (RFC 7523 section 2.2), as platforms do for workloads.
+
+    Args:
+        assertion: The assertion: a `pathlib.Path`, or a function, is asked for it at each fetch.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+
+    def __init__(self, assertion: Secret) -> None:
+        check_secret("assertion", assertion)
+        self._assertion = assertion
+
+    async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - as of those that are signed here
+        """
+        Return the form fields, and what of them must not be seen.
+        """
+        assertion = await resolve(self._assertion, "assertion")
+        fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+        return fields, (assertion,)
+
+    def __repr__(self) -> str:
+        return "ClientAssertion()"
+
+
+@final
+class TlsClientAuth:
+    """
+    Client authentication by a certificate in the TLS handshake (RFC 8705 section 2).
+
+    The files are read at each fetch, so that a certificate may be renewed without a restart. A `client=` whose TLS
+    context holds the certificate serves as well, with "tls_client_auth" in place of this.
+
+    Args:
+        certificate: The certificate in PEM, with those between it and its root.
+
+        key: Its private key in PEM, without a password; in the file of the certificate unless given.
+
+        authority: Whose certificates the server may have, in PEM; those that httpx trusts unless given.
+
+    Raises:
+        ValueError: One of them is no path.
+    """
+
+    def __init__(self, certificate: Path, key: Path | None = None, *, authority: Path | None = None) -> None:
+        for name, path in (("certificate", certificate), ("key", key), ("authority", authority)):
+            if not isinstance(path, Path) and (path is not None or name == "certificate"):
+                msg = f"{name} must be a pathlib.Path, for TLS reads it from a file"
+                raise ValueError(msg)
+        self._certificate, self._key, self._authority = certificate, key, authority
+
+    def context(self) -> ssl.SSLContext:
+        """
+        Return a TLS context that shows the certificate as it is now. It reads files.
+
+        Raises:
+            OSError: They cannot be read, are none, or do not go together.
+        """
+        # Whom every other request trusts, unless told.
+        trusted = self._authority
+        context = httpx.create_ssl_context() if trusted is None else ssl.create_default_context(cafile=trusted)
+        # An empty password, for without one OpenSSL asks whoever sits at the terminal.
+        context.load_cert_chain(self._certificate, self._key, password="")
+        return context
+
+    def __repr__(self) -> str:
+        return f"TlsClientAuth({str(self._certificate)!r})"
+
+
+#: How a client may show who it is.
+ClientAuth: TypeAlias = ClientAuthMethod | PrivateKeyJwt | ClientSecretJwt | ClientAssertion | TlsClientAuth
+
+
+def check_method(method: ClientAuth, secret: Secret | None, client: object) -> None:
+    """
+    Raise ValueError where *method* is unknown, or does not go with *secret* or *client*.
+    """
+    if isinstance(method, _Jwt | ClientAssertion):
+        if secret is not None:
+            msg = f"client_auth={method!r} takes no client_secret beside its own key"
+            raise ValueError(msg)
+        return
+    if isinstance(method, TlsClientAuth):
+        if secret is not None or client is not None:
+            msg = f"client_auth={method!r} takes no client_secret, and no client= beside its own"
+            raise ValueError(msg)
+        return
+    if method not in _METHODS:
+        msg = f"client_auth must be one of {', '.join(map(repr, _METHODS))}, PrivateKeyJwt(...), "
+        msg += f"ClientSecretJwt(...) or TlsClientAuth(...), not {method!r}"
+        raise ValueError(msg)
+    if (method in _WITHOUT_SECRET) != (secret is None):
+        need = "takes no client_secret" if method in _WITHOUT_SECRET else "needs a client_secret"
+        msg = f"client_auth={method!r} {need}"
+        raise ValueError(msg)
+    if "tls" in method and client is None:
+        msg = f"client_auth={method!r} needs client=: an httpx.AsyncClient whose TLS context holds the certificate; "
+        msg += "or use TlsClientAuth(...)"
+        raise ValueError(msg)
+    if secret is not None:
+        check_secret("client_secret", secret)
+
+
+async def credentials(
+    method: ClientAuth, client_id: str, secret: Secret | None, *, form_encoded: bool, token_endpoint: str
+) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
+    """
+    Return the header fields and the form fields that authenticate the client, and what of them must not be seen.
+
+    Args:
+        method: How.
+
+        client_id: The client's identifier.
+
+        secret: Its secret, if the method has one.
+
+        form_encoded:
+            Whether id and secret are form-encoded before they are put together for Basic, as RFC 6749 section 2.3.1
+            says and some servers do not expect.
+
+        token_endpoint: Whom an assertion is for.
+    """
+    if isinstance(method, _Jwt | ClientAssertion):
+        fields, hidden = await method.fields(client_id, token_endpoint)
+        return {}, fields, hidden
+    if secret is None:
+        return {}, {"client_id": client_id}, ()
+    known = await resolve(secret, "client_secret")
+    if method == "client_secret_basic":
+        user, password = (quote_plus(client_id), quote_plus(known)) if form_encoded else (client_id, known)
+        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}, {}, (known,)
+    return {}, {"client_id": client_id, "client_secret": known}, (known,)

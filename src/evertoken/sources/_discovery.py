@@ -1,0 +1,172 @@
+"""
+Where an authorization server has its endpoints: told by the user, or by the server itself (RFC 8414).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, final
+from urllib.parse import urlsplit
+
+from evertoken._engine.clock import SystemClock
+from evertoken._engine.flight import Strays, bounded
+from evertoken._model.errors import TokenError, TransientRefreshError
+from evertoken._model.failures import Overdue
+from evertoken._model.protocols import FetchRequest
+from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import check_url
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+__all__ = ["Server"]
+
+#: Seconds for which what a server told of itself is taken for true.
+FRESH: Final = 3600.0
+#: Seconds after which a server that did not tell is asked again.
+AGAIN: Final = 60.0
+
+# The part of a fetch's time that either place may take: half of it is left for the token.
+_SHARE: Final = 0.25
+
+
+@final
+class Server:
+    """
+    An authorization server.
+
+    Args:
+        token_endpoint: Where its token endpoint is.
+
+        issuer: Its issuer identifier instead (RFC 8414 section 2), an https URL, from which everything else is found.
+
+        revocation_endpoint: Where tokens are revoked (RFC 7009); found, too, where the issuer is given.
+
+        client: A client to use.
+
+        allow_http: Whether http is allowed outside loopback.
+
+        mutual_tls: Whether the client shows a certificate, which some servers take at other endpoints alone.
+
+        context: Makes the TLS context that shows it, if that is not the given client's.
+
+    Raises:
+        ValueError: Neither or both are given, or one is no such URL.
+    """
+
+    def __init__(
+        self,
+        *,
+        token_endpoint: str | None,
+        issuer: str | None,
+        revocation_endpoint: str | None,
+        client: Any,
+        allow_http: bool,
+        mutual_tls: bool,
+        context: Callable[[], ssl.SSLContext] | None,
+    ) -> None:
+        if token_endpoint is not None and issuer is not None:
+            msg = "token_endpoint and issuer cannot both be given: one says where the other is"
+            raise ValueError(msg)
+        self._options = {"client": client, "allow_http": allow_http, "context": context}
+        self._mutual_tls = mutual_tls
+        self._issuer: str | None = None
+        self._token: Endpoint | None = None
+        self._revocation: Endpoint | None = None
+        if issuer is None:
+            self._token = Endpoint(token_endpoint, **self._options)  # type: ignore[arg-type]  # checked there
+        else:
+            self._issuer = check_url("issuer", issuer, allow_http=allow_http)
+            if urlsplit(issuer).query:
+                msg = f"issuer must not have a query (RFC 8414 section 2), as {issuer!r} has"
+                raise ValueError(msg)
+        if revocation_endpoint is not None:
+            self._revocation = Endpoint(revocation_endpoint, parameter="revocation_endpoint", **self._options)
+        self._found: Mapping[str, Any] = {}
+        self._found_at = 0.0
+        self._clock = SystemClock()
+        self._strays = Strays()
+        parts = urlsplit(self._issuer if self._token is None else self._token.url)
+        self.origin: str = f"{parts.scheme!s}://{parts.netloc!s}"
+
+    def __repr__(self) -> str:
+        return f"issuer={self._issuer!r}" if self._token is None else f"token_endpoint={self._token.url!r}"
+
+    async def token_endpoint(self, timeout: float) -> Endpoint:
+        """
+        Return its token endpoint, which it is asked for within *timeout* seconds if need be.
+
+        Raises:
+            TransientRefreshError: It did not tell.
+        """
+        if self._token is not None:
+            return self._token
+        return self._endpoint("token_endpoint", await self._metadata(timeout))
+
+    async def revocation_endpoint(self, timeout: float) -> Endpoint | None:
+        """
+        Return its revocation endpoint, or None if it has none that is known.
+        """
+        if self._revocation is not None or self._issuer is None:
+            return self._revocation
+        metadata = await self._metadata(timeout)
+        return self._endpoint("revocation_endpoint", metadata) if "revocation_endpoint" in metadata else None
+
+    def _endpoint(self, name: str, metadata: Mapping[str, Any]) -> Endpoint:
+        found = metadata.get(name, "")
+        # RFC 8705 section 5: who shows a certificate must use the alias, if there is one.
+        aliases = metadata.get("mtls_endpoint_aliases") if self._mutual_tls else None
+        if isinstance(aliases, Mapping):
+            found = aliases.get(name, found)
+        try:
+            return Endpoint(found, parameter=name, **self._options)
+        except ValueError as error:
+            failure = TransientRefreshError(f"the metadata of {self._issuer!r}: {error}")
+        raise failure
+
+    async def _metadata(self, timeout: float) -> Mapping[str, Any]:
+        if self._found and self._clock.monotonic() - self._found_at < FRESH:
+            return self._found
+        failures: list[str] = []
+        for place in _places(self._issuer or ""):
+            endpoint = Endpoint(place, parameter="issuer", **self._options)
+            # A request of its own: whatever becomes of it, no grant has been presented.
+            asked = FetchRequest(None, None, timeout * _SHARE)
+            try:
+                answer = await bounded(
+                    partial(endpoint.send, asked, Content("GET", None), {}, secrets=()),
+                    asked.timeout,
+                    clock=self._clock,
+                    strays=self._strays,
+                    name="evertoken:discovery",
+                )
+            except TokenError as error:
+                failures.append(f"{place}: {error}")
+                continue
+            except Overdue:
+                failures.append(f"{place}: no answer within {asked.timeout:g} s")
+                continue
+            if answer.fields.get("issuer") != self._issuer:
+                # RFC 8414 section 3.3: somebody else's metadata must not be used.
+                failures.append(f"{place}: it names another issuer, {answer.fields.get('issuer')!r}")
+                continue
+            self._found, self._found_at = answer.fields, self._clock.monotonic()
+            return self._found
+        if self._found:
+            self._found_at = self._clock.monotonic() - FRESH + AGAIN
+            return self._found
+        msg = f"the issuer {self._issuer!r} does not tell where its endpoints are: {'; '.join(failures)}"
+        raise TransientRefreshError(msg)
+
+
+def _places(issuer: str) -> tuple[str, str]:
+    # RFC 8414 section 3.1 puts the well-known name before the path, OpenID Connect Discovery section 4 behind it.
+    parts = urlsplit(issuer)
+    path = parts.path.rstrip("/")
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return (
+        f"{origin}/.well-known/oauth-authorization-server{path}",
+        f"{origin}{path}/.well-known/openid-configuration",
+    )

@@ -1,0 +1,119 @@
+"""
+What is made of a provider's habits: endpoints, the meaning of its errors, and what its answers leave out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, final
+
+from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.parsing import http_date, number, parse_retry_after
+from evertoken.providers import PROVIDERS, Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evertoken._model.token import Token
+    from evertoken._model.token_response import Answer
+    from evertoken._signing.dpop import DPoPKey
+
+__all__ = ["Answered", "as_meant", "completed", "endpoints_of", "known"]
+
+# Seconds after its expiry by our clock for which a token may still be valid by the provider's.
+_EARLY: Final = 30.0
+# A hint at the expiry itself would be none.
+_WHOLE: Final = 1.0 - 1e-6
+
+
+@final
+class Answered:
+    """
+    What the last answer of a token endpoint said besides its fields.
+    """
+
+    def __init__(self, url: str, dpop: DPoPKey | None) -> None:
+        self._url = url
+        self._dpop = dpop
+        #: The proof that was sent last.
+        self.proof = ""
+        self.wants_nonce = False
+        self.retry_after: float | None = None
+
+    def seen(self, status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG002 - a reader's protocol
+        """
+        Take note of it, before it is judged.
+        """
+        date = headers.get("date")
+        self.retry_after = parse_retry_after(headers.get("retry-after"), None if date is None else http_date(date))
+        fresh = self._dpop is not None and self._dpop.learn(self._url, headers.get("dpop-nonce"), self.proof)
+        self.wants_nonce = fresh and fields.get("error") == "use_dpop_nonce"
+
+
+def known(provider: str | Provider) -> Provider:
+    """
+    Return the provider of that name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = provider if isinstance(provider, Provider) else PROVIDERS.get(provider)
+    if found is None:
+        msg = f"provider must be one of {', '.join(sorted(PROVIDERS))}, or a Provider, not {provider!r}"
+        raise ValueError(msg)
+    return found
+
+
+def endpoints_of(provider: Provider, options: dict[str, Any]) -> dict[str, str]:
+    """
+    Return the endpoints of *provider*, filled in with what is taken out of *options*.
+
+    Raises:
+        ValueError: Something is missing, or would make another URL of it.
+    """
+    names: dict[str, str] = {}
+    for name in provider.names:
+        value = options.pop(name, provider.defaults.get(name))
+        if not isinstance(value, str) or not value.strip("/"):
+            msg = f"{name} is missing: the provider's token endpoint is {provider.token_endpoint!r}"
+            raise ValueError(msg)
+        host = value.removeprefix("https://").rstrip("/")
+        if not all(character.isalnum() or character in "-._~:" for character in host):
+            msg = f"{name} must be a plain name, as in 'tenant.example.com', not {value!r}"
+            raise ValueError(msg)
+        names[name] = host
+    endpoints = {"token_endpoint": provider.token_endpoint.format(**names)}
+    if provider.revocation_endpoint is not None:
+        endpoints["revocation_endpoint"] = provider.revocation_endpoint.format(**names)
+    return endpoints
+
+
+def as_meant(
+    error: GrantRejected | TransientRefreshError, provider: Provider | None, answered: Answered, current: Token | None
+) -> GrantRejected | TransientRefreshError:
+    """
+    Return *error*, or the one that *provider* means by it.
+    """
+    if provider is None or isinstance(error, TransientRefreshError):
+        return error
+    if provider.refuses_early_refresh and current is not None and current.valid_at(SystemClock.time() - _EARLY):
+        return TransientRefreshError(f"the provider refuses to refresh a token that is still valid: {error}")
+    words = (error.error_description or "").lower()
+    if any(error.error == code and word in words for code, word in provider.throttles):
+        return TransientRefreshError(f"the provider throttles: {error}", retry_after=answered.retry_after)
+    return error
+
+
+def completed(answer: Answer, provider: Provider | None) -> Answer:
+    """
+    Return *answer* with what *provider* leaves out of it.
+    """
+    if provider is None:
+        return answer
+    fields = answer.fields
+    lifetime = number(fields.get("expires_in"))
+    if provider.refuses_early_refresh and lifetime is not None and "refresh_in" not in fields:
+        # A refresh before its time would be refused: this one is due just when it ends.
+        fields = {**fields, "refresh_in": lifetime * _WHOLE}
+    return replace(answer, fields=fields, default_lifetime=provider.default_lifetime)

@@ -1,0 +1,308 @@
+"""
+The one request to a token endpoint: what is sent, what may go wrong before and after, and how much is read.
+
+It follows no redirect, keeps no cookie, wants https outside loopback, and reads a bounded body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from urllib.parse import urlencode, urlsplit
+
+import anyio.to_thread
+import httpx
+
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.parsing import http_date, parse_retry_after
+from evertoken._model.redaction import scrub
+from evertoken._model.token_response import REJECTIONS, Answer, failure_from
+from evertoken.sources._body import bounded_body, fields_of
+from evertoken.sources._given_client import drop_cookies, drop_defaults, timeouts
+from evertoken.sources._sent import Sent
+from evertoken.sources._url import check_url
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Collection, Mapping, Sequence
+
+    from evertoken._model.protocols import FetchRequest
+
+__all__ = ["Content", "Endpoint", "Reader", "Seen"]
+
+#: What reads the fields of a body, told its content type.
+Reader: TypeAlias = Callable[[bytes, str], "Mapping[str, Any] | None"]
+
+#: What looks at an answer before it is judged.
+Seen: TypeAlias = Callable[[int, Any, "Mapping[str, Any]"], object]
+
+#: Seconds for each step of a request (connect, write, read), within the fetch's own deadline.
+STEP_TIMEOUT: Final = 10.0
+
+# What a client raises when nothing was sent, by name: httpx and httpx2 have the same names and different classes.
+_NOT_SENT: Final = frozenset({
+    "ConnectError", "ConnectTimeout", "InvalidURL", "LocalProtocolError", "PoolTimeout", "ProxyError",
+    "UnsupportedProtocol",
+})  # fmt: skip
+
+# What clients for a scheme verify certificates with, made once a process.
+_verify: dict[str, ssl.SSLContext | bool] = {}
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class Content:
+    """
+    What a request carries.
+    """
+
+    method: str
+    body: bytes | None
+    type: str = ""
+
+
+@final
+class Endpoint:
+    """
+    A token endpoint (RFC 6749 section 3.2), or another that takes a form in the same way.
+
+    Args:
+        url: Where it is.
+
+        client:
+            An `httpx.AsyncClient` (or `httpx2.AsyncClient`) to use instead of one made for each request. It is not
+            closed, and must be used on one loop.
+
+        allow_http: Whether http is allowed outside loopback.
+
+        parameter: What the user calls the URL.
+
+        context: Makes the TLS context of each request, in a thread, where the system's own will not do.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client: Any = None,
+        allow_http: bool = False,
+        parameter: str = "token_endpoint",
+        context: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        self.url = check_url(parameter, url, allow_http=allow_http)
+        usable = callable(getattr(client, "build_request", None)) and hasattr(client, "aclose")
+        if client is not None and (not usable or isinstance(client, type)):
+            msg = f"client must be an httpx.AsyncClient, not {type(client).__name__}"
+            raise TypeError(msg)
+        self._client = client
+        self._context = context
+
+    @property
+    def origin(self) -> str:
+        """
+        The scheme and authority of the URL, which name the provider.
+        """
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    async def post(
+        self,
+        request: FetchRequest,
+        form: Sequence[tuple[str, str]],
+        headers: Mapping[str, str],
+        *,
+        secrets: Sequence[str],
+        wordless: bool = False,
+        codes: Collection[str] = (),
+        seen: Seen | None = None,
+    ) -> Answer:
+        """
+        Send *form* and return the answer.
+
+        Args:
+            request: The fetch this is for.
+
+            form: The form fields, in order.
+
+            headers: Header fields that authenticate the client.
+
+            secrets: What must not be seen in any error.
+
+            wordless: Whether success needs no more than its status (RFC 7009 section 2.2).
+
+            codes: Error codes that reject, besides those of the RFCs.
+
+            seen: Told of the status, the header fields and the fields of the answer, before it is judged.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
+            GrantRejected: The server said no.
+        """
+        content = Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
+        return await self.send(request, content, headers, secrets=secrets, wordless=wordless, codes=codes, seen=seen)
+
+    async def send(
+        self,
+        request: FetchRequest,
+        content: Content,
+        headers: Mapping[str, str],
+        *,
+        secrets: Sequence[str],
+        wordless: bool = False,
+        rejections: Collection[int] = (),
+        codes: Collection[str] | None = None,
+        read: Reader = fields_of,
+        seen: Seen | None = None,
+    ) -> Answer:
+        """
+        Send *content* and return the answer.
+
+        Args:
+            request: The fetch this is for.
+
+            content: What to send, and how.
+
+            headers: Header fields that authenticate the client.
+
+            secrets: What must not be seen in any error.
+
+            wordless: Whether success needs no more than its status.
+
+            rejections: Status codes that reject the client where the body does not say so.
+
+            codes: Error codes that reject, besides those of the RFCs; None where the answer is not one of OAuth.
+
+            read: How fields are read of a body, which has a content type; None if it has none.
+
+            seen: Told of the status, the header fields and the fields of the answer, before it is judged.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
+            GrantRejected: The server said no.
+        """
+        sent = Sent(request)
+        try:
+            status, fields, body = await self._exchange(request, content, headers, sent)
+        except TransientRefreshError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
+            unsent = not sent.seen and type(error).__name__ in _NOT_SENT
+            words = scrub(str(error), secrets)
+            said = f"{type(error).__name__}{': ' if words else ''}{words}"
+            failure = TransientRefreshError(f"{self.origin}: {said}", ambiguous=sent.yes or not (sent.seen or unsent))
+        else:
+            if wordless and status == 200:  # noqa: PLR2004 - RFC 9110
+                return Answer({})
+            found = read(body, fields.get("content-type", ""))
+            if seen is not None:
+                seen(status, fields, found or {})
+            return self._read(status, fields, found, secrets=secrets, rejections=rejections, codes=codes)
+        raise failure
+
+    async def _exchange(
+        self, request: FetchRequest, content: Content, headers: Mapping[str, str], sent: Sent
+    ) -> tuple[int, Any, bytes]:
+        if self._client is not None:
+            return await self._send(self._client, request, content, headers, sent)
+        timeout = httpx.Timeout(min(STEP_TIMEOUT, request.timeout))
+        verify = await self._trust()
+        # What may go in the clear is at loopback or on the machine's own link, or was to: no proxy is to see it.
+        secure = urlsplit(self.url).scheme == "https"
+        options: dict[str, Any] = {"timeout": timeout, "follow_redirects": False, "trust_env": secure}
+        async with httpx.AsyncClient(verify=verify, **options) as client:
+            return await self._send(client, request, content, headers, sent)
+
+    async def _trust(self) -> ssl.SSLContext | bool:
+        if self._context is not None:
+            try:
+                return await anyio.to_thread.run_sync(self._context)
+            except OSError as error:
+                said = getattr(error, "reason", None) or error.strerror or type(error).__name__
+                failure = TransientRefreshError(f"{self.origin}: no TLS context can be made of the files: {said}")
+            raise failure
+        scheme = urlsplit(self.url).scheme
+        if scheme not in _verify:
+            _verify[scheme] = await anyio.to_thread.run_sync(_prepare, scheme)
+        return _verify[scheme]
+
+    async def _send(
+        self,
+        client: Any,
+        request: FetchRequest,
+        content: Content,
+        headers: Mapping[str, str],
+        sent: Sent,
+    ) -> tuple[int, Any, bytes]:
+        outgoing = client.build_request(
+            content.method,
+            self.url,
+            content=content.body,
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                **({} if content.body is None else {"Content-Type": content.type}),
+                **headers,
+            },
+            extensions={"trace": sent.trace, **timeouts(client, request)},
+        )
+        drop_defaults(outgoing, client, headers)
+        outgoing.url = type(outgoing.url)(self.url)
+        before = list(client.cookies.jar)
+        sent.begin()
+        response = await client.send(outgoing, auth=None, follow_redirects=False, stream=True)
+        drop_cookies(response, client.cookies, before)
+        try:
+            body = await bounded_body(response)
+        except Exception:
+            if response.is_success:
+                raise
+            # The status says enough, and Retry-After must not be lost.
+            body = b""
+        finally:
+            await response.aclose()
+        return response.status_code, response.headers, body
+
+    def _read(
+        self,
+        status: int,
+        headers: Any,
+        fields: Mapping[str, Any] | None,
+        *,
+        secrets: Sequence[str],
+        rejections: Collection[int],
+        codes: Collection[str] | None,
+    ) -> Answer:
+        date = headers.get("date")
+        date_at = None if date is None else http_date(date)
+        good = 200 <= status < 300 and fields is not None  # noqa: PLR2004 - whole classes of them, RFC 9110 section 15
+        # Some providers answer errors with status 200.
+        failed = good and codes is not None and _says_error(fields)
+        if good and not failed:
+            return Answer(fields or {}, date=date_at)
+        if 200 <= status < 400 and not failed:  # noqa: PLR2004
+            said = "an answer that is no JSON object" if status < 300 else "a redirect, which is not followed"  # noqa: PLR2004
+            msg = f"{self.origin} answered {status} with {said}"
+            raise TransientRefreshError(msg, ambiguous=status < 300)  # noqa: PLR2004
+        retry_after = parse_retry_after(headers.get("retry-after"), date_at)
+        clean = {
+            name: value if value in REJECTIONS or value in (codes or ()) else scrub(value, secrets)
+            for name, value in (fields or {}).items()
+            if isinstance(value, str)
+        }
+        if status in rejections:
+            words = clean.get("error_description")
+            said = f"{self.origin} answered {status}{': ' if words else ''}{words or ''}"
+            raise GrantRejected(str(clean.get("error") or "invalid_client"), said)
+        raise failure_from(clean, status=status, retry_after=retry_after, codes=codes or ())
+
+
+def _says_error(fields: Mapping[str, Any] | None) -> bool:
+    return fields is not None and bool(fields.get("error")) and not fields.get("access_token")
+
+
+def _prepare(scheme: str) -> ssl.SSLContext | bool:
+    # The first client imports the transport and reads the certificates: tens of milliseconds that belong in a thread.
+    verify = httpx.create_ssl_context() if scheme == "https" else False
+    httpx.AsyncHTTPTransport(verify=verify)
+    return verify
