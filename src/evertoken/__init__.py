@@ -19,6 +19,7 @@ from evertoken._model.errors import (
 from evertoken._model.policy import RefreshPolicy, RetryPolicy
 from evertoken._model.protocols import (
     Answered,
+    Begun,
     Clock,
     CredentialSource,
     FetchRequest,
@@ -39,6 +40,7 @@ from evertoken._signing.dpop import DPoPKey
 __all__ = [
     "Answer",
     "Answered",
+    "Begun",
     "CallableSource",
     "Clock",
     "CredentialSource",

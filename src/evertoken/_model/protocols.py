@@ -6,14 +6,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar, final, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, final, runtime_checkable
 
 from evertoken._model.events import Event
 from evertoken._model.token import Token
 from evertoken._model.token_response import Answer
 
 __all__ = [
+    "LONGEST_LEASE",
     "Answered",
+    "Begun",
     "Clock",
     "CredentialSource",
     "FetchRequest",
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 TokenT_co = TypeVar("TokenT_co", bound=Token, covariant=True)
+
+#: The longest lease that a manager ever asks for, in seconds.
+LONGEST_LEASE: Final = 10.0
 
 #: What a source may return.
 Answered: TypeAlias = Token | Answer | Mapping[str, Any] | tuple[str, float | None] | str
@@ -147,24 +152,37 @@ class Record:
     What a store keeps of one key.
 
     Args:
-        key: The store's key, carried along so that a reader can tell a mix-up.
+        key: The store's key. A reader can tell by it that records were mixed up.
 
-        version: Grows with each write; the newest wins.
+        version: Grows with each write. Within one grant the highest version is the newest record.
 
-        token: The token; None where there is none yet, and where it was revoked.
+        token: The token; None where there is none yet, and where the key was signed out.
 
         sent_at:
-            When a request that presents this token's refresh token, or the first one, was about to be sent (epoch
-            seconds), while its outcome is not known. None otherwise.
+            The mark: when a request that presents this token's refresh token, or the first one, was about to be sent
+            (epoch seconds), while its outcome is not known. None otherwise.
+
+        sent_by: The owner that set the mark. A member recognises its own marks by it.
 
         revoked: Whether the key was signed out: a tombstone.
+
+        since:
+            When the grant began, by a login or a first fetch, or when it was signed out (epoch seconds). Of two
+            records the one with the later instant wins, whatever their versions.
+
+        origins:
+            Fingerprints of the refresh tokens from the configuration that this grant has taken into account, the
+            newest last. A configured refresh token that is not among them is a new login.
     """
 
     key: str
     version: int
     token: Token | None
     sent_at: float | None = None
+    sent_by: str | None = None
     revoked: bool = False
+    since: float = 0.0
+    origins: tuple[str, ...] = ()
 
 
 @final
@@ -176,7 +194,7 @@ class Lease:
     Args:
         key: The store's key.
 
-        owner: Who holds it; unique to one attempt.
+        owner: Who holds it: one member of the fleet, which keeps its name for as long as it lives.
 
         fence: Grows with each lease given; a write with an older fence is refused.
     """
@@ -199,12 +217,30 @@ class Held:
     remaining: float
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """
+    What a store said to `begin`.
+
+    Args:
+        lease: The lease, or that it is somebody else's.
+
+        record: The record of the key at that moment, if there is one.
+    """
+
+    lease: Lease | Held
+    record: Record | None
+
+
 class TokenStore(Protocol):
     """
     Where tokens are kept and shared.
 
-    Writes are fenced: a record is taken only with the newest lease of its key, and with a version above the stored
-    one. Every method may raise anything; the manager takes that for "store down".
+    A refresh takes two steps: `begin` and `commit`. Where a refresh token may be spent there is a third one, `mark`,
+    between them. Each step should cost one round trip. Writes are fenced: a record is taken only with the newest
+    lease of its key, and with a version above the stored one. Every method may raise anything; the manager takes
+    that for "store down".
 
     A store may also be an async context manager: a manager enters it when it starts and leaves it when it has
     closed, so several managers (and the user) may have it entered at once, on one loop or on several.
@@ -212,27 +248,37 @@ class TokenStore(Protocol):
 
     async def read(self, key: str, /) -> Record | None:
         """
-        Return the record of *key*, or None.
+        Return the record of *key*, or None. No lease is needed.
         """
 
-    async def write(self, record: Record, lease: Lease, /) -> bool:
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """
-        Keep *record* durably; return False, and change nothing, where the lease or the version is outdated.
+        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
+
+        An owner that holds the lease already is given a new one, with a higher fence. A lease that would last longer
+        than `LONGEST_LEASE` seconds from now was made by a clock that was set since then, and counts as free.
         """
 
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
+    async def mark(self, record: Record, lease: Lease, /) -> bool:
         """
-        Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
+        Keep *record* durably under *lease*, which stays held; return False, and change nothing, where it is outdated.
+
+        It is outdated where *lease* is not the newest of its key, or the version is not above the stored one.
+        """
+
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Do what `mark` does and, where that is done, end *lease*.
+        """
+
+    async def abandon(self, lease: Lease, /) -> None:
+        """
+        End *lease* without a write, if its owner still holds it.
         """
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """
         Let *lease* end *ttl* seconds from now; return False where it is no longer held.
-        """
-
-    async def release(self, lease: Lease, /) -> None:
-        """
-        End *lease*, if it is still held by its owner.
         """
 
 
