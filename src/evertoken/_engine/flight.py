@@ -1,190 +1,193 @@
 """
-One call, many waiters; and a call with a deadline that it cannot outlive.
+A flight: one shared fetch, its waiters, and the bounds of each step that it takes.
 
-Each waiter has a future of its own in a dict. Cancelling a waiter takes its future out, which costs the same
-whatever their number and touches nobody else (a `shield` per waiter is quadratic when many are cancelled).
+Each waiter has a future of its own in a dict. Cancelling a waiter takes its future out, which costs the same for any
+number of waiters and touches none of the others (a `shield` per waiter is quadratic when many are cancelled).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from typing import TYPE_CHECKING, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
+from evertoken._engine.tasks import Gate, told_to_end
 from evertoken._model.failures import Overdue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from evertoken._model.protocols import Clock
+    from evertoken._model.protocols import Clock, FetchRequest
+    from evertoken._model.token import Token
+    from evertoken._model.token_response import Response
 
-__all__ = ["Flight", "Gate", "Strays", "bounded", "cancelled_here", "told_to_end"]
+__all__ = ["LOOKS", "Flight"]
 
 T = TypeVar("T")
 
+#: Reasons for a flight that only brings memory and store together.
+LOOKS: Final = frozenset({"peer", "repair"})
 
-class Gate:
-    """
-    A place to wait at, until woken or for a number of seconds.
-    """
-
-    __slots__ = ("_waiters",)
-
-    def __init__(self) -> None:
-        self._waiters: dict[asyncio.Future[None], None] = {}
-
-    def __len__(self) -> int:
-        return len(self._waiters)
-
-    async def wait(self, clock: Clock, seconds: float | None = None) -> None:
-        """
-        Wait until woken, or for that many seconds. Cancelling this takes nothing from the others.
-        """
-        future = asyncio.get_running_loop().create_future()
-        self._waiters[future] = None
-        timer = None if seconds is None else clock.call_later(max(seconds, 0.0), _ring, future)
-        try:
-            await future
-        finally:
-            self._waiters.pop(future, None)
-            if timer is not None:
-                timer.cancel()
-
-    def wake(self) -> None:
-        """
-        Wake all who wait.
-        """
-        waiters, self._waiters = self._waiters, {}
-        for future in waiters:
-            _ring(future)
+# A timer that fires later than this (seconds) says that the process stood still, and not that nobody answered.
+_LATE: Final = 0.5
+# How long an answer that may wait in a socket is then given to be read, in seconds.
+_READ: Final = 1.0
+# Seconds in which a step that was cancelled should have ended.
+_CANCEL_GRACE: Final = 1.0
 
 
 @final
-class Flight(Gate, Generic[T]):
+class Flight(Gate):
     """
-    One shared call and those who wait for it.
+    One shared fetch and the callers that wait for it.
 
-    It is landed once, with a value or an error, or with neither if it was made void; what comes later is ignored.
-    Waiters are only woken: each one looks at `value` and `error` itself, so that each can raise an exception of its
-    own.
+    It lands once. Waiters are only woken: each one looks at `token` and `error` itself, so that each can raise an
+    exception of its own.
+
+    Args:
+        reason: Why it was started. A caller that needs more than a look at the store changes it.
+
+        after: The task of the flight that this one replaces. It is waited for before anything is done.
+
+        decided: Whether it brings to the store what a person decided: a login or a sign-out.
+
+        inside: The limits within whose fetches it was started; what is started there is not queued.
     """
 
-    __slots__ = ("error", "landed", "reason", "started", "task", "value", "void")
+    __slots__ = (
+        "after",
+        "decided",
+        "error",
+        "found",
+        "inside",
+        "kept",
+        "landed",
+        "place",
+        "reason",
+        "request",
+        "response",
+        "spends",
+        "started",
+        "started_at",
+        "stuck",
+        "task",
+        "token",
+        "void",
+    )
 
-    def __init__(self, reason: str) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        after: asyncio.Task[Any] | None = None,
+        decided: bool = False,
+        inside: frozenset[int] = frozenset(),
+    ) -> None:
         super().__init__()
         self.reason: str = reason
-        # Before there is a task: an eager one runs, and may be joined, before it is known.
+        self.after = after
+        self.decided: bool = decided
+        self.inside: frozenset[int] = inside
+        #: Before there is a task: an eager one runs, and may be joined, before it is known.
         self.started: bool = False
-        self.task: asyncio.Task[None] | None = None
-        self.landed: bool = False
+        self.task: asyncio.Task[Any] | None = None
+        #: Called where a step does not end although it was cancelled.
+        self.stuck: Callable[[], object] | None = None
+        #: The provider of whose limit it holds a place.
+        self.place: object = None
+        #: What its source was asked, when (epoch seconds), and whether that may spend a refresh token.
+        self.request: FetchRequest | None = None
+        self.started_at: float = 0.0
+        self.spends: bool = False
+        #: What was received, from the moment of its arrival; and whether the store has it.
+        self.response: Response | None = None
+        self.kept: bool = False
+        #: The token that the store had before, where the flight brought a sign-out to it.
+        self.found: Token | None = None
+        #: Replaced by another flight: what it receives is kept, and nobody is told.
         self.void: bool = False
-        self.value: T | None = None
+        self.landed: bool = False
+        self.token: Token | None = None
         self.error: Exception | None = None
 
-    def land(self, value: T | None, error: Exception | None = None) -> None:
+    @property
+    def sent(self) -> bool:
+        """
+        Whether its request left.
+        """
+        return self.request is not None and self.request.sent
+
+    @property
+    def irreplaceable(self) -> bool:
+        """
+        Whether it may receive, or has received, a refresh token that cannot be had again.
+        """
+        return self.response is not None or (self.sent and self.spends)
+
+    def land(self, token: Token | None, error: Exception | None = None) -> None:
         """
         End it, and wake all who wait.
         """
-        if self.landed:
-            return
-        self.landed = True
-        self.value = value
-        self.error = error
-        self.wake()
+        if not self.landed:
+            self.landed = True
+            self.token = token
+            self.error = error
+            self.wake()
+
+    async def step(self, call: Awaitable[T], seconds: float, clock: Clock, /) -> T:
+        """
+        Await *call* in the running task, which is the flight's, for at most *seconds*.
+
+        A late timer first gives an answer that waits in the socket the time to be read. A call that does not end when
+        it is cancelled is reported to `stuck`, and the flight ends without it.
+
+        Raises:
+            Overdue: It did not end in time.
+        """
+        task = asyncio.current_task()
+        bound = _Bound(self, task, seconds, clock)
+        try:
+            value = await call
+        except BaseException as error:
+            if bound.close() and not (isinstance(error, asyncio.CancelledError) and told_to_end()):
+                raise Overdue from None
+            raise
+        bound.close()
+        return value
 
 
 @final
-class Strays:
+class _Bound:
     """
-    Calls that were cancelled but have not ended yet, held so that they are neither lost nor forgotten.
+    The deadline of one step of a flight.
     """
 
-    __slots__ = ("_tasks",)
+    __slots__ = ("clock", "due", "fired", "flight", "task", "timer")
 
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(self, flight: Flight, task: asyncio.Task[Any] | None, seconds: float, clock: Clock) -> None:
+        self.flight = flight
+        self.task = task
+        self.clock = clock
+        self.fired = False
+        self.due = clock.monotonic() + seconds
+        self.timer = clock.call_later(seconds, self._late, min(_READ, seconds))
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def add(self, task: asyncio.Task[None]) -> None:
+    def close(self) -> bool:
         """
-        Cancel *task* and hold it until it ends.
+        End it, and tell whether it had ended the step.
         """
-        task.cancel()
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.timer.cancel()
+        if self.fired and self.task is not None:
+            self.task.uncancel()
+        return self.fired
 
-    def tasks(self) -> set[asyncio.Task[None]]:
-        """
-        Return those that have not ended.
-        """
-        return set(self._tasks)
+    def _late(self, patience: float) -> None:
+        # One more round of the loop at least: an answer of this very moment is not thrown away.
+        stood_still = self.clock.monotonic() - self.due > _LATE
+        self.timer = self.clock.call_later(patience if stood_still else 0.0, self._fire)
 
-
-async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock: Clock, strays: Strays, name: str) -> T:
-    """
-    Await *call* in a task of its own, for at most *timeout* seconds.
-
-    A call that ignores its cancellation is left behind among the *strays* rather than waited for, so the bound
-    holds whatever the call does.
-
-    Raises:
-        Overdue: It did not end in time.
-        BaseException: Whatever the call raised, a CancelledError of its own included: the caller tells that from
-            its own cancellation by `cancelled_here`.
-    """
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
-
-    def settle(value: T | None, error: BaseException | None) -> None:
-        if not outcome.done():
-            outcome.set_result((value, error))
-
-    async def carry() -> None:
-        try:
-            value = await call()
-        except (KeyboardInterrupt, SystemExit) as error:
-            settle(None, error)
-            raise
-        except BaseException as error:  # noqa: BLE001 - contained here, judged by the caller
-            settle(None, error)
-        else:
-            settle(value, None)
-
-    # Before the task, so that a clock that raises leaves none behind.
-    timer = clock.call_later(timeout, settle, None, Overdue())
-    # A clean context: a supervised call must not inherit the trace or the locals of whoever happened to come first.
-    task = loop.create_task(carry(), name=name, context=contextvars.Context())
-    # Cancelled before its first step, the task never runs a line of carry().
-    task.add_done_callback(lambda _: settle(None, asyncio.CancelledError()))
-    try:
-        value, error = await outcome
-    finally:
-        if not task.done():
-            strays.add(task)
-        timer.cancel()
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]  # no error, so there is a value
-
-
-def cancelled_here(error: BaseException, /) -> bool:
-    """
-    Tell whether *error* is the cancellation of the running task, and not one that a call raised of its own accord.
-    """
-    return isinstance(error, asyncio.CancelledError) and told_to_end()
-
-
-def told_to_end() -> bool:
-    """
-    Tell whether the running task was cancelled, whatever came of it.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _ring(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+    def _fire(self) -> None:
+        self.fired = True
+        if self.task is not None:
+            self.task.cancel()
+        if self.flight.stuck is not None:
+            self.timer = self.clock.call_later(_CANCEL_GRACE, self.flight.stuck)

@@ -1,118 +1,137 @@
 """
-How many calls may run at once for one provider, and who is next.
+How many fetches may run at once for one provider, and which is next.
 
-A lane starts no task for what waits: a burst of a hundred thousand due keys costs a queue entry each.
+No task is started for a fetch that waits: a burst of a hundred thousand due keys costs a queue entry each.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
+from collections import OrderedDict
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Callable, Hashable
 
-__all__ = ["Lanes"]
+__all__ = ["INSIDE", "Limits"]
 
-T = TypeVar("T")
+#: The limits of all managers within whose fetches the running code stands.
+INSIDE: Final[ContextVar[frozenset[int]]] = ContextVar("inside", default=frozenset())
 
 
 @final
-class _Lane:
+class _Limit:
     __slots__ = ("filling", "running", "urgent", "waiting")
 
     def __init__(self) -> None:
         self.running = 0
         self.filling = False
-        self.urgent: deque[Callable[[], bool]] = deque()
-        self.waiting: deque[Callable[[], bool]] = deque()
+        self.urgent: OrderedDict[object, Callable[[], bool]] = OrderedDict()
+        self.waiting: OrderedDict[object, Callable[[], bool]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.urgent) + len(self.waiting)
 
 
 @final
-class Lanes:
+class Limits:
     """
-    A cap on concurrent calls for each provider, first come first served; calls that somebody waits for go first.
+    A limit of concurrent fetches for each provider, first come first served; those that somebody waits for go first.
+
+    A fetch may enter while another one runs that waits for it: what is started inside a fetch is not queued, in
+    however many managers it passes through. A limit full of fetches that wait for what is queued would stand still.
 
     Args:
-        limit: Calls that may run at once for one provider.
+        limit: Fetches that may run at once for one provider.
     """
 
-    __slots__ = ("_lanes", "limit")
+    __slots__ = ("_limits", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
-        self._lanes: dict[Hashable, _Lane] = {}
+        self._limits: dict[Hashable, _Limit] = {}
 
     @property
     def queued(self) -> int:
         """
-        How many calls wait for their turn.
+        How many fetches wait for their turn.
         """
-        # A list, for this may be asked on another thread than that on which lanes come and go.
-        return sum(len(lane.urgent) + len(lane.waiting) for lane in list(self._lanes.values()))
+        # A list, because this may be asked on another thread than that on which limits come and go.
+        return sum(len(limit) for limit in list(self._limits.values()))
 
-    def enter(self, provider: Hashable, start: Callable[[], bool], *, urgent: bool) -> None:
+    def enter(
+        self, provider: Hashable, who: object, start: Callable[[], bool], *, urgent: bool, inside: frozenset[int]
+    ) -> None:
         """
-        Call *start* now if the provider's lane has room, else when its turn comes.
+        Call *start* now if the provider has room, else when the turn of *who* comes.
 
-        *start* returns False where there is nothing left to start, and then takes no place. So a call that waits
-        may be entered again as urgent.
+        *start* returns False where there is nothing left to start, and then takes no place. Who waits already is only
+        moved, and only if it has become urgent.
         """
-        lane = self._lanes.get(provider)
-        if lane is None:
-            lane = self._lanes[provider] = _Lane()
-        if lane.running < self.limit or _INSIDE.get() is self:
-            lane.running += 1
+        limit = self._limits.get(provider)
+        if limit is None:
+            limit = self._limits[provider] = _Limit()
+        if limit.running < self.limit or id(self) in inside:
+            limit.urgent.pop(who, None)
+            limit.waiting.pop(who, None)
+            limit.running += 1
             if not start():
                 self.leave(provider)
-        else:
-            (lane.urgent if urgent else lane.waiting).append(start)
+        elif urgent and who not in limit.urgent:
+            limit.waiting.pop(who, None)
+            limit.urgent[who] = start
+        elif not urgent and who not in limit.urgent and who not in limit.waiting:
+            limit.waiting[who] = start
 
-    async def inside(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def place(self, provider: Hashable, who: object, *, inside: frozenset[int]) -> None:
         """
-        Await a *call* that has a place, in a context of its own. What it enters in turn starts at once.
+        Wait for a place, and take it.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        It waits for that, and a lane full of calls that wait for what is queued behind them would stand still.
-        """
-        _INSIDE.set(self)
-        return await call()
+        def start() -> bool:
+            if turn.done():
+                return False
+            turn.set_result(None)
+            return True
+
+        self.enter(provider, who, start, urgent=True, inside=inside)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.leave(provider)
+            turn.cancel()
+            raise
 
     def leave(self, provider: Hashable) -> None:
         """
-        Give the place of an ended call to the next; drop a lane that nobody uses.
+        Give the place of an ended fetch to the next; drop a limit that nobody uses.
         """
-        lane = self._lanes.get(provider)
-        if lane is None:
+        limit = self._limits.get(provider)
+        if limit is None:
             return
-        lane.running -= 1
-        if lane.filling:
-            # A call that ended while it started; the loop below sees the place it left.
+        limit.running -= 1
+        if limit.filling:
+            # A fetch that ended while it started; the loop below sees the place it left.
             return
-        lane.filling = True
+        limit.filling = True
         try:
-            while lane.running < self.limit and (lane.urgent or lane.waiting):
-                lane.running += 1
-                if not (lane.urgent or lane.waiting).popleft()():
-                    lane.running -= 1
+            while limit.running < self.limit and len(limit):
+                limit.running += 1
+                _, start = (limit.urgent or limit.waiting).popitem(last=False)
+                if not start():
+                    limit.running -= 1
         finally:
-            lane.filling = False
-        if not lane.running:
-            self._lanes.pop(provider, None)
+            limit.filling = False
+        if limit.running <= 0 and not len(limit):
+            self._limits.pop(provider, None)
 
     def clear(self) -> None:
         """
         Forget all that wait.
         """
-        for lane in self._lanes.values():
-            lane.urgent.clear()
-            lane.waiting.clear()
-
-    def reset(self) -> None:
-        """
-        Forget all that wait and all that run.
-        """
-        self._lanes.clear()
-
-
-_INSIDE: Final[ContextVar[Lanes | None]] = ContextVar("inside", default=None)
+        for limit in self._limits.values():
+            limit.urgent.clear()
+            limit.waiting.clear()

@@ -1,54 +1,62 @@
 """
-THE refresh path: lease, re-read, mark, fetch, keep, judge, publish, release.
+The refresh path: begin, mark, fetch, keep. There is no other way to a token.
 
-There is no other way to a token: first fetch, supervised refresh, refused token and forced refresh all take it.
+First fetch, supervised refresh, refused token and forced refresh all take it. `settlement` says how a flight ends.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, cast, final
+import asyncio
+from typing import TYPE_CHECKING, Final, cast, final
 
-from evertoken._coordination.fleet import Hold
-from evertoken._coordination.keep import keep
-from evertoken._coordination.repair import look, repair
-from evertoken._engine.flight import bounded, cancelled_here
-from evertoken._engine.flights import LOOKS
+from evertoken._engine.flight import LOOKS
 from evertoken._engine.observers import SHUTDOWN
+from evertoken._engine.rate_limit import INSIDE
 from evertoken._engine.supervisor import STEP
+from evertoken._engine.tasks import cancelled_here
 from evertoken._model import events
+from evertoken._model.coordination_rules import may_spend, on_ambiguous
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import failure_of, is_sign_out
-from evertoken._model.protocols import FetchRequest
+from evertoken._model.protocols import FetchRequest, Record
 from evertoken._model.redaction import describe
-from evertoken._model.token_response import token_from
+from evertoken._model.token_response import read_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evertoken._coordination.fleet import Sharing
-    from evertoken._engine.flight import Strays
+    from evertoken._engine.counters import Counters
+    from evertoken._engine.flight import Flight
     from evertoken._engine.observers import Observers
-    from evertoken._engine.rate_limit import Lanes
-    from evertoken._engine.settlement import Landing, TokenFlight
+    from evertoken._model.coordinator import Coordinator, Permit
     from evertoken._model.events import Reason
-    from evertoken._model.failure_state import Rules
-    from evertoken._model.key_state import Entry
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import Rules
     from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
-__all__ = ["Refresher"]
+__all__ = ["Failure", "Outcome", "RefreshPath"]
+
+Failure = TransientRefreshError | GrantRejected
+
+#: How the path ends: with what a peer wrote, with a failure, or with neither. A response stands on the flight.
+Outcome = Record | Failure | None
+
+# The longest that a flight waits for the one which it replaces, in seconds.
+_PREDECESSOR: Final = 6.0
 
 
 @final
-class Refresher:
+class RefreshPath:
     """
     What each flight does.
 
     Args:
+        limits: The id of the limits that a fetch holds a place of.
+
         fetch_timeout: Seconds a fetch may take.
 
-        landing: Where flights end.
+        compare_clocks: Called before an instant is judged, so that a step of the wall clock meanwhile is known.
     """
 
     def __init__(
@@ -57,185 +65,131 @@ class Refresher:
         clock: Clock,
         rules: Rules,
         observers: Observers,
-        lanes: Lanes,
-        strays: Strays,
-        sharing: Sharing | None,
+        counters: Counters,
+        coordinator: Coordinator,
+        limits: int,
         fetch_timeout: float,
-        landing: Landing,
+        compare_clocks: Callable[[], object],
     ) -> None:
-        self.fetches: int = 0
-        self.landing = landing
         self._clock = clock
         self._rules = rules
         self._observers = observers
-        self._lanes = lanes
-        self._strays = strays
-        self._sharing = sharing
+        self._counters = counters
+        self._coordinator = coordinator
+        self._limits = limits
         self._timeout = fetch_timeout
+        self._compare_clocks = compare_clocks
 
-    async def run(self, entry: Entry, flight: TokenFlight) -> None:
+    async def run(self, state: KeyState, flight: Flight) -> Outcome:
         """
-        Fly, and land.
+        Fly. Whatever a source or a store raises becomes the outcome.
         """
-        hold, sharing, before = Hold(None, None), self._sharing, entry.token
-        failure: TransientRefreshError | GrantRejected | None = None
-        land: Callable[[], None] | None = None
         try:
-            try:
-                if sharing is not None:
-                    land = await self._look(entry, flight, sharing)
-                if land is None and sharing is not None:
-                    hold = await sharing.hold(entry, patience=self._timeout, forced=flight.reason == "forced")
-                    land = self._found(entry, flight, hold, before)
-                if land is None:
-                    land = await self._renew(entry, flight, hold)
-            except (TransientRefreshError, GrantRejected) as error:
-                # The frames it came through hold answers and secrets in their locals.
-                failure = error.with_traceback(None)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this key's alone
-                failure = TransientRefreshError(describe(error))
-            if failure is not None:
-                land = await self._done_by_a_peer(entry, flight, hold, failure)
-            if land is not None:
-                land()
-            elif failure is not None:
-                self.landing.fail(entry, flight, failure)
+            if flight.after is not None and not flight.after.done():
+                await asyncio.wait({flight.after}, timeout=_PREDECESSOR)
+            return await self._fly(state, flight)
+        except (TransientRefreshError, GrantRejected) as error:
+            # The frames it came through hold answers and secrets in their locals.
+            return error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this key's alone
+            return TransientRefreshError(describe(error))
+
+    async def _fly(self, state: KeyState, flight: Flight) -> Outcome:
+        coordinator = self._coordinator
+        if flight.reason == "peer" and not state.unkept:
+            record = await coordinator.look(state, flight)
+            # Somebody may have joined meanwhile who needs more than a look.
+            if record is not None or (flight.reason in LOOKS and not state.unkept):
+                return record
+        permit = await coordinator.begin(state, flight)
+        if isinstance(permit, Record):
+            return permit
+        failure: Failure | None = None
+        try:
+            if self._only_keeps(state, flight):
+                kept = await coordinator.finish(state, flight, permit, None)
+                return self._kept(state, flight, kept)
+            failure = await self._fetch(state, flight, permit)
+            token = None if flight.response is None else flight.response.token
+            kept = await coordinator.finish(state, flight, permit, token)
         finally:
-            if sharing is not None:
-                await sharing.steps.release(entry, hold.lease)
+            coordinator.forget(permit)
+        if isinstance(kept, Record):
+            return kept
+        flight.kept = kept
+        if failure is not None and (permit.lease is not None or is_sign_out(failure)):
+            # A peer may have done better, as while this process was stopped; or have signed the key out.
+            return await coordinator.look(state, flight) or failure
+        return failure
 
-    async def _look(self, entry: Entry, flight: TokenFlight, sharing: Sharing) -> Callable[[], None] | None:
-        trouble = entry.trouble
-        withheld = trouble is not None and trouble.withheld
-        if flight.reason not in LOOKS and not withheld:
-            return None
-        record = await (repair if entry.unkept else look)(entry, sharing)
-        own = entry.token
-        if record is not None and own is not None and record.token is own:
-            other = flight.reason in {"forced", "min_ttl", "refused"} or not own.valid_at(self._clock.time())
-            if flight.reason in LOOKS or (withheld and not other):
-                return partial(self.landing.saved, entry, flight, record.version)
-            # Somebody joined meanwhile who needs another token than this.
-            entry.saved(record.version)
-            return None
-        if record is None and entry.unkept:
-            entry.unsaved(self._clock.time(), self._rules)
-        if record is not None and record.revoked:
-            return partial(self.landing.sign_out, entry, flight, record.version)
-        if record is not None:
-            return partial(self.landing.adopt, entry, flight, record)
-        if withheld:
-            msg = "the store did not keep the token, which is held back"
-            raise TransientRefreshError(msg)
-        # Somebody may have joined meanwhile who needs more than a look.
-        return partial(self.landing.unchanged, entry, flight) if flight.reason in LOOKS else None
+    def _only_keeps(self, state: KeyState, flight: Flight) -> bool:
+        if flight.reason in LOOKS:
+            return True
+        failure, token = state.failure, state.token
+        withheld = failure is not None and failure.withheld and token is not None
+        # What is held back comes into service once it is kept: nothing else has to be fetched.
+        return withheld and flight.reason not in {"forced", "min_ttl", "refused"} and token.valid_at(self._clock.time())  # type: ignore[union-attr]
 
-    def _found(self, entry: Entry, flight: TokenFlight, hold: Hold, before: Token | None) -> Callable[[], None] | None:
-        if hold.adopt and hold.record is not None:
-            return partial(self.landing.adopt, entry, flight, hold.record)
-        if entry.token is not before and entry.in_service(self._clock.time()) is not None:
-            # It was put there by hand, while the lease was waited for.
-            return partial(self.landing.unchanged, entry, flight)
+    def _kept(self, state: KeyState, flight: Flight, kept: bool | Record) -> Outcome:
+        if isinstance(kept, Record):
+            return kept
+        flight.kept = kept
+        if not kept and state.failure is not None and state.failure.withheld:
+            return TransientRefreshError("the store did not keep the token, which is held back")
         return None
 
-    async def _done_by_a_peer(
-        self, entry: Entry, flight: TokenFlight, hold: Hold, failure: TransientRefreshError | GrantRejected
-    ) -> Callable[[], None] | None:
-        # A peer may have done better, as while this process was stopped; or have signed the key out.
-        if self._sharing is None or (hold.lease is None and not is_sign_out(failure)):
-            return None
-        if hold.record is not None and hold.record.revoked:
-            # Its own: a key that was signed out stays so where what was to begin anew fails.
-            entry.version = max(entry.version, hold.record.version)
-        record = await look(entry, self._sharing)
-        if record is not None and record.revoked:
-            return partial(self.landing.sign_out, entry, flight, record.version)
-        if record is not None and record.token is not None and record.token is not entry.token:
-            return partial(self.landing.adopt, entry, flight, record)
-        return None
-
-    async def _renew(self, entry: Entry, flight: TokenFlight, hold: Hold) -> Callable[[], None]:
-        sharing = self._sharing
-        if sharing is None:
-            token, started = await self._fetch(entry, flight, hold)
-            return partial(self.landing.succeed, entry, flight, token, started, version=0, kept=True)
-        self._prepare(entry, hold)
-        async with sharing.renewing(entry, hold):
-            token, started = await self._fetch(entry, flight, hold)
-            kept = await keep(entry, hold, token, sharing)
-        if hold.adopt and hold.record is not None:
-            return partial(self.landing.adopt, entry, flight, hold.record)
-        version = entry.version if hold.record is None else max(entry.version, hold.record.version)
-        return partial(self.landing.succeed, entry, flight, token, started, version=version, kept=kept)
-
-    def _prepare(self, entry: Entry, hold: Hold) -> None:
-        exclusive = getattr(entry.source, "exclusive", False)
-        if hold.lease is None and (exclusive or entry.single_use(self._rules)):
-            msg = "the store is down, and without its lease a refresh token that rotates is not presented"
-            raise TransientRefreshError(msg)
-        left, own = None if hold.record is None else hold.record.token, entry.token
-        if hold.record is None or left is None:
-            return
-        if hold.record.version > entry.version and (own is None or _supersedes(left, own, unkept=entry.unkept)):
-            # Not worth serving, but its refresh token is the one to present.
-            entry.superseded(left)
-        entry.version = max(entry.version, hold.record.version)
-        young = self._clock.time() - left.issued_at
-        floor = self._rules.refresh.floor(left.lifetime)
-        if exclusive and 0.0 <= young < floor:
-            msg = "another token was fetched only just now, and each one kills the one before"
-            raise TransientRefreshError(msg, retry_after=floor - young)
-
-    async def _fetch(self, entry: Entry, flight: TokenFlight, hold: Hold) -> tuple[Token, float]:
-        current, marks = entry.token, self._sharing
-        guard = None if marks is None else partial(marks.check, hold)
-        request = FetchRequest(entry.key, current, self._timeout, guard=guard)
+    async def _fetch(self, state: KeyState, flight: Flight, permit: Permit) -> Failure | None:
+        rules, coordinator = self._rules, self._coordinator
+        flight.spends = may_spend(state, rules) or on_ambiguous(state, rules) != "retry"
         started = self._clock.time()
-        spends = entry.single_use(self._rules) or entry.on_ambiguous(self._rules) != "retry"
-        if marks is not None and hold.lease is not None and spends:
-            await marks.mark(entry, hold, started)
-        self.fetches += 1
-        self._observers.emit(events.FetchStarted(at=started, key=entry.key, reason=cast("Reason", flight.reason)))
+        if flight.spends:
+            await coordinator.mark(state, flight, permit, started)
+        current = state.token
+        guard = None if permit.lease is None else lambda: coordinator.check(permit)
+        request = FetchRequest(state.key, current, self._timeout, origins=state.origins, guard=guard)
+        flight.request = request
+        self._counters.fetches += 1
+        self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
         started, began = self._clock.time(), self._clock.monotonic()
+        INSIDE.set(flight.inside | {self._limits})
         try:
-            answer = await bounded(
-                partial(self._lanes.inside, partial(entry.source.fetch, request)),
-                self._timeout,
-                clock=self._clock,
-                strays=self._strays,
-                name=f"evertoken:fetch:{entry.key!r}",
-            )
-            self.landing.compare_clocks()
-            received = self._clock.time()
-            # The wall clock may have been set back meanwhile: the life of the token began that much earlier by it.
-            started = _set_back(started, received - (self._clock.monotonic() - began))
-            token = token_from(
-                answer,
-                requested_at=started,
-                received_at=received,
-                current=current,
-                default_lifetime=self._rules.refresh.default_lifetime,
-            )
+            answer = await flight.step(state.source.fetch(request), self._timeout, self._clock)
+            # From here on nothing is awaited until the answer stands on the flight.
+            self._receive(state, flight, answer, started, began)
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
             if cancelled_here(error):
+                if request.sent and not flight.void:
+                    state.unanswered(started)
                 raise
             failure = failure_of(error, request)
         else:
-            return token, started
-        # Outside the handler, so that the failure has no context: tracebacks of others hold secrets in their locals.
+            return None if flight.response is None else flight.response.failure
         if getattr(failure, "ambiguous", False):
-            entry.unanswered(started)
-        elif marks is not None:
-            await marks.unmark(entry, hold)
-        raise failure
+            state.unanswered(started)
+        # Not raised in the handler: as its context, what others raised would keep their locals alive.
+        return failure
 
-
-def _supersedes(left: Token, own: Token, *, unkept: bool) -> bool:
-    another = left.refresh_token not in {None, own.refresh_token}
-    return another and (not unkept or left.issued_at > own.issued_at)
-
-
-def _set_back(started: float, by_monotonic: float) -> float:
-    return by_monotonic if started - by_monotonic >= STEP else started
+    def _receive(self, state: KeyState, flight: Flight, answer: object, started: float, began: float) -> None:
+        request = cast("FetchRequest", flight.request)
+        self._compare_clocks()
+        received = self._clock.time()
+        # The wall clock may have been set back meanwhile: the life of the token began that much earlier by it.
+        by_monotonic = received - (self._clock.monotonic() - began)
+        started = by_monotonic if started - by_monotonic >= STEP else started
+        current: Token | None = request.current
+        if request.began_anew:
+            # Another grant: nothing of the one before belongs to it.
+            current = None
+        flight.response = read_response(
+            answer,
+            requested_at=started,
+            received_at=received,
+            current=current,
+            default_lifetime=self._rules.refresh.default_lifetime,
+        )
+        flight.started_at = started
+        state.origins = request.origins
+        if self._rules.shared and (request.began_anew or not state.since):
+            state.since = started

@@ -1,80 +1,75 @@
 """
-What an entry judges by, and what it remembers when not all is well.
+What is remembered of a key when not all is well: failures, a lost answer, refusals, a token that the store lacks.
+
+A healthy key has no such state: a hundred thousand keys would pay for each slot.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from evertoken._model.errors import GrantRejected, TransientRefreshError
-    from evertoken._model.policy import RefreshPolicy, RetryPolicy
     from evertoken._model.token import Token
 
-__all__ = ["NEVER", "Rules", "Trouble"]
+__all__ = ["NEVER", "FailureState"]
 
-#: The distant past: what is valid until then never is, and what is due then is due.
+#: The distant past: a token that is valid until then never is, and a fetch that is due then is due.
 NEVER: Final = -math.inf
 
 
 @final
-@dataclass(slots=True)
-class Rules:
+class FailureState:
     """
-    What an entry needs to judge by.
-
-    Args:
-        seed: What makes this process's jitter its own. Drawn again in a forked one.
-
-        shared: Whether a store keeps tokens, which others may refresh too.
-
-        strict: Whether a token that the store did not keep is held back until it does.
-    """
-
-    refresh: RefreshPolicy
-    retry: RetryPolicy
-    seed: str
-    shared: bool = False
-    strict: bool = False
-
-
-@final
-class Trouble:
-    """
-    What is not as it should be with one key.
+    The failures of one key. All instants are epoch seconds.
     """
 
     __slots__ = (
-        "ambiguous_since",
         "echoes",
         "error",
+        "failed_at",
         "failures",
+        "not_before",
         "refusals",
         "refused",
         "refused_at",
         "repair_at",
         "retry_at",
         "rotated",
+        "sent_at",
         "told",
         "unkept",
         "withheld",
     )
 
     def __init__(self) -> None:
+        #: Failures in a row.
         self.failures: int = 0
-        self.retry_at: float = NEVER
+        #: The last failure, until a fetch succeeds.
         self.error: TransientRefreshError | GrantRejected | None = None
-        self.ambiguous_since: float | None = None
+        #: When the last attempt failed.
+        self.failed_at: float = NEVER
+        #: When the supervisor tries again.
+        self.retry_at: float = NEVER
+        #: Before this instant nobody tries again, whoever asks.
+        self.not_before: float = NEVER
+        #: When the request was sent whose answer was lost, if one was: the first of several in a row.
+        self.sent_at: float | None = None
+        #: Tokens refused in a row by resource servers, the last one, and when.
         self.refusals: int = 0
-        self.refused_at: float = NEVER
         self.refused: Token | None = None
+        self.refused_at: float = NEVER
+        #: How often in a row the source brought the very token that was in service.
         self.echoes: int = 0
+        #: Whether a refresh token was seen to rotate.
         self.rotated: bool = False
+        #: Whether the observers were told of the rejection.
         self.told: bool = False
+        #: Whether the store lacks what memory has, and when it is offered to it again.
         self.unkept: bool = False
         self.repair_at: float = NEVER
+        #: Whether the token is held back until the store keeps it.
         self.withheld: bool = False
 
     @property
@@ -89,20 +84,18 @@ class Trouble:
             or self.refusals
             or self.rotated
             or self.unkept
-            or self.ambiguous_since
+            or self.sent_at is not None
         )
 
-    def fetched(self, *, repeated: bool, rotated: bool, kept: bool) -> None:
+    def succeeded(self) -> None:
         """
-        A token came. What is left is what it says of the server, and whether a store keeps it.
+        A token came: forget the failures, and keep what they taught about the server.
         """
         self.failures = 0
-        self.retry_at = NEVER
         self.error = None
-        self.ambiguous_since = None
-        self.told = False
+        self.retry_at = NEVER
+        self.not_before = NEVER
+        self.sent_at = None
         self.refused = None
-        self.echoes = self.echoes + 1 if repeated else 0
-        self.rotated = self.rotated or rotated
-        self.unkept = not kept
+        self.told = False
         self.withheld = False

@@ -1,25 +1,43 @@
 """
-One key: what can happen to it, and what follows from that.
+One key: each change of its state is one method of `KeyState`, named for what happened.
 
-Each change of state is one method of `Entry`, named for what has happened. No clock and no event loop: `now` comes
-in, the next due instant goes out.
+No clock and no event loop: `now` comes in. After each change `next_at` says when the key is looked at again.
+
+==============  ==================================================  ==========================================
+transition      token in service afterwards                         next flight
+==============  ==================================================  ==========================================
+fetched         the new one (none while it is withheld)             when it is due
+adopted         a peer's                                            when it is due
+obtained        none: only its refresh token is good                by the retry schedule, with `failed`
+superseded      none: a peer left a newer refresh token             now
+put             the one that was put                                when it is due
+failed          as before                                           by the retry schedule
+rejected        as before                                           a slow probe
+refused         none                                                now, unless the cool-down holds
+signed_out_at   none                                                a look at the store; never without a store
+forgotten       none                                                now
+unsaved         as before (none while it is withheld)               an offer to the store, soon
+saved           as before, and what was withheld                    as before
+==============  ==================================================  ==========================================
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
+from evertoken._model.coordination_rules import after_lost_answer, on_ambiguous
 from evertoken._model.errors import GrantRejected, TransientRefreshError
-from evertoken._model.failure_state import NEVER, Trouble
-from evertoken._model.key_status import Standing
+from evertoken._model.failure_state import NEVER, FailureState
+from evertoken._model.key_view import KeyView
 from evertoken._model.policy import spread
 
 if TYPE_CHECKING:
-    from evertoken._model.failure_state import Rules
+    from evertoken._model.policy import Rules
+    from evertoken._model.protocols import Record
     from evertoken._model.token import Token
 
-__all__ = ["NOBODY", "Entry", "Refusal"]
+__all__ = ["NO_KEY", "KeyState", "Refusal"]
 
 #: What a refusal comes to: it hit the token in service, it came late, or the cool-down holds.
 Refusal: TypeAlias = Literal["taken", "late", "cooling"]
@@ -29,151 +47,176 @@ _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
 
 
 @final
-class Entry(Standing):
+class KeyState(KeyView):
     """
     One key.
     """
 
     __slots__ = ()
 
-    deadline: float | None
-    fetched_at: float
-    flight: Any
-    valid_until: float
-    version: int
-
-    def fetched(self, token: Token, started_at: float, rules: Rules, /, *, kept: bool = True) -> float:
+    def fetched(self, token: Token, started_at: float, rules: Rules, /) -> bool:
         """
-        A fetch that began at *started_at* brought *token*: it is in service. Return when it is due.
-
-        Without *kept*, a store should hold it and does not yet: it is offered again later, and not served before
-        that if the rules are strict.
+        A fetch that began at *started_at* brought *token*: it is in service. Return whether the source repeats itself.
         """
-        before, trouble = self.token, self.trouble
+        before, failure = self.token, self.failure
         same = before is not None and before.access_token == token.access_token
         # A server that hands out what it has cached is asked less often; one that extends a token's life is not.
         repeated = same and self._due_at_once(token, started_at, rules)
         spent = None if before is None else before.refresh_token
-        rotated = None not in {spent, token.refresh_token} and spent != token.refresh_token
-        if repeated or rotated or not kept or trouble is not None:
-            self._troubled().fetched(repeated=repeated, rotated=rotated, kept=kept)
+        rotated = spent is not None and token.refresh_token is not None and spent != token.refresh_token
+        if repeated or rotated or failure is not None:
+            failure = self._failing()
+            failure.succeeded()
+            failure.echoes = failure.echoes + 1 if repeated else 0
+            failure.rotated = failure.rotated or rotated
             self._heal()
         self.fetched_at = started_at
         self._serve(token)
-        if not kept:
-            self.unsaved(started_at, rules)
-        return self.next_at(started_at, rules)
+        return same
 
-    def unsaved(self, now: float, rules: Rules, /) -> float:
+    def obtained(self, token: Token, /) -> None:
         """
-        The store did not keep the token. Return when to offer it again.
+        An answer came whose access token cannot be used: its refresh token is the one to present next.
         """
-        trouble = self._troubled()
-        trouble.unkept = True
-        trouble.repair_at = now + rules.retry.first
-        if rules.strict:
-            trouble.withheld = True
+        if self.token is not None and self.token.refresh_token not in {None, token.refresh_token}:
+            self._failing().rotated = True
+        if self.failure is not None:
+            # The answer arrived, so none is missing any more.
+            self.failure.sent_at = None
+        self.barred()
+        self.token = token
+
+    def put(self, token: Token, now: float, rules: Rules, /) -> None:
+        """
+        Somebody logged in elsewhere, and brought *token*. It is in service, and replaces whatever was known.
+        """
+        if token.refresh_token is None and self.token is not None and self.token.refresh_token is not None:
+            # As in an answer that omits it (RFC 6749 section 6): a configured one may be spent.
+            token = token.replace(refresh_token=self.token.refresh_token)
+        self.failure = None
+        self.since = now if rules.shared else 0.0
+        self.fetched_at = now
+        self._serve(token)
+
+    def unsaved(self, now: float, rules: Rules, /) -> None:
+        """
+        The store lacks what memory has. It is offered again soon; if the rules are strict it is withheld until then.
+        """
+        failure = self._failing()
+        failure.unkept = True
+        failure.repair_at = now + max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay())
+        if rules.strict and self.token is not None:
+            failure.withheld = True
             self.valid_until = NEVER
-        return self.next_at(now, rules)
 
-    def saved(self, version: int, /) -> None:
+    def saved(self, version: int, since: float, /) -> None:
         """
-        The store keeps the token now, under that version.
+        The store has what memory has, under that version.
         """
-        self.version = version
-        trouble = self.trouble
-        if trouble is None:
+        self.version, self.since = version, since
+        failure = self.failure
+        if failure is None:
             return
-        trouble.unkept = False
-        if trouble.withheld:
-            trouble.withheld = False
-            trouble.error = None
-            trouble.failures = 0
-            if self.token is not None and trouble.refused is not self.token:
+        failure.unkept = False
+        if failure.withheld:
+            failure.withheld = False
+            failure.error = None
+            failure.failures = 0
+            if self.token is not None and failure.refused is not self.token:
                 self._serve(self.token)
         self._heal()
 
-    def signed_out(self, version: int, error: GrantRejected, now: float, rules: Rules, /) -> float:
+    def adopted(self, record: Record, token: Token, /) -> None:
         """
-        The key was signed out: nothing is served, and nobody asks until told otherwise. Return when to look again.
+        Another member of the fleet fetched the *token* of *record*: it is in service here.
         """
-        self.barred()
-        self.token = None
-        self.trouble = None
-        self.fetched_at = NEVER
-        self.version = version
-        again_at = self.rejected(error, now, rules)
-        if rules.shared or self.trouble is None:
-            return again_at
-        # Without a store nobody else can sign it in again, and a probe would.
-        self.trouble.retry_at = math.inf
-        return math.inf
-
-    def adopted(self, token: Token, version: int, rules: Rules, /) -> float:
-        """
-        Another member of the fleet fetched *token*: it is in service here. Return when it is due.
-        """
-        if self.trouble is not None:
-            self.trouble.fetched(repeated=False, rotated=False, kept=True)
+        if self.failure is not None:
+            self.failure.succeeded()
+            self.failure.echoes = 0
+            self.failure.unkept = False
             self._heal()
-        self.version = version
+        self._known(record)
         self.fetched_at = token.issued_at
         self._serve(token)
-        return self.due_at(rules)
 
-    def superseded(self, token: Token, /) -> None:
+    def superseded(self, record: Record, /) -> None:
         """
-        A peer left *token* behind: too old to be adopted, but its refresh token is the one to present.
+        A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present.
         """
-        refused = None if self.trouble is None else self.trouble.refused
-        if self.trouble is not None and refused is not None and refused.access_token == token.access_token:
-            self.trouble.refused = token
+        self._known(record)
+        token, failure = record.token, self.failure
+        if token is None:
+            return
+        if failure is not None:
+            failure.unkept = failure.withheld = False
+            if self.token is None or self.token.refresh_token != token.refresh_token:
+                failure.sent_at = None
+            refused = failure.refused
+            if refused is not None and refused.access_token == token.access_token:
+                failure.refused = token
         self.token = token
         if self.idle_since is None:
             self.seen()
 
-    def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> float:
+    def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
-        A fetch failed for a reason that passes; a valid token stays in service. Return when to try again.
+        The key was signed out: nothing is served, and nobody fetches until told otherwise.
         """
-        trouble = self._troubled()
-        trouble.failures = 1 if isinstance(trouble.error, GrantRejected) else trouble.failures + 1
-        trouble.error = error
-        lifetime = None if self.token is None else self.token.lifetime
-        share = spread(rules.seed, self.key, trouble.failures)
+        self.barred()
+        self.token = None
+        self.failure = None
+        self.fetched_at = NEVER
+        self.version, self.since = version, since
+        self.rejected(error, now, rules)
+        if not rules.shared:
+            # Nobody else can sign it in again, so there is nothing to look for.
+            self._failing().retry_at = math.inf
+
+    def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> None:
+        """
+        A fetch failed for a reason that passes; a valid token stays in service.
+        """
+        failure = self._failing()
+        failure.failures = 1 if isinstance(failure.error, GrantRejected) else failure.failures + 1
+        failure.error = error
+        failure.failed_at = now
         serving = self.in_service(now)
-        retry_at = now + rules.retry.delay(
-            trouble.failures,
-            share,
-            lifetime=lifetime,
+        wait = rules.retry.delay(
+            failure.failures,
+            spread(rules.seed, self.key, failure.failures),
+            lifetime=self._lifetime(),
             left=None if serving is None else serving.remaining(now),
             retry_after=error.retry_after,
         )
+        failure.retry_at = now + wait
+        failure.not_before = failure.retry_at if error.retry_after is not None else NEVER
         if error.ambiguous:
             self.unanswered(now)
         # Whatever was answered since, or was not sent, says nothing of the one that was lost.
-        if trouble.ambiguous_since is not None:
-            retry_at = self._after_ambiguous(trouble, trouble.ambiguous_since, retry_at, now, rules)
-        trouble.retry_at = retry_at
-        return retry_at
+        after_lost_answer(self, failure, now, rules)
 
     def unanswered(self, sent_at: float, /) -> None:
         """
         The answer to a request of *sent_at* was lost. The first of several in a row is what counts.
         """
-        trouble = self._troubled()
-        if trouble.ambiguous_since is None:
-            trouble.ambiguous_since = sent_at
+        failure = self._failing()
+        if failure.sent_at is None:
+            failure.sent_at = sent_at
 
-    def rejected(self, error: GrantRejected, now: float, rules: Rules, /) -> float:
+    def rejected(self, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
-        The authorization server said no; a valid token stays in service. Return when to probe.
+        The authorization server said no; a valid token stays in service.
         """
-        trouble = self._troubled()
-        trouble.failures = trouble.failures + 1 if isinstance(trouble.error, GrantRejected) else 1
-        trouble.error = error
-        trouble.retry_at = now + rules.retry.probe
-        return trouble.retry_at
+        failure = self._failing()
+        failure.failures = failure.failures + 1 if isinstance(failure.error, GrantRejected) else 1
+        failure.error = error
+        failure.failed_at = now
+        serving = self.in_service(now)
+        left = None if serving is None else serving.remaining(now)
+        failure.retry_at = now + rules.retry.probe_delay(self._lifetime(), left)
+        failure.not_before = failure.retry_at
+        if failure.sent_at is not None and on_ambiguous(self, rules) == "reject" and not rules.shared:
+            failure.retry_at = failure.not_before = math.inf
 
     def refused(self, access_token: str, now: float, rules: Rules, /) -> Refusal:
         """
@@ -182,28 +225,36 @@ class Entry(Standing):
         token = self.in_service(now)
         if token is None or token.access_token != access_token:
             return "late"
-        trouble = self._troubled()
-        quiet = now - trouble.refused_at
-        cooldown = rules.retry.refusal_cooldown(trouble.refusals)
-        if trouble.refusals and quiet > cooldown * _REFUSALS_FORGOTTEN_AFTER:
-            trouble.refusals = 0
-        elif trouble.refusals and 0.0 <= quiet < cooldown:
+        failure = self._failing()
+        quiet = now - failure.refused_at
+        cooldown = rules.retry.refusal_cooldown(failure.refusals)
+        if failure.refusals and quiet > cooldown * _REFUSALS_FORGOTTEN_AFTER:
+            failure.refusals = 0
+        elif failure.refusals and 0.0 <= quiet < cooldown:
             return "cooling"
-        trouble.refusals += 1
-        trouble.refused_at = now
-        trouble.refused = token
-        error = trouble.error
-        if trouble.ambiguous_since is not None and isinstance(error, TransientRefreshError):
+        failure.refusals += 1
+        failure.refused_at = now
+        failure.refused = token
+        error = failure.error
+        if failure.sent_at is not None and isinstance(error, TransientRefreshError):
             # The next attempt was held back for the sake of this very token.
-            trouble.retry_at = NEVER if error.retry_after is None else min(trouble.retry_at, now + error.retry_after)
+            held = NEVER if error.retry_after is None else min(failure.retry_at, now + error.retry_after)
+            failure.retry_at = failure.not_before = held
         self.valid_until = NEVER
         return "taken"
+
+    def hurried(self, at: float, /) -> None:
+        """
+        Somebody asks for a token: the next attempt starts at *at*, if it was planned for later.
+        """
+        if self.failure is not None:
+            self.failure.retry_at = min(self.failure.retry_at, at)
 
     def reanchored(self, by: float, /) -> None:
         """
         The wall clock stepped by *by* seconds: all instants follow, so that what is left stays left.
         """
-        trouble, token = self.trouble, self.token
+        failure, token = self.failure, self.token
         self.fetched_at += by
         if self.idle_since is not None:
             self.idle_since += by
@@ -211,22 +262,29 @@ class Entry(Standing):
             self.token = token.shifted(by)
             if self.valid_until != NEVER:
                 self.valid_until = math.inf if self.token.expires_at is None else self.token.expires_at
-        if trouble is not None:
-            trouble.retry_at += by
-            trouble.refused_at += by
-            trouble.repair_at += by
-            if trouble.ambiguous_since is not None:
-                trouble.ambiguous_since += by
-            if trouble.refused is token:
-                trouble.refused = self.token
+        if failure is not None:
+            for name in ("failed_at", "not_before", "refused_at", "repair_at", "retry_at"):
+                setattr(failure, name, getattr(failure, name) + by)
+            if failure.sent_at is not None:
+                failure.sent_at += by
+            if failure.refused is token:
+                failure.refused = self.token
+
+    def peeked(self, now: float, /) -> None:
+        """
+        Somebody looked at it, on whatever thread: it is in use.
+        """
+        if self.idle_since is not None:
+            self.idle_since = now
 
     def seen(self, /) -> None:
         """
         Somebody asked for it: it is not idle, and the hot path may serve it again.
         """
         self.idle_since = None
+        failure = self.failure
         if self.token is not None and not (
-            self.trouble is not None and (self.trouble.withheld or self.trouble.refused is self.token)
+            failure is not None and (failure.withheld or failure.refused is self.token)
         ):
             self._open()
 
@@ -234,8 +292,8 @@ class Entry(Standing):
         """
         From *now* it counts as idle until somebody asks for it.
 
-        The hot path does not say who used it, so it is barred: the next reader passes through the slow path once
-        (without waiting), and opens it again.
+        The hot path does not say who used it. So it is barred, and the next reader passes through the slow path once,
+        without waiting, and opens it again.
         """
         self.idle_since = now
         self.barred()
@@ -248,29 +306,37 @@ class Entry(Standing):
 
     def closed(self, /) -> None:
         """
-        The manager is closed. What failed may be tried at once next time, unless it may spend a refresh token twice.
-
-        What was signed out stays so.
+        The session has ended. A fetch that failed may be tried at once next time, unless it may spend a refresh token.
         """
         self.barred()
         self.deadline = None
         self.flight = None
-        if self.trouble is not None and self.trouble.ambiguous_since is None and self.trouble.retry_at < math.inf:
-            self.trouble.retry_at = NEVER
+        failure = self.failure
+        if failure is not None and failure.sent_at is None and failure.retry_at < math.inf:
+            failure.retry_at = failure.not_before = NEVER
 
-    def forgotten(self, /) -> None:
+    def forgotten(self, /, *, keep_refresh_token: bool) -> None:
         """
-        Nothing is known of it any more. Its flight, if it has one, is to be made void.
+        Nothing is known of it any more, but a refresh token that nobody else keeps.
         """
+        token, self.failure = self.token, None
         self.barred()
         self.token = None
-        self.trouble = None
         self.fetched_at = NEVER
-        # So that what the store holds is news.
-        self.version = 0
+        if keep_refresh_token and token is not None and token.refresh_token is not None:
+            self.token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
+        else:
+            # So that what the store holds is news.
+            self.version, self.since, self.origins = 0, 0.0, ()
         self.idle_since = None
 
     # How
+
+    def _known(self, record: Record) -> None:
+        self.version, self.since, self.origins = record.version, record.since, record.origins
+
+    def _lifetime(self) -> float | None:
+        return None if self.token is None else self.token.lifetime
 
     def _due_at_once(self, token: Token, started_at: float, rules: Rules) -> bool:
         due_at = rules.refresh.due_at(token, started_at, spread(rules.seed, self.key))
@@ -285,32 +351,15 @@ class Entry(Standing):
         if self.idle_since is None:
             self._open()
 
-    def _troubled(self) -> Trouble:
-        if self.trouble is None:
-            self.trouble = Trouble()
-        return self.trouble
+    def _failing(self) -> FailureState:
+        if self.failure is None:
+            self.failure = FailureState()
+        return self.failure
 
     def _heal(self) -> None:
-        if self.trouble is not None and self.trouble.over:
-            self.trouble = None
-
-    def _after_ambiguous(self, trouble: Trouble, since: float, retry_at: float, now: float, rules: Rules) -> float:
-        habit = self.on_ambiguous(rules, retry_at - since)
-        if habit == "retry":
-            if self.on_ambiguous(rules, math.inf) == "retry":
-                trouble.ambiguous_since = None
-            return retry_at
-        if habit == "reject":
-            trouble.error = GrantRejected(
-                "ambiguous", "the answer to a refresh was lost, and this source may not present its refresh token again"
-            )
-            return now + rules.retry.probe
-        # Presenting a refresh token that may be spent can revoke the whole family, and with it the token in service.
-        token = self.in_service(now)
-        if token is None:
-            return retry_at
-        return math.inf if token.expires_at is None else max(retry_at, token.expires_at)
+        if self.failure is not None and self.failure.over:
+            self.failure = None
 
 
 #: Stands in for a key that is not there. It is never valid, so it always leads to the slow path.
-NOBODY: Final = Entry(None, None)
+NO_KEY: Final = KeyState(None, None)

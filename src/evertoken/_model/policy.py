@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from evertoken._model.token import Token
 
-__all__ = ["RefreshPolicy", "RetryPolicy", "spread"]
+__all__ = ["RefreshPolicy", "RetryPolicy", "Rules", "spread"]
 
 DEFAULT_LEAD_FRACTION: Final = 0.2
 MAX_LEAD_SHARE: Final = 0.5
@@ -38,6 +38,8 @@ REFUSAL_FIRST: Final = 1.0
 REFUSAL_CAP: Final = 300.0
 ECHO_STEPS: Final = (5.0, 10.0, 20.0, 30.0)
 MIN_TTL_SHARE: Final = 0.1
+PATIENCE: Final = 1.0
+PROBE_SHARE: Final = 0.1
 
 
 def spread(*parts: object) -> float:
@@ -137,7 +139,9 @@ class RefreshPolicy:
         lead = self.lead(lifetime)
         if token.refresh_at is not None and token.refresh_at < token.expires_at:
             lead = min(token.expires_at - token.refresh_at, lifetime)
-        return max(fetched_at + floor, token.expires_at - lead * (1.0 + self.jitter * share))
+        # Jitter included, for a lead of half a lifetime would otherwise make tokens due at birth.
+        lead = min(lead * (1.0 + self.jitter * share), max(lead, lifetime * MAX_LEAD_SHARE))
+        return max(fetched_at + floor, token.expires_at - lead)
 
 
 @final
@@ -157,7 +161,11 @@ class RetryPolicy:
 
         retry_after_cap: The longest wait a server may ask for by Retry-After.
 
-        probe: The wait between attempts while the grant is rejected.
+        probe: The wait between attempts while the grant is rejected; never more than a tenth of the token's lifetime.
+
+        patience:
+            How long a caller without a valid token waits for an attempt that is under way after a failure: one second
+            by default. While somebody asks, the next attempt starts so long after the last one ended.
 
     Raises:
         ValueError: A value is out of range.
@@ -169,6 +177,7 @@ class RetryPolicy:
     jitter: float = 1.0
     retry_after_cap: float = RETRY_AFTER_CAP
     probe: float = PROBE
+    patience: float = PATIENCE
 
     def __post_init__(self) -> None:
         _check("first", self.first, least=0.0, open_below=True)
@@ -177,6 +186,7 @@ class RetryPolicy:
         _check("jitter", self.jitter, least=0.0, most=1.0)
         _check("retry_after_cap", self.retry_after_cap, least=0.0)
         _check("probe", self.probe, least=0.0, open_below=True)
+        _check("patience", self.patience, least=0.0, open_below=True)
 
     def delay(
         self,
@@ -204,7 +214,8 @@ class RetryPolicy:
 
             retry_after: What the server asked for, if it did. It wins, capped, and is never undercut.
         """
-        first, cap = self.first, self.cap
+        # The least wait holds whatever the policy says, so that a slip in the units is no hot loop.
+        first, cap = max(self.first, LEAST_FLOOR), max(self.cap, LEAST_FLOOR)
         if lifetime is not None and lifetime > 0.0:
             first = min(first, max(LEAST_FLOOR, lifetime * FIRST_RETRY_SHARE))
             cap = min(cap, max(first, lifetime * RETRY_CAP_SHARE))
@@ -212,13 +223,36 @@ class RetryPolicy:
             asked = min(max(retry_after, 0.0), self.retry_after_cap)
             return max(asked * (1.0 + 0.1 * self.jitter * share), first)
         # Full jitter may draw nothing at all; a fifth of the first wait, or the floor, keeps it from being a hot loop.
-        least = max(first / 5.0, min(self.first, LEAST_FLOOR))
+        least = max(first / 5.0, LEAST_FLOOR)
         if failures <= 1:
             return first if left is None else min(first, max(least, left / 2.0))
         ceiling = _grown(first, self.factor, failures - 1, cap)
         if left is not None:
             ceiling = min(ceiling, left / 2.0)
         return max(ceiling * (1.0 - self.jitter * share), least)
+
+    def probe_delay(self, lifetime: float | None, left: float | None, /) -> float:
+        """
+        Return the seconds to wait after a rejection.
+
+        Args:
+            lifetime: The lifetime of the last token, if there was one.
+
+            left:
+                Seconds of life left in the token in service, if there is one. No wait takes more than half of them, so
+                that a secret that is corrected before the token ends is tried before the token ends.
+        """
+        wait = self.probe if lifetime is None or lifetime <= 0.0 else min(self.probe, lifetime * PROBE_SHARE)
+        if left is not None:
+            wait = min(wait, left / 2.0)
+        # The probe of a short token is no hot loop.
+        return max(wait, min(self.probe, FLOOR), LEAST_FLOOR)
+
+    def demand_delay(self) -> float:
+        """
+        Return the seconds from the end of a failed attempt to the next one while somebody asks for a token.
+        """
+        return max(min(self.patience, FLOOR), LEAST_FLOOR)
 
     def refusal_cooldown(self, refusals: int, /) -> float:
         """
@@ -233,3 +267,27 @@ def _grown(first: float, factor: float, times: int, cap: float) -> float:
     except OverflowError:
         # 2.0 ** 1100 is beyond any float, and any cap.
         return cap
+
+
+@final
+@dataclass(slots=True)
+class Rules:
+    """
+    All that the state of a key is judged by.
+
+    Args:
+        seed: A random text that makes the jitter of this process its own. A forked process draws another.
+
+        owner: The name of this member of the fleet in leases and marks. A forked process draws another.
+
+        shared: Whether a store keeps tokens, which others may refresh too.
+
+        strict: Whether a token that the store did not keep is held back until it does.
+    """
+
+    refresh: RefreshPolicy
+    retry: RetryPolicy
+    seed: str
+    owner: str = ""
+    shared: bool = False
+    strict: bool = False

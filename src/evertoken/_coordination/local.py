@@ -1,0 +1,88 @@
+"""
+The coordinator of a manager without a store: memory alone knows the keys, by the same rules as a store would.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from evertoken._model.coordination_rules import judge_lost_answer, judge_sign_out
+from evertoken._model.coordinator import Permit
+
+if TYPE_CHECKING:
+    from evertoken._engine.flight import Flight
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import Rules
+    from evertoken._model.protocols import Clock, Record
+    from evertoken._model.token import Token
+
+__all__ = ["LocalCoordinator"]
+
+
+@final
+class LocalCoordinator:
+    """
+    A `Coordinator` in memory. What memory has is what is on record.
+    """
+
+    def __init__(self, *, clock: Clock, rules: Rules) -> None:
+        self._clock = clock
+        self._rules = rules
+        self._permit = Permit()
+
+    async def open(self) -> None:
+        """
+        Nothing has to be opened.
+        """
+
+    async def close(self) -> None:
+        """
+        Nothing has to be closed.
+        """
+
+    async def look(self, state: KeyState, flight: Flight, /) -> Record | None:  # noqa: ARG002 - a protocol's
+        """
+        Return None: nobody else writes.
+        """
+        return None
+
+    async def begin(self, state: KeyState, flight: Flight, /) -> Permit | Record:
+        """
+        Return the right to fetch, unless the key was signed out or an answer is missing.
+
+        Raises:
+            TransientRefreshError: The refresh token is held back for the sake of the access token in service.
+            GrantRejected: The key was signed out, or its refresh token may not be presented again.
+        """
+        failure = state.failure
+        if failure is not None:
+            forced = flight.reason == "forced"
+            judge_sign_out(state, None, forced=forced)
+            if failure.sent_at is not None:
+                judge_lost_answer(state, failure.sent_at, self._clock.time(), self._rules, forced=forced)
+        return self._permit
+
+    async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
+        """
+        Nothing has to be written: memory remembers a lost answer by itself.
+        """
+
+    def check(self, permit: Permit, /) -> None:
+        """
+        A permit without a lease does not end.
+        """
+
+    async def finish(  # noqa: D102 - the protocol says it
+        self,
+        state: KeyState,  # noqa: ARG002 - a protocol's
+        flight: Flight,  # noqa: ARG002 - a protocol's
+        permit: Permit,  # noqa: ARG002 - a protocol's
+        token: Token | None,  # noqa: ARG002 - a protocol's
+        /,
+    ) -> bool | Record:
+        return True
+
+    def forget(self, permit: Permit, /) -> None:
+        """
+        Nothing is renewed.
+        """

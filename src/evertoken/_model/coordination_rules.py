@@ -1,0 +1,190 @@
+"""
+The rules by which members share tokens: what is newer, what may be presented, what follows a lost answer.
+
+One set of rules holds with a store and without: the coordinators in `_coordination` ask these functions, and a key
+without a store is judged by what memory knows of it. Pure: records, states and instants in, verdicts out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.failures import signed_out
+from evertoken._model.protocols import Record
+
+if TYPE_CHECKING:
+    from evertoken._model.events import Ambiguity
+    from evertoken._model.failure_state import FailureState
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.key_view import KeyView
+    from evertoken._model.policy import Rules
+    from evertoken._model.token import Token
+
+__all__ = [
+    "adoptable",
+    "after_lost_answer",
+    "is_newer",
+    "judge_lost_answer",
+    "judge_sign_out",
+    "lost_answer",
+    "may_spend",
+    "on_ambiguous",
+    "record_of",
+]
+
+# The part of a grace in which a refresh token is sent again; the rest is for its way, and for clocks.
+_GRACE_USED: Final = 0.5
+
+
+def may_spend(state: KeyView, rules: Rules, /) -> bool:
+    """
+    Tell whether a fetch may spend what the next one would have to present.
+
+    Where nobody said and others may present it too, that is assumed until it is known to be otherwise.
+    """
+    rotates = getattr(state.source, "rotates", ...)
+    if isinstance(rotates, bool):
+        return rotates
+    if state.failure is not None and state.failure.rotated:
+        return True
+    presents = state.token is not None and state.token.refresh_token is not None
+    return rules.shared and (presents or rotates is None)
+
+
+def on_ambiguous(state: KeyView, rules: Rules, age: float = 0.0, /) -> Ambiguity:
+    """
+    Return what follows *age* seconds after a request whose answer was lost.
+    """
+    habit: Ambiguity | None = getattr(state.source, "on_ambiguous", None)
+    if habit is not None:
+        return habit
+    forgiven = age < getattr(state.source, "grace", 0.0) * _GRACE_USED
+    return "hold" if may_spend(state, rules) and not forgiven else "retry"
+
+
+def after_lost_answer(state: KeyState, failure: FailureState, now: float, rules: Rules, /) -> None:
+    """
+    Put the next attempt off as the source's habit wants it, if an answer is missing.
+    """
+    sent_at = failure.sent_at
+    if sent_at is None:
+        return
+    habit = on_ambiguous(state, rules, failure.retry_at - sent_at)
+    if habit == "retry":
+        if on_ambiguous(state, rules, math.inf) == "retry":
+            failure.sent_at = None
+        return
+    if habit == "reject":
+        state.rejected(_rejected(), now, rules)
+        return
+    # Presenting a refresh token that may be spent can revoke the whole family, and with it the token in service.
+    token = state.in_service(now)
+    if token is not None:
+        held = math.inf if token.expires_at is None else max(failure.retry_at, token.expires_at)
+        failure.retry_at = failure.not_before = held
+
+
+def lost_answer(state: KeyView, record: Record | None, owner: str, /) -> float | None:
+    """
+    Return when the request was sent whose answer is missing and whose refresh token would be presented again.
+
+    A mark of our own says nothing that memory does not know better. A peer's mark counts if it was set for the
+    refresh token that would be presented now.
+    """
+    own = None if state.failure is None else state.failure.sent_at
+    if record is None or record.sent_at is None or record.sent_by == owner:
+        return own
+    if _presented(record.token) != _presented(state.token):
+        return own
+    return record.sent_at if own is None else min(own, record.sent_at)
+
+
+def judge_lost_answer(state: KeyView, sent_at: float, now: float, rules: Rules, /, *, forced: bool) -> Ambiguity:
+    """
+    Return the habit by which a refresh token is presented again though an answer is missing.
+
+    Raises:
+        TransientRefreshError: It is held back for the sake of the access token that is in service.
+        GrantRejected: The source may not present it again, and no person asked for it.
+    """
+    habit = on_ambiguous(state, rules, max(now - sent_at, 0.0))
+    if habit == "reject" and not forced:
+        raise _rejected()
+    if habit == "hold" and state.in_service(now) is not None:
+        msg = "the answer to a refresh was lost, and its refresh token may be spent"
+        raise TransientRefreshError(msg, ambiguous=True)
+    return habit
+
+
+def judge_sign_out(state: KeyView, record: Record | None, /, *, forced: bool) -> None:
+    """
+    Raise `GrantRejected` if the key was signed out, unless a person who knows it wants to begin anew.
+    """
+    if forced and state.signed_out:
+        return
+    if state.signed_out or (record is not None and record.revoked and is_newer(state, record)):
+        raise signed_out()
+
+
+def is_newer(state: KeyView, record: Record, /) -> bool:
+    """
+    Tell whether *record* is newer than what memory has.
+
+    The later login, or sign-out, wins. Within one grant the higher version wins, and what the store has not taken
+    from memory yet is compared by its age.
+    """
+    if record.since != state.since:
+        return record.since > state.since
+    if state.unkept:
+        own, token = state.token, record.token
+        if own is None or token is None:
+            return own is None and record.version > state.version and not state.signed_out
+        another = token.refresh_token != own.refresh_token or token.access_token != own.access_token
+        return another and token.issued_at > own.issued_at
+    return record.version > state.version
+
+
+def adoptable(state: KeyView, record: Record, now: float, rules: Rules, /) -> Token | None:
+    """
+    Return the token of *record* if it should be taken into service here.
+    """
+    token = record.token
+    if token is None or not token.valid_at(now) or not is_newer(state, record):
+        return None
+    if state.token is not None and state.token.access_token == token.access_token:
+        # The same token under a mark, or the one that a resource server refused.
+        return None
+    # A token that is due is better than none: it serves while the next one is fetched.
+    due_at = rules.refresh.due_at(token, token.issued_at, 0.0)
+    return token if now < due_at or state.in_service(now) is None else None
+
+
+def record_of(state: KeyView, name: str, version: int, rules: Rules, /, *, token: Token | None = None) -> Record:
+    """
+    Return what the store should have of *state*; *token* is one that was just fetched.
+    """
+    if token is not None:
+        return Record(name, version, token, since=state.since, origins=state.origins)
+    sent_at = None if state.failure is None else state.failure.sent_at
+    return Record(
+        name,
+        version,
+        state.token,
+        sent_at=sent_at,
+        sent_by=None if sent_at is None else rules.owner,
+        revoked=state.signed_out,
+        since=state.since,
+        origins=state.origins,
+    )
+
+
+def _presented(token: Token | None) -> str | None:
+    return None if token is None else token.refresh_token
+
+
+def _rejected() -> GrantRejected:
+    return GrantRejected(
+        "ambiguous", "the answer to a refresh was lost, and this source may not present its refresh token again"
+    )
