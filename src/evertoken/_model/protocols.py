@@ -4,11 +4,12 @@ What the parts promise each other. Protocols and the records they pass, no imple
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, final, runtime_checkable
 
 from evertoken._model.events import Event
+from evertoken._model.fetch_request import FetchRequest
 from evertoken._model.token import Token
 from evertoken._model.token_response import Answer
 
@@ -70,41 +71,6 @@ class Clock(Protocol):
         """
         Call *callback* on the running loop after *delay* seconds.
         """
-
-
-@final
-@dataclass(slots=True)
-class FetchRequest:
-    """
-    One fetch, as the source sees it.
-
-    Args:
-        key: Which token is wanted; None for the key of a single source.
-
-        current: The token before this one, expired or not, with the refresh token to present. None at first.
-
-        timeout: Seconds the fetch may take in all before it is cancelled.
-
-        guard: Raises if the request must not leave any more. Called by `sending`.
-    """
-
-    key: Hashable
-    current: Token | None
-    timeout: float
-    sent: bool = field(default=False, init=False)
-    guard: Callable[[], object] | None = field(default=None, repr=False, compare=False, kw_only=True)
-
-    def sending(self) -> None:
-        """
-        Say that the request leaves now. From here on a lost answer is ambiguous.
-
-        Raises:
-            TransientRefreshError: It must not leave any more: this process was stopped for so long that the lease
-                has ended, and a peer may have spent the refresh token.
-        """
-        if self.guard is not None:
-            self.guard()
-        self.sent = True
 
 
 @runtime_checkable

@@ -11,12 +11,15 @@ import hashlib
 import math
 import sys
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["RedactedToken", "Token", "fingerprint_of"]
+__all__ = ["KINDS", "RedactedToken", "Token", "fingerprint_of", "origin_of"]
+
+#: Credentials that are more than a token, by their token type.
+KINDS: Final[dict[str, type[Token]]] = {}
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -29,6 +32,13 @@ def fingerprint_of(secret: str, /) -> str:
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
+def origin_of(refresh_token: str, /) -> str:
+    """
+    Return the sixteen hexadecimal digits by which a record remembers a refresh token of the configuration.
+    """
+    return hashlib.sha256(refresh_token.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
 class Token:
     """
     An access token and what is known of it. Immutable.
@@ -37,7 +47,9 @@ class Token:
     `RedactedToken`. Read `access_token` or `authorization` to use it.
 
     Args:
-        access_token: The secret itself (RFC 6749 section 1.4).
+        access_token: The secret itself (RFC 6749 section 1.4). It may be empty where the token only holds a refresh
+            token: then *refresh_token* is given, and *expires_at* is not after *issued_at*. Such a token is never
+            valid.
 
         token_type: How to present it (RFC 6749 section 7.1), "Bearer" by default.
 
@@ -54,8 +66,8 @@ class Token:
         extra: All other fields of the answer.
 
     Raises:
-        ValueError: The access token or its type is empty or does not fit in a header field, or an instant is not a
-            finite number.
+        ValueError: The access token or its type is empty or does not fit in a header field, the refresh token is no
+            string or empty, or an instant is not a finite number.
     """
 
     __slots__ = (
@@ -78,19 +90,16 @@ class Token:
     scope: str | None
     extra: Mapping[str, Any]
 
-    # What a store brings back as more than a token, by type.
-    _kinds: ClassVar[dict[str, type[Token]]] = {}
-
     def __init_subclass__(cls, *, token_type: str) -> None:
         super().__init_subclass__()
-        Token._kinds[token_type] = cls
+        KINDS[token_type] = cls
 
     @staticmethod
     def restored(fields: Mapping[str, Any], /) -> Token:
         """
-        Return the token, or the credential of another kind, that a store kept as *fields*.
+        Return the token, or the credential of another kind, that *fields* are.
         """
-        return Token._kinds.get(str(fields.get("token_type")), Token)(**fields)
+        return KINDS.get(str(fields.get("token_type")), Token)(**fields)
 
     def __init__(
         self,
@@ -105,21 +114,30 @@ class Token:
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         for name, text in (("access_token", access_token), ("token_type", token_type)):
-            if not _fits_header(text):
+            # Without an access token there is nothing to send; the instants are checked below.
+            bare = name == "access_token" and text == "" and refresh_token is not None and expires_at is not None
+            if not bare and not _fits_header(text):
                 msg = f"{name} must be a non-empty string of printable ASCII characters"
                 raise ValueError(msg)
+        if refresh_token is not None and not (isinstance(refresh_token, str) and refresh_token):
+            msg = f"refresh_token must be a non-empty string or None, not {type(refresh_token).__name__}"
+            raise ValueError(msg)
         for name, instant in (("issued_at", issued_at), ("expires_at", expires_at), ("refresh_at", refresh_at)):
             if instant is None and name != "issued_at":
                 continue
             if not _is_finite(instant):
                 msg = f"{name} must be a finite number of epoch seconds, not {type(instant).__name__}"
                 raise ValueError(msg)
+        if not access_token and expires_at is not None and expires_at > issued_at:
+            msg = "access_token may be empty only where expires_at is not after issued_at"
+            raise ValueError(msg)
         put = object.__setattr__
         put(self, "access_token", access_token)
         put(self, "token_type", token_type)
-        put(self, "issued_at", issued_at)
-        put(self, "expires_at", expires_at)
-        put(self, "refresh_at", refresh_at)
+        # As floats: an int may be too large to calculate with.
+        put(self, "issued_at", float(issued_at))
+        put(self, "expires_at", None if expires_at is None else float(expires_at))
+        put(self, "refresh_at", None if refresh_at is None else float(refresh_at))
         put(self, "refresh_token", refresh_token)
         put(self, "scope", scope)
         put(self, "extra", MappingProxyType(dict(extra)) if extra else _NOTHING)
@@ -128,7 +146,13 @@ class Token:
     def authorization(self) -> str:
         """
         The value of the Authorization field: the type, a space and the token (RFC 6750 section 2.1).
+
+        Raises:
+            ValueError: There is no access token to send.
         """
+        if not self.access_token:
+            msg = "this token has no access token to send: it only holds a refresh token"
+            raise ValueError(msg)
         return f"{self.token_type} {self.access_token}"
 
     @property
@@ -156,13 +180,18 @@ class Token:
         """
         Return the seconds of life left at *now* (epoch seconds): infinite if unknown, negative if expired.
         """
-        return math.inf if self.expires_at is None else self.expires_at - now
+        if self.expires_at is None:
+            return math.inf
+        left = self.expires_at - now
+        # Without an access token nothing is left, also after the clock was set back.
+        return left if self.access_token else min(left, 0.0)
 
     def valid_at(self, now: float, /, *, min_ttl: float = 0.0) -> bool:
         """
         Tell whether more than *min_ttl* seconds of life are left at *now* (epoch seconds).
         """
-        return self.remaining(now) > min_ttl
+        # Infinite life is enough for any *min_ttl*, infinity included.
+        return self.expires_at is None or (bool(self.access_token) and self.remaining(now) > min_ttl)
 
     def replace(self, **changes: Any) -> Self:
         """
@@ -198,8 +227,9 @@ class Token:
     def __repr__(self) -> str:
         refresh = "" if self.refresh_token is None else f", refresh_token=<{fingerprint_of(self.refresh_token)}>"
         scope = "" if self.scope is None else f", scope={self.scope!r}"
+        access = f"<{self.fingerprint}>" if self.access_token else "no access token"
         return (
-            f"{type(self).__name__}(<{self.fingerprint}>, token_type={self.token_type!r}, "
+            f"{type(self).__name__}({access}, token_type={self.token_type!r}, "
             f"issued_at={self.issued_at!r}, expires_at={self.expires_at!r}{refresh}{scope})"
         )
 

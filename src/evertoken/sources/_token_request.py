@@ -14,10 +14,11 @@ from urllib.parse import urlencode, urlsplit
 import anyio.to_thread
 import httpx
 
+from evertoken._model.error_response import REJECTIONS, failure_from
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.parsing import http_date, parse_retry_after
 from evertoken._model.redaction import scrub
-from evertoken._model.token_response import REJECTIONS, Answer, failure_from
+from evertoken._model.token_response import Answer
 from evertoken.sources._body import bounded_body, fields_of
 from evertoken.sources._given_client import drop_cookies, drop_defaults, timeouts
 from evertoken.sources._sent import Sent

@@ -70,7 +70,7 @@ class Fallback(OfToken[TokenT]):
         until = self._clock.monotonic() + request.timeout
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
             share = max((until - self._clock.monotonic()) / left, 0.001)
-            own = FetchRequest(request.key, request.current, share, guard=request.guard)
+            own = FetchRequest(request.key, request.current, share, guard=request.guard, origins=request.origins)
             try:
                 # A source that hangs must not keep the others from their turn.
                 answer = await bounded(
@@ -84,7 +84,7 @@ class Fallback(OfToken[TokenT]):
                 failure = failure_of(error, own)
             else:
                 self._last = name
-                request.sent = own.sent
+                request.sent, request.origins, request.began_anew = own.sent, own.origins, own.began_anew
                 return answer
             failures.append(f"{name} ({type(self._sources[name]).__name__}): {failure}")
             if isinstance(failure, GrantRejected):

@@ -137,10 +137,10 @@ class RefreshToken(Grant):
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
-        Present the newest refresh token.
+        Present the newest refresh token, or the configured one where that is a new login.
         """
-        current = request.current
-        newest = None if current is None else current.refresh_token
-        if newest is None:
-            newest = await resolve(self._refresh_token, "refresh_token")
-        return await self.post(request, ("grant_type", "refresh_token"), ("refresh_token", newest), secrets=(newest,))
+        initial = await resolve(self._refresh_token, "refresh_token")
+        token = request.refresh_token_for(initial)
+        return await self.post(
+            request, ("grant_type", "refresh_token"), ("refresh_token", token), secrets=(token, initial)
+        )

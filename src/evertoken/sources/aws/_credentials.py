@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.token import Token
-from evertoken._model.token_response import Answer, token_from
+from evertoken._model.token_response import Answer, read_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +126,9 @@ def credentials_of(fields: Mapping[str, Any], *, started: float, date: float | N
         raise TransientRefreshError(msg)
     answer = Answer({"access_token": parts[0], "expires_at": fields.get("Expiration")}, date=date)
     now = SystemClock.time()
-    plain = token_from(answer, requested_at=started, received_at=now)
+    plain, failure = read_response(answer, requested_at=started, received_at=now)
+    if failure is not None:
+        raise failure
     return AwsCredentials.of(
         str(parts[0]), str(parts[1]), session or None, issued_at=started, expires_at=plain.expires_at
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected
-from evertoken._model.token_response import token_from
+from evertoken._model.token_response import read_response
 from evertoken.sources.google._impersonation import impersonated
 from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, check_info, read_info, scope_of, text_in
 from evertoken.sources.google.authorized_user import AuthorizedUser
@@ -82,7 +82,9 @@ class CredentialsFile:
             )
         started = SystemClock.time()
         # All that the token of this one is for is to ask for the other's.
-        base = token_from(await self._follow(request, inner, IAM), requested_at=started)
+        base, failure = read_response(await self._follow(request, inner, IAM), requested_at=started)
+        if failure is not None:
+            raise failure
         return await impersonated(
             request,
             text_in(info, "service_account_impersonation_url"),

@@ -1,0 +1,43 @@
+"""
+Token types (RFC 6749 section 7.1): which ones the library can present, and by which HTTP authentication scheme.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from evertoken._model.token import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["scheme_of"]
+
+# What servers write where they mean a bearer token: Apigee, eBay, Slack, and servers that name the format (a JWT) or
+# repeat the type of RFC 8693 section 3. "N_A" is RFC 8693 section 2.2.1: the answer states no type.
+_BEARER: Final = frozenset({
+    "bearer", "bearer token", "bearertoken", "application access token", "user access token", "bot", "user", "jwt",
+    "jwt-bearer", "n_a", "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:jwt",
+})  # fmt: skip
+
+
+def scheme_of(token_type: str, own: Mapping[str, str], /) -> str | None:
+    """
+    Return the scheme that presents a token of *token_type*, or None where the library does not know the type.
+
+    Types are compared without case (RFC 6749 section 5.1). An answer without a type means Bearer.
+
+    Args:
+        token_type: What the answer says.
+
+        own: The types that the source knows of its server, and the scheme of each.
+    """
+    if not token_type.strip():
+        return "Bearer"
+    spelled = " ".join(token_type.split()).lower()
+    schemes = {name.lower(): scheme for name, scheme in own.items()}
+    if spelled in schemes:
+        return schemes[spelled]
+    if spelled in _BEARER:
+        return "Bearer"
+    return next((known for known in ("DPoP", *KINDS) if known.lower() == spelled), None)
