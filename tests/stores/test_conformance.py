@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class TestMemoryStore(StoreConformance):
         if self.store is None:
             self.store = MemoryStore()
         return self.store
+
+    async def set_lease(self, key: str, seconds: float) -> None:
+        assert self.store is not None
+        lease, _ = self.store._leases[key]
+        self.store._leases[key] = lease, time.monotonic() + seconds
 
 
 class TestFileStore(StoreConformance):

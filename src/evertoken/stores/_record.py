@@ -76,7 +76,7 @@ class Codec(Protocol):
 
 def dump(record: Record, codec: Codec | None = None, /) -> bytes:
     """
-    Return *record* as bytes: UTF-8 JSON, its token sealed if there is a codec.
+    Return *record* as bytes: UTF-8 JSON. With a codec its token is sealed, and all other fields are bound to the seal.
 
     Raises:
         TypeError: The token carries extra fields that JSON has no form for.
@@ -87,12 +87,15 @@ def dump(record: Record, codec: Codec | None = None, /) -> bytes:
         "key": record.key,
         "version": record.version,
         "sent_at": record.sent_at,
+        "sent_by": record.sent_by,
         "revoked": record.revoked,
+        "since": record.since,
+        "origins": list(record.origins),
     }
     if codec is None:
         body["token"] = token
     else:
-        sealed = codec.seal(json.dumps(token).encode(), _context(record.key, record.version))
+        sealed = codec.seal(json.dumps(token).encode(), _context(body))
         body["sealed"] = base64.b64encode(sealed).decode()
     return json.dumps(body).encode()
 
@@ -107,8 +110,8 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
     """
     try:
         body = json.loads(data)
-        form, found, version, sent_at = body["format"], body["key"], body["version"], body.get("sent_at")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        form, found, version = body["format"], body["key"], body["version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         msg = "what is stored is no record"
         raise TornRecord(msg) from None
     if found != key:
@@ -120,13 +123,36 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
     if not (isinstance(version, int) and is_finite(version) and abs(version) <= _LAST_VERSION):
         msg = "the record has no version"
         raise TornRecord(msg)
+    history = _history(body)
+    return Record(key, version, _token(_opened(body, codec)), **history)
+
+
+def _history(body: dict[str, Any]) -> dict[str, Any]:
+    # A field that an earlier release did not write has its default.
+    sent_at, sent_by, since = body.get("sent_at"), body.get("sent_by"), body.get("since", 0.0)
+    origins = body.get("origins", [])
     if not (sent_at is None or is_finite(sent_at)):
         msg = "the record has a mark that is no instant"
         raise TornRecord(msg)
-    return Record(key, version, _token(_opened(body, key, version, codec)), sent_at, body.get("revoked") is True)
+    if not (sent_by is None or isinstance(sent_by, str)):
+        msg = "the record has a mark of an owner that is no text"
+        raise TornRecord(msg)
+    if not is_finite(since):
+        msg = "the record has a beginning that is no instant"
+        raise TornRecord(msg)
+    if not (isinstance(origins, list) and all(isinstance(origin, str) for origin in origins)):
+        msg = "the record has origins that are no list of texts"
+        raise TornRecord(msg)
+    return {
+        "sent_at": sent_at,
+        "sent_by": sent_by,
+        "revoked": body.get("revoked") is True,
+        "since": since,
+        "origins": tuple(origins),
+    }
 
 
-def _opened(body: dict[str, Any], key: str, version: int, codec: Codec | None) -> object:
+def _opened(body: dict[str, Any], codec: Codec | None) -> object:
     if "sealed" not in body:
         if codec is not None and not codec.accept_plain:
             msg = "the record is not sealed, and only sealed ones are accepted (see accept_plain)"
@@ -137,8 +163,8 @@ def _opened(body: dict[str, Any], key: str, version: int, codec: Codec | None) -
         raise UnreadableRecord(msg)
     try:
         sealed = base64.b64decode(body["sealed"], validate=True)
-        return json.loads(codec.open(sealed, _context(key, version)))
-    except (binascii.Error, ValueError, TypeError):
+        return json.loads(codec.open(sealed, _context(body)))
+    except (binascii.Error, ValueError, TypeError, RecursionError):
         msg = "the sealed part of the record is damaged"
         raise TornRecord(msg) from None
 
@@ -154,8 +180,9 @@ def _token(fields: object) -> Token | None:
         raise TornRecord(msg) from None
 
 
-def _context(key: str, version: int) -> bytes:
-    return json.dumps([key, version]).encode()
+def _context(body: dict[str, Any]) -> bytes:
+    # Fields that this release does not know are bound too: a later one wrote them, and reads them.
+    return json.dumps({name: body[name] for name in sorted(body) if name != "sealed"}).encode()
 
 
 def _plain(value: object) -> object:

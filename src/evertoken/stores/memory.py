@@ -5,17 +5,23 @@ A store in memory: for tests, and for several managers in one process.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, final
+import math
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, final
 
 from evertoken._engine.clock import SystemClock
-from evertoken._model.protocols import Held, Lease, Record
+from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from evertoken._model.protocols import Clock
+    from evertoken._model.protocols import Clock, Record
 
 __all__ = ["MemoryStore"]
+
+#: When a lease ends that was given back: before any instant.
+_ENDED: Final = -math.inf
 
 
 @final
@@ -23,7 +29,7 @@ class MemoryStore:
     """
     A `TokenStore` that lives as long as its process.
 
-    Managers that share one make one fetch a lifetime between them, and a manager made anew finds its tokens again.
+    Managers that share one make one fetch a lifetime between them. A manager that is made anew finds its tokens again.
 
     Args:
         clock: Where time comes from, for leases.
@@ -31,9 +37,11 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = SystemClock() if clock is None else clock
+        # Managers may share a store from several threads.
+        self._lock = threading.Lock()
         self._records: dict[str, Record] = {}
+        # The newest lease of each key, and when it ends. It stays when it has ended, because fences only grow.
         self._leases: dict[str, tuple[Lease, float]] = {}
-        self._newest: dict[str, Lease] = {}
         self._watchers: list[tuple[asyncio.AbstractEventLoop, Callable[[str | None], object]]] = []
 
     async def read(self, key: str, /) -> Record | None:
@@ -42,51 +50,63 @@ class MemoryStore:
         """
         return self._records.get(key)
 
-    async def write(self, record: Record, lease: Lease, /) -> bool:
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """
-        Keep *record*; return False where the lease or the version is outdated.
-        """
-        before = self._records.get(record.key)
-        newest = self._newest.get(record.key) == lease
-        if not newest or record.version <= (0 if before is None else before.version):
-            return False
-        self._records[record.key] = record
-        for loop, changed in list(self._watchers):
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(changed, record.key)
-        return True
-
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
-        """
-        Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
+        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
         """
         now = self._clock.monotonic()
-        held, ends_at = self._leases.get(key, (None, 0.0))
-        if held is not None and ends_at > now:
-            return Held(ends_at - now)
-        newest = self._newest.get(key)
-        lease = Lease(key, owner, 1 if newest is None else newest.fence + 1)
-        self._leases[key] = lease, now + ttl
-        self._newest[key] = lease
-        return lease
+        with self._lock:
+            fence = 1
+            newest = self._leases.get(key)
+            if newest is not None:
+                held, ends_at = newest
+                if now < ends_at <= now + LONGEST_LEASE and held.owner != owner:
+                    return Begun(Held(ends_at - now), self._records.get(key))
+                fence = held.fence + 1
+            lease = Lease(key, owner, fence)
+            self._leases[key] = lease, now + ttl
+            return Begun(lease, self._records.get(key))
+
+    async def mark(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Keep *record* and the lease; return False where the lease or the version is outdated.
+        """
+        with self._lock:
+            kept = self._keep(record, lease)
+        if kept and self._watchers:
+            self._tell(record.key)
+        return kept
+
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Keep *record* and end the lease; return False where the lease or the version is outdated.
+        """
+        with self._lock:
+            kept = self._keep(record, lease)
+            if kept:
+                self._leases[record.key] = lease, _ENDED
+        if kept and self._watchers:
+            self._tell(record.key)
+        return kept
+
+    async def abandon(self, lease: Lease, /) -> None:
+        """
+        End *lease* without a write, if its owner still holds it.
+        """
+        with self._lock:
+            if self._is_newest(lease):
+                self._leases[lease.key] = lease, _ENDED
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """
         Let *lease* end *ttl* seconds from now; return False where it is no longer held.
         """
         now = self._clock.monotonic()
-        held, ends_at = self._leases.get(lease.key, (None, 0.0))
-        if held != lease or ends_at <= now:
-            return False
-        self._leases[lease.key] = lease, now + ttl
-        return True
-
-    async def release(self, lease: Lease, /) -> None:
-        """
-        End *lease*, if it is still held by its owner.
-        """
-        if self._leases.get(lease.key, (None, 0.0))[0] == lease:
-            del self._leases[lease.key]
+        with self._lock:
+            if not self._is_newest(lease) or self._leases[lease.key][1] <= now:
+                return False
+            self._leases[lease.key] = lease, now + ttl
+            return True
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
@@ -111,9 +131,12 @@ class MemoryStore:
         """
         Return who holds the lease of *key* and for how many seconds yet, or None.
         """
-        lease, ends_at = self._leases.get(key, (None, 0.0))
+        newest = self._leases.get(key)
+        if newest is None:
+            return None
+        lease, ends_at = newest
         left = ends_at - self._clock.monotonic()
-        return None if lease is None or left <= 0.0 else (lease.owner, left)
+        return (lease.owner, left) if 0.0 < left <= LONGEST_LEASE else None
 
     async def delete(self, key: str, /) -> bool:
         """
@@ -126,3 +149,26 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._records)} records)"
+
+    def _is_newest(self, lease: Lease) -> bool:
+        newest = self._leases.get(lease.key)
+        return newest is not None and (newest[0] is lease or newest[0] == lease)
+
+    def _keep(self, record: Record, lease: Lease) -> bool:
+        key = record.key
+        before = self._records.get(key)
+        least = 0 if before is None else before.version
+        if record.version <= least or key != lease.key or not self._is_newest(lease):
+            return False
+        self._records[key] = record
+        return True
+
+    def _tell(self, key: str) -> None:
+        here = asyncio.get_running_loop()
+        for loop, changed in list(self._watchers):
+            if loop is here:
+                loop.call_soon(changed, key)
+            else:
+                # A loop in another thread may be closed at any moment.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(changed, key)

@@ -34,8 +34,9 @@ class StoreConformance(Records, Leases, Watching, Listing, Trouble):
     instance of the class to itself. A store that is an async context manager is entered and left. Watching and
     listing are tested where the store has them.
 
-    Override `clean` to take away what a test left, `plant` to have it tested what becomes of stored bytes that
-    this release did not write, and these attributes:
+    Override `clean` to take away what a test left. Two more hooks test what else may be found in a store: `plant`
+    puts bytes there that this release did not write, and `set_lease` moves the end of a lease, as a clock that was
+    set does. The tests that need them are skipped where they are not overridden. These attributes may be set, too:
 
     - `short`: seconds that a lease lasts whose end is waited for (0.5). Raise it for a store that takes long.
     - `patience`: seconds that anything may take at most (20).

@@ -8,7 +8,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from evertoken._model.protocols import Record
+from evertoken._model.protocols import LONGEST_LEASE, Record
 from evertoken.testing._suite.base import GRAIN, Suite, a_token, keep, lease_of, listed, wait_until, watched, win
 from evertoken.testing._suite.records import KEYS
 
@@ -59,9 +59,10 @@ class Watching(Suite):
             for version in range(1, 8, 2):
                 for later, store, key in ((0, other, "k"), (1, one, "k"), (0, other, '["",null]'), (0, one, "\u043a")):
                     lease = await lease_of(store, key)
-                    assert await store.write(Record(key, version + later, a_token()), lease)
+                    write = store.mark if later else store.commit
+                    assert await write(Record(key, version + later, a_token()), lease)
                     await self.heard(calls, key)
-                    await store.release(lease)
+                    await store.abandon(lease)
 
     async def test_writes_at_once_are_all_told(self) -> None:
         """K2: of many keys written at the same time none goes unnoticed."""
@@ -93,9 +94,8 @@ class Watching(Suite):
             for version in range(1, 4):
                 async with self.told(watched(one)) as calls:
                     lease = await lease_of(other)
-                    assert await other.write(Record("k", version, a_token()), lease)
+                    assert await other.commit(Record("k", version, a_token()), lease)
                     await self.heard(calls, "k")
-                    await other.release(lease)
 
 
 class Listing(Suite):
@@ -118,7 +118,7 @@ class Listing(Suite):
                 await asyncio.gather(*(keep(one, name) for name in names[start : start + 20]))
             await lease_of(one, "leased, never written")
             lease = await lease_of(one, "key-0")
-            assert await one.write(Record("key-0", 2, None), lease)
+            assert await one.mark(Record("key-0", 2, None), lease)
             assert await self.names(other) == names
 
     async def test_keys_while_they_change(self) -> None:
@@ -141,15 +141,26 @@ class Listing(Suite):
         async with self.pair() as (one, other):
             looking = listed(other)
             assert await looking.holder("k") is None
-            lease = await lease_of(one, owner="worker-\u2603", ttl=30.0)
+            lease = await lease_of(one, owner="worker-\u2603")
             found = await looking.holder("k")
             assert found is not None
             assert found[0] == "worker-\u2603"
-            assert 30.0 - self.patience < found[1] <= 30.0 + GRAIN
-            await one.release(lease)
+            assert LONGEST_LEASE - self.patience < found[1] <= LONGEST_LEASE + GRAIN
+            await one.abandon(lease)
             assert await looking.holder("k") is None
             await lease_of(one, owner="gone", ttl=self.short)
             await asyncio.sleep(self.short + GRAIN)
+            assert await looking.holder("k") is None
+            lease = await lease_of(one)
+            assert await one.commit(Record("k", 1, a_token()), lease)
+            assert await looking.holder("k") is None
+
+    async def test_the_holder_of_another_time(self) -> None:
+        """L2, T2: a lease that counts as free, because the clock was set, has no holder."""
+        async with self.pair() as (one, other):
+            looking = listed(other)
+            await lease_of(one)
+            await self.set_lease("k", LONGEST_LEASE + 3600.0)
             assert await looking.holder("k") is None
 
     async def test_delete(self) -> None:
@@ -158,7 +169,7 @@ class Listing(Suite):
             assert not await listed(other).delete("k")
             lease = await lease_of(one)
             assert not await listed(other).delete("k")
-            assert await one.write(Record("k", 9, a_token()), lease)
+            assert await one.mark(Record("k", 9, a_token()), lease)
             assert await listed(other).delete("k")
             assert not await listed(other).delete("k")
             assert await one.read("k") is None
@@ -166,8 +177,8 @@ class Listing(Suite):
             found = await listed(other).holder("k")
             assert found is not None
             assert found[0] == "me"
-            assert await one.write(record := Record("k", 2, a_token()), lease)
+            assert await one.mark(record := Record("k", 2, a_token()), lease)
             assert await other.read("k") == record
             assert await listed(one).delete("k")
-            await one.release(lease)
-            assert (await win(other, "k", "other", 30.0, self.patience)).fence > lease.fence
+            await one.abandon(lease)
+            assert (await win(other, "k", "other", LONGEST_LEASE, self.patience)).fence > lease.fence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evertoken._model.protocols import Held, Lease, ListedStore, Record, WatchedStore
+from evertoken._model.protocols import LONGEST_LEASE, Held, Lease, ListedStore, Record, WatchedStore
 from evertoken._model.token import Token
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from evertoken._model.protocols import TokenStore
 
-__all__ = ["GRAIN", "Suite", "a_token", "keep", "lease_of", "listed", "wait_until", "watched", "win"]
+__all__ = ["GRAIN", "Suite", "a_token", "held_from", "keep", "lease_of", "listed", "wait_until", "watched", "win"]
 
 
 #: Seconds that a clock of coarse grain may be behind.
@@ -69,6 +69,14 @@ class Suite(ABC):
         """
         pytest.skip("plant() is not implemented, so nothing can be put under the store")
 
+    async def set_lease(self, key: str, seconds: float) -> None:  # noqa: ARG002 - for those who override it
+        """
+        Let the newest lease of *key* end *seconds* from now, as the store's clock has it.
+
+        A test of leases that no clock of today made is skipped unless this is implemented.
+        """
+        pytest.skip("set_lease() is not implemented, so the end of a lease cannot be set")
+
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[TokenStore]:
         """
@@ -93,14 +101,23 @@ class Suite(ABC):
             await self.clean()
 
 
-async def lease_of(store: TokenStore, key: str = "k", owner: str = "me", ttl: float = 60.0) -> Lease:
+async def lease_of(store: TokenStore, key: str = "k", owner: str = "me", ttl: float = LONGEST_LEASE) -> Lease:
     """
     Take a lease that must be free.
     """
-    lease = await store.acquire(key, owner, ttl)
+    lease = (await store.begin(key, owner, ttl)).lease
     assert isinstance(lease, Lease), f"the lease of {key!r} is free, and was not given: {lease!r}"
     assert (lease.key, lease.owner) == (key, owner)
     return lease
+
+
+async def held_from(store: TokenStore, key: str = "k", owner: str = "other", ttl: float = LONGEST_LEASE) -> Held:
+    """
+    Ask for a lease that somebody else holds; return what the store says.
+    """
+    held = (await store.begin(key, owner, ttl)).lease
+    assert isinstance(held, Held), f"the lease of {key!r} is somebody else's, and was given: {held!r}"
+    return held
 
 
 async def win(store: TokenStore, key: str, owner: str, ttl: float, patience: float) -> Lease:
@@ -109,7 +126,7 @@ async def win(store: TokenStore, key: str, owner: str, ttl: float, patience: flo
     """
     end = time.monotonic() + patience
     while True:
-        lease = await store.acquire(key, owner, ttl)
+        lease = (await store.begin(key, owner, ttl)).lease
         if isinstance(lease, Lease):
             return lease
         assert isinstance(lease, Held)
@@ -123,8 +140,7 @@ async def keep(store: TokenStore, key: str, version: int = 1, token: Token | Non
     """
     lease = await lease_of(store, key)
     record = Record(key, version, a_token(f"token-of-version-{version}") if token is None else token)
-    assert await store.write(record, lease)
-    await store.release(lease)
+    assert await store.commit(record, lease)
     return record
 
 

@@ -5,12 +5,12 @@ Conformance: what is written is what is read, and nothing older displaces it.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
+from functools import partial
 
 import pytest
 
-from evertoken._model.protocols import Lease, Record
+from evertoken._model.protocols import LONGEST_LEASE, Lease, Record
 from evertoken._model.token import Token
 from evertoken.stores._record import UnreadableRecord
 from evertoken.testing._suite.base import Suite, a_token, keep, lease_of
@@ -71,6 +71,11 @@ FORMAT_1 = {
     b' 1.0, "expires_at": null, "token_type": "DPoP", "refresh_at": null, "refresh_token": null, "scope": null,'
     b' "extra": {}}}': Record("k", 8, Token("at", issued_at=1.0, token_type="DPoP"), 1700003001.25),
     b'{"format": 1, "key": "k", "version": 9, "sent_at": null, "token": null}': Record("k", 9, None),
+    b'{"format": 1, "key": "k", "version": 9, "sent_at": 5.5, "sent_by": "a-member", "revoked": false, "since": 4.25,'
+    b' "origins": ["a1b2", "c3d4"], "token": {"access_token": "at", "issued_at": 1.0}}': Record(
+        "k", 9, Token("at", issued_at=1.0), 5.5, "a-member", since=4.25, origins=("a1b2", "c3d4")
+    ),
+    b'{"format": 1, "key": "k", "version": 9, "revoked": true, "token": null}': Record("k", 9, None, revoked=True),
     # Of a later release: fields are added within a format, and readers pass over those that they do not know.
     b'{"format": 1, "key": "k", "version": 10, "sent_at": null, "later": [1], "token": {"access_token": "at",'
     b' "issued_at": 1.0, "later": {}}}': Record("k", 10, Token("at", issued_at=1.0)),
@@ -85,6 +90,10 @@ TORN = [
     b'{"format": 1, "key": "other", "version": 1}',
     b'{"format": 1, "key": "k", "version": 9223372036854775807, "sent_at": null, "token": null}',
     b'{"format": 1, "key": "k", "version": 1, "sent_at": NaN, "token": null}',
+    b'{"format": 1, "key": "k", "version": 1, "sent_by": 7, "token": null}',
+    b'{"format": 1, "key": "k", "version": 1, "since": null, "token": null}',
+    b'{"format": 1, "key": "k", "version": 1, "origins": "abc", "token": null}',
+    b'{"format": 1, "key": "k", "version": 1, "origins": [1], "token": null}',
     b'{"format": 1, "key": "k", "version": 1, "sent_at": null, "token": {"access_token": "at", "issued_at": 1e999}}',
 ]
 
@@ -111,7 +120,6 @@ class Records(Suite):
 
     async def test_every_field_is_kept(self) -> None:
         """K1: all fields of a record and its token come back as they were, to the last bit."""
-        flags = {field.name: True for field in dataclasses.fields(Record) if field.default is False}
         token = a_token(
             "a.b-c_d~e+f/g==",
             issued_at=1_700_000_000.1234567,
@@ -127,12 +135,15 @@ class Records(Suite):
             Record("k", 1, token, 1_700_000_001.000001),
             Record("k", 2, bare),
             Record("k", 3, None, 5.5),
-            Record("k", 4, None, **flags),
+            Record("k", 4, None, revoked=True, since=1_700_000_009.123456),
+            Record("k", 5, token, 6.5, "host-\u2603:4711", since=1_700_000_000.25, origins=("a1b2", "", "\u043a")),
+            Record("k", 6, bare, since=0.5, origins=tuple(f"{number:064x}" for number in range(40))),
         ]
         async with self.pair() as (one, other):
             lease = await lease_of(one)
             for record in records:
-                assert await one.write(record, lease)
+                assert await one.mark(record, lease)
+                assert (await one.begin("k", "other", LONGEST_LEASE)).record == record
                 found = await other.read("k")
                 assert found == record
                 assert found is not None
@@ -143,25 +154,27 @@ class Records(Suite):
         async with self.pair() as (one, other):
             lease = await lease_of(one)
             for version in (0, -1):
-                assert not await one.write(Record("k", version, a_token()), lease)
+                assert not await one.mark(Record("k", version, a_token()), lease)
+                assert not await one.commit(Record("k", version, a_token()), lease)
                 assert await other.read("k") is None
-            assert await one.write(first := Record("k", 7, a_token("first")), lease)
+            assert await one.mark(first := Record("k", 7, a_token("first")), lease)
             for version in (-7, 0, 1, 6, 7):
-                assert not await one.write(Record("k", version, a_token("late")), lease)
+                assert not await one.mark(Record("k", version, a_token("late")), lease)
+                assert not await one.commit(Record("k", version, a_token("late")), lease)
                 assert await other.read("k") == first
             for version in (8, 1000, 2**40):
-                assert await one.write(leap := Record("k", version, a_token(f"{version}")), lease)
+                assert await one.mark(leap := Record("k", version, a_token(f"{version}")), lease)
                 assert await other.read("k") == leap
 
     async def test_a_tombstone_stays(self) -> None:
         """K1: a record without a token is a record, with a version that counts; a token may follow."""
         async with self.opened() as store:
             lease = await lease_of(store)
-            assert await store.write(Record("k", 3, a_token()), lease)
-            assert await store.write(dead := Record("k", 4, None), lease)
+            assert await store.mark(Record("k", 3, a_token()), lease)
+            assert await store.mark(dead := Record("k", 4, None, revoked=True, since=4.5), lease)
             assert await store.read("k") == dead
-            assert not await store.write(Record("k", 4, a_token("late")), lease)
-            assert await store.write(risen := Record("k", 5, a_token("risen")), lease)
+            assert not await store.mark(Record("k", 4, a_token("late")), lease)
+            assert await store.commit(risen := Record("k", 5, a_token("risen")), lease)
             assert await store.read("k") == risen
 
     async def test_any_text_is_a_key(self) -> None:
@@ -169,7 +182,7 @@ class Records(Suite):
         async with self.pair() as (one, other):
             for number, key in enumerate(KEYS):
                 token = a_token(f"token-{number}")
-                assert await one.write(Record(key, number + 1, token), await lease_of(one, key))
+                assert await one.commit(Record(key, number + 1, token), await lease_of(one, key))
             for number, key in enumerate(KEYS):
                 found = await other.read(key)
                 assert found == Record(key, number + 1, a_token(f"token-{number}")), key[:40]
@@ -197,8 +210,8 @@ class Records(Suite):
                 await self.plant("k", data)
                 assert await store.read("k") == record
             lease = await lease_of(store)
-            assert not await store.write(Record("k", 10, a_token("late")), lease)
-            assert await store.write(newer := Record("k", 11, a_token("newer")), lease)
+            assert not await store.commit(Record("k", 10, a_token("late")), lease)
+            assert await store.commit(newer := Record("k", 11, a_token("newer")), lease)
             assert await store.read("k") == newer
 
     async def test_a_format_to_come_is_left_alone(self) -> None:
@@ -206,22 +219,45 @@ class Records(Suite):
         data = b'{"format": 99, "key": "k", "version": 1, "whatever": 1}'
         async with self.opened() as store:
             await self.plant("k", data)
+            lease = await lease_of(store)
+            await self.plant("k", data)
+            for attempt in (
+                partial(store.read, "k"),
+                partial(store.mark, Record("k", 100, a_token()), lease),
+                partial(store.commit, Record("k", 101, a_token()), lease),
+                partial(store.read, "k"),
+                partial(store.begin, "k", "me", LONGEST_LEASE),
+                partial(store.begin, "k", "other", LONGEST_LEASE),
+                partial(store.read, "k"),
+            ):
+                with pytest.raises(UnreadableRecord):
+                    await attempt()
+
+    async def test_a_beginning_that_cannot_read_takes_no_lease(self) -> None:
+        """K1, K2: a member that cannot read the record does not bar those that can."""
+        (good, record), *_ = FORMAT_1.items()
+        async with self.pair() as (one, other):
+            await self.plant("k", b'{"format": 99, "key": "k", "version": 1, "whatever": 1}')
             with pytest.raises(UnreadableRecord):
-                await store.read("k")
-            lease = await store.acquire("k", "me", 60.0)
-            assert isinstance(lease, Lease)
-            with pytest.raises(UnreadableRecord):
-                await store.write(Record("k", 100, a_token()), lease)
-            with pytest.raises(UnreadableRecord):
-                await store.read("k")
+                await one.begin("k", "me", LONGEST_LEASE)
+            await self.plant("k", good)
+            begun = await other.begin("k", "other", LONGEST_LEASE)
+            assert isinstance(begun.lease, Lease)
+            assert begun.record == record
 
     async def test_what_is_no_record_is_a_miss(self) -> None:
         """K3: what is torn, foreign or of another key is as good as nothing, and the next write replaces it."""
         async with self.opened() as store:
-            lease = await lease_of(store)
             for version, data in enumerate(TORN, 1):
                 await self.plant("k", data)
                 assert await store.read("k") is None
                 await self.plant("k", data)
-                assert await store.write(record := Record("k", version, a_token()), lease)
+                begun = await store.begin("k", "me", LONGEST_LEASE)
+                assert isinstance(begun.lease, Lease)
+                assert begun.record is None
+                await self.plant("k", data)
+                assert await store.mark(marked := Record("k", version, a_token(), 5.5), begun.lease)
+                assert await store.read("k") == marked
+                await self.plant("k", data)
+                assert await store.commit(record := Record("k", version, a_token()), begun.lease)
                 assert await store.read("k") == record
