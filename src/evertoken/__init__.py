@@ -3,8 +3,8 @@ Tokens that are always fresh.
 """
 
 from evertoken import events
+from evertoken._engine.background import run_in_background
 from evertoken._engine.callable_source import CallableSource
-from evertoken._engine.loops import run_in_background
 from evertoken._engine.subscription import Subscription
 from evertoken._handle import TokenHandle
 from evertoken._manager import TokenManager

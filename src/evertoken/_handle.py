@@ -7,14 +7,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from evertoken._model.generic import OfToken, TokenT
-from evertoken._model.key_state import NOBODY
+from evertoken._model.key_state import NO_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from evertoken._engine.subscription import Subscription
     from evertoken._manager import TokenManager
-    from evertoken._model.key_state import Entry
+    from evertoken._model.key_state import KeyState
     from evertoken._model.token import Token
     from evertoken.clients.httpx import BearerAuth
 
@@ -29,13 +29,13 @@ class TokenHandle(OfToken[TokenT]):
     Its `get()` is the fastest there is: the key is looked up once, not at each call.
     """
 
-    __slots__ = ("_entry", "_manager", "_now", "key")
+    __slots__ = ("_manager", "_now", "_state", "key")
 
     def __init__(self, manager: TokenManager[TokenT], key: Hashable) -> None:
         self.key: Hashable = key
         self._manager = manager
         self._now = manager.clock.time
-        self._entry: Entry = NOBODY
+        self._state: KeyState = NO_KEY
 
     async def get(self) -> TokenT:
         """
@@ -43,11 +43,11 @@ class TokenHandle(OfToken[TokenT]):
         """
         # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.
         now = self._now
-        entry = self._entry
-        if now() < entry.valid_until:
-            return entry.token  # type: ignore[return-value]  # valid, so it is there
+        state = self._state
+        if now() < state.valid_until:
+            return state.token  # type: ignore[return-value]  # valid, so it is there
         token = await self._manager.get(self.key)
-        self._entry = self._manager.entry_of(self.key)
+        self._state = self._manager.state_of(self.key)
         return token
 
     def get_sync(self) -> TokenT:

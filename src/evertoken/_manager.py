@@ -4,26 +4,45 @@ TokenManager: get(), and all else that callers may ask for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast, final, overload
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, Unpack, cast, final, overload
 
-from evertoken._engine.lifecycle import Life
-from evertoken._engine.options import Options, Settings
+from evertoken._coordination.fleet import FleetCoordinator
+from evertoken._coordination.local import LocalCoordinator
+from evertoken._coordination.store_client import store_key
+from evertoken._engine.clock import SystemClock
+from evertoken._engine.inspection import health_of, snapshot_of
+from evertoken._engine.lifecycle import Lifecycle
+from evertoken._engine.options import (
+    DEFAULT_CLOSE_GRACE,
+    DEFAULT_CONCURRENCY,
+    DEFAULT_FETCH_TIMEOUT,
+    DEFAULT_IDLE_AFTER,
+    DEFAULT_START_TIMEOUT,
+    Options,
+    Settings,
+    StartMode,
+)
+from evertoken._engine.read_path import seconds
 from evertoken._engine.registry import Registry
-from evertoken._engine.session import Engine
+from evertoken._engine.subscription import Subscription
 from evertoken._handle import TokenHandle
 from evertoken._model.generic import KeyT, OfTokenAndKey, TokenT
-from evertoken._model.key_state import NOBODY
+from evertoken._model.key_state import NO_KEY
+from evertoken._model.policy import RefreshPolicy, RetryPolicy
 from evertoken._model.protocols import CredentialSource, SourceCallable, TokenSource
 from evertoken._model.token import Token
 
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from evertoken._engine.subscription import Subscription
-    from evertoken._model.key_state import Entry
-    from evertoken._model.protocols import Clock
+    from evertoken._engine.session import Session
+    from evertoken._model.coordinator import Coordinator
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.protocols import Clock, Observer, TokenStore
+    from evertoken._model.snapshot import Health, Snapshot
     from evertoken.clients.httpx import BearerAuth
 
     T = TypeVar("T", bound=Token)
@@ -33,9 +52,19 @@ __all__ = ["TokenManager"]
 
 AnySource: TypeAlias = TokenSource | SourceCallable | Callable[[Token | None], Any]
 
+# What runs on the session's own loop, wherever it is called.
+_OBTAIN = attrgetter("read_path.obtain")
+_SUBSCRIBE = attrgetter("read_path.subscribe")
+_REFRESH = attrgetter("commands.refresh")
+_REFUSED = attrgetter("commands.refused")
+_INVALIDATE = attrgetter("commands.invalidate")
+_FORGET = attrgetter("commands.forget")
+_PUT = attrgetter("commands.put")
+_REVOKE = attrgetter("commands.revoke")
+
 
 @final
-class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
+class TokenManager(OfTokenAndKey[TokenT, KeyT]):
     """
     Keeps tokens fresh: a supervisor task refreshes them ahead of expiry, and readers only read.
 
@@ -102,20 +131,108 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
     def __init__(
         self: TokenManager[Token, K], *, source_for: Callable[[K], AnySource], **options: Unpack[Options]
     ) -> None: ...
-    def __init__(self, source: Any = None, *, source_for: Any = None, **options: Unpack[Options]) -> None:
-        settings = Settings(**options)
-        registry = Registry(source, source_for, shared=settings.store is not None)
-        if settings.start != "lazy" and source_for is not None:
-            msg = f"start={settings.start!r} needs keys known beforehand, and source_for makes them on first use"
+    def __init__(
+        self,
+        source: Any = None,
+        *,
+        source_for: Any = None,
+        policy: RefreshPolicy = RefreshPolicy(),
+        retry: RetryPolicy = RetryPolicy(),
+        store: TokenStore | None = None,
+        namespace: str = "",
+        strict_persist: bool = False,
+        start: StartMode = "lazy",
+        observers: Sequence[Observer] = (),
+        clock: Clock = SystemClock(),
+        fetch_timeout: float = DEFAULT_FETCH_TIMEOUT,
+        start_timeout: float = DEFAULT_START_TIMEOUT,
+        close_grace: float = DEFAULT_CLOSE_GRACE,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        idle_after: float | None = DEFAULT_IDLE_AFTER,
+    ) -> None:
+        settings = Settings(
+            policy=policy,
+            retry=retry,
+            store=store,
+            namespace=namespace,
+            strict_persist=strict_persist,
+            start=start,
+            observers=observers,
+            clock=clock,
+            fetch_timeout=fetch_timeout,
+            start_timeout=start_timeout,
+            close_grace=close_grace,
+            concurrency=concurrency,
+            idle_after=idle_after,
+        )
+        registry = Registry(source, source_for, shared=store is not None)
+        if start != "lazy" and source_for is not None:
+            msg = f"start={start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
-        super().__init__(Engine(registry, settings))
-        self.clock: Clock = settings.clock
-        # Which kind of credential it is, the source knows.
-        self._callers: Any = self._engine.callers
-        # What the hot path reads: one clock, one entry, the dict of keys.
-        self._now = settings.clock.time
+        self._life = Lifecycle(
+            registry,
+            settings,
+            make_coordinator=partial(_coordinator, store, namespace, fetch_timeout),
+            check_key=None if store is None else partial(store_key, namespace),
+        )
+        self.clock: Clock = clock
+        # What the hot path reads: one clock, one key's state, the dict of keys.
+        self._now = clock.time
         self._only = registry.only
-        self._entries = registry.entries
+        self._keys = registry.keys
+
+    # Life
+
+    async def start(self) -> Self:
+        """
+        Start the supervisor on the running loop. Concurrent calls join; one that runs here already is no error.
+
+        Raises:
+            RuntimeError: The manager runs on another loop.
+            TokenUnavailable: With start="require", a first token could not be fetched in time.
+            GrantRejected: With start="require", a grant is rejected.
+        """
+        await self._life.start(again=True)
+        return self
+
+    async def aclose(self) -> None:
+        """
+        Take no more callers, let fetches under way land, and stop. Does nothing if it does not run.
+
+        Waiters get `ManagerClosed`. A cancellation does not cut this short, but is raised at its end: a refresh
+        token that is being rotated must not be lost.
+        """
+        await self._life.close()
+
+    async def __aenter__(self) -> Self:
+        await self._life.start(again=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._life.close()
+
+    def __del__(self) -> None:
+        life: Lifecycle | None = getattr(self, "_life", None)
+        if life is not None:
+            life.dropped(self)
+
+    def __reduce__(self) -> NoReturn:
+        msg = "a manager cannot be pickled or copied: make one in each process, and share what they hold by a store"
+        raise TypeError(msg)
+
+    def snapshot(self) -> Snapshot:
+        """
+        Return what is, key by key, without secrets.
+        """
+        life = self._life
+        return snapshot_of(life.registry, life.rules, life.counters, life.session, now=self._now(), state=life.state)
+
+    def health(self) -> Health:
+        """
+        Return whether the supervisor lives and every key has a valid token, for probes.
+        """
+        life = self._life
+        return health_of(life.registry, life.session, now=self._now(), restarts=life.restarts)
 
     # Reading
 
@@ -129,9 +246,10 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         """
         Return a valid token. While there is one, this neither waits nor locks.
 
-        Callers who need a new token at the same time share one fetch: its result, or its failure. Cancelling a
-        caller, or all of them, does not stop the fetch. Once a fetch has failed, and until one succeeds, callers
-        neither start one nor wait for the supervisor's next attempt, unless they pass *timeout*.
+        Callers that need a new token at the same time share one fetch: its result, or its failure. Cancelling a
+        caller, or all of them, does not stop the fetch. After a failure a caller waits at most
+        `RetryPolicy(patience=)`, a second, for an attempt that is under way. While somebody asks, the next attempt
+        starts a second after the last one ended, and never before a Retry-After.
 
         Args:
             key: Which token; left out where there is but one.
@@ -152,17 +270,18 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         """
         # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.
         now = self._now
-        entry = self._only
-        if key is None and min_ttl is None and now() < entry.valid_until:
-            return entry.token  # type: ignore[return-value]  # valid, so it is there
+        state = self._only
+        if key is None and min_ttl is None and now() < state.valid_until:
+            return state.token  # type: ignore[return-value]  # valid, so it is there
         if key is not None and min_ttl is None:
-            entry = self._entries.get(key, NOBODY)
-            if now() < entry.valid_until:
-                return entry.token  # type: ignore[return-value]
-        if min_ttl is None and self._home.elsewhere() and (token := self.peek(key)) is not None:
+            state = self._keys.get(key, NO_KEY)
+            if now() < state.valid_until:
+                return state.token  # type: ignore[return-value]
+        if min_ttl is None and self._life.elsewhere() and (token := self.peek(key)) is not None:
             # Barred as idle or not, a valid token is worth no way to the manager's own loop and back.
             return token
-        return await self._home.call(self._callers.obtain, key, min_ttl, timeout)
+        least, limit = seconds("min_ttl", min_ttl), seconds("timeout", timeout)
+        return await self._life.call(_OBTAIN, key, least, limit, timeout=limit)
 
     @overload
     def get_sync(
@@ -178,7 +297,10 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             RuntimeError: It would have to block the manager's own loop.
         """
         token: TokenT | None = None if min_ttl is not None else self.peek(key)
-        return token if token is not None else self._home.call_sync(self._callers.obtain, key, min_ttl, timeout)
+        if token is not None:
+            return token
+        least, limit = seconds("min_ttl", min_ttl), seconds("timeout", timeout)
+        return self._life.call_sync(_OBTAIN, key, least, limit, timeout=limit)
 
     def peek(self, key: Hashable = None) -> TokenT | None:
         """
@@ -188,16 +310,16 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             LookupError: No source has this key.
             TypeError: A key is missing, or given where there is but one.
         """
-        entry = self._entries.get(key)
-        if entry is None:
-            self._engine.registry.find(key)
+        state = self._keys.get(key)
+        if state is None:
+            self._life.registry.find(key)
             return None
-        if self._engine.state != "running":
+        if self._life.state != "running":
             return None
         now = self._now()
-        entry.peeked(now)
+        state.peeked(now)
         # Not valid_until: that of an idle key is barred, though its token is good.
-        return cast("TokenT | None", entry.in_service(now))
+        return cast("TokenT | None", state.in_service(now))
 
     def handle(self, key: Hashable = None) -> TokenHandle[TokenT]:
         """
@@ -207,7 +329,7 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             LookupError: No source has this key.
             TypeError: A key is missing, or given where there is but one.
         """
-        self._engine.registry.find(key)
+        self._life.registry.find(key)
         return TokenHandle(self, key)
 
     # Telling
@@ -221,7 +343,7 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             GrantRejected: The authorization server rejected the grant.
             ManagerClosed: The manager is closed.
         """
-        return await self._home.call(self._callers.refresh, key)
+        return await self._life.call(_REFRESH, key)
 
     async def invalidate(self, token: Token | str, key: Hashable = None) -> bool:
         """
@@ -236,7 +358,7 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             key: Which key it is of.
         """
         value = token.access_token if isinstance(token, Token) else token
-        return await self._home.call(self._engine.callers.invalidate, key, value) == "taken"
+        return await self._life.call(_INVALIDATE, key, value) == "taken"
 
     async def refused(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """
@@ -249,19 +371,19 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             TokenUnavailable: Another token is needed and cannot be fetched now.
             GrantRejected: Another token is needed and the grant is rejected.
         """
-        return await self._home.call(self._callers.refused, key, token.access_token, wait)
+        return await self._life.call(_REFUSED, key, token.access_token, wait)
 
     def refused_sync(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """
         Do what `refused` does for callers without a loop, in another thread than the manager's.
         """
-        return cast("TokenT | None", self._home.call_sync(self._callers.refused, key, token.access_token, wait))
+        return cast("TokenT | None", self._life.call_sync(_REFUSED, key, token.access_token, wait))
 
     async def forget(self, key: Hashable = None) -> bool:
         """
         Drop what memory holds of *key* and begin anew. Return whether it was there. What a store keeps stays.
         """
-        return await self._home.call(self._callers.forget, key)
+        return await self._life.call(_FORGET, key)
 
     async def put(self, token: Token, key: Hashable = None) -> None:
         """
@@ -272,7 +394,7 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         if not isinstance(token, Token):
             msg = f"token must be a Token, not {type(token).__name__}"
             raise TypeError(msg)
-        await self._home.call(self._engine.by_hand.put, key, token)
+        await self._life.call(_PUT, key, token)
 
     async def revoke(self, key: Hashable = None) -> None:
         """
@@ -286,7 +408,7 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
             TransientRefreshError: The store or the server could not be told. The token is out of service here.
             GrantRejected: The server does not let this client revoke it. The token is out of service everywhere else.
         """
-        await self._home.call(self._engine.by_hand.revoke, key)
+        await self._life.call(_REVOKE, key)
 
     # Watching
 
@@ -299,10 +421,10 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         Raises:
             RuntimeError: There is no running loop, or the manager is not started.
         """
-        self._home.check()
-        self._engine.registry.find(key)
-        begin = partial(self._home.call, self._callers.subscribe, key)
-        return cast("Subscription[TokenT]", self._engine.upkeep.subscribe(key, begin))
+        session = self._life.check()
+        self._life.registry.find(key)
+        begin = partial(self._life.call, _SUBSCRIBE, key)
+        return Subscription(session.subscriptions, key, partial(self._in_service, key), begin)
 
     def auth(self, key: Hashable = None, *, origins: Iterable[str] = ()) -> BearerAuth:
         """
@@ -320,11 +442,21 @@ class TokenManager(Life, OfTokenAndKey[TokenT, KeyT]):
         return BearerAuth(self.handle(key), origins=origins)
 
     def __repr__(self) -> str:
-        keys = len(self._entries)
-        return f"TokenManager({self._engine.state}, {keys} {'key' if keys == 1 else 'keys'})"
+        keys = len(self._keys)
+        return f"TokenManager({self._life.state}, {keys} {'key' if keys == 1 else 'keys'})"
 
-    def entry_of(self, key: Hashable) -> Entry:
+    def state_of(self, key: Hashable) -> KeyState:
         """
         Return what a handle reads. Not for callers.
         """
-        return self._entries.get(key, NOBODY)
+        return self._keys.get(key, NO_KEY)
+
+    def _in_service(self, key: Hashable) -> Token | None:
+        state = self._keys.get(key)
+        return None if state is None else state.in_service(self._now())
+
+
+def _coordinator(store: TokenStore | None, namespace: str, patience: float, session: Session, /) -> Coordinator:
+    if store is None:
+        return LocalCoordinator(clock=session.clock, rules=session.rules)
+    return FleetCoordinator(store, namespace, session, patience=patience)

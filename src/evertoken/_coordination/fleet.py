@@ -1,330 +1,352 @@
 """
-The refresh path's dealings with a fleet: who may fetch, what a peer left, what is on record before a request leaves.
+The coordinator of a fleet that shares one store: begin, mark, finish, by leases and fenced writes.
+
+What a member does is decided by the rules in `coordination_rules`; this file only carries records to and fro.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import dataclasses
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._engine.flight import Gate
+from evertoken._coordination.lease import Leases
+from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
+from evertoken._coordination.watch import Watch
+from evertoken._engine.flight import LOOKS
+from evertoken._engine.tasks import Gate
 from evertoken._model import events
-from evertoken._model.errors import GrantRejected, TransientRefreshError
-from evertoken._model.failures import signed_out
+from evertoken._model.coordination_rules import (
+    adoptable,
+    is_behind,
+    is_newer,
+    judge_lost_answer,
+    judge_sign_out,
+    lost_answer,
+    may_spend,
+    record_of,
+    same_grant,
+)
+from evertoken._model.coordinator import Permit
+from evertoken._model.errors import TransientRefreshError
+from evertoken._model.key_state import TICK
 from evertoken._model.protocols import Held, Lease, Record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from evertoken._coordination.store_client import Steps
-    from evertoken._engine.observers import Observers
-    from evertoken._model.failure_state import Rules
-    from evertoken._model.key_state import Entry
-    from evertoken._model.protocols import Clock
+    from evertoken._engine.flight import Flight
+    from evertoken._engine.session import Session
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.protocols import Begun, TokenStore
     from evertoken._model.token import Token
 
-__all__ = ["Hold", "Sharing"]
+__all__ = ["FleetCoordinator"]
 
 #: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
 
-#: Seconds in which the peers of a flushed store say that they know a newer token than the one that was offered.
-OFFER: Final = 2.0
+#: Seconds in which the peers of a flushed store say that they know a newer token than the one that was offered. Longer
+#: than a watch pauses, and than a connection to a server that was gone takes.
+OFFER: Final = 4.0
 
-#: The longest and the shortest lease, in seconds. It is renewed while held, and half a lifetime at the most.
-LEASE: Final = 10.0
-LEAST_LEASE: Final = 2.0
+# The first pause before a write is tried again; doubled each time.
+_PAUSE: Final = 0.1
 
-#: How often a lease is renewed before it would end.
-RENEWALS: Final = 3
+# Where no lease is needed, a store may take this part of the token's lifetime for a step, and this long at least.
+_SLOW_SHARE: Final = 0.25
+_SLOW_LEAST: Final = 0.25
 
 
 @final
-@dataclass(slots=True)
-class Hold:
+class FleetCoordinator:
     """
-    What the store said before a fetch.
+    A `Coordinator` through a store.
 
     Args:
-        lease: The right to fetch; None where the store is down.
-
-        record: What is kept, if anything.
-
-        adopt: Whether the record's token is to be taken into service instead of a fetch.
-
-        until: When the lease ends if it is not renewed, by the monotonic and by the wall clock.
-
-        unanswered_at: When a request was sent whose outcome is not known, before this one, if there was one.
+        patience: Seconds to wait for a peer that holds the lease.
     """
 
-    lease: Lease | None
-    record: Record | None
-    adopt: bool = False
-    until: tuple[float, float] = (0.0, 0.0)
-    unanswered_at: float | None = None
-
-
-@final
-class Sharing:
-    """
-    One manager's part in a fleet.
-    """
-
-    def __init__(self, steps: Steps, *, clock: Clock, rules: Rules, observers: Observers) -> None:
-        self.steps = steps
-        #: Told of each entry whose record was to be looked at, and could not be read.
-        self.unread: Callable[[Entry], object] = lambda _: None
-        self.clock = clock
-        self._rules = rules
-        self._observers = observers
+    def __init__(self, store: TokenStore, namespace: str, session: Session, *, patience: float) -> None:
+        self._session = session
+        self._clock = session.clock
+        self._rules = session.rules
+        self._client = StoreClient(
+            store, namespace, clock=session.clock, observers=session.observers, strays=session.strays
+        )
+        self._leases = Leases(self._client, clock=session.clock)
+        self._watch = Watch(self._client, namespace, session, written=self._written)
+        self._patience = patience
         self._gates: dict[str, Gate] = {}
-        # Marks of this process that stand in the store though nothing came of them, by their version too: a peer that
-        # presents the same refresh token later repeats the instant.
-        self._void_marks: dict[str, tuple[int, float]] = {}
 
-    def written(self, key: str | None) -> None:
+    async def open(self) -> None:
         """
-        Look again, whoever waits for the lease of the store's *key*, or of any where it is None.
+        Enter the store, and watch it if it can be watched.
         """
-        gates = self._gates.values() if key is None else filter(None, [self._gates.get(key)])
-        for gate in list(gates):
-            gate.wake()
+        await self._watch.open()
 
-    def ttl_of(self, entry: Entry) -> float:
+    async def close(self) -> None:
         """
-        Return for how many seconds to ask the lease of *entry*.
+        End the watch, and leave the store.
         """
-        lifetime = None if entry.token is None else entry.token.lifetime
-        return LEASE if lifetime is None else min(LEASE, max(LEAST_LEASE, lifetime / 2.0))
+        await self._watch.close()
 
-    async def hold(self, entry: Entry, *, patience: float, forced: bool = False) -> Hold:
+    async def look(self, state: KeyState, flight: Flight, /) -> Record | None:
         """
-        Take the lease of *entry* and re-read its record; or find that a peer already fetched a better token.
+        Return what is on record, if it is newer than what memory has and of use.
 
-        Args:
-            entry: The key.
+        Where the store knows less than this process it was flushed, or restored: the key is unkept from now on.
+        """
+        found = await self._client.read(state, flight)
+        if found is None:
+            self._watch.unread(state)
+            return None
+        record = found[0]
+        if record is not None and is_newer(state, record):
+            return record if record.revoked or self._adoptable(state, record) is not None else None
+        if is_behind(state, record) and (state.token is not None or state.signed_out):
+            state.unsaved(self._clock.time(), self._rules, withhold=False)
+        return None
 
-            patience: Seconds to wait for a peer that holds the lease.
-
-            forced: Whether a person wants a new token although the key was signed out.
+    async def begin(self, state: KeyState, flight: Flight, /) -> Permit | Record:
+        """
+        Take the lease and read the record; or return the newer record that makes a fetch needless.
 
         Raises:
-            TransientRefreshError: A peer held the lease all the time, and no better token appeared. Or a refresh was
-                sent whose answer is not on record, and the token in service is not to be put at risk.
-            GrantRejected: The key was signed out; or a refresh was sent whose answer is not on record, and the
-                source may not present its refresh token again.
+            TransientRefreshError: A peer held the lease all the time; or the store is down and a refresh token might
+                be spent; or an answer is missing, and the token in service is not put at risk.
+            GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
-        owner, end, offered = os.urandom(8).hex(), self.clock.monotonic() + patience, False
-        sent_at: float | None = None
+        end, offered = self._clock.monotonic() + self._patience, False
         while True:
-            until = self._until(entry)
-            lease = await self.steps.acquire(entry, owner, self.ttl_of(entry))
-            if lease is None:
-                return Hold(None, None)
-            pause = POLL
+            ttl = self._leases.ttl_of(state)
+            until = self._leases.until(ttl)
+            begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._timeout(state))
+            if begun is None or (isinstance(begun.lease, Lease) and self._leases.outlived(until)):
+                return self._without_store(state, flight)
+            held = isinstance(begun.lease, Held)
             try:
-                found = await self.steps.read(entry)
-                if found is None:
-                    # Down, which is not the same as empty: a fetch could present what a peer has spent.
-                    await self.steps.release(entry, lease)
-                    return Hold(None, None)
-                hold = Hold(None, found[0], adopt=self.better(entry, found[0]))
-                if hold.record is not None:
-                    sent_at = self._unanswered(hold.record)
-                if hold.adopt:
-                    await self.steps.release(entry, lease)
-                    return hold
-                # Whoever has not heard of a sign-out yet hears of it first.
-                if not forced or (entry.token is not None and not entry.unkept):
-                    _judge_tombstone(hold.record)
-                flushed = hold.record is None and entry.version > 0 and entry.single_use(self._rules)
-                if isinstance(lease, Held):
-                    pause = min(POLL, max(lease.remaining, 0.0) + 0.001)
-                elif flushed and entry.token is not None and not offered:
-                    # A peer may know a newer one, which has spent this one: it is given the time to say so.
-                    offered, pause = True, OFFER
-                    # What was under way when it was flushed still is.
-                    own = Record(self.steps.key_of(entry), entry.version, entry.token, sent_at)
-                    await self.steps.write(entry, own, lease)
-                    await self.steps.release(entry, lease)
-                else:
-                    self._judge_mark(entry, sent_at)
-                    hold.lease, hold.until = lease, until
-                    return hold
+                newer = self._judge(state, flight, begun)
+                if newer is None and not held:
+                    if offered or not self._was_flushed(state, flight, begun.record):
+                        self._judge_mark(state, flight, begun.record)
+                        return self._leases.permit(state, begun.lease, begun.record, until)  # type: ignore[arg-type]
+                    offered = True
+                    await self._offer(state, flight, begun)
             except BaseException:
-                await self.steps.release(entry, lease)
+                await self._give_back(state, flight, begun)
                 raise
-            left = end - self.clock.monotonic()
+            if newer is not None:
+                await self._give_back(state, flight, begun)
+                return newer
+            left = end - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
-            await self.look_again(entry, min(left, pause))
+            pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001) if isinstance(begun.lease, Held) else OFFER
+            await self._wait(state, flight, min(left, pause))
 
-    @asynccontextmanager
-    async def renewing(self, entry: Entry, hold: Hold) -> AsyncIterator[None]:
+    async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
         """
-        Renew the lease for as long as it is needed.
-        """
-        if hold.lease is None:
-            yield
-            return
-        task = asyncio.get_running_loop().create_task(
-            self._renew(entry, hold, hold.lease), name=f"evertoken:renew:{entry.key!r}"
-        )
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-            if not task.cancelled():
-                task.exception()
-
-    def check(self, hold: Hold) -> None:
-        """
-        Raise unless the lease can still be this process's, however long it was stopped or asleep.
-
-        Raises:
-            TransientRefreshError: It has ended.
-        """
-        if hold.lease is not None and (self.clock.monotonic() > hold.until[0] or self.clock.time() > hold.until[1]):
-            msg = "the lease was outlived before the request could be sent"
-            raise TransientRefreshError(msg)
-
-    async def mark(self, entry: Entry, hold: Hold, now: float) -> None:
-        """
-        Record that a refresh token is about to be presented, before it is, so that no death goes unnoticed.
+        Put on record that a refresh token is about to be presented.
 
         Raises:
             TransientRefreshError: It could not be recorded, or a peer may be presenting it already.
         """
-        # One before this may have been the one that was taken.
-        hold.unanswered_at = self._unanswered(hold.record)
-        sent_at = now if hold.unanswered_at is None else min(hold.unanswered_at, now)
-        # A key that was signed out stays so until there is a token.
-        revoked = hold.record is not None and hold.record.revoked
-        marked = await self.fenced(entry, hold, None if revoked else entry.token, sent_at=sent_at, revoked=revoked)
+        if permit.lease is None:
+            return
+        # A request before this one may have been the one that was taken.
+        missing = lost_answer(state, permit.record, self._rules.owner)
+        record = dataclasses.replace(
+            record_of(state, self._client.name_of(state), self._following(state, permit), self._rules),
+            sent_at=sent_at if missing is None else min(missing, sent_at),
+            sent_by=self._rules.owner,
+        )
+        marked = await self._client.mark(state, flight, record, permit.lease)
         if not marked:
-            if marked is None and hold.unanswered_at is None:
-                # It may have been written all the same.
-                self._void_marks[self.steps.key_of(entry)] = _following(entry, hold), sent_at
+            if marked is None:
+                # It may have been written all the same: memory is brought to the store again.
+                state.unsaved(self._clock.time(), self._rules, withhold=False)
             msg = "a refresh that may spend its refresh token could not be recorded beforehand"
             raise TransientRefreshError(msg)
+        permit.record = record
+        self._known(state, record)
 
-    async def unmark(self, entry: Entry, hold: Hold) -> None:
+    def check(self, permit: Permit, /) -> None:
         """
-        Record that the presented refresh token is still good: the server said so, or was never reached.
+        Raise `TransientRefreshError` unless the lease still holds.
         """
-        # Whether one before this was taken, that does not say.
-        if hold.record is not None and hold.record.sent_at is not None and hold.unanswered_at is None:
-            void = hold.record.version, hold.record.sent_at
-            if not await self.fenced(entry, hold, hold.record.token, revoked=hold.record.revoked):
-                self._void_marks[self.steps.key_of(entry)] = void
+        self._leases.check(permit)
 
-    def better(self, entry: Entry, record: Record | None) -> bool:
+    async def finish(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None, /) -> bool | Record:
         """
-        Tell whether the token of *record* is to be taken into service here.
+        Put on record what memory has, or *token* that was just fetched, and end the lease.
         """
-        token, now, own = None if record is None else record.token, self.clock.time(), entry.token
-        if record is None or token is None or not token.valid_at(now) or not _later(entry, record.version, token):
-            return False
-        if own is not None and (own.access_token == token.access_token or _unkept_and_newer(entry, token)):
-            return False
-        # One that is due is better than none: it serves while the next is fetched.
-        due_at = self._rules.refresh.due_at(token, token.issued_at, 0.0)
-        return now < due_at or entry.in_service(now) is None
-
-    async def fenced(
-        self, entry: Entry, hold: Hold, token: Token | None, *, sent_at: float | None = None, revoked: bool = False
-    ) -> bool | None:
-        """
-        Write *token* under the lease of *hold*; None where the store failed, False where it refused.
-        """
-        if hold.lease is None:
-            return None
-        record = Record(self.steps.key_of(entry), _following(entry, hold), token, sent_at, revoked)
-        written = await self.steps.write(entry, record, hold.lease)
-        if written:
-            hold.record = record
-            self._void_marks.pop(record.key, None)
-        return written
-
-    async def look_again(self, entry: Entry, seconds: float) -> None:
-        """
-        Wait until something is written for *entry*, for at most that long.
-        """
-        key = self.steps.key_of(entry)
-        gate = self._gates.setdefault(key, Gate())
-        try:
-            await gate.wait(self.clock, seconds)
-        finally:
-            if not gate and self._gates.get(key) is gate:
-                del self._gates[key]
-
-    async def pause(self, seconds: float) -> None:
-        """
-        Wait that long.
-        """
-        await Gate().wait(self.clock, seconds)
-
-    # How
-
-    async def _renew(self, entry: Entry, hold: Hold, lease: Lease) -> None:
-        ttl = self.ttl_of(entry)
+        if permit.lease is None:
+            return token is None and not state.unkept
+        end, pause = self._clock.monotonic() + STORE_TIMEOUT, _PAUSE
         while True:
-            await self.pause(ttl / RENEWALS)
-            until = self._until(entry)
-            renewed = await self.steps.renew(entry, lease, ttl)
-            if renewed is False:
-                # Nothing to be done about it: the write is fenced.
-                return
-            if renewed:
-                hold.until = until
+            wanted = self._wanted(state, permit, token)
+            if self._is_on_record(wanted, permit.record):
+                await self._client.abandon(state, flight, permit.lease)
+                self._saved(state, permit.record, token)
+                return True
+            timeout = self._timeout(state) if token is not None else STORE_TIMEOUT
+            written = await self._client.commit(state, flight, wanted, permit.lease, timeout)
+            if written:
+                self._saved(state, wanted, token)
+                return True
+            if written is False:
+                newer = await self._regain(state, flight, permit, token)
+                if newer is not None:
+                    return newer
+            if self._clock.monotonic() + pause >= end:
+                return False
+            await Gate().wait(self._clock, pause)
+            pause *= 2.0
 
-    def _until(self, entry: Entry) -> tuple[float, float]:
-        # Counted from before the store is asked, so that it ends here no later than there.
-        ttl = self.ttl_of(entry)
-        return self.clock.monotonic() + ttl, self.clock.time() + ttl
+    def forget(self, permit: Permit, /) -> None:
+        """
+        Stop renewing the lease of *permit*.
+        """
+        self._leases.forget(permit)
 
-    def _unanswered(self, record: Record | None) -> float | None:
-        if record is None or (record.version, record.sent_at) == self._void_marks.get(record.key):
+    # Judging
+
+    def _judge(self, state: KeyState, flight: Flight, begun: Begun) -> Record | None:
+        record = begun.record
+        if flight.decided:
+            # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead.
+            if record is not None:
+                flight.found = record.token
+                state.since = max(state.since, record.since + TICK)
+                state.version = max(state.version, record.version)
             return None
-        return record.sent_at
+        if flight.reason not in LOOKS:
+            judge_sign_out(state, None, forced=flight.reason == "forced")
+        if record is None or not is_newer(state, record):
+            return None
+        if record.revoked or self._adoptable(state, record) is not None:
+            return record
+        state.superseded(record)
+        return None
 
-    def _judge_mark(self, entry: Entry, sent_at: float | None) -> None:
-        if sent_at is None:
+    def _judge_mark(self, state: KeyState, flight: Flight, record: Record | None) -> None:
+        if flight.reason in LOOKS:
             return
-        now = self.clock.time()
-        habit = entry.on_ambiguous(self._rules, max(now - sent_at, 0.0))
-        self._observers.emit(events.FetchAmbiguous(at=now, key=entry.key, sent_at=sent_at, treated=habit))
-        if habit == "reject":
-            error = "ambiguous"
-            raise GrantRejected(error, "a refresh was sent and its answer never recorded; log in again")
-        if habit == "hold" and entry.in_service(now) is not None:
-            msg = "a refresh was sent and its answer never recorded; its refresh token may be spent"
-            raise TransientRefreshError(msg, ambiguous=True)
+        now = self._clock.time()
+        sent_at = lost_answer(state, record, self._rules.owner)
+        if sent_at is not None:
+            habit, error = judge_lost_answer(state, sent_at, now, self._rules, forced=flight.reason == "forced")
+            self._session.observers.emit(events.FetchAmbiguous(at=now, key=state.key, sent_at=sent_at, treated=habit))
+            if error is not None:
+                raise error
+        token = None if record is None else record.token
+        if token is not None and getattr(state.source, "exclusive", False):
+            young, floor = now - token.issued_at, self._rules.refresh.floor(token.lifetime)
+            if 0.0 <= young < floor:
+                msg = "another token was fetched only just now, and each one kills the one before"
+                raise TransientRefreshError(msg, retry_after=floor - young)
 
+    def _adoptable(self, state: KeyState, record: Record) -> Token | None:
+        return adoptable(state, record, self._clock.time(), self._rules)
 
-def _following(entry: Entry, hold: Hold) -> int:
-    # Above its own memory too: a store that was flushed must not seem to hold something older.
-    return max(0 if hold.record is None else hold.record.version, entry.version) + 1
+    def _was_flushed(self, state: KeyState, flight: Flight, record: Record | None) -> bool:
+        # Then a peer may know a newer token, which has spent this one. What is unkept is the newest there is.
+        if flight.reason in LOOKS or state.unkept or state.token is None or not may_spend(state, self._rules):
+            return False
+        return is_behind(state, record)
 
+    def _without_store(self, state: KeyState, flight: Flight) -> Permit:
+        if flight.reason not in LOOKS and (getattr(state.source, "exclusive", False) or may_spend(state, self._rules)):
+            msg = "the store is down, and without its lease a refresh token that rotates is not presented"
+            raise TransientRefreshError(msg)
+        return Permit()
 
-def _later(entry: Entry, version: int, token: Token) -> bool:
-    own = entry.token
-    if version >= entry.version:
-        return version > entry.version
-    # The store was flushed, and the key begun anew in it, as by a person who logged in.
-    return own is None or token.issued_at > own.issued_at
+    def _timeout(self, state: KeyState) -> float:
+        lifetime = None if state.token is None else state.token.lifetime
+        if not lifetime or may_spend(state, self._rules) or getattr(state.source, "exclusive", False):
+            return STORE_TIMEOUT
+        # A store that is slow must not starve a token that may be fetched without its lease.
+        return min(STORE_TIMEOUT, max(lifetime * _SLOW_SHARE, _SLOW_LEAST))
 
+    # Records
 
-def _unkept_and_newer(entry: Entry, token: Token) -> bool:
-    own = entry.token
-    return own is not None and entry.unkept and token.issued_at <= own.issued_at
+    def _wanted(self, state: KeyState, permit: Permit, token: Token | None) -> Record:
+        version, before = self._following(state, permit), permit.record
+        wanted = record_of(state, self._client.name_of(state), version, self._rules, token=token)
+        if token is None and before is not None and before.sent_at is not None and before.sent_by != self._rules.owner:
+            # A peer's answer is missing still.
+            if not wanted.revoked and same_grant(before.token, wanted.token):
+                sent_at = before.sent_at if wanted.sent_at is None else min(before.sent_at, wanted.sent_at)
+                return dataclasses.replace(wanted, sent_at=sent_at, sent_by=before.sent_by)
+        return wanted
 
+    def _is_on_record(self, wanted: Record, record: Record | None) -> bool:
+        if record is None:
+            # A key of which nothing is known needs no record.
+            return wanted.token is None and not wanted.revoked and wanted.sent_at is None
+        return dataclasses.replace(wanted, version=record.version) == record
 
-def _judge_tombstone(record: Record | None) -> None:
-    if record is not None and record.revoked:
-        raise signed_out()
+    def _following(self, state: KeyState, permit: Permit) -> int:
+        # Above its own memory too: a store that was flushed must not seem to hold something older.
+        return max(0 if permit.record is None else permit.record.version, state.version) + 1
+
+    def _known(self, state: KeyState, record: Record) -> None:
+        state.version, state.since = record.version, record.since
+
+    def _saved(self, state: KeyState, record: Record | None, token: Token | None) -> None:
+        if record is not None and token is None:
+            state.saved(record.version, record.since)
+        elif record is not None:
+            # The token itself comes into service when the flight lands.
+            self._known(state, record)
+
+    # Steps
+
+    async def _offer(self, state: KeyState, flight: Flight, begun: Begun) -> None:
+        permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
+        await self.finish(state, flight, permit, None)
+
+    async def _regain(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record | None:
+        ttl = self._leases.ttl_of(state)
+        until = self._leases.until(ttl)
+        begun = await self._client.begin(state, flight, self._rules.owner, ttl, STORE_TIMEOUT)
+        if begun is None:
+            return None
+        record = begun.record
+        if record is not None and self._came_since(state, record, token):
+            await self._give_back(state, flight, begun)
+            return record
+        if isinstance(begun.lease, Lease):
+            permit.lease, permit.record, permit.until = begun.lease, record, until
+        return None
+
+    def _came_since(self, state: KeyState, record: Record, token: Token | None) -> bool:
+        if record.revoked:
+            return is_newer(state, record)
+        if token is None or record.since != state.since:
+            return is_newer(state, record)
+        # An older token is what a peer offered to a store that was flushed.
+        other = record.token
+        return other is not None and other.access_token != token.access_token and other.issued_at > token.issued_at
+
+    async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> None:
+        if isinstance(begun.lease, Lease):
+            await self._client.abandon(state, flight, begun.lease)
+
+    async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> None:
+        # A flight that waits for a peer holds no place of the provider's limit.
+        name, limits = self._client.name_of(state), self._session.limits
+        gate = self._gates.setdefault(name, Gate())
+        provider, flight.place = flight.place, None
+        limits.leave(provider)
+        try:
+            await gate.wait(self._clock, seconds)
+        finally:
+            if not gate and self._gates.get(name) is gate:
+                del self._gates[name]
+        await limits.place(provider, flight, inside=flight.inside)
+        flight.place = provider
+
+    def _written(self, name: str | None) -> None:
+        gates = self._gates.values() if name is None else filter(None, [self._gates.get(name)])
+        for gate in list(gates):
+            gate.wake()

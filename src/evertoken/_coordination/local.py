@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from evertoken._engine.flight import LOOKS
 from evertoken._model.coordination_rules import judge_lost_answer, judge_sign_out
 from evertoken._model.coordinator import Permit
 
@@ -55,11 +56,13 @@ class LocalCoordinator:
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         failure = state.failure
-        if failure is not None:
+        if failure is not None and flight.reason not in LOOKS:
             forced = flight.reason == "forced"
             judge_sign_out(state, None, forced=forced)
             if failure.sent_at is not None:
-                judge_lost_answer(state, failure.sent_at, self._clock.time(), self._rules, forced=forced)
+                _, error = judge_lost_answer(state, failure.sent_at, self._clock.time(), self._rules, forced=forced)
+                if error is not None:
+                    raise error
         return self._permit
 
     async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
@@ -72,7 +75,7 @@ class LocalCoordinator:
         A permit without a lease does not end.
         """
 
-    async def finish(  # noqa: D102 - the protocol says it
+    async def finish(
         self,
         state: KeyState,  # noqa: ARG002 - a protocol's
         flight: Flight,  # noqa: ARG002 - a protocol's

@@ -1,7 +1,7 @@
 """
 One manager's calls of its store, each bounded, and none of them able to raise.
 
-A store may be down, slow or wrong at any step. What it does then is told to the observers; the caller gets None.
+A store may be down, slow or wrong at any step. The observers are told of it; the caller gets None.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
-from evertoken._engine.flight import bounded, cancelled_here
 from evertoken._engine.observers import SHUTDOWN
+from evertoken._engine.tasks import bounded, cancelled_here
 from evertoken._model import events
-from evertoken._model.protocols import Lease
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
-    from evertoken._engine.flight import Strays
+    from evertoken._engine.flight import Flight
     from evertoken._engine.observers import Observers
-    from evertoken._model.key_state import Entry
-    from evertoken._model.protocols import Clock, Held, Record, TokenStore
+    from evertoken._engine.tasks import Strays
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.protocols import Begun, Clock, Lease, Record, TokenStore
 
-__all__ = ["Steps", "store_key"]
+__all__ = ["STORE_TIMEOUT", "StoreClient", "store_key"]
 
 #: Seconds a step of the store may take.
 STORE_TIMEOUT: Final = 5.0
@@ -37,16 +37,22 @@ def store_key(namespace: str, key: Hashable, /) -> str:
 
     Raises:
         TypeError: The key is not made of None, strings, numbers, booleans and tuples of those.
+        ValueError: A text in the key has half a surrogate pair, which no store can keep.
     """
     try:
-        return json.dumps([namespace, key], separators=(",", ":"), ensure_ascii=True)
+        name = json.dumps([namespace, key], separators=(",", ":"), ensure_ascii=False)
+        name.encode()
     except TypeError:
         msg = f"with a store, a key must be a string, a number or a tuple of those, not {type(key).__name__}"
         raise TypeError(msg) from None
+    except UnicodeEncodeError:
+        msg = f"with a store, a key must be text that UTF-8 can write, and {key!r} has half a surrogate pair"
+        raise ValueError(msg) from None
+    return json.dumps([namespace, key], separators=(",", ":"), ensure_ascii=True)
 
 
 @final
-class Steps:
+class StoreClient:
     """
     A store as the refresh path sees it.
 
@@ -57,68 +63,68 @@ class Steps:
     def __init__(
         self, store: TokenStore, namespace: str, *, clock: Clock, observers: Observers, strays: Strays
     ) -> None:
-        self._store = store
+        self.store = store
         self._namespace = namespace
         self._clock = clock
         self._observers = observers
         self._strays = strays
 
-    def key_of(self, entry: Entry) -> str:
+    def name_of(self, state: KeyState) -> str:
         """
-        Return the store's key of *entry*.
+        Return the store's key of *state*.
         """
-        return store_key(self._namespace, entry.key)
+        return store_key(self._namespace, state.key)
 
-    async def acquire(self, entry: Entry, owner: str, ttl: float) -> Lease | Held | None:
+    async def begin(self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float) -> Begun | None:
         """
-        Ask for the lease.
+        Ask for the lease, and for the record.
         """
-        return await self._step("acquire", entry, lambda: self._store.acquire(self.key_of(entry), owner, ttl))
+        name = self.name_of(state)
+        begun = await self._step("begin", state, flight, lambda: self.store.begin(name, owner, ttl), timeout)
+        if begun is not None and not self._is_of(begun.record, name):
+            self._mixed_up("begin", state)
+            return None
+        return begun
 
-    async def read(self, entry: Entry) -> tuple[Record | None] | None:
+    async def read(self, state: KeyState, flight: Flight) -> tuple[Record | None] | None:
         """
         Return the record, or that there is none, in a tuple.
         """
+        name = self.name_of(state)
 
         async def read() -> tuple[Record | None]:
-            record = await self._store.read(self.key_of(entry))
-            if record is not None and record.key != self.key_of(entry):
-                msg = "the store returned a record of another key"
-                raise LookupError(msg)
-            return (record,)
+            return (await self.store.read(name),)
 
-        return await self._step("read", entry, read)
+        found = await self._step("read", state, flight, read)
+        if found is not None and not self._is_of(found[0], name):
+            self._mixed_up("read", state)
+            return None
+        return found
 
-    async def write(self, entry: Entry, record: Record, lease: Lease) -> bool | None:
+    async def mark(self, state: KeyState, flight: Flight, record: Record, lease: Lease) -> bool | None:
         """
-        Keep *record*; False where the lease or the version is outdated.
+        Keep *record*, and the lease; False where the lease or the version is outdated.
         """
-        return await self._step("write", entry, lambda: self._store.write(record, lease))
+        return await self._step("mark", state, flight, lambda: self.store.mark(record, lease))
 
-    async def renew(self, entry: Entry, lease: Lease, ttl: float) -> bool | None:
+    async def commit(
+        self, state: KeyState, flight: Flight, record: Record, lease: Lease, timeout: float
+    ) -> bool | None:
         """
-        Let the lease end *ttl* seconds from now; False where it is lost.
+        Keep *record*, and end the lease; False where the lease or the version is outdated.
         """
-        return await self._step("renew", entry, lambda: self._store.renew(lease, ttl))
+        return await self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
 
-    async def release(self, entry: Entry, lease: Lease | Held | None) -> None:
+    async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> None:
         """
-        Give the lease back, if it is one.
+        Give the lease back.
         """
-        if isinstance(lease, Lease):
-            held = lease
-            await self._step("release", entry, lambda: self._store.release(held))
+        await self._step("abandon", state, flight, lambda: self.store.abandon(lease))
 
-    def failed(self, operation: str, error: BaseException, entry: Entry | None = None) -> None:
+    async def outside(self, operation: str, state: KeyState | None, call: Callable[[], Awaitable[T]]) -> T | None:
         """
-        Tell the observers what the store did instead of *operation*.
+        Do what no flight does: open, close, renew.
         """
-        token = None if entry is None else entry.token
-        said = describe(error, () if token is None else (token.access_token, token.refresh_token))
-        key = None if entry is None else entry.key
-        self._observers.emit(events.StoreFailed(at=self._clock.time(), key=key, operation=operation, error=said))
-
-    async def _step(self, operation: str, entry: Entry, call: Callable[[], Awaitable[T]]) -> T | None:
         try:
             return await bounded(
                 call, STORE_TIMEOUT, clock=self._clock, strays=self._strays, name=f"evertoken:store:{operation}"
@@ -128,5 +134,38 @@ class Steps:
         except BaseException as error:
             if cancelled_here(error):
                 raise
-            self.failed(operation, error, entry)
+            self.failed(operation, error, state)
             return None
+
+    def failed(self, operation: str, error: BaseException, state: KeyState | None = None) -> None:
+        """
+        Tell the observers what the store did instead of *operation*.
+        """
+        token = None if state is None else state.token
+        said = describe(error, () if token is None else (token.access_token, token.refresh_token))
+        key = None if state is None else state.key
+        self._observers.emit(events.StoreFailed(at=self._clock.time(), key=key, operation=operation, error=said))
+
+    async def _step(
+        self,
+        operation: str,
+        state: KeyState,
+        flight: Flight,
+        call: Callable[[], Awaitable[T]],
+        timeout: float = STORE_TIMEOUT,
+    ) -> T | None:
+        try:
+            return await flight.step(call(), timeout, self._clock)
+        except (*SHUTDOWN, GeneratorExit):
+            raise
+        except BaseException as error:
+            if cancelled_here(error):
+                raise
+            self.failed(operation, error, state)
+            return None
+
+    def _is_of(self, record: Record | None, name: str) -> bool:
+        return record is None or record.key == name
+
+    def _mixed_up(self, operation: str, state: KeyState) -> None:
+        self.failed(operation, LookupError("the store returned a record of another key"), state)

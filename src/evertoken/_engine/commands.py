@@ -1,160 +1,229 @@
 """
-What a person, or a login, does to a key: sign it out everywhere, or put a token into it that was obtained elsewhere.
+What a person, a login or a client does to a key: refresh, refuse, forget, put, sign out.
+
+Each changes memory at once, before anything is awaited; the rest is a flight, like all others. So a command that is
+cancelled leaves no key half changed.
 """
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, final
+import asyncio
+from typing import TYPE_CHECKING, Final, final
 
-from evertoken._coordination.fleet import LEASE, POLL
-from evertoken._engine.flight import Gate, bounded, cancelled_here
 from evertoken._engine.observers import SHUTDOWN
+from evertoken._engine.tasks import Strays, bounded, cancelled_here
 from evertoken._model import events
-from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
 from evertoken._model.failures import failure_of, signed_out
-from evertoken._model.protocols import FetchRequest, Held, Record
+from evertoken._model.fetch_request import FetchRequest
+from evertoken._model.key_state import TICK
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
-    from evertoken._coordination.fleet import Sharing
-    from evertoken._engine.flight import Strays
+    from evertoken._engine.counters import Counters
+    from evertoken._engine.flight import Flight
     from evertoken._engine.flights import Flights
-    from evertoken._engine.maintenance import Upkeep
+    from evertoken._engine.maintenance import Maintenance
     from evertoken._engine.observers import Observers
-    from evertoken._engine.read_path import Callers
-    from evertoken._model.failure_state import Rules
-    from evertoken._model.key_state import Entry
-    from evertoken._model.protocols import Clock, Lease
+    from evertoken._engine.read_path import ReadPath
+    from evertoken._engine.registry import Registry
+    from evertoken._model.key_state import KeyState, Refusal
+    from evertoken._model.policy import Rules
+    from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
-__all__ = ["ByHand"]
+__all__ = ["Commands"]
+
+# How often refresh() joins a flight that turns out to fetch nothing, before it says so.
+_JOINED: Final = 4
 
 
 @final
-class ByHand:
+class Commands:
     """
     Changes of a key that no schedule asks for.
 
     Args:
-        timeout: Seconds that a call of a source, or the wait for a peer, may take.
+        lock: Guards the dict of keys.
+
+        timeout: Seconds that a call of a source may take.
+
+        check_open: Raises `ManagerClosed` unless the session runs.
     """
 
     def __init__(
         self,
+        registry: Registry,
         *,
+        lock: asyncio.Lock,
         clock: Clock,
         rules: Rules,
         observers: Observers,
+        counters: Counters,
         strays: Strays,
-        upkeep: Upkeep,
+        maintenance: Maintenance,
         flights: Flights,
-        callers: Callers,
-        sharing: Sharing | None,
+        read_path: ReadPath,
         timeout: float,
+        check_open: Callable[[], object],
     ) -> None:
+        self._registry = registry
+        self._lock = lock
         self._clock = clock
         self._rules = rules
         self._observers = observers
+        self._counters = counters
         self._strays = strays
-        self._upkeep = upkeep
+        self._maintenance = maintenance
         self._flights = flights
-        self._callers = callers
-        self._sharing = sharing
+        self._read_path = read_path
         self._timeout = timeout
+        self._check_open = check_open
 
-    async def revoke(self, key: Hashable) -> None:
+    async def refresh(self, key: Hashable) -> Token:
         """
-        Sign *key* out: here, in the store, and at the server if the source can tell it.
+        Fetch now, or join the fetch under way; return its token or raise its failure.
         """
-        entry = await self._callers.entry(key)
-        tokens = [entry.token]
+        state = await self._read_path.state(key)
+        for _ in range(_JOINED):
+            before = state.token
+            flight = self._flights.launch(state, "forced", urgent=True)
+            if not flight.landed:
+                await flight.wait(self._clock)
+            self._check_open()
+            # One that was replaced, or found nothing newer than what was there, is no refresh.
+            if not flight.void and (flight.request is not None or flight.error is not None):
+                break
+            if not flight.void and flight.token is not None and flight.token is not before:
+                break
+        if flight.token is None:
+            raise self._no_new_token(state, flight)
+        return flight.token
+
+    async def refused(self, key: Hashable, access_token: str, wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
+        """
+        Take out of service the token with this value, if it is the one; return another, or None.
+        """
+        outcome = await self.invalidate(key, access_token)
+        if outcome == "cooling" or not wait:
+            return None
+        token = await self._read_path.obtain(key, None, None)
+        return None if token.access_token == access_token else token
+
+    async def invalidate(self, key: Hashable, access_token: str) -> Refusal:
+        """
+        Take out of service the token with this value, if it is the one and the cool-down allows it.
+        """
+        state = await self._read_path.state(key)
         now = self._clock.time()
-        # First of all, so that callers who are woken below find it signed out.
-        self._sign_out(entry)
-        await self._flights.void(entry)
-        self._observers.emit(events.TokenRevoked(at=now, key=key, by_peer=False))
-        failure: TransientRefreshError | GrantRejected | None = None
-        if self._sharing is not None:
-            before, kept = await self._write(entry, None)
-            tokens.append(before)
-            if not kept:
-                self._sign_out(entry)
-                failure = TransientRefreshError("signed out here, but the store could not be told; call revoke() again")
-        told: set[str] = set()
-        for token in tokens:
-            if token is not None and token.access_token not in told:
-                told.add(token.access_token)
-                failure = await self._tell(entry, token) or failure
-        if failure is not None:
-            raise failure
+        token = state.in_service(now)
+        outcome = state.refused(access_token, now, self._rules)
+        if outcome != "late" and token is not None:
+            self._observers.emit(
+                events.TokenRefused(at=now, key=key, fingerprint=token.fingerprint, cooling=outcome == "cooling")
+            )
+        if outcome == "taken":
+            self._counters.refusals += 1
+            if now >= state.demand_at(self._rules):
+                self._flights.launch(state, "refused", urgent=True)
+            else:
+                self._maintenance.schedule(state)
+        return outcome
+
+    async def forget(self, key: Hashable) -> bool:
+        """
+        Drop what memory holds of *key*, but a refresh token that nobody else keeps, and begin anew.
+        """
+        self._check_open()
+        state = self._registry.find(key)
+        if state is None:
+            return False
+        flight: Flight | None = state.flight
+        # A store that has it keeps it. A fetch that has spent it brings the next one.
+        keep = not self._rules.shared or state.unkept
+        unkept = state.unkept
+        state.forgotten(keep_refresh_token=keep)
+        if keep and unkept and state.token is not None:
+            state.unsaved(self._clock.time(), self._rules, withhold=False)
+        if flight is not None and not flight.irreplaceable:
+            self._flights.replace(state, "absent")
+        if self._registry.source_for is not None:
+            state.source = self._registry.source_of(key)
+        self._maintenance.schedule(state)
+        self._maintenance.wake(state)
+        self._observers.emit(events.KeyEvicted(at=self._clock.time(), key=key))
+        if self._registry.source_for is not None:
+            async with self._lock:
+                # A key that nobody uses is opened again when somebody asks for it.
+                if state.token is None and not state.unkept and not self._maintenance.in_use(state):
+                    self._registry.drop(state)
+                    self._maintenance.supervisor.deadlines.discard(state)
+        return True
 
     async def put(self, key: Hashable, token: Token) -> None:
         """
         Take *token* into service, and keep it in the store.
         """
-        entry = await self._callers.entry(key)
+        state = await self._read_path.state(key)
         # Its instants are of the clock as it is now: a step of before must not be noticed later, and move them.
-        self._upkeep.supervisor.compare_clocks()
-        if self._sharing is not None:
-            await self._flights.void(entry)
-            _, kept = await self._write(entry, token)
-            if kept:
-                return
-        # First, so that callers who are woken below find it, and fetch nothing with the one before.
-        self._serve(entry, token, kept=self._sharing is None)
-        await self._flights.void(entry)
+        self._maintenance.supervisor.compare_clocks()
+        now = self._clock.time()
+        state.put(token, now, self._rules)
+        flight: Flight | None = state.flight
+        if self._rules.shared:
+            state.unsaved(now, self._rules, withhold=True)
+            flight = self._flights.replace(state, "repair", decided=True)
+        elif flight is not None:
+            flight = self._flights.replace(state, "repair", decided=True)
+        self._maintenance.published(state)
+        if flight is not None and not flight.landed:
+            await flight.wait(self._clock)
 
-    def _sign_out(self, entry: Entry) -> None:
-        again_at = entry.signed_out(entry.version, signed_out(), self._clock.time(), self._rules)
-        self._upkeep.schedule(entry, again_at)
-        self._upkeep.wake(entry)
+    async def revoke(self, key: Hashable) -> None:
+        """
+        Sign *key* out: here, in the store, and at the server if the source can tell it.
+        """
+        state = await self._read_path.state(key)
+        now = self._clock.time()
+        before: Flight | None = state.flight
+        tokens = [state.token]
+        since = max(now, state.since + TICK) if self._rules.shared else 0.0
+        state.signed_out_at(since, state.version, signed_out(), now, self._rules)
+        if self._rules.shared:
+            state.unsaved(now, self._rules, withhold=False)
+        flight: Flight | None = None
+        if self._rules.shared or before is not None:
+            flight = self._flights.replace(state, "repair", decided=True)
+        self._maintenance.published(state)
+        self._observers.emit(events.TokenRevoked(at=now, key=key, by_peer=False))
+        if flight is not None and not flight.landed:
+            await flight.wait(self._clock)
+        failure: TransientRefreshError | GrantRejected | None = None
+        if flight is not None:
+            tokens.append(flight.found)
+            if self._rules.shared and not flight.kept and not flight.void:
+                failure = TransientRefreshError("signed out here, but the store could not be told; call revoke() again")
+        if before is not None and before.response is not None:
+            tokens.append(before.response.token)
+        told: set[tuple[str, str | None]] = set()
+        for token in tokens:
+            if token is not None and (token.access_token, token.refresh_token) not in told:
+                told.add((token.access_token, token.refresh_token))
+                failure = await self._tell(state, token) or failure
+        if failure is not None:
+            raise failure
 
-    def _serve(self, entry: Entry, token: Token, *, kept: bool) -> None:
-        entry.trouble = None
-        again_at = entry.fetched(token, self._clock.time(), self._rules, kept=kept)
-        self._upkeep.published(entry, again_at)
+    # How
 
-    async def _write(self, entry: Entry, token: Token | None) -> tuple[Token | None, bool]:
-        sharing = self._sharing
-        if sharing is None:
-            return None, True
-        lease = await self._lease(entry, sharing)
-        if lease is None:
-            return None, False
-        try:
-            found = await sharing.steps.read(entry)
-            before = None if found is None else found[0]
-            version = max(entry.version, 0 if before is None else before.version) + 1
-            kept = found is not None and bool(
-                await sharing.steps.write(
-                    entry, Record(sharing.steps.key_of(entry), version, token, revoked=token is None), lease
-                )
-            )
-            if kept:
-                # Before the lease is given back, which may hang. And a peer may have fetched while it was waited for.
-                entry.version = version
-                if token is None:
-                    self._sign_out(entry)
-                else:
-                    self._serve(entry, token, kept=True)
-            return None if before is None else before.token, kept
-        finally:
-            await sharing.steps.release(entry, lease)
+    def _no_new_token(self, state: KeyState, flight: Flight) -> TokenUnavailable | GrantRejected:
+        error = state.unavailable("no new token")
+        if isinstance(flight.error, GrantRejected) and not isinstance(error, GrantRejected):
+            return GrantRejected(flight.error.error, flight.error.error_description, flight.error.error_uri)
+        return error
 
-    async def _lease(self, entry: Entry, sharing: Sharing) -> Lease | None:
-        owner, end = os.urandom(8).hex(), self._clock.monotonic() + self._timeout + LEASE
-        while True:
-            lease = await sharing.steps.acquire(entry, owner, LEASE)
-            if not isinstance(lease, Held):
-                return lease
-            if self._clock.monotonic() >= end:
-                return None
-            await Gate().wait(self._clock, min(POLL, max(lease.remaining, 0.0) + 0.001))
-
-    async def _tell(self, entry: Entry, token: Token) -> TransientRefreshError | GrantRejected | None:
-        revoke = getattr(entry.source, "revoke", None)
+    async def _tell(self, state: KeyState, token: Token) -> TransientRefreshError | GrantRejected | None:
+        revoke = getattr(state.source, "revoke", None)
         if revoke is None:
             return None
         try:
@@ -163,7 +232,7 @@ class ByHand:
                 self._timeout,
                 clock=self._clock,
                 strays=self._strays,
-                name=f"evertoken:revoke:{entry.key!r}",
+                name=f"evertoken:revoke:{state.key!r}",
             )
         except (*SHUTDOWN, GeneratorExit):
             raise
@@ -171,5 +240,5 @@ class ByHand:
             if cancelled_here(error):
                 raise
             # Raised by the caller, without the frames it came through.
-            return failure_of(error, FetchRequest(entry.key, token, self._timeout))
+            return failure_of(error, FetchRequest(state.key, token, self._timeout))
         return None

@@ -44,12 +44,15 @@ class Deadlines(Generic[ItemT]):
 
     def set(self, item: ItemT, instant: float, /) -> None:
         """
-        Put *item* at *instant*, instead of where it stood. At infinity, or at no number at all, it stands nowhere.
+        Put *item* at *instant*, instead of where it stood.
+
+        Raises:
+            ValueError: The instant is no finite number: the item would stand nowhere, or hold up all that come after.
         """
+        if not -math.inf < instant < math.inf:
+            msg = f"a deadline must be a finite instant, not {instant!r}"
+            raise ValueError(msg)
         self.discard(item)
-        # Not "is infinite": a NaN is before nothing and after nothing, and would hold up all that come after it.
-        if not instant < math.inf:
-            return
         item.deadline = instant
         self._armed += 1
         heapq.heappush(self._heap, (instant, item))
@@ -75,15 +78,17 @@ class Deadlines(Generic[ItemT]):
             heapq.heappop(heap)
         return heap[0][0] if heap else math.inf
 
-    def pop_due(self, now: float, most: int, /) -> list[ItemT]:
+    def hand_out(self, now: float, again_at: float, most: int, /) -> list[ItemT]:
         """
-        Take out and return, in order, the items due at *now*, at the most so many.
+        Return, in order, the items that are due at *now*, at the most so many. Each of them stands at *again_at* then.
+
+        So an item that is in the queue stays in it, whatever its receiver does or fails to do.
         """
         due: list[ItemT] = []
         while len(due) < most and self.next() <= now and self._heap:
-            item = heapq.heappop(self._heap)[1]
-            item.deadline = None
-            self._armed -= 1
+            item = self._heap[0][1]
+            item.deadline = again_at
+            heapq.heapreplace(self._heap, (again_at, item))
             due.append(item)
         return due
 

@@ -16,7 +16,8 @@ from evertoken._model.failures import Overdue
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from evertoken._model.protocols import Clock, FetchRequest
+    from evertoken._model.fetch_request import FetchRequest
+    from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
     from evertoken._model.token_response import Response
 

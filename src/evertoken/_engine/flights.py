@@ -1,8 +1,7 @@
 """
 Which flights are under way: at most one a key, each in a task of its own.
 
-Whoever needs a token joins the flight that is registered here, and only the flight that is registered may write to
-its entry.
+Callers that need a token join the flight that is registered here, and only that flight changes its key.
 """
 
 from __future__ import annotations
@@ -10,54 +9,63 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from evertoken._engine.flight import Flight, Gate
-from evertoken._model.errors import TransientRefreshError
+from evertoken._engine.flight import LOOKS, Flight
+from evertoken._engine.rate_limit import INSIDE
+from evertoken._engine.tasks import Gate, Strays
+from evertoken._model.errors import ManagerClosed, TransientRefreshError
+from evertoken._model.failures import Overdue, failure_of
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
-    from typing import Any
 
-    from evertoken._engine.rate_limit import Lanes
-    from evertoken._engine.settlement import Landing, TokenFlight
-    from evertoken._model.events import Reason
-    from evertoken._model.key_state import Entry
+    from evertoken._engine.rate_limit import Limits
+    from evertoken._engine.refresh import Outcome
+    from evertoken._engine.settlement import Settlement
+    from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Clock
 
-__all__ = ["LOOKS", "Flights"]
+__all__ = ["Flights"]
 
-#: Reasons for a flight that only looks at the store.
-LOOKS: Final = frozenset({"peer", "repair"})
+# Seconds in which a flight that was cancelled should have ended.
+_CANCEL_GRACE: Final = 1.0
 
 
 @final
 class Flights:
     """
-    The flights of one manager.
+    The flights of one session.
 
     Args:
         run: The refresh path, that each of them takes.
 
-        landing: Where those end that did not get there themselves.
+        settlement: Where each of them ends.
+
+        provider_of: Tells which limit a key belongs to.
+
+        strays: Where tasks go that do not end when they are cancelled.
     """
 
     def __init__(
         self,
-        run: Callable[[Entry, TokenFlight], Coroutine[Any, Any, None]],
+        run: Callable[[KeyState, Flight], Coroutine[Any, Any, Outcome]],
         *,
         clock: Clock,
-        lanes: Lanes,
-        provider_of: Callable[[Entry], Hashable],
-        landing: Landing,
+        limits: Limits,
+        provider_of: Callable[[KeyState], Hashable],
+        settlement: Settlement,
+        strays: Strays,
     ) -> None:
         self._run = run
         self._clock = clock
-        self._lanes = lanes
+        self._limits = limits
         self._provider_of = provider_of
-        self._landing = landing
-        self._flying: dict[asyncio.Task[None], Entry] = {}
+        self._settlement = settlement
+        self._strays = strays
+        self._flying: dict[asyncio.Task[Outcome], tuple[KeyState, Flight]] = {}
+        self._loop = asyncio.get_running_loop()
 
     @property
     def in_flight(self) -> int:
@@ -66,90 +74,146 @@ class Flights:
         """
         return len(self._flying)
 
-    def launch(self, entry: Entry, reason: Reason, *, urgent: bool) -> TokenFlight:
+    def launch(self, state: KeyState, reason: str, *, urgent: bool) -> Flight:
         """
-        Return the flight of *entry*: the one under way, or a new one.
+        Return the flight of *state*: the one under way, or a new one.
 
         With an eager task factory it may have landed when this returns.
         """
-        flight = cast("TokenFlight | None", entry.flight)
+        flight = cast("Flight | None", state.flight)
         if flight is not None:
             if reason not in LOOKS and flight.reason in LOOKS:
                 flight.reason = reason
             if urgent and not flight.started:
-                self._lanes.enter(self._provider_of(entry), partial(self._start, entry, flight), urgent=True)
+                self._enter(state, flight, urgent=True)
             return flight
         # Registered before it starts: an eager task may land before create_task() returns.
-        entry.flight = flight = Flight(reason)
-        self._lanes.enter(self._provider_of(entry), partial(self._start, entry, flight), urgent=urgent)
+        state.flight = flight = Flight(reason, inside=INSIDE.get())
+        self._enter(state, flight, urgent=urgent)
         return flight
 
-    async def drain(self, grace: float) -> None:
+    def replace(self, state: KeyState, reason: str, *, decided: bool = False) -> Flight:
         """
-        Wait for the flights under way, for at most *grace* seconds; then cancel what is left, and wait for its end.
+        Make the flight of *state* void, and put a new one in its place.
+
+        What the old one is still to receive is kept. The new one does nothing before the old one has ended.
         """
-        self._lanes.clear()
+        before = cast("Flight | None", state.flight)
+        after = None
+        if before is not None:
+            before.void = True
+            after = before.task
+            if after is not None and before.response is None:
+                after.cancel()
+        state.flight = flight = Flight(reason, after=after, decided=decided, inside=INSIDE.get())
+        if before is not None:
+            before.land(None)
+        self._enter(state, flight, urgent=True)
+        return flight
+
+    async def drain(self, grace: float, bound: float) -> None:
+        """
+        Wait for the flights under way, for at most *grace* seconds; then cancel what has received nothing yet.
+
+        Flights that have received a token are waited for during *bound* seconds more, until it is kept.
+        """
+        await self._wait(grace)
+        for task, (_, flight) in list(self._flying.items()):
+            if flight.response is None:
+                task.cancel()
+        await self._wait(bound if any(flight.response for _, flight in self._flying.values()) else _CANCEL_GRACE)
+        for task in list(self._flying):
+            task.cancel()
+        await self._wait(_CANCEL_GRACE)
+        for task, (state, flight) in list(self._flying.items()):
+            self._strays.add(task)
+            self._settlement.settle(state, flight, _closed())
+
+    def drop(self) -> list[asyncio.Task[Outcome]]:
+        """
+        Forget the flights under way, of a loop that is gone, and return their tasks. What they received is kept.
+        """
+        flying, self._flying = self._flying, {}
+        for state, flight in flying.values():
+            self._settlement.settle(state, flight, _closed())
+        return list(flying)
+
+    # How
+
+    def _enter(self, state: KeyState, flight: Flight, *, urgent: bool) -> None:
+        provider = self._provider_of(state)
+        start = partial(self._start, state, flight, provider)
+        self._limits.enter(provider, flight, start, urgent=urgent, inside=flight.inside)
+
+    def _start(self, state: KeyState, flight: Flight, provider: Hashable) -> bool:
+        if flight.landed or flight.started or state.flight is not flight:
+            return False
+        flight.started = True
+        flight.place = provider
+        flight.stuck = partial(self._stuck, state, flight)
+        run = self._run(state, flight)
+        # A clean context: a fetch must not inherit the trace or the locals of the caller that came first.
+        context = contextvars.Context()
+        if flight.inside:
+            context.run(INSIDE.set, flight.inside)
+        try:
+            task = self._loop.create_task(run, name=f"evertoken:refresh:{state.key!r}", context=context)
+        except Exception as error:  # noqa: BLE001 - a key that has no repr, or a task factory that takes no context
+            run.close()
+            self._settlement.settle(state, flight, TransientRefreshError(describe(error)))
+            flight.place = None
+            return False
+        flight.task = task
+        self._flying[task] = state, flight
+        task.add_done_callback(self._ended)
+        return True
+
+    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+        found = self._flying.pop(task, None)
+        if found is None:
+            # Settled already, when it did not end in time; what it received since then is kept.
+            return
+        state, flight = found
+        outcome: Outcome
+        if task.cancelled():
+            # Cancelled from outside, perhaps before its first step.
+            outcome = TransientRefreshError("the fetch was cancelled", ambiguous=flight.sent)
+        else:
+            error = task.exception()
+            outcome = task.result() if error is None else TransientRefreshError(describe(error), ambiguous=flight.sent)
+        try:
+            self._settlement.settle(state, flight, outcome)
+        finally:
+            self._leave(flight)
+
+    def _stuck(self, state: KeyState, flight: Flight) -> None:
+        # Its task ignores its cancellation. It is left behind, and its late answer is taken when it comes.
+        task = flight.task
+        if task is None or task.done() or self._flying.pop(task, None) is None:
+            return
+        self._strays.add(task)
+        task.add_done_callback(lambda _: self._settlement.settle(state, flight, None))
+        failure: Outcome = TransientRefreshError("the store did not answer in time")
+        if flight.request is not None:
+            failure = failure_of(Overdue(), flight.request)
+        try:
+            self._settlement.settle(state, flight, failure)
+        finally:
+            self._leave(flight)
+
+    def _leave(self, flight: Flight) -> None:
+        if flight.place is not None:
+            provider, flight.place = flight.place, None
+            self._limits.leave(provider)
+
+    async def _wait(self, seconds: float) -> None:
+        if not self._flying:
+            return
         gate = Gate()
         for task in self._flying:
             task.add_done_callback(lambda _: gate.wake() if not self._flying else None)
-        try:
-            if self._flying:
-                await gate.wait(self._clock, grace)
-        finally:
-            for task in self._flying:
-                task.cancel()
-            if self._flying:
-                await asyncio.wait(set(self._flying))
+        await gate.wait(self._clock, seconds)
 
-    async def void(self, entry: Entry) -> None:
-        """
-        End the flight of *entry*, if there is one, and let nothing come of it.
-        """
-        flight = cast("TokenFlight | None", entry.flight)
-        if flight is None:
-            return
-        flight.void = True
-        if flight.task is None:
-            entry.flight = None
-            flight.land(None)
-        else:
-            flight.task.cancel()
-            await asyncio.wait({flight.task})
 
-    def abandon(self) -> None:
-        """
-        Forget the flights under way.
-        """
-        self._flying.clear()
-
-    def _start(self, entry: Entry, flight: TokenFlight) -> bool:
-        if flight.landed or flight.started or entry.flight is not flight:
-            return False
-        flight.started = True
-        run = self._run(entry, flight)
-        try:
-            task = asyncio.get_running_loop().create_task(
-                run, name=f"evertoken:refresh:{entry.key!r}", context=contextvars.Context()
-            )
-        except Exception as error:  # noqa: BLE001 - a key that has no repr, or a task factory that takes no context
-            run.close()
-            self._landing.end(entry, flight, TransientRefreshError(describe(error)))
-            return False
-        flight.task = task
-        self._flying[task] = entry
-        task.add_done_callback(partial(self._ended, entry, flight, self._provider_of(entry)))
-        return True
-
-    def _ended(self, entry: Entry, flight: TokenFlight, provider: Hashable, task: asyncio.Task[None]) -> None:
-        self._flying.pop(task, None)
-        # Cancelled from outside, perhaps before its first step; or its end raised, as a policy may.
-        error = None if task.cancelled() else task.exception()
-        try:
-            if not flight.landed and flight.void:
-                entry.flight = None
-                flight.land(None)
-            elif not flight.landed:
-                said = "the fetch was cancelled" if error is None else describe(error)
-                self._landing.end(entry, flight, TransientRefreshError(said, ambiguous=True))
-        finally:
-            self._lanes.leave(provider)
+def _closed() -> ManagerClosed:
+    return ManagerClosed("the manager was closed")

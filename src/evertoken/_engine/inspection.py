@@ -5,15 +5,18 @@ Looking inside a manager, from any thread.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from evertoken._engine.supervisor import BEAT
 from evertoken._model.errors import GrantRejected
 from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
 
 if TYPE_CHECKING:
-    from evertoken._engine.session import Engine
-    from evertoken._model.key_state import Entry
+    from evertoken._engine.counters import Counters
+    from evertoken._engine.registry import Registry
+    from evertoken._engine.session import Session
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import Rules
 
 __all__ = ["health_of", "snapshot_of"]
 
@@ -21,66 +24,77 @@ __all__ = ["health_of", "snapshot_of"]
 _SILENT_AFTER: Final = 3.0 * BEAT
 
 
-def snapshot_of(engine: Engine, /) -> Snapshot:
+def snapshot_of(
+    registry: Registry,
+    rules: Rules,
+    counters: Counters,
+    session: Session | None,
+    /,
+    *,
+    now: float,
+    state: Literal["new", "running", "closing", "closed"],
+) -> Snapshot:
     """
     Return what is, key by key.
     """
-    now = engine.clock.time()
-    landing = engine.landing
     return Snapshot(
         at=now,
-        state=engine.state,
-        keys={key: _key(engine, entry, now) for key, entry in list(engine.registry.entries.items())},
-        fetches=engine.refresher.fetches,
-        refreshed=landing.refreshed,
-        adopted=landing.adopted,
-        failures=landing.failures,
-        rejections=landing.rejections,
-        refusals=engine.callers.refusals,
-        in_flight=engine.flights.in_flight,
-        queued=engine.lanes.queued,
+        state=state,
+        keys={key: _key(rules, one, now) for key, one in list(registry.keys.items())},
+        fetches=counters.fetches,
+        refreshed=counters.refreshed,
+        adopted=counters.adopted,
+        failures=counters.failures,
+        rejections=counters.rejections,
+        refusals=counters.refusals,
+        in_flight=0 if session is None else session.flights.in_flight,
+        queued=0 if session is None else session.limits.queued,
     )
 
 
-def health_of(engine: Engine, /) -> Health:
+def health_of(registry: Registry, session: Session | None, /, *, now: float, restarts: int) -> Health:
     """
     Return whether the work is done.
     """
-    now = engine.clock.time()
-    supervisor = engine.upkeep.supervisor
-    beat = supervisor.last_beat
-    entries = list(engine.registry.entries.values())
-    running = engine.state == "running"
-    failing = [entry for entry in entries if entry.trouble is not None and entry.trouble.error is not None]
+    states = list(registry.keys.values())
+    running = session is not None and session.running
+    supervisor = None if session is None else session.maintenance.supervisor
+    beat = None if supervisor is None else supervisor.last_beat
+    failing = [one for one in states if one.failure is not None and one.failure.error is not None]
     return Health(
-        alive=running and supervisor.alive and beat is not None and supervisor.silent_for() <= _SILENT_AFTER,
-        ready=running and all(entry.in_service(now) is not None for entry in entries),
+        alive=running
+        and supervisor is not None
+        and supervisor.alive
+        and beat is not None
+        and supervisor.silent_for() <= _SILENT_AFTER,
+        ready=running and all(one.in_service(now) is not None for one in states),
         last_beat_at=beat,
-        restarts=supervisor.restarts,
-        failing=tuple(entry.key for entry in failing),
-        rejected=tuple(entry.key for entry in failing if _rejected(entry)),
+        restarts=restarts if supervisor is None else supervisor.restarts,
+        failing=tuple(one.key for one in failing),
+        rejected=tuple(one.key for one in failing if _rejected(one)),
     )
 
 
-def _rejected(entry: Entry) -> bool:
-    return entry.trouble is not None and isinstance(entry.trouble.error, GrantRejected)
+def _rejected(state: KeyState) -> bool:
+    return state.failure is not None and isinstance(state.failure.error, GrantRejected)
 
 
-def _key(engine: Engine, entry: Entry, now: float) -> KeySnapshot:
-    token, trouble, flight = entry.in_service(now), entry.trouble, entry.flight
-    error = None if trouble is None else trouble.error
-    due_at = entry.due_at(engine.rules)
+def _key(rules: Rules, state: KeyState, now: float) -> KeySnapshot:
+    token, failure, flight = state.in_service(now), state.failure, state.flight
+    error = None if failure is None else failure.error
+    due_at, next_at = state.due_at(rules), state.next_at(now, rules)
+    planned = state.deadline is not None and math.isfinite(next_at)
     return KeySnapshot(
-        validity=entry.validity(now, engine.rules),
-        condition="ok" if error is None else "rejected" if _rejected(entry) else "backing_off",
+        validity=state.validity(now, rules),
+        condition="ok" if error is None else "rejected" if _rejected(state) else "backing_off",
         fingerprint=None if token is None else token.fingerprint,
         expires_at=None if token is None else token.expires_at,
         due_at=due_at if math.isfinite(due_at) else None,
-        next_attempt_at=None if entry.deadline is None or not math.isfinite(entry.deadline) else entry.deadline,
-        failures=0 if trouble is None else trouble.failures,
+        next_attempt_at=state.deadline if planned and flight is None else None,
+        failures=0 if failure is None else failure.failures,
         error=None if error is None else str(error),
         in_flight=flight is not None,
         waiters=0 if flight is None else len(flight),
-        kept=trouble is None or not trouble.unkept,
-        idle_since=entry.idle_since,
+        kept=failure is None or not failure.unkept,
+        idle_since=state.idle_since,
     )

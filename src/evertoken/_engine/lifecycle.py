@@ -1,79 +1,135 @@
 """
-The life of a manager: entered, started, closed, entered again; and how it fares.
+From one session to the next: started, closed, lost, started again; and how callers find the session that runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
-from typing import TYPE_CHECKING, NoReturn, Self
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import anyio
 
-from evertoken._engine.inspection import health_of, snapshot_of
-from evertoken._engine.loops import Home
+from evertoken._engine.counters import Counters
+from evertoken._engine.loops import call_elsewhere, call_sync, running_loop
+from evertoken._engine.observers import Observers
+from evertoken._engine.session import Session
+from evertoken._model.errors import ManagerClosed
+from evertoken._model.policy import Rules
 
 if TYPE_CHECKING:
-    from evertoken._engine.session import Engine
-    from evertoken._model.snapshot import Health, Snapshot
+    from collections.abc import Callable, Coroutine, Hashable
 
-__all__ = ["Life"]
+    from evertoken._engine.options import Settings
+    from evertoken._engine.registry import Registry
+    from evertoken._model.coordinator import Coordinator
+    from evertoken._model.snapshot import State
+
+__all__ = ["Lifecycle"]
+
+T = TypeVar("T")
+
+_living: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 
-class Life:
+@final
+class Lifecycle:
     """
-    An async context manager around an engine, on one loop at a time.
+    The sessions of one manager, one at a time.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._home = Home(self._forked)
-        self._closing: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Settings,
+        *,
+        make_coordinator: Callable[[Session], Coordinator],
+        check_key: Callable[[Hashable], object] | None,
+    ) -> None:
+        self.registry = registry
+        self.settings = settings
+        self.rules: Rules = Rules(
+            settings.policy,
+            settings.retry,
+            _random(),
+            _random(),
+            shared=settings.store is not None,
+            strict=settings.strict_persist,
+        )
+        self.observers: Observers = Observers(settings.observers)
+        self.counters: Counters = Counters()
+        self.session: Session | None = None
+        self.restarts: int = 0
+        self._ran = False
+        self._pid = os.getpid()
+        self._make_coordinator = make_coordinator
+        self._check_key = check_key
+        _living.add(self)
 
-    async def start(self) -> Self:
+    @property
+    def state(self) -> State:
         """
-        Start the supervisor on the running loop.
+        "new", "running", "closing" or "closed".
+        """
+        session = self.session
+        return session.state if session is not None else "closed" if self._ran else "new"
 
-        Raises:
-            RuntimeError: The manager is started already.
-            TokenUnavailable: With start="require", a first token could not be fetched in time.
-            GrantRejected: With start="require", a grant is rejected.
+    async def start(self, *, again: bool) -> None:
         """
-        if self._home.lost:
-            self._engine.abandon()
-            self._home.leave()
-        if self._home.loop is not None:
-            msg = f"the manager is {self._engine.state} already: it runs on one loop at a time, and once"
+        Start a session on the running loop. With *again*, one that runs here already will do.
+        """
+        self._forget_lost()
+        session = self.session
+        if session is not None and session.loop is asyncio.get_running_loop() and session.running:
+            if session.started is not None:
+                await session.started.wait(session.clock)
+                if session.failure is not None:
+                    msg = f"the start that this call joined failed: {type(session.failure).__name__}"
+                    raise ManagerClosed(msg) from session.failure
+            if again or session.started is not None:
+                return
+        if self.session is not None:
+            msg = f"the manager is {self.state} already: it runs on one loop at a time, and once"
             raise RuntimeError(msg)
-        self._home.settle()
+        if self._pid != os.getpid():
+            # Workers forked from one parent, which made the manager for them all, refresh out of step, as members
+            # with names of their own.
+            self._pid = os.getpid()
+            self.rules.seed, self.rules.owner = _random(), _random()
+        self._ran = True
+        self.session = session = Session(
+            self.registry,
+            self.settings,
+            rules=self.rules,
+            observers=self.observers,
+            counters=self.counters,
+            make_coordinator=self._make_coordinator,
+            check_key=self._check_key,
+        )
+        failure: BaseException | None = None
         try:
-            await self._engine.start()
-        except BaseException:
-            await self.aclose()
+            await session.open()
+        except BaseException as error:
+            failure = error
+            await self.close()
             raise
-        return self
+        finally:
+            session.opened(failure)
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """
-        Take no more callers, let fetches under way land, and stop. Does nothing if it does not run.
-
-        Waiters get `ManagerClosed`. A cancellation does not cut this short, but is raised at its end: a refresh
-        token that is being rotated must not be lost.
+        Close the session that runs, if one does. A cancellation does not cut this short, and is raised at its end.
         """
-        if self._home.loop is None:
+        self._forget_lost()
+        session = self.session
+        if session is None:
             return
-        if self._home.lost:
-            self._engine.abandon()
-            self._home.leave()
+        if asyncio.get_running_loop() is not session.loop:
+            await call_elsewhere(session, self.close, (), None)
             return
-        if asyncio.get_running_loop() is not self._home.loop:
-            await self._home.call(self.aclose)
-            return
-        self._engine.refuse()
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._engine.close(), name="evertoken:close")
-            self._closing.add_done_callback(self._closed)
-        closing = self._closing
+        closing = session.closing()
         cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
             while not closing.done():
@@ -81,45 +137,113 @@ class Life:
                     await asyncio.wait({closing})
                 except asyncio.CancelledError as error:
                     cancelled = error
-        self._closed(closing)
-        closing.result()
+        if self.session is session:
+            self._ended(session)
+        if not closing.cancelled():
+            closing.result()
         if cancelled is not None:
             raise cancelled
 
-    def snapshot(self) -> Snapshot:
+    def check(self) -> Session:
         """
-        Return what is, key by key, without secrets.
+        Return the session that runs.
+
+        Raises:
+            ManagerClosed: The manager was closed.
+            RuntimeError: The manager was not started, was started before a fork, or its loop no longer runs.
         """
-        return snapshot_of(self._engine)
+        session = self.session
+        if session is None and self._ran:
+            msg = "the manager is closed; enter it again to use it again"
+            raise ManagerClosed(msg)
+        if session is None:
+            msg = "the manager is not started: use `async with manager:` or `await manager.start()`"
+            raise RuntimeError(msg)
+        if session.pid != os.getpid():
+            msg = (
+                f"the manager was started in process {session.pid} and this is its fork {os.getpid()}, where no "
+                f"supervisor runs: start a manager after the fork"
+            )
+            raise RuntimeError(msg)
+        if session.is_lost():
+            msg = "the event loop on which the manager was started no longer runs: start it again on the running one"
+            raise RuntimeError(msg)
+        return session
 
-    def health(self) -> Health:
+    def elsewhere(self) -> bool:
         """
-        Return whether the supervisor lives and every key has a valid token, for probes.
+        Whether the running loop is another than the session's.
         """
-        return health_of(self._engine)
+        session = self.session
+        return session is not None and running_loop() is not session.loop
 
-    async def __aenter__(self) -> Self:
-        return await self.start()
+    def call(
+        self,
+        function: Callable[[Session], Callable[..., Coroutine[Any, Any, T]]],
+        /,
+        *arguments: Any,
+        timeout: float | None = None,
+    ) -> Coroutine[Any, Any, T]:
+        """
+        Return *function* of the session as called on its own loop, to be awaited wherever this is called.
+        """
+        session, loop = self.check(), running_loop()
+        if loop is None:
+            msg = "this needs a running asyncio event loop; without one, and under trio, use the sync form: get_sync()"
+            raise RuntimeError(msg)
+        # No coroutine around it: ten thousand waiters pay for each frame when they are cancelled.
+        if loop is session.loop:
+            return function(session)(*arguments)
+        return call_elsewhere(session, function(session), arguments, timeout)
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+    def call_sync(
+        self,
+        function: Callable[[Session], Callable[..., Coroutine[Any, Any, T]]],
+        /,
+        *arguments: Any,
+        timeout: float | None = None,
+    ) -> T:
+        """
+        Do the same for a caller without a loop; it blocks the caller's thread.
+        """
+        session = self.check()
+        return call_sync(session, function(session), arguments, timeout)
 
-    def __del__(self) -> None:
-        home = getattr(self, "_home", None)
-        if home is not None and home.loop is not None and not home.forked_away:
-            warnings.warn("a TokenManager was not closed", ResourceWarning, source=self, stacklevel=1)
+    def dropped(self, manager: object) -> None:
+        """
+        *manager* is gone. Its session ends with it.
+        """
+        session = self.session
+        if session is not None and session.pid == os.getpid():
+            warnings.warn("a TokenManager was not closed", ResourceWarning, source=manager, stacklevel=1)
+            session.abandon()
 
-    def __reduce__(self) -> NoReturn:
-        msg = "a manager cannot be pickled or copied: make one in each process, and share what they hold by a store"
-        raise TypeError(msg)
+    def forked(self) -> None:
+        """
+        This is a forked child, where no supervisor runs: the next get() says so instead of serving till expiry.
+        """
+        for state in self.registry.keys.values():
+            state.barred()
 
-    def _closed(self, closing: asyncio.Task[None]) -> None:
-        if self._closing is closing:
-            self._closing = None
-            self._home.leave()
+    def _forget_lost(self) -> None:
+        session = self.session
+        if session is not None and session.is_lost():
+            session.drop()
+            self._ended(session)
 
-    def _forked(self) -> None:
-        # The child has no supervisor: bar all ways in, so that the next get() says so instead of serving till expiry.
-        self._engine.state = "closed"
-        for entry in self._engine.registry.entries.values():
-            entry.barred()
+    def _ended(self, session: Session) -> None:
+        self.restarts += session.maintenance.supervisor.restarts
+        self.session = None
+
+
+def _random() -> str:
+    return os.urandom(8).hex()
+
+
+def _after_fork() -> None:
+    for lifecycle in list(_living):
+        lifecycle.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -5,67 +5,67 @@ What happens to keys without being asked: they come due, are published, lie idle
 from __future__ import annotations
 
 import asyncio
-import weakref
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._engine.flight import Gate
-from evertoken._engine.subscription import Subscription
 from evertoken._engine.supervisor import SLACK, Supervisor
+from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Callable
 
     from evertoken._engine.observers import Observers
     from evertoken._engine.registry import Registry
+    from evertoken._engine.subscription import Subscriptions
     from evertoken._model.events import Reason
-    from evertoken._model.failure_state import Rules
-    from evertoken._model.key_state import Entry
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import Rules
     from evertoken._model.protocols import Clock
 
-__all__ = ["Upkeep"]
+__all__ = ["Maintenance"]
 
 _RECENT: Final = 60.0
 
 
 @final
-class Upkeep:
+class Maintenance:
     """
-    The supervisor and what it does for each key.
+    The supervisor of one session, and what it does for each key.
 
     Args:
+        lock: Guards the dict of keys.
+
         idle_after: Seconds after which a key that nobody asked for is dropped; None for never.
 
-        kept: Whether a store keeps tokens, so that a dropped key loses nothing.
-
-        launch: Starts a fetch for an entry.
+        launch: Starts a flight for a key.
     """
 
     def __init__(
         self,
         registry: Registry,
         *,
+        lock: asyncio.Lock,
         clock: Clock,
         rules: Rules,
         observers: Observers,
+        subscriptions: Subscriptions,
         idle_after: float | None,
-        kept: bool,
-        launch: Callable[[Entry, Reason], object],
+        launch: Callable[[KeyState, Reason], object],
     ) -> None:
-        self.supervisor: Supervisor[Entry] = Supervisor(
+        self.supervisor: Supervisor[KeyState] = Supervisor(
             clock, on_due=self._due, on_step=self._stepped, on_restart=self._restarted
         )
         self._registry = registry
+        self._lock = lock
         self._clock = clock
         self._rules = rules
         self._observers = observers
+        self._subscriptions = subscriptions
         self._idle_after = idle_after
-        self._kept = kept
         self._launch = launch
         self._closing = False
-        self._gates: dict[Entry, Gate] = {}
-        self._subscriptions: dict[Hashable, weakref.WeakSet[Subscription]] = {}
+        self._gates: dict[KeyState, Gate] = {}
         self._evictions: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -74,16 +74,14 @@ class Upkeep:
         """
         # The clock may have been set since it was last looked at.
         self.supervisor.compare_clocks()
-        self._closing = False
-        now = self._clock.time()
-        for entry in self._registry.entries.values():
-            entry.seen()
-            self.schedule(entry, entry.next_at(now, self._rules))
+        for state in self._registry.keys.values():
+            state.seen()
+            self.schedule(state)
         self.supervisor.start()
 
     async def stop(self) -> None:
         """
-        End the supervisor and wake all who wait for a change.
+        End the supervisor, and wake all who wait for a change.
         """
         self._closing = True
         for gate in list(self._gates.values()):
@@ -92,149 +90,124 @@ class Upkeep:
         for task in list(self._evictions):
             task.cancel()
         if self._evictions:
-            await asyncio.wait(self._evictions)
+            await asyncio.wait(self._evictions, timeout=1.0)
 
-    def close_subscriptions(self) -> None:
+    def schedule(self, state: KeyState) -> None:
         """
-        End all subscriptions.
+        Have *state* looked at when its next flight is due, or earlier if it may have to be dropped before.
         """
-        for readers in list(self._subscriptions.values()):
-            for reader in list(readers):
-                reader.close()
-
-    def abandon(self) -> None:
-        """
-        Forget all deadlines, and all who wait.
-        """
-        self.supervisor.abandon()
-        self._gates.clear()
-        self._subscriptions.clear()
-        self._evictions.clear()
-
-    def schedule(self, entry: Entry, instant: float) -> None:
-        """
-        Look at *entry* at *instant*, or earlier if it may have to be dropped before.
-        """
+        now = self._clock.time()
+        instant = state.next_at(now, self._rules)
         if self._idle_after is not None:
-            since = self._clock.time() if entry.idle_since is None else entry.idle_since
+            since = now if state.idle_since is None else state.idle_since
             instant = min(instant, since + self._idle_after)
-        self.supervisor.set(entry, instant)
+        # No number at all is what a policy of somebody else's may give.
+        self.supervisor.set(state, instant if instant == instant else now)  # noqa: PLR0124 - NaN
 
-    def published(self, entry: Entry, again_at: float) -> None:
+    def published(self, state: KeyState) -> None:
         """
-        *entry* has changed: schedule it, and tell those who wait for a change.
+        *state* has changed: schedule it, and tell those who wait for a change.
         """
-        if self._registry.entries.get(entry.key) is not entry:
+        if self._registry.keys.get(state.key) is not state:
             return
         if self._closing:
             # What lands now, or later, is kept for the next start, and served to nobody before.
-            entry.barred()
+            state.barred()
             return
-        if self._idle_after is not None and entry.idle_since is None:
+        if self._idle_after is not None and state.idle_since is None:
             # The instant of the fetch will do, and is there already: one float less for each key.
             now = self._clock.time()
-            entry.watched(entry.fetched_at if now - entry.fetched_at < _RECENT else now)
-        self.schedule(entry, again_at)
-        self.wake(entry)
-        readers = self._subscriptions.get(entry.key)
-        if readers is not None and not readers:
-            # They were dropped without being closed.
-            del self._subscriptions[entry.key]
-        token = entry.in_service(self._clock.time()) if readers else None
-        if readers and token is not None:
-            for reader in list(readers):
-                reader.publish(token)
+            state.watched(state.fetched_at if now - state.fetched_at < _RECENT else now)
+        self.schedule(state)
+        self.wake(state)
+        self._subscriptions.changed(state.key)
 
-    async def change(self, entry: Entry, seconds: float) -> None:
+    async def change(self, state: KeyState, seconds: float) -> None:
         """
-        Wait until *entry* changes, for at most that long.
+        Wait until *state* changes, for at most that long.
         """
-        gate = self._gates.get(entry)
+        gate = self._gates.get(state)
         if gate is None:
-            gate = self._gates[entry] = Gate()
+            gate = self._gates[state] = Gate()
         try:
             await gate.wait(self._clock, seconds)
         finally:
-            if not gate and self._gates.get(entry) is gate:
-                del self._gates[entry]
+            if not gate and self._gates.get(state) is gate:
+                del self._gates[state]
 
-    def wake(self, entry: Entry) -> None:
+    def wake(self, state: KeyState) -> None:
         """
-        Wake those who wait for a change of *entry*.
+        Wake those who wait for a change of *state*.
         """
-        gate = self._gates.get(entry)
+        gate = self._gates.get(state)
         if gate is not None:
             gate.wake()
 
-    def subscribe(self, key: Hashable, begin: Callable[[Subscription], Awaitable[object]]) -> Subscription:
+    def in_use(self, state: KeyState) -> bool:
         """
-        Return a subscription to *key*; *begin* is awaited before its first token.
+        Tell whether somebody waits for *state*, or subscribes to it.
         """
-        readers = self._subscriptions.setdefault(key, weakref.WeakSet())
-        subscription = Subscription(begin, lambda reader: self._unsubscribe(key, reader))
-        readers.add(subscription)
-        return subscription
-
-    def _unsubscribe(self, key: Hashable, subscription: Subscription) -> None:
-        readers = self._subscriptions.get(key)
-        if readers is not None:
-            readers.discard(subscription)
-            if not readers:
-                del self._subscriptions[key]
+        return bool(state.flight is not None or self._gates.get(state) or self._subscriptions.has(state.key))
 
     # What the supervisor calls
 
-    def _due(self, entry: Entry) -> None:
-        if self._registry.entries.get(entry.key) is not entry:
+    def _due(self, state: KeyState) -> None:
+        if self._registry.keys.get(state.key) is not state:
+            self.supervisor.deadlines.discard(state)
             return
         now = self._clock.time()
         if self._idle_after is not None:
-            if entry.idle_since is None:
-                entry.watched(now)
-            elif now + SLACK >= entry.idle_since + self._idle_after:
-                if self._may_drop(entry):
-                    self._drop(entry)
+            if state.idle_since is None:
+                state.watched(now)
+            elif now + SLACK >= state.idle_since + self._idle_after:
+                if self._may_drop(state):
+                    self._drop(state)
                     return
-                entry.watched(now)
-        at = entry.next_at(now, self._rules)
-        if at > now + SLACK:
-            self.schedule(entry, at)
-        elif entry.flight is None:
-            self._launch(entry, self._reason(entry, now))
+                state.watched(now)
+        if state.next_at(now, self._rules) > now + SLACK:
+            self.schedule(state)
+        elif state.flight is None:
+            self._launch(state, self._reason(state, now))
 
-    def _reason(self, entry: Entry, now: float) -> Reason:
-        if entry.trouble is not None and entry.trouble.error is not None:
-            return "retry"
-        if entry.token is None:
+    def _reason(self, state: KeyState, now: float) -> Reason:
+        failure, serving = state.failure, state.in_service(now) is not None
+        if failure is not None and failure.unkept:
+            at = state.due_at(self._rules) if serving else now
+            if now + SLACK < (at if failure.error is None else failure.retry_at):
+                return "repair"
+        if failure is not None and failure.error is not None:
+            return "peer" if state.signed_out else "retry"
+        if state.token is None:
             return "absent"
-        if entry.in_service(now) is None:
-            return "expired"
-        return "repair" if entry.unkept and now + SLACK < entry.due_at(self._rules) else "due"
+        return "due" if serving else "expired"
 
-    def _may_drop(self, entry: Entry) -> bool:
-        if entry.flight is not None or self._gates.get(entry) or self._subscriptions.get(entry.key):
+    def _may_drop(self, state: KeyState) -> bool:
+        if self.in_use(state):
             return False
-        # Where no store keeps it, a refresh token that came by rotation lives in memory alone.
-        kept = self._kept and not entry.unkept
-        return kept or entry.token is None or entry.token.refresh_token is None
+        # Where no store keeps it, a refresh token that came by rotation lives in memory alone; so does a sign-out.
+        return not state.unkept if self._rules.shared else state.droppable
 
-    def _drop(self, entry: Entry) -> None:
-        task = asyncio.get_running_loop().create_task(self._evict(entry), name=f"evertoken:evict:{entry.key!r}")
+    def _drop(self, state: KeyState) -> None:
+        task = asyncio.get_running_loop().create_task(self._evict(state), name=f"evertoken:evict:{state.key!r}")
         if not task.done():
             self._evictions.add(task)
             task.add_done_callback(self._evictions.discard)
 
-    async def _evict(self, entry: Entry) -> None:
-        if await self._registry.evict_idle(entry):
-            self.supervisor.deadlines.discard(entry)
-            self._observers.emit(events.KeyEvicted(at=self._clock.time(), key=entry.key))
-        else:
-            self.schedule(entry, entry.next_at(self._clock.time(), self._rules))
+    async def _evict(self, state: KeyState) -> None:
+        async with self._lock:
+            # It may have been used while the lock was waited for.
+            if state.idle_since is None or not self._may_drop(state):
+                self.schedule(state)
+                return
+            self._registry.drop(state)
+            self.supervisor.deadlines.discard(state)
+            state.closed()
+        self._observers.emit(events.KeyEvicted(at=self._clock.time(), key=state.key))
 
     def _stepped(self, by: float) -> None:
         if by < 0.0:
-            for entry in self._registry.entries.values():
-                entry.reanchored(by)
+            for state in self._registry.keys.values():
+                state.reanchored(by)
         self._observers.emit(events.ClockStepped(at=self._clock.time(), by=by))
 
     def _restarted(self, error: BaseException, restarts: int) -> None:

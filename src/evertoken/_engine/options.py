@@ -77,7 +77,7 @@ class Settings:
         _of("retry", self.retry, RetryPolicy)
         _of("namespace", self.namespace, str)
         _of("strict_persist", self.strict_persist, bool)
-        _with("store", self.store, "read", "write", "acquire", "renew", "release")
+        _with("store", self.store, "read", "begin", "mark", "commit", "abandon", "renew")
         _with("clock", self.clock, "time", "monotonic", "call_later")
         if self.start not in get_args(StartMode):
             msg = f"start must be one of {', '.join(map(repr, get_args(StartMode)))}, not {self.start!r}"

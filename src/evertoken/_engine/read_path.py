@@ -1,264 +1,246 @@
 """
 What callers meet when there is no valid token at hand: who fetches, who waits, for how long, and what they are told.
 
-All of it runs on the manager's own loop.
+All of it runs on the session's own loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
-from evertoken._coordination.store_client import store_key
 from evertoken._engine.observers import say
+from evertoken._engine.tasks import spawn
 from evertoken._model import events
 from evertoken._model.errors import GrantRejected, TokenUnavailable
-from evertoken._model.policy import FLOOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from evertoken._engine.flight import Flight
     from evertoken._engine.flights import Flights
-    from evertoken._engine.maintenance import Upkeep
+    from evertoken._engine.maintenance import Maintenance
     from evertoken._engine.observers import Observers
     from evertoken._engine.registry import Registry
-    from evertoken._engine.settlement import TokenFlight
-    from evertoken._engine.subscription import Subscription
     from evertoken._model.events import Reason
-    from evertoken._model.failure_state import Rules
-    from evertoken._model.key_state import Entry, Refusal
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import Rules
     from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
-__all__ = ["Callers"]
+__all__ = ["ReadPath", "seconds"]
 
 
-def _seconds(parameter: str, value: float | None, /) -> float | None:
+def seconds(parameter: str, value: float | None, /) -> float | None:
     """
-    Return *value* if it is None or a number of seconds, not negative.
+    Return *value* if it is None or a number of seconds, not negative. Beyond what a float holds it is infinite.
 
     Raises:
         ValueError: It is not; the message names *parameter*.
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value < 0.0:
+    number = not isinstance(value, bool) and isinstance(value, int | float)
+    if not number or value != value or value < 0:  # noqa: PLR0124 - NaN
         msg = f"{parameter} must be a number of seconds, not negative, or None; got {value!r}"
         raise ValueError(msg)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 @final
-class Callers:
+class ReadPath:
     """
-    The slow paths of one manager.
+    The slow path of `get()`.
 
     Args:
-        namespace: The manager's name in its store; None without a store.
+        lock: Guards the dict of keys.
 
-        check_open: Raises `ManagerClosed` unless the manager runs.
+        check_key: Raises where a key cannot be kept in the store; None without a store.
+
+        check_open: Raises `ManagerClosed` unless the session runs.
     """
 
     def __init__(
         self,
         registry: Registry,
         *,
+        lock: asyncio.Lock,
         clock: Clock,
         rules: Rules,
         observers: Observers,
-        upkeep: Upkeep,
+        maintenance: Maintenance,
         flights: Flights,
-        namespace: str | None,
+        check_key: Callable[[Hashable], object] | None,
         check_open: Callable[[], object],
     ) -> None:
-        self.refusals: int = 0
         self._registry = registry
+        self._lock = lock
         self._clock = clock
         self._rules = rules
         self._observers = observers
-        self._upkeep = upkeep
+        self._maintenance = maintenance
         self._flights = flights
-        self._namespace = namespace
+        self._check_key = check_key
         self._check_open = check_open
 
     async def obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
         """
         Return a valid token: the slow path of `TokenManager.get`.
         """
-        least = _seconds("min_ttl", min_ttl) or 0.0
-        patience = _seconds("timeout", timeout)
-        end = None if patience is None else self._clock.monotonic() + patience
-        tried: TokenFlight | None = None
+        least = seconds("min_ttl", min_ttl) or 0.0
+        limit = seconds("timeout", timeout)
+        end = None if limit is None else self._clock.monotonic() + limit
+        tried: Flight | None = None
         while True:
-            entry = await self.entry(key)
+            state = await self.state(key)
             now = self._clock.time()
             left = math.inf if end is None else end - self._clock.monotonic()
-            token = entry.in_service(now)
+            token = state.in_service(now)
             if token is not None:
-                if token.valid_at(now, min_ttl=least):
+                if token.remaining(now) >= least and token.valid_at(now):
                     return token
-                enough = tried is not None or left <= 0.0 or entry.backing_off(now)
-                if enough or entry.longest_obtainable(now, self._rules):
-                    return self._shorter(entry, token, least, now)
-            elif tried is not None and (end is None if tried.error is not None else entry.flight is None):
+                waits = now < state.demand_at(self._rules)
+                if tried is not None or left <= 0.0 or waits or state.longest_obtainable(now, self._rules):
+                    return self._shorter(state, token, least, now)
+            elif state.signed_out or (
+                tried is not None and (end is None if tried.error is not None else state.flight is None)
+            ):
                 # Its own failure, not one that came since; or a token that did not live to be handed out.
-                raise entry.unavailable(now)
-            elif entry.backing_off(now):
-                await self._back_off(entry, now, None if end is None else left)
-                continue
+                raise state.unavailable()
             elif left <= 0.0 and tried is not None:
-                raise entry.unavailable(now)
-            reason: Reason = "absent" if entry.token is None else "expired" if token is None else "min_ttl"
-            flight = self._flights.launch(entry, reason, urgent=True)
+                raise state.unavailable()
+            elif state.flight is None and now < state.demand_at(self._rules):
+                await self._demand(state, now, None if end is None else left)
+                continue
+            reason: Reason = "absent" if state.token is None else "expired" if token is None else "min_ttl"
+            # After a failure an attempt that hangs holds nobody.
+            failing = token is None and state.failure is not None and state.failure.error is not None
+            flight = self._flights.launch(state, reason, urgent=True)
             # An eager task factory may have landed it already.
             if not flight.landed:
-                await flight.wait(self._clock, None if end is None else left)
-            if flight.landed and not flight.void:
-                tried = flight
-            elif end is not None and self._clock.monotonic() >= end and entry.in_service(self._clock.time()) is None:
-                self._check_open()
-                raise self._waited(entry, patience)
+                patience = self._rules.retry.patience if failing and end is None else left
+                await flight.wait(self._clock, None if patience == math.inf else patience)
+            if flight.landed:
+                # One that only looked at the store, or was replaced, was no try.
+                fetched = flight.request is not None or flight.token is not None or flight.error is not None
+                tried = flight if fetched and not flight.void else tried
+            elif state.in_service(self._clock.time()) is None:
+                if end is None:
+                    self._check_open()
+                    raise state.unavailable()
+                if self._clock.monotonic() >= end:
+                    self._check_open()
+                    raise self._waited(state, limit)
 
-    async def refresh(self, key: Hashable) -> Token:
+    async def state(self, key: Hashable) -> KeyState:
         """
-        Fetch now, or join the fetch under way; return its token or raise its failure.
-        """
-        entry = await self.entry(key)
-        flight = self._flights.launch(entry, "forced", urgent=True)
-        if not flight.landed:
-            await flight.wait(self._clock)
-        self._check_open()
-        if flight.value is None:
-            raise entry.unavailable(self._clock.time(), "no new token")
-        return flight.value
-
-    async def refused(self, key: Hashable, access_token: str, wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
-        """
-        Take out of service the token with this value, if it is the one; return another, or None.
-        """
-        outcome = await self.invalidate(key, access_token)
-        if outcome == "cooling" or not wait:
-            return None
-        token = await self.obtain(key, None, None)
-        return None if token.access_token == access_token else token
-
-    async def invalidate(self, key: Hashable, access_token: str) -> Refusal:
-        """
-        Take out of service the token with this value, if it is the one and the cool-down allows it.
-        """
-        entry = await self.entry(key)
-        now = self._clock.time()
-        token = entry.in_service(now)
-        outcome = entry.refused(access_token, now, self._rules)
-        if outcome != "late" and token is not None:
-            self._observers.emit(
-                events.TokenRefused(at=now, key=key, fingerprint=token.fingerprint, cooling=outcome == "cooling")
-            )
-        if outcome == "taken":
-            self.refusals += 1
-            if not entry.backing_off(now):
-                self._flights.launch(entry, "refused", urgent=True)
-        return outcome
-
-    async def forget(self, key: Hashable) -> bool:
-        """
-        Drop what memory holds of *key*.
+        Return the state of *key*, opened if need be, and mark it as used.
         """
         self._check_open()
-        entry = self._registry.find(key)
-        if entry is None:
-            return False
-        entry.forgotten()
-        # Its waiters begin anew as soon as the old flight has ended, and not before: never two for one key.
-        await self._flights.void(entry)
-        async with self._registry.lock:
-            if self._registry.source_for is not None and entry.flight is None and entry.token is None:
-                # Unless a waiter, woken first, has begun anew already, and has its token: it stays then.
-                self._upkeep.supervisor.deadlines.discard(entry)
-                self._registry.entries.pop(key, None)
-        now = self._clock.time()
-        if entry.flight is None and self._registry.entries.get(key) is entry:
-            self._upkeep.schedule(entry, entry.next_at(now, self._rules))
-        self._upkeep.wake(entry)
-        self._observers.emit(events.KeyEvicted(at=now, key=key))
-        return True
-
-    async def subscribe(self, key: Hashable, subscription: Subscription) -> None:
-        """
-        Begin *subscription* with the valid token of *key*, fetched if need be.
-        """
-        entry = await self.entry(key)
-        now = self._clock.time()
-        token = entry.in_service(now)
-        if token is not None:
-            subscription.publish(token)
-        elif entry.flight is None and not entry.backing_off(now):
-            self._flights.launch(entry, "absent", urgent=True)
-
-    async def entry(self, key: Hashable) -> Entry:
-        """
-        Return the entry of *key*, opened if need be, and mark it as used.
-        """
-        self._check_open()
-        entry = self._registry.find(key)
-        if entry is None:
-            if self._namespace is not None:
-                store_key(self._namespace, key)
-            entry, opened = await self._registry.open(key)
-            self._check_open()
-            if opened:
-                self._observers.emit(events.KeyOpened(at=self._clock.time(), key=key))
-        if entry.idle_since is not None:
-            entry.seen()
-        if self._upkeep.supervisor.ended:
-            # Cancelled by somebody who cancels all tasks; whoever still asks for tokens wants it back.
+        state = self._registry.find(key)
+        if state is None:
+            state = await self._open(key)
+        if state.idle_since is not None:
+            state.seen()
+        if self._maintenance.supervisor.ended:
+            # Cancelled by somebody who cancels all tasks; a caller that asks for tokens wants it back.
             say(logging.WARNING, "the supervisor was stopped from outside, and runs again")
-            self._upkeep.supervisor.start()
-        return entry
+            self._maintenance.supervisor.start()
+        return state
+
+    async def subscribe(self, key: Hashable) -> None:
+        """
+        Have the token of *key* fetched, if there is none.
+        """
+        state = await self.state(key)
+        now = self._clock.time()
+        if state.in_service(now) is None and state.flight is None and now >= state.demand_at(self._rules):
+            self._flights.launch(state, "absent", urgent=True)
 
     async def prefetch(self, patience: float, *, required: bool) -> None:
         """
         Fetch what is missing of the keys known beforehand, all at once; with *required* raise the first failure.
         """
-        end = self._clock.monotonic() + patience
         now = self._clock.time()
-        missing: list[Entry] = []
-        for entry in self._registry.entries.values():
-            if entry.in_service(now) is not None:
+        missing: list[KeyState] = []
+        for state in self._registry.keys.values():
+            if state.in_service(now) is not None:
                 continue
-            if entry.next_at(now, self._rules) < math.inf:
-                missing.append(entry)
+            if state.next_at(now, self._rules) < math.inf:
+                missing.append(state)
             elif required:
                 # Signed out: not to be fetched until somebody says so.
-                raise entry.unavailable(now)
-        flights = [(entry, self._flights.launch(entry, "absent", urgent=True)) for entry in missing]
-        for entry, flight in flights:
-            if not flight.landed:
-                await flight.wait(self._clock, end - self._clock.monotonic())
-            self._check_open()
-            if required and flight.value is None:
-                raise entry.unavailable(self._clock.time()) if flight.landed else self._waited(entry, patience)
+                raise state.unavailable()
+        loop = asyncio.get_running_loop()
+        waits: dict[asyncio.Task[None], tuple[KeyState, Flight]] = {}
+        for state in missing:
+            flight = self._flights.launch(state, "absent", urgent=True)
+            waits[spawn(loop, self._first(flight, patience), "evertoken:prefetch")] = state, flight
+        try:
+            await self._prefetched(waits, patience, required=required)
+        finally:
+            for task in waits:
+                task.cancel()
 
     # How
 
-    async def _back_off(self, entry: Entry, now: float, left: float | None) -> None:
-        trouble, flight = entry.trouble, entry.flight
-        if trouble is None or left is None or left <= 0.0 or isinstance(trouble.error, GrantRejected):
-            raise entry.unavailable(now)
-        if flight is not None:
-            await flight.wait(self._clock, left)
-        else:
-            # If the supervisor does not start it, the caller will, once it is overdue.
-            await self._upkeep.change(entry, min(left, max(trouble.retry_at - now, 0.0) + FLOOR))
+    async def _prefetched(
+        self, waits: dict[asyncio.Task[None], tuple[KeyState, Flight]], patience: float, *, required: bool
+    ) -> None:
+        pending: set[asyncio.Task[Any]] = set(waits)
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            self._check_open()
+            ended = [waits[task] for task in waits if task in done]
+            failed = [(state, flight) for state, flight in ended if flight.token is None]
+            # A rejection is what a person must act on, so it is told before a failure of the same moment.
+            failed.sort(key=lambda pair: not isinstance(pair[1].error, GrantRejected))
+            if required and failed:
+                state, flight = failed[0]
+                raise state.unavailable() if flight.landed else self._waited(state, patience)
 
-    def _waited(self, entry: Entry, patience: float | None) -> TokenUnavailable | GrantRejected:
-        if entry.trouble is not None and entry.trouble.error is not None:
-            return entry.unavailable(self._clock.time())
-        of = "" if entry.key is None else f" for key {entry.key!r}"
+    async def _first(self, flight: Flight, patience: float) -> None:
+        if not flight.landed:
+            await flight.wait(self._clock, patience)
+
+    async def _open(self, key: Hashable) -> KeyState:
+        if self._check_key is not None:
+            self._check_key(key)
+        async with self._lock:
+            state, opened = self._registry.open(key)
+            if opened:
+                # At once, so that no open key is without a deadline.
+                self._maintenance.schedule(state)
+        self._check_open()
+        if opened:
+            self._observers.emit(events.KeyOpened(at=self._clock.time(), key=key))
+        return state
+
+    async def _demand(self, state: KeyState, now: float, left: float | None) -> None:
+        failure = state.failure
+        if failure is None or isinstance(failure.error, GrantRejected):
+            raise state.unavailable()
+        at = state.demand_at(self._rules)
+        if at < failure.retry_at:
+            # Somebody asks, so the next attempt does not wait for the schedule.
+            state.hurried(at)
+            self._maintenance.schedule(state)
+        if left is None or left <= 0.0:
+            raise state.unavailable()
+        await self._maintenance.change(state, min(left, max(at - now, 0.0)))
+
+    def _waited(self, state: KeyState, patience: float | None) -> TokenUnavailable | GrantRejected:
+        if state.failure is not None and state.failure.error is not None:
+            return state.unavailable()
+        of = "" if state.key is None else f" for key {state.key!r}"
         return TokenUnavailable(f"no valid token{of} within {patience:g} s; the first fetch is still under way")
 
-    def _shorter(self, entry: Entry, token: Token, least: float, now: float) -> Token:
+    def _shorter(self, state: KeyState, token: Token, least: float, now: float) -> Token:
         remaining = token.remaining(now)
-        self._observers.emit(events.ShorterThanAsked(at=now, key=entry.key, min_ttl=least, remaining=remaining))
+        self._observers.emit(events.ShorterThanAsked(at=now, key=state.key, min_ttl=least, remaining=remaining))
         return token

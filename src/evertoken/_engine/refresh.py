@@ -16,9 +16,10 @@ from evertoken._engine.supervisor import STEP
 from evertoken._engine.tasks import cancelled_here
 from evertoken._model import events
 from evertoken._model.coordination_rules import may_spend, on_ambiguous
-from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
 from evertoken._model.failures import failure_of, is_sign_out
-from evertoken._model.protocols import FetchRequest, Record
+from evertoken._model.fetch_request import FetchRequest
+from evertoken._model.protocols import Record
 from evertoken._model.redaction import describe
 from evertoken._model.token_response import read_response
 
@@ -39,8 +40,9 @@ __all__ = ["Failure", "Outcome", "RefreshPath"]
 
 Failure = TransientRefreshError | GrantRejected
 
-#: How the path ends: with what a peer wrote, with a failure, or with neither. A response stands on the flight.
-Outcome = Record | Failure | None
+#: How a flight ends: with what a peer wrote, with a failure, with the session, or with nothing of these. A response
+#: stands on the flight.
+Outcome = Record | Failure | ManagerClosed | None
 
 # The longest that a flight waits for the one which it replaces, in seconds.
 _PREDECESSOR: Final = 6.0
@@ -150,7 +152,8 @@ class RefreshPath:
         flight.request = request
         self._counters.fetches += 1
         self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
-        started, began = self._clock.time(), self._clock.monotonic()
+        flight.started_at = started = self._clock.time()
+        began = self._clock.monotonic()
         INSIDE.set(flight.inside | {self._limits})
         try:
             answer = await flight.step(state.source.fetch(request), self._timeout, self._clock)
@@ -160,7 +163,7 @@ class RefreshPath:
             raise
         except BaseException as error:
             if cancelled_here(error):
-                if request.sent and not flight.void:
+                if request.sent and state.flight is flight:
                     state.unanswered(started)
                 raise
             failure = failure_of(error, request)

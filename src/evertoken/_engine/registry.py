@@ -1,19 +1,20 @@
 """
-The dict of keys, guarded by one lock: which keys there are, and what source each has.
+The dict of keys: which keys there are, what source each has, and which provider's limit it belongs to.
 
-The lock guards opening, evicting, start and close. It is never held across a fetch, a store call or a `yield`, and
-readers of an open key do not take it.
+It outlives sessions. Each session has a lock that guards the dict: opening, evicting, start and close. The lock is
+never held across a fetch, a store call or a `yield`, and readers of an open key do not take it.
 """
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import inspect
+import types
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, final
 
-from evertoken._engine.callable_source import as_source
-from evertoken._model.key_state import NOBODY, Entry
+from evertoken._engine.callable_source import CallableSource, as_source
+from evertoken._model.key_state import NO_KEY, KeyState
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import TokenSource
@@ -24,7 +25,7 @@ __all__ = ["Registry"]
 @final
 class Registry:
     """
-    Keys and their entries.
+    Keys and their states.
 
     Args:
         source: A source or function (then the only key is None), or a mapping of keys to those.
@@ -48,9 +49,8 @@ class Registry:
         if inspect.iscoroutinefunction(source_for):
             msg = f"source_for must be a plain function, called as a key is opened; got the async {source_for!r}"
             raise TypeError(msg)
-        self.lock: asyncio.Lock = asyncio.Lock()
         self._shared = shared
-        self.entries: dict[Hashable, Entry] = {}
+        self.keys: dict[Hashable, KeyState] = {}
         self.source_for = source_for
         self.keyed: bool = source_for is not None or isinstance(source, Mapping)
         if isinstance(source, Mapping):
@@ -61,31 +61,35 @@ class Registry:
                 if key is None:
                     msg = "None cannot be a key: it stands for the only key of a single source"
                     raise ValueError(msg)
-                self.entries[key] = Entry(key, self._checked(one, f"source[{key!r}]"))
+                self.keys[key] = KeyState(key, self._checked(one, f"source[{key!r}]"))
         elif source is not None:
-            self.entries[None] = Entry(None, self._checked(source, "source"))
+            self.keys[None] = KeyState(None, self._checked(source, "source"))
 
     @property
-    def only(self) -> Entry:
+    def only(self) -> KeyState:
         """
-        The entry of a single source; where there are keys, one that is never valid.
+        The state of a single source; where there are keys, one that is never valid.
         """
-        return NOBODY if self.keyed else self.entries[None]
+        return NO_KEY if self.keyed else self.keys[None]
 
-    def provider_of(self, entry: Entry) -> Hashable:
+    def provider_of(self, state: KeyState) -> Hashable:
         """
-        Return what shares a limit of concurrent fetches with *entry*.
+        Return what shares a limit of concurrent fetches with *state*.
 
         That is its provider by name, if its source states one; else its source, or all of what `source_for` makes.
         """
-        provider = getattr(entry.source, "provider", None)
+        source = state.source
+        provider = getattr(source, "provider", None)
         if isinstance(provider, str):
             return provider
-        return id(entry.source) if self.source_for is None else id(self.source_for)
+        if self.source_for is not None:
+            return id(self.source_for)
+        # One function may stand behind many keys, also with arguments of its own for each.
+        return _function_of(source) if isinstance(source, CallableSource) else id(source)
 
-    def find(self, key: Hashable) -> Entry | None:
+    def find(self, key: Hashable) -> KeyState | None:
         """
-        Return the entry of *key* if it is open.
+        Return the state of *key* if it is open.
 
         Raises:
             TypeError: A key is given where there is but one, or missing where there are several, or not hashable.
@@ -98,38 +102,38 @@ class Registry:
                 else f"this manager has a single token and takes no key, but was asked for {key!r}"
             )
             raise TypeError(msg)
-        entry = self.entries.get(key)
-        if entry is None and self.source_for is None:
-            known = ", ".join(repr(known) for known in list(self.entries)[:10])
+        state = self.keys.get(key)
+        if state is None and self.source_for is None:
+            known = ", ".join(repr(known) for known in list(self.keys)[:10])
             msg = f"unknown key {key!r}; this manager has {known}"
             raise LookupError(msg)
-        return entry
+        return state
 
-    async def open(self, key: Hashable) -> tuple[Entry, bool]:
+    def open(self, key: Hashable) -> tuple[KeyState, bool]:
         """
-        Return the entry of *key* and whether it was opened now, by asking `source_for`.
+        Return the state of *key* and whether it was opened now, by asking `source_for`. Called under the lock.
         """
-        async with self.lock:
-            entry = self.entries.get(key)
-            if entry is not None:
-                return entry, False
-            if self.source_for is None:
-                msg = f"unknown key {key!r}"
-                raise LookupError(msg)
-            source = self._checked(self.source_for(key), f"source_for({key!r})")
-            entry = self.entries[key] = Entry(key, source)
-            return entry, True
+        state = self.keys.get(key)
+        if state is not None:
+            return state, False
+        state = self.keys[key] = KeyState(key, self.source_of(key))
+        return state, True
 
-    async def evict_idle(self, entry: Entry) -> bool:
+    def source_of(self, key: Hashable) -> TokenSource:
         """
-        Drop *entry* unless it has a flight or was used meanwhile; tell whether it was dropped.
+        Return the source that `source_for` makes for *key*.
         """
-        async with self.lock:
-            if self.entries.get(entry.key) is not entry or entry.flight is not None or entry.idle_since is None:
-                return False
-            del self.entries[entry.key]
-            entry.closed()
-            return True
+        if self.source_for is None:
+            msg = f"unknown key {key!r}"
+            raise LookupError(msg)
+        return self._checked(self.source_for(key), f"source_for({key!r})")
+
+    def drop(self, state: KeyState) -> None:
+        """
+        Take *state* out, if it is in. Called under the lock.
+        """
+        if self.keys.get(state.key) is state:
+            del self.keys[state.key]
 
     def _checked(self, source: object, parameter: str) -> TokenSource:
         checked = as_source(source, parameter=parameter)
@@ -140,3 +144,19 @@ class Registry:
             )
             raise ValueError(msg)
         return checked
+
+
+def _function_of(source: CallableSource) -> Hashable:
+    function = source.function
+    while isinstance(function, functools.partial):
+        function = function.func
+    # A bound method is made anew each time that it is looked up, and is equal to itself then.
+    return function if isinstance(function, types.MethodType) and _is_hashable(function) else id(function)
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

@@ -1,5 +1,8 @@
 """
-The parts of one manager, put together; how they start, and how they end.
+A session: one start of a manager. Everything that belongs to one event loop hangs on it, and ends with it.
+
+`start()` makes a session; close, a fork, or the loss of the loop drops it as a whole. Plain data outlives it: keys and
+their states, counters, settings.
 """
 
 from __future__ import annotations
@@ -7,151 +10,184 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._coordination.watch import Fleet
-from evertoken._engine.commands import ByHand
-from evertoken._engine.flight import Gate, Strays
+from evertoken._engine.commands import Commands
 from evertoken._engine.flights import Flights
-from evertoken._engine.maintenance import Upkeep
-from evertoken._engine.observers import Observers, say
-from evertoken._engine.rate_limit import Lanes
-from evertoken._engine.read_path import Callers
-from evertoken._engine.refresh import Refresher
-from evertoken._engine.settlement import Landing
+from evertoken._engine.maintenance import Maintenance
+from evertoken._engine.observers import say
+from evertoken._engine.rate_limit import Limits
+from evertoken._engine.read_path import ReadPath
+from evertoken._engine.refresh import RefreshPath
+from evertoken._engine.settlement import Settlement
+from evertoken._engine.subscription import Subscriptions
+from evertoken._engine.tasks import Gate, Strays
 from evertoken._model import events
 from evertoken._model.errors import ManagerClosed
-from evertoken._model.failure_state import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from evertoken._engine.counters import Counters
+    from evertoken._engine.observers import Observers
     from evertoken._engine.options import Settings
     from evertoken._engine.registry import Registry
+    from evertoken._model.coordinator import Coordinator
     from evertoken._model.events import Reason
-    from evertoken._model.key_state import Entry
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import Rules
     from evertoken._model.protocols import Clock
+    from evertoken._model.snapshot import State
 
-__all__ = ["Engine", "State"]
+__all__ = ["Session"]
 
-State: TypeAlias = Literal["new", "running", "closing", "closed"]
-
-#: Seconds in which cancelled calls of sources and stores should have ended when the manager closes.
+#: Seconds in which cancelled calls of sources and stores should have ended when the session closes.
 _STRAY_GRACE: Final = 1.0
+
+#: Seconds in which a token that was received is kept, and what is unkept is offered, when the session closes.
+_KEEP_BOUND: Final = 6.0
 
 
 @final
-class Engine:
+class Session:
     """
-    The keys, the flights and the upkeep of one manager.
+    One start of a manager, on the running loop.
+
+    Args:
+        make_coordinator: Makes the coordinator of this session.
+
+        check_key: Raises where a key cannot be kept in the store; None without a store.
     """
 
-    def __init__(self, registry: Registry, settings: Settings) -> None:
-        self.state: State = "new"
-        self.clock: Clock = settings.clock
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Settings,
+        *,
+        rules: Rules,
+        observers: Observers,
+        counters: Counters,
+        make_coordinator: Callable[[Session], Coordinator],
+        check_key: Callable[[Hashable], object] | None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pid: int = os.getpid()
+        self.state: State = "running"
         self.registry = registry
-        shared = settings.store is not None
-        self.rules: Rules = Rules(settings.policy, settings.retry, os.urandom(8).hex(), shared, settings.strict_persist)
-        self._pid = os.getpid()
-        self.observers: Observers = Observers(settings.observers)
-        self.lanes: Lanes = Lanes(settings.concurrency)
-        self._grace = settings.close_grace
-        self._start = settings.start
-        self._start_timeout = settings.start_timeout
-        self._strays = Strays()
-        # There while a start opens the store.
+        self.settings = settings
+        self.rules = rules
+        self.observers = observers
+        self.clock: Clock = settings.clock
+        self.lock: asyncio.Lock = asyncio.Lock()
+        self.strays: Strays = Strays()
+        self.limits: Limits = Limits(settings.concurrency)
+        #: Open when `start()` has ended, well or not.
+        self.started: Gate | None = Gate()
+        self.failure: BaseException | None = None
         self._opening: Gate | None = None
-        self._fleet: Fleet | None = None
-        if settings.store is not None:
-            self._fleet = Fleet(
-                settings.store,
-                settings.namespace,
-                clock=self.clock,
-                rules=self.rules,
-                observers=self.observers,
-                strays=self._strays,
-                registry=registry,
-                launch=self._launch_due,
-            )
-        sharing = None if self._fleet is None else self._fleet.sharing
-        self.upkeep: Upkeep = Upkeep(
+        self._closing: asyncio.Task[None] | None = None
+        self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
+        self.maintenance: Maintenance = Maintenance(
             registry,
+            lock=self.lock,
             clock=self.clock,
-            rules=self.rules,
-            observers=self.observers,
+            rules=rules,
+            observers=observers,
+            subscriptions=self.subscriptions,
             idle_after=None if registry.source_for is None else settings.idle_after,
-            kept=shared,
             launch=self._launch_due,
         )
-        self.landing: Landing = Landing(
+        compare_clocks = self.maintenance.supervisor.compare_clocks
+        self.coordinator: Coordinator = make_coordinator(self)
+        self._refresh_path = RefreshPath(
             clock=self.clock,
-            rules=self.rules,
-            observers=self.observers,
-            publish=self.upkeep.published,
-            compare_clocks=self.upkeep.supervisor.compare_clocks,
-        )
-        self.refresher: Refresher = Refresher(
-            clock=self.clock,
-            rules=self.rules,
-            observers=self.observers,
-            lanes=self.lanes,
-            strays=self._strays,
-            sharing=sharing,
+            rules=rules,
+            observers=observers,
+            counters=counters,
+            coordinator=self.coordinator,
+            limits=id(self.limits),
             fetch_timeout=settings.fetch_timeout,
-            landing=self.landing,
+            compare_clocks=compare_clocks,
         )
         self.flights: Flights = Flights(
-            self.refresher.run,
+            self._refresh_path.run,
             clock=self.clock,
-            lanes=self.lanes,
+            limits=self.limits,
             provider_of=registry.provider_of,
-            landing=self.landing,
+            settlement=Settlement(
+                clock=self.clock,
+                rules=rules,
+                observers=observers,
+                counters=counters,
+                published=self.maintenance.published,
+                compare_clocks=compare_clocks,
+            ),
+            strays=self.strays,
         )
-        self.callers: Callers = Callers(
+        self.read_path: ReadPath = ReadPath(
             registry,
+            lock=self.lock,
             clock=self.clock,
-            rules=self.rules,
-            observers=self.observers,
-            upkeep=self.upkeep,
+            rules=rules,
+            observers=observers,
+            maintenance=self.maintenance,
             flights=self.flights,
-            namespace=settings.namespace if shared else None,
+            check_key=check_key,
+            check_open=self.check_open,
+        )
+        self.commands: Commands = Commands(
+            registry,
+            lock=self.lock,
+            clock=self.clock,
+            rules=rules,
+            observers=observers,
+            counters=counters,
+            strays=self.strays,
+            maintenance=self.maintenance,
+            flights=self.flights,
+            read_path=self.read_path,
+            timeout=settings.fetch_timeout,
             check_open=self.check_open,
         )
 
-        self.by_hand: ByHand = ByHand(
-            clock=self.clock,
-            rules=self.rules,
-            observers=self.observers,
-            strays=self._strays,
-            upkeep=self.upkeep,
-            flights=self.flights,
-            callers=self.callers,
-            sharing=sharing,
-            timeout=settings.fetch_timeout,
-        )
+    @property
+    def running(self) -> bool:
+        """
+        Whether it takes callers.
+        """
+        return self.state == "running"
 
-    async def start(self) -> None:
+    def is_lost(self) -> bool:
+        """
+        Tell whether its loop has ended or stopped, or this is a fork of its process.
+        """
+        return self.pid != os.getpid() or self.loop.is_closed() or not self.loop.is_running()
+
+    async def open(self) -> None:
         """
         Take callers, run the supervisor, and fetch first tokens as the start mode says.
         """
-        # A lock belongs to the loop of its first contended use, and the manager may be entered on another.
-        self.registry.lock = asyncio.Lock()
-        if self._pid != os.getpid():
-            # Workers forked from one parent, which made the manager for them all, are not to refresh in step.
-            self._pid, self.rules.seed = os.getpid(), os.urandom(8).hex()
-        async with self.registry.lock:
-            self.state = "running"
-        # First: with an eager task factory the supervisor starts fetches before start() returns.
+        # First: with an eager task factory the supervisor starts fetches before this returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
-        if self._fleet is not None:
-            self._opening = opening = Gate()
-            try:
-                await self._fleet.start()
-            finally:
-                self._opening = None
-                opening.wake()
+        self._opening = opening = Gate()
+        try:
+            await self.coordinator.open()
+        finally:
+            self._opening = None
+            opening.wake()
         self.check_open()
-        self.upkeep.start()
-        if self._start != "lazy":
-            await self.callers.prefetch(self._start_timeout, required=self._start == "require")
+        self.maintenance.start()
+        mode = self.settings.start
+        if mode != "lazy":
+            await self.read_path.prefetch(self.settings.start_timeout, required=mode == "require")
+
+    def opened(self, failure: BaseException | None) -> None:
+        """
+        The start has ended: tell those who started it at the same time.
+        """
+        gate, self.started, self.failure = self.started, None, failure
+        if gate is not None:
+            gate.wake()
 
     def refuse(self) -> None:
         """
@@ -160,57 +196,85 @@ class Engine:
         if self.state != "running":
             return
         self.state = "closing"
-        for entry in self.registry.entries.values():
-            entry.barred()
-            if entry.flight is not None:
-                entry.flight.wake()
+        for state in self.registry.keys.values():
+            state.barred()
+            if state.flight is not None:
+                state.flight.wake()
         # Last: with an eager task factory an observer's task may close the manager before this returns.
         self.observers.emit(events.ManagerClosing(at=self.clock.time()))
 
-    async def close(self) -> None:
+    def closing(self) -> asyncio.Task[None]:
         """
-        Wake all who wait, let flights land within the grace, and leave no task behind.
+        Return the one task that closes this session.
         """
-        try:
-            if self._opening is not None:
-                # A start under way is let through to where it finds that it is not wanted any more.
-                await self._opening.wait(self.clock)
-            await self.upkeep.stop()
-            await self.flights.drain(self._grace)
-            if self._fleet is not None:
-                await self._fleet.stop()
-            left = self._strays.tasks()
-            if left:
-                _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
-            if left:
-                say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
-        finally:
-            for entry in self.registry.entries.values():
-                if entry.flight is not None:
-                    entry.flight.land(None, ManagerClosed("the manager was closed"))
-            self.upkeep.close_subscriptions()
-            self.abandon()
+        self.refuse()
+        if self._closing is None:
+            self._closing = self.loop.create_task(self._close(), name="evertoken:close")
+        return self._closing
+
+    def drop(self) -> None:
+        """
+        Be closed without awaiting anything, as where the loop is gone. What flights have received is kept in memory.
+        """
+        if self.state == "closed":
+            return
+        self.state = "closed"
+        if self.pid == os.getpid():
+            tasks = [*self.flights.drop(), *self.maintenance.supervisor.forget()]
+            if tasks and not self.loop.is_closed():
+                # A loop that was stopped may run again one day.
+                self.loop.call_soon_threadsafe(_cancel, tasks)
+        for state in self.registry.keys.values():
+            state.closed()
+        self.subscriptions.end()
+        self.opened(None)
 
     def abandon(self) -> None:
         """
-        Be closed without touching a task or future: those of another process, or of a loop that is gone.
+        The manager is gone without a close: close on the session's own loop, because nobody else can any more.
         """
-        self.state = "closed"
-        self._opening = None
-        self.lanes.reset()
-        self.flights.abandon()
-        self.upkeep.abandon()
-        for entry in self.registry.entries.values():
-            entry.closed()
+        if self.state == "running" and not self.is_lost():
+            self.loop.call_soon_threadsafe(self.closing)
 
     def check_open(self) -> None:
         """
-        Raise unless the manager runs.
+        Raise unless the session runs.
         """
         if self.state != "running":
             msg = f"the manager is {self.state}; enter it again to use it again"
             raise ManagerClosed(msg)
 
-    def _launch_due(self, entry: Entry, reason: Reason) -> None:
+    async def _close(self) -> None:
+        try:
+            if self._opening is not None:
+                # A start under way is let through to where it finds that it is not wanted any more.
+                await self._opening.wait(self.clock, _KEEP_BOUND)
+            await self.maintenance.stop()
+            self.limits.clear()
+            await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
+            await self._offer()
+            await self.coordinator.close()
+            left = self.strays.tasks()
+            if left:
+                _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
+            if left:
+                say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
+        finally:
+            self.drop()
+
+    async def _offer(self) -> None:
+        # The last chance of what memory alone has.
+        unkept = [state for state in self.registry.keys.values() if state.unkept]
+        for state in unkept:
+            self.flights.launch(state, "repair", urgent=True)
+        if unkept:
+            await self.flights.drain(max(self.settings.close_grace, _KEEP_BOUND), 0.0)
+
+    def _launch_due(self, state: KeyState, reason: Reason) -> None:
         if self.state == "running":
-            self.flights.launch(entry, reason, urgent=False)
+            self.flights.launch(state, reason, urgent=False)
+
+
+def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()

@@ -1,47 +1,50 @@
 """
-How a flight ends: its outcome goes to the entry, to the schedule, to those who wait and to the observers.
+How a flight ends: the one way out. It changes the key, schedules it, and wakes those who wait.
 
-Only the flight that is registered with its entry, and was not made void, may change it.
+Whatever ended the flight (an answer, a failure, a peer's record, a cancellation, a crash) comes here once. No open key
+is left without a deadline, and nobody is left waiting. A response that arrived is kept, also from a flight that is void.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._engine.observers import SHUTDOWN, say
 from evertoken._engine.supervisor import BEAT
 from evertoken._model import events
+from evertoken._model.coordination_rules import adoptable, may_spend
 from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
 from evertoken._model.failures import signed_out
+from evertoken._model.protocols import Record
 from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from evertoken._engine.counters import Counters
     from evertoken._engine.flight import Flight
     from evertoken._engine.observers import Observers
+    from evertoken._engine.refresh import Failure, Outcome
     from evertoken._model.events import Reason
-    from evertoken._model.failure_state import Rules
-    from evertoken._model.key_state import Entry
-    from evertoken._model.protocols import Clock, Record
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import Rules
+    from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
-__all__ = ["Landing", "TokenFlight"]
-
-TokenFlight: TypeAlias = "Flight[Token]"
+__all__ = ["Settlement"]
 
 # The part of a grant's life for which its end is announced.
 _NOTICE: Final = 0.2
 
 
 @final
-class Landing:
+class Settlement:
     """
     Where flights end.
 
     Args:
-        publish: Called when an entry has changed, with the instant from which it wants to be looked at again.
+        published: Called when a key has changed. It schedules the key, and tells subscribers.
 
         compare_clocks: Called before an instant is judged, so that a step of the wall clock meanwhile is known.
     """
@@ -52,177 +55,171 @@ class Landing:
         clock: Clock,
         rules: Rules,
         observers: Observers,
-        publish: Callable[[Entry, float], object],
+        counters: Counters,
+        published: Callable[[KeyState], object],
         compare_clocks: Callable[[], object],
     ) -> None:
-        self.refreshed: int = 0
-        self.adopted: int = 0
-        self.failures: int = 0
-        self.rejections: int = 0
-        self.compare_clocks = compare_clocks
         self._clock = clock
         self._rules = rules
         self._observers = observers
-        self._publish = publish
+        self._counters = counters
+        self._published = published
+        self._compare_clocks = compare_clocks
 
-    def succeed(
-        self, entry: Entry, flight: TokenFlight, token: Token, started: float, *, version: int, kept: bool
-    ) -> None:
+    def settle(self, state: KeyState, flight: Flight, outcome: Outcome) -> None:
         """
-        A fetch that began at *started* brought *token*; the store holds it under *version*, if it is *kept*.
+        End *flight*. One that has landed already, or was replaced, changes nothing but what it received.
         """
-        if entry.flight is not flight or flight.void:
+        if flight.landed or state.flight is not flight:
+            self._absorb(state, flight)
+            flight.land(None)
             return
-        repeated = entry.token is not None and entry.token.access_token == token.access_token
-        entry.version = version
-        again_at = entry.fetched(token, started, self._rules, kept=kept)
-        self.refreshed += 1
-        now = self._clock.time()
-        serving = entry.in_service(now) is not None
-        if not kept:
-            self._observers.emit(
-                events.TokenUnpersisted(at=now, key=entry.key, fingerprint=token.fingerprint, serving=serving)
+        emitted: list[events.Event] = []
+        try:
+            self._compare_clocks()
+            self._apply(state, flight, outcome, emitted)
+        except SHUTDOWN:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - told, and tried again a beat later
+            say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
+            flight.error = (
+                outcome if isinstance(outcome, Exception) else TransientRefreshError("the fetch was not judged")
             )
-        if entry.trouble is not None and entry.trouble.withheld:
-            self.fail(entry, flight, TransientRefreshError("the store did not keep the token, which is held back"))
+            state.hurried(self._clock.time() + BEAT)
+        state.flight = None
+        try:
+            self._published(state)
+        finally:
+            flight.land(flight.token, flight.error)
+            for event in emitted:
+                self._observers.emit(event)
+
+    # How
+
+    def _apply(self, state: KeyState, flight: Flight, outcome: Outcome, emitted: list[events.Event]) -> None:
+        now = self._clock.time()
+        if isinstance(outcome, Record):
+            self._found(state, flight, outcome, now, emitted)
+        elif flight.response is not None:
+            self._received(state, flight, now, emitted)
+        elif isinstance(outcome, ManagerClosed):
+            if flight.sent and flight.spends:
+                state.unanswered(flight.started_at or now)
+            flight.error = outcome
+        elif outcome is not None:
+            self._failed(state, flight, outcome, now, emitted)
+        else:
+            if not flight.kept and state.unkept:
+                state.unsaved(now, self._rules, withhold=False)
+            flight.token = state.in_service(now)
+
+    def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
+        token, failure = flight.response  # type: ignore[misc]  # there is one
+        repeated = False
+        if failure is None:
+            repeated = state.fetched(token, flight.started_at, self._rules)
+            self._counters.refreshed += 1
+        else:
+            state.obtained(token)
+        if flight.kept:
+            if state.unkept:
+                state.saved(state.version, state.since)
+        elif self._rules.shared:
+            state.unsaved(now, self._rules, withhold=True)
+            serving = state.in_service(now) is not None
+            emitted.append(
+                events.TokenUnpersisted(at=now, key=state.key, fingerprint=token.fingerprint, serving=serving)
+            )
+        if state.failure is not None and state.failure.withheld:
+            failure = TransientRefreshError("the store did not keep the token, which is held back")
+        if failure is not None:
+            self._failed(state, flight, failure, now, emitted)
             return
-        self._land(entry, flight, again_at, token=token)
-        self._observers.emit(
+        flight.token = token
+        emitted.append(
             events.TokenRefreshed(
                 at=now,
-                key=entry.key,
+                key=state.key,
                 fingerprint=token.fingerprint,
                 expires_at=token.expires_at,
-                due_at=entry.due_at(self._rules),
-                took=now - started,
+                due_at=state.due_at(self._rules),
+                took=now - flight.started_at,
                 reason=cast("Reason", flight.reason),
                 repeated=repeated,
             )
         )
         dies = _dying_grant(token, now)
         if dies is not None:
-            self._observers.emit(events.GrantExpiring(at=now, key=entry.key, expires_at=dies))
+            emitted.append(events.GrantExpiring(at=now, key=state.key, expires_at=dies))
 
-    def adopt(self, entry: Entry, flight: TokenFlight, record: Record) -> None:
-        """
-        A peer fetched the token of *record*.
-        """
-        token = record.token
-        if entry.flight is not flight or flight.void or token is None:
+    def _found(self, state: KeyState, flight: Flight, record: Record, now: float, emitted: list[events.Event]) -> None:
+        if record.revoked:
+            flight.error = signed_out()
+            state.signed_out_at(record.since, record.version, flight.error, now, self._rules)
+            emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
             return
-        now = self._clock.time()
-        if not token.valid_at(now):
-            entry.version = record.version
-            entry.superseded(token)
-            self.fail(entry, flight, TransientRefreshError("the lease was outlived, and what a peer wrote has expired"))
+        token = adoptable(state, record, now, self._rules)
+        if token is None:
+            state.superseded(record)
+            failure = TransientRefreshError("a peer fetched meanwhile, and what it wrote has expired")
+            self._failed(state, flight, failure, now, emitted)
             return
-        due_at = entry.adopted(token, record.version, self._rules)
-        self.adopted += 1
-        self._land(entry, flight, due_at, token=token)
-        self._observers.emit(
+        state.adopted(record, token)
+        self._counters.adopted += 1
+        flight.token = token
+        due_at = state.due_at(self._rules)
+        emitted.append(
             events.TokenAdopted(
-                at=now, key=entry.key, fingerprint=token.fingerprint, expires_at=token.expires_at, due_at=due_at
+                at=now, key=state.key, fingerprint=token.fingerprint, expires_at=token.expires_at, due_at=due_at
             )
         )
 
-    def saved(self, entry: Entry, flight: TokenFlight, version: int) -> None:
-        """
-        The store keeps the token in service now.
-        """
-        if entry.flight is not flight or flight.void:
-            return
-        entry.saved(version)
-        self.unchanged(entry, flight)
-
-    def unchanged(self, entry: Entry, flight: TokenFlight) -> None:
-        """
-        There was nothing to do.
-        """
-        if entry.flight is not flight or flight.void:
-            return
-        now = self._clock.time()
-        self._land(entry, flight, entry.next_at(now, self._rules), token=entry.in_service(now))
-
-    def sign_out(self, entry: Entry, flight: TokenFlight, version: int) -> None:
-        """
-        A peer signed the key out.
-        """
-        if entry.flight is not flight or flight.void:
-            return
-        now = self._clock.time()
-        error = signed_out()
-        again_at = entry.signed_out(version, error, now, self._rules)
-        self._land(entry, flight, again_at, error=error)
-        self._observers.emit(events.TokenRevoked(at=now, key=entry.key, by_peer=True))
-
-    def fail(self, entry: Entry, flight: TokenFlight, error: TransientRefreshError | GrantRejected) -> None:
-        """
-        It brought nothing.
-        """
-        if flight.void:
-            return
-        if entry.flight is not flight:
-            flight.land(None, ManagerClosed("the key was dropped while its token was being fetched"))
-            return
-        self.compare_clocks()
-        now = self._clock.time()
+    def _failed(self, state: KeyState, flight: Flight, error: Failure, now: float, emitted: list[events.Event]) -> None:
         if isinstance(error, GrantRejected):
-            self.rejections += 1
-            again_at = entry.rejected(error, now, self._rules)
+            self._counters.rejections += 1
+            state.rejected(error, now, self._rules)
         else:
-            self.failures += 1
-            again_at = entry.failed(error, now, self._rules)
-        trouble = entry.trouble
-        judged = error if trouble is None or trouble.error is None else trouble.error
-        self._land(entry, flight, again_at, error=judged)
-        serving = entry.in_service(now) is not None
+            self._counters.failures += 1
+            state.failed(error, now, self._rules)
+        failure = state.failure
+        judged = error if failure is None or failure.error is None else failure.error
+        flight.error = judged
+        again_at = now if failure is None else failure.retry_at
+        serving = state.in_service(now) is not None
         if isinstance(judged, TransientRefreshError):
-            failures = 1 if trouble is None else trouble.failures
-            self._observers.emit(
+            failures = 1 if failure is None else failure.failures
+            emitted.append(
                 events.RefreshFailed(
-                    at=now, key=entry.key, error=judged, failures=failures, retry_at=again_at, serving=serving
+                    at=now, key=state.key, error=judged, failures=failures, retry_at=again_at, serving=serving
                 )
             )
-        elif trouble is not None and not trouble.told:
+        elif failure is not None and not failure.told:
             # Once, until a fetch succeeds: the probes that follow say nothing new.
-            trouble.told = True
-            self._observers.emit(
-                events.RefreshRejected(at=now, key=entry.key, error=judged, retry_at=again_at, serving=serving)
+            failure.told = True
+            emitted.append(
+                events.RefreshRejected(at=now, key=state.key, error=judged, retry_at=again_at, serving=serving)
             )
 
-    def end(self, entry: Entry, flight: TokenFlight, error: TransientRefreshError) -> None:
-        """
-        It brought nothing, and whatever that comes to, as where a policy raises, nobody may be left waiting.
-        """
-        try:
-            self.fail(entry, flight, error)
-        except SHUTDOWN:
-            raise
-        except BaseException as problem:  # noqa: BLE001 - told, and looked at again a beat later
-            say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
-            if flight.landed:
-                return
-            entry.flight = None
-            flight.land(None, error)
-            again_at = self._clock.time() + BEAT
-            if entry.trouble is not None:
-                entry.trouble.retry_at = again_at
-            self._publish(entry, again_at)
-
-    def _land(
-        self,
-        entry: Entry,
-        flight: TokenFlight,
-        again_at: float,
-        *,
-        token: Token | None = None,
-        error: TransientRefreshError | GrantRejected | None = None,
-    ) -> None:
-        entry.flight = None
-        try:
-            self._publish(entry, again_at)
-        finally:
-            flight.land(token, error)
+    def _absorb(self, state: KeyState, flight: Flight) -> None:
+        response, request = flight.response, flight.request
+        if response is None or request is None or response.token.refresh_token is None:
+            return
+        held, presented = state.token, request.current
+        spent = None if presented is None else presented.refresh_token
+        if held is not None and held.refresh_token == spent and spent != response.token.refresh_token:
+            # What memory would present next is what this flight has spent: its answer has the one that is good.
+            if state.in_service(self._clock.time()) is None and response.failure is None and not flight.void:
+                state.fetched(response.token, flight.started_at, self._rules)
+            else:
+                was_refused = state.failure is not None and state.failure.refused is held
+                state.rotated(response.token.refresh_token, refused=was_refused)
+        elif held is None and not state.signed_out and may_spend(state, self._rules):
+            state.obtained(response.token)
+        else:
+            return
+        if self._rules.shared:
+            state.unsaved(self._clock.time(), self._rules, withhold=False)
+        self._published(state)
 
 
 def _dying_grant(token: Token, now: float) -> float | None:

@@ -8,20 +8,22 @@ sleeps, timers that fire early, and a crash of its own loop.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 from evertoken._engine.deadlines import Deadlines, Due
-from evertoken._engine.flight import told_to_end
 from evertoken._engine.observers import SHUTDOWN, say
+from evertoken._engine.tasks import ring, spawn, told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evertoken._model.protocols import Clock
 
-__all__ = ["BEAT", "SLACK", "STEP", "Supervisor"]
+__all__ = ["BEAT", "HORIZON", "SLACK", "STEP", "Supervisor"]
+
+#: The longest that an item is left alone, in seconds: what is handed out is handed out again then, unless it is set anew.
+HORIZON: Final = 3600.0
 
 #: The longest sleep, in seconds. A step of the wall clock is noticed within it.
 BEAT: Final = 10.0
@@ -35,6 +37,8 @@ BATCH: Final = 500
 #: A divergence of the two clocks below this, in seconds, is slewing and rounding.
 STEP: Final = 1.0
 
+# Seconds that the end of the task is waited for.
+_STOP: Final = 1.0
 _RESTART_FIRST: Final = 0.1
 _RESTART_CAP: Final = 10.0
 
@@ -103,9 +107,7 @@ class Supervisor(Generic[ItemT]):
         Start the task, unless it runs.
         """
         if not self.alive:
-            self._task = asyncio.get_running_loop().create_task(
-                self._main(), name="evertoken:supervisor", context=contextvars.Context()
-            )
+            self._task = spawn(asyncio.get_running_loop(), self._main(), "evertoken:supervisor")
 
     async def stop(self) -> None:
         """
@@ -115,20 +117,21 @@ class Supervisor(Generic[ItemT]):
         if task is None:
             return
         task.cancel()
-        await asyncio.wait({task})
+        # With a bound, because an alarm that was lost would be waited for without an end.
+        await asyncio.wait({task}, timeout=_STOP)
 
-    def abandon(self) -> None:
+    def forget(self) -> list[asyncio.Task[None]]:
         """
-        Forget a task that belongs to another process or to a loop that is gone.
+        Forget the task, of a loop that is gone, and return it.
         """
-        self._task = None
-        self._alarm = None
-        self.deadlines = Deadlines()
+        task, self._task = self._task, None
+        return [] if task is None else [task]
 
     def set(self, item: ItemT, instant: float, /) -> None:
         """
-        Hand out *item* at *instant* (epoch seconds) instead of when it was set before.
+        Hand out *item* at *instant* (epoch seconds) instead of when it was set before, and within the horizon.
         """
+        instant = min(max(instant, 0.0), self._clock.time() + HORIZON)
         self.deadlines.set(item, instant)
         if instant < self._until:
             self.wake()
@@ -188,7 +191,7 @@ class Supervisor(Generic[ItemT]):
             self.compare_clocks()
             now = self._clock.time()
             self.last_beat, self._beat_at = now, self._clock.monotonic()
-            for item in self.deadlines.pop_due(now + SLACK, BATCH):
+            for item in self.deadlines.hand_out(now + SLACK, now + HORIZON, BATCH):
                 try:
                     self._on_due(item)
                 except SHUTDOWN:
@@ -201,7 +204,7 @@ class Supervisor(Generic[ItemT]):
     async def _sleep(self, until: float, now: float) -> None:
         self._alarm = alarm = asyncio.get_running_loop().create_future()
         self._until = until
-        timer = self._clock.call_later(max(until - now, 0.0), _ring, alarm)
+        timer = self._clock.call_later(max(until - now, 0.0), ring, alarm)
         try:
             await alarm
         finally:
@@ -210,16 +213,11 @@ class Supervisor(Generic[ItemT]):
             timer.cancel()
 
 
-def _ring(alarm: asyncio.Future[None]) -> None:
-    if not alarm.done():
-        alarm.set_result(None)
-
-
 async def _pause(seconds: float) -> None:
     # The loop's own timer, for the clock that was passed in may be what crashed.
     loop = asyncio.get_running_loop()
     alarm = loop.create_future()
-    timer = loop.call_later(seconds, _ring, alarm)
+    timer = loop.call_later(seconds, ring, alarm)
     try:
         await alarm
     finally:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "adoptable",
     "after_lost_answer",
+    "is_behind",
     "is_newer",
     "judge_lost_answer",
     "judge_sign_out",
@@ -32,6 +33,7 @@ __all__ = [
     "may_spend",
     "on_ambiguous",
     "record_of",
+    "same_grant",
 ]
 
 # The part of a grace in which a refresh token is sent again; the rest is for its way, and for clocks.
@@ -96,26 +98,27 @@ def lost_answer(state: KeyView, record: Record | None, owner: str, /) -> float |
     own = None if state.failure is None else state.failure.sent_at
     if record is None or record.sent_at is None or record.sent_by == owner:
         return own
-    if _presented(record.token) != _presented(state.token):
+    if not same_grant(record.token, state.token):
         return own
     return record.sent_at if own is None else min(own, record.sent_at)
 
 
-def judge_lost_answer(state: KeyView, sent_at: float, now: float, rules: Rules, /, *, forced: bool) -> Ambiguity:
+def judge_lost_answer(
+    state: KeyView, sent_at: float, now: float, rules: Rules, /, *, forced: bool
+) -> tuple[Ambiguity, TransientRefreshError | GrantRejected | None]:
     """
-    Return the habit by which a refresh token is presented again though an answer is missing.
+    Return by which habit a request whose answer is missing is judged, and what keeps it from being sent again.
 
-    Raises:
-        TransientRefreshError: It is held back for the sake of the access token that is in service.
-        GrantRejected: The source may not present it again, and no person asked for it.
+    A source that says "reject" is never asked again, unless a person wants it. One that says "hold" waits for the sake
+    of the access token that is in service.
     """
     habit = on_ambiguous(state, rules, max(now - sent_at, 0.0))
     if habit == "reject" and not forced:
-        raise _rejected()
+        return habit, _rejected()
     if habit == "hold" and state.in_service(now) is not None:
         msg = "the answer to a refresh was lost, and its refresh token may be spent"
-        raise TransientRefreshError(msg, ambiguous=True)
-    return habit
+        return habit, TransientRefreshError(msg, ambiguous=True)
+    return habit, None
 
 
 def judge_sign_out(state: KeyView, record: Record | None, /, *, forced: bool) -> None:
@@ -141,9 +144,30 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
         own, token = state.token, record.token
         if own is None or token is None:
             return own is None and record.version > state.version and not state.signed_out
-        another = token.refresh_token != own.refresh_token or token.access_token != own.access_token
-        return another and token.issued_at > own.issued_at
-    return record.version > state.version
+        return _fetched_later(token, own)
+    return record.version > state.version or (
+        record.version == state.version and _fetched_later(record.token, state.token)
+    )
+
+
+def is_behind(state: KeyView, record: Record | None, /) -> bool:
+    """
+    Tell whether the store knows less than memory: it was flushed or restored, or a peer wrote something older.
+    """
+    if record is None:
+        return state.version > 0
+    if record.since != state.since:
+        return record.since < state.since
+    if record.version != state.version:
+        return record.version < state.version
+    return _fetched_later(state.token, record.token)
+
+
+def same_grant(one: Token | None, other: Token | None, /) -> bool:
+    """
+    Tell whether a fetch would present the same refresh token with either.
+    """
+    return _presented(one) == _presented(other)
 
 
 def adoptable(state: KeyView, record: Record, now: float, rules: Rules, /) -> Token | None:
@@ -178,6 +202,12 @@ def record_of(state: KeyView, name: str, version: int, rules: Rules, /, *, token
         since=state.since,
         origins=state.origins,
     )
+
+
+def _fetched_later(one: Token | None, other: Token | None) -> bool:
+    if one is None or other is None or one == other:
+        return False
+    return one.issued_at > other.issued_at
 
 
 def _presented(token: Token | None) -> str | None:

@@ -8,6 +8,7 @@ transition      token in service afterwards                         next flight
 ==============  ==================================================  ==========================================
 fetched         the new one (none while it is withheld)             when it is due
 adopted         a peer's                                            when it is due
+rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
 put             the one that was put                                when it is due
@@ -37,10 +38,13 @@ if TYPE_CHECKING:
     from evertoken._model.protocols import Record
     from evertoken._model.token import Token
 
-__all__ = ["NO_KEY", "KeyState", "Refusal"]
+__all__ = ["NO_KEY", "TICK", "KeyState", "Refusal"]
 
 #: What a refusal comes to: it hit the token in service, it came late, or the cool-down holds.
 Refusal: TypeAlias = Literal["taken", "late", "cooling"]
+
+#: By how much a decision is later than the one before, where a clock was set back or a peer's is ahead, in seconds.
+TICK: Final = 0.001
 
 # After this many cool-downs without a refusal the count starts anew.
 _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
@@ -86,6 +90,21 @@ class KeyState(KeyView):
         self.barred()
         self.token = token
 
+    def rotated(self, refresh_token: str, /, *, refused: bool) -> None:
+        """
+        A late answer brought the *refresh_token* to present next. The access token stays what it was.
+        """
+        if self.token is not None:
+            self.token = self.token.replace(refresh_token=refresh_token)
+            failure = self._failing()
+            failure.rotated = True
+            if failure.sent_at is not None:
+                # The answer that was missing is here.
+                failure.sent_at = None
+                failure.not_before = NEVER
+            if refused:
+                failure.refused = self.token
+
     def put(self, token: Token, now: float, rules: Rules, /) -> None:
         """
         Somebody logged in elsewhere, and brought *token*. It is in service, and replaces whatever was known.
@@ -94,18 +113,18 @@ class KeyState(KeyView):
             # As in an answer that omits it (RFC 6749 section 6): a configured one may be spent.
             token = token.replace(refresh_token=self.token.refresh_token)
         self.failure = None
-        self.since = now if rules.shared else 0.0
+        self.since = max(now, self.since + TICK) if rules.shared else 0.0
         self.fetched_at = now
         self._serve(token)
 
-    def unsaved(self, now: float, rules: Rules, /) -> None:
+    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool) -> None:
         """
-        The store lacks what memory has. It is offered again soon; if the rules are strict it is withheld until then.
+        The store lacks what memory has, and is offered it soon. By strict rules a new token is withheld until then.
         """
         failure = self._failing()
         failure.unkept = True
         failure.repair_at = now + max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay())
-        if rules.strict and self.token is not None:
+        if withhold and rules.strict and self.token is not None:
             failure.withheld = True
             self.valid_until = NEVER
 
@@ -283,9 +302,7 @@ class KeyState(KeyView):
         """
         self.idle_since = None
         failure = self.failure
-        if self.token is not None and not (
-            failure is not None and (failure.withheld or failure.refused is self.token)
-        ):
+        if self.token is not None and not (failure is not None and (failure.withheld or failure.refused is self.token)):
             self._open()
 
     def watched(self, now: float, /) -> None:

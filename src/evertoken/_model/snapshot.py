@@ -5,14 +5,16 @@ What is, as frozen records without secrets.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, TypeAlias, final
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from evertoken._model.key_status import Validity
+    from evertoken._model.key_view import Validity
 
-__all__ = ["Health", "KeySnapshot", "Snapshot"]
+__all__ = ["Health", "KeySnapshot", "Snapshot", "State"]
+
+State: TypeAlias = Literal["new", "running", "closing", "closed"]
 
 
 @final
@@ -92,7 +94,7 @@ class Snapshot:
     """
 
     at: float
-    state: Literal["new", "running", "closing", "closed"]
+    state: State
     keys: Mapping[Hashable, KeySnapshot]
     fetches: int
     refreshed: int

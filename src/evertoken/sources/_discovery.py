@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
-from evertoken._engine.flight import Strays, bounded
+from evertoken._engine.tasks import Strays, bounded
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
 from evertoken._model.protocols import FetchRequest

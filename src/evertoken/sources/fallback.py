@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.callable_source import CallableSource
 from evertoken._engine.clock import SystemClock
-from evertoken._engine.flight import Strays, bounded
+from evertoken._engine.tasks import Strays, bounded
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import failure_of
 from evertoken._model.generic import OfToken, TokenT
