@@ -180,7 +180,8 @@ class Grant(CarriesSecrets):
                 # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
                 answer = await self._post(endpoint, request, own, secrets, answered)
         except (GrantRejected, TransientRefreshError) as error:
-            raise as_meant(error, self._habits, answered, request.current) from None
+            before = None if request.began_anew else request.current
+            raise as_meant(error, self._habits, answered, before) from None
         return completed(answer, self._habits)
 
     async def _post(
