@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
-from evertoken._engine.flight import Strays, bounded
+from evertoken._engine.flight import Gate, Strays, bounded
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
 from evertoken._model.protocols import FetchRequest
@@ -161,27 +161,24 @@ class Server:
         The second place is asked when the first one has failed, or is slow.
         """
         loop = asyncio.get_running_loop()
-        asked: list[asyncio.Task[Mapping[str, Any]]] = []
-        slow = asyncio.Event()
-        timer = self._clock.call_later(timeout * _PATIENCE, slow.set)
+        first, second = _places(self._issuer or "")
+        asked = [loop.create_task(self._tell(first, timeout, failures))]
+        late = Gate()
         try:
-            for place in _places(self._issuer or ""):
-                asked.append(loop.create_task(self._tell(place, timeout, failures)))
-                asked[-1].add_done_callback(lambda _: slow.set())
-                if len(asked) == 1:
-                    await slow.wait()
-                    if asked[0].done() and asked[0].result():
-                        return asked[0].result()
+            if not asked[0].done():
+                asked[0].add_done_callback(lambda _: late.wake())
+                await late.wait(self._clock, timeout * _PATIENCE)
+            if asked[0].done() and asked[0].result():
+                return asked[0].result()
+            asked.append(loop.create_task(self._tell(second, timeout, failures)))
             for one in asyncio.as_completed(asked):
                 found = await one
                 if found:
                     return found
             return {}
         finally:
-            timer.cancel()
             for task in asked:
-                if not task.done():
-                    task.cancel()
+                task.cancel()
 
     async def _tell(self, place: str, timeout: float, failures: list[str]) -> Mapping[str, Any]:
         endpoint = Endpoint(place, parameter="issuer", **self._options)
