@@ -56,6 +56,8 @@ class Provider:
 
         rejections: Error codes of its own that mean what `invalid_grant` and `invalid_client` do elsewhere.
 
+        token_types: Token types of its own, and the scheme that presents a token of each (RFC 6749 section 7.1).
+
         forbids_with: The status with which its resources answer who lacks a permission.
     """
 
@@ -73,6 +75,7 @@ class Provider:
     default_lifetime: float | None = None
     throttles: tuple[tuple[str, str], ...] = ()
     rejections: frozenset[str] = frozenset()
+    token_types: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     forbids_with: Literal[401, 403] = 403
 
     @property
@@ -109,7 +112,11 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://{domain}/oauth2/revoke",
     ),
     "dropbox": Provider(token_endpoint="https://api.dropboxapi.com/oauth2/token", rotates=False),
-    "ebay": Provider(token_endpoint="https://api.ebay.com/identity/v1/oauth2/token", rotates=False),
+    "ebay": Provider(
+        token_endpoint="https://api.ebay.com/identity/v1/oauth2/token",
+        rotates=False,
+        token_types=MappingProxyType({"Application Access Token": "Bearer", "User Access Token": "Bearer"}),
+    ),
     "entra": Provider(
         token_endpoint="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
         client_auth="client_secret_post",

@@ -5,8 +5,11 @@ Any function as a source.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,12 +22,14 @@ from tests.sources.wire import a_request
 from evertoken import (
     Answer,
     CallableSource,
+    FetchRequest,
     GrantRejected,
     Token,
     TokenManager,
     TokenUnavailable,
     TransientRefreshError,
 )
+from evertoken._engine.function_threads import THREADS, threads_of
 
 PAIR = ("token", 3600.0)
 
@@ -382,3 +387,278 @@ async def test_directly():
     assert "secret-token" not in repr(CallableSource(functools.partial(two, "secret-token", 1.0)))
     returned = await CallableSource(lambda: {"access_token": "a"}).fetch(a_request())
     assert isinstance(returned, Mapping)
+
+
+@pytest.mark.parametrize("form", ["async", "plain", "lambda"])
+@pytest.mark.parametrize("takes", [True, False])
+async def test_a_function_that_takes_the_token_counts_as_sending(form, takes):
+    """K4: a function that takes the token before is assumed to present it: the request counts as sent before."""
+    request = a_request(Token("a", issued_at=0.0, refresh_token="r"))
+    seen = []
+
+    async def later(_current: Token | None) -> tuple[str, float]:
+        seen.append(request.sent)
+        return PAIR
+
+    def plainly(_current: Token | None) -> tuple[str, float]:
+        seen.append(request.sent)
+        return PAIR
+
+    made: Any = {"async": later, "plain": plainly, "lambda": lambda current: later(current)}[form]  # noqa: PLW0108
+    if not takes:
+        made = functools.partial(made, None)
+    assert await CallableSource(made).fetch(request) == PAIR
+    assert seen == [takes]
+
+
+@pytest.mark.parametrize("form", ["async", "plain"])
+async def test_a_function_is_not_called_where_nothing_may_be_sent(form):
+    """K4: where the lease has ended, a function that takes the token before is not called, and keeps no thread."""
+    calls = []
+
+    def plainly(current: Token | None) -> None:
+        calls.append(current)
+
+    async def later(current: Token | None) -> None:
+        calls.append(current)
+
+    def guard() -> None:
+        msg = "the lease has ended"
+        raise TransientRefreshError(msg)
+
+    source = CallableSource(plainly if form == "plain" else later)
+    for _ in range(2 * THREADS):
+        with pytest.raises(TransientRefreshError, match="lease"):
+            await source.fetch(FetchRequest(None, None, 5.0, guard=guard))
+    assert calls == []
+
+
+class Hanging:
+    """
+    A function whose calls hang until they are let go.
+    """
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.began = 0
+        self.ended = 0
+        self.lock = threading.Lock()
+
+    def __call__(self) -> tuple[str, float]:
+        with self.lock:
+            self.began += 1
+        assert self.go.wait(60)
+        with self.lock:
+            self.ended += 1
+        return PAIR
+
+
+async def abandoned(source: CallableSource, calls: int) -> None:
+    tasks = [asyncio.create_task(source.fetch(a_request())) for _ in range(calls)]
+    await until(lambda: source.function.began == calls)  # type: ignore[attr-defined]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_hung_threads_keep_their_places():
+    """F6: a thread whose call was given up keeps its place; where all are taken, a fetch fails at once."""
+    hanging = Hanging()
+    sources = [CallableSource(hanging) for _ in range(3)]
+    assert {source.function for source in sources} == {hanging}
+    await abandoned(sources[0], THREADS)
+    for source in sources:
+        with pytest.raises(TransientRefreshError, match=f"all {THREADS} threads") as caught:
+            async with asyncio.timeout(10):
+                await source.fetch(a_request())
+        assert not caught.value.ambiguous
+    assert hanging.began == THREADS
+    # Other functions are not concerned.
+    assert await CallableSource(plain).fetch(a_request()) == PAIR
+    hanging.go.set()
+    await until(lambda: hanging.ended == THREADS)
+    assert await sources[1].fetch(a_request()) == PAIR
+
+
+async def test_a_call_waits_for_a_place_that_will_be_free():
+    """F6: while the calls of a function are waited for, more of them wait for a place, and all get their answer."""
+    hanging = Hanging()
+    source = CallableSource(hanging)
+    tasks = [asyncio.create_task(source.fetch(a_request())) for _ in range(5 * THREADS)]
+    await until(lambda: hanging.began == THREADS)
+    for task in tasks[-THREADS:]:
+        task.cancel()
+    hanging.go.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert outcomes[:-THREADS] == [PAIR] * (4 * THREADS)
+    assert hanging.began == 4 * THREADS
+
+
+async def test_a_call_that_waits_is_told_when_all_hang():
+    """F6: a call that waits for a place fails as soon as every place is taken by a call that was given up."""
+    hanging = Hanging()
+    source = CallableSource(hanging)
+    first = [asyncio.create_task(source.fetch(a_request())) for _ in range(THREADS)]
+    await until(lambda: hanging.began == THREADS)
+    waiting = asyncio.create_task(source.fetch(a_request()))
+    await asyncio.sleep(0)
+    for task in first:
+        task.cancel()
+    with pytest.raises(TransientRefreshError, match="all"):
+        await waiting
+    hanging.go.set()
+    await until(lambda: hanging.ended == THREADS)
+
+
+def test_loops_share_the_threads_of_a_function():
+    """F6: sources on several loops in several threads share the places of one function, and wake each other."""
+    hanging = Hanging()
+    results: list[Any] = []
+
+    async def ask() -> None:
+        source = CallableSource(hanging)
+        results.extend(await asyncio.gather(*(source.fetch(a_request()) for _ in range(THREADS))))
+
+    loops = [threading.Thread(target=lambda: asyncio.run(ask())) for _ in range(3)]
+    for thread in loops:
+        thread.start()
+
+    async def all_began() -> None:
+        await until(lambda: hanging.began == THREADS)
+
+    asyncio.run(all_began())
+    hanging.go.set()
+    for thread in loops:
+        thread.join(60)
+    assert results == [PAIR] * 3 * THREADS
+
+
+async def test_a_method_is_one_function():
+    """F6: a bound method is the same function each time it is asked for; that of another object is another."""
+    one, other = Holder(), Holder()
+    threads = {id(CallableSource(holder.plain)._threads) for holder in (one, one, other)}
+    kept = [threads_of(one.plain), threads_of(one.plain), threads_of(other.plain)]
+    assert kept[0] is kept[1] is not kept[2]
+    assert threads
+
+
+class Unhashable:
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __call__(self) -> tuple[str, float]:
+        return PAIR
+
+
+async def test_an_unhashable_function():
+    """R3: a callable object may be unhashable, or equal to others: it is known by its identity."""
+    one, other = Unhashable(), Unhashable()
+    assert threads_of(one) is not threads_of(other)
+    assert await CallableSource(one).fetch(a_request()) == PAIR
+
+
+async def test_a_function_sees_the_context_of_its_fetch():
+    """R3: a plain function sees the context variables of the fetch, and its changes stay in its own copy."""
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+
+    def looking() -> tuple[str, float]:
+        seen.append(variable.get())
+        variable.set("inside")
+        return PAIR
+
+    variable.set("outside")
+    source = CallableSource(looking)
+    await source.fetch(a_request())
+    await source.fetch(a_request())
+    assert (seen, variable.get()) == (["outside", "outside"], "outside")
+
+
+async def test_the_threads_are_daemons_and_end():
+    """L1: a thread of a function is a daemon, and ends with the call."""
+    names = []
+
+    def looking() -> tuple[str, float]:
+        thread = threading.current_thread()
+        names.append(thread.daemon)
+        return PAIR
+
+    before = threading.active_count()
+    for _ in range(3):
+        await CallableSource(looking).fetch(a_request())
+    assert names == [True] * 3
+    await until(lambda: threading.active_count() <= before)
+
+
+async def test_no_thread_to_have(monkeypatch):
+    """F4: where the system has no thread left, the fetch fails as transient, and its place is free again."""
+
+    def failing(self: threading.Thread) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    source = CallableSource(plain)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", failing)
+        for _ in range(2 * THREADS):
+            with pytest.raises(TransientRefreshError, match="no thread"):
+                await source.fetch(a_request())
+    assert await source.fetch(a_request()) == PAIR
+
+
+def test_the_process_ends_while_a_function_hangs():
+    """L1: a function that hangs does not keep the process from ending."""
+    program = """
+import asyncio, time
+from evertoken import TokenManager, TokenUnavailable
+
+def hung():
+    time.sleep(600)
+
+async def main():
+    async with TokenManager(hung, fetch_timeout=0.1, close_grace=0.1) as tokens:
+        try:
+            await tokens.get()
+        except TokenUnavailable:
+            print("unavailable")
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "unavailable\n"
+
+
+def test_a_child_process_has_none_of_the_threads():
+    """L1: after a fork the child has all places: the hung threads are those of its parent."""
+    program = """
+import asyncio, os, threading, time, warnings
+warnings.simplefilter("ignore")
+from evertoken import CallableSource, FetchRequest
+
+parent = os.getpid()
+
+def hung():
+    if os.getpid() == parent:
+        time.sleep(600)
+    return "token", 60.0
+
+async def main():
+    source = CallableSource(hung)
+    tasks = [asyncio.create_task(source.fetch(FetchRequest(None, None, 5.0))) for _ in range(8)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return source
+
+source = asyncio.run(main())
+if os.fork() == 0:
+    print(asyncio.run(source.fetch(FetchRequest(None, None, 5.0)))[0], flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "token\n"

@@ -243,7 +243,7 @@ async def test_the_jar_is_as_it_was(library, setting):
 
 @pytest.mark.parametrize("library", [httpx, httpx2])
 async def test_a_given_client_is_used(library):
-    """F4: a given client sends the requests, over its kept connection, and with its own shorter timeouts."""
+    """F4: a given client sends the requests, over its kept connection."""
     async with Wire(always(granted())) as wire:
         ports: set[Any] = set()
         ordinary = wire.handler

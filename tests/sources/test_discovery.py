@@ -8,11 +8,14 @@ import asyncio
 
 import httpx
 import pytest
+from tests.gated import until
 from tests.sources.wire import Wire, granted, http
 
 from evertoken import FetchRequest, Token, TokenManager, TransientRefreshError
 from evertoken.sources import ClientCredentials, JwtBearer, _discovery as module
 from evertoken.testing import TokenServer
+
+FIRST, SECOND = "/.well-known/oauth-authorization-server/tenant", "/tenant/.well-known/openid-configuration"
 
 
 def a_request() -> FetchRequest:
@@ -97,6 +100,53 @@ async def test_silent_server(monkeypatch):
     assert asked.count("/token") == 3
     # Both places once, and not again at once.
     assert len(asked) == 3 + 1 + 2
+
+
+@pytest.mark.parametrize("slow", [FIRST, SECOND])
+async def test_a_place_that_hangs(slow):
+    """F7: a place that never answers keeps the other one from nothing."""
+    async with serving(good, SECOND if slow == FIRST else FIRST) as wire:
+        handler = wire.handler
+
+        async def hanging(asked, writer):
+            return await (asyncio.Event().wait() if asked.target == slow else handler(asked, writer))
+
+        wire.handler = hanging
+        await source(wire).fetch(FetchRequest(None, None, 2.0))
+        assert wire.asked[-1].target == "/token"
+
+
+async def test_a_slow_place_is_not_given_up():
+    """F7: metadata that comes late is used, if it comes within the fetch's own deadline."""
+    async with serving(good) as wire:
+        handler, other = wire.handler, asyncio.Event()
+
+        async def slow(asked, writer):
+            if asked.target == SECOND:
+                other.set()
+            elif asked.target == FIRST:
+                # The other place is asked only when this one is late.
+                await other.wait()
+            return await handler(asked, writer)
+
+        wire.handler = slow
+        await source(wire).fetch(FetchRequest(None, None, 2.0))
+        assert [asked.target for asked in wire.asked] == [FIRST, SECOND, "/token"]
+
+
+async def test_no_place_answers():
+    """F7: where neither place answers within the fetch's time, the failure says so, and nothing is left."""
+
+    async def mute(asked, writer):
+        await asyncio.Event().wait()
+
+    async with Wire(mute) as wire:
+        before = asyncio.all_tasks()
+        with pytest.raises(TransientRefreshError, match=r"no answer within|ReadTimeout") as caught:
+            await source(wire).fetch(FetchRequest(None, None, 0.4))
+        assert not caught.value.ambiguous
+        serving_now = wire._serving
+        await until(lambda: asyncio.all_tasks() - serving_now <= before)
 
 
 async def test_endpoints_for_certificates():

@@ -15,7 +15,8 @@ import pytest
 from tests.sources.keys import rsa_pem, rsa_public_pem
 from tests.sources.wire import Asked, Wire, a_request, always, granted, http
 
-from evertoken import GrantRejected, TokenManager, TokenUnavailable, TransientRefreshError
+from evertoken import FetchRequest, GrantRejected, Token, TokenManager, TokenUnavailable, TransientRefreshError
+from evertoken._model.token import origin_of
 from evertoken.sources.google import (
     AuthorizedUser,
     CredentialsFile,
@@ -140,6 +141,20 @@ async def test_login_that_is_over(tmp_path):
             await AuthorizedUser(user(wire), scopes="read").fetch(a_request())
     assert "planted" not in str(caught.value)
     assert dict(wire.asked[0].form)["scope"] == "read"
+
+
+@pytest.mark.parametrize("whole", [AuthorizedUser, CredentialsFile])
+async def test_a_person_logs_in_anew(whole, tmp_path):
+    """K6: the newest refresh token is presented, until a person logs in anew and the file has another one."""
+    path, request = tmp_path / "user.json", a_request(Token("a", issued_at=0.0, refresh_token="newest"))
+    async with Wire(always(granted())) as wire:
+        for in_file in ("planted-2", "planted-3"):
+            path.write_text(json.dumps({**user(wire), "refresh_token": in_file}))
+            request = FetchRequest(None, request.current, 5.0, origins=request.origins)
+            await whole(path).fetch(request)
+    assert [dict(asked.form)["refresh_token"] for asked in wire.asked] == ["newest", "planted-3"]
+    assert request.began_anew
+    assert request.origins == (origin_of("planted-2"), origin_of("planted-3"))
 
 
 @pytest.mark.parametrize(

@@ -344,15 +344,15 @@ async def test_401_for_a_missing_permission(clock, played):
 
 def test_refresh_expires_in_of_each_kind():
     """T1: Keycloak's, GitHub's and Intuit's spelling are read as the grant's own clock."""
-    from evertoken._model.token_response import token_from  # noqa: PLC0415 - the one test of the parser here
+    from evertoken._model.token_response import read_response  # noqa: PLC0415 - the one test of the parser here
 
     for name in ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"):
-        token = token_from({"access_token": "a", "expires_in": 60, name: "600"}, requested_at=1000.0)
+        token, _ = read_response({"access_token": "a", "expires_in": 60, name: "600"}, requested_at=1000.0)
         assert token.extra["refresh_token_expires_at"] == 1600.0
-    forever = token_from({"access_token": "a", "expires_in": 60, "refresh_expires_in": 0}, requested_at=1000.0)
+    forever, _ = read_response({"access_token": "a", "expires_in": 60, "refresh_expires_in": 0}, requested_at=1000.0)
     assert "refresh_token_expires_at" not in forever.extra
     # The refresh token is used before it dies, though the access token lives longer.
-    long = token_from({"access_token": "a", "expires_in": 9000, "refresh_expires_in": 600}, requested_at=1000.0)
+    long, _ = read_response({"access_token": "a", "expires_in": 9000, "refresh_expires_in": 600}, requested_at=1000.0)
     assert long.refresh_at == pytest.approx(1480.0)
 
 
@@ -383,3 +383,30 @@ async def test_grant_that_dies(clock):
         mine = [event for event in told if event.key == key]
         assert mine[0].expires_at == pytest.approx(dies, abs=2.0)
         assert 6_000.0 <= dies - mine[0].at <= 7_200.0
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "scheme"),
+    [
+        ("ebay", "Application Access Token", "Bearer"),
+        ("ebay", "User Access Token", "Bearer"),
+        ("ebay", "Bearer", "Bearer"),
+        ("ebay", "mac", None),
+        ("auth0", "Application Access Token", None),
+        ("auth0", "Bearer", "Bearer"),
+        ("own", "custom", "Token"),
+        ("own", "CUSTOM", "Token"),
+        ("own", "other", None),
+    ],
+)
+async def test_token_types_of_a_provider(name, said, scheme):
+    """U1: a provider's own token types are presented by the scheme that the table names; unknown ones are not used."""
+    own = {"custom": "Token"} if name == "own" else PROVIDERS[name].token_types
+    async with Wire(always(granted(token_type=said))) as wire:
+        provider = Provider(token_endpoint=wire.url(), token_types=own)
+        async with TokenManager(ClientCredentials.for_provider(provider, client_id="a", client_secret="b")) as tokens:
+            if scheme is None:
+                with pytest.raises(TokenUnavailable, match=f"type {said!r}"):
+                    await tokens.get()
+            else:
+                assert (await tokens.get()).authorization == f"{scheme} at-1"

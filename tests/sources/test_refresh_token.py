@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,8 +15,10 @@ import httpx2
 import pytest
 from tests.sources.wire import Asked, Wire, a_request, always, granted, http
 
-from evertoken import GrantRejected, Token, TokenManager, TokenUnavailable
-from evertoken.sources import RefreshToken
+from evertoken import FetchRequest, GrantRejected, Token, TokenManager, TokenUnavailable, TransientRefreshError
+from evertoken._model.token import origin_of
+from evertoken.providers import Provider
+from evertoken.sources import Fallback, RefreshToken
 
 
 def source(url: str, **options: Any) -> RefreshToken:
@@ -111,7 +115,7 @@ async def test_a_server_that_never_rotates():
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_the_first_one_from_a_function(asynchronous):
-    """K1: a function loads the first refresh token, and is asked no more once there is a newer one."""
+    """K6: a function loads the first refresh token at each fetch; the newer one is presented while it says the same."""
     asked_for = 0
 
     def load() -> str:
@@ -127,7 +131,7 @@ async def test_the_first_one_from_a_function(asynchronous):
             await manager.get()
             await manager.refresh()
         assert presented(wire) == ["from-the-vault", "rt-1"]
-    assert asked_for == 1
+    assert asked_for == 2
 
 
 async def test_the_current_token_decides():
@@ -137,6 +141,72 @@ async def test_the_current_token_decides():
         await one.fetch(a_request(Token("at", issued_at=0.0, expires_at=1.0, refresh_token="newest")))
         await one.fetch(a_request(Token("at", issued_at=0.0)))
         assert presented(wire) == ["newest", "rt-0"]
+
+
+HELD = Token("at", issued_at=0.0, expires_at=1.0, refresh_token="newest")
+
+
+@pytest.mark.parametrize("form", ["text", "file", "function", "async function"])
+@pytest.mark.parametrize(
+    ("current", "origins", "expected"),
+    [
+        (None, (), "rt-0"),
+        (HELD, (), "newest"),
+        (HELD, (origin_of("rt-0"),), "newest"),
+        (HELD, (origin_of("before"),), "rt-0"),
+        (HELD, (origin_of("before"), origin_of("rt-0")), "newest"),
+        (Token("at", issued_at=0.0), (origin_of("before"),), "rt-0"),
+    ],
+)
+async def test_a_new_login_in_the_configuration(form, current, origins, expected, tmp_path):
+    """K6: another refresh token in the configuration is a new login, and is presented; one that is known is not."""
+    (tmp_path / "rt").write_text("rt-0\n")
+
+    async def later() -> str:
+        return "rt-0"
+
+    given = {"text": "rt-0", "file": tmp_path / "rt", "function": lambda: "rt-0", "async function": later}[form]
+    async with Wire(always(granted())) as wire:
+        request = FetchRequest(None, current, 5.0, origins=origins)
+        answer = await source(wire.url(), refresh_token=given).fetch(request)
+        assert presented(wire) == [expected]
+    assert request.origins[-1] == origin_of("rt-0")
+    assert request.began_anew is (expected == "rt-0" and current is HELD)
+    # Nothing of the grant before is in the answer.
+    assert "refresh_token" not in answer.fields
+
+
+async def test_a_configured_one_that_is_gone():
+    """K1: where the configured refresh token cannot be loaded any more, the grant goes on with the newest one."""
+    async with Wire(always(granted())) as wire:
+        one = source(wire.url(), refresh_token=Path("/nowhere/rt"))
+        await one.fetch(a_request(HELD))
+        assert presented(wire) == ["newest"]
+        with pytest.raises(OSError, match="rt"):
+            await one.fetch(a_request(Token("at", issued_at=0.0)))
+
+
+async def test_a_new_login_at_a_provider_that_refuses_early_refresh():
+    """K6: the rejection of a new login is one, also while the token of the login before is valid."""
+    habits = Provider(token_endpoint="https://as.example.com/token", refuses_early_refresh=True)
+    valid = Token("at", issued_at=0.0, expires_at=4e9, refresh_token="newest")
+    async with Wire(always(http(400, {"error": "invalid_grant"}))) as wire:
+        here = dataclasses.replace(habits, token_endpoint=wire.url())
+        one = RefreshToken.for_provider(here, client_id="app", refresh_token="rt-0")
+        for known, error in (("rt-0", TransientRefreshError), ("before", GrantRejected)):
+            with pytest.raises(error):
+                await one.fetch(FetchRequest(None, valid, 5.0, origins=(origin_of(known),)))
+
+
+async def test_through_a_fallback():
+    """K6: the engine learns of a new login, and of what the grant has taken into account, through a Fallback too."""
+    async with Wire(always(granted())) as wire:
+        one = Fallback(source(wire.url(), rotates=False), lambda: "unused")
+        request = FetchRequest(None, HELD, 5.0, origins=(origin_of("before"),))
+        await one.fetch(request)
+        assert presented(wire) == ["rt-0"]
+    assert request.began_anew
+    assert request.origins == (origin_of("before"), origin_of("rt-0"))
 
 
 @pytest.mark.parametrize("returned", [None, "", 7])

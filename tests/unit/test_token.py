@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from evertoken import RedactedToken, Token
-from evertoken._model.token import fingerprint_of
+from evertoken._model.protocols import Record
+from evertoken._model.token import fingerprint_of, origin_of
+from evertoken.stores._record import dump, load
 
 ACCESS = "access-s3cr3t-alpha"
 REFRESH = "refresh-s3cr3t-beta"
@@ -124,6 +126,83 @@ def test_access_token_fits_in_a_header(value):
     with pytest.raises(ValueError, match="access_token must be") as caught:
         Token(value, issued_at=0.0)
     assert "Evil" not in str(caught.value)
+
+
+def bare(**changes: Any) -> Token:
+    return token(**{"expires_at": 1000.0, **changes}).replace(access_token="")
+
+
+def test_a_token_may_hold_a_refresh_token_alone():
+    """K1: a token without access token keeps the refresh token of an answer, is never valid and is not sent."""
+    one = bare()
+    assert (one.access_token, one.refresh_token, one.extra["id_token"]) == ("", REFRESH, EXTRA)
+    assert not any(one.valid_at(now, min_ttl=ttl) for now in (0.0, 999.0, 1000.0, 1e9) for ttl in (-1e9, 0.0))
+    assert all(one.remaining(now) <= 0.0 for now in (0.0, 999.0, 1000.0, 1e9))
+    with pytest.raises(ValueError, match="no access token"):
+        one.authorization  # noqa: B018 - asking is the test
+    assert "no access token" in repr(one)
+    assert REFRESH not in repr(one)
+    assert one == one.replace() == bare() != token()
+    assert len({one, bare()}) == 1
+    assert one.shifted(500.0).shifted(-500.0) == one
+    assert one.replace(access_token="a").authorization == "Bearer a"
+    assert one.lifetime == 0.0
+    back = pickle.loads(pickle.dumps(one))
+    assert isinstance(back, RedactedToken)
+    assert "no access token" not in repr(pickle.loads(pickle.dumps(token())))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"refresh_token": None}, {"expires_at": None}, {"expires_at": 1000.1}, {"issued_at": 999.0},
+        {"refresh_token": ""}, {"refresh_token": 7},
+    ],
+)  # fmt: skip
+def test_an_empty_access_token_needs_a_refresh_token_and_no_life(changes):
+    """K1: an access token may be empty only where there is a refresh token and nothing could be taken for valid."""
+    with pytest.raises(ValueError, match=r"access_token|refresh_token"):
+        bare(**changes)
+
+
+@pytest.mark.parametrize(
+    "kept", [bare(), bare(issued_at=5e9, expires_at=-5e9), bare(scope=None, extra=None)], ids=range(3)
+)
+def test_a_record_holds_a_token_without_access_token(kept):
+    """K1: a store keeps a refresh token that has no access token."""
+    assert load("k", dump(Record("k", 3, kept))).token == kept
+
+
+@pytest.mark.parametrize("value", ["", 7, b"r", [], False])
+def test_refresh_token_is_text(value):
+    """S1: a refresh token that is no text, or empty, is refused, and the error does not show it."""
+    with pytest.raises(
+        ValueError, match=f"refresh_token must be a non-empty string or None, not {type(value).__name__}"
+    ):
+        token(refresh_token=value)
+
+
+@pytest.mark.parametrize("min_ttl", [0.0, 1e9, math.inf, 10**400])
+def test_a_token_without_expiry_outlives_any_bound(min_ttl):
+    """R2: a token that never expires is long enough for any `min_ttl`, infinity included."""
+    assert token(expires_at=None).valid_at(1e12, min_ttl=min_ttl)
+    assert not token().valid_at(4000.0, min_ttl=max(min_ttl, 600.0))
+
+
+@pytest.mark.parametrize("huge", [10**300, -(10**300), int(sys.float_info.max)])
+def test_huge_instants_can_be_calculated_with(huge):
+    """T1: an instant is a float, so that none is too large to calculate with."""
+    one = token(issued_at=huge, expires_at=huge, refresh_at=huge)
+    assert all(type(at) is float for at in (one.issued_at, one.expires_at, one.refresh_at))
+    assert one.lifetime == 0.0
+    assert one.shifted(1.0) == one
+
+
+def test_origin_of():
+    """S1: a refresh token of the configuration is remembered by sixteen hexadecimal digits, and not by itself."""
+    assert len(origin_of(REFRESH)) == len(origin_of("\ud800")) == 16
+    assert int(origin_of(REFRESH), 16)
+    assert origin_of(REFRESH) != origin_of(REFRESH + "x")
 
 
 @pytest.mark.parametrize("value", ["", None, 7, "Bearer\r\nX-Evil: 1", "Bearer\n", "Bärer"])

@@ -1,10 +1,11 @@
 """
-What an endpoint says, in every odd form, and the one thing that comes of it.
+The answer of a token endpoint in every odd form, and the one outcome of each.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime as dt
 import json
 import math
@@ -15,8 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from evertoken import Answer, GrantRejected, Token, TransientRefreshError
+from evertoken._model.error_response import REJECTIONS, failure_from
+from evertoken._model.lifetime import MAX_LIFETIME
 from evertoken._model.parsing import http_date, instant, number, parse_retry_after
-from evertoken._model.token_response import MAX_LIFETIME, REJECTIONS, failure_from, token_from
+from evertoken._model.token_response import Response, read_response
+from evertoken.sources import aws
 
 NOW = 1_893_456_000.0  # 2030-01-01T00:00:00Z
 HOUR = 3600.0
@@ -28,8 +32,19 @@ def ids(values: Iterable[object]) -> list[str]:
     return [f"{index}-{str(value)[:24].partition(' at 0x')[0]!r}" for index, value in enumerate(values)]
 
 
+def usable(answer: object, **options: Any) -> Token:
+    """
+    Return the token of an answer, or raise why it cannot be used.
+    """
+    response = read_response(answer, **{"requested_at": NOW, **options})
+    if response.failure is not None:
+        assert not response.token.valid_at(max(NOW, options.get("received_at") or NOW))
+        raise response.failure
+    return response.token
+
+
 def answered(**fields: Any) -> Token:
-    return token_from({"access_token": "a", **fields}, requested_at=NOW)
+    return usable({"access_token": "a", **fields})
 
 
 def jwt(claims: object) -> str:
@@ -69,13 +84,16 @@ def test_every_odd_expires_in(value, outcome, form):
     if form == "pair":
         answer = ("a", None if value is MISSING else value)
     if outcome is DEAD:
-        with pytest.raises(TransientRefreshError, match="already expired"):
-            token_from(answer, requested_at=NOW, default_lifetime=60.0)
+        token, failure = read_response(answer, requested_at=NOW, default_lifetime=60.0)
+        assert (token.access_token, token.issued_at, token.valid_at(NOW)) == ("a", NOW, False)
+        assert "already expired" in str(failure)
+        # Its answer arrived.
+        assert not failure.ambiguous
         return
-    token = token_from(answer, requested_at=NOW)
+    token = usable(answer)
     assert token.issued_at == NOW
     assert token.expires_at == (None if outcome is None else NOW + outcome)
-    fallback = token_from(answer, requested_at=NOW, default_lifetime=60.0)
+    fallback = usable(answer, default_lifetime=60.0)
     assert fallback.expires_at == (NOW + 60.0 if outcome is None else NOW + outcome)
 
 
@@ -128,13 +146,13 @@ def test_order_of_what_tells_the_expiry():
     }
     left = []
     while everything:
-        left.append(token_from(dict(everything), requested_at=NOW, default_lifetime=50.0).remaining(NOW))
+        left.append(usable(dict(everything), default_lifetime=50.0).remaining(NOW))
         name = next((name for name in ("expires_in", "expires_at", "expires_on") if name in everything), None)
         if name is None:
             break
         del everything[name]
-    left.append(token_from("opaque", requested_at=NOW, default_lifetime=50.0).remaining(NOW))
-    left.append(token_from("opaque", requested_at=NOW).remaining(NOW))
+    left.append(usable("opaque", default_lifetime=50.0).remaining(NOW))
+    left.append(usable("opaque").remaining(NOW))
     assert left == [10, 20, 30, 40, 50, math.inf]
 
 
@@ -174,9 +192,9 @@ def test_jwt_exp(access_token, outcome):
     """T1: a JWT's `exp` tells the expiry where the answer does not; what cannot be read says nothing."""
     if outcome is DEAD:
         with pytest.raises(TransientRefreshError, match="already expired"):
-            token_from(access_token, requested_at=NOW)
+            usable(access_token)
         return
-    expires_at = token_from(access_token, requested_at=NOW).expires_at
+    expires_at = usable(access_token).expires_at
     assert expires_at == (None if outcome is None else NOW + outcome)
 
 
@@ -187,7 +205,7 @@ def test_skew_both_ways(skew, how):
     fields = {"access_token": jwt({"exp": NOW + skew + HOUR})} if how == "jwt" else {"access_token": "a"}
     if how != "jwt":
         fields[how] = NOW + skew + HOUR
-    token = token_from(Answer(fields, date=NOW + skew), requested_at=NOW, received_at=NOW)
+    token = usable(Answer(fields, date=NOW + skew), received_at=NOW)
     assert token.expires_at == NOW + HOUR
 
 
@@ -198,13 +216,13 @@ def test_skew_both_ways(skew, how):
 def test_noise_is_no_skew(date, took):
     """T2: a Date has whole seconds and an answer takes time; a difference within both is no skew."""
     answer = Answer({"access_token": "a", "expires_at": NOW + HOUR}, date=date)
-    assert token_from(answer, requested_at=NOW, received_at=NOW + took).expires_at == NOW + HOUR
+    assert usable(answer, received_at=NOW + took).expires_at == NOW + HOUR
 
 
 def test_skew_moves_no_relative_lifetime():
     """T2: `expires_in` and `refresh_in` count from our own start of the request, whatever the server's clock says."""
     answer = Answer({"access_token": "a", "expires_in": 60, "refresh_in": 30}, date=NOW + 1e6)
-    token = token_from(answer, requested_at=NOW, received_at=NOW + 1)
+    token = usable(answer, received_at=NOW + 1)
     assert (token.expires_at, token.refresh_at) == (NOW + 60, NOW + 30)
 
 
@@ -237,19 +255,181 @@ def test_hints(fields, refresh_at):
     ("value", "token_type"),
     [
         ("Bearer", "Bearer"), ("bearer", "Bearer"), ("BEARER", "Bearer"), (" bearer ", "Bearer"),
-        ("BearerToken", "Bearer"), ("bearertoken", "Bearer"), ("DPoP", "DPoP"), ("mac", "mac"), (None, "Bearer"),
-        ("", "Bearer"), ("  ", "Bearer"), (7, "Bearer"), (["Bearer"], "Bearer"),
+        ("BearerToken", "Bearer"), ("bearertoken", "Bearer"), ("Bearer  Token", "Bearer"), ("jwt", "Bearer"),
+        ("JWT-bearer", "Bearer"), ("N_A", "Bearer"), ("user", "Bearer"), ("bot", "Bearer"),
+        ("urn:ietf:params:oauth:token-type:access_token", "Bearer"), ("DPoP", "DPoP"), ("dpop", "DPoP"),
+        (None, "Bearer"), ("", "Bearer"), ("  ", "Bearer"), (7, "Bearer"), (["Bearer"], "Bearer"),
     ],
 )  # fmt: skip
 def test_token_type(value, token_type):
-    """U1: the type is Bearer however it is spelled, or missing; any other is kept as it is."""
+    """U1: the type is one that the library knows, however it is spelled, and Bearer where it is missing."""
     assert answered(token_type=value).token_type == token_type
 
 
+# Until now any type was taken for the scheme of the Authorization field. RFC 6749 section 7.1 forbids that: "the client
+# MUST NOT use an access token if it does not understand the token type".
+@pytest.mark.parametrize("value", ["mac", "MAC", "pop", "Basic", "x", "Bearer2", "bearer,mac", "x" * 500, "two words"])
+def test_a_token_of_an_unknown_type_is_not_used(value):
+    """U1: an access token of a type that the library does not know is not used, and the failure names the type."""
+    with pytest.raises(TransientRefreshError, match=f"type '{value[:60]}'") as caught:
+        answered(access_token="opaque", token_type=value)
+    assert caught.value.ambiguous
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("said", ["Application Access Token", "application  access token", "APPLICATION ACCESS TOKEN"])
+def test_a_source_may_know_more_types(said):
+    """U1: a source names the types of its server, and the scheme of each; they go before the library's own."""
+    own = {"Application Access Token": "Bearer", "bearer": "Token"}
+    assert usable(Answer({"access_token": "a", "token_type": said}, token_types=own)).token_type == "Bearer"
+    assert usable(Answer({"access_token": "a", "token_type": "Bearer"}, token_types=own)).token_type == "Token"
+    with pytest.raises(TransientRefreshError, match="type 'mac'"):
+        usable(Answer({"access_token": "opaque", "token_type": "mac"}, token_types=own))
+    with pytest.raises(TransientRefreshError, match="token_type must be"):
+        usable(Answer({"access_token": "a", "token_type": "x"}, token_types={"x": "a\r\nb"}))
+
+
+def test_the_type_of_a_credential_of_ours():
+    """U1: the types of the library's own credentials are known, and the token is of their class."""
+    token = answered(token_type="aws4-hmac-sha256", secret_access_key="k")
+    assert (type(token), token.token_type) == (aws.AwsCredentials, "AWS4-HMAC-SHA256")
+
+
+def test_a_secret_is_not_quoted_as_a_type():
+    """S1: a type that repeats the access token or the refresh token is named without it."""
+    with pytest.raises(TransientRefreshError) as caught:
+        answered(access_token="s3cr3t-access", token_type="s3cr3t-access")
+    assert "s3cr3t" not in str(caught.value)
+    failure = read_response(
+        {"access_token": "a", "token_type": "r-s3cr3t", "refresh_token": "r-s3cr3t"}, requested_at=NOW
+    ).failure
+    assert "s3cr3t" not in str(failure)
+
+
+CURRENT = Token("before", issued_at=0.0, refresh_token="r1")
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "missing": {}, "null": {"access_token": None}, "empty": {"access_token": ""}, "number": {"access_token": 7},
+    "list": {"access_token": ["a"]}, "object": {"access_token": {}}, "bytes": {"access_token": b"a"},
+    "line break": {"access_token": "a\r\nX-Evil: 1"}, "space": {"access_token": "a b"}, "umlaut": {"access_token": "ä"},
+    "surrogate": {"access_token": "\ud800"}, "nul": {"access_token": "a\0"},
+    "type": {"access_token": "a", "token_type": "mac"},
+    "type with line break": {"access_token": "a", "token_type": "x\ny"},
+    "naive expiry": {"access_token": "a", "expires_at": dt.datetime(2030, 1, 1)},  # noqa: DTZ001 - naive is the test
+    "naive hint": {"access_token": "a", "refresh_on": dt.datetime(2030, 1, 1)},  # noqa: DTZ001
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("current", [None, CURRENT], ids=["first", "later"])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_refresh_token_is_kept_beside_an_access_token_that_cannot_be_used(name, current):
+    """K1: the refresh token of an answer that arrived is kept, whatever is wrong with the access token beside it."""
+    fields = {**BROKEN[name], "refresh_token": "r2", "scope": "a", "id_token": "i", "refresh_expires_in": 60}
+    for answer in (fields, Answer(fields, date=NOW)):
+        token, failure = read_response(answer, requested_at=NOW, received_at=NOW + 5, current=current)
+        assert (token.access_token, token.refresh_token, token.scope) == ("", "r2", "a")
+        assert token.extra["id_token"] == "i"
+        assert token.extra["refresh_token_expires_at"] == NOW + 60
+        assert not any(token.valid_at(now) for now in (0.0, NOW - 1, NOW, NOW + 1))
+        assert isinstance(failure, TransientRefreshError)
+        assert not failure.ambiguous
+        assert "Evil" not in str(failure)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_without_a_refresh_token_there_is_nothing_to_keep(name):
+    """K4: where the answer has no refresh token, the one before may be spent: the failure is ambiguous, as it was."""
+    for odd in ({}, {"refresh_token": None}, {"refresh_token": ""}, {"refresh_token": 7}):
+        with pytest.raises(TransientRefreshError) as caught:
+            read_response({**BROKEN[name], **odd}, requested_at=NOW, current=CURRENT)
+        assert caught.value.ambiguous is not name.startswith("naive")
+
+
+DYING: dict[str, Any] = {
+    "expires_in is 0": {"access_token": "a", "expires_in": 0},
+    "expires_in is negative": {"access_token": "a", "expires_in": -1e300},
+    "expires_at is past": {"access_token": "a", "expires_at": NOW - 1},
+    "expires_at is long past": {"access_token": "a", "expires_at": -1e308},
+    "expires_on is past": {"access_token": "a", "expires_on": "2001-01-01T00:00:00Z"},
+    "JWT is past": {"access_token": jwt({"exp": 1})},
+    "slept through": {"access_token": "a", "expires_in": 9},
+    "not_after": Answer({"access_token": "a", "expires_in": 3600}, not_after=NOW),
+    "not_after is long past": Answer({"access_token": "a"}, not_after=-1e308),
+    "default": Answer({"access_token": "a"}, default_lifetime=-5.0),
+}
+
+
+@pytest.mark.parametrize("name", DYING)
+def test_a_refresh_token_is_kept_beside_an_access_token_that_is_expired(name):
+    """K1: a token that is dead on arrival is returned with its refresh token, or with the one before."""
+    given = DYING[name]
+    fields = given.fields if isinstance(given, Answer) else given
+    for told, kept in (({}, "r1"), ({"refresh_token": "r2"}, "r2")):
+        answer: Any = {**fields, **told}
+        if isinstance(given, Answer):
+            answer = dataclasses.replace(given, fields=answer)
+        token, failure = read_response(answer, requested_at=NOW, received_at=NOW + 9, current=CURRENT)
+        assert (token.access_token, token.refresh_token) == (fields["access_token"], kept)
+        assert not token.valid_at(NOW + 9)
+        assert math.isfinite(token.remaining(NOW))
+        assert "already expired" in str(failure)
+        assert not failure.ambiguous
+
+
+def test_an_error_answer_is_an_error_also_beside_a_refresh_token():
+    """F4: an error that the server answers is raised: it did not grant anything."""
+    with pytest.raises(GrantRejected):
+        read_response({"error": "invalid_grant", "refresh_token": "r2"}, requested_at=NOW, current=CURRENT)
+
+
+LIMITS = [10**400, -(10**400), 10**5000, 2**63, -(2**63), 1e308, -1e308, 5e-324, math.inf, -math.inf, math.nan, True,
+    False, "1e400", "9" * 5000, "nan", "-inf", "", "x", None, [], {}, b"1", 1j]  # fmt: skip
+NUMBERS = [
+    "expires_in", "expires_at", "expires_on", "refresh_in", "refresh_on", "refresh_expires_in", "scope",
+    "refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_token_expires_at", "refresh_token_issued_at",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", LIMITS, ids=range(len(LIMITS)))
+def test_numbers_at_their_limits(value):
+    """T1: every number of an answer has a defined outcome at its limits: a token with finite instants, or a failure."""
+    answers: list[Any] = [Answer({"access_token": "a", name: value}) for name in NUMBERS]
+    answers += [Answer({"access_token": "a", name: value}, date=NOW + 1e9) for name in NUMBERS]
+    answers += [
+        ("a", value),
+        Answer({"access_token": "a", "expires_at": NOW, "scope": [value]}, date=value),
+        Answer({"access_token": "a"}, default_lifetime=value),
+        Answer({"access_token": "a"}, not_after=value),
+    ]
+    current = Token(
+        "a", issued_at=0, refresh_token="r", extra={"refresh_token_expires_at": value, "refresh_token_issued_at": value}
+    )
+    answers.append({"access_token": "a", "refresh_expires_in": 60})
+    for answer in answers:
+        for default in (None, value):
+            token, failure = read_response(answer, requested_at=NOW, current=current, default_lifetime=default)
+            assert (failure is None) is token.valid_at(NOW)
+            for at in (token.issued_at, token.expires_at, token.refresh_at, token.shifted(1.0).expires_at):
+                assert at is None or math.isfinite(at)
+            again, _ = read_response(answer, requested_at=NOW, current=token)
+            assert again.refresh_token == "r"
+
+
+@pytest.mark.parametrize("fields", [{10**5000: 1}, {7: "x"}, {None: 1}, {("a",): 1}], ids=range(4))
+def test_names_that_are_no_strings(fields):
+    """T1: a member whose name is no string, as a function may return it, is left out."""
+    assert usable({"access_token": "a", **fields}).extra == {}
+
+
+def test_a_response_shows_no_secret():
+    """S1: the response of the parser shows the token as the token shows itself."""
+    response = read_response({"access_token": "s3cr3t-a", "refresh_token": "s3cr3t-r"}, requested_at=NOW)
+    assert isinstance(response, Response)
+    assert "s3cr3t" not in repr(response)
+
+
 @pytest.mark.parametrize("name", ["access_token", "token_type"])
-@pytest.mark.parametrize(
-    "value", ["x\r\nX-Evil: 1", "x\ny", "x\x00y", "x\ty", "x y", "x\x7fy", "täg", "x\u2028y", "\ud800"]
-)
+@pytest.mark.parametrize("value", ["x\r\nX-Evil: 1", "x\ny", "x\x00y", "x\ty", "x\x7fy", "täg", "x\u2028y", "\ud800"])
 def test_header_injection(name, value):
     """S1: what would break out of the Authorization field is an unreadable answer, and is not repeated in the error."""
     with pytest.raises(TransientRefreshError, match="unreadable") as caught:
@@ -270,24 +450,24 @@ def test_no_access_token(value):
 def test_no_answer_at_all(answer):
     """F4: what no source may return is a transient failure that names its type and what is wanted, not its value."""
     with pytest.raises(TransientRefreshError, match=f"returned {type(answer).__name__}"):
-        token_from(answer, requested_at=NOW)
+        usable(answer)
 
 
 @pytest.mark.parametrize("answer", ["", ("", 10), (None, 10), {}, {"access_token": "a b"}, "two\nlines"])
 def test_unreadable_short_forms(answer):
     """F4: the short forms of an answer are read as strictly as the long one."""
     with pytest.raises(TransientRefreshError, match="unreadable"):
-        token_from(answer, requested_at=NOW)
+        usable(answer)
 
 
 @pytest.mark.parametrize("empty", [{}, {"access_token": None}, {"access_token": ""}])
 def test_error_with_status_200(empty):
     """F4: an error answered with status 200 is the error it names, also beside an empty access token."""
     with pytest.raises(GrantRejected) as caught:
-        token_from(Answer({**empty, "error": "invalid_grant", "error_description": "gone"}), requested_at=NOW)
+        usable(Answer({**empty, "error": "invalid_grant", "error_description": "gone"}))
     assert (caught.value.error, caught.value.error_description) == ("invalid_grant", "gone")
     with pytest.raises(TransientRefreshError, match="slow_down"):
-        token_from({**empty, "error": "slow_down"}, requested_at=NOW)
+        usable({**empty, "error": "slow_down"})
 
 
 @pytest.mark.parametrize("error", [None, "", False, 0, []])
@@ -305,15 +485,15 @@ def test_refresh_token_kept_when_omitted():
     """K1: an answer without a refresh token keeps the one before; one with another replaces it."""
     current = Token("before", issued_at=0.0, refresh_token="r1")
     for answer in ({"access_token": "a"}, {"access_token": "a", "refresh_token": None}, "a", ("a", 10)):
-        assert token_from(answer, requested_at=NOW, current=current).refresh_token == "r1"
+        assert usable(answer, current=current).refresh_token == "r1"
     for odd in ("", 7, [], {}):
         answer = {"access_token": "a", "refresh_token": odd}
-        assert token_from(answer, requested_at=NOW, current=current).refresh_token == "r1"
+        assert usable(answer, current=current).refresh_token == "r1"
     answer = {"access_token": "a", "refresh_token": "r2"}
-    assert token_from(answer, requested_at=NOW, current=current).refresh_token == "r2"
+    assert usable(answer, current=current).refresh_token == "r2"
     given = Token("a", issued_at=NOW)
-    assert token_from(given, requested_at=NOW, current=current).refresh_token == "r1"
-    assert token_from(given, requested_at=NOW) is given
+    assert usable(given, current=current).refresh_token == "r1"
+    assert usable(given) is given
 
 
 @pytest.mark.parametrize(
@@ -340,13 +520,13 @@ def test_other_fields_are_kept_apart():
 def test_a_token_that_is_dead_is_not_taken():
     """R2: a Token a source made itself is held to the same rule: dead on arrival is a failure."""
     with pytest.raises(TransientRefreshError, match="already expired"):
-        token_from(Token("a", issued_at=0.0, expires_at=NOW), requested_at=NOW)
-    assert token_from(Token("a", issued_at=0.0, expires_at=NOW + 0.1), requested_at=NOW).expires_at == NOW + 0.1
+        usable(Token("a", issued_at=0.0, expires_at=NOW))
+    assert usable(Token("a", issued_at=0.0, expires_at=NOW + 0.1)).expires_at == NOW + 0.1
 
 
 def test_lifetime_counts_from_the_start_of_the_request():
     """T1: a slow answer has lived as long as it took: 20 s of latency take 20 s of life."""
-    token = token_from(("a", 60), requested_at=NOW, received_at=NOW + 20)
+    token = usable(("a", 60), received_at=NOW + 20)
     assert (token.issued_at, token.remaining(NOW + 20)) == (NOW, 40.0)
 
 
@@ -420,7 +600,7 @@ NAMES = [
 def test_whatever_comes_is_a_token_or_one_of_two_errors(fields, date, took):
     """F4: no JSON object breaks the parser: it is a living token, a transient failure or a rejection."""
     try:
-        token = token_from(Answer(fields, date=date), requested_at=NOW, received_at=NOW + took)
+        token = usable(Answer(fields, date=date), received_at=NOW + took)
     except (TransientRefreshError, GrantRejected) as error:
         said = str(error)
         assert said.isprintable()

@@ -5,11 +5,9 @@ Any function as a source.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
-import anyio
-import anyio.to_thread
-
+from evertoken._engine.function_threads import threads_of
 from evertoken._model.protocols import Answered, FetchRequest, TokenSource
 
 if TYPE_CHECKING:
@@ -17,19 +15,20 @@ if TYPE_CHECKING:
 
 __all__ = ["CallableSource", "as_source"]
 
-THREADS: Final = 8
-
 
 @final
 class CallableSource:
     """
-    A source made of a function: async, or plain and then run in a worker thread.
+    A source made of a function: async, or plain and then run in a thread.
+
+    All sources around one plain function share eight threads. A call that does not return keeps its thread. Where all
+    eight hang, a fetch fails at once. The threads do not keep the process from ending.
 
     Args:
         function:
             Called for each fetch, without arguments or, if it takes one, with the token before (or None). It
             returns a `Token`, a pair of token and seconds it lives, a mapping as a token endpoint answers it, or a
-            string.
+            string. If it takes the token, a call whose answer is lost is assumed to have presented its refresh token.
 
         provider: Keys of one provider share its limit of concurrent fetches.
 
@@ -50,23 +49,28 @@ class CallableSource:
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - whether the instance's __call__ is async
         )
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._threads = None if self._is_async else threads_of(function)
         self.provider = provider
+
+    @property
+    def function(self) -> Callable[..., Awaitable[Answered] | Answered]:
+        """
+        The function. Sources around the same one share its limits.
+        """
+        return self._function
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
         """
         Call the function.
         """
         arguments = (request.current,) if self._takes_current else ()
-        if self._is_async:
+        # With the token in hand, a function may present its refresh token at any time.
+        starting = request.sending if self._takes_current else _nothing
+        if self._threads is None:
+            starting()
             return await cast("Awaitable[Answered]", self._function(*arguments))
-        if self._limiter is None:
-            # Of its own, so that a hung function uses up nobody else's threads.
-            self._limiter = anyio.CapacityLimiter(THREADS)
-        result = await anyio.to_thread.run_sync(
-            self._function, *arguments, abandon_on_cancel=True, limiter=self._limiter
-        )
-        return await result if inspect.isawaitable(result) else result
+        result: Any = await self._threads.call(arguments, starting=starting)
+        return cast("Answered", await result if inspect.isawaitable(result) else result)
 
     def __repr__(self) -> str:
         return f"CallableSource({getattr(self._function, '__qualname__', type(self._function).__qualname__)})"
@@ -96,6 +100,10 @@ def as_source(source: object, /, *, parameter: str) -> TokenSource:
         f"those; got {type(source).__name__}"
     )
     raise TypeError(msg)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _takes_one(function: Callable[..., object]) -> bool:

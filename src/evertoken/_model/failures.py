@@ -1,5 +1,5 @@
 """
-What one fetch raised -> one of the two failures, with nothing in it that holds a secret.
+The exception that a fetch raised -> one of the two failures, with nothing in it that holds a secret.
 """
 
 from __future__ import annotations
@@ -7,10 +7,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.lifetime import MAX_LIFETIME
 from evertoken._model.redaction import describe, scrub
 
 if TYPE_CHECKING:
-    from evertoken._model.protocols import FetchRequest
+    from collections.abc import Iterable, Iterator
+
+    from evertoken._model.fetch_request import FetchRequest
+    from evertoken._model.token import Token
 
 __all__ = ["Overdue", "failure_of", "is_sign_out", "signed_out"]
 
@@ -23,6 +27,9 @@ class Overdue(Exception):
     """
     A bounded call did not end in time. It has been cancelled, and is no longer waited for.
     """
+
+
+_OURS: Final = (GrantRejected, TransientRefreshError, Overdue)
 
 
 def signed_out() -> GrantRejected:
@@ -44,20 +51,71 @@ def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefre
     Return a new error for whatever the source raised, without its context, traceback and secrets.
 
     A foreign exception is transient: a blip must not log anybody out. It is ambiguous if the request had been sent.
+    An error of ours that is inside an exception group, or is the cause of a foreign exception, counts as raised. Among
+    several a rejection wins; else the longest `retry_after` counts, and one ambiguous failure makes all ambiguous.
+
+    Raises:
+        KeyboardInterrupt: It is inside a group: the process is asked to end.
+        SystemExit: Likewise.
     """
-    token = request.current
-    secrets: list[str | None] = []
-    if token is not None:
-        # What came with it may be a secret as well, as a key that signs.
-        more = (value for value in token.extra.values() if isinstance(value, str) and len(value) >= _LONG)
-        secrets = [token.access_token, token.refresh_token, *more]
-    if isinstance(error, GrantRejected):
-        said = None if error.error_description is None else scrub(error.error_description, secrets)
-        return GrantRejected(scrub(error.error, secrets), said, error.error_uri)
+    found = list(_inside(error))
+    ending = next((one for one in found if isinstance(one, KeyboardInterrupt | SystemExit)), None)
+    if ending is not None:
+        raise ending
+    secrets = _secrets_of(request.current)
+    rejected = next((one for one in found if isinstance(one, GrantRejected)), None)
+    if rejected is not None:
+        said = None if rejected.error_description is None else scrub(rejected.error_description, secrets)
+        return GrantRejected(scrub(rejected.error, secrets), said, rejected.error_uri)
+    ours = [one for one in found if isinstance(one, TransientRefreshError)]
+    # A foreign exception does not tell whether its own request was answered.
+    ambiguous = any(one.ambiguous for one in ours) or (len(ours) < len(found) and request.sent)
+    words = "; ".join(_words(one, request, secrets) for one in ours or found)
+    return TransientRefreshError(scrub(words), retry_after=_longest(ours), ambiguous=ambiguous)
+
+
+def _words(error: BaseException, request: FetchRequest, secrets: Iterable[str | None]) -> str:
     if isinstance(error, TransientRefreshError):
-        return TransientRefreshError(
-            scrub(str(error), secrets), retry_after=error.retry_after, ambiguous=error.ambiguous
-        )
+        return scrub(str(error), secrets)
     if isinstance(error, Overdue):
-        return TransientRefreshError(f"no answer within {request.timeout:g} s", ambiguous=request.sent)
-    return TransientRefreshError(describe(error, secrets), ambiguous=request.sent)
+        return f"no answer within {request.timeout:g} s"
+    return describe(error, secrets)
+
+
+def _longest(failures: Iterable[TransientRefreshError]) -> float | None:
+    # NaN is no wait, and an int may be too large to calculate with.
+    asked = (one.retry_after for one in failures)
+    waits = [min(max(seconds, 0.0), MAX_LIFETIME) for seconds in asked if seconds is not None and seconds == seconds]  # noqa: PLR0124
+    return max(waits, default=None)
+
+
+def _inside(error: BaseException) -> Iterator[BaseException]:
+    """
+    Yield the errors that *error* is made of: the members of groups, and causes of ours in place of what they caused.
+    """
+    # Each with the foreign exception that it is a cause of. Not recursive: groups may be nested deeply.
+    left: list[tuple[BaseException, BaseException | None]] = [(error, None)]
+    seen, told = set[int](), set[int]()
+    while left:
+        one, outer = left.pop()
+        again = id(one) in seen
+        seen.add(id(one))
+        if isinstance(one, BaseExceptionGroup) and not again:
+            left += [(member, outer) for member in reversed(one.exceptions)]
+            continue
+        ours = isinstance(one, _OURS)
+        if not ours and one.__cause__ is not None and not again:
+            left.append((one.__cause__, outer or one))
+            continue
+        leaf = one if ours or outer is None else outer
+        if id(leaf) not in told:
+            told.add(id(leaf))
+            yield leaf
+
+
+def _secrets_of(token: Token | None) -> list[str | None]:
+    if token is None:
+        return []
+    # What came with it may be a secret as well, as a key that signs.
+    more = (value for value in token.extra.values() if isinstance(value, str) and len(value) >= _LONG)
+    return [token.access_token, token.refresh_token, *more]

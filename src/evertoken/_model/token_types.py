@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["scheme_of"]
 
-# What servers write where they mean a bearer token: Apigee, eBay, Slack, and servers that name the format (a JWT) or
-# repeat the type of RFC 8693 section 3. "N_A" is RFC 8693 section 2.2.1: the answer states no type.
+# How servers write Bearer: Apigee says BearerToken, Slack says for whom it is (bot, user), others name the format, or
+# the type of RFC 8693 section 3. By RFC 8693 section 2.2.1, N_A says that no type applies.
 _BEARER: Final = frozenset({
-    "bearer", "bearer token", "bearertoken", "application access token", "user access token", "bot", "user", "jwt",
-    "jwt-bearer", "n_a", "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:jwt",
+    "bearer", "bearer token", "bearertoken", "bot", "jwt", "jwt-bearer", "n_a", "user",
+    "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:jwt",
 })  # fmt: skip
 
 

@@ -4,13 +4,14 @@ Where an authorization server has its endpoints: told by the user, or by the ser
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
-from evertoken._engine.tasks import Strays, bounded
+from evertoken._engine.tasks import Gate, Strays, bounded
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
 from evertoken._model.protocols import FetchRequest
@@ -28,8 +29,10 @@ FRESH: Final = 3600.0
 #: Seconds after which a server that did not tell is asked again.
 AGAIN: Final = 60.0
 
-# The part of a fetch's time that either place may take: half of it is left for the token.
-_SHARE: Final = 0.25
+# The part of a fetch's time after which the second place is asked as well. The first one may still answer.
+_PATIENCE: Final = 0.25
+# The part of it after which a server that has told before is not waited for: the rest is left for the token.
+_SHARE: Final = 0.5
 
 
 @final
@@ -130,35 +133,66 @@ class Server:
         if self._found and self._clock.monotonic() - self._found_at < FRESH:
             return self._found
         failures: list[str] = []
-        for place in _places(self._issuer or ""):
-            endpoint = Endpoint(place, parameter="issuer", **self._options)
-            # A request of its own: whatever becomes of it, no grant has been presented.
-            asked = FetchRequest(None, None, timeout * _SHARE)
-            try:
-                answer = await bounded(
-                    partial(endpoint.send, asked, Content("GET", None), {}, secrets=()),
-                    asked.timeout,
-                    clock=self._clock,
-                    strays=self._strays,
-                    name="evertoken:discovery",
-                )
-            except TokenError as error:
-                failures.append(f"{place}: {error}")
-                continue
-            except Overdue:
-                failures.append(f"{place}: no answer within {asked.timeout:g} s")
-                continue
-            if answer.fields.get("issuer") != self._issuer:
-                # RFC 8414 section 3.3: somebody else's metadata must not be used.
-                failures.append(f"{place}: it names another issuer, {answer.fields.get('issuer')!r}")
-                continue
-            self._found, self._found_at = answer.fields, self._clock.monotonic()
-            return self._found
-        if self._found:
+        try:
+            # Without an earlier answer there is no token either: the fetch's own deadline is the only one.
+            found = await bounded(
+                partial(self._ask, timeout, failures),
+                timeout * _SHARE if self._found else timeout,
+                clock=self._clock,
+                strays=self._strays,
+                name="evertoken:discovery",
+            )
+        except Overdue:
+            found = {}
+            failures.append(f"no answer within {timeout:g} s")
+        if found:
+            self._found, self._found_at = found, self._clock.monotonic()
+        elif self._found:
             self._found_at = self._clock.monotonic() - FRESH + AGAIN
-            return self._found
-        msg = f"the issuer {self._issuer!r} does not tell where its endpoints are: {'; '.join(failures)}"
-        raise TransientRefreshError(msg)
+        else:
+            msg = f"the issuer {self._issuer!r} does not tell where its endpoints are: {'; '.join(failures)}"
+            raise TransientRefreshError(msg)
+        return self._found
+
+    async def _ask(self, timeout: float, failures: list[str]) -> Mapping[str, Any]:
+        """
+        Return what one of the two places tells, or nothing, with what each of them failed with in *failures*.
+
+        The second place is asked when the first one has failed, or is slow.
+        """
+        loop = asyncio.get_running_loop()
+        first, second = _places(self._issuer or "")
+        asked = [loop.create_task(self._tell(first, timeout, failures))]
+        late = Gate()
+        try:
+            if not asked[0].done():
+                asked[0].add_done_callback(lambda _: late.wake())
+                await late.wait(self._clock, timeout * _PATIENCE)
+            if asked[0].done() and asked[0].result():
+                return asked[0].result()
+            asked.append(loop.create_task(self._tell(second, timeout, failures)))
+            for one in asyncio.as_completed(asked):
+                found = await one
+                if found:
+                    return found
+            return {}
+        finally:
+            for task in asked:
+                task.cancel()
+
+    async def _tell(self, place: str, timeout: float, failures: list[str]) -> Mapping[str, Any]:
+        endpoint = Endpoint(place, parameter="issuer", **self._options)
+        try:
+            # A request of its own: whatever becomes of it, no grant has been presented.
+            answer = await endpoint.send(FetchRequest(None, None, timeout), Content("GET", None), {}, secrets=())
+        except TokenError as error:
+            failures.append(f"{place}: {error}")
+            return {}
+        if answer.fields.get("issuer") != self._issuer:
+            # RFC 8414 section 3.3: somebody else's metadata must not be used.
+            failures.append(f"{place}: it names another issuer, {answer.fields.get('issuer')!r}")
+            return {}
+        return answer.fields
 
 
 def _places(issuer: str) -> tuple[str, str]:

@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._model.protocols import FetchRequest
-
-__all__ = ["drop_cookies", "drop_defaults", "timeouts"]
-
-
-def timeouts(client: Any, request: FetchRequest) -> dict[str, Any]:
-    """
-    Return the extension that holds each step of a request within the fetch's own deadline.
-    """
-    given = client.timeout.as_dict()
-    return {"timeout": {step: min(limit or request.timeout, request.timeout) for step, limit in given.items()}}
+__all__ = ["drop_cookies", "drop_defaults"]
 
 
 def drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._client_authentication import ClientAuth, TlsClientAuth, check_method, credentials
 from evertoken.sources._discovery import Server
 from evertoken.sources._provider_rules import Answered, as_meant, completed, endpoints_of, known
-from evertoken.sources._token_request import STEP_TIMEOUT
+from evertoken.sources._token_request import REVOCATION_TIMEOUT
 
 if TYPE_CHECKING:
     from evertoken._model.token import Token
@@ -180,7 +180,8 @@ class Grant(CarriesSecrets):
                 # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
                 answer = await self._post(endpoint, request, own, secrets, answered)
         except (GrantRejected, TransientRefreshError) as error:
-            raise as_meant(error, self._habits, answered, request.current) from None
+            before = None if request.began_anew else request.current
+            raise as_meant(error, self._habits, answered, before) from None
         return completed(answer, self._habits)
 
     async def _post(
@@ -210,14 +211,14 @@ class Grant(CarriesSecrets):
             TransientRefreshError: The server could not be told.
             GrantRejected: The server does not know the client.
         """
-        endpoint = await self._server.revocation_endpoint(STEP_TIMEOUT)
+        endpoint = await self._server.revocation_endpoint(REVOCATION_TIMEOUT)
         if endpoint is None:
             return
-        headers, identity, hidden = await self._identity(await self._server.token_endpoint(STEP_TIMEOUT))
+        headers, identity, hidden = await self._identity(await self._server.token_endpoint(REVOCATION_TIMEOUT))
         for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
             if value is not None:
                 form = [("token", value), ("token_type_hint", hint), *identity]
-                request = FetchRequest(None, token, STEP_TIMEOUT)
+                request = FetchRequest(None, token, REVOCATION_TIMEOUT)
                 await endpoint.post(request, form, headers, secrets=(value, *hidden), wordless=True)
 
     async def _identity(self, endpoint: Endpoint) -> tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]]:

@@ -116,4 +116,4 @@ def completed(answer: Answer, provider: Provider | None) -> Answer:
     if provider.refuses_early_refresh and lifetime is not None and "refresh_in" not in fields:
         # A refresh before its time would be refused: this one is due just when it ends.
         fields = {**fields, "refresh_in": lifetime * _WHOLE}
-    return replace(answer, fields=fields, default_lifetime=provider.default_lifetime)
+    return replace(answer, fields=fields, default_lifetime=provider.default_lifetime, token_types=provider.token_types)

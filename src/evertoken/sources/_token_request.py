@@ -20,7 +20,7 @@ from evertoken._model.parsing import http_date, parse_retry_after
 from evertoken._model.redaction import scrub
 from evertoken._model.token_response import Answer
 from evertoken.sources._body import bounded_body, fields_of
-from evertoken.sources._given_client import drop_cookies, drop_defaults, timeouts
+from evertoken.sources._given_client import drop_cookies, drop_defaults
 from evertoken.sources._sent import Sent
 from evertoken.sources._url import check_url
 
@@ -38,8 +38,13 @@ Reader: TypeAlias = Callable[[bytes, str], "Mapping[str, Any] | None"]
 #: What looks at an answer before it is judged.
 Seen: TypeAlias = Callable[[int, Any, "Mapping[str, Any]"], object]
 
-#: Seconds for each step of a request (connect, write, read), within the fetch's own deadline.
-STEP_TIMEOUT: Final = 10.0
+#: Seconds for a revocation. A source is told no deadline for it. The manager sets one, `fetch_timeout`, and this one is
+#: there for direct calls alone: it is longer than any that a manager is usually given.
+REVOCATION_TIMEOUT: Final = 600.0
+
+# Every step of a request may take as long as the fetch itself. A bound of our own would turn a slow success into a
+# failure, and leave open whether a refresh token was spent.
+_STEPS: Final = ("connect", "read", "write", "pool")
 
 # What a client raises when nothing was sent, by name: httpx and httpx2 have the same names and different classes.
 _NOT_SENT: Final = frozenset({
@@ -206,11 +211,10 @@ class Endpoint:
     ) -> tuple[int, Any, bytes]:
         if self._client is not None:
             return await self._send(self._client, request, content, headers, sent)
-        timeout = httpx.Timeout(min(STEP_TIMEOUT, request.timeout))
         verify = await self._trust()
         # What may go in the clear is at loopback or on the machine's own link, or was to: no proxy is to see it.
         secure = urlsplit(self.url).scheme == "https"
-        options: dict[str, Any] = {"timeout": timeout, "follow_redirects": False, "trust_env": secure}
+        options: dict[str, Any] = {"follow_redirects": False, "trust_env": secure}
         async with httpx.AsyncClient(verify=verify, **options) as client:
             return await self._send(client, request, content, headers, sent)
 
@@ -245,7 +249,7 @@ class Endpoint:
                 **({} if content.body is None else {"Content-Type": content.type}),
                 **headers,
             },
-            extensions={"trace": sent.trace, **timeouts(client, request)},
+            extensions={"trace": sent.trace, "timeout": dict.fromkeys(_STEPS, request.timeout)},
         )
         drop_defaults(outgoing, client, headers)
         outgoing.url = type(outgoing.url)(self.url)

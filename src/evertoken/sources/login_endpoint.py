@@ -130,7 +130,7 @@ class LoginEndpoint(CarriesSecrets):
                 fields[name] = _at(answer.fields, place)
         if "expires_in" not in fields and "expires_at" not in fields and self._lifetime is not None:
             fields["expires_in"] = self._lifetime
-        return Answer(fields, date=answer.date)
+        return Answer(fields, date=answer.date, token_types={self._token_type: self._token_type})
 
     def __repr__(self) -> str:
         return f"LoginEndpoint({self._endpoint.url!r})"

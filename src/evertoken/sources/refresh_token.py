@@ -27,7 +27,8 @@ class RefreshToken(Grant):
     """
     Tokens on behalf of somebody who has logged in: the refresh token grant (RFC 6749 section 6).
 
-    The refresh token given here is the first one. What a fetch brings replaces it; an answer without one keeps it.
+    The refresh token given here is the first one. The refresh token of an answer replaces it; an answer without one
+    keeps it. If another one is given later, it is a new login, and is presented instead.
 
     Args:
         token_endpoint: An absolute https URL, or http to loopback.
@@ -39,6 +40,7 @@ class RefreshToken(Grant):
         client_id: The client's identifier (RFC 6749 section 2.2).
 
         refresh_token: The refresh token to begin with, or a `pathlib.Path` or a plain or async function that loads it.
+            It is loaded at each fetch.
 
         client_secret: The client's secret, or a `pathlib.Path` or a function that is asked for it at each fetch; none
             for public clients.
@@ -139,8 +141,16 @@ class RefreshToken(Grant):
         """
         Present the newest refresh token, or the configured one where that is a new login.
         """
-        initial = await resolve(self._refresh_token, "refresh_token")
-        token = request.refresh_token_for(initial)
-        return await self.post(
-            request, ("grant_type", "refresh_token"), ("refresh_token", token), secrets=(token, initial)
-        )
+        token = await self._newest(request)
+        return await self.post(request, ("grant_type", "refresh_token"), ("refresh_token", token), secrets=(token,))
+
+    async def _newest(self, request: FetchRequest) -> str:
+        kept = None if request.current is None else request.current.refresh_token
+        try:
+            initial = await resolve(self._refresh_token, "refresh_token")
+        except Exception:
+            # The configured one is needed for the first login and for a new one. The grant goes on without it.
+            if kept is None:
+                raise
+            return kept
+        return request.refresh_token_for(initial)

@@ -47,7 +47,7 @@ class AuthorizedUser(CarriesSecrets):
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
-        Present the refresh token.
+        Present the newest refresh token, or the one of the file where a person has logged in anew.
 
         Raises:
             TransientRefreshError: It failed for a reason that passes.
@@ -56,7 +56,8 @@ class AuthorizedUser(CarriesSecrets):
         info = await read_info(self._info, "authorized_user")
         endpoint = Endpoint(str(info.get("token_uri") or TOKEN_URI), client=self._client, parameter="token_uri")
         form = [("grant_type", "refresh_token")]
-        form += [(name, text_in(info, name)) for name in ("client_id", "client_secret", "refresh_token")]
+        form += [(name, text_in(info, name)) for name in ("client_id", "client_secret")]
+        form.append(("refresh_token", request.refresh_token_for(text_in(info, "refresh_token"))))
         if self._scope is not None:
             form.append(("scope", self._scope))
         return await endpoint.post(request, form, {}, secrets=[value for name, value in form[2:4]])

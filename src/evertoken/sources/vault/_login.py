@@ -14,7 +14,7 @@ from evertoken._model.protocols import FetchRequest
 from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import fields_of
-from evertoken.sources._token_request import STEP_TIMEOUT, Content, Endpoint
+from evertoken.sources._token_request import REVOCATION_TIMEOUT, Content, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,7 @@ class Login(CarriesSecrets, abc.ABC):
             TransientRefreshError: The server could not be told.
             GrantRejected: It does not know the token.
         """
-        request = FetchRequest(None, token, STEP_TIMEOUT)
+        request = FetchRequest(None, token, REVOCATION_TIMEOUT)
         headers = {"X-Vault-Token": token.access_token}
         await self._post(self._at("auth/token/revoke-self"), request, {}, headers, (token.access_token,), wordless=True)
 

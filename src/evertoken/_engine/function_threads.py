@@ -1,0 +1,217 @@
+"""
+The threads that plain functions run in: a few for each function, and daemons, so that a hung one holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import threading
+import weakref
+from concurrent.futures import Executor, Future
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+from evertoken._model.errors import TransientRefreshError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["THREADS", "FunctionThreads", "threads_of"]
+
+#: How many threads one function may have at a time.
+THREADS: Final = 8
+
+_Outcome: TypeAlias = tuple[Any, BaseException | None]
+
+
+@final
+class FunctionThreads(Executor):
+    """
+    At most `THREADS` daemon threads that run one function.
+
+    A thread keeps its place until the function returns, also where nobody waits for it any more. Where every place is
+    taken by such a thread, a call fails at once. Otherwise it waits for the next place.
+
+    Args:
+        function: What they run.
+    """
+
+    def __init__(self, function: Callable[..., Any], /) -> None:
+        self.function = function
+        self.forget()
+
+    def forget(self) -> None:
+        """
+        Forget all threads, as in a child process, which has none of them.
+        """
+        self._lock = threading.Lock()
+        self._running = 0
+        self._abandoned = 0
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    async def call(self, arguments: tuple[Any, ...], /, *, starting: Callable[[], object]) -> Any:
+        """
+        Call the function in a thread, with a copy of the context, and return what it returns.
+
+        Args:
+            arguments: What it is called with.
+
+            starting: Called just before it starts. If it raises, the function is not called.
+
+        Raises:
+            TransientRefreshError: All places are taken by calls that nobody waits for any more, or the system has no
+                thread left.
+        """
+        await self._take()
+        call = _Call(self, contextvars.copy_context(), arguments)
+        try:
+            starting()
+            # The loop is asked, and not the thread started, so that a loop for tests knows of the work.
+            waiting = asyncio.get_running_loop().run_in_executor(self, call.run)
+        except BaseException:
+            self.ended(call)
+            raise
+        try:
+            value, error = await waiting
+        except BaseException:
+            self._abandon(call)
+            raise
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error
+
+    def submit(self, run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """
+        Start a thread, as the loop asks of an executor.
+        """
+        future: Future[Any] = Future()
+        # Running from the start: a loop that cancels it must not make the thread's own answer an error.
+        future.set_running_or_notify_cancel()
+
+        def work() -> None:
+            result = run(*args, **kwargs)
+            # The loop may have ended meanwhile.
+            with contextlib.suppress(RuntimeError):
+                future.set_result(result)
+
+        thread = threading.Thread(target=work, name="evertoken function", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            failure = TransientRefreshError(f"no thread for the function: {error}")
+        else:
+            return future
+        raise failure
+
+    async def _take(self) -> None:
+        while True:
+            with self._lock:
+                if self._running < THREADS:
+                    self._running += 1
+                    return
+                if self._abandoned >= THREADS:
+                    msg = (
+                        f"all {THREADS} threads of the function still run calls that were given up after their "
+                        "fetch_timeout; it is not called again before one of them returns"
+                    )
+                    raise TransientRefreshError(msg)
+                loop = asyncio.get_running_loop()
+                waiter = (loop, loop.create_future())
+                self._waiting.append(waiter)
+            try:
+                await waiter[1]
+            finally:
+                with self._lock, contextlib.suppress(ValueError):
+                    self._waiting.remove(waiter)
+
+    def _abandon(self, call: _Call) -> None:
+        with self._lock:
+            if call.ended:
+                return
+            call.abandoned = True
+            self._abandoned += 1
+        self._wake()
+
+    def ended(self, call: _Call) -> None:
+        """
+        Take the place of *call* back.
+        """
+        with self._lock:
+            call.ended = True
+            self._running -= 1
+            self._abandoned -= call.abandoned
+        self._wake()
+
+    def _wake(self) -> None:
+        # All of them: the loop of the first one may have stopped.
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for loop, waiter in waiting:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, waiter)
+
+
+@final
+class _Call:
+    """
+    One call of the function.
+    """
+
+    def __init__(self, threads: FunctionThreads, context: contextvars.Context, arguments: tuple[Any, ...]) -> None:
+        self._threads = threads
+        self._context = context
+        self._arguments = arguments
+        self.abandoned = False
+        self.ended = False
+
+    def run(self) -> _Outcome:
+        """
+        Call the function, and return its value and its error: a future does not take every exception.
+        """
+        try:
+            return self._context.run(self._threads.function, *self._arguments), None
+        except BaseException as error:  # noqa: BLE001 - judged by the one who waits
+            return None, error
+        finally:
+            self._threads.ended(self)
+
+
+def _settle(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+_lock = threading.Lock()
+_known: weakref.WeakValueDictionary[tuple[int, ...], FunctionThreads] = weakref.WeakValueDictionary()
+
+
+def threads_of(function: Callable[..., Any], /) -> FunctionThreads:
+    """
+    Return the threads of *function*, the same ones for all who ask.
+    """
+    # By identity, as it may not be hashable. A bound method is another object each time it is asked for.
+    bound = isinstance(function, MethodType)
+    key = (id(function.__self__), id(function.__func__)) if bound else (id(function),)  # type: ignore[attr-defined]
+    with _lock:
+        found = _known.get(key)
+        if found is None:
+            # It holds the function, so that nothing else gets its identity meanwhile.
+            found = _known[key] = FunctionThreads(function)
+        return found
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - the one of the parent may be held by a thread that is not here
+    _lock = threading.Lock()
+    for threads in list(_known.values()):
+        threads.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
