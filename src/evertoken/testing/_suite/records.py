@@ -86,6 +86,7 @@ TORN = [
     b"",
     b'{"format": 1, "key"',
     b"\x00" * 64,
+    b"\xff\xfe" * 32,
     b"[]",
     b'{"format": 1, "key": "other", "version": 1}',
     b'{"format": 1, "key": "k", "version": 9223372036854775807, "sent_at": null, "token": null}',
