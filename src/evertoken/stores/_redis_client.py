@@ -36,7 +36,7 @@ def is_error(error: BaseException, name: str, /) -> bool:
 @final
 class _Pool:
     """
-    What all who use one pool share, on one loop.
+    The state that all users of one pool share, on one loop.
     """
 
     def __init__(self, size: int | None, limit: int) -> None:
@@ -161,7 +161,7 @@ def _pool_of(client: Any, limit: int) -> _Pool:
 
 
 async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
-    # The program may use its client too, so that the pool can be empty whatever is counted here.
+    # The program may use its client too, so that the pool can be empty though a slot was free here.
     for _ in range(_LOOKS):
         try:
             return await call()
