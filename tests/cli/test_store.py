@@ -54,11 +54,11 @@ async def fill(store: Any) -> None:
 
 async def put(store: TokenStore) -> None:
     for key, fields in RECORDS.items():
-        lease = await store.acquire(key, "worker-1", 90.0)
+        lease = (await store.begin(key, "worker-1", 10.0)).lease
         assert isinstance(lease, Lease)
-        assert await store.write(Record(key, 7, **fields()), lease)
+        assert await store.mark(Record(key, 7, **fields()), lease)
         if key != "valid":
-            await store.release(lease)
+            await store.abandon(lease)
 
 
 @pytest.fixture(params=["file", "sqlite", "redis", "postgresql"])
@@ -195,9 +195,9 @@ def test_a_reader_who_has_read_enough(tmp_path, records):
         store = SQLiteStore(tmp_path / "tokens.db")
         async with store:
             for key in map(str, range(records)):
-                lease = await store.acquire(key, "worker-1", 5.0)
+                lease = (await store.begin(key, "worker-1", 5.0)).lease
                 assert isinstance(lease, Lease)
-                assert await store.write(Record(key, 1, Token("planted", issued_at=1.0)), lease)
+                assert await store.commit(Record(key, 1, Token("planted", issued_at=1.0)), lease)
 
     asyncio.run(plant())
     process = subprocess.Popen(
@@ -240,10 +240,10 @@ def test_what_a_stranger_wrote(tmp_path, capsys):
 
     async def plant() -> None:
         store = FileStore(tmp_path / "tokens")
-        lease = await store.acquire("\x1b[2Jevil", "\x1b[2Jowner", 5.0)
+        lease = (await store.begin("\x1b[2Jevil", "\x1b[2Jowner", 5.0)).lease
         assert isinstance(lease, Lease)
         far = Token("planted", issued_at=-1e300, expires_at=1e300)
-        assert await store.write(Record("\x1b[2Jevil", 1, far, 1e18), lease)
+        assert await store.mark(Record("\x1b[2Jevil", 1, far, 1e18), lease)
 
     asyncio.run(plant())
     url = f"file:{tmp_path / 'tokens'}"
