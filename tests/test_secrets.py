@@ -204,7 +204,7 @@ async def test_values_show_no_secret(logged):
     async with TokenManager(lambda: token, store=store) as manager:
         assert await manager.get() is token
         auth = manager.auth()
-        clean(manager, auth, store, manager.snapshot(), manager.health(), manager._engine.registry.entries)
+        clean(manager, auth, store, manager.snapshot(), manager.health(), manager._life.registry.keys)
         clean(*(repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()))
         for error in (TypeError, ValueError):
             with pytest.raises(error) as info:

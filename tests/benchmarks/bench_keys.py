@@ -88,7 +88,7 @@ async def _arming(count: int, options: Options) -> list[Row]:
         return took
 
     def deadlines() -> float:
-        supervisor: Supervisor[Entry] = manager._engine.upkeep.supervisor
+        supervisor: Supervisor[Entry] = manager._life.session.maintenance.supervisor
         fresh = type(supervisor)(manager.clock, on_due=print, on_step=print, on_restart=print)
         entries = [Entry(key, source) for key in tokens]
         gc.collect()
@@ -103,8 +103,8 @@ async def _arming(count: int, options: Options) -> list[Row]:
 
         def restart() -> float:
             # All that a start does for keys in memory: the policy, the jitter of each, and the queue.
-            upkeep = manager._engine.upkeep
-            for entry in manager._entries.values():
+            upkeep = manager._life.session.maintenance
+            for entry in manager._keys.values():
                 entry.deadline = None
             upkeep.supervisor.deadlines = type(upkeep.supervisor.deadlines)()
             gc.collect()
@@ -165,7 +165,7 @@ async def _hour(count: int) -> list[Row]:
     async with TokenManager(source_for=source_for(source), clock=clock, concurrency=CAP, idle_after=None) as manager:
         await fill(manager, keys)
         took = clock.time()
-        supervisor = manager._engine.upkeep.supervisor
+        supervisor = manager._life.session.maintenance.supervisor
         first, wakeups = source.fetches, supervisor.wakeups
         most_tasks = 0
         begun = process_time()
@@ -175,7 +175,7 @@ async def _hour(count: int) -> list[Row]:
         cpu = process_time() - begun
         fetches, wakeups = source.fetches - first, supervisor.wakeups - wakeups
         now = clock.time()
-        dead = sum(entry.in_service(now) is None for entry in manager._entries.values())
+        dead = sum(entry.in_service(now) is None for entry in manager._keys.values())
     assert took
     return [
         Row("a virtual hour: fetches a key", fetches / count, 1.5, unit="", note=f"{fetches:,} in {cpu:.1f} s of CPU"),
@@ -198,14 +198,14 @@ async def _real(count: int, seconds: float) -> tuple[float, int, int, int]:
     source = Source(tokens, 0.01, seconds)
     async with TokenManager(source_for=source_for(source), concurrency=CAP * 4) as manager:
         await fill(manager, list(tokens))
-        supervisor = manager._engine.upkeep.supervisor
+        supervisor = manager._life.session.maintenance.supervisor
         fetches, wakeups = source.fetches, supervisor.wakeups
         gc.collect()
         begun = process_time()
         await asyncio.sleep(seconds)
         cpu = process_time() - begun
         now = time.time()
-        dead = sum(entry.in_service(now) is None for entry in manager._entries.values())
+        dead = sum(entry.in_service(now) is None for entry in manager._keys.values())
         return cpu, source.fetches - fetches, supervisor.wakeups - wakeups, dead
 
 

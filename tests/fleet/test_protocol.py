@@ -358,7 +358,7 @@ async def test_expired_while_it_was_being_kept(clock):
     slow = True
     while clock.time() < token.expires_at:
         await clock.advance(0.1)
-    flight = one.manager._engine.registry.entries[None].flight
+    flight = one.manager._life.registry.keys[None].flight
     assert flight.reason == "repair"
     assert await one.use() not in {token, None}, one.errors
     # Not by the luck that another flight had begun before those who waited for this one were heard.

@@ -358,7 +358,7 @@ async def test_timers_that_fire_early(clock, by):
     source = ScriptedSource(clock, lifetime=100.0)
     async with TokenManager(source, policy=UNJITTERED, clock=early) as manager:
         await manager.get()
-        supervisor = manager._engine.upkeep.supervisor
+        supervisor = manager._life.session.maintenance.supervisor
         before = supervisor.wakeups
         await clock.advance(8000.0)
         assert source.fetches in {100, 101}

@@ -696,4 +696,4 @@ async def test_forget(clock):
         assert await manager.get("a") is token
         await clock.advance(1.0)
         assert await manager.get("a") is token
-        assert not manager._engine.lanes._lanes
+        assert not manager._life.session.limits._limits

@@ -63,7 +63,7 @@ async def test_an_hour_of_many_keys(clock):
         await open_all(manager, keys)
         assert source.fetches == KEYS
         assert ours() == ["evertoken:supervisor"]
-        supervisor = manager._engine.upkeep.supervisor
+        supervisor = manager._life.session.maintenance.supervisor
         assert len(supervisor.deadlines) == KEYS
         assert len(asyncio.get_running_loop()._scheduled) < 200
         wakeups = supervisor.wakeups
@@ -113,9 +113,9 @@ async def test_idle_keys_are_evicted(clock):
                 await manager.get(key)
         assert sorted(manager.snapshot().keys) == sorted(keys[:20])
         assert len(recorder.of(KeyEvicted)) == 1980
-        assert len(manager._engine.upkeep.supervisor.deadlines) == 20
+        assert len(manager._life.session.maintenance.supervisor.deadlines) == 20
         # Dropped from memory too, not just from sight.
-        assert len(manager._engine.upkeep.supervisor.deadlines._heap) <= 64
+        assert len(manager._life.session.maintenance.supervisor.deadlines._heap) <= 64
 
 
 @virtual
@@ -135,7 +135,7 @@ async def test_a_burst_of_due_keys_is_spread_by_the_cap(clock):
         assert source.most == 4
         assert source.fetches == 1000
         assert manager.snapshot().queued == 0
-        assert not manager._engine.lanes._lanes
+        assert not manager._life.session.limits._limits
 
 
 @virtual
@@ -157,7 +157,7 @@ async def test_fetches_that_need_another_key_of_the_same_provider(clock):
         assert clock.time() - begun == pytest.approx(1.0, abs=0.01)
         assert source.fetches == 1
         await clock.advance(0.0)
-        assert not manager._engine.lanes._lanes
+        assert not manager._life.session.limits._limits
 
 
 async def test_functions_in_threads_that_need_another_key_of_the_same_provider():

@@ -20,7 +20,7 @@ EXACTLY = SLACK + 1e-3
 
 
 def seed_of(manager: TokenManager[Any]) -> str:
-    return manager._engine.rules.seed
+    return manager._life.rules.seed
 
 
 @virtual
@@ -200,7 +200,7 @@ async def test_unknown_lifetime_waits_for_a_refusal(clock):
         await clock.advance(hours=48)
         assert source.fetches == 1
         assert await manager.get() is first
-        assert len(manager._engine.upkeep.supervisor.deadlines) == 0
+        assert len(manager._life.session.maintenance.supervisor.deadlines) == 0
         second = await manager.refused(first)
         assert second is not None
         assert second.access_token == "token-2"
@@ -224,7 +224,7 @@ async def test_timers_do_not_multiply(clock):
     """F3, trap 5: after a thousand refreshes there is one deadline, one heap entry and one wake-up for each."""
     source = ScriptedSource(clock, lifetime=100.0)
     async with TokenManager(source, clock=clock) as manager:
-        supervisor = manager._engine.upkeep.supervisor
+        supervisor = manager._life.session.maintenance.supervisor
         while source.fetches < 1000:
             await clock.advance(1000.0)
         for _ in range(100):

@@ -177,7 +177,7 @@ async def test_deadlines_that_raise(clock, method, make):
     recorder = Recorder()
     async with TokenManager(source, policy=RefreshPolicy(jitter=0.0), clock=clock, observers=[recorder]) as manager:
         await manager.get()
-        supervisor = manager._engine.upkeep.supervisor
+        supervisor = manager._life.session.maintenance.supervisor
         real, raised = supervisor.deadlines, 0
 
         class Broken:
@@ -212,7 +212,7 @@ async def test_a_due_item_that_raises(clock, make, caplog):
     sources = {key: ScriptedSource(clock, lifetime=300.0) for key in ("good", "bad")}
     async with TokenManager(sources, policy=RefreshPolicy(jitter=0.0), clock=clock) as manager:
         await clock.advance(1.0)
-        upkeep = manager._engine.upkeep
+        upkeep = manager._life.session.maintenance
         real, raised = upkeep.supervisor._on_due, 0
 
         def due(entry: Any) -> None:
@@ -375,7 +375,7 @@ async def test_a_source_that_raises(clock, when, make):
         await clock.advance(61.0)
         assert (await manager.get("bad")).valid_at(clock.time())
         assert manager.health().failing == ()
-        assert not manager._engine.lanes._lanes
+        assert not manager._life.session.limits._limits
 
 
 @virtual
@@ -560,7 +560,7 @@ async def test_source_for_that_raises(clock, make):
             await manager.get("bad")
         assert await manager.get("good")
         assert list(manager.snapshot().keys) == ["good"]
-        assert not manager._engine.registry.lock.locked()
+        assert not manager._life.session.lock.locked()
 
 
 def the_supervisor() -> asyncio.Task[Any]:
@@ -612,7 +612,7 @@ async def test_a_policy_that_raises(clock, monkeypatch, policy, make):
         source.error = None
         await clock.advance(61.0)
         assert (await manager.get()).valid_at(clock.time())
-        assert not manager._engine.lanes._lanes
+        assert not manager._life.session.limits._limits
 
 
 @virtual
@@ -639,7 +639,7 @@ async def test_a_task_factory_that_raises(clock):
         await clock.advance(61.0)
         assert (await manager.get("a")).valid_at(clock.time())
         assert (await manager.get("b")).valid_at(clock.time())
-        assert not manager._engine.lanes._lanes
+        assert not manager._life.session.limits._limits
 
 
 @virtual
@@ -694,7 +694,7 @@ async def test_flights_cancelled_from_outside(clock):
         assert all(isinstance(outcome, TokenUnavailable) for outcome in outcomes)
         await clock.advance(15.0)
         assert manager.peek() is not None
-        assert not manager._engine.lanes._lanes
+        assert not manager._life.session.limits._limits
 
 
 @virtual

@@ -102,8 +102,8 @@ async def test_another_loop_does_not_wait_for_the_owners():
         handle = manager.handle("a")
         await handle.get()
         token = await manager.refresh("a")
-        assert manager._home.loop is not None
-        manager._home.loop.call_soon_threadsafe(hold_up)
+        assert manager._life.session.loop is not None
+        manager._life.session.loop.call_soon_threadsafe(hold_up)
         busy.wait(20.0)
         try:
             for _ in range(3):
