@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn, final
 
@@ -87,7 +87,7 @@ class Answer:
     date: float | None = None
     default_lifetime: float | None = None
     not_after: float = math.inf
-    token_types: Mapping[str, str] = _NO_TYPES
+    token_types: Mapping[str, str] = field(default_factory=lambda: _NO_TYPES)
 
     def __repr__(self) -> str:
         return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
