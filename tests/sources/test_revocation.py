@@ -46,6 +46,9 @@ async def test_what_is_sent():
             [("token", "rt-1"), ("token_type_hint", "refresh_token"), *identity],
             [("token", "at-1"), ("token_type_hint", "access_token"), *identity],
         ]
+        # Where there is no access token, none is sent.
+        await source.revoke(Token("", issued_at=0.0, expires_at=0.0, refresh_token="rt-2"))
+        assert [asked.form[0] for asked in wire.asked[2:]] == [("token", "rt-2")]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class FunctionThreads(Executor):
     taken by such a thread, a call fails at once. Otherwise it waits for the next place.
 
     Args:
-        function: What they run.
+        function: The function that they run.
     """
 
     def __init__(self, function: Callable[..., Any], /) -> None:
@@ -54,10 +54,10 @@ class FunctionThreads(Executor):
 
     async def call(self, arguments: tuple[Any, ...], /, *, starting: Callable[[], object]) -> Any:
         """
-        Call the function in a thread, with a copy of the context, and return what it returns.
+        Call the function in a thread, with a copy of the context, and return its result.
 
         Args:
-            arguments: What it is called with.
+            arguments: The arguments of the call.
 
             starting: Called just before it starts. If it raises, the function is not called.
 

@@ -40,8 +40,8 @@ def failure_from(
     """
     Make the error of an error answer (RFC 6749 section 5.2).
 
-    A status of 429 or 5xx is transient whatever the body says; so is a code that is not in `REJECTIONS`, nor in those
-    *codes* that the server is known for, as providers throttle with 400 and 403 too.
+    A status of 429 or 5xx is transient, also if the body names a terminal error. So is a code that is neither in
+    `REJECTIONS` nor in *codes*, the codes that the server is known for: providers throttle with 400 and 403 too.
     """
     code = fields.get("error")
     code = code if isinstance(code, str) and code else None

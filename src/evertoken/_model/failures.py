@@ -48,7 +48,7 @@ def is_sign_out(error: BaseException | None, /) -> bool:
 
 def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefreshError | GrantRejected:
     """
-    Return a new error for whatever the source raised, without its context, traceback and secrets.
+    Return a new error for the one that the source raised, without its context, traceback and secrets.
 
     A foreign exception is transient: a blip must not log anybody out. It is ambiguous if the request had been sent.
     An error of ours that is inside an exception group, or is the cause of a foreign exception, counts as raised. Among
@@ -91,7 +91,7 @@ def _longest(failures: Iterable[TransientRefreshError]) -> float | None:
 
 def _inside(error: BaseException) -> Iterator[BaseException]:
     """
-    Yield the errors that *error* is made of: the members of groups, and causes of ours in place of what they caused.
+    Yield the errors that *error* is made of: the members of groups, and a cause of ours in place of its effect.
     """
     # Each with the foreign exception that it is a cause of. Not recursive: groups may be nested deeply.
     left: list[tuple[BaseException, BaseException | None]] = [(error, None)]
@@ -116,6 +116,6 @@ def _inside(error: BaseException) -> Iterator[BaseException]:
 def _secrets_of(token: Token | None) -> list[str | None]:
     if token is None:
         return []
-    # What came with it may be a secret as well, as a key that signs.
+    # Its other fields may be secrets as well, such as a key that signs.
     more = (value for value in token.extra.values() if isinstance(value, str) and len(value) >= _LONG)
     return [token.access_token, token.refresh_token, *more]

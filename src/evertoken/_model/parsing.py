@@ -7,13 +7,17 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import math
+import re
 from typing import Final
 
 from evertoken._model.errors import TransientRefreshError
 
 __all__ = ["http_date", "instant", "is_finite", "number", "parse_retry_after"]
 
-_MILLISECONDS_FROM: Final = 1e11
+# From how large a number on an instant is not in seconds, and what one second is then: milliseconds, micros and nanos.
+_UNITS: Final = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+# As .NET writes instants in JSON.
+_DOTNET: Final = re.compile(r"/Date\((-?\d{1,18})(?:[+-]\d{4})?\)/", re.ASCII)
 
 
 def parse_retry_after(value: str | None, now: float | None, /) -> float | None:
@@ -56,7 +60,10 @@ def is_finite(value: object, /) -> bool:
 
 def instant(value: object, /) -> float | None:
     """
-    Return the epoch seconds of an instant: epoch seconds or milliseconds, ISO 8601, HTTP date or datetime; or None.
+    Return the epoch seconds of an instant, or None.
+
+    It may be a datetime, a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, ISO 8601, an
+    HTTP date, or written as .NET and Azure write it.
 
     Raises:
         TransientRefreshError: A datetime without time zone.
@@ -68,13 +75,21 @@ def instant(value: object, /) -> float | None:
         return value.timestamp()
     seconds = number(value)
     if seconds is not None:
-        return seconds / 1000.0 if seconds >= _MILLISECONDS_FROM else seconds
+        return seconds / next((second for start, second in _UNITS if seconds >= start), 1.0)
     if not isinstance(value, str):
         return None
+    text = value.strip()
+    dotnet = _DOTNET.fullmatch(text)
+    if dotnet is not None:
+        return int(dotnet[1]) / 1000.0
     try:
-        moment = dt.datetime.fromisoformat(value.strip())
+        moment = dt.datetime.fromisoformat(text)
     except ValueError:
-        return http_date(value)
+        try:
+            # As older services of Azure write it.
+            moment = dt.datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p %z")
+        except ValueError:
+            return http_date(value)
     # Endpoints that leave the offset out mean UTC.
     return (moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment).timestamp()
 

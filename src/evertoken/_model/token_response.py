@@ -1,5 +1,5 @@
 """
-What a token endpoint answers -> a Token, or the RFC's error.
+The answer of a token endpoint -> a Token, or the RFC's error.
 
 All sources use this one parser. Each odd `expires_in` has one outcome, decided here:
 
@@ -16,15 +16,15 @@ NaN, infinite, more than ten years          then the configured default, then un
 Absolute instants (`expires_at`, `expires_on`, `refresh_on`, a JWT's `exp`) are the server's clock; they are
 corrected by the skew learnt from the Date field of the same answer.
 
-An answer that arrived may have spent the refresh token before. So its own refresh token is returned whatever is wrong
-with the access token beside it.
+An answer that arrived may have spent the refresh token before. So its own refresh token is always returned, also where
+the access token beside it cannot be used.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn, final
 
@@ -87,7 +87,7 @@ class Answer:
     date: float | None = None
     default_lifetime: float | None = None
     not_after: float = math.inf
-    token_types: Mapping[str, str] = _NO_TYPES
+    token_types: Mapping[str, str] = field(default_factory=lambda: _NO_TYPES)
 
     def __repr__(self) -> str:
         return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
@@ -100,12 +100,12 @@ class Answer:
 @final
 class Response(NamedTuple):
     """
-    What came of an answer that arrived.
+    The result of an answer that arrived.
 
     Args:
-        token: What to keep. Where there is a failure, it is not valid, and only its refresh token is of use.
+        token: The token to keep. Where there is a failure, it is not valid, and only its refresh token is of use.
 
-        failure: Why the access token cannot be used; None where it can.
+        failure: Why the access token cannot be used, or None.
     """
 
     token: Token
@@ -211,7 +211,7 @@ def _read(
     try:
         return Token.restored(fields_of_token)
     except ValueError as error:
-        # As where a source maps a type to what is no scheme. The message names the field, and quotes nothing.
+        # A source may map a type to a word that is no scheme. The message names the field, and quotes nothing.
         failure = TransientRefreshError(f"unreadable answer: {error}", ambiguous=True)
     raise failure
 
@@ -277,7 +277,7 @@ def _scope(value: object) -> str | None:
 
 
 def _extra(fields: Mapping[str, Any], requested_at: float, current: Token | None) -> dict[str, Any]:
-    # The two instants of the grant are ours: what the server says under those names counts only as a number.
+    # The two instants of the grant are ours. If the server uses these names, only numbers count.
     extra = {
         name: value
         for name, value in fields.items()

@@ -28,7 +28,7 @@ def scheme_of(token_type: str, own: Mapping[str, str], /) -> str | None:
     Types are compared without case (RFC 6749 section 5.1). An answer without a type means Bearer.
 
     Args:
-        token_type: What the answer says.
+        token_type: The type as the answer has it.
 
         own: The types that the source knows of its server, and the scheme of each.
     """

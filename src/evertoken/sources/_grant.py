@@ -216,7 +216,8 @@ class Grant(CarriesSecrets):
             return
         headers, identity, hidden = await self._identity(await self._server.token_endpoint(REVOCATION_TIMEOUT))
         for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
-            if value is not None:
+            # A token may hold a refresh token alone.
+            if value:
                 form = [("token", value), ("token_type_hint", hint), *identity]
                 request = FetchRequest(None, token, REVOCATION_TIMEOUT)
                 await endpoint.post(request, form, headers, secrets=(value, *hidden), wordless=True)
