@@ -267,7 +267,7 @@ async def test_torn_is_set_aside(valkey_server, caplog):
             assert await client.hget(store._name("k"), "torn") == b"\x00torn"
 
 
-@pytest.mark.parametrize("torn", ["", "abc", "nan", "inf", "1e400", "-1", "9" * 19, "9" * 400])
+@pytest.mark.parametrize("torn", ["", "abc", "nan", "inf", "1e400", "-1", "0.5", str(2**53 - 1), "9" * 19, "9" * 400])
 @pytest.mark.parametrize("field", ["ends", "fence", "version"])
 async def test_a_torn_lease_is_begun_anew(valkey_server, field, torn):
     """K2: what is no number where a lease keeps one bars nobody, and who held it before holds it no more."""

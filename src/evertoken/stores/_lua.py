@@ -20,7 +20,7 @@ UNSEEN: Final = 2
 _NUMBER: Final = """
 local function number(text)
     local n = tonumber(text)
-    if n and n >= 0 and n < 2^53 then return n end
+    if n and n >= 0 and n < 2^53 - 1 then return math.floor(n) end
     return 0
 end
 """
@@ -32,15 +32,12 @@ BEGIN: Final = (
     _NUMBER
     + _NOW
     + """
-local found = redis.call('HMGET', KEYS[1], 'owner', 'ends', 'record')
+local found = redis.call('HMGET', KEYS[1], 'owner', 'ends', 'record', 'fence')
 local ends = number(found[2])
 if ends > now and ends <= now + ARGV[3] and found[1] ~= ARGV[1] then return {0, ends - now, found[3]} end
-local fence = redis.pcall('HINCRBY', KEYS[1], 'fence', 1)
-if type(fence) ~= 'number' or fence < 1 or fence >= 2^53 then
-    fence = 1
-    redis.call('HSET', KEYS[1], 'fence', '1')
-end
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'ends', string.format('%.0f', now + ARGV[2]))
+local fence = number(found[4]) + 1
+redis.call('HSET', KEYS[1], 'fence', string.format('%.0f', fence), 'owner', ARGV[1],
+    'ends', string.format('%.0f', now + ARGV[2]))
 if tonumber(ARGV[4]) > 0 then redis.call('PEXPIRE', KEYS[1], math.max(ARGV[4], ARGV[2])) end
 return {1, fence, found[3]}
 """

@@ -101,7 +101,7 @@ class RedisStore:
             raise ValueError(msg)
         self._codec = codec
         self._prefix = prefix
-        self._expire = 0 if expire_after is None else int(expire_after * 1000.0)
+        self._expire = 0 if expire_after is None else _milliseconds(expire_after)
         self._place = place_of(redis)
         # Under a lease nobody else writes. A step that finds the record that is remembered here need not read it again.
         self._seen: dict[str, tuple[Lease, str]] = {}
