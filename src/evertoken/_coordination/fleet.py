@@ -343,7 +343,7 @@ class FleetCoordinator:
         finally:
             if not gate and self._gates.get(name) is gate:
                 del self._gates[name]
-        await limits.place(provider, flight, inside=flight.inside)
+        await limits.place(provider, flight, inside=flight.is_inside)
         flight.place = provider
 
     def _written(self, name: str | None) -> None:

@@ -16,6 +16,7 @@ from evertoken._model.failures import Overdue
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from evertoken._engine.rate_limit import Limits
     from evertoken._model.fetch_request import FetchRequest
     from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
@@ -51,7 +52,7 @@ class Flight(Gate):
 
         decided: Whether it brings to the store what a person decided: a login or a sign-out.
 
-        inside: The limits within whose fetches it was started; what is started there is not queued.
+        limits: Where it holds a place while it runs.
     """
 
     __slots__ = (
@@ -59,9 +60,9 @@ class Flight(Gate):
         "decided",
         "error",
         "found",
-        "inside",
         "kept",
         "landed",
+        "limits",
         "place",
         "reason",
         "request",
@@ -73,6 +74,7 @@ class Flight(Gate):
         "task",
         "token",
         "void",
+        "waited_by",
     )
 
     def __init__(
@@ -81,13 +83,15 @@ class Flight(Gate):
         *,
         after: asyncio.Task[Any] | None = None,
         decided: bool = False,
-        inside: frozenset[int] = frozenset(),
+        limits: Limits | None = None,
     ) -> None:
         super().__init__()
         self.reason: str = reason
         self.after = after
         self.decided: bool = decided
-        self.inside: frozenset[int] = inside
+        self.limits = limits
+        #: Flights whose fetch waits for this one, as where a source asks a manager in turn.
+        self.waited_by: set[Flight] | None = None
         #: Before there is a task: an eager one runs, and may be joined, before it is known.
         self.started: bool = False
         self.task: asyncio.Task[Any] | None = None
@@ -123,6 +127,37 @@ class Flight(Gate):
         Whether it may receive, or has received, a refresh token that cannot be had again.
         """
         return self.response is not None or (self.sent and self.spends)
+
+    def wanted_by(self, other: Flight) -> None:
+        """
+        The fetch of *other* waits for this flight. What this one waits for in turn is not queued behind *other*.
+        """
+        if other is self:
+            return
+        if self.waited_by is None:
+            self.waited_by = set()
+        self.waited_by.add(other)
+        for waiting in self._all_waiting():
+            if waiting.limits is not None and waiting.place is not None:
+                waiting.limits.recheck(waiting.place)
+
+    def is_inside(self) -> bool:
+        """
+        Tell whether a fetch waits for it that holds a place of the same limits.
+        """
+        return self.waited_by is not None and any(
+            waiting.limits is self.limits and waiting.place is not None for waiting in self._all_waiting()
+        )
+
+    def _all_waiting(self) -> set[Flight]:
+        found: set[Flight] = set()
+        left = [self]
+        while left:
+            for waiting in left.pop().waited_by or ():
+                if waiting not in found:
+                    found.add(waiting)
+                    left.append(waiting)
+        return found
 
     def land(self, token: Token | None, error: Exception | None = None) -> None:
         """

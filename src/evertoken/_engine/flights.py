@@ -7,13 +7,12 @@ Callers that need a token join the flight that is registered here, and only that
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from evertoken._engine.flight import LOOKS, Flight
 from evertoken._engine.rate_limit import INSIDE
-from evertoken._engine.tasks import Gate, Strays
+from evertoken._engine.tasks import Gate, Strays, spawn
 from evertoken._model.errors import ManagerClosed, TransientRefreshError
 from evertoken._model.failures import Overdue, failure_of
 from evertoken._model.redaction import describe
@@ -81,14 +80,19 @@ class Flights:
         With an eager task factory it may have landed when this returns.
         """
         flight = cast("Flight | None", state.flight)
+        inside = INSIDE.get()
         if flight is not None:
+            if inside is not None:
+                flight.wanted_by(inside)
             if reason not in LOOKS and flight.reason in LOOKS:
                 flight.reason = reason
             if urgent and not flight.started:
                 self._enter(state, flight, urgent=True)
             return flight
         # Registered before it starts: an eager task may land before create_task() returns.
-        state.flight = flight = Flight(reason, inside=INSIDE.get())
+        state.flight = flight = Flight(reason, limits=self._limits)
+        if inside is not None:
+            flight.wanted_by(inside)
         self._enter(state, flight, urgent=urgent)
         return flight
 
@@ -105,7 +109,7 @@ class Flights:
             after = before.task
             if after is not None and before.response is None:
                 after.cancel()
-        state.flight = flight = Flight(reason, after=after, decided=decided, inside=INSIDE.get())
+        state.flight = flight = Flight(reason, after=after, decided=decided, limits=self._limits)
         if before is not None:
             before.land(None)
         self._enter(state, flight, urgent=True)
@@ -143,7 +147,7 @@ class Flights:
     def _enter(self, state: KeyState, flight: Flight, *, urgent: bool) -> None:
         provider = self._provider_of(state)
         start = partial(self._start, state, flight, provider)
-        self._limits.enter(provider, flight, start, urgent=urgent, inside=flight.inside)
+        self._limits.enter(provider, flight, start, urgent=urgent, inside=flight.is_inside)
 
     def _start(self, state: KeyState, flight: Flight, provider: Hashable) -> bool:
         if flight.landed or flight.started or state.flight is not flight:
@@ -153,11 +157,8 @@ class Flights:
         flight.stuck = partial(self._stuck, state, flight)
         run = self._run(state, flight)
         # A clean context: a fetch must not inherit the trace or the locals of the caller that came first.
-        context = contextvars.Context()
-        if flight.inside:
-            context.run(INSIDE.set, flight.inside)
         try:
-            task = self._loop.create_task(run, name=f"evertoken:refresh:{state.key!r}", context=context)
+            task = spawn(self._loop, run, f"evertoken:refresh:{state.key!r}")
         except Exception as error:  # noqa: BLE001 - a key that has no repr, or a task factory that takes no context
             run.close()
             self._settlement.settle(state, flight, TransientRefreshError(describe(error)))

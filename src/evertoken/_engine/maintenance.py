@@ -79,13 +79,19 @@ class Maintenance:
             self.schedule(state)
         self.supervisor.start()
 
-    async def stop(self) -> None:
+    def end(self) -> None:
         """
-        End the supervisor, and wake all who wait for a change.
+        Schedule and serve nothing any more, and wake all who wait for a change.
         """
         self._closing = True
         for gate in list(self._gates.values()):
             gate.wake()
+
+    async def stop(self) -> None:
+        """
+        End the supervisor, and wake all who wait for a change.
+        """
+        self.end()
         await self.supervisor.stop()
         for task in list(self._evictions):
             task.cancel()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 __all__ = ["INSIDE", "Limits"]
 
-#: The limits of all managers within whose fetches the running code stands.
-INSIDE: Final[ContextVar[frozenset[int]]] = ContextVar("inside", default=frozenset())
+#: The flight within whose fetch the running code stands.
+INSIDE: Final[ContextVar[Any]] = ContextVar("inside", default=None)
+
+
+_Waiting: TypeAlias = "tuple[Callable[[], bool], Callable[[], bool]]"
 
 
 @final
@@ -27,8 +30,8 @@ class _Limit:
     def __init__(self) -> None:
         self.running = 0
         self.filling = False
-        self.urgent: OrderedDict[object, Callable[[], bool]] = OrderedDict()
-        self.waiting: OrderedDict[object, Callable[[], bool]] = OrderedDict()
+        self.urgent: OrderedDict[object, _Waiting] = OrderedDict()
+        self.waiting: OrderedDict[object, _Waiting] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.urgent) + len(self.waiting)
@@ -39,8 +42,8 @@ class Limits:
     """
     A limit of concurrent fetches for each provider, first come first served; those that somebody waits for go first.
 
-    A fetch may enter while another one runs that waits for it: what is started inside a fetch is not queued, in
-    however many managers it passes through. A limit full of fetches that wait for what is queued would stand still.
+    What a running fetch waits for is not queued, in however many managers it passes through: a limit full of fetches
+    that wait for what is queued would stand still.
 
     Args:
         limit: Fetches that may run at once for one provider.
@@ -61,18 +64,18 @@ class Limits:
         return sum(len(limit) for limit in list(self._limits.values()))
 
     def enter(
-        self, provider: Hashable, who: object, start: Callable[[], bool], *, urgent: bool, inside: frozenset[int]
+        self, provider: Hashable, who: object, start: Callable[[], bool], *, urgent: bool, inside: Callable[[], bool]
     ) -> None:
         """
         Call *start* now if the provider has room, else when the turn of *who* comes.
 
         *start* returns False where there is nothing left to start, and then takes no place. Who waits already is only
-        moved, and only if it has become urgent.
+        moved, and only if it has become urgent. *inside* tells whether a fetch that holds a place waits for *who*.
         """
         limit = self._limits.get(provider)
         if limit is None:
             limit = self._limits[provider] = _Limit()
-        if limit.running < self.limit or id(self) in inside:
+        if limit.running < self.limit or inside():
             limit.urgent.pop(who, None)
             limit.waiting.pop(who, None)
             limit.running += 1
@@ -80,11 +83,25 @@ class Limits:
                 self.leave(provider)
         elif urgent and who not in limit.urgent:
             limit.waiting.pop(who, None)
-            limit.urgent[who] = start
+            limit.urgent[who] = start, inside
         elif not urgent and who not in limit.urgent and who not in limit.waiting:
-            limit.waiting[who] = start
+            limit.waiting[who] = start, inside
 
-    async def place(self, provider: Hashable, who: object, *, inside: frozenset[int]) -> None:
+    def recheck(self, provider: Hashable) -> None:
+        """
+        Start what waits, if a fetch that holds a place has come to wait for it.
+        """
+        limit = self._limits.get(provider)
+        if limit is None:
+            return
+        for waiting in (limit.urgent, limit.waiting):
+            for who, (start, inside) in list(waiting.items()):
+                if inside() and waiting.pop(who, None) is not None:
+                    limit.running += 1
+                    if not start():
+                        self.leave(provider)
+
+    async def place(self, provider: Hashable, who: object, *, inside: Callable[[], bool]) -> None:
         """
         Wait for a place, and take it.
         """
@@ -120,7 +137,7 @@ class Limits:
         try:
             while limit.running < self.limit and len(limit):
                 limit.running += 1
-                _, start = (limit.urgent or limit.waiting).popitem(last=False)
+                _, (start, _) = (limit.urgent or limit.waiting).popitem(last=False)
                 if not start():
                     limit.running -= 1
         finally:

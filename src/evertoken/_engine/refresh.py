@@ -54,8 +54,6 @@ class RefreshPath:
     What each flight does.
 
     Args:
-        limits: The id of the limits that a fetch holds a place of.
-
         fetch_timeout: Seconds a fetch may take.
 
         compare_clocks: Called before an instant is judged, so that a step of the wall clock meanwhile is known.
@@ -69,7 +67,6 @@ class RefreshPath:
         observers: Observers,
         counters: Counters,
         coordinator: Coordinator,
-        limits: int,
         fetch_timeout: float,
         compare_clocks: Callable[[], object],
     ) -> None:
@@ -78,7 +75,6 @@ class RefreshPath:
         self._observers = observers
         self._counters = counters
         self._coordinator = coordinator
-        self._limits = limits
         self._timeout = fetch_timeout
         self._compare_clocks = compare_clocks
 
@@ -154,7 +150,7 @@ class RefreshPath:
         self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
         flight.started_at = started = self._clock.time()
         began = self._clock.monotonic()
-        INSIDE.set(flight.inside | {self._limits})
+        INSIDE.set(flight)
         try:
             answer = await flight.step(state.source.fetch(request), self._timeout, self._clock)
             # From here on nothing is awaited until the answer stands on the flight.
@@ -162,12 +158,17 @@ class RefreshPath:
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
+            if request.answer is not None:
+                # It arrived before the fetch was ended.
+                self._receive(state, flight, request.answer, started, began)
             if cancelled_here(error):
-                if request.sent and state.flight is flight:
+                if flight.response is None and request.sent and state.flight is flight:
                     state.unanswered(started)
                 raise
-            failure = failure_of(error, request)
+            failure = None if flight.response is not None else failure_of(error, request)
         else:
+            return None if flight.response is None else flight.response.failure
+        if failure is None:
             return None if flight.response is None else flight.response.failure
         if getattr(failure, "ambiguous", False):
             state.unanswered(started)

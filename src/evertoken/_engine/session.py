@@ -105,7 +105,6 @@ class Session:
             observers=observers,
             counters=counters,
             coordinator=self.coordinator,
-            limits=id(self.limits),
             fetch_timeout=settings.fetch_timeout,
             compare_clocks=compare_clocks,
         )
@@ -219,6 +218,7 @@ class Session:
         if self.state == "closed":
             return
         self.state = "closed"
+        self.maintenance.end()
         if self.pid == os.getpid():
             tasks = [*self.flights.drop(), *self.maintenance.supervisor.forget()]
             if tasks and not self.loop.is_closed():

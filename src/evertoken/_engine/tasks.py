@@ -5,6 +5,7 @@ Tasks and waiting: a gate to wait at, calls with a bound that they cannot outliv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
@@ -158,4 +159,6 @@ def ring(future: asyncio.Future[None]) -> None:
     Wake the one who waits for *future*.
     """
     if not future.done():
-        future.set_result(None)
+        # Where its loop is closed, the one who waits is gone as well.
+        with contextlib.suppress(RuntimeError):
+            future.set_result(None)

@@ -5,7 +5,7 @@ FetchRequest: one fetch, as the source sees it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.token import origin_of
 
@@ -48,6 +48,8 @@ class FetchRequest:
     #: Whether the configuration brought a new login, so that nothing of *current* belongs to the answer.
     began_anew: bool = field(default=False, init=False)
     guard: Callable[[], object] | None = field(default=None, repr=False, compare=False, kw_only=True)
+    #: What `received` was told, if anything.
+    answer: Any = field(default=None, init=False, repr=False, compare=False)
 
     def refresh_token_for(self, initial: str, /) -> str:
         """
@@ -65,6 +67,17 @@ class FetchRequest:
             self.began_anew = self.began_anew or (kept is not None and bool(self.origins))
             self.origins = (*self.origins, origin)[-MAX_ORIGINS:]
         return initial if kept is None or self.began_anew else kept
+
+    def received(self, answer: object, /) -> None:
+        """
+        Say that the answer has arrived. From here on it is kept, even if the fetch is cancelled before it returns.
+
+        A source that has more to await after the answer, such as the end of its connection, calls this before.
+
+        Args:
+            answer: The same as `fetch` may return.
+        """
+        self.answer = answer
 
     def sending(self) -> None:
         """

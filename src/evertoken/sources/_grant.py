@@ -199,7 +199,7 @@ class Grant(CarriesSecrets):
         form = [*own, *self._fields, *identity]
         codes = () if self._habits is None else self._habits.rejections
         hidden = (*secrets, *hidden)
-        return await endpoint.post(request, form, headers, secrets=hidden, codes=codes, seen=answered.seen)
+        return await endpoint.post(request, form, headers, secrets=hidden, codes=codes, seen=answered.seen, keeps=True)
 
     async def revoke(self, token: Token, /) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from evertoken._model.protocols import FetchRequest
 
@@ -24,6 +24,8 @@ class Sent:
         self._request = request
         self.seen = False
         self.yes = False
+        #: Called with status, header fields and body as soon as a successful answer is there.
+        self.arrived: Callable[[int, Any, bytes], object] | None = None
 
     def begin(self) -> None:
         """

@@ -6,6 +6,7 @@ It follows no redirect, keeps no cookie, wants https outside loopback, and reads
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
@@ -15,7 +16,7 @@ import anyio.to_thread
 import httpx
 
 from evertoken._model.error_response import REJECTIONS, failure_from
-from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
 from evertoken._model.parsing import http_date, parse_retry_after
 from evertoken._model.redaction import scrub
 from evertoken._model.token_response import Answer
@@ -42,8 +43,9 @@ Seen: TypeAlias = Callable[[int, Any, "Mapping[str, Any]"], object]
 #: there for direct calls alone: it is longer than any that a manager is usually given.
 REVOCATION_TIMEOUT: Final = 600.0
 
-# Every step of a request may take as long as the fetch itself. A bound of our own would turn a slow success into a
-# failure, and leave open whether a refresh token was spent.
+# No step of a request has a bound of its own: the manager bounds the fetch as a whole. A timer of the client's would
+# turn a slow success into a failure, and after a pause of the process it would throw away an answer that waits in the
+# socket.
 _STEPS: Final = ("connect", "read", "write", "pool")
 
 # What a client raises when nothing was sent, by name: httpx and httpx2 have the same names and different classes.
@@ -122,6 +124,7 @@ class Endpoint:
         wordless: bool = False,
         codes: Collection[str] = (),
         seen: Seen | None = None,
+        keeps: bool = False,
     ) -> Answer:
         """
         Send *form* and return the answer.
@@ -141,12 +144,14 @@ class Endpoint:
 
             seen: Told of the status, the header fields and the fields of the answer, before it is judged.
 
+            keeps: Whether the answer is what the fetch returns, so that it is kept from its arrival on.
+
         Raises:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
             GrantRejected: The server said no.
         """
         content = Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
-        return await self.send(request, content, headers, secrets=secrets, wordless=wordless, codes=codes, seen=seen)
+        return await self.send(request, content, headers, secrets=secrets, wordless=wordless, codes=codes, seen=seen, keeps=keeps)
 
     async def send(
         self,
@@ -160,6 +165,7 @@ class Endpoint:
         codes: Collection[str] | None = None,
         read: Reader = fields_of,
         seen: Seen | None = None,
+        keeps: bool = False,
     ) -> Answer:
         """
         Send *content* and return the answer.
@@ -183,11 +189,25 @@ class Endpoint:
 
             seen: Told of the status, the header fields and the fields of the answer, before it is judged.
 
+            keeps: Whether the answer is what the fetch returns, so that it is kept from its arrival on.
+
         Raises:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
             GrantRejected: The server said no.
         """
         sent = Sent(request)
+
+        def judged(status: int, fields: Any, body: bytes) -> Answer:
+            found = read(body, fields.get("content-type", ""))
+            return self._read(status, fields, found, secrets=secrets, rejections=rejections, codes=codes)
+
+        def arrived(status: int, fields: Any, body: bytes) -> None:
+            # Before the connection is closed, which takes awaits that may be cancelled.
+            if keeps:
+                with contextlib.suppress(TokenError):
+                    request.received(judged(status, fields, body))
+
+        sent.arrived = arrived
         try:
             status, fields, body = await self._exchange(request, content, headers, sent)
         except TransientRefreshError:
@@ -249,7 +269,7 @@ class Endpoint:
                 **({} if content.body is None else {"Content-Type": content.type}),
                 **headers,
             },
-            extensions={"trace": sent.trace, "timeout": dict.fromkeys(_STEPS, request.timeout)},
+            extensions={"trace": sent.trace, "timeout": dict.fromkeys(_STEPS)},
         )
         drop_defaults(outgoing, client, headers)
         outgoing.url = type(outgoing.url)(self.url)
@@ -259,6 +279,8 @@ class Endpoint:
         drop_cookies(response, client.cookies, before)
         try:
             body = await bounded_body(response)
+            if response.is_success and sent.arrived is not None:
+                sent.arrived(response.status_code, response.headers, body)
         except Exception:
             if response.is_success:
                 raise
