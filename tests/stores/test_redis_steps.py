@@ -222,6 +222,32 @@ async def test_a_user_without_rights_to_the_channel(valkey_server, admin, rights
         await asyncio.wait(watching)
 
 
+async def test_the_rights_that_the_documentation_names(valkey_server, admin, caplog):
+    """K2, L2: a user with the documented rights, to the keys and the channel of the prefix alone, does all there is."""
+    prefix = new_prefix()
+    rights = (f"~{prefix}*", f"&{prefix}*", "+@all", "-@admin", "-@dangerous")
+    await admin.execute_command("ACL", "SETUSER", "documented", "reset", "on", ">pw", *rights)
+    async with RedisStore(url(valkey_server, "documented:pw@"), prefix=prefix, expire_after=100.0) as store:
+        seen: list[str | None] = []
+        watching = asyncio.ensure_future(store.watch(seen.append))
+        while not seen:
+            await asyncio.sleep(0.01)
+        with caplog.at_level(logging.WARNING, "evertoken"):
+            await known(store)
+            await keep(store)
+            await admin.hset(store._name("k"), "record", "torn")
+            assert await store.read("k") is None
+            await keep(store, version=2)
+            assert sorted([key async for key in store.keys()]) == ["k", "other key"]  # noqa: SIM118
+            assert await store.holder("k") is None
+            assert await store.delete("k")
+        while seen.count("k") < 2:
+            await asyncio.sleep(0.01)
+        assert len(caplog.records) == 1
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
 async def test_a_clock_that_is_set_back_a_little(valkey_server, admin):
     """K2, T2: a small correction of the server's clock takes no lease from its holder."""
     async with RedisStore(url(valkey_server), prefix=new_prefix()) as store:
