@@ -57,9 +57,13 @@ def of_redis(address: str, size: int) -> Any:
 
 
 def of_redis_blocking(address: str, size: int) -> Any:
-    return redis_asyncio.Redis.from_pool(
-        redis_asyncio.BlockingConnectionPool.from_url(address, max_connections=size, timeout=20)
-    )
+    pool = redis_asyncio.BlockingConnectionPool.from_url(address, max_connections=size, timeout=0.02)
+    return redis_asyncio.Redis.from_pool(pool)
+
+
+def of_valkey_blocking(address: str, size: int) -> Any:
+    pool = valkey_asyncio.BlockingConnectionPool.from_url(address, max_connections=size, timeout=0.02)
+    return valkey_asyncio.Valkey.from_pool(pool)
 
 
 def of_valkey(address: str, size: int) -> Any:
@@ -67,7 +71,7 @@ def of_valkey(address: str, size: int) -> Any:
 
 
 @pytest.mark.parametrize("size", [2, 3, 10])
-@pytest.mark.parametrize("make", [of_redis, of_redis_blocking, of_valkey])
+@pytest.mark.parametrize("make", [of_redis, of_redis_blocking, of_valkey, of_valkey_blocking])
 async def test_a_small_pool_is_waited_for(valkey_server, make, size):
     """K3: a client whose pool is small, and which the program and a watch use too, is a store that is well."""
     async with make(url(valkey_server), size) as client:
@@ -77,9 +81,9 @@ async def test_a_small_pool_is_waited_for(valkey_server, make, size):
         await asyncio.gather(*(keep(stores[number % 2], f"k{number}") for number in range(200)))
 
         async def used_by_the_program() -> None:
-            for _ in range(20):
+            for _ in range(5):
                 with contextlib.suppress(redis_asyncio.ConnectionError, valkey_asyncio.ConnectionError):
-                    await client.blpop("nothing is here", 0.01)
+                    await client.blpop("nothing is here", 0.1)
 
         program = asyncio.ensure_future(used_by_the_program())
         await asyncio.gather(*(keep(stores[number % 2], f"k{number}", 2) for number in range(200)))

@@ -1,55 +1,26 @@
 """
-What the steps of the store in Redis cost, and what they ask of the server, its users, its clock and a client.
+The steps of the store in Redis: their cost in round trips, and codecs, errors and forgotten scripts on the way.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 import redis.asyncio as redis_asyncio
-from tests.stores.servers import Server, free_port, valkey
+from tests.stores.on_redis import TOKEN, keep, known, lease_of, minted, new_prefix, renewed, url
+from tests.stores.servers import free_port, valkey
 
-from evertoken import Held, Lease, Record, Token
+from evertoken import Record
 from evertoken.stores import RedisStore, _keys
 from evertoken.stores._record import UnreadableRecord
 from evertoken.stores.encryption import AesGcm, generate_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-SECRET = "planted-access-token-4711"
-TOKEN = Token(SECRET, issued_at=1.0, refresh_token="planted-refresh-token-4711")
-
-
-def url(server: Server, more: str = "") -> str:
-    return f"redis://{more}127.0.0.1:{server.port}/0"
-
-
-def new_prefix() -> str:
-    return f"{uuid4().hex}:"
-
-
-@pytest.fixture
-async def admin(valkey_server: Server) -> AsyncIterator[Any]:
-    async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
-        yield client
-
-
-async def lease_of(store: RedisStore, key: str = "k", owner: str = "me", ttl: float = 10.0) -> Lease:
-    lease = (await store.begin(key, owner, ttl)).lease
-    assert isinstance(lease, Lease)
-    return lease
-
-
-async def keep(store: RedisStore, key: str = "k", version: int = 1) -> None:
-    assert await store.commit(Record(key, version, TOKEN), await lease_of(store, key))
-
+    from collections.abc import Awaitable, Callable
 
 # Round trips
 
@@ -71,20 +42,6 @@ async def commands_of(admin: Any, work: Callable[[], Awaitable[object]]) -> list
             elif said["client_type"] != "lua":
                 seen.append(said["command"].split()[0])
     return seen
-
-
-async def known(store: RedisStore) -> None:
-    """
-    Let the server know all scripts.
-    """
-    lease = await lease_of(store, "other key")
-    assert await store.renew(lease, 10.0)
-    await store.abandon(lease)
-    await keep(store, "other key")
-
-
-async def minted(store: RedisStore) -> None:
-    assert await store.commit(Record("k", 2, TOKEN), await lease_of(store))
 
 
 async def rotating(store: RedisStore) -> None:
@@ -116,10 +73,6 @@ async def outdated(store: RedisStore) -> None:
 
 async def abandoned(store: RedisStore) -> None:
     await store.abandon(await lease_of(store))
-
-
-async def renewed(store: RedisStore) -> None:
-    assert await store.renew(await lease_of(store), 10.0)
 
 
 async def read(store: RedisStore) -> None:
@@ -183,87 +136,6 @@ async def test_connections_that_the_server_closed(valkey_server, admin):
             await asyncio.sleep(0.05)
 
 
-# Users, clocks, expiry
-
-
-@pytest.mark.parametrize(
-    "rights",
-    [
-        pytest.param(("+@all", "resetchannels"), id="no channel"),
-        pytest.param(("+@all", "resetchannels", "&other"), id="another channel"),
-        pytest.param(("+@all", "allchannels", "-publish", "-subscribe"), id="not these commands"),
-    ],
-)
-async def test_a_user_without_rights_to_the_channel(valkey_server, admin, rights, caplog):
-    """K1, K3: a notice that cannot be sent undoes no write. That peers are not told is said once."""
-    prefix = new_prefix()
-    await admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", f"~{prefix}*", *rights)
-    async with RedisStore(url(valkey_server, "app:pw@"), prefix=prefix) as store:
-        seen: list[str | None] = []
-        watching = [asyncio.ensure_future(store.watch(seen.append)) for _ in range(2)]
-        with caplog.at_level(logging.WARNING, "evertoken"):
-            for version in range(1, 6, 2):
-                lease = await lease_of(store)
-                assert await store.mark(Record("k", version, TOKEN, 5.0), lease)
-                assert await store.commit(record := Record("k", version + 1, TOKEN), lease)
-                assert await store.read("k") == record
-            end = asyncio.get_running_loop().time() + 10.0
-            while len(seen) < 2:
-                assert asyncio.get_running_loop().time() < end
-                await asyncio.sleep(0.01)
-        assert seen == [None, None]
-        assert not [task for task in watching if task.done()]
-        said = [entry.getMessage() for entry in caplog.records]
-        assert len([line for line in said if "may not publish" in line]) == 1
-        assert len([line for line in said if "may not subscribe" in line]) == 1
-        assert "pw" not in caplog.text
-        for task in watching:
-            task.cancel()
-        await asyncio.wait(watching)
-
-
-async def test_a_clock_that_is_set_back_a_little(valkey_server, admin):
-    """K2, T2: a small correction of the server's clock takes no lease from its holder."""
-    async with RedisStore(url(valkey_server), prefix=new_prefix()) as store:
-        await lease_of(store)
-        name = store._name("k")
-        await admin.hset(name, "ends", str(int(await admin.hget(name, "ends")) + 100))
-        assert isinstance((await store.begin("k", "other", 10.0)).lease, Held)
-        assert await store.holder("k") is not None
-
-
-async def begun(store: RedisStore) -> None:
-    await lease_of(store)
-
-
-async def given_back(store: RedisStore) -> None:
-    await store.abandon(await lease_of(store))
-
-
-async def deleted(store: RedisStore) -> None:
-    await keep(store)
-    assert await store.delete("k")
-
-
-@pytest.mark.parametrize("work", [begun, given_back, renewed, minted, deleted])
-@pytest.mark.parametrize("expire_after", [0.5, 100.0])
-async def test_whatever_is_made_expires(valkey_server, admin, work, expire_after):
-    """K1: with expire_after a key that never succeeded expires as well, and no lease ends before its time."""
-    async with RedisStore(url(valkey_server), prefix=new_prefix(), expire_after=expire_after) as store:
-        await work(store)
-        left = await admin.pttl(store._name("k"))
-        assert 0 < left <= max(expire_after, 10.0) * 1000
-        if work is begun:
-            assert left > 9000
-
-
-async def test_without_expire_after_nothing_expires(valkey_server, admin):
-    """K1: unless it is asked for, the server forgets nothing."""
-    async with RedisStore(url(valkey_server), prefix=new_prefix()) as store:
-        await keep(store)
-        assert await admin.pttl(store._name("k")) == -1
-
-
 # Codecs
 
 
@@ -311,56 +183,6 @@ async def test_a_record_sealed_with_an_unknown_key(valkey_server):
                 await step()
         assert (await able.begin("k", "other", 10.0)).record == record
         await lease_of(able, owner="other")
-
-
-# Strangers
-
-
-@pytest.mark.parametrize("decode", [False, True])
-async def test_foreign_values_hide_no_record(valkey_server, admin, decode, caplog):
-    """L2: what a stranger keeps under a name of ours is passed over and reported once, and the rest is listed."""
-    prefix = new_prefix()
-    async with redis_asyncio.Redis.from_url(url(valkey_server), decode_responses=decode) as client:
-        store = RedisStore(client, prefix=prefix)
-        for name in ("a", "b", "c"):
-            await keep(store, name)
-        strangers = [
-            lambda name: admin.set(name, "x"),
-            lambda name: admin.lpush(name, "x"),
-            lambda name: admin.sadd(name, "x"),
-            lambda name: admin.zadd(name, {"x": 1.0}),
-            lambda name: admin.xadd(name, {"x": "y"}),
-            lambda name: admin.hset(name, "key", "another key"),
-            lambda name: admin.hset(name, "key", b"\xff\xfe"),
-        ]
-        for number, stranger in enumerate(strangers):
-            await stranger(store._name(f"stranger {number}"))
-        await admin.hset(store._name("no key"), "x", "y")
-        await admin.set(f"{prefix}{{{'g' * 64}}}", "x")
-        await admin.set(f"{prefix}{{".encode() + b"\xff" * 64 + b"}", "x")
-        with caplog.at_level(logging.WARNING, "evertoken"):
-            for _ in range(2):
-                assert sorted([key async for key in store.keys()]) == ["a", "b", "c"]  # noqa: SIM118
-        assert len(caplog.records) == len(strangers)
-        for number in range(len(strangers)):
-            assert await store.delete(f"stranger {number}")
-            assert await store.read(f"stranger {number}") is None
-        assert sorted([key async for key in store.keys()]) == ["a", "b", "c"]  # noqa: SIM118
-
-
-@pytest.mark.parametrize("step", ["begin", "mark", "commit"])
-async def test_a_foreign_value_is_not_written_over(valkey_server, admin, step):
-    """K1: a value of another type in the place of a record is an error, and stays."""
-    async with RedisStore(url(valkey_server), prefix=new_prefix()) as store:
-        lease, name = await lease_of(store), store._name("k")
-        await admin.delete(name)
-        await admin.set(name, "a stranger's")
-        with pytest.raises(redis_asyncio.ResponseError, match="WRONGTYPE"):
-            if step == "begin":
-                await store.begin("k", "me", 10.0)
-            else:
-                await getattr(store, step)(Record("k", 1, TOKEN), lease)
-        assert await admin.get(name) == b"a stranger's"
 
 
 # Secrets

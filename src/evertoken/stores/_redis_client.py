@@ -25,6 +25,9 @@ SILENCE: Final = 5.0
 _LOOKS: Final = 400
 _PAUSE: Final = 0.01
 
+#: How pools that have no class for it say that they are empty. Nothing was sent then.
+_EMPTY: Final = frozenset({"Too many connections", "No connection available."})
+
 
 def is_error(error: BaseException, name: str, /) -> bool:
     """
@@ -166,8 +169,7 @@ async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
         try:
             return await call()
         except Exception as error:
-            # valkey-py has no class for it.
-            if not (is_error(error, "MaxConnectionsError") or str(error) == "Too many connections"):
+            if not (is_error(error, "MaxConnectionsError") or str(error) in _EMPTY):
                 raise
         await anyio.sleep(_PAUSE)
     return await call()
