@@ -481,7 +481,7 @@ async def test_a_late_answer_does_not_overwrite(clock):
         store._leases[KEY] = newest, 0.0
         lease = await lease_of(store, "peer", 1.0, key=KEY)
         peers = a_token("of-the-peer", at=clock.time())
-        assert await store.commit(Record(KEY, 1, peers), lease)
+        assert await store.commit(Record(KEY, 1, peers, since=clock.time()), lease)
         assert (await manager.get(timeout=60.0)).access_token == "of-the-peer"
     record = await store.read(KEY)
     assert record is not None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from evertoken._coordination.lease import Leases
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
 from evertoken._coordination.watch import Watch
-from evertoken._engine.flight import LOOKS
+from evertoken._engine.flight import LOOKS, Flight
 from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.coordination_rules import (
@@ -32,7 +32,6 @@ from evertoken._model.key_state import TICK
 from evertoken._model.protocols import Held, Lease, Record
 
 if TYPE_CHECKING:
-    from evertoken._engine.flight import Flight
     from evertoken._engine.session import Session
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Begun, TokenStore
@@ -114,13 +113,18 @@ class FleetCoordinator:
                 be spent; or an answer is missing, and the token in service is not put at risk.
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
-        end, offered = self._clock.monotonic() + self._patience, False
+        end, offered, slow = self._clock.monotonic() + self._patience, False, False
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
             begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._timeout(state))
-            if begun is None or (isinstance(begun.lease, Lease) and self._leases.outlived(until)):
+            outlived = begun is not None and isinstance(begun.lease, Lease) and self._leases.outlived(until)
+            if begun is None or (outlived and slow):
                 return self._without_store(state, flight)
+            if outlived:
+                # This process stood still; or the store is too slow for this token, as the second time will tell.
+                slow = True
+                continue
             held = isinstance(begun.lease, Held)
             try:
                 newer = self._judge(state, flight, begun)
@@ -186,11 +190,13 @@ class FleetCoordinator:
             wanted = self._wanted(state, permit, token)
             if self._is_on_record(wanted, permit.record):
                 await self._client.abandon(state, flight, permit.lease)
+                permit.lease = None
                 self._saved(state, permit.record, token)
                 return True
             timeout = self._timeout(state) if token is not None else STORE_TIMEOUT
             written = await self._client.commit(state, flight, wanted, permit.lease, timeout)
             if written:
+                permit.lease = None
                 self._saved(state, wanted, token)
                 return True
             if written is False:
@@ -198,15 +204,24 @@ class FleetCoordinator:
                 if newer is not None:
                     return newer
             if self._clock.monotonic() + pause >= end:
+                # The lease ends by itself, or is recognised as this member's own.
+                permit.lease = None
                 return False
             await Gate().wait(self._clock, pause)
             pause *= 2.0
 
-    def forget(self, permit: Permit, /) -> None:
+    def ended(self, state: KeyState, flight: Flight, permit: Permit, /) -> None:
         """
-        Stop renewing the lease of *permit*.
+        Stop renewing the lease of *permit*, and give it back if the flight was cancelled before it could.
         """
         self._leases.forget(permit)
+        if permit.lease is not None:
+            self._session.spawn(self._finish_later(state, flight, permit), f"evertoken:finish:{state.key!r}")
+
+    async def _finish_later(self, state: KeyState, flight: Flight, permit: Permit) -> None:
+        if not flight.landed:
+            await flight.wait(self._clock)
+        await self.finish(state, Flight("repair"), permit, None)
 
     # Judging
 
@@ -313,6 +328,7 @@ class FleetCoordinator:
             return None
         record = begun.record
         if record is not None and self._came_since(state, record, token):
+            permit.lease = None
             await self._give_back(state, flight, begun)
             return record
         if isinstance(begun.lease, Lease):

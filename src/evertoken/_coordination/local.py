@@ -85,7 +85,7 @@ class LocalCoordinator:
     ) -> bool | Record:
         return True
 
-    def forget(self, permit: Permit, /) -> None:
+    def ended(self, state: KeyState, flight: Flight, permit: Permit, /) -> None:
         """
-        Nothing is renewed.
+        Nothing is left to do.
         """

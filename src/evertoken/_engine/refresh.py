@@ -111,7 +111,7 @@ class RefreshPath:
             token = None if flight.response is None else flight.response.token
             kept = await coordinator.finish(state, flight, permit, token)
         finally:
-            coordinator.forget(permit)
+            coordinator.ended(state, flight, permit)
         if isinstance(kept, Record):
             return kept
         flight.kept = kept

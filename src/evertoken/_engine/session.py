@@ -21,12 +21,12 @@ from evertoken._engine.read_path import ReadPath
 from evertoken._engine.refresh import RefreshPath
 from evertoken._engine.settlement import Settlement
 from evertoken._engine.subscription import Subscriptions
-from evertoken._engine.tasks import Gate, Strays
+from evertoken._engine.tasks import Gate, Strays, spawn
 from evertoken._model import events
 from evertoken._model.errors import ManagerClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Coroutine, Hashable
 
     from evertoken._engine.counters import Counters
     from evertoken._engine.observers import Observers
@@ -85,6 +85,7 @@ class Session:
         self.started: Gate | None = Gate()
         self.failure: BaseException | None = None
         self._opening: Gate | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
         self.maintenance: Maintenance = Maintenance(
@@ -220,7 +221,7 @@ class Session:
         self.state = "closed"
         self.maintenance.end()
         if self.pid == os.getpid():
-            tasks = [*self.flights.drop(), *self.maintenance.supervisor.forget()]
+            tasks = [*self.flights.drop(), *self.maintenance.supervisor.forget(), *self._tasks]
             if tasks and not self.loop.is_closed():
                 # A loop that was stopped may run again one day.
                 self.loop.call_soon_threadsafe(_cancel, tasks)
@@ -235,6 +236,14 @@ class Session:
         """
         if self.state == "running" and not self.is_lost():
             self.loop.call_soon_threadsafe(self.closing)
+
+    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> None:
+        """
+        Have *work* done by the session. The close waits for it.
+        """
+        task = spawn(self.loop, work, name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def check_open(self) -> None:
         """
@@ -253,6 +262,8 @@ class Session:
             self.limits.clear()
             await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
             await self._offer()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
             await self.coordinator.close()
             left = self.strays.tasks()
             if left:

@@ -87,7 +87,7 @@ class Coordinator(Protocol):
         Return whether that was done, or the newer record that a peer wrote meanwhile.
         """
 
-    def forget(self, permit: Permit, /) -> None:
+    def ended(self, state: KeyState, flight: Any, permit: Permit, /) -> None:
         """
-        Stop renewing *permit*: its flight has ended.
+        The flight is at its end, perhaps cancelled: whatever `finish` has not done yet is done without it.
         """
