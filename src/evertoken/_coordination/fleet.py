@@ -23,6 +23,7 @@ from evertoken._model.coordination_rules import (
     judge_sign_out,
     lost_answer,
     may_spend,
+    peers_mark,
     record_of,
     same_grant,
 )
@@ -249,7 +250,9 @@ class FleetCoordinator:
         now = self._clock.time()
         sent_at = lost_answer(state, record, self._rules.owner)
         if sent_at is not None:
-            habit, error = judge_lost_answer(state, sent_at, now, self._rules, forced=flight.reason == "forced")
+            # A person knows of the answer that this member has lost, and not of a peer's.
+            forced = flight.reason == "forced" and peers_mark(state, record, self._rules.owner) is None
+            habit, error = judge_lost_answer(state, sent_at, now, self._rules, forced=forced)
             self._session.observers.emit(events.FetchAmbiguous(at=now, key=state.key, sent_at=sent_at, treated=habit))
             if error is not None:
                 raise error
@@ -287,12 +290,12 @@ class FleetCoordinator:
     def _wanted(self, state: KeyState, permit: Permit, token: Token | None) -> Record:
         version, before = self._following(state, permit), permit.record
         wanted = record_of(state, self._client.name_of(state), version, self._rules, token=token)
-        if token is None and before is not None and before.sent_at is not None and before.sent_by != self._rules.owner:
-            # A peer's answer is missing still.
-            if not wanted.revoked and same_grant(before.token, wanted.token):
-                sent_at = before.sent_at if wanted.sent_at is None else min(before.sent_at, wanted.sent_at)
-                return dataclasses.replace(wanted, sent_at=sent_at, sent_by=before.sent_by)
-        return wanted
+        mark = None if token is not None or wanted.revoked else peers_mark(state, before, self._rules.owner)
+        if mark is None or before is None:
+            return wanted
+        # A peer's answer is missing still.
+        sent_at = mark if wanted.sent_at is None else min(mark, wanted.sent_at)
+        return dataclasses.replace(wanted, sent_at=sent_at, sent_by=before.sent_by)
 
     def _is_on_record(self, wanted: Record, record: Record | None) -> bool:
         if record is None:

@@ -32,6 +32,7 @@ __all__ = [
     "lost_answer",
     "may_spend",
     "on_ambiguous",
+    "peers_mark",
     "record_of",
     "same_grant",
 ]
@@ -96,11 +97,17 @@ def lost_answer(state: KeyView, record: Record | None, owner: str, /) -> float |
     refresh token that would be presented now.
     """
     own = None if state.failure is None else state.failure.sent_at
-    if record is None or record.sent_at is None or record.sent_by == owner:
-        return own
-    if not same_grant(record.token, state.token):
-        return own
-    return record.sent_at if own is None else min(own, record.sent_at)
+    peers = peers_mark(state, record, owner)
+    return own if peers is None else peers if own is None else min(own, peers)
+
+
+def peers_mark(state: KeyView, record: Record | None, owner: str, /) -> float | None:
+    """
+    Return when a peer sent a request whose answer is missing, with the refresh token that would be presented now.
+    """
+    if record is None or record.sent_by == owner or not same_grant(record.token, state.token):
+        return None
+    return record.sent_at
 
 
 def judge_lost_answer(
