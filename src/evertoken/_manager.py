@@ -300,7 +300,7 @@ class TokenManager(OfTokenAndKey[TokenT, KeyT]):
         if token is not None:
             return token
         least, limit = seconds("min_ttl", min_ttl), seconds("timeout", timeout)
-        return self._life.call_sync(_OBTAIN, key, least, limit, timeout=limit)
+        return cast("TokenT", self._life.call_sync(_OBTAIN, key, least, limit, timeout=limit))
 
     def peek(self, key: Hashable = None) -> TokenT | None:
         """
@@ -358,7 +358,7 @@ class TokenManager(OfTokenAndKey[TokenT, KeyT]):
             key: Which key it is of.
         """
         value = token.access_token if isinstance(token, Token) else token
-        return await self._life.call(_INVALIDATE, key, value) == "taken"
+        return bool(await self._life.call(_INVALIDATE, key, value) == "taken")
 
     async def refused(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """

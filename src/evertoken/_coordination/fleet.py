@@ -25,7 +25,6 @@ from evertoken._model.coordination_rules import (
     may_spend,
     peers_mark,
     record_of,
-    same_grant,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError

@@ -136,9 +136,9 @@ class Watch:
             for state in list(self._session.registry.keys.values()):
                 self._look(state)
             return
-        state = self._session.registry.keys.get(self._key_of(name))
-        if state is not None and store_key(self._namespace, state.key) == name:
-            self._look(state)
+        known = self._session.registry.keys.get(self._key_of(name))
+        if known is not None and store_key(self._namespace, known.key) == name:
+            self._look(known)
 
     def _look(self, state: KeyState) -> None:
         failure = state.failure

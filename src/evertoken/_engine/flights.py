@@ -6,25 +6,25 @@ Callers that need a token join the flight that is registered here, and only that
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._engine.flight import LOOKS, Flight
 from evertoken._engine.rate_limit import INSIDE
-from evertoken._engine.tasks import Gate, Strays, spawn
+from evertoken._engine.refresh import RefreshPath
+from evertoken._engine.settlement import Settlement
+from evertoken._engine.tasks import Gate, spawn
 from evertoken._model.errors import ManagerClosed, TransientRefreshError
 from evertoken._model.failures import Overdue, failure_of
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    import asyncio
+    from collections.abc import Hashable
 
-    from evertoken._engine.rate_limit import Limits
     from evertoken._engine.refresh import Outcome
-    from evertoken._engine.settlement import Settlement
+    from evertoken._engine.session import Session
     from evertoken._model.key_state import KeyState
-    from evertoken._model.protocols import Clock
 
 __all__ = ["Flights"]
 
@@ -36,35 +36,17 @@ _CANCEL_GRACE: Final = 1.0
 class Flights:
     """
     The flights of one session.
-
-    Args:
-        run: The refresh path, that each of them takes.
-
-        settlement: Where each of them ends.
-
-        provider_of: Tells which limit a key belongs to.
-
-        strays: Where tasks go that do not end when they are cancelled.
     """
 
-    def __init__(
-        self,
-        run: Callable[[KeyState, Flight], Coroutine[Any, Any, Outcome]],
-        *,
-        clock: Clock,
-        limits: Limits,
-        provider_of: Callable[[KeyState], Hashable],
-        settlement: Settlement,
-        strays: Strays,
-    ) -> None:
-        self._run = run
-        self._clock = clock
-        self._limits = limits
-        self._provider_of = provider_of
-        self._settlement = settlement
-        self._strays = strays
+    def __init__(self, session: Session) -> None:
+        self._clock = session.clock
+        self._limits = session.limits
+        self._provider_of = session.registry.provider_of
+        self._settlement = Settlement(session)
+        self._run = RefreshPath(session).run
+        self._strays = session.strays
+        self._loop = session.loop
         self._flying: dict[asyncio.Task[Outcome], tuple[KeyState, Flight]] = {}
-        self._loop = asyncio.get_running_loop()
 
     @property
     def in_flight(self) -> int:

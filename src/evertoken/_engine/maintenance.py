@@ -13,15 +13,9 @@ from evertoken._model import events
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evertoken._engine.observers import Observers
-    from evertoken._engine.registry import Registry
-    from evertoken._engine.subscription import Subscriptions
+    from evertoken._engine.session import Session
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
-    from evertoken._model.policy import Rules
-    from evertoken._model.protocols import Clock
 
 __all__ = ["Maintenance"]
 
@@ -32,38 +26,20 @@ _RECENT: Final = 60.0
 class Maintenance:
     """
     The supervisor of one session, and what it does for each key.
-
-    Args:
-        lock: Guards the dict of keys.
-
-        idle_after: Seconds after which a key that nobody asked for is dropped; None for never.
-
-        launch: Starts a flight for a key.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        *,
-        lock: asyncio.Lock,
-        clock: Clock,
-        rules: Rules,
-        observers: Observers,
-        subscriptions: Subscriptions,
-        idle_after: float | None,
-        launch: Callable[[KeyState, Reason], object],
-    ) -> None:
+    def __init__(self, session: Session) -> None:
         self.supervisor: Supervisor[KeyState] = Supervisor(
-            clock, on_due=self._due, on_step=self._stepped, on_restart=self._restarted
+            session.clock, on_due=self._due, on_step=self._stepped, on_restart=self._restarted
         )
-        self._registry = registry
-        self._lock = lock
-        self._clock = clock
-        self._rules = rules
-        self._observers = observers
-        self._subscriptions = subscriptions
-        self._idle_after = idle_after
-        self._launch = launch
+        self._session = session
+        self._registry = session.registry
+        self._lock = session.lock
+        self._clock = session.clock
+        self._rules = session.rules
+        self._observers = session.observers
+        self._subscriptions = session.subscriptions
+        self._idle_after = None if session.registry.source_for is None else session.settings.idle_after
         self._closing = False
         self._gates: dict[KeyState, Gate] = {}
         self._evictions: set[asyncio.Task[None]] = set()
@@ -173,7 +149,7 @@ class Maintenance:
         if state.next_at(now, self._rules) > now + SLACK:
             self.schedule(state)
         elif state.flight is None:
-            self._launch(state, self._reason(state, now))
+            self._session.launch_due(state, self._reason(state, now))
 
     def _reason(self, state: KeyState, now: float) -> Reason:
         failure, serving = state.failure, state.in_service(now) is not None

@@ -18,8 +18,6 @@ from evertoken._engine.maintenance import Maintenance
 from evertoken._engine.observers import say
 from evertoken._engine.rate_limit import Limits
 from evertoken._engine.read_path import ReadPath
-from evertoken._engine.refresh import RefreshPath
-from evertoken._engine.settlement import Settlement
 from evertoken._engine.subscription import Subscriptions
 from evertoken._engine.tasks import Gate, Strays, spawn
 from evertoken._model import events
@@ -87,68 +85,14 @@ class Session:
         self._opening: Gate | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
+        self.counters = counters
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
-        self.maintenance: Maintenance = Maintenance(
-            registry,
-            lock=self.lock,
-            clock=self.clock,
-            rules=rules,
-            observers=observers,
-            subscriptions=self.subscriptions,
-            idle_after=None if registry.source_for is None else settings.idle_after,
-            launch=self._launch_due,
-        )
-        compare_clocks = self.maintenance.supervisor.compare_clocks
+        self.maintenance: Maintenance = Maintenance(self)
+        self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
         self.coordinator: Coordinator = make_coordinator(self)
-        self._refresh_path = RefreshPath(
-            clock=self.clock,
-            rules=rules,
-            observers=observers,
-            counters=counters,
-            coordinator=self.coordinator,
-            fetch_timeout=settings.fetch_timeout,
-            compare_clocks=compare_clocks,
-        )
-        self.flights: Flights = Flights(
-            self._refresh_path.run,
-            clock=self.clock,
-            limits=self.limits,
-            provider_of=registry.provider_of,
-            settlement=Settlement(
-                clock=self.clock,
-                rules=rules,
-                observers=observers,
-                counters=counters,
-                published=self.maintenance.published,
-                compare_clocks=compare_clocks,
-            ),
-            strays=self.strays,
-        )
-        self.read_path: ReadPath = ReadPath(
-            registry,
-            lock=self.lock,
-            clock=self.clock,
-            rules=rules,
-            observers=observers,
-            maintenance=self.maintenance,
-            flights=self.flights,
-            check_key=check_key,
-            check_open=self.check_open,
-        )
-        self.commands: Commands = Commands(
-            registry,
-            lock=self.lock,
-            clock=self.clock,
-            rules=rules,
-            observers=observers,
-            counters=counters,
-            strays=self.strays,
-            maintenance=self.maintenance,
-            flights=self.flights,
-            read_path=self.read_path,
-            timeout=settings.fetch_timeout,
-            check_open=self.check_open,
-        )
+        self.flights: Flights = Flights(self)
+        self.read_path: ReadPath = ReadPath(self, check_key=check_key)
+        self.commands: Commands = Commands(self)
 
     @property
     def running(self) -> bool:
@@ -245,6 +189,13 @@ class Session:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def launch_due(self, state: KeyState, reason: Reason) -> None:
+        """
+        Start the flight that is due, unless the session ends.
+        """
+        if self.state == "running":
+            self.flights.launch(state, reason, urgent=False)
+
     def check_open(self) -> None:
         """
         Raise unless the session runs.
@@ -280,10 +231,6 @@ class Session:
             self.flights.launch(state, "repair", urgent=True)
         if unkept:
             await self.flights.drain(max(self.settings.close_grace, _KEEP_BOUND), 0.0)
-
-    def _launch_due(self, state: KeyState, reason: Reason) -> None:
-        if self.state == "running":
-            self.flights.launch(state, reason, urgent=False)
 
 
 def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

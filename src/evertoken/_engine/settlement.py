@@ -2,7 +2,7 @@
 How a flight ends: the one way out. It changes the key, schedules it, and wakes those who wait.
 
 Whatever ended the flight (an answer, a failure, a peer's record, a cancellation, a crash) comes here once. No open key
-is left without a deadline, and nobody is left waiting. A response that arrived is kept, also from a flight that is void.
+is left without a deadline, and nobody is left waiting. A response that arrived is kept, even from a void flight.
 """
 
 from __future__ import annotations
@@ -20,16 +20,11 @@ from evertoken._model.protocols import Record
 from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evertoken._engine.counters import Counters
     from evertoken._engine.flight import Flight
-    from evertoken._engine.observers import Observers
     from evertoken._engine.refresh import Failure, Outcome
+    from evertoken._engine.session import Session
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
-    from evertoken._model.policy import Rules
-    from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
 __all__ = ["Settlement"]
@@ -41,30 +36,15 @@ _NOTICE: Final = 0.2
 @final
 class Settlement:
     """
-    Where flights end.
-
-    Args:
-        published: Called when a key has changed. It schedules the key, and tells subscribers.
-
-        compare_clocks: Called before an instant is judged, so that a step of the wall clock meanwhile is known.
+    Where the flights of one session end.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        rules: Rules,
-        observers: Observers,
-        counters: Counters,
-        published: Callable[[KeyState], object],
-        compare_clocks: Callable[[], object],
-    ) -> None:
-        self._clock = clock
-        self._rules = rules
-        self._observers = observers
-        self._counters = counters
-        self._published = published
-        self._compare_clocks = compare_clocks
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._clock = session.clock
+        self._rules = session.rules
+        self._observers = session.observers
+        self._counters = session.counters
 
     def settle(self, state: KeyState, flight: Flight, outcome: Outcome) -> None:
         """
@@ -76,7 +56,7 @@ class Settlement:
             return
         emitted: list[events.Event] = []
         try:
-            self._compare_clocks()
+            self._session.compare_clocks()
             self._apply(state, flight, outcome, emitted)
         except SHUTDOWN:
             raise
@@ -88,7 +68,7 @@ class Settlement:
             state.hurried(self._clock.time() + BEAT)
         state.flight = None
         try:
-            self._published(state)
+            self._session.maintenance.published(state)
         finally:
             flight.land(flight.token, flight.error)
             for event in emitted:
@@ -219,7 +199,7 @@ class Settlement:
             return
         if self._rules.shared:
             state.unsaved(self._clock.time(), self._rules, withhold=False)
-        self._published(state)
+        self._session.maintenance.published(state)
 
 
 def _dying_grant(token: Token, now: float) -> float | None:
