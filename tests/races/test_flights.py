@@ -322,12 +322,12 @@ class Unsteady(MemoryStore):  # type: ignore[misc]  # nothing else of it is chan
 
     down = False
 
-    async def write(self, record: Record, lease: Lease, /) -> bool:
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
         await asyncio.sleep(1.0)
         if self.down:
             msg = "no space left"
             raise OSError(msg)
-        return await super().write(record, lease)
+        return await super().commit(record, lease)
 
 
 @virtual
@@ -342,10 +342,10 @@ async def test_another_is_wanted_while_one_is_brought_to_the_store(clock: Virtua
         store.down = True
         first = await tokens.get()
         await clock.advance(200.0)
-        store.down, entry = False, tokens.entry_of(None)
-        while entry.flight is None:
+        store.down, state = False, tokens.state_of(None)
+        while state.flight is None:
             await clock.advance(0.1)
-        assert entry.flight.reason == "repair"
+        assert state.flight.reason == "repair"
         wanted = {
             "refresh": tokens.refresh,
             "min_ttl": lambda: tokens.get(min_ttl=900.0),
