@@ -61,8 +61,6 @@ REQUIRED = {
 
 # Distributions whose module has another name.
 MODULES = {"pyjwt": "jwt", "psycopg2-binary": "psycopg2", "pynacl": "nacl", "grpcio": "grpc", "pyyaml": "yaml"}
-# What an extra of another distribution brings along.
-BROUGHT = {"psycopg_pool": "psycopg"}
 # Files that need what another one is the door to, and why.
 SECOND_DOORS = {"_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself")}
 
@@ -77,7 +75,6 @@ TIMERS = {
     ("_engine/supervisor.py", "call_later"): "the pause after a crash, for the clock may be what crashed",
     ("stores/file.py", "sleep"): "the pause between two looks at a file that other processes write",
     ("stores/sqlite.py", "sleep"): "the pause between two looks at a database that other processes write",
-    ("stores/postgres.py", "timeout"): "how long a server may be silent before its connection counts as cut",
 }
 
 # The doors for time, and why there is more than one.
@@ -342,8 +339,7 @@ def test_protocols_hold_no_implementation():
 
 def test_what_others_wrote_is_declared():
     """Section 1: whatever is imported is Python's, ours, a required dependency, or what an extra names."""
-    allowed = {"evertoken", *sys.stdlib_module_names, *REQUIRED, *OPTIONAL.values(), *BROUGHT}
-    assert set(BROUGHT.values()) <= set(OPTIONAL)
+    allowed = {"evertoken", *sys.stdlib_module_names, *REQUIRED, *OPTIONAL.values()}
     told(
         [
             f"{module.where}:{one.line} imports {one.target}, which pyproject.toml does not name"
