@@ -18,7 +18,7 @@ import valkey.asyncio as valkey_asyncio
 from tests.stores.servers import Server, clustered, free_port, valkey
 
 from evertoken import Held, Lease, Record, Token
-from evertoken.stores import RedisStore, redis as module
+from evertoken.stores import RedisStore, _redis_client, _redis_url
 from evertoken.testing.conformance import StoreConformance
 
 TOKEN = Token("opaque", issued_at=1.0)
@@ -43,6 +43,17 @@ def version_in(data: bytes) -> int:
         return 0
 
 
+async def plant(address: str, name: str, key: str, data: bytes) -> None:
+    async with redis_asyncio.Redis.from_url(address) as client:
+        await client.hset(name, mapping={"record": data, "version": version_in(data), "key": key})
+
+
+async def set_lease(address: str, name: str, seconds: float) -> None:
+    async with redis_asyncio.Redis.from_url(address) as client:
+        now, _ = await client.time()
+        await client.hset(name, "ends", str(int((now + seconds) * 1000)))
+
+
 def url(server: Server) -> str:
     return f"redis://127.0.0.1:{server.port}/0"
 
@@ -60,10 +71,11 @@ class TestRedisStore(StoreConformance):
     async def make(self) -> RedisStore:
         return RedisStore(self.url, prefix=self.prefix)
 
+    async def set_lease(self, key: str, seconds: float) -> None:
+        await set_lease(self.url, RedisStore(self.url, prefix=self.prefix)._name(key), seconds)
+
     async def plant(self, key: str, data: bytes) -> None:
-        async with redis_asyncio.Redis.from_url(self.url) as client:
-            name = RedisStore(self.url, prefix=self.prefix)._name(key)
-            await client.hset(name, mapping={"record": data, "version": version_in(data), "key": key})
+        await plant(self.url, RedisStore(self.url, prefix=self.prefix)._name(key), key, data)
 
 
 class TestGivenClient(StoreConformance):
@@ -81,6 +93,12 @@ class TestGivenClient(StoreConformance):
         self.clients.append(redis_asyncio.Redis.from_url(self.url, decode_responses=True))
         return RedisStore(self.clients[-1], prefix=self.prefix)
 
+    async def set_lease(self, key: str, seconds: float) -> None:
+        await set_lease(self.url, RedisStore(self.url, prefix=self.prefix)._name(key), seconds)
+
+    async def plant(self, key: str, data: bytes) -> None:
+        await plant(self.url, RedisStore(self.url, prefix=self.prefix)._name(key), key, data)
+
     async def test_on_another_loop(self) -> None:
         """K2: a client that is given stays on its loop, which its owner sees to."""
 
@@ -94,9 +112,9 @@ async def test_valkeys_own_client(valkey_server):
     """K2: valkey-py's client is as good as redis-py's."""
     async with valkey_asyncio.Valkey.from_url(url(valkey_server)) as client:
         store = RedisStore(client, prefix=f"{uuid4().hex}:")
-        lease = await store.acquire("k", "me", 5.0)
+        lease = (await store.begin("k", "me", 5.0)).lease
         assert isinstance(lease, Lease)
-        assert await store.write(Record("k", 1, TOKEN), lease)
+        assert await store.commit(Record("k", 1, TOKEN), lease)
         assert await store.read("k") == Record("k", 1, TOKEN)
 
 
@@ -117,13 +135,14 @@ async def test_a_cluster():
             while not seen:
                 await asyncio.sleep(0.01)
             for number in range(20):
-                lease = await store.acquire(f"k{number}", "me", 5.0)
+                lease = (await store.begin(f"k{number}", "me", 5.0)).lease
                 assert isinstance(lease, Lease)
-                assert isinstance(await store.acquire(f"k{number}", "you", 5.0), Held)
-                assert await store.write(Record(f"k{number}", 1, TOKEN), lease)
+                assert isinstance((await store.begin(f"k{number}", "you", 5.0)).lease, Held)
+                assert await store.mark(Record(f"k{number}", 1, TOKEN), lease)
+                assert await store.commit(Record(f"k{number}", 2, TOKEN), lease)
             listed = [key async for key in store.keys()]  # noqa: SIM118 - a store is no dict
             assert sorted(listed) == sorted(f"k{number}" for number in range(20))
-            while len(seen) < 21:
+            while len(seen) < 41:
                 await asyncio.sleep(0.01)
             watching.cancel()
             await asyncio.wait([watching])
@@ -132,13 +151,13 @@ async def test_a_cluster():
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 async def test_the_server_goes_and_comes(how, monkeypatch):
     """K3: with the server gone or silent each step ends within its bound, and works again after; the watch says so."""
-    monkeypatch.setattr(module, "SOCKET_TIMEOUT", 1.0)
-    monkeypatch.setattr(module, "SILENCE", 1.0)
+    monkeypatch.setattr(_redis_url, "SOCKET_TIMEOUT", 1.0)
+    monkeypatch.setattr(_redis_client, "SILENCE", 1.0)
     with valkey() as server:
         async with RedisStore(url(server)) as store, RedisStore(url(server)) as peer:
-            lease = await store.acquire("k", "me", 60.0)
+            lease = (await store.begin("k", "me", 10.0)).lease
             assert isinstance(lease, Lease)
-            assert await store.write(Record("k", 1, TOKEN), lease)
+            assert await store.mark(Record("k", 1, TOKEN), lease)
             seen: list[str | None] = []
 
             async def watch() -> None:
@@ -154,8 +173,8 @@ async def test_the_server_goes_and_comes(how, monkeypatch):
             for call in (
                 lambda: store.read("k"),
                 lambda: store.renew(lease, 5.0),
-                lambda: store.acquire("other", "me", 5.0),
-                lambda: store.write(Record("k", 2, TOKEN), lease),
+                lambda: store.begin("other", "me", 5.0),
+                lambda: store.commit(Record("k", 2, TOKEN), lease),
             ):
                 begun = time.monotonic()
                 with pytest.raises((OSError, redis_asyncio.RedisError)):
@@ -166,15 +185,15 @@ async def test_the_server_goes_and_comes(how, monkeypatch):
             # What was saved is there, and the lease too.
             record = await store.read("k")
             assert record is not None
-            assert await store.write(Record("k", record.version + 1, TOKEN), lease)
+            assert await store.commit(Record("k", record.version + 1, TOKEN), lease)
             if how == "stopped":
                 end = time.monotonic() + 20.0
                 while seen.count(None) < 2:
                     assert time.monotonic() < end
                     await asyncio.sleep(0.02)
-            lease = await store.acquire("late", "me", 5.0)
+            lease = (await store.begin("late", "me", 5.0)).lease
             assert isinstance(lease, Lease)
-            assert await store.write(Record("late", 1, TOKEN), lease)
+            assert await store.commit(Record("late", 1, TOKEN), lease)
             end = time.monotonic() + 20.0
             while "late" not in seen and seen.count(None) < 2:
                 assert time.monotonic() < end
@@ -186,24 +205,24 @@ async def test_the_server_goes_and_comes(how, monkeypatch):
 async def test_flushed(valkey_server):
     """K2: after FLUSHALL a lease from before is no longer good, though the new one has the same fence."""
     async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
-        old = await store.acquire("k", "old", 60.0)
+        old = (await store.begin("k", "old", 10.0)).lease
         assert isinstance(old, Lease)
         async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
             await client.flushall()
-        new = await store.acquire("k", "new", 60.0)
+        new = (await store.begin("k", "new", 10.0)).lease
         assert isinstance(new, Lease)
         assert new.fence == old.fence
-        assert not await store.write(Record("k", 1, TOKEN), old)
+        assert not await store.commit(Record("k", 1, TOKEN), old)
         assert not await store.renew(old, 5.0)
-        assert await store.write(Record("k", 1, TOKEN), new)
+        assert await store.commit(Record("k", 1, TOKEN), new)
 
 
 async def test_expire_after(valkey_server):
     """K1: with expire_after the server forgets a key that nobody wrote for that long, and not before."""
     async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:", expire_after=100.0) as store:
-        lease = await store.acquire("k", "me", 5.0)
+        lease = (await store.begin("k", "me", 5.0)).lease
         assert isinstance(lease, Lease)
-        assert await store.write(Record("k", 1, TOKEN), lease)
+        assert await store.commit(Record("k", 1, TOKEN), lease)
         async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
             assert 99_000 < await client.pttl(store._name("k")) <= 100_000
 
@@ -216,9 +235,9 @@ async def test_a_prefix_that_begins_another(valkey_server):
         RedisStore(url(valkey_server), prefix=f"{prefix}more:") as other,
     ):
         for store, key in ((one, "one"), (other, "other"), (one, "both"), (other, "both")):
-            lease = await store.acquire(key, "me", 5.0)
+            lease = (await store.begin(key, "me", 5.0)).lease
             assert isinstance(lease, Lease)
-            assert await store.write(Record(key, 1, TOKEN), lease)
+            assert await store.commit(Record(key, 1, TOKEN), lease)
         async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
             await client.set(f"{prefix}a counter of somebody's", 1)
         assert sorted([key async for key in one.keys()]) == ["both", "one"]  # noqa: SIM118 - a store is no dict
@@ -229,8 +248,8 @@ async def test_a_prefix_that_begins_another(valkey_server):
 async def test_many_steps_at_once(valkey_server):
     """F6: steps of many keys at one time find a connection each, however many those are."""
     async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
-        leases = await asyncio.gather(*(store.acquire(f"k{number}", "me", 30.0) for number in range(300)))
-        assert all(isinstance(lease, Lease) for lease in leases)
+        begun = await asyncio.gather(*(store.begin(f"k{number}", "me", 10.0) for number in range(300)))
+        assert all(isinstance(one.lease, Lease) for one in begun)
 
 
 async def test_torn_is_set_aside(valkey_server, caplog):
@@ -242,9 +261,9 @@ async def test_torn_is_set_aside(valkey_server, caplog):
                 assert await store.read("k") is None
                 assert await store.read("k") is None
             assert len(caplog.records) == 1
-            lease = await store.acquire("k", "me", 5.0)
+            lease = (await store.begin("k", "me", 5.0)).lease
             assert isinstance(lease, Lease)
-            assert await store.write(Record("k", 1, TOKEN), lease)
+            assert await store.commit(Record("k", 1, TOKEN), lease)
             assert await client.hget(store._name("k"), "torn") == b"\x00torn"
 
 
@@ -254,24 +273,24 @@ async def test_a_torn_lease_is_begun_anew(valkey_server, field, torn):
     """K2: what is no number where a lease keeps one bars nobody, and who held it before holds it no more."""
     async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
         async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
-            old = await store.acquire("k", "old", 30.0)
+            old = (await store.begin("k", "old", 10.0)).lease
             assert isinstance(old, Lease)
-            assert await store.write(Record("k", 1, TOKEN), old)
+            assert await store.mark(Record("k", 1, TOKEN), old)
             await client.hset(store._name("k"), field, torn)
             if field == "ends":
-                assert not await store.renew(old, 30.0)
+                assert not await store.renew(old, 10.0)
                 assert await store.holder("k") is None
             else:
-                await store.release(old)
+                await store.abandon(old)
                 await client.hset(store._name("k"), "ends", "0")
-            new = await store.acquire("k", "new", 30.0)
+            new = (await store.begin("k", "new", 10.0)).lease
             assert isinstance(new, Lease)
-            assert await store.holder("k") == ("new", pytest.approx(30.0, abs=5.0))
-            assert not await store.write(Record("k", 2, TOKEN), old)
-            assert await store.renew(new, 30.0)
-            assert await store.write(Record("k", 3, TOKEN), new)
-            await store.release(new)
-            again = await store.acquire("k", "again", 30.0)
+            assert await store.holder("k") == ("new", pytest.approx(10.0, abs=5.0))
+            assert not await store.commit(Record("k", 2, TOKEN), old)
+            assert await store.renew(new, 10.0)
+            assert await store.commit(Record("k", 3, TOKEN), new)
+            await store.abandon(new)
+            again = (await store.begin("k", "again", 10.0)).lease
             assert isinstance(again, Lease)
             assert again.fence > new.fence
 
@@ -281,9 +300,9 @@ async def test_a_socket_of_this_host(tmp_path):
     path = tmp_path / "valkey.sock"
     with valkey("--unixsocket", str(path)):
         async with RedisStore(f"unix://{path}") as store:
-            lease = await store.acquire("k", "me", 5.0)
+            lease = (await store.begin("k", "me", 5.0)).lease
             assert isinstance(lease, Lease)
-            assert await store.write(Record("k", 1, TOKEN), lease)
+            assert await store.commit(Record("k", 1, TOKEN), lease)
             assert await store.read("k") == Record("k", 1, TOKEN)
 
 
@@ -302,4 +321,6 @@ def test_no_client():
         RedisStore(type("ValkeyCluster", (), {})())
     with pytest.raises(ValueError, match="expire_after"):
         RedisStore("redis://h", expire_after=0.0)
+    with pytest.raises(ValueError, match="max_connections"):
+        RedisStore("redis://h", max_connections=0)
     assert repr(RedisStore("rediss://user:p4ss@h:1/2")) == "RedisStore('rediss://h:1/2', prefix='evertoken:')"

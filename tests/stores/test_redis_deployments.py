@@ -45,9 +45,9 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: fl
 
 
 async def keep(store: TokenStore, key: str, version: int = 1) -> Lease:
-    lease = await store.acquire(key, f"owner-{version}", 5.0)
+    lease = (await store.begin(key, f"owner-{version}", 5.0)).lease
     assert isinstance(lease, Lease)
-    assert await store.write(Record(key, version, TOKEN), lease)
+    assert await store.mark(Record(key, version, TOKEN), lease)
     return lease
 
 
@@ -104,7 +104,7 @@ async def test_a_certificate_of_nobody(valkey_server: Server, vouched: Certifica
     async with encrypted(valkey_server, vouched) as port:
         for url in (f"rediss://127.0.0.1:{port}/0", f"rediss://127.0.0.1:{valkey_server.port}/0"):
             with pytest.raises((redis_asyncio.ConnectionError, redis_asyncio.TimeoutError)):
-                await RedisStore(url).acquire("k", "me", 1.0)
+                await RedisStore(url).begin("k", "me", 1.0)
 
 
 # Sentinel
@@ -216,7 +216,7 @@ async def test_a_cluster_of_three() -> None:
         names = [f"k{number}" for number in range(60)]
         for name in names:
             await keep(store, name)
-            assert isinstance(await peer.acquire(name, "you", 5.0), Held)
+            assert isinstance((await peer.begin(name, "you", 5.0)).lease, Held)
             assert await peer.read(name) == Record(name, 1, TOKEN)
 
         async def all_heard() -> bool:

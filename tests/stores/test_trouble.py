@@ -17,7 +17,7 @@ from tests.stores.proxy import Proxy
 from tests.stores.servers import valkey
 
 from evertoken import TokenError, TokenManager
-from evertoken.stores import RedisStore, redis as module
+from evertoken.stores import RedisStore, _redis_url
 from evertoken.testing import TokenServer
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def idp() -> Iterator[TokenServer]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SOCKET_TIMEOUT", 0.5)
+    monkeypatch.setattr(_redis_url, "SOCKET_TIMEOUT", 0.5)
 
 
 def url(port: int) -> str:
@@ -181,7 +181,7 @@ async def test_a_store_that_takes_no_writes(store_server, idp, how):
 async def test_a_slow_wire_under_rotating_ones(store_server, idp, monkeypatch):
     """K3: on a slow wire to the store nobody who has a valid token waits, and no refresh token is presented twice."""
     # Slow is not down, here.
-    monkeypatch.setattr(module, "SOCKET_TIMEOUT", 4.0)
+    monkeypatch.setattr(_redis_url, "SOCKET_TIMEOUT", 4.0)
     idp.lifetime = 5.0
     async with (
         Proxy(store_server.port) as proxy,

@@ -5,14 +5,19 @@ A store in Redis or Valkey: for processes on many hosts.
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any, Final, Self, final
-from urllib.parse import urlsplit
 
-from evertoken._model.protocols import Held, Lease
+import anyio
+
+from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
 from evertoken.stores import _lua as lua
+from evertoken.stores._offload import offload
 from evertoken.stores._per_loop import PerLoop
 from evertoken.stores._reading import opened, report, written
-from evertoken.stores._record import TornRecord
+from evertoken.stores._record import TornRecord, UnreadableRecord
+from evertoken.stores._redis_client import BoundedClient, is_error
+from evertoken.stores._redis_url import client_of, library, place_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,13 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisStore"]
 
-#: Seconds that a connection, or an answer, is waited for: less than a manager waits for a store.
-SOCKET_TIMEOUT: Final = 4.0
+#: Seconds between two attempts to watch as a user who may not.
+REFUSED: Final = 60.0
 
-#: Seconds of silence after which a watch asks whether the server is still there, and then waits for its word.
-SILENCE: Final = 5.0
+#: The longest lease that is honoured, in ms. The server's clock may have been set back a little meanwhile.
+_LONGEST: Final = int(LONGEST_LEASE * 1000.0) + 250
 
 _DIGITS: Final = hashlib.sha256().digest_size * 2
+
+_log = logging.getLogger("evertoken")
+
+_LATER: Final = "members are not told of new tokens, and find them when they look"
+
+#: Warnings that this process has given.
+_said: set[str] = set()
 
 
 @final
@@ -36,15 +48,19 @@ class RedisStore:
     """
     A `TokenStore` in Redis (6 or later) or Valkey, shared by all who reach the server.
 
-    Writes and leases are scripts that the server runs as one step, by its own clock; peers are told of a write at once
-    by publish and subscribe. What is there after a restart or a failover is what the server had saved: for refresh
-    tokens that rotate, let it write its log at every second at least (`appendfsync everysec`), and mind that a replica
-    may lag. Needs the extra `redis`.
+    Each step is a script that the server runs as a whole, by its own clock, in one round trip. Peers are told of a
+    write at once by publish and subscribe. A user of the server without rights to the channel can use the store all
+    the same: its peers find the write later, and a warning says so once.
+
+    After a restart or a failover the store holds what the server had saved. For refresh tokens that rotate, let the
+    server write its log at every second at least (`appendfsync everysec`), and mind that a replica may lag. Needs the
+    extra `redis`.
 
     A record that is none is moved aside within its hash, reported as a warning to the log "evertoken", and counts as
     missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is.
 
-    A manager enters the store and leaves it; between, connections are kept, for each event loop its own.
+    A manager enters the store and leaves it; between, connections are kept, for each event loop its own. Their number
+    is bounded. A step that finds none free waits.
 
     Args:
         redis: A URL (`redis://`, `rediss://` for TLS, `unix://`), or an asyncio client of redis-py or valkey-py, also
@@ -55,13 +71,17 @@ class RedisStore:
 
         prefix: What all keys of this store in the server begin with, and its channel too.
 
-        expire_after: Seconds after its last write at which the server may forget a key; None for never. It must be
-            longer than the longest life of a refresh token.
+        expire_after: Seconds after its last write or lease at which the server may forget a key; None for never. It
+            must be longer than the longest life of a refresh token.
+
+        max_connections:
+            How many steps are with the server at a time, on each event loop, and so how many connections are kept.
+            Each manager that watches needs one more. A client with a smaller pool is not asked for more than it has.
 
     Raises:
         ImportError: A URL is given and the extra is not installed.
         TypeError: *redis* is neither a URL nor a client.
-        ValueError: The URL has another scheme, or *expire_after* is not above zero.
+        ValueError: The URL has another scheme, or *expire_after* or *max_connections* is not above zero.
     """
 
     def __init__(
@@ -71,132 +91,152 @@ class RedisStore:
         *,
         prefix: str = "evertoken:",
         expire_after: float | None = None,
+        max_connections: int = 16,
     ) -> None:
         if expire_after is not None and not expire_after > 0.0:
             msg = f"expire_after must be seconds above zero, or None, not {expire_after!r}"
             raise ValueError(msg)
+        if max_connections < 1:
+            msg = f"max_connections must be above zero, not {max_connections!r}"
+            raise ValueError(msg)
         self._codec = codec
         self._prefix = prefix
         self._expire = 0 if expire_after is None else int(expire_after * 1000.0)
-        self._place = _place(redis)
+        self._place = place_of(redis)
+        # Under a lease nobody else writes. A step that finds the record that is remembered here need not read it again.
+        self._seen: dict[str, tuple[Lease, str]] = {}
         if isinstance(redis, str):
-            library = _library()
+            found = library()
             url = redis
 
-            async def make() -> Any:
-                return _client(library, url)
+            async def make() -> BoundedClient:
+                return BoundedClient(client_of(found, url), max_connections)
 
-            async def close(client: Any) -> None:
+            async def close(client: BoundedClient) -> None:
                 await client.aclose()
 
         else:
 
-            async def make() -> Any:
-                return redis
+            async def make() -> BoundedClient:
+                return BoundedClient(redis, max_connections)
 
-            async def close(client: Any) -> None:
+            async def close(client: BoundedClient) -> None:
                 pass
 
-        self._clients: PerLoop[Any] = PerLoop(make, close)
+        self._clients: PerLoop[BoundedClient] = PerLoop(make, close)
 
     async def read(self, key: str, /) -> Record | None:
         """
         Return the record of *key*, or None.
         """
         async with self._clients.use() as client:
-            found = await client.hget(self._name(key), "record")
-            if found is None:
-                return None
-            data = memoryview(_bytes(found))
+            return await self._record(client, key, await client.run("HGET", self._name(key), "record"))
+
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+        """
+        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
+        """
+        async with self._clients.use() as client:
+            asked = (owner, _milliseconds(ttl), _LONGEST, self._expire)
+            given, number, data = await client.script(lua.BEGIN, self._name(key), *asked)
+            lease = Lease(key, owner, number) if given else Held(number / 1000.0)
             try:
-                return opened(key, data, self._codec)
-            except TornRecord as error:
-                torn = error.with_traceback(None)
-            await client.eval(lua.SET_ASIDE, 1, self._name(key), data.tobytes())
-            report(self._place, key, torn, "it was moved to the field 'torn' of its hash")
-            return None
+                record = await self._record(client, key, data)
+            except UnreadableRecord:
+                # Others may well read it, and are not to be barred.
+                if isinstance(lease, Lease):
+                    await client.script(lua.ABANDON, self._name(key), lease.fence, lease.owner)
+                raise
+            if isinstance(lease, Lease):
+                self._seen[key] = lease, _digest(None if record is None else data)
+            return Begun(lease, record)
 
-    async def write(self, record: Record, lease: Lease, /) -> bool:
+    async def mark(self, record: Record, lease: Lease, /) -> bool:
         """
-        Keep *record*, and tell those who watch; return False where the lease or the version is outdated.
+        Keep *record* and the lease, and tell those who watch; return False where the lease or version is outdated.
         """
-        data = written(record, self._codec)
-        if record.key != lease.key:
-            return False
-        # What is not for this reader is not overwritten, and what is no record is out of the way.
-        await self.read(record.key)
-        mine = (lease.fence, lease.owner, record.version, data.tobytes())
-        return bool(await self._eval(lua.WRITE, record.key, *mine, record.key, self._channel, self._expire))
+        return await self._keep(record, lease, ending=False)
 
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
         """
-        Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
+        Keep *record*, end the lease, and tell those who watch; return False where the lease or version is outdated.
         """
-        given, number = await self._eval(lua.ACQUIRE, key, owner, _milliseconds(ttl))
-        return Lease(key, owner, int(number)) if given else Held(int(number) / 1000.0)
+        return await self._keep(record, lease, ending=True)
+
+    async def abandon(self, lease: Lease, /) -> None:
+        """
+        End *lease* without a write, if its owner still holds it.
+        """
+        self._seen.pop(lease.key, None)
+        async with self._clients.use() as client:
+            await client.script(lua.ABANDON, self._name(lease.key), lease.fence, lease.owner)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """
         Let *lease* end *ttl* seconds from now; return False where it is no longer held.
         """
-        return bool(await self._eval(lua.RENEW, lease.key, lease.fence, lease.owner, _milliseconds(ttl)))
-
-    async def release(self, lease: Lease, /) -> None:
-        """
-        End *lease*, if it is still held by its owner.
-        """
-        await self._eval(lua.RELEASE, lease.key, lease.fence, lease.owner)
+        async with self._clients.use() as client:
+            asked = (lease.fence, lease.owner, _milliseconds(ttl), self._expire)
+            return bool(await client.script(lua.RENEW, self._name(lease.key), *asked))
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
         Call *changed* with each key that was written, until cancelled.
 
         Raises:
-            ConnectionError: The server has not said a word for ten seconds, though it was asked to.
+            ConnectionError: The server has not said a word for ten seconds, though it was asked to; or the client that
+                was given has no connection to spare.
         """
-        async with self._clients.use() as client, client.pubsub() as channel:
-            await channel.subscribe(self._channel)
-            asked = False
+        async with self._clients.use() as client:
+            refused = False
             while True:
-                message = await channel.get_message(ignore_subscribe_messages=False, timeout=SILENCE)
-                if message is None:
-                    if asked:
-                        msg = f"{self._place} is silent"
-                        raise ConnectionError(msg)
-                    asked = True
-                    await channel.ping()
-                    continue
-                asked = False
-                if message["type"] == "subscribe":
-                    # Also after the client has connected again by itself.
+                try:
+                    await client.watch(self._channel, changed)
+                except Exception as error:
+                    if not is_error(error, "NoPermissionError"):
+                        raise
+                self._say_once(f"its user may not subscribe to the channel {self._channel!r}: {_LATER}")
+                if not refused:
+                    refused = True
                     changed(None)
-                elif message["type"] == "message":
-                    changed(_bytes(message["data"]).decode())
+                await anyio.sleep(REFUSED)
 
     async def keys(self) -> AsyncIterator[str]:
         """
-        Yield the key of every record.
+        Yield the key of every record. A foreign value in the place of one is passed over, and reported once.
         """
         async with self._clients.use() as client:
             # Not all that begins with the prefix: another store's may begin with this one.
-            async for name in client.scan_iter(match=f"{_escaped(self._prefix)}{{{'?' * _DIGITS}}}", count=500):
-                key = await client.hget(name, "key")
-                if key is not None:
-                    yield _bytes(key).decode()
+            async for name in client.names(f"{_escaped(self._prefix)}{{{'[0-9a-f]' * _DIGITS}}}"):
+                try:
+                    found = await client.run("HGET", name, "key")
+                    key = None if found is None else str(found, "utf-8")
+                    foreign = key is not None and self._name(key) != name
+                except UnicodeDecodeError:
+                    foreign = True
+                except Exception as error:
+                    if not str(error).startswith("WRONGTYPE"):
+                        raise
+                    foreign = True
+                if foreign:
+                    self._say_once(f"what is under the name {name!r} is foreign, and is passed over")
+                elif key is not None:
+                    yield key
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
         """
         Return who holds the lease of *key* and for how many seconds yet, or None.
         """
-        found = await self._eval(lua.HOLDER, key)
-        return None if not found else (_bytes(found[0]).decode(), int(found[1]) / 1000.0)
+        async with self._clients.use() as client:
+            found = await client.script(lua.HOLDER, self._name(key), _LONGEST)
+        return None if not found else (str(found[0], "utf-8"), found[1] / 1000.0)
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out; tell whether there was one.
+        Take the record of *key* out, with what was set aside; tell whether there was one.
         """
         async with self._clients.use() as client:
-            return bool(await client.hdel(self._name(key), "record", "version", "key", "torn"))
+            return bool(await client.script(lua.DELETE, self._name(key)))
 
     async def __aenter__(self) -> Self:
         self._clients.enter()
@@ -216,65 +256,57 @@ class RedisStore:
         # Braces say to a cluster what to place a key by. A digest has none of its own, and is short.
         return f"{self._prefix}{{{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}}}"
 
-    async def _eval(self, script: str, key: str, *arguments: object) -> Any:
+    async def _record(self, client: BoundedClient, key: str, data: memoryview | None) -> Record | None:
+        if data is None:
+            return None
+        try:
+            if self._codec is None:
+                return opened(key, data, None)
+            # A codec may ask a file or a vault for its keys.
+            return await offload(opened, key, data, self._codec)
+        except TornRecord as error:
+            torn = error.with_traceback(None)
+        await client.script(lua.SET_ASIDE, self._name(key), data)
+        report(self._place, key, torn, "it was moved to the field 'torn' of its hash")
+        return None
+
+    async def _keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
+        key = record.key
+        if key != lease.key:
+            return False
+        data = written(record, None) if self._codec is None else await offload(written, record, self._codec)
+        known = self._seen.pop(key, None)
+        seen = known[1] if known is not None and known[0] == lease else ""
+        step = (lease.fence, lease.owner, record.version, data, key, self._channel, self._expire)
         async with self._clients.use() as client:
-            return await client.eval(script, 1, self._name(key), *arguments)
+            while True:
+                said, found = await client.script(lua.KEEP, self._name(key), *step, seen, int(ending))
+                if said != lua.UNSEEN:
+                    break
+                # What is not for this reader is not overwritten, and what is no record goes out of the way.
+                there = await self._record(client, key, found)
+                seen = _digest(None if there is None else found)
+        if said != lua.KEPT:
+            return False
+        if not ending:
+            self._seen[key] = lease, _digest(data)
+        if not found:
+            self._say_once(f"its user may not publish on the channel {self._channel!r}: {_LATER}")
+        return True
 
-
-def _library() -> Any:
-    try:
-        import redis.asyncio  # noqa: PLC0415 - needed for a URL alone
-    except ImportError as error:
-        msg = "evertoken.stores.RedisStore needs redis: pip install 'evertoken[redis]'"
-        raise ImportError(msg) from error
-    return redis
-
-
-def _client(library: Any, url: str) -> Any:
-    return library.asyncio.Redis.from_url(
-        url,
-        # A step that finds the pool empty would fail. Managers bound how many there are.
-        max_connections=2**31,
-        # With the third one redis-py 8 uses connections that the server has closed.
-        protocol=2,
-        socket_timeout=SOCKET_TIMEOUT,
-        socket_connect_timeout=SOCKET_TIMEOUT,
-        health_check_interval=30,
-        # A script that has run must not run again unasked.
-        retry=library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0),
-        # A socket of this host knows no such thing.
-        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
-    )
-
-
-def _place(redis: Any) -> str:
-    if not isinstance(redis, str):
-        if isinstance(redis, type) or not all(hasattr(redis, name) for name in ("eval", "hget", "pubsub")):
-            msg = f"redis must be a URL or an asyncio client, not {type(redis).__name__}"
-            if "Cluster" in type(redis).__name__:
-                msg += " of this release, which cannot subscribe: a cluster needs redis-py 8"
-            raise TypeError(msg)
-        return type(redis).__name__
-    try:
-        parts = urlsplit(redis)
-        _ = parts.port
-    except ValueError:
-        # What this says of the port may be a part of a password.
-        parts = urlsplit("")
-    if parts.scheme not in {"redis", "rediss", "unix"}:
-        msg = "redis must be a URL that begins with redis://, rediss:// or unix:// (a password quoted), or a client"
-        raise ValueError(msg)
-    # Without what may be a password.
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    def _say_once(self, what: str) -> None:
+        said = f"{self._place}: {what}"
+        if said not in _said:
+            _said.add(said)
+            _log.warning("evertoken: %s", said)
 
 
 def _milliseconds(ttl: float) -> int:
     return max(int(ttl * 1000.0), 1)
 
 
-def _bytes(value: Any) -> bytes:
-    # A client that was given may decode what it reads.
-    return value.encode() if isinstance(value, str) else bytes(value)
+def _digest(data: memoryview | None) -> str:
+    return hashlib.sha1(data or b"", usedforsecurity=False).hexdigest()
 
 
 def _escaped(pattern: str) -> str:

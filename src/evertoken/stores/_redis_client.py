@@ -1,0 +1,187 @@
+"""
+An asyncio client of redis-py or valkey-py, of which a bounded number of connections are in use at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import weakref
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+__all__ = ["BoundedClient", "is_error"]
+
+#: Seconds of silence after which a watch asks whether the server is still there, and then waits for its word.
+SILENCE: Final = 5.0
+
+#: Seconds that a free connection of a client's own pool is waited for, and between two looks.
+_PATIENCE: Final = 4.0
+_PAUSE: Final = 0.01
+
+
+def is_error(error: BaseException, name: str, /) -> bool:
+    """
+    Tell whether *error* is of the class *name* in either library, none of which is imported here.
+    """
+    return any(kind.__name__ == name for kind in type(error).__mro__)
+
+
+@final
+class _Pool:
+    """
+    What all who use one pool share, on one loop.
+    """
+
+    def __init__(self, size: int | None, limit: int) -> None:
+        self.size = size
+        self.watches = 0
+        # One connection of a small pool is for the watch, which keeps it.
+        self.free = asyncio.Semaphore(limit if size is None else max(1, min(limit, size - 1)))
+
+
+@final
+class BoundedClient:
+    """
+    A client that lets callers wait where all connections are in use.
+
+    Args:
+        client: The client.
+
+        limit: Commands that are out at a time. A watch has one connection more.
+    """
+
+    def __init__(self, client: Any, limit: int) -> None:
+        self._client = client
+        self._pool = _pool_of(client, limit)
+
+    async def run(self, *words: object) -> Any:
+        """
+        Return what the server answers to one command. Bytes come as views, whose contents no traceback shows.
+        """
+        async with self._pool.free:
+            return _veiled(await _patiently(lambda: self._client.execute_command(*words, NEVER_DECODE=True)))
+
+    async def script(self, script: str, key: str, *arguments: object) -> Any:
+        """
+        Return what *script* returns for *key*. The server is sent its text only if it does not know it.
+        """
+        try:
+            return await self.run("EVALSHA", _digest(script), 1, key, *arguments)
+        except Exception as error:
+            if not is_error(error, "NoScriptError"):
+                raise
+        return await self.run("EVAL", script, 1, key, *arguments)
+
+    async def names(self, pattern: str) -> AsyncIterator[str]:
+        """
+        Yield the names of all keys in the server that match *pattern*.
+        """
+        found = self._client.scan_iter(match=pattern, count=500)
+        while True:
+            async with self._pool.free:
+                try:
+                    name = await anext(found)
+                except StopAsyncIteration:
+                    return
+            yield name if isinstance(name, str) else name.decode()
+
+    async def watch(self, channel: str, told: Callable[[str | None], object]) -> None:
+        """
+        Call *told* with each message on *channel*, and with None whenever the subscription has begun.
+
+        Raises:
+            ConnectionError: The server is silent, or the pool of the client has no connection to spare.
+        """
+        async with self._subscribed(channel) as subscription:
+            asked = False
+            while True:
+                message = await subscription.get_message(ignore_subscribe_messages=False, timeout=SILENCE)
+                if message is None:
+                    if asked:
+                        msg = "the server is silent"
+                        raise ConnectionError(msg)
+                    asked = True
+                    await subscription.ping()
+                    continue
+                asked = False
+                if message["type"] == "subscribe":
+                    # Also after the client has connected again by itself.
+                    told(None)
+                elif message["type"] == "message":
+                    data = message["data"]
+                    told(data if isinstance(data, str) else data.decode(errors="replace"))
+
+    async def aclose(self) -> None:
+        """
+        Close the client.
+        """
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def _subscribed(self, channel: str) -> AsyncGenerator[Any]:
+        pool = self._pool
+        if pool.size is not None and pool.watches + 1 >= pool.size:
+            msg = (
+                f"the client has a pool of {pool.size} connections: there is none to spare for watching, because each"
+                " watch keeps one"
+            )
+            raise ConnectionError(msg)
+        pool.watches += 1
+        try:
+            async with self._client.pubsub() as subscription:
+                await _patiently(lambda: subscription.subscribe(channel))
+                yield subscription
+        finally:
+            pool.watches -= 1
+
+
+_pools: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[asyncio.AbstractEventLoop], _Pool]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _pool_of(client: Any, limit: int) -> _Pool:
+    # The client of a cluster has a pool for each node.
+    pool = getattr(client, "connection_pool", client)
+    loop = asyncio.get_running_loop()
+    known = _pools.get(pool)
+    if known is not None and known[0]() is loop:
+        return known[1]
+    size = getattr(pool, "max_connections", None)
+    made = _Pool(size if isinstance(size, int) else None, limit)
+    _pools[pool] = weakref.ref(loop), made
+    return made
+
+
+async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
+    # The program may use its client too, so that the pool can be empty whatever is counted here.
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _PATIENCE
+    while True:
+        try:
+            return await call()
+        except Exception as error:
+            # valkey-py has no class for it.
+            if not (is_error(error, "MaxConnectionsError") or str(error) == "Too many connections"):
+                raise
+            if loop.time() >= end:
+                raise
+        await anyio.sleep(_PAUSE)
+
+
+@cache
+def _digest(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _veiled(answer: Any) -> Any:
+    if isinstance(answer, list):
+        return [_veiled(part) for part in answer]
+    return memoryview(answer) if isinstance(answer, bytes) else answer
