@@ -172,7 +172,7 @@ class Wire:
         timer: Timer = _CLOCK.call_later(TIMEOUT, self._late)
         done = False
         try:
-            self._send(statement, [_ENCODE[kind](value) for kind, value in zip(statement.types, values, strict=True)])
+            self._send(statement, _encoded(statement, values))
             self._flush()
             results = await answer
             if not results:
@@ -272,6 +272,11 @@ class Wire:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(self.gone())
         self._pgconn.finish()
+
+
+def _encoded(statement: Statement, values: tuple[Any, ...]) -> list[Any]:
+    kinds = zip(statement.types, values, strict=True)
+    return [None if value is None else _ENCODE[kind](value) for kind, value in kinds]
 
 
 def _rows_of(result: pq.abc.PGresult) -> list[tuple[Any, ...]]:

@@ -58,7 +58,7 @@ class PostgresStore:
         table: The table's name, with its schema if need be, as in "app.tokens". Case counts. A part that is no plain
             word stands in double quotes.
 
-        connections: How many connections an event loop has at most, besides the one that listens. A statement that
+        max_connections: How many connections an event loop has at most, besides the one that listens. A statement that
             finds none free waits for one. Where the server allows fewer, the store makes do with those.
 
         poll: Seconds between two looks for what others have written, where there is a pooler.
@@ -74,7 +74,7 @@ class PostgresStore:
         codec: Codec | None = None,
         *,
         table: str = "evertoken",
-        connections: int = 4,
+        max_connections: int = 4,
         poll: float = 1.0,
     ) -> None:
         # Imported here, so that those who use other stores need not have it.
@@ -83,7 +83,7 @@ class PostgresStore:
         if not isinstance(conninfo, str) or not conninfo.strip():
             msg = "conninfo must say how to connect, as in 'postgresql://user@host/database'"
             raise ValueError(msg)
-        for name, number in (("connections", connections), ("poll", poll)):
+        for name, number in (("max_connections", max_connections), ("poll", poll)):
             if not number > 0:
                 msg = f"{name} must be above zero, not {number!r}"
                 raise ValueError(msg)
@@ -93,7 +93,7 @@ class PostgresStore:
         self._codec = codec
         self._table = table
         self._poll = poll
-        self._connections = connections
+        self._connections = max_connections
         self._pools: PerLoop[Pool] = PerLoop(self._make, Pool.close)
 
     async def read(self, key: str, /) -> Record | None:
