@@ -51,6 +51,13 @@ class TestPostgresStore(StoreConformance):
         async with await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True) as connection:
             await connection.execute(f"DROP TABLE IF EXISTS {self.table}")
 
+    async def set_lease(self, key: str, seconds: float) -> None:
+        async with await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True) as connection:
+            await connection.execute(
+                f"UPDATE {self.table} SET ends = clock_timestamp() + make_interval(secs => %s) WHERE key = %s",
+                (seconds, key),
+            )
+
     async def plant(self, key: str, data: bytes) -> None:
         await PostgresStore(self.conninfo, table=self.table).create_table()
         async with await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True) as connection:
