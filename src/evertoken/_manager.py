@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, Unpack, cast, 
 
 from evertoken._coordination.fleet import FleetCoordinator
 from evertoken._coordination.local import LocalCoordinator
-from evertoken._coordination.store_client import store_key
+from evertoken._coordination.store_client import check_key
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.inspection import health_of, snapshot_of
 from evertoken._engine.lifecycle import Lifecycle
@@ -169,11 +169,14 @@ class TokenManager(OfTokenAndKey[TokenT, KeyT]):
         if start != "lazy" and source_for is not None:
             msg = f"start={start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
+        if store is not None:
+            for key in registry.keys:
+                check_key(namespace, key)
         self._life = Lifecycle(
             registry,
             settings,
             make_coordinator=partial(_coordinator, store, namespace, fetch_timeout),
-            check_key=None if store is None else partial(store_key, namespace),
+            check_key=None if store is None else partial(check_key, namespace),
         )
         self.clock: Clock = clock
         # What the hot path reads: one clock, one key's state, the dict of keys.

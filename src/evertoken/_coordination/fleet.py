@@ -7,7 +7,7 @@ What a member does is decided by the rules in `coordination_rules`; this file on
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._coordination.lease import Leases
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
@@ -131,7 +131,7 @@ class FleetCoordinator:
                 if newer is None and not held:
                     if offered or not self._was_flushed(state, flight, begun.record):
                         self._judge_mark(state, flight, begun.record)
-                        return self._leases.permit(state, begun.lease, begun.record, until)  # type: ignore[arg-type]
+                        return Permit(cast("Lease", begun.lease), begun.record, until)
                     offered = True
                     await self._offer(state, flight, begun)
             except BaseException:
@@ -159,7 +159,7 @@ class FleetCoordinator:
         # A request before this one may have been the one that was taken.
         missing = lost_answer(state, permit.record, self._rules.owner)
         record = dataclasses.replace(
-            record_of(state, self._client.name_of(state), self._following(state, permit), self._rules),
+            record_of(state, self._client.name_of(state, flight), self._following(state, permit), self._rules),
             sent_at=sent_at if missing is None else min(missing, sent_at),
             sent_by=self._rules.owner,
         )
@@ -179,6 +179,12 @@ class FleetCoordinator:
         """
         self._leases.check(permit)
 
+    def renew(self, state: KeyState, permit: Permit, /) -> None:
+        """
+        Renew the lease of *permit* for as long as its flight takes.
+        """
+        self._leases.renew(state, permit)
+
     async def finish(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None, /) -> bool | Record:
         """
         Put on record what memory has, or *token* that was just fetched, and end the lease.
@@ -187,7 +193,7 @@ class FleetCoordinator:
             return token is None and not state.unkept
         end, pause = self._clock.monotonic() + STORE_TIMEOUT, _PAUSE
         while True:
-            wanted = self._wanted(state, permit, token)
+            wanted = self._wanted(state, flight, permit, token)
             if self._is_on_record(wanted, permit.record):
                 await self._client.abandon(state, flight, permit.lease)
                 permit.lease = None
@@ -286,9 +292,9 @@ class FleetCoordinator:
 
     # Records
 
-    def _wanted(self, state: KeyState, permit: Permit, token: Token | None) -> Record:
+    def _wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
         version, before = self._following(state, permit), permit.record
-        wanted = record_of(state, self._client.name_of(state), version, self._rules, token=token)
+        wanted = record_of(state, self._client.name_of(state, flight), version, self._rules, token=token)
         mark = None if token is not None or wanted.revoked else peers_mark(state, before, self._rules.owner)
         if mark is None or before is None:
             return wanted
@@ -300,6 +306,8 @@ class FleetCoordinator:
         if record is None:
             # A key of which nothing is known needs no record.
             return wanted.token is None and not wanted.revoked and wanted.sent_at is None
+        if wanted.sent_at != record.sent_at or wanted.token != record.token:
+            return False
         return dataclasses.replace(wanted, version=record.version) == record
 
     def _following(self, state: KeyState, permit: Permit) -> int:
@@ -352,7 +360,7 @@ class FleetCoordinator:
 
     async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> None:
         # A flight that waits for a peer holds no place of the provider's limit.
-        name, limits = self._client.name_of(state), self._session.limits
+        name, limits = self._client.name_of(state, flight), self._session.limits
         gate = self._gates.setdefault(name, Gate())
         provider, flight.place = flight.place, None
         limits.leave(provider)

@@ -7,6 +7,7 @@ First fetch, supervised refresh, refused token and forced refresh all take it. `
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._engine.flight import LOOKS
@@ -123,16 +124,22 @@ class RefreshPath:
         if flight.spends:
             await coordinator.mark(state, flight, permit, started)
         current = state.token
-        guard = None if permit.lease is None else lambda: coordinator.check(permit)
+        guard = None if permit.lease is None else partial(coordinator.check, permit)
         request = FetchRequest(state.key, current, self._timeout, origins=state.origins, guard=guard)
         flight.request = request
         self._counters.fetches += 1
-        self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
+        if self._observers.listens_to(events.FetchStarted):
+            self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
         flight.started_at = started = self._clock.time()
         began = self._clock.monotonic()
         INSIDE.set(flight)
         try:
-            answer = await flight.step(state.source.fetch(request), self._timeout, self._clock)
+            answer = await flight.step(
+                state.source.fetch(request),
+                self._timeout,
+                self._clock,
+                suspended=None if permit.lease is None else partial(coordinator.renew, state, permit),
+            )
             # From here on nothing is awaited until the answer stands on the flight.
             self._receive(state, flight, answer, started, began)
         except (*SHUTDOWN, GeneratorExit):

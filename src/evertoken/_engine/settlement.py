@@ -116,18 +116,19 @@ class Settlement:
             self._failed(state, flight, failure, now, emitted)
             return
         flight.token = token
-        emitted.append(
-            events.TokenRefreshed(
-                at=now,
-                key=state.key,
-                fingerprint=token.fingerprint,
-                expires_at=token.expires_at,
-                due_at=state.due_at(self._rules),
-                took=now - flight.started_at,
-                reason=cast("Reason", flight.reason),
-                repeated=repeated,
+        if self._observers.listens_to(events.TokenRefreshed):
+            emitted.append(
+                events.TokenRefreshed(
+                    at=now,
+                    key=state.key,
+                    fingerprint=token.fingerprint,
+                    expires_at=token.expires_at,
+                    due_at=state.due_at(self._rules),
+                    took=now - flight.started_at,
+                    reason=cast("Reason", flight.reason),
+                    repeated=repeated,
+                )
             )
-        )
         dies = _dying_grant(token, now)
         if dies is not None:
             emitted.append(events.GrantExpiring(at=now, key=state.key, expires_at=dies))

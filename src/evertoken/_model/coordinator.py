@@ -80,6 +80,11 @@ class Coordinator(Protocol):
         Raise `TransientRefreshError` unless *permit* still holds, however long this process stood still.
         """
 
+    def renew(self, state: KeyState, permit: Permit, /) -> None:
+        """
+        Keep *permit* alive from now on, because the fetch takes its time.
+        """
+
     async def finish(self, state: KeyState, flight: Any, permit: Permit, token: Token | None, /) -> bool | Record:
         """
         Put on record what memory has, or *token* that was just fetched, and give *permit* back.

@@ -42,7 +42,9 @@ def number(value: object, /) -> float | None:
     """
     Return a finite number given as int, float or numeric string, or None.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         found = float(value)
