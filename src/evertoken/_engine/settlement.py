@@ -106,9 +106,10 @@ class Settlement:
         elif outcome is not None:
             self._failed(state, flight, outcome, now, emitted)
         else:
-            if not flight.kept and state.unkept:
-                state.unsaved(now, self._rules, withhold=False)
             flight.token = state.in_service(now)
+        if state.unkept and not flight.kept and flight.response is None and not isinstance(outcome, Record):
+            # However this flight ended, the next offer to the store is not made at once.
+            state.unsaved(now, self._rules, withhold=False)
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
         token, failure = flight.response  # type: ignore[misc]  # there is one
