@@ -5,9 +5,11 @@ What happens to keys without being asked: they come due, are published, lie idle
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._engine.supervisor import SLACK, Supervisor
+from evertoken._engine.observers import SHUTDOWN, say
+from evertoken._engine.supervisor import BEAT, SLACK, Supervisor
 from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.redaction import describe
@@ -78,13 +80,20 @@ class Maintenance:
         """
         Have *state* looked at when its next flight is due, or earlier if it may have to be dropped before.
         """
-        now = self._clock.time()
-        instant = state.next_at(now, self._rules)
-        if self._idle_after is not None:
-            since = now if state.idle_since is None else state.idle_since
-            instant = min(instant, since + self._idle_after)
-        # No number at all is what a policy of somebody else's may give.
-        self.supervisor.set(state, instant if instant == instant else now)  # noqa: PLR0124 - NaN
+        try:
+            now = self._clock.time()
+            instant = state.next_at(now, self._rules)
+            if self._idle_after is not None:
+                since = now if state.idle_since is None else state.idle_since
+                instant = min(instant, since + self._idle_after)
+            # No number at all is what a policy of somebody else's may give.
+            self.supervisor.set(state, instant if instant == instant else now)  # noqa: PLR0124 - NaN
+        except SHUTDOWN:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - no open key is without a deadline
+            say(logging.ERROR, "the policy or the clock raised %s", type(problem).__qualname__)
+            # Counted from the last beat, for the clock may be what raised.
+            self.supervisor.deadlines.set(state, (self.supervisor.last_beat or 0.0) + BEAT)
 
     def published(self, state: KeyState) -> None:
         """
@@ -146,10 +155,18 @@ class Maintenance:
                     self._drop(state)
                     return
                 state.watched(now)
-        if state.next_at(now, self._rules) > now + SLACK:
+        if self._next_at(state, now) > now + SLACK:
             self.schedule(state)
         elif state.flight is None:
             self._session.launch_due(state, self._reason(state, now))
+
+    def _next_at(self, state: KeyState, now: float) -> float:
+        try:
+            return state.next_at(now, self._rules)
+        except SHUTDOWN:
+            raise
+        except BaseException:  # noqa: BLE001 - a key is fetched at its deadline where no policy says otherwise
+            return now
 
     def _reason(self, state: KeyState, now: float) -> Reason:
         failure, serving = state.failure, state.in_service(now) is not None

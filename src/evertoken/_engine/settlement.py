@@ -55,17 +55,14 @@ class Settlement:
             flight.land(None)
             return
         emitted: list[events.Event] = []
+        now = self._now(flight)
         try:
-            self._session.compare_clocks()
-            self._apply(state, flight, outcome, emitted)
+            self._apply(state, flight, outcome, now, emitted)
         except SHUTDOWN:
             raise
         except BaseException as problem:  # noqa: BLE001 - told, and tried again a beat later
             say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
-            flight.error = (
-                outcome if isinstance(outcome, Exception) else TransientRefreshError("the fetch was not judged")
-            )
-            state.hurried(self._clock.time() + BEAT)
+            self._unjudged(state, flight, outcome, now)
         state.flight = None
         try:
             self._session.maintenance.published(state)
@@ -76,8 +73,28 @@ class Settlement:
 
     # How
 
-    def _apply(self, state: KeyState, flight: Flight, outcome: Outcome, emitted: list[events.Event]) -> None:
-        now = self._clock.time()
+    def _now(self, flight: Flight) -> float:
+        try:
+            self._session.compare_clocks()
+            return self._clock.time()
+        except SHUTDOWN:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - a clock that raises must not keep a flight from its end
+            say(logging.ERROR, "the clock raised %s at the end of a fetch", type(problem).__qualname__)
+            return flight.started_at
+
+    def _unjudged(self, state: KeyState, flight: Flight, outcome: Outcome, now: float) -> None:
+        # As where a policy raises. What was received is not lost by it.
+        if flight.response is not None and state.token is not flight.response.token:
+            state.obtained(flight.response.token)
+        if flight.token is None:
+            error = outcome if isinstance(outcome, TransientRefreshError | GrantRejected) else None
+            flight.error = error or TransientRefreshError("the end of the fetch could not be judged")
+            state.unjudged(flight.error, now, now + BEAT)
+
+    def _apply(
+        self, state: KeyState, flight: Flight, outcome: Outcome, now: float, emitted: list[events.Event]
+    ) -> None:
         if isinstance(outcome, Record):
             self._found(state, flight, outcome, now, emitted)
         elif flight.response is not None:
@@ -89,9 +106,10 @@ class Settlement:
         elif outcome is not None:
             self._failed(state, flight, outcome, now, emitted)
         else:
-            if not flight.kept and state.unkept:
-                state.unsaved(now, self._rules, withhold=False)
             flight.token = state.in_service(now)
+        if state.unkept and not flight.kept and flight.response is None and not isinstance(outcome, Record):
+            # However this flight ended, the next offer to the store is not made at once.
+            state.unsaved(now, self._rules, withhold=False)
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
         token, failure = flight.response  # type: ignore[misc]  # there is one

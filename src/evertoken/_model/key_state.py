@@ -14,6 +14,7 @@ superseded      none: a peer left a newer refresh token             now
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
+unjudged        as before                                           when the caller says
 refused         none                                                now, unless the cool-down holds
 signed_out_at   none                                                a look at the store; never without a store
 forgotten       none                                                now
@@ -236,6 +237,16 @@ class KeyState(KeyView):
         failure.not_before = failure.retry_at
         if failure.sent_at is not None and on_ambiguous(self, rules) == "reject" and not rules.shared:
             failure.retry_at = failure.not_before = math.inf
+
+    def unjudged(self, error: TransientRefreshError | GrantRejected, now: float, retry_at: float, /) -> None:
+        """
+        A fetch failed, and a policy that raises could not say when to try again: at *retry_at*.
+        """
+        failure = self._failing()
+        failure.error = error
+        failure.failures = max(failure.failures, 1)
+        failure.failed_at = now
+        failure.retry_at = max(failure.retry_at, retry_at)
 
     def refused(self, access_token: str, now: float, rules: Rules, /) -> Refusal:
         """
