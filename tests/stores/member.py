@@ -40,17 +40,21 @@ class Standing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    async def acquire(self, key: str, owner: str, ttl: float) -> Any:
-        got = await self.inner.acquire(key, owner, ttl)
-        if isinstance(got, Lease):
-            self.stand("acquired")
+    async def begin(self, key: str, owner: str, ttl: float) -> Any:
+        got = await self.inner.begin(key, owner, ttl)
+        if isinstance(got.lease, Lease):
+            self.stand("begun")
         return got
 
-    async def write(self, record: Record, lease: Lease) -> bool:
-        if record.sent_at is None:
-            self.stand("answered")
-        kept: bool = await self.inner.write(record, lease)
-        self.stand("marked" if record.sent_at is not None else "written")
+    async def mark(self, record: Record, lease: Lease) -> bool:
+        kept: bool = await self.inner.mark(record, lease)
+        self.stand("marked")
+        return kept
+
+    async def commit(self, record: Record, lease: Lease) -> bool:
+        self.stand("answered")
+        kept: bool = await self.inner.commit(record, lease)
+        self.stand("committed")
         return kept
 
     async def __aenter__(self) -> Any:

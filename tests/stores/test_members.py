@@ -99,7 +99,7 @@ def fleet(server: TokenServer, store: list[str]) -> Iterator[Any]:
         yield start
 
 
-@pytest.mark.parametrize("step", ["acquired", "marked", "answered", "written"])
+@pytest.mark.parametrize("step", ["begun", "marked", "answered", "committed"])
 def test_killed_at_each_step(server, fleet, step):
     """K2, K4: after `kill -9` of the holder a peer takes over within the lease; what nobody can know is reported."""
     # What a server does that knows of lost answers: the spent refresh token is good for a while.
@@ -145,7 +145,7 @@ def test_killed_in_flight(server, fleet):
     assert peer.ask("get")[0] == first
 
 
-@pytest.mark.parametrize("step", ["acquired", "answered"])
+@pytest.mark.parametrize("step", ["begun", "answered"])
 def test_stopped_past_its_lease(server, fleet, step):
     """K2: a holder stopped past its lease and resumed presents nothing, and adopts the newer token of a peer."""
     server.grace = 60.0 if step == "answered" else 0.0

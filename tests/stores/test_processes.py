@@ -55,13 +55,13 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-async def win(store: TokenStore, owner: str, ttl: float = 30.0) -> tuple[Lease, float]:
+async def win(store: TokenStore, owner: str, ttl: float = 10.0) -> tuple[Lease, float]:
     """
     Take the lease when it is free; return it, and how long that took.
     """
     begun = time.monotonic()
     while True:
-        lease = await store.acquire("k", owner, ttl)
+        lease = (await store.begin("k", owner, ttl)).lease
         if isinstance(lease, Lease):
             return lease, time.monotonic() - begun
         assert time.monotonic() < begun + 20.0
@@ -91,7 +91,7 @@ async def test_killed_while_writing(kind, path, caplog):
         assert waited < 5.0
         assert lease.fence > fence
         fence = lease.fence
-        await store.release(lease)
+        await store.abandon(lease)
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
     assert len([file for file in path.parent.rglob("*") if file.suffix in {".tmp", ".torn"}]) <= 1
 
@@ -117,7 +117,7 @@ async def test_killed_holder(kind, path):
         assert line(process) == "holds 1"
         process.kill()
         process.wait()
-    held = await store.acquire("k", "next", 30.0)
+    held = (await store.begin("k", "next", 10.0)).lease
     assert isinstance(held, Held)
     assert await store.holder("k") is not None
     lease, waited = await win(store, "next")
@@ -133,7 +133,7 @@ async def test_stopped_holder(kind, path):
         process.send_signal(signal.SIGSTOP)
         lease, _ = await win(store, "next")
         record = Record("k", 2, token_of(2))
-        assert await store.write(record, lease)
+        assert await store.mark(record, lease)
         process.send_signal(signal.SIGCONT)
         assert process.stdin is not None
         process.stdin.write("go\n")

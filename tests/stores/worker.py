@@ -25,7 +25,7 @@ def say(*words: object) -> None:
 
 async def win(store: TokenStore, owner: str, ttl: float) -> Lease:
     while True:
-        lease = await store.acquire("k", owner, ttl)
+        lease = (await store.begin("k", owner, ttl)).lease
         if isinstance(lease, Lease):
             return lease
         await asyncio.sleep(0.002)
@@ -45,7 +45,7 @@ async def write(store: TokenStore, owner: str) -> None:
     say("begins")
     while True:
         version += 1
-        assert await store.write(Record("k", version, token_of(version)), lease)
+        assert await store.mark(Record("k", version, token_of(version)), lease)
         say(version)
         assert await store.renew(lease, 0.3)
 
@@ -55,11 +55,11 @@ async def take_turns(store: TokenStore, owner: str, turns: int) -> None:
     Add one to the version under a lease, *turns* times, and say under which fence.
     """
     for _ in range(turns):
-        lease = await win(store, owner, 30.0)
+        lease = await win(store, owner, 10.0)
         found = await store.read("k")
         version = 1 if found is None else found.version + 1
-        assert await store.write(Record("k", version, token_of(version)), lease)
-        await store.release(lease)
+        assert await store.mark(Record("k", version, token_of(version)), lease)
+        await store.abandon(lease)
         say(lease.fence, version)
 
 
@@ -70,7 +70,7 @@ async def hold(store: TokenStore, owner: str, ttl: float) -> None:
     lease = await win(store, owner, ttl)
     say("holds", lease.fence)
     await asyncio.to_thread(sys.stdin.readline)
-    say(await store.write(Record("k", 1000, token_of(1000)), lease), await store.renew(lease, ttl))
+    say(await store.mark(Record("k", 1000, token_of(1000)), lease), await store.renew(lease, ttl))
 
 
 async def live(store: TokenStore, endpoint: str, seconds: float) -> None:

@@ -155,7 +155,7 @@ class Statements:
         if found is None:
             msg = (
                 "table must be a name, with its schema if need be, as in 'app.tokens';"
-                f' what is no plain word stands in double quotes, as in \'app."my tokens"\': not {table!r}'
+                f" what is no plain word stands in double quotes, as in 'app.\"my tokens\"': not {table!r}"
             )
             raise ValueError(msg)
         parts = [_unquoted(part) for part in found.groups() if part is not None]
