@@ -180,7 +180,7 @@ LONG = "x" * 63
     [
         "user", "select.order", "App.Tokens", f"{LONG}.{LONG[:-1]}y", '"my schema"."my ""tokens"""', '"a.b"',
         '"x;drop table x"', '"{table}"."{channel}"', "gr\u00f6\u00dfe.\u0442\u043e\u043a\u0435\u043d\u044b", "_a$1",
-        '"%s"', "'".join(['"o', 'clock"']),
+        '"%s"', "\"o'clock\"",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("mode", ["direct", "transaction"])

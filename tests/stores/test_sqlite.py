@@ -334,7 +334,7 @@ def test_after_a_fork(path):
     if not child:
         status = 1
         try:
-            status = 0 if rows.keep(a_record(2), lease, False) and rows.read("k") == a_record(2) else 2
+            status = 0 if rows.keep(a_record(2), lease, ending=False) and rows.read("k") == a_record(2) else 2
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
