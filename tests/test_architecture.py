@@ -75,6 +75,8 @@ TIMERS = {
     ("_engine/supervisor.py", "call_later"): "the pause after a crash, for the clock may be what crashed",
     ("stores/file.py", "sleep"): "the pause between two looks at a file that other processes write",
     ("stores/sqlite.py", "sleep"): "the pause between two looks at a database that other processes write",
+    ("stores/_redis_client.py", "sleep"): "the pause between two looks at a pool that others have emptied",
+    ("stores/redis.py", "sleep"): "the pause between two attempts to watch as a user who may not",
 }
 
 # The doors for time, and why there is more than one.

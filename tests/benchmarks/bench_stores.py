@@ -63,7 +63,7 @@ async def _measured(name: str, store: Any, folder: Path | None, many: int) -> li
     if folder is not None:
         size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*")) / 2**20
     return [
-        Row(f"{name}: a refresh, empty store", few * 1e3, unit="ms", note="lease, read, durable write, release"),
+        Row(f"{name}: a refresh, empty store", few * 1e3, unit="ms", note="the lease and the record, a durable write"),
         Row(f"{name}: a refresh, {many:,} keys there", full * 1e3, few * 1e3 * 2.0 + 0.5, unit="ms"),
         Row(f"{name}: start of a manager and its first token", start * 1e3, unit="ms"),
         Row(f"{name}: listing them all", listing, unit="s"),
@@ -76,11 +76,9 @@ async def _fetch() -> tuple[str, float]:
 
 
 async def _refresh(store: Any, key: str, version: int) -> None:
-    lease = await store.acquire(key, "me", 10.0)
+    lease = (await store.begin(key, "me", 10.0)).lease
     assert isinstance(lease, Lease)
-    await store.read(key)
-    assert await store.write(Record(key, version, Token("t" * SIZE, issued_at=1.0)), lease)
-    await store.release(lease)
+    assert await store.commit(Record(key, version, Token("t" * SIZE, issued_at=1.0)), lease)
 
 
 async def _cycle(store: Any, key: str) -> float:

@@ -41,10 +41,10 @@ class Standing:
         return getattr(self.inner, name)
 
     async def begin(self, key: str, owner: str, ttl: float) -> Any:
-        got = await self.inner.begin(key, owner, ttl)
-        if isinstance(got.lease, Lease):
+        begun = await self.inner.begin(key, owner, ttl)
+        if isinstance(begun.lease, Lease):
             self.stand("begun")
-        return got
+        return begun
 
     async def mark(self, record: Record, lease: Lease) -> bool:
         kept: bool = await self.inner.mark(record, lease)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import copy
 import importlib
+import json
 import logging
 import os
 import pickle
@@ -31,7 +32,15 @@ from evertoken.stores.encryption import AesGcm, generate_key
 from evertoken.stores.keyring import KeyringKey
 
 SECRET = "planted-access-token-4711"
-RECORD = Record("k", 3, Token(SECRET, issued_at=1.0, refresh_token="planted-refresh-token"), 5.0)
+RECORD = Record(
+    "k",
+    3,
+    Token(SECRET, issued_at=1.0, refresh_token="planted-refresh-token"),
+    5.0,
+    "a-member",
+    since=4.0,
+    origins=("a1b2", "c3d4"),
+)
 
 
 @pytest.fixture
@@ -82,6 +91,73 @@ def test_only_in_its_place():
     for moved in (data.replace(b'"version": 3', b'"version": 4'), data.replace(b'"key": "k"', b'"key": "l"')):
         with pytest.raises(TornRecord):
             load("l" if b'"l"' in moved else "k", moved, codec)
+
+
+TOMBSTONE = Record("k", 3, None, revoked=True, since=4.0)
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value"),
+    [
+        (RECORD, "version", 2),
+        (RECORD, "version", 4),
+        (RECORD, "sent_at", None),
+        (RECORD, "sent_at", 5.5),
+        (RECORD, "sent_by", None),
+        (RECORD, "sent_by", "another"),
+        (RECORD, "revoked", True),
+        (RECORD, "since", 0.0),
+        (RECORD, "since", 1e12),
+        (RECORD, "origins", []),
+        (RECORD, "origins", ["a1b2"]),
+        (RECORD, "origins", ["c3d4", "a1b2"]),
+        (RECORD, "later", 1),
+        (TOMBSTONE, "revoked", False),
+        (TOMBSTONE, "since", 3.0),
+        (TOMBSTONE, "sent_at", 5.0),
+    ],
+)
+@pytest.mark.parametrize("accept_plain", [False, True])
+def test_every_field_is_bound(record, field, value, accept_plain):
+    """S3: a sealed record with any field altered by somebody without the key, added or taken away, is torn."""
+    codec = AesGcm(generate_key(), accept_plain=accept_plain)
+    body = json.loads(dump(record, codec))
+    assert load("k", json.dumps(body).encode(), codec) == record
+    with pytest.raises(TornRecord, match="altered"):
+        load("k", json.dumps({**body, field: value}).encode(), codec)
+    if field in body and field != "version":
+        del body[field]
+        with pytest.raises(TornRecord, match="altered"):
+            load("k", json.dumps(body).encode(), codec)
+
+
+@pytest.mark.parametrize("other", [RECORD, TOMBSTONE, Record("k", 4, RECORD.token)])
+def test_a_seal_of_another_record(other):
+    """S3: the sealed part of one record does not open in another one of the same key."""
+    codec = AesGcm(generate_key())
+    sealed = json.loads(dump(Record("k", 2, RECORD.token, 1.0), codec))["sealed"]
+    body = {**json.loads(dump(other, codec)), "sealed": sealed}
+    with pytest.raises(TornRecord, match="altered"):
+        load("k", json.dumps(body).encode(), codec)
+
+
+def test_the_form_of_a_record_is_not_bound():
+    """S3: what binds is what a record says, not the order of its fields or the spaces between them."""
+    codec = AesGcm(generate_key())
+    body = json.loads(dump(RECORD, codec))
+    again = json.dumps(dict(reversed(body.items())), indent=2).encode()
+    assert load("k", again, codec) == RECORD
+
+
+def test_fields_to_come_are_bound_and_passed_over():
+    """S3, K1: a record that a later release sealed, with fields that this one does not know, opens here."""
+    codec = AesGcm(generate_key())
+    body = json.loads(dump(RECORD))
+    token = json.dumps(body.pop("token")).encode()
+    body["later"] = {"b": 1, "a": [None]}
+    sealed = codec.seal(token, json.dumps({name: body[name] for name in sorted(body)}).encode())
+    body["sealed"] = base64.b64encode(sealed).decode()
+    assert load("k", json.dumps(body).encode(), codec) == RECORD
 
 
 def test_rotation():

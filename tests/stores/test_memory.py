@@ -5,6 +5,8 @@ The store in memory: what a store promises, and managers that share one.
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -85,7 +87,7 @@ class Faulty:
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
         self.fault: str | None = None
-        self.operations: set[str] = {"read", "write", "acquire", "renew", "release"}
+        self.operations: set[str] = {"read", "begin", "mark", "commit", "abandon", "renew"}
 
     async def _pass(self, operation: str, *args: Any) -> Any:
         if operation in self.operations:
@@ -100,86 +102,129 @@ class Faulty:
     async def read(self, key: str, /) -> Any:
         return await self._pass("read", key)
 
-    async def write(self, record: Record, lease: Lease, /) -> Any:
-        return await self._pass("write", record, lease)
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Any:
+        return await self._pass("begin", key, owner, ttl)
 
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Any:
-        return await self._pass("acquire", key, owner, ttl)
+    async def mark(self, record: Record, lease: Lease, /) -> Any:
+        return await self._pass("mark", record, lease)
+
+    async def commit(self, record: Record, lease: Lease, /) -> Any:
+        return await self._pass("commit", record, lease)
+
+    async def abandon(self, lease: Lease, /) -> Any:
+        return await self._pass("abandon", lease)
 
     async def renew(self, lease: Lease, ttl: float, /) -> Any:
         return await self._pass("renew", lease, ttl)
-
-    async def release(self, lease: Lease, /) -> Any:
-        return await self._pass("release", lease)
 
 
 # The store by itself
 
 
-async def lease_of(store: MemoryStore, owner: str = "me", ttl: float = 10.0) -> Lease:
-    lease = await store.acquire("k", owner, ttl)
+async def lease_of(store: MemoryStore, owner: str = "me", ttl: float = 10.0, key: str = "k") -> Lease:
+    lease = (await store.begin(key, owner, ttl)).lease
     assert isinstance(lease, Lease)
     return lease
 
 
+async def held_from(store: MemoryStore, owner: str = "other") -> Held:
+    held = (await store.begin("k", owner, 10.0)).lease
+    assert isinstance(held, Held)
+    return held
+
+
 @virtual
-async def test_write_and_read(clock):
-    """K1: what is written with the newest lease and the next version is read back; keys are apart."""
+async def test_begin_and_commit(clock):
+    """K1, K2: a lease comes with the record; what is written with the newest one is read back; keys are apart."""
     store = MemoryStore(clock=clock)
     assert await store.read("k") is None
-    lease = await lease_of(store)
-    record = Record("k", 1, a_token())
-    assert await store.write(record, lease)
-    assert await store.read("k") == record
+    begun = await store.begin("k", "me", 10.0)
+    assert isinstance(begun.lease, Lease)
+    assert begun.record is None
+    marked = Record("k", 1, a_token(), 5.0, "me", since=4.0, origins=("a", "b"))
+    assert await store.mark(marked, begun.lease)
+    begun_elsewhere = await store.begin("k", "other", 10.0)
+    assert isinstance(begun_elsewhere.lease, Held)
+    assert begun_elsewhere.record is marked
+    assert await store.commit(record := Record("k", 2, a_token()), begun.lease)
+    assert (await store.begin("k", "other", 10.0)).record is record
+    assert await store.read("k") is record
     assert await store.read("other") is None
     assert (len(store), repr(store)) == (1, "MemoryStore(1 records)")
 
 
 @virtual
+@pytest.mark.parametrize("write", ["mark", "commit"])
 @pytest.mark.parametrize("version", [0, -1, 6, 7])
-async def test_only_a_later_version(clock, version):
-    """K2: a write whose version is not above the stored one is refused and changes nothing."""
+async def test_only_a_later_version(clock, version, write):
+    """K2: a write whose version is not above the stored one is refused and changes nothing, the lease neither."""
     store = MemoryStore(clock=clock)
     lease = await lease_of(store)
     first = Record("k", 7, a_token())
-    assert await store.write(first, lease)
-    assert not await store.write(Record("k", version, a_token("x")), lease)
-    assert await store.read("k") == first
-    assert await store.write(Record("k", 8, None, 5.0), lease)
+    assert await store.mark(first, lease)
+    assert not await getattr(store, write)(Record("k", version, a_token("x")), lease)
+    assert await store.read("k") is first
+    await held_from(store)
+    assert await store.commit(Record("k", 8, None, 5.0), lease)
+    await lease_of(store, "other")
 
 
 @virtual
-async def test_a_late_write_is_refused(clock):
+@pytest.mark.parametrize("write", ["mark", "commit"])
+async def test_a_late_write_is_refused(clock, write):
     """K2: a holder that outlived its lease cannot overwrite once another has it, nor with another key's."""
     store = MemoryStore(clock=clock)
     old = await lease_of(store, ttl=1.0)
     await clock.advance(1.5)
     new = await lease_of(store, "other")
     assert new.fence > old.fence
-    assert not await store.write(Record("k", 1, a_token("late")), old)
+    assert not await getattr(store, write)(Record("k", 1, a_token("late")), old)
     assert await store.read("k") is None
-    assert await store.write(Record("k", 1, a_token("new")), new)
-    assert not await store.write(Record("k", 2, a_token("late")), old)
-    assert not await store.write(Record("other", 1, a_token()), new)
-    await store.release(new)
-    assert not await store.write(Record("k", 2, a_token("late")), old)
+    await held_from(store, "me")
+    assert not await getattr(store, write)(Record("other", 1, a_token()), new)
+    assert await store.commit(Record("k", 1, a_token("new")), new)
+    assert not await getattr(store, write)(Record("k", 2, a_token("late")), old)
 
 
 @virtual
 async def test_lease(clock):
-    """K2: a lease is one owner's until it ends; the others are told for how long, its holder too."""
+    """K2: a lease is one owner's until it ends; the others are told for how long."""
     store = MemoryStore(clock=clock)
     lease = await lease_of(store, ttl=10.0)
     await clock.advance(4.0)
-    for owner in ("me", "other"):
-        held = await store.acquire("k", owner, 10.0)
-        assert isinstance(held, Held)
-        assert held.remaining == pytest.approx(6.0)
-    assert isinstance(await store.acquire("another key", "other", 1.0), Lease)
+    assert (await held_from(store)).remaining == pytest.approx(6.0)
+    await lease_of(store, "other", 1.0, key="another key")
     await clock.advance(6.0)
-    taken = await store.acquire("k", "other", 10.0)
-    assert isinstance(taken, Lease)
+    taken = await lease_of(store, "other")
     assert taken.fence == lease.fence + 1
+
+
+@virtual
+async def test_its_owner_begins_again(clock):
+    """K2, K4: an owner gets its lease anew at once, and the older one writes, renews and ends nothing."""
+    store = MemoryStore(clock=clock)
+    old = await lease_of(store)
+    await clock.advance(4.0)
+    new = await lease_of(store)
+    assert new.fence == old.fence + 1
+    assert (await held_from(store)).remaining == pytest.approx(10.0)
+    assert not await store.commit(Record("k", 1, a_token()), old)
+    assert not await store.renew(old, 10.0)
+    await store.abandon(old)
+    await held_from(store)
+    assert await store.commit(Record("k", 1, a_token()), new)
+
+
+@virtual
+@pytest.mark.parametrize("ttl", [10.1, 60.0, 1e9])
+async def test_a_lease_beyond_bounds_is_free(clock, ttl):
+    """K2, T2: a lease that lasts longer than any may counts as free, also for those who ask who holds it."""
+    store = MemoryStore(clock=clock)
+    first = await lease_of(store, ttl=ttl)
+    assert await store.holder("k") is None
+    second = await lease_of(store, "other")
+    assert second.fence > first.fence
+    assert await store.holder("k") == ("other", pytest.approx(10.0))
 
 
 @virtual
@@ -188,46 +233,89 @@ async def test_a_step_of_the_wall_clock_ends_no_lease(clock):
     store = MemoryStore(clock=clock)
     await lease_of(store, ttl=10.0)
     clock.step(7200.0)
-    assert isinstance(await store.acquire("k", "other", 10.0), Held)
+    await held_from(store)
     clock.step(-14_400.0)
     await clock.advance(10.0)
-    assert isinstance(await store.acquire("k", "other", 10.0), Lease)
+    await lease_of(store, "other")
 
 
 @virtual
 async def test_renew(clock):
-    """K2: a held lease can be renewed; one that ended, was released or taken cannot."""
+    """K2: a held lease can be renewed; one that ended, was given back or taken cannot."""
     store = MemoryStore(clock=clock)
     lease = await lease_of(store, ttl=10.0)
     await clock.advance(8.0)
     assert await store.renew(lease, 10.0)
     await clock.advance(8.0)
-    assert isinstance(await store.acquire("k", "other", 1.0), Held)
+    await held_from(store)
     assert not await store.renew(Lease("k", "other", lease.fence), 10.0)
     await clock.advance(2.0)
     assert not await store.renew(lease, 10.0)
     again = await lease_of(store)
     assert not await store.renew(lease, 10.0)
-    await store.release(again)
+    await store.abandon(again)
     assert not await store.renew(again, 10.0)
 
 
 @virtual
-async def test_release(clock):
-    """K2: only its owner releases a lease; releasing twice, late or what was never held does nothing."""
+async def test_abandon(clock):
+    """K2: only its owner gives a lease back; twice, late or what was never held does nothing."""
     store = MemoryStore(clock=clock)
     lease = await lease_of(store, ttl=1.0)
     for stranger in (Lease("k", "other", lease.fence), Lease("k", "me", lease.fence - 1), Lease("x", "me", 1)):
-        await store.release(stranger)
-    assert isinstance(await store.acquire("k", "other", 10.0), Held)
+        await store.abandon(stranger)
+    await held_from(store)
     await clock.advance(1.0)
     new = await lease_of(store, "other")
-    await store.release(lease)
-    assert isinstance(await store.acquire("k", "third", 10.0), Held)
-    await store.release(new)
-    await store.release(new)
+    await store.abandon(lease)
+    await held_from(store, "third")
+    await store.abandon(new)
+    await store.abandon(new)
     third = await lease_of(store, "third")
     assert third.fence > new.fence
+
+
+class Slow(dict[str, Any]):
+    """
+    A dict that lets other threads run between a look and what follows from it.
+    """
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        found = super().get(key, default)
+        time.sleep(0.001)
+        return found
+
+
+async def test_threads_share_one():
+    """U5, K2: of loops in several threads that ask at once, one gets each lease."""
+    store = MemoryStore()
+    store._leases = Slow()
+    start = threading.Barrier(4)
+
+    async def work(owner: str) -> list[Lease]:
+        start.wait()
+        begun = [(await store.begin(f"k{number}", owner, 10.0)).lease for number in range(20)]
+        return [lease for lease in begun if isinstance(lease, Lease)]
+
+    got = await asyncio.gather(*(asyncio.to_thread(asyncio.run, work(f"owner-{number}")) for number in range(4)))
+    keys = [lease.key for leases in got for lease in leases]
+    assert sorted(keys) == sorted(f"k{number}" for number in range(20))
+
+
+async def test_a_watcher_whose_loop_is_closed():
+    """U5: a loop that ended without its watch being cancelled keeps no write from being done, nor from being told."""
+    store = MemoryStore()
+    loop = asyncio.new_event_loop()
+    store._watchers.append((loop, lambda _: None))
+    loop.close()
+    seen: list[str | None] = []
+    watching = asyncio.ensure_future(store.watch(seen.append))
+    await asyncio.sleep(0)
+    assert await store.commit(Record("k", 1, a_token()), await lease_of(store))
+    await asyncio.sleep(0)
+    assert seen == [None, "k"]
+    watching.cancel()
+    await asyncio.wait([watching])
 
 
 # Managers that share one
@@ -344,22 +432,22 @@ async def test_a_refused_token_is_replaced_once_for_all(clock):
 async def test_a_holder_that_dies(clock, rotating):
     """K2: a lease whose holder died is taken over once it ends; until then nobody fetches, and the next get() waits."""
     store, server = MemoryStore(clock=clock), Server(clock, rotating=rotating)
-    await store.acquire(KEY, "the dead", 20.0)
+    await store.begin(KEY, "the dead", 10.0)
     died = clock.time()
     async with TokenManager(server.source(), store=store, clock=clock) as one:
         async with TokenManager(server.source(), store=store, clock=clock) as other:
             values = await asyncio.gather(one.get(), other.get())
     assert {token.access_token for token in values} == {"at-1"}
     assert server.fetches == 1
-    assert died + 20.0 <= server.at[0] < died + 21.0
+    assert died + 10.0 <= server.at[0] < died + 11.0
 
 
 @virtual
 async def test_a_holder_whose_lease_is_long(clock):
     """K2, R4: where a dead holder's lease outlasts a fetch's time, callers are told, and recovery comes by itself."""
     store, server = MemoryStore(clock=clock), Server(clock)
-    await store.acquire(KEY, "the dead", 60.0)
-    async with TokenManager(server.source(), store=store, clock=clock) as manager:
+    await store.begin(KEY, "the dead", 10.0)
+    async with TokenManager(server.source(), store=store, clock=clock, fetch_timeout=5.0) as manager:
         with pytest.raises(TokenUnavailable, match="holds the lease"):
             await manager.get()
         assert server.fetches == 0
@@ -389,12 +477,11 @@ async def test_a_late_answer_does_not_overwrite(clock):
     async with TokenManager(server.source(), store=store, clock=clock, observers=[told.append]) as manager:
         await clock.advance(1.0)
         # As if its lease had run out: a peer has it, and wrote.
-        store._leases.clear()
-        lease = await store.acquire(KEY, "peer", 1.0)
-        assert isinstance(lease, Lease)
+        newest, _ = store._leases[KEY]
+        store._leases[KEY] = newest, 0.0
+        lease = await lease_of(store, "peer", 1.0, key=KEY)
         peers = a_token("of-the-peer", at=clock.time())
-        assert await store.write(Record(KEY, 1, peers), lease)
-        await store.release(lease)
+        assert await store.commit(Record(KEY, 1, peers), lease)
         assert (await manager.get(timeout=60.0)).access_token == "of-the-peer"
     record = await store.read(KEY)
     assert record is not None
@@ -452,7 +539,7 @@ async def test_store_down_and_tokens_that_rotate(clock, fault):
 
 @virtual
 @pytest.mark.parametrize("rotating", [False, True])
-@pytest.mark.parametrize("operation", ["read", "write", "release"])
+@pytest.mark.parametrize("operation", ["read", "begin", "mark", "commit", "abandon"])
 @pytest.mark.parametrize("fault", ["raises", "hangs"])
 async def test_store_down_at_one_step(clock, rotating, operation, fault):
     """K3: a store that fails at one step alone costs no valid token, and no refresh token is spent twice."""
@@ -480,10 +567,9 @@ async def test_the_longer_lived_token_stays_in_service(clock):
         await manager.get()
         await clock.advance(1.0)
         # A peer writes a newer record, and then the store is gone before this manager has seen it.
-        lease = await store.acquire(KEY, "peer", 1.0)
+        lease = (await store.begin(KEY, "peer", 1.0)).lease
         assert isinstance(lease, Lease)
-        assert await store.write(Record(KEY, 2, a_token("peer", at=clock.time(), lifetime=90.0)), lease)
-        await store.release(lease)
+        assert await store.commit(Record(KEY, 2, a_token("peer", at=clock.time(), lifetime=90.0)), lease)
         store.fault = "raises"
         await clock.advance(81.0)
         minted = await manager.get()

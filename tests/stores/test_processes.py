@@ -133,7 +133,7 @@ async def test_stopped_holder(kind, path):
         process.send_signal(signal.SIGSTOP)
         lease, _ = await win(store, "next")
         record = Record("k", 2, token_of(2))
-        assert await store.mark(record, lease)
+        assert await store.commit(record, lease)
         process.send_signal(signal.SIGCONT)
         assert process.stdin is not None
         process.stdin.write("go\n")

@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -20,6 +20,9 @@ from tests.stores.servers import Server, clustered, free_port, valkey
 from evertoken import Held, Lease, Record, Token
 from evertoken.stores import RedisStore, _redis_client, _redis_url
 from evertoken.testing.conformance import StoreConformance
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 TOKEN = Token("opaque", issued_at=1.0)
 
@@ -118,9 +121,11 @@ async def test_valkeys_own_client(valkey_server):
         assert await store.read("k") == Record("k", 1, TOKEN)
 
 
-@clustered
-async def test_a_cluster():
-    """K2: in a cluster all of a key is in one place, and watching and listing work as well."""
+@contextlib.asynccontextmanager
+async def cluster() -> AsyncIterator[Server]:
+    """
+    Run a cluster of one server.
+    """
     with valkey("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         async with redis_asyncio.Redis.from_url(url(server)) as node:
             await node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
@@ -128,24 +133,39 @@ async def test_a_cluster():
             while "cluster_state:ok" not in str(await node.execute_command("CLUSTER", "INFO")):
                 assert time.monotonic() < end
                 await asyncio.sleep(0.05)
-        async with redis_asyncio.RedisCluster.from_url(url(server)) as client:
-            store = RedisStore(client, prefix="c:")
-            seen: list[str | None] = []
-            watching = asyncio.ensure_future(store.watch(seen.append))
-            while not seen:
-                await asyncio.sleep(0.01)
-            for number in range(20):
-                lease = (await store.begin(f"k{number}", "me", 5.0)).lease
-                assert isinstance(lease, Lease)
-                assert isinstance((await store.begin(f"k{number}", "you", 5.0)).lease, Held)
-                assert await store.mark(Record(f"k{number}", 1, TOKEN), lease)
-                assert await store.commit(Record(f"k{number}", 2, TOKEN), lease)
-            listed = [key async for key in store.keys()]  # noqa: SIM118 - a store is no dict
-            assert sorted(listed) == sorted(f"k{number}" for number in range(20))
-            while len(seen) < 41:
-                await asyncio.sleep(0.01)
-            watching.cancel()
-            await asyncio.wait([watching])
+        yield server
+
+
+@clustered
+async def test_a_cluster():
+    """K2: in a cluster all of a key is in one place, and watching and listing work as well."""
+    async with cluster() as server, redis_asyncio.RedisCluster.from_url(url(server)) as client:
+        store = RedisStore(client, prefix="c:")
+        seen: list[str | None] = []
+        watching = asyncio.ensure_future(store.watch(seen.append))
+        while not seen:
+            await asyncio.sleep(0.01)
+        for number in range(20):
+            lease = (await store.begin(f"k{number}", "me", 5.0)).lease
+            assert isinstance(lease, Lease)
+            assert isinstance((await store.begin(f"k{number}", "you", 5.0)).lease, Held)
+            assert await store.mark(Record(f"k{number}", 1, TOKEN), lease)
+            assert await store.commit(Record(f"k{number}", 2, TOKEN), lease)
+        listed = [key async for key in store.keys()]  # noqa: SIM118 - a store is no dict
+        assert sorted(listed) == sorted(f"k{number}" for number in range(20))
+        while len(seen) < 41:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
+@clustered
+async def test_a_small_pool_of_a_cluster():
+    """K3: a cluster's client with few connections to each server is waited for."""
+    async with cluster() as server, redis_asyncio.RedisCluster.from_url(url(server), max_connections=2) as client:
+        store = RedisStore(client, prefix="c:")
+        begun = await asyncio.gather(*(store.begin(f"k{number}", "me", 10.0) for number in range(200)))
+        assert all(isinstance(one.lease, Lease) for one in begun)
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
@@ -267,7 +287,7 @@ async def test_torn_is_set_aside(valkey_server, caplog):
             assert await client.hget(store._name("k"), "torn") == b"\x00torn"
 
 
-@pytest.mark.parametrize("torn", ["", "abc", "nan", "inf", "1e400", "-1", "9" * 19, "9" * 400])
+@pytest.mark.parametrize("torn", ["", "abc", "nan", "inf", "1e400", "-1", "0.5", str(2**53 - 1), "9" * 19, "9" * 400])
 @pytest.mark.parametrize("field", ["ends", "fence", "version"])
 async def test_a_torn_lease_is_begun_anew(valkey_server, field, torn):
     """K2: what is no number where a lease keeps one bars nobody, and who held it before holds it no more."""

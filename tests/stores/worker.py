@@ -58,8 +58,7 @@ async def take_turns(store: TokenStore, owner: str, turns: int) -> None:
         lease = await win(store, owner, 10.0)
         found = await store.read("k")
         version = 1 if found is None else found.version + 1
-        assert await store.mark(Record("k", version, token_of(version)), lease)
-        await store.abandon(lease)
+        assert await store.commit(Record("k", version, token_of(version)), lease)
         say(lease.fence, version)
 
 
@@ -70,7 +69,7 @@ async def hold(store: TokenStore, owner: str, ttl: float) -> None:
     lease = await win(store, owner, ttl)
     say("holds", lease.fence)
     await asyncio.to_thread(sys.stdin.readline)
-    say(await store.mark(Record("k", 1000, token_of(1000)), lease), await store.renew(lease, ttl))
+    say(await store.commit(Record("k", 1000, token_of(1000)), lease), await store.renew(lease, ttl))
 
 
 async def live(store: TokenStore, endpoint: str, seconds: float) -> None:

@@ -12,6 +12,7 @@ import httpx
 from evertoken import (
     Answer,
     Answered,
+    Begun,
     CredentialSource,
     DPoPKey,
     FetchRequest,
@@ -73,17 +74,20 @@ class Store:
     async def read(self, key: str, /) -> Record | None:
         return None
 
-    async def write(self, record: Record, lease: Lease, /) -> bool:
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+        return Begun(Held(1.0), None)
+
+    async def mark(self, record: Record, lease: Lease, /) -> bool:
         return False
 
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
-        return Held(1.0)
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
+        return False
+
+    async def abandon(self, lease: Lease, /) -> None:
+        return None
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         return False
-
-    async def release(self, lease: Lease, /) -> None:
-        return None
 
 
 def watch(event: events.Event) -> None:

@@ -11,7 +11,7 @@ __all__ = ["ABANDON", "BEGIN", "DELETE", "HOLDER", "KEEP", "KEPT", "RENEW", "SET
 # One hash a key, so that a cluster keeps all of it in one place. The server's clock counts. The fence outlives the
 # lease and the record.
 
-#: What KEEP says: the record is kept; it was not, because another one than the caller has seen is there.
+#: Answers of KEEP: the record is kept; or it is not, because the stored one is not the one that the caller has seen.
 KEPT: Final = 1
 UNSEEN: Final = 2
 
@@ -20,7 +20,7 @@ UNSEEN: Final = 2
 _NUMBER: Final = """
 local function number(text)
     local n = tonumber(text)
-    if n and n >= 0 and n < 2^53 then return n end
+    if n and n >= 0 and n < 2^53 - 1 then return math.floor(n) end
     return 0
 end
 """
@@ -32,22 +32,19 @@ BEGIN: Final = (
     _NUMBER
     + _NOW
     + """
-local found = redis.call('HMGET', KEYS[1], 'owner', 'ends', 'record')
+local found = redis.call('HMGET', KEYS[1], 'owner', 'ends', 'record', 'fence')
 local ends = number(found[2])
 if ends > now and ends <= now + ARGV[3] and found[1] ~= ARGV[1] then return {0, ends - now, found[3]} end
-local fence = redis.pcall('HINCRBY', KEYS[1], 'fence', 1)
-if type(fence) ~= 'number' or fence < 1 or fence >= 2^53 then
-    fence = 1
-    redis.call('HSET', KEYS[1], 'fence', '1')
-end
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'ends', string.format('%.0f', now + ARGV[2]))
+local fence = number(found[4]) + 1
+redis.call('HSET', KEYS[1], 'fence', string.format('%.0f', fence), 'owner', ARGV[1],
+    'ends', string.format('%.0f', now + ARGV[2]))
 if tonumber(ARGV[4]) > 0 then redis.call('PEXPIRE', KEYS[1], math.max(ARGV[4], ARGV[2])) end
 return {1, fence, found[3]}
 """
 )
 
 # ARGV: fence, owner, version, record, key, channel, expire, SHA-1 of the record that the caller has seen, whether the
-# lease ends. The notice is sent last: a user without rights to the channel has kept its record all the same.
+# lease ends. The notice is sent last, so that a user without rights to the channel keeps its record.
 KEEP: Final = (
     _NUMBER
     + """
@@ -96,14 +93,14 @@ return {lease[1] or '', left}
 """
 )
 
-# What is there may be a value of another type: then it goes as a whole.
+# A value of another type goes as a whole.
 DELETE: Final = """
 local gone = redis.pcall('HDEL', KEYS[1], 'record', 'version', 'key', 'torn')
 if type(gone) ~= 'number' then return redis.call('DEL', KEYS[1]) end
 return gone
 """
 
-# ARGV: the record that is none.
+# ARGV: the damaged record.
 SET_ASIDE: Final = """
 if redis.call('HGET', KEYS[1], 'record') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'torn', ARGV[1])

@@ -38,20 +38,20 @@ class UnreadableRecord(Exception):
     """
     A record is there, and may be good, but not for this reader: it is sealed with a key that is not at hand.
 
-    It must not be overwritten, for others may well read it.
+    It must not be overwritten, because others may well read it.
     """
 
 
 @final
 class TornRecord(UnreadableRecord):
     """
-    What is there is no record: cut off, foreign, or of another key. It may be set aside.
+    The stored bytes are not a record: cut off, foreign, or of another key. They may be set aside.
     """
 
 
 class Codec(Protocol):
     """
-    What seals records before they are kept.
+    Seals records before they are kept.
 
     Args:
         accept_plain: Whether a record that was kept unsealed is read, as while a store is being changed over.
@@ -66,7 +66,7 @@ class Codec(Protocol):
 
     def open(self, sealed: bytes, context: bytes, /) -> bytes:
         """
-        Return what was sealed.
+        Return the plain bytes of *sealed*.
 
         Raises:
             UnreadableRecord: The key it was sealed with is not at hand.

@@ -21,9 +21,12 @@ __all__ = ["BoundedClient", "is_error"]
 #: Seconds of silence after which a watch asks whether the server is still there, and then waits for its word.
 SILENCE: Final = 5.0
 
-#: Seconds that a free connection of a client's own pool is waited for, and between two looks.
-_PATIENCE: Final = 4.0
+#: How often a client's own pool is looked at for a free connection, and seconds between: less than four in all.
+_LOOKS: Final = 400
 _PAUSE: Final = 0.01
+
+#: How pools that have no class for it say that they are empty. Nothing was sent then.
+_EMPTY: Final = frozenset({"Too many connections", "No connection available."})
 
 
 def is_error(error: BaseException, name: str, /) -> bool:
@@ -36,7 +39,7 @@ def is_error(error: BaseException, name: str, /) -> bool:
 @final
 class _Pool:
     """
-    What all who use one pool share, on one loop.
+    The state that all users of one pool share, on one loop.
     """
 
     def __init__(self, size: int | None, limit: int) -> None:
@@ -161,19 +164,15 @@ def _pool_of(client: Any, limit: int) -> _Pool:
 
 
 async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
-    # The program may use its client too, so that the pool can be empty whatever is counted here.
-    loop = asyncio.get_running_loop()
-    end = loop.time() + _PATIENCE
-    while True:
+    # The program may use its client too, so that the pool can be empty though a slot was free here.
+    for _ in range(_LOOKS):
         try:
             return await call()
         except Exception as error:
-            # valkey-py has no class for it.
-            if not (is_error(error, "MaxConnectionsError") or str(error) == "Too many connections"):
-                raise
-            if loop.time() >= end:
+            if not (is_error(error, "MaxConnectionsError") or str(error) in _EMPTY):
                 raise
         await anyio.sleep(_PAUSE)
+    return await call()
 
 
 @cache

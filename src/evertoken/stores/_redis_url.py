@@ -1,5 +1,5 @@
 """
-What a URL says of a Redis or Valkey server: the client to make, and how to name the place without its password.
+The URL of a Redis or Valkey server: a client for it, and a name for the place without its password.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def place_of(redis: Any) -> str:
         parts = urlsplit(redis)
         _ = parts.port
     except ValueError:
-        # What this says of the port may be a part of a password.
+        # The text of this error may hold a part of a password.
         parts = urlsplit("")
     if parts.scheme not in {"redis", "rediss", "unix"}:
         msg = "redis must be a URL that begins with redis://, rediss:// or unix:// (a password quoted), or a client"

@@ -36,9 +36,10 @@ class AesGcm:
     """
     A codec that seals tokens with AES-256-GCM (NIST SP 800-38D). Needs the extra `encryption`.
 
-    The store's key and the version are bound in: a sealed token opens only in the record that it was written in, so
-    that whoever may write to the store cannot put one customer's token in another's place. Each record says by an id
-    which key it was sealed with.
+    All other fields of a record are bound to its seal: the store's key, the version, the mark, the tombstone and the
+    rest. A sealed token opens only in the record that it was written in, so that somebody who may write to the store
+    cannot put one customer's token in another's place, nor undo a sign-out. Each record says by an id which key it was
+    sealed with.
 
     To rotate, put the new key first, give it to every member, and take the old one away when all records have been
     written anew. Give members both before any of them seals with the new one: keep the old one first until then.
@@ -56,7 +57,7 @@ class AesGcm:
 
     Raises:
         TypeError: A key is of no such kind.
-        ValueError: A value is no key. What is read from a file or a callable raises it when it is used.
+        ValueError: A value is no key. A file or a callable raises it when it is used.
     """
 
     def __init__(self, *keys: KeySource, accept_plain: bool = False) -> None:
@@ -83,7 +84,7 @@ class AesGcm:
 
     def open(self, sealed: bytes, context: bytes, /) -> bytes:
         """
-        Return what was sealed.
+        Return the plain bytes of *sealed*.
 
         Raises:
             UnreadableRecord: The key it was sealed with is not at hand.

@@ -54,8 +54,9 @@ class MemoryStore:
         """
         Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
         """
-        now = self._clock.monotonic()
         with self._lock:
+            # Under the lock: a lease that another thread took meanwhile must not seem to last too long.
+            now = self._clock.monotonic()
             fence = 1
             newest = self._leases.get(key)
             if newest is not None:
@@ -101,8 +102,8 @@ class MemoryStore:
         """
         Let *lease* end *ttl* seconds from now; return False where it is no longer held.
         """
-        now = self._clock.monotonic()
         with self._lock:
+            now = self._clock.monotonic()
             if not self._is_newest(lease) or self._leases[lease.key][1] <= now:
                 return False
             self._leases[lease.key] = lease, now + ttl

@@ -49,30 +49,30 @@ class RedisStore:
     A `TokenStore` in Redis (6 or later) or Valkey, shared by all who reach the server.
 
     Each step is a script that the server runs as a whole, by its own clock, in one round trip. Peers are told of a
-    write at once by publish and subscribe. A user of the server without rights to the channel can use the store all
-    the same: its peers find the write later, and a warning says so once.
+    write at once by publish and subscribe. A user of the server without rights to the channel can use the store too:
+    its peers find the write later, and a warning says so once.
 
     After a restart or a failover the store holds what the server had saved. For refresh tokens that rotate, let the
     server write its log at every second at least (`appendfsync everysec`), and mind that a replica may lag. Needs the
     extra `redis`.
 
-    A record that is none is moved aside within its hash, reported as a warning to the log "evertoken", and counts as
-    missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is.
+    A damaged record is moved aside within its hash, reported as a warning to the log "evertoken", and counts as
+    missing. A record that cannot be read with the keys at hand raises `UnreadableRecord`, and stays as it is.
 
-    A manager enters the store and leaves it; between, connections are kept, for each event loop its own. Their number
-    is bounded. A step that finds none free waits.
+    A manager enters the store and leaves it. In between, each event loop keeps connections of its own. Their number is
+    bounded. A step that finds no connection free waits.
 
     Args:
         redis: A URL (`redis://`, `rediss://` for TLS, `unix://`), or an asyncio client of redis-py or valkey-py, also
             of a Sentinel's master or (from redis-py 8) a cluster. A client that is given is not closed, and stays on
             its loop.
 
-        codec: What seals records, such as `evertoken.stores.encryption.AesGcm`.
+        codec: Seals records, such as `evertoken.stores.encryption.AesGcm`.
 
-        prefix: What all keys of this store in the server begin with, and its channel too.
+        prefix: All keys of this store in the server begin with it, and its channel too.
 
-        expire_after: Seconds after its last write or lease at which the server may forget a key; None for never. It
-            must be longer than the longest life of a refresh token.
+        expire_after: Seconds after its last write or lease at which the server may forget a key. With None it never
+            does. It must be longer than the longest life of a refresh token.
 
         max_connections:
             How many steps are with the server at a time, on each event loop, and so how many connections are kept.
@@ -101,7 +101,7 @@ class RedisStore:
             raise ValueError(msg)
         self._codec = codec
         self._prefix = prefix
-        self._expire = 0 if expire_after is None else int(expire_after * 1000.0)
+        self._expire = 0 if expire_after is None else _milliseconds(expire_after)
         self._place = place_of(redis)
         # Under a lease nobody else writes. A step that finds the record that is remembered here need not read it again.
         self._seen: dict[str, tuple[Lease, str]] = {}
@@ -143,7 +143,7 @@ class RedisStore:
             try:
                 record = await self._record(client, key, data)
             except UnreadableRecord:
-                # Others may well read it, and are not to be barred.
+                # Other members may well read it, and must not wait for this lease.
                 if isinstance(lease, Lease):
                     await client.script(lua.ABANDON, self._name(key), lease.fence, lease.owner)
                 raise
@@ -233,7 +233,7 @@ class RedisStore:
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out, with what was set aside; tell whether there was one.
+        Take the record of *key* out, and a copy that was set aside; tell whether there was one.
         """
         async with self._clients.use() as client:
             return bool(await client.script(lua.DELETE, self._name(key)))
@@ -283,7 +283,7 @@ class RedisStore:
                 said, found = await client.script(lua.KEEP, self._name(key), *step, seen, int(ending))
                 if said != lua.UNSEEN:
                     break
-                # What is not for this reader is not overwritten, and what is no record goes out of the way.
+                # This raises if the record is for other readers, and sets it aside if it is damaged.
                 there = await self._record(client, key, found)
                 seen = _digest(None if there is None else found)
         if said != lua.KEPT:

@@ -30,7 +30,7 @@ class StoreConformance(Records, Leases, Watching, Listing, Trouble):
             async def make(self):
                 return MyStore(self.path)
 
-    All stores that one test makes are to be on the same data, which is empty when the test begins; each test has an
+    All stores that one test makes must be on the same data, which is empty when the test begins. Each test has an
     instance of the class to itself. A store that is an async context manager is entered and left. Watching and
     listing are tested where the store has them.
 

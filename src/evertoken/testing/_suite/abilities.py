@@ -28,7 +28,7 @@ class Watching(Suite):
     @asynccontextmanager
     async def told(self, store: WatchedStore) -> AsyncGenerator[list[str | None]]:
         """
-        Watch *store*; give what it says from the moment at which nothing can be missed.
+        Watch *store*; give the keys that it names from the moment at which nothing can be missed.
         """
         calls: list[str | None] = []
         task = asyncio.get_running_loop().create_task(store.watch(calls.append))
@@ -54,7 +54,7 @@ class Watching(Suite):
         calls.clear()
 
     async def test_every_write_is_told(self) -> None:
-        """K2: whoever watches is told of each write, by another instance and by its own."""
+        """K2: a watch is told of each write, by another instance and by its own."""
         async with self.pair() as (one, other), self.told(watched(one)) as calls:
             for version in range(1, 8, 2):
                 for later, store, key in ((0, other, "k"), (1, one, "k"), (0, other, '["",null]'), (0, one, "\u043a")):
@@ -72,7 +72,7 @@ class Watching(Suite):
             await wait_until(lambda: None in calls or names <= set(calls), self.patience, "all writes")
 
     async def test_what_was_written_before_is_not_missed(self) -> None:
-        """K2: after the first call a read sees what was written before it."""
+        """K2: after the first call a read sees each write before it."""
         async with self.pair() as (one, other):
             record = await keep(other, "k")
             async with self.told(watched(one)):
@@ -122,7 +122,7 @@ class Listing(Suite):
             assert await self.names(other) == names
 
     async def test_keys_while_they_change(self) -> None:
-        """L2: what is there all the time is listed, whatever is written and deleted meanwhile."""
+        """L2: a key that is there all the time is listed, while others are written and deleted."""
         async with self.pair() as (one, other):
             for number in range(30):
                 await keep(one, f"stays-{number}")
@@ -137,7 +137,7 @@ class Listing(Suite):
             assert {f"stays-{number}" for number in range(30)} <= set(seen)
 
     async def test_holder(self) -> None:
-        """L2: an operator sees who holds a lease and for how long yet, and nobody where nobody does."""
+        """L2: an operator sees the holder of a lease and the time that is left, or that there is no holder."""
         async with self.pair() as (one, other):
             looking = listed(other)
             assert await looking.holder("k") is None

@@ -1,5 +1,5 @@
 """
-What the parts of the conformance suite share: stores to test, and how long to wait for them.
+The common parts of the conformance suite: stores to test, and how long to wait for them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def a_token(value: str = "token", **changes: Any) -> Token:
 
 class Suite(ABC):
     """
-    What is tested, and with how much patience.
+    The store to test, and how much patience to have with it.
 
     Attributes:
         short: Seconds that a lease lasts whose end is waited for. Long enough for a few steps of the store.
@@ -65,7 +65,7 @@ class Suite(ABC):
         """
         Put *data* where the record of *key* is kept, as another release of the library or a stranger would.
 
-        Tests of what is stored are skipped unless this is implemented.
+        Tests of stored bytes are skipped unless this is implemented.
         """
         pytest.skip("plant() is not implemented, so nothing can be put under the store")
 

@@ -97,7 +97,7 @@ class Leases(Suite):
             assert (await held_from(other)).remaining > self.short
 
     async def test_a_late_write_is_refused(self) -> None:
-        """K2: a holder that outlived its lease cannot overwrite once another has it, whatever its version."""
+        """K2: a holder that outlived its lease cannot overwrite once another has it, with any version."""
         async with self.pair() as (one, other):
             old = await lease_of(one, ttl=self.short)
             new = await win(other, "k", "other", LONGEST_LEASE, self.patience)
@@ -112,7 +112,7 @@ class Leases(Suite):
             assert await one.read("k") == record
 
     async def test_an_answer_that_is_late_is_kept_if_nobody_took_over(self) -> None:
-        """K1, K2: the newest lease still writes when it has ended: what it brings may be a rotated refresh token."""
+        """K1, K2: the newest lease still writes when it has ended: it may bring a rotated refresh token."""
         async with self.opened() as store:
             lease = await lease_of(store, ttl=self.short)
             await asyncio.sleep(self.short + GRAIN)

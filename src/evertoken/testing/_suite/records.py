@@ -1,5 +1,5 @@
 """
-Conformance: what is written is what is read, and nothing older displaces it.
+Conformance: a record is read as it was written, and no older one displaces it.
 """
 
 from __future__ import annotations
@@ -76,16 +76,17 @@ FORMAT_1 = {
         "k", 9, Token("at", issued_at=1.0), 5.5, "a-member", since=4.25, origins=("a1b2", "c3d4")
     ),
     b'{"format": 1, "key": "k", "version": 9, "revoked": true, "token": null}': Record("k", 9, None, revoked=True),
-    # Of a later release: fields are added within a format, and readers pass over those that they do not know.
+    # A later release wrote this: fields are added within a format, and readers pass over those that they do not know.
     b'{"format": 1, "key": "k", "version": 10, "sent_at": null, "later": [1], "token": {"access_token": "at",'
     b' "issued_at": 1.0, "later": {}}}': Record("k", 10, Token("at", issued_at=1.0)),
 }
 
-#: What is no record: cut off, foreign, of another key, or with numbers that lead nowhere.
+#: Bytes that are no record: cut off, foreign, of another key, or with numbers that lead nowhere.
 TORN = [
     b"",
     b'{"format": 1, "key"',
     b"\x00" * 64,
+    b"\xff\xfe" * 32,
     b"[]",
     b'{"format": 1, "key": "other", "version": 1}',
     b'{"format": 1, "key": "k", "version": 9223372036854775807, "sent_at": null, "token": null}',
@@ -111,7 +112,7 @@ class Records(Suite):
             assert await store.read("k") is None
 
     async def test_written_is_read(self) -> None:
-        """K1: what is written is read back, also by another instance, and is nobody else's."""
+        """K1: a record is read back, also by another instance, and under no other key."""
         async with self.pair() as (one, other):
             record = await keep(one, "k")
             assert await one.read("k") == record
@@ -245,7 +246,7 @@ class Records(Suite):
             assert begun.record == record
 
     async def test_what_is_no_record_is_a_miss(self) -> None:
-        """K3: what is torn, foreign or of another key is as good as nothing, and the next write replaces it."""
+        """K3: bytes that are torn, foreign or of another key count as missing, and the next write replaces them."""
         async with self.opened() as store:
             for version, data in enumerate(TORN, 1):
                 await self.plant("k", data)

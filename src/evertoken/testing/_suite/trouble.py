@@ -25,7 +25,7 @@ _TASKS = 20
 
 class Trouble(Suite):
     """
-    What happens to a store in a busy program.
+    A store in a busy program.
     """
 
     async def test_twenty_tasks_on_one_key(self) -> None:
@@ -112,7 +112,7 @@ class Trouble(Suite):
                     task.cancel()
                     await asyncio.wait({task}, timeout=self.patience)
                     assert task.done(), "an operation that is cancelled ends"
-                # What was cancelled may have happened or not, soon or at once, but never half.
+                # A cancelled operation may have happened or not, soon or at once, but never half.
                 await other.abandon(lease)
                 taken = await win(one, "k", "next", LONGEST_LEASE, self.patience * 4)
                 found = await one.read("k")
