@@ -89,7 +89,7 @@ class Files:
             self._put(folder, name, lease, self._clock.after(ttl))
         return Begun(lease, record)
 
-    def keep(self, record: Record, lease: Lease, ending: bool) -> bool:  # noqa: FBT001 - it goes through a thread
+    def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         """
         Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
         """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 try:
     import psycopg
-    from psycopg import pq
+    from psycopg import errors, pq
 except ImportError as _error:
     msg = "evertoken.stores.PostgresStore needs psycopg: pip install 'evertoken[postgres]'"
     raise ImportError(msg) from _error
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from evertoken._model.protocols import Timer
 
-__all__ = ["TIMEOUT", "Wire", "bounded", "connect", "place_of"]
+__all__ = ["TIMEOUT", "Wire", "bounded", "connect", "errors", "place_of"]
 
 #: Seconds that a connection, a lock or an answer is waited for: less than a manager waits for a store.
 TIMEOUT: Final = 4.0
@@ -297,6 +297,6 @@ def _error_of(result: pq.abc.PGresult) -> psycopg.Error:
         return psycopg.OperationalError("the connection was lost")
     said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
     try:
-        return psycopg.errors.lookup(state.decode())(said)
+        return errors.lookup(state.decode())(said)
     except KeyError:
         return psycopg.DatabaseError(f"{said} ({state.decode()})")

@@ -78,7 +78,7 @@ class Rows:
             )
         return Begun(Lease(key, owner, fence + 1), record)
 
-    def keep(self, record: Record, lease: Lease, ending: bool) -> bool:  # noqa: FBT001 - it goes through a thread
+    def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         """
         Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
         """

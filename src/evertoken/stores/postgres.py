@@ -185,7 +185,7 @@ class PostgresStore:
         """
         Make the table, unless it is there. Done by itself with the first lease.
         """
-        errors = self._wire.psycopg.errors
+        errors = self._wire.errors
         try:
             await self._asked(self._sql.create)
         except (errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateObject):
@@ -233,7 +233,7 @@ class PostgresStore:
     async def _run(self, statement: Statement, *values: Any, make: bool = False) -> list[tuple[Any, ...]]:
         try:
             return await self._asked(statement, *values)
-        except self._wire.psycopg.errors.UndefinedTable:
+        except self._wire.errors.UndefinedTable:
             if not make:
                 return []
         await self.create_table()
