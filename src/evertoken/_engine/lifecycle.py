@@ -171,6 +171,13 @@ class Lifecycle:
             raise RuntimeError(msg)
         return session
 
+    @property
+    def serving(self) -> bool:
+        """
+        Whether a session runs, in this process.
+        """
+        return self.session is not None and self.session.running
+
     def elsewhere(self) -> bool:
         """
         Whether the running loop is another than the session's.

@@ -97,9 +97,9 @@ class Session:
     @property
     def running(self) -> bool:
         """
-        Whether it takes callers.
+        Whether it takes callers, which it does not in a fork.
         """
-        return self.state == "running"
+        return self.state == "running" and self.pid == os.getpid()
 
     def is_lost(self) -> bool:
         """
