@@ -151,7 +151,7 @@ async def test_down_past_expiry_and_nobody_asks(clock):
 @pytest.mark.parametrize("every", [0.05, 0.3, 1.0])
 @pytest.mark.parametrize("latency", [0.0, 0.2])
 async def test_back_under_demand(clock, every, latency):
-    """R4: while somebody asks, an attempt starts a second after the last one ended, and a provider back is used then."""
+    """R4: while somebody asks, an attempt starts a second after the last, and a provider that is back is used."""
     source = ScriptedSource(clock, lifetime=300.0, latency=latency)
     async with TokenManager(source, policy=UNJITTERED, clock=clock) as manager:
         await manager.get()
