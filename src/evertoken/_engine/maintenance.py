@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Maintenance"]
 
-_RECENT: Final = 60.0
+# The part of the idle time by which the instant of a fetch is as good as the instant of its end.
+_RECENT: Final = 0.1
 
 
 @final
@@ -108,7 +109,8 @@ class Maintenance:
         if self._idle_after is not None and state.idle_since is None:
             # The instant of the fetch will do, and is there already: one float less for each key.
             now = self._clock.time()
-            state.watched(state.fetched_at if now - state.fetched_at < _RECENT else now)
+            recent = now - state.fetched_at < self._idle_after * _RECENT
+            state.watched(state.fetched_at if recent else now)
         self.schedule(state)
         self.wake(state)
         self._subscriptions.changed(state.key)

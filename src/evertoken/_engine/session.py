@@ -97,9 +97,9 @@ class Session:
     @property
     def running(self) -> bool:
         """
-        Whether it takes callers.
+        Whether it takes callers, which it does not in a fork.
         """
-        return self.state == "running"
+        return self.state == "running" and self.pid == os.getpid()
 
     def is_lost(self) -> bool:
         """
@@ -125,11 +125,11 @@ class Session:
         if mode != "lazy":
             await self.read_path.prefetch(self.settings.start_timeout, required=mode == "require")
 
-    def opened(self, failure: BaseException | None) -> None:
+    def opened(self) -> None:
         """
         The start has ended: tell those who started it at the same time.
         """
-        gate, self.started, self.failure = self.started, None, failure
+        gate, self.started = self.started, None
         if gate is not None:
             gate.wake()
 
@@ -172,7 +172,7 @@ class Session:
         for state in self.registry.keys.values():
             state.closed()
         self.subscriptions.end()
-        self.opened(None)
+        self.opened()
 
     def abandon(self) -> None:
         """

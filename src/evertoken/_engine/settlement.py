@@ -64,6 +64,9 @@ class Settlement:
             say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
             self._unjudged(state, flight, outcome, now)
         state.flight = None
+        if len(flight):
+            # Those who waited have yet to run, and must find the key where it was.
+            state.peeked(now)
         try:
             self._session.maintenance.published(state)
         finally:
