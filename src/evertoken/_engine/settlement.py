@@ -111,6 +111,8 @@ class Settlement:
         else:
             if not flight.kept and state.unkept:
                 state.unsaved(now, self._rules, withhold=False)
+            if state.signed_out:
+                state.still_signed_out(now, self._rules)
             flight.token = state.in_service(now)
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
@@ -175,14 +177,23 @@ class Settlement:
         )
 
     def _failed(self, state: KeyState, flight: Flight, error: Failure, now: float, emitted: list[events.Event]) -> None:
-        if isinstance(error, GrantRejected):
+        rejected, signed_out = isinstance(error, GrantRejected), state.signed_out
+        if rejected:
             self._counters.rejections += 1
-            state.rejected(error, now, self._rules)
         else:
             self._counters.failures += 1
+        if signed_out:
+            # A refresh() that was to begin anew, and failed.
+            state.still_signed_out(now, self._rules)
+        elif isinstance(error, GrantRejected):
+            state.rejected(error, now, self._rules)
+        else:
             state.failed(error, now, self._rules)
+        if state.unkept:
+            # The store was not told either: it is tried again a while later, and not at once.
+            state.unsaved(now, self._rules, withhold=False)
         failure = state.failure
-        judged = error if failure is None or failure.error is None else failure.error
+        judged = error if signed_out or failure is None or failure.error is None else failure.error
         flight.error = judged
         again_at = now if failure is None else failure.retry_at
         serving = state.in_service(now) is not None
