@@ -115,6 +115,7 @@ class FleetCoordinator:
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         end, offered = self._clock.monotonic() + self._patience, False
+        last: Record | None = None
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
@@ -129,13 +130,14 @@ class FleetCoordinator:
                         self._judge_mark(state, flight, begun.record)
                         return self._leases.permit(state, begun.lease, begun.record, until)  # type: ignore[arg-type]
                     offered = True
-                    await self._offer(state, flight, begun)
+                    await self._offer(state, flight, begun, last)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
             if newer is not None:
                 await self._give_back(state, flight, begun)
                 return newer
+            last = begun.record or last
             left = end - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
@@ -270,7 +272,7 @@ class FleetCoordinator:
     # Records
 
     def _wanted(self, state: KeyState, permit: Permit, token: Token | None) -> Record:
-        version, before = self._following(state, permit), permit.record
+        version, before = self._following(state, permit), permit.lost or permit.record
         wanted = record_of(state, self._client.name_of(state), version, self._rules, token=token)
         if token is None and before is not None and before.sent_at is not None and before.sent_by != self._rules.owner:
             # A peer's answer is missing still.
@@ -301,8 +303,10 @@ class FleetCoordinator:
 
     # Steps
 
-    async def _offer(self, state: KeyState, flight: Flight, begun: Begun) -> None:
+    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, last: Record | None) -> None:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
+        # The mark of a peer whose request is under way is not lost with the store.
+        permit.lost = last
         await self.finish(state, flight, permit, None)
 
     async def _regain(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record | None:
