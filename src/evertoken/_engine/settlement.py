@@ -156,9 +156,10 @@ class Settlement:
 
     def _found(self, state: KeyState, flight: Flight, record: Record, now: float, emitted: list[events.Event]) -> None:
         if record.revoked:
-            flight.error = signed_out()
+            flight.error, known = signed_out(), state.signed_out
             state.signed_out_at(record.since, record.version, flight.error, now, self._rules)
-            emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
+            if not known:
+                emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
             return
         token = adoptable(state, record, now, self._rules)
         if token is None:
