@@ -127,7 +127,8 @@ class ReadPath:
                 await flight.wait(self._clock, None if patience == math.inf else patience)
             if flight.landed:
                 # One that only looked at the store, or was replaced, was no try.
-                fetched = flight.request is not None or flight.token is not None or flight.error is not None
+                newer = flight.token is not None and flight.token is not token
+                fetched = flight.request is not None or newer or flight.error is not None
                 tried = flight if fetched and not flight.void else tried
             elif state.in_service(self._clock.time()) is None:
                 if end is None:
