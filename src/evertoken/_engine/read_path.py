@@ -133,7 +133,7 @@ class ReadPath:
             elif state.in_service(self._clock.time()) is None:
                 if end is None:
                     self._check_open()
-                    raise state.unavailable()
+                    raise self._hanging(state)
                 if self._clock.monotonic() >= end:
                     self._check_open()
                     raise self._waited(state, limit)
@@ -234,6 +234,13 @@ class ReadPath:
         if left is None or left <= 0.0:
             raise state.unavailable()
         await self._maintenance.change(state, min(left, max(at - now, 0.0)))
+
+    def _hanging(self, state: KeyState) -> TokenUnavailable | GrantRejected:
+        error, now = state.unavailable(), self._clock.time()
+        if isinstance(error, TokenUnavailable) and (error.retry_at is None or error.retry_at <= now):
+            # The attempt that was planned for then is under way.
+            error.retry_at = now + self._rules.retry.demand_delay()
+        return error
 
     def _waited(self, state: KeyState, patience: float | None) -> TokenUnavailable | GrantRejected:
         if state.failure is not None and state.failure.error is not None:
