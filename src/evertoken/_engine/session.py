@@ -245,6 +245,7 @@ class Session:
             raise ManagerClosed(msg)
 
     async def _close(self) -> None:
+        end = self.clock.monotonic() + self.settings.close_grace + _KEEP_BOUND
         try:
             if self._opening is not None:
                 # A start under way is let through to where it finds that it is not wanted any more.
@@ -252,7 +253,7 @@ class Session:
             await self.maintenance.stop()
             self.limits.clear()
             await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
-            await self._offer()
+            await self._offer(end)
             await self.coordinator.close()
             left = self.strays.tasks()
             if left:
@@ -262,13 +263,13 @@ class Session:
         finally:
             self.drop()
 
-    async def _offer(self) -> None:
-        # The last chance of what memory alone has.
+    async def _offer(self, end: float) -> None:
+        # The last chance of what memory alone has; a store that hung until now is given no time twice.
         unkept = [state for state in self.registry.keys.values() if state.unkept]
         for state in unkept:
             self.flights.launch(state, "repair", urgent=True)
         if unkept:
-            await self.flights.drain(max(self.settings.close_grace, _KEEP_BOUND), 0.0)
+            await self.flights.drain(max(end - self.clock.monotonic(), _STRAY_GRACE), 0.0)
 
     def _launch_due(self, state: KeyState, reason: Reason) -> None:
         if self.state == "running":
