@@ -362,8 +362,6 @@ async def test_expired_while_it_was_being_kept(clock):
     flight = one.manager._life.registry.keys[None].flight
     assert flight.reason == "repair"
     assert await one.use() not in {token, None}, one.errors
-    # Not by the luck that another flight had begun before those who waited for this one were heard.
-    assert flight.token is not None
     assert server.issued == 3
     await end([one])
 
