@@ -121,8 +121,9 @@ async def everywhere(scenario: Callable[[int], Awaitable[tuple[str, int]]], *, s
         outcome, steps = await scenario(at)
         outcomes.append(outcome)
         if at >= steps:
-            # That one came too late; one before must have hit, if there is any point to be hit at.
-            assert "cancelled" in outcomes or steps == 1 or shielded, outcomes
+            # That one came too late; one before must have hit, if there is any point to be hit at. A single suspension
+            # may end in the very round in which a scope would deliver its cancellation.
+            assert "cancelled" in outcomes or steps <= 2 or shielded, outcomes
             return
     pytest.fail("the scenario never ends")
 
