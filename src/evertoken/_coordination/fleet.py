@@ -114,6 +114,7 @@ class FleetCoordinator:
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         end, offered, slow = self._clock.monotonic() + self._patience, False, False
+        last: Record | None = None
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
@@ -133,13 +134,14 @@ class FleetCoordinator:
                         self._judge_mark(state, flight, begun.record)
                         return Permit(cast("Lease", begun.lease), begun.record, until)
                     offered = True
-                    await self._offer(state, flight, begun)
+                    await self._offer(state, flight, begun, last)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
             if newer is not None:
                 await self._give_back(state, flight, begun)
                 return newer
+            last = begun.record or last
             left = end - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
@@ -293,7 +295,7 @@ class FleetCoordinator:
     # Records
 
     def _wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
-        version, before = self._following(state, permit), permit.record
+        version, before = self._following(state, permit), permit.lost or permit.record
         wanted = record_of(state, self._client.name_of(state, flight), version, self._rules, token=token)
         mark = None if token is not None or wanted.revoked else peers_mark(state, before, self._rules.owner)
         if mark is None or before is None:
@@ -326,8 +328,10 @@ class FleetCoordinator:
 
     # Steps
 
-    async def _offer(self, state: KeyState, flight: Flight, begun: Begun) -> None:
+    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, last: Record | None) -> None:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
+        # The mark of a peer whose request is under way is not lost with the store.
+        permit.lost = last
         await self.finish(state, flight, permit, None)
 
     async def _regain(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record | None:

@@ -188,6 +188,11 @@ class Commands:
 
     def _no_new_token(self, state: KeyState, flight: Flight) -> TokenUnavailable | GrantRejected:
         error = state.unavailable("no new token")
+        if state.signed_out and isinstance(flight.error, TransientRefreshError):
+            # It was to begin anew, and failed for another reason than the sign-out.
+            failed = TokenUnavailable(f"no new token: {flight.error}", retry_at=None)
+            failed.__cause__ = flight.error
+            return failed
         if isinstance(flight.error, GrantRejected) and not isinstance(error, GrantRejected):
             return GrantRejected(flight.error.error, flight.error.error_description, flight.error.error_uri)
         return error

@@ -109,6 +109,8 @@ class Settlement:
         elif outcome is not None:
             self._failed(state, flight, outcome, now, emitted)
         else:
+            if state.signed_out:
+                state.still_signed_out(now, self._rules)
             flight.token = state.in_service(now)
         if state.unkept and not flight.kept and flight.response is None and not isinstance(outcome, Record):
             # However this flight ended, the next offer to the store is not made at once.
@@ -156,9 +158,10 @@ class Settlement:
 
     def _found(self, state: KeyState, flight: Flight, record: Record, now: float, emitted: list[events.Event]) -> None:
         if record.revoked:
-            flight.error = signed_out()
+            flight.error, known = signed_out(), state.signed_out
             state.signed_out_at(record.since, record.version, flight.error, now, self._rules)
-            emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
+            if not known:
+                emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
             return
         token = adoptable(state, record, now, self._rules)
         if token is None:
@@ -177,14 +180,23 @@ class Settlement:
         )
 
     def _failed(self, state: KeyState, flight: Flight, error: Failure, now: float, emitted: list[events.Event]) -> None:
-        if isinstance(error, GrantRejected):
+        rejected, signed_out = isinstance(error, GrantRejected), state.signed_out
+        if rejected:
             self._counters.rejections += 1
-            state.rejected(error, now, self._rules)
         else:
             self._counters.failures += 1
+        if signed_out:
+            # A refresh() that was to begin anew, and failed.
+            state.still_signed_out(now, self._rules)
+        elif isinstance(error, GrantRejected):
+            state.rejected(error, now, self._rules)
+        else:
             state.failed(error, now, self._rules)
+        if state.unkept:
+            # The store was not told either: it is tried again a while later, and not at once.
+            state.unsaved(now, self._rules, withhold=False)
         failure = state.failure
-        judged = error if failure is None or failure.error is None else failure.error
+        judged = error if signed_out or failure is None or failure.error is None else failure.error
         flight.error = judged
         again_at = now if failure is None else failure.retry_at
         serving = state.in_service(now) is not None

@@ -17,6 +17,7 @@ rejected        as before                                           a slow probe
 unjudged        as before                                           when the caller says
 refused         none                                                now, unless the cool-down holds
 signed_out_at   none                                                a look at the store; never without a store
+still_signed    none                                                the same
 forgotten       none                                                now
 unsaved         as before (none while it is withheld)               an offer to the store, soon
 saved           as before, and what was withheld                    as before
@@ -191,6 +192,14 @@ class KeyState(KeyView):
         if not rules.shared:
             # Nobody else can sign it in again, so there is nothing to look for.
             self._failing().retry_at = math.inf
+
+    def still_signed_out(self, now: float, rules: Rules, /) -> None:
+        """
+        A flight ended, and nobody has logged in: the store is looked at again by and by.
+        """
+        failure = self._failing()
+        wait = rules.retry.probe_delay(None, None) if rules.shared else math.inf
+        failure.retry_at = failure.not_before = now + wait
 
     def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> None:
         """
