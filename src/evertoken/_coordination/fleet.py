@@ -343,9 +343,12 @@ class FleetCoordinator:
             return is_newer(state, record)
         if token is None or record.since != state.since:
             return is_newer(state, record)
-        # An older token is what a peer offered to a store that was flushed.
-        other = record.token
-        return other is not None and other.access_token != token.access_token and other.issued_at > token.issued_at
+        # An older token is what a peer offered to a store that was flushed. One whose refresh token this fetch has
+        # spent is older whatever the peer's clock said.
+        other, spent = record.token, state.token
+        if other is None or other.access_token == token.access_token or other.issued_at <= token.issued_at:
+            return False
+        return spent is None or same_grant(other, token) or not same_grant(other, spent)
 
     async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> None:
         if isinstance(begun.lease, Lease):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "adoptable",
     "after_lost_answer",
+    "has_spent",
     "is_behind",
     "is_newer",
     "judge_lost_answer",
@@ -151,10 +152,18 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
         own, token = state.token, record.token
         if own is None or token is None:
             return own is None and record.version > state.version and not state.signed_out
-        return _fetched_later(token, own)
+        return not has_spent(state, token) and _fetched_later(token, own)
     return record.version > state.version or (
         record.version == state.version and _fetched_later(record.token, state.token)
     )
+
+
+def has_spent(state: KeyView, token: Token, /) -> bool:
+    """
+    Tell whether what memory has came from the refresh token of *token*, whatever the clock of its writer said.
+    """
+    spent = None if state.failure is None else state.failure.spent
+    return spent is not None and spent.refresh_token is not None and spent.refresh_token == token.refresh_token
 
 
 def is_behind(state: KeyView, record: Record | None, /) -> bool:
@@ -212,7 +221,10 @@ def record_of(state: KeyView, name: str, version: int, rules: Rules, /, *, token
 
 
 def _fetched_later(one: Token | None, other: Token | None) -> bool:
-    if one is None or other is None or one == other:
+    if one is None or other is None:
+        return False
+    if one.access_token == other.access_token and one.refresh_token == other.refresh_token:
+        # The same token. Where a wall clock was set back, memory has other instants for it.
         return False
     return one.issued_at > other.issued_at
 

@@ -73,6 +73,8 @@ class KeyState(KeyView):
             failure.succeeded()
             failure.echoes = failure.echoes + 1 if repeated else 0
             failure.rotated = failure.rotated or rotated
+            if rotated:
+                failure.spent = before
             self._heal()
         self.fetched_at = started_at
         self._serve(token)
@@ -83,7 +85,9 @@ class KeyState(KeyView):
         An answer came whose access token cannot be used: its refresh token is the one to present next.
         """
         if self.token is not None and self.token.refresh_token not in {None, token.refresh_token}:
-            self._failing().rotated = True
+            failure = self._failing()
+            failure.rotated = True
+            failure.spent = self.token
         if self.failure is not None:
             # The answer arrived, so none is missing any more.
             self.failure.sent_at = None
@@ -95,9 +99,10 @@ class KeyState(KeyView):
         A late answer brought the *refresh_token* to present next. The access token stays what it was.
         """
         if self.token is not None:
-            self.token = self.token.replace(refresh_token=refresh_token)
             failure = self._failing()
             failure.rotated = True
+            failure.spent = self.token
+            self.token = self.token.replace(refresh_token=refresh_token)
             if failure.sent_at is not None:
                 # The answer that was missing is here.
                 failure.sent_at = None
@@ -137,6 +142,7 @@ class KeyState(KeyView):
         if failure is None:
             return
         failure.unkept = False
+        failure.spent = None
         if failure.withheld:
             failure.withheld = False
             failure.error = None
@@ -153,6 +159,7 @@ class KeyState(KeyView):
             self.failure.succeeded()
             self.failure.echoes = 0
             self.failure.unkept = False
+            self.failure.spent = None
             self._heal()
         self._known(record)
         self.fetched_at = token.issued_at
@@ -163,12 +170,16 @@ class KeyState(KeyView):
         A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present.
         """
         self._known(record)
-        token, failure = record.token, self.failure
+        own, token, failure = self.token, record.token, self.failure
         if token is None:
             return
+        if own is not None and own.access_token == token.access_token:
+            # The same access token under a mark. Its instants are those of this machine's clock.
+            token = own if own.refresh_token == token.refresh_token else own.replace(refresh_token=token.refresh_token)
         if failure is not None:
             failure.unkept = failure.withheld = False
-            if self.token is None or self.token.refresh_token != token.refresh_token:
+            failure.spent = None
+            if own is None or own.refresh_token != token.refresh_token:
                 failure.sent_at = None
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
