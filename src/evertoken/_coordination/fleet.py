@@ -17,6 +17,7 @@ from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.coordination_rules import (
     adoptable,
+    is_before,
     is_behind,
     is_newer,
     judge_lost_answer,
@@ -25,7 +26,6 @@ from evertoken._model.coordination_rules import (
     may_spend,
     peers_mark,
     record_of,
-    same_grant,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
@@ -100,7 +100,11 @@ class FleetCoordinator:
             return None
         record = found[0]
         if record is not None and is_newer(state, record):
-            return record if record.revoked or self._adoptable(state, record) is not None else None
+            if record.revoked or self._adoptable(state, record) is not None:
+                return record
+            # Its access token is of no use here, but its refresh token is the one to present.
+            state.overtaken(record, self._clock.time())
+            return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
             state.unsaved(self._clock.time(), self._rules, withhold=False)
         return None
@@ -343,12 +347,11 @@ class FleetCoordinator:
             return is_newer(state, record)
         if token is None or record.since != state.since:
             return is_newer(state, record)
-        # An older token is what a peer offered to a store that was flushed. One whose refresh token this fetch has
-        # spent is older whatever the peer's clock said.
-        other, spent = record.token, state.token
-        if other is None or other.access_token == token.access_token or other.issued_at <= token.issued_at:
+        # An older token is what a peer offered to a store that was flushed, whatever the peer's clock says of it.
+        other = record.token
+        if other is None or other.access_token == token.access_token or is_before(other, state.token, token):
             return False
-        return spent is None or same_grant(other, token) or not same_grant(other, spent)
+        return other.issued_at > token.issued_at
 
     async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> None:
         if isinstance(begun.lease, Lease):

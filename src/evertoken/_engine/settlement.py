@@ -117,7 +117,7 @@ class Settlement:
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
         token, failure = flight.response  # type: ignore[misc]  # there is one
-        repeated = False
+        repeated, before = False, state.token
         if failure is None:
             repeated = state.fetched(token, flight.started_at, self._rules)
             self._counters.refreshed += 1
@@ -126,7 +126,7 @@ class Settlement:
         if flight.kept:
             state.saved(state.version, state.since)
         elif self._rules.shared:
-            state.unsaved(now, self._rules, withhold=True)
+            state.unsaved(now, self._rules, withhold=True, replaced=before)
             serving = state.in_service(now) is not None
             emitted.append(
                 events.TokenUnpersisted(at=now, key=state.key, fingerprint=token.fingerprint, serving=serving)
@@ -227,7 +227,7 @@ class Settlement:
         else:
             return
         if self._rules.shared:
-            state.unsaved(self._clock.time(), self._rules, withhold=False)
+            state.unsaved(self._clock.time(), self._rules, withhold=False, replaced=held)
         self._published(state)
 
 

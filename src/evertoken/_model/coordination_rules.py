@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "adoptable",
     "after_lost_answer",
-    "has_spent",
+    "has_replaced",
+    "is_before",
     "is_behind",
     "is_newer",
     "judge_lost_answer",
@@ -152,18 +153,29 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
         own, token = state.token, record.token
         if own is None or token is None:
             return own is None and record.version > state.version and not state.signed_out
-        return not has_spent(state, token) and _fetched_later(token, own)
+        return not has_replaced(state, token) and _fetched_later(token, own)
     return record.version > state.version or (
         record.version == state.version and _fetched_later(record.token, state.token)
     )
 
 
-def has_spent(state: KeyView, token: Token, /) -> bool:
+def has_replaced(state: KeyView, token: Token, /) -> bool:
     """
-    Tell whether what memory has came from the refresh token of *token*, whatever the clock of its writer said.
+    Tell whether what memory has came in the place of *token*, whatever the clock of its writer said.
     """
-    spent = None if state.failure is None else state.failure.spent
-    return spent is not None and spent.refresh_token is not None and spent.refresh_token == token.refresh_token
+    before = None if state.failure is None else state.failure.replaced
+    return before is not None and is_before(token, before, state.token)
+
+
+def is_before(token: Token, before: Token | None, after: Token | None, /) -> bool:
+    """
+    Tell whether *token* is, or presents the same as, the token *before* that a fetch has replaced by *after*.
+    """
+    if before is None:
+        return False
+    if token.access_token and token.access_token == before.access_token:
+        return True
+    return same_grant(token, before) and not same_grant(before, after)
 
 
 def is_behind(state: KeyView, record: Record | None, /) -> bool:

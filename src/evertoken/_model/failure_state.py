@@ -35,10 +35,10 @@ class FailureState:
         "refused",
         "refused_at",
         "repair_at",
+        "replaced",
         "retry_at",
         "rotated",
         "sent_at",
-        "spent",
         "told",
         "unkept",
         "withheld",
@@ -70,8 +70,8 @@ class FailureState:
         #: Whether the store lacks what memory has, and when it is offered to it again.
         self.unkept: bool = False
         self.repair_at: float = NEVER
-        #: The token whose refresh token was spent for what the store lacks. A record that still has it is older.
-        self.spent: Token | None = None
+        #: The token that was replaced by what the store lacks. A record that still has it is older.
+        self.replaced: Token | None = None
         #: Whether the token is held back until the store keeps it.
         self.withheld: bool = False
 

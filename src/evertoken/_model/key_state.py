@@ -11,6 +11,7 @@ adopted         a peer's                                            when it is d
 rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
+overtaken       as before: a peer left a newer refresh token        as before
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
@@ -73,8 +74,6 @@ class KeyState(KeyView):
             failure.succeeded()
             failure.echoes = failure.echoes + 1 if repeated else 0
             failure.rotated = failure.rotated or rotated
-            if rotated:
-                failure.spent = before
             self._heal()
         self.fetched_at = started_at
         self._serve(token)
@@ -85,9 +84,7 @@ class KeyState(KeyView):
         An answer came whose access token cannot be used: its refresh token is the one to present next.
         """
         if self.token is not None and self.token.refresh_token not in {None, token.refresh_token}:
-            failure = self._failing()
-            failure.rotated = True
-            failure.spent = self.token
+            self._failing().rotated = True
         if self.failure is not None:
             # The answer arrived, so none is missing any more.
             self.failure.sent_at = None
@@ -99,10 +96,9 @@ class KeyState(KeyView):
         A late answer brought the *refresh_token* to present next. The access token stays what it was.
         """
         if self.token is not None:
+            self.token = self.token.replace(refresh_token=refresh_token)
             failure = self._failing()
             failure.rotated = True
-            failure.spent = self.token
-            self.token = self.token.replace(refresh_token=refresh_token)
             if failure.sent_at is not None:
                 # The answer that was missing is here.
                 failure.sent_at = None
@@ -122,12 +118,16 @@ class KeyState(KeyView):
         self.fetched_at = now
         self._serve(token)
 
-    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool) -> None:
+    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool, replaced: Token | None = None) -> None:
         """
         The store lacks what memory has, and is offered it soon. By strict rules a new token is withheld until then.
+
+        If memory has it in the place of the token *replaced*, a record with that one is older, whatever its instants.
         """
         failure = self._failing()
         failure.unkept = True
+        if replaced is not None:
+            failure.replaced = replaced
         failure.repair_at = now + max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay())
         if withhold and rules.strict and self.token is not None:
             failure.withheld = True
@@ -142,7 +142,7 @@ class KeyState(KeyView):
         if failure is None:
             return
         failure.unkept = False
-        failure.spent = None
+        failure.replaced = None
         if failure.withheld:
             failure.withheld = False
             failure.error = None
@@ -159,7 +159,7 @@ class KeyState(KeyView):
             self.failure.succeeded()
             self.failure.echoes = 0
             self.failure.unkept = False
-            self.failure.spent = None
+            self.failure.replaced = None
             self._heal()
         self._known(record)
         self.fetched_at = token.issued_at
@@ -178,7 +178,7 @@ class KeyState(KeyView):
             token = own if own.refresh_token == token.refresh_token else own.replace(refresh_token=token.refresh_token)
         if failure is not None:
             failure.unkept = failure.withheld = False
-            failure.spent = None
+            failure.replaced = None
             if own is None or own.refresh_token != token.refresh_token:
                 failure.sent_at = None
             refused = failure.refused
@@ -187,6 +187,20 @@ class KeyState(KeyView):
         self.token = token
         if self.idle_since is None:
             self.seen()
+
+    def overtaken(self, record: Record, now: float, /) -> None:
+        """
+        A peer left *record* behind, as in `superseded`. An access token in service stays in service.
+        """
+        own, token = self.token, record.token
+        if own is None or token is None or self.in_service(now) is None:
+            self.superseded(record)
+        elif token.refresh_token is not None and token.refresh_token != own.refresh_token:
+            self._known(record)
+            self.rotated(token.refresh_token, refused=False)
+            if self.failure is not None:
+                self.failure.unkept = False
+                self.failure.replaced = None
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
