@@ -17,6 +17,7 @@ from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.coordination_rules import (
     adoptable,
+    is_before,
     is_behind,
     is_newer,
     judge_lost_answer,
@@ -99,7 +100,11 @@ class FleetCoordinator:
             return None
         record = found[0]
         if record is not None and is_newer(state, record):
-            return record if record.revoked or self._adoptable(state, record) is not None else None
+            if record.revoked or self._adoptable(state, record) is not None:
+                return record
+            # Its access token is of no use here, but its refresh token is the one to present.
+            state.overtaken(record, self._clock.time())
+            return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
             state.unsaved(self._clock.time(), self._rules, withhold=False)
         return None
@@ -354,9 +359,11 @@ class FleetCoordinator:
             return is_newer(state, record)
         if token is None or record.since != state.since:
             return is_newer(state, record)
-        # An older token is what a peer offered to a store that was flushed.
+        # An older token is what a peer offered to a store that was flushed, whatever the peer's clock says of it.
         other = record.token
-        return other is not None and other.access_token != token.access_token and other.issued_at > token.issued_at
+        if other is None or other.access_token == token.access_token or is_before(other, state.token, token):
+            return False
+        return other.issued_at > token.issued_at
 
     async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> None:
         if isinstance(begun.lease, Lease):

@@ -11,13 +11,13 @@ import logging
 from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._engine.observers import SHUTDOWN, say
-from evertoken._engine.supervisor import BEAT
+from evertoken._engine.supervisor import BEAT, STEP
 from evertoken._model import events
 from evertoken._model.coordination_rules import adoptable, may_spend
 from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
 from evertoken._model.failures import signed_out
 from evertoken._model.protocols import Record
-from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
+from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT, Response
 
 if TYPE_CHECKING:
     from evertoken._engine.flight import Flight
@@ -50,6 +50,8 @@ class Settlement:
         """
         End *flight*. One that has landed already, or was replaced, changes nothing but what it received.
         """
+        if flight.response is not None:
+            self._reanchor(flight, flight.response)
         if flight.landed or state.flight is not flight:
             self._absorb(state, flight)
             flight.land(None)
@@ -118,17 +120,16 @@ class Settlement:
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
         token, failure = flight.response  # type: ignore[misc]  # there is one
-        repeated = False
+        repeated, before = False, state.token
         if failure is None:
             repeated = state.fetched(token, flight.started_at, self._rules)
             self._counters.refreshed += 1
         else:
             state.obtained(token)
         if flight.kept:
-            if state.unkept:
-                state.saved(state.version, state.since)
+            state.saved(state.version, state.since)
         elif self._rules.shared:
-            state.unsaved(now, self._rules, withhold=True)
+            state.unsaved(now, self._rules, withhold=True, replaced=before)
             serving = state.in_service(now) is not None
             emitted.append(
                 events.TokenUnpersisted(at=now, key=state.key, fingerprint=token.fingerprint, serving=serving)
@@ -214,6 +215,14 @@ class Settlement:
                 events.RefreshRejected(at=now, key=state.key, error=judged, retry_at=again_at, serving=serving)
             )
 
+    def _reanchor(self, flight: Flight, response: Response) -> None:
+        # The wall clock may have been set back while the response was kept. What is left of the token stays left.
+        by = self._clock.time() - self._clock.monotonic() - flight.offset
+        if by <= -STEP:
+            flight.response = Response(response.token.shifted(by), response.failure)
+            flight.started_at += by
+            flight.offset += by
+
     def _absorb(self, state: KeyState, flight: Flight) -> None:
         response, request = flight.response, flight.request
         if response is None or request is None or response.token.refresh_token is None:
@@ -232,7 +241,7 @@ class Settlement:
         else:
             return
         if self._rules.shared:
-            state.unsaved(self._clock.time(), self._rules, withhold=False)
+            state.unsaved(self._clock.time(), self._rules, withhold=False, replaced=held)
         self._session.maintenance.published(state)
 
 

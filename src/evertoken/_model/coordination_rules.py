@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "adoptable",
     "after_lost_answer",
+    "has_replaced",
+    "is_before",
     "is_behind",
     "is_newer",
     "judge_lost_answer",
@@ -151,10 +153,29 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
         own, token = state.token, record.token
         if own is None or token is None:
             return own is None and record.version > state.version and not state.signed_out
-        return _fetched_later(token, own)
+        return not has_replaced(state, token) and _fetched_later(token, own)
     return record.version > state.version or (
         record.version == state.version and _fetched_later(record.token, state.token)
     )
+
+
+def has_replaced(state: KeyView, token: Token, /) -> bool:
+    """
+    Tell whether what memory has came in the place of *token*, whatever the clock of its writer said.
+    """
+    before = None if state.failure is None else state.failure.replaced
+    return before is not None and is_before(token, before, state.token)
+
+
+def is_before(token: Token, before: Token | None, after: Token | None, /) -> bool:
+    """
+    Tell whether *token* is, or presents the same as, the token *before* that a fetch has replaced by *after*.
+    """
+    if before is None:
+        return False
+    if token.access_token and token.access_token == before.access_token:
+        return True
+    return same_grant(token, before) and not same_grant(before, after)
 
 
 def is_behind(state: KeyView, record: Record | None, /) -> bool:
@@ -212,7 +233,10 @@ def record_of(state: KeyView, name: str, version: int, rules: Rules, /, *, token
 
 
 def _fetched_later(one: Token | None, other: Token | None) -> bool:
-    if one is None or other is None or one == other:
+    if one is None or other is None:
+        return False
+    if one.access_token == other.access_token and one.refresh_token == other.refresh_token:
+        # The same token. Where a wall clock was set back, memory has other instants for it.
         return False
     return one.issued_at > other.issued_at
 

@@ -35,6 +35,7 @@ class FailureState:
         "refused",
         "refused_at",
         "repair_at",
+        "replaced",
         "retry_at",
         "rotated",
         "sent_at",
@@ -69,6 +70,8 @@ class FailureState:
         #: Whether the store lacks what memory has, and when it is offered to it again.
         self.unkept: bool = False
         self.repair_at: float = NEVER
+        #: The token that was replaced by what the store lacks. A record that still has it is older.
+        self.replaced: Token | None = None
         #: Whether the token is held back until the store keeps it.
         self.withheld: bool = False
 

@@ -11,6 +11,7 @@ adopted         a peer's                                            when it is d
 rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
+overtaken       as before: a peer left a newer refresh token        as before
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
@@ -119,12 +120,16 @@ class KeyState(KeyView):
         self.fetched_at = now
         self._serve(token)
 
-    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool) -> None:
+    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool, replaced: Token | None = None) -> None:
         """
         The store lacks what memory has, and is offered it soon. By strict rules a new token is withheld until then.
+
+        If memory has it in the place of the token *replaced*, a record with that one is older, whatever its instants.
         """
         failure = self._failing()
         failure.unkept = True
+        if replaced is not None:
+            failure.replaced = replaced
         failure.repair_at = now + max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay())
         if withhold and rules.strict and self.token is not None:
             failure.withheld = True
@@ -139,6 +144,7 @@ class KeyState(KeyView):
         if failure is None:
             return
         failure.unkept = False
+        failure.replaced = None
         if failure.withheld:
             failure.withheld = False
             failure.error = None
@@ -155,6 +161,7 @@ class KeyState(KeyView):
             self.failure.succeeded()
             self.failure.echoes = 0
             self.failure.unkept = False
+            self.failure.replaced = None
             self._heal()
         self._known(record)
         self.fetched_at = token.issued_at
@@ -165,12 +172,16 @@ class KeyState(KeyView):
         A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present.
         """
         self._known(record)
-        token, failure = record.token, self.failure
+        own, token, failure = self.token, record.token, self.failure
         if token is None:
             return
+        if own is not None and own.access_token == token.access_token:
+            # The same access token under a mark. Its instants are those of this machine's clock.
+            token = own if own.refresh_token == token.refresh_token else own.replace(refresh_token=token.refresh_token)
         if failure is not None:
             failure.unkept = failure.withheld = False
-            if self.token is None or self.token.refresh_token != token.refresh_token:
+            failure.replaced = None
+            if own is None or own.refresh_token != token.refresh_token:
                 failure.sent_at = None
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
@@ -178,6 +189,20 @@ class KeyState(KeyView):
         self.token = token
         if self.idle_since is None:
             self.seen()
+
+    def overtaken(self, record: Record, now: float, /) -> None:
+        """
+        A peer left *record* behind, as in `superseded`. An access token in service stays in service.
+        """
+        own, token = self.token, record.token
+        if own is None or token is None or self.in_service(now) is None:
+            self.superseded(record)
+        elif token.refresh_token is not None and token.refresh_token != own.refresh_token:
+            self._known(record)
+            self.rotated(token.refresh_token, refused=False)
+            if self.failure is not None:
+                self.failure.unkept = False
+                self.failure.replaced = None
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
