@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import pydoc
 import traceback
 from typing import Any
 
@@ -78,6 +79,7 @@ def test_help_shows_parameters(record):
         assert (parameter.kind is parameter.KEYWORD_ONLY) == field.kw_only
         assert (parameter.default is parameter.empty) == (field.default is dataclasses.MISSING)
         assert parameter.annotation == field.type
+    assert f"{kind.__name__}(" in pydoc.plain(pydoc.render_doc(kind)).splitlines()[2]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ the class statement. There are thirty such classes, and each program that import
 
 from __future__ import annotations
 
-from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, cast, dataclass_transform
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class _SignatureOfFields:
     """
 
     def __get__(self, instance: object, owner: type[Frozen]) -> Signature:
+        if not is_dataclass(owner):
+            raise AttributeError
         from inspect import Parameter, Signature  # noqa: PLC0415 - for help() alone
 
         return Signature(
