@@ -52,8 +52,9 @@ class Frozen:
 
     __slots__ = ()
 
-    #: The names in order, those that may be given by position, and the values of those that may be left out.
-    _names: ClassVar[dict[str, None]] = {}
+    #: The names in order, each with what sets its slot; those that may be given by position; and the values of those
+    #: that may be left out.
+    _names: ClassVar[dict[str, Callable[[Any, Any], None]]] = {}
     _positional: ClassVar[tuple[str, ...]] = ()
     _defaults: ClassVar[dict[str, Any]] = {}
 
@@ -63,17 +64,19 @@ class Frozen:
         __signature__ = _SignatureOfFields()
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        given = {**self._defaults, **dict(zip(self._positional, values, strict=False)), **named}
-        if given.keys() != self._names.keys() or (
-            values and (len(values) > len(self._positional) or named.keys() & self._positional[: len(values)])
-        ):
+        given = {**self._defaults, **named}
+        if values:
+            given.update(zip(self._positional, values, strict=False))
+        clear = not values or (
+            len(values) <= len(self._positional) and named.keys().isdisjoint(self._positional[: len(values)])
+        )
+        if not clear or given.keys() != self._names.keys():
             wrong = _misuse(type(self), len(values), named.keys(), given.keys())
             # A traceback shows the locals of its frames. This record has no values to be shown yet.
             del self, values, named, given
             raise TypeError(wrong)
-        put = object.__setattr__
-        for name, value in given.items():
-            put(self, name, value)
+        for name, put in self._names.items():
+            put(self, given[name])
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -121,7 +124,7 @@ def frozen(*, kw_only: bool = True) -> Callable[[ClassT], ClassT]:
     def decorated(cls: ClassT) -> ClassT:
         made: Any = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
         known = fields(made)
-        made._names = dict.fromkeys(field.name for field in known)  # noqa: SLF001 - its own
+        made._names = {field.name: getattr(made, field.name).__set__ for field in known}  # noqa: SLF001 - its own
         made._positional = tuple(field.name for field in known if not field.kw_only)  # noqa: SLF001
         made._defaults = {field.name: field.default for field in known if field.default is not MISSING}  # noqa: SLF001
         return cast("ClassT", made)
