@@ -5,11 +5,11 @@ What the parts promise each other. Protocols and the records they pass, no imple
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, final, runtime_checkable
 
 from evertoken._model.events import Event
 from evertoken._model.fetch_request import FetchRequest
+from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.token import Token
 from evertoken._model.token_response import Answer
 
@@ -112,8 +112,8 @@ class CredentialSource(TokenSource, Protocol[TokenT_co]):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Record:
+@frozen(kw_only=False)
+class Record(Frozen):
     """
     What a store keeps of one key.
 
@@ -152,8 +152,8 @@ class Record:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Lease:
+@frozen(kw_only=False)
+class Lease(Frozen):
     """
     The right to fetch for one key.
 
@@ -171,8 +171,8 @@ class Lease:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Held:
+@frozen(kw_only=False)
+class Held(Frozen):
     """
     The lease is somebody else's.
 
@@ -184,8 +184,8 @@ class Held:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Begun:
+@frozen(kw_only=False)
+class Begun(Frozen):
     """
     What a store said to `begin`.
 
