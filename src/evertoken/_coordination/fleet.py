@@ -25,6 +25,7 @@ from evertoken._model.coordination_rules import (
     may_spend,
     peers_mark,
     record_of,
+    unheard,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
@@ -42,8 +43,8 @@ __all__ = ["FleetCoordinator"]
 #: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
 
-#: Seconds in which the peers of a flushed store say that they know a newer token than the one that was offered. Longer
-#: than a watch pauses, and than a connection to a server that was gone takes.
+#: Seconds in which peers bring what they alone know to a store that was flushed, or that was down when an answer came.
+#: Longer than a watch pauses, and than a connection to a server that was gone takes.
 OFFER: Final = 4.0
 
 # The first pause before a write is tried again; doubled each time.
@@ -114,6 +115,7 @@ class FleetCoordinator:
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         end, offered, slow = self._clock.monotonic() + self._patience, False, False
+        heard: float | None = None
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
@@ -129,11 +131,16 @@ class FleetCoordinator:
             try:
                 newer = self._judge(state, flight, begun)
                 if newer is None and not held:
-                    if offered or not self._was_flushed(state, flight, begun.record):
+                    mark = self._unheard(state, flight, begun.record)
+                    if not offered and self._was_flushed(state, flight, begun.record):
+                        offered = True
+                        await self._offer(state, flight, begun)
+                    elif mark != heard and mark is not None:
+                        heard = mark
+                        await self._give_back(state, flight, begun)
+                    else:
                         self._judge_mark(state, flight, begun.record)
                         return self._leases.permit(state, begun.lease, begun.record, until)  # type: ignore[arg-type]
-                    offered = True
-                    await self._offer(state, flight, begun)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
@@ -261,6 +268,9 @@ class FleetCoordinator:
             if 0.0 <= young < floor:
                 msg = "another token was fetched only just now, and each one kills the one before"
                 raise TransientRefreshError(msg, retry_after=floor - young)
+
+    def _unheard(self, state: KeyState, flight: Flight, record: Record | None) -> float | None:
+        return None if flight.reason in LOOKS else unheard(state, record, self._clock.time(), self._rules)
 
     def _adoptable(self, state: KeyState, record: Record) -> Token | None:
         return adoptable(state, record, self._clock.time(), self._rules)
