@@ -34,6 +34,12 @@ ROOT = Path(__file__).parents[2]
 #: How the store stops: its processes end, or stand still, or it comes back and has lost everything.
 Stop: TypeAlias = Literal["killed", "frozen", "emptied"]
 
+#: Events by which a token comes into service.
+FIRST = {"TokenRefreshed", "TokenAdopted"}
+
+#: Seconds in which all members must have their first tokens.
+STARTS_WITHIN = 60.0
+
 #: Seconds in which a member must have ended that was told to.
 ENDS_WITHIN = 150.0
 
@@ -51,7 +57,7 @@ class Plan:
     members: int = 8
     grants: int = 4
     lifetimes: tuple[float, ...] = (6.0, 30.0)
-    latency: float = 0.2
+    latency: float = 0.3
     before: float = 8.0
     after: float = 12.0
     calm: float = 8.0
@@ -130,8 +136,8 @@ class Played:
         """
         lines: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("*.log")):
-            for line in path.read_text("utf-8").split("\n")[:-1]:
-                lines.append({**json.loads(line), "member": path.stem})
+            whole = path.read_text("utf-8").split("\n")[:-1]
+            lines += [{**json.loads(line), "member": path.stem} for line in whole]
         return sorted(lines, key=lambda line: float(line["at"]))
 
 
@@ -160,12 +166,26 @@ class Run:
         self.played.history.lives[member.name] = member.life
         self.members.append(member)
 
-    def chaos(self, seconds: float, *, births: bool = True) -> None:
+    def await_first(self) -> None:
+        """
+        Wait until each member has a token for each key.
+        """
+        end = time.monotonic() + STARTS_WITHIN
+        while time.monotonic() < end:
+            served = {(line["member"], line["key"]) for line in self.played.logged() if line["what"] in FIRST}
+            if len(served) == len(self.members) * len(self.played.grants):
+                return
+            time.sleep(0.2)
+        msg = "not all members have got their first tokens"
+        raise AssertionError(msg)
+
+    def chaos(self, seconds: float, *, births: bool = True, pause: float | None = None) -> None:
         """
         Let things happen to members during *seconds*.
         """
         end = time.time() + seconds
-        next_at = time.time() + self.chance.expovariate(1.0 / self.plan.pause)
+        rate = 1.0 / (pause or self.plan.pause)
+        next_at = time.time() + self.chance.expovariate(rate)
         while (now := time.time()) < end:
             for member in self.members:
                 if member.thaws_at is not None and member.thaws_at <= now:
@@ -175,7 +195,7 @@ class Run:
                 self.start()
             if now >= next_at:
                 self.happen(now)
-                next_at = now + self.chance.expovariate(1.0 / self.plan.pause)
+                next_at = now + self.chance.expovariate(rate)
             time.sleep(0.02)
 
     def happen(self, now: float) -> None:
@@ -199,17 +219,22 @@ class Run:
 
     def outage(self) -> None:
         """
-        Stop the store and bring it back.
+        Stop the store while answers are on their way, and bring it back.
 
         None is born while it is away where it comes back empty, nor soon after. A process that knows nothing but the
         refresh token of its configuration cannot tell an empty store from a new one.
         """
+        running = [member for member in self.members if not member.frozen]
+        for key in self.played.grants:
+            self.chance.choice(running).tell("refresh", key)
+        time.sleep(self.chance.uniform(0.0, 2.0 * self.plan.latency))
         begun, births = time.time(), self.plan.stop != "emptied"
         if self.plan.stop == "frozen":
             self.store.freeze()
         else:
             self.store.kill()
-        self.chaos(self.plan.stopped, births=births)
+        # As much as in a short one: a long one should leave some that remember how it began.
+        self.chaos(self.plan.stopped, births=births, pause=max(self.plan.pause, self.plan.stopped / 12.0))
         if self.plan.stop == "frozen":
             self.store.thaw()
         else:
@@ -240,7 +265,7 @@ class Run:
     def play(self) -> None:
         for _ in range(self.plan.members):
             self.start()
-        time.sleep(2.0)
+        self.await_first()
         self.chaos(self.plan.before)
         self.outage()
         self.chaos(self.plan.after)

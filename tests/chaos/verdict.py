@@ -4,15 +4,15 @@ The verdict on a run: which grants were revoked, why, and what else went wrong.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.chaos.judging import KEEPS_WITHIN, excuse
 
 from evertoken._model.token import fingerprint_of
 
 if TYPE_CHECKING:
-    from tests.chaos.judging import History
     from tests.chaos.play import Played
 
     from evertoken.testing import TokenRequest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Seconds after an outage in which members find their way back; what they fetch then is not counted as a duplicate.
 SETTLES = 8.0
 
-#: No fetch by the schedule comes before this part of the lifetime: the default lead is a fifth, and jitter a tenth of it.
+#: No fetch by the schedule comes before this part of the lifetime: the lead is a fifth, and jitter a tenth of that.
 EARLIEST = 0.5
 
 
@@ -48,7 +48,9 @@ class Verdict:
             f"{self.freezes} frozen, {self.asked} asked, {self.survivors} survivors, {self.replays} replays, "
             f"{len(self.revoked)} revoked, {len(self.excused)} excused, {len(self.faults)} faults"
         )
-        return "\n".join([told, *(f"  excused: {one}" for one in self.excused), *(f"  FAULT: {one}" for one in self.faults)])
+        return "\n".join(
+            [told, *(f"  excused: {one}" for one in self.excused), *(f"  FAULT: {one}" for one in self.faults)]
+        )
 
 
 def judge(played: Played, within: float = KEEPS_WITHIN) -> Verdict:
@@ -108,24 +110,23 @@ def presented(request: TokenRequest) -> str:
     return dict(request.form)["refresh_token"]
 
 
-def duplicates(
-    key: str, chain: list[str], asked: list[TokenRequest], played: Played, lifetime: float
-) -> list[str]:
+def duplicates(key: str, chain: list[str], asked: list[TokenRequest], played: Played, lifetime: float) -> list[str]:
     """
     Return what was fetched although nobody asked for it and the token was new, while the store was well.
     """
     found = []
-    wanted = [
-        line["at"] for line in played.logged() if line["key"] == key and line["what"] in {"refresh", "refused"}
-    ]
+    wanted = [line["at"] for line in played.logged() if line["key"] == key and line["what"] in {"refresh", "refused"}]
+    # A token is as old as its request is for the one that asked, also if it was frozen on the way.
+    began = {line["spent"]: line["at"] for line in played.logged() if line["key"] == key and line["what"] == "asks"}
     issued = [request for request in asked if request.outcome == "issued"]
-    for before, request in zip(issued, issued[1:], strict=False):
-        gap = request.at - before.at
+    for before, request in itertools.pairwise(issued):
+        gap = request.at - min(before.at, began.get(fingerprint_of(presented(before)), before.at))
         kept = played.history.kept.get(fingerprint_of(presented(request)), [])
         known = any(at <= request.at for at in kept)
         # A member that was frozen when it was asked fetches when it is thawed.
         forced = any(at - 1.0 <= request.at <= at + played.plan.longest_freeze + SETTLES for at in wanted)
-        if gap < lifetime * EARLIEST and known and not forced and _well(played.history, before.at, request.at):
+        well = all(request.at < first or before.at > last + SETTLES for first, last in played.history.outages)
+        if gap < lifetime * EARLIEST and known and well and not forced:
             member = dict(request.form)["member"]
             found.append(f"{key}: {member} fetched at {request.at:.3f}, {gap:.2f} s after the fetch before")
     return found
@@ -149,7 +150,3 @@ def of_survivors(played: Played, revoked: list[str]) -> list[str]:
                 if key not in revoked and got in {"TokenUnavailable", "GrantRejected", "ManagerClosed"}
             ]
     return found
-
-
-def _well(history: History, begin: float, end: float) -> bool:
-    return all(end < first or begin > last + SETTLES for first, last in history.outages)
