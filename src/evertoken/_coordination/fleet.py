@@ -26,6 +26,7 @@ from evertoken._model.coordination_rules import (
     may_spend,
     peers_mark,
     record_of,
+    unheard,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
@@ -43,8 +44,8 @@ __all__ = ["FleetCoordinator"]
 #: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
 
-#: Seconds in which the peers of a flushed store say that they know a newer token than the one that was offered. Longer
-#: than a watch pauses, and than a connection to a server that was gone takes.
+#: Seconds in which peers bring what they alone know to a store that was flushed, or that was down when an answer came.
+#: Longer than a watch pauses, and than a connection to a server that was gone takes.
 OFFER: Final = 4.0
 
 # The first pause before a write is tried again; doubled each time.
@@ -120,6 +121,7 @@ class FleetCoordinator:
         """
         end, offered, slow = self._clock.monotonic() + self._patience, False, False
         last: Record | None = None
+        heard: float | None = None
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
@@ -135,11 +137,16 @@ class FleetCoordinator:
             try:
                 newer = self._judge(state, flight, begun)
                 if newer is None and not held:
-                    if offered or not self._was_flushed(state, flight, begun.record):
+                    mark = self._unheard(state, flight, begun.record)
+                    if not offered and self._was_flushed(state, flight, begun.record):
+                        offered = True
+                        await self._offer(state, flight, begun, last)
+                    elif mark != heard and mark is not None:
+                        heard = mark
+                        await self._give_back(state, flight, begun)
+                    else:
                         self._judge_mark(state, flight, begun.record)
                         return Permit(cast("Lease", begun.lease), begun.record, until)
-                    offered = True
-                    await self._offer(state, flight, begun, last)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
@@ -274,6 +281,9 @@ class FleetCoordinator:
             if 0.0 <= young < floor:
                 msg = "another token was fetched only just now, and each one kills the one before"
                 raise TransientRefreshError(msg, retry_after=floor - young)
+
+    def _unheard(self, state: KeyState, flight: Flight, record: Record | None) -> float | None:
+        return None if flight.reason in LOOKS else unheard(state, record, self._clock.time(), self._rules)
 
     def _adoptable(self, state: KeyState, record: Record) -> Token | None:
         return adoptable(state, record, self._clock.time(), self._rules)
