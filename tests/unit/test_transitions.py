@@ -71,7 +71,9 @@ ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str 
         failing, lambda one: one.adopted(record(token("peer")), token("peer")), "peer", NEW_DUE, "r2"
     ),
     "rotated": (fresh, lambda one: one.rotated("r9", refused=False), "old", DUE, "r9"),
-    "rotated, refused": (fresh, lambda one: (one.refused("old", NOW, SHARED), one.rotated("r9", refused=True)), None, NOW, "r9"),
+    "rotated, refused": (
+        fresh, lambda one: (one.refused("old", NOW, SHARED), one.rotated("r9", refused=True)), None, NOW, "r9"
+    ),
     "obtained": (fresh, lambda one: one.obtained(token("dead", at=NOW - LIFE)), None, NOW, "r2"),
     "obtained, then failed": (
         fresh,
