@@ -281,8 +281,8 @@ def test_never_more_than_the_limit_and_nothing_forgotten(limit, steps):
 
         return start
 
-    for enter, provider, urgent, starts in steps:
-        if enter:
+    for enters, provider, urgent, starts in steps:
+        if enters:
             entered += 1
             enter(limits, provider, start_of(provider, starts), urgent=urgent)
         elif running[provider]:
