@@ -51,7 +51,8 @@ class Maintenance:
         """
         Run the supervisor. What is in memory is served again, what is missing is fetched.
         """
-        # The clock may have been set since it was last looked at.
+        # The clock may have been set since the last session looked at it.
+        self.supervisor.offset = self._registry.offset
         self.supervisor.compare_clocks()
         for state in self._registry.keys.values():
             state.seen()
@@ -63,6 +64,7 @@ class Maintenance:
         Schedule and serve nothing any more, and wake all who wait for a change.
         """
         self._closing = True
+        self._registry.offset = self.supervisor.offset
         for gate in list(self._gates.values()):
             gate.wake()
 

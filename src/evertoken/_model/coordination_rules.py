@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import signed_out
 from evertoken._model.protocols import Record
+from evertoken._model.token import origin_of
 
 if TYPE_CHECKING:
     from evertoken._model.events import Ambiguity
@@ -163,11 +164,13 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
     """
     if record.since != state.since:
         return record.since > state.since
+    if record.token is not None and has_replaced(state, record.token):
+        return False
     if state.unkept:
         own, token = state.token, record.token
         if own is None or token is None:
             return own is None and record.version > state.version and not state.signed_out
-        return not has_replaced(state, token) and _fetched_later(token, own)
+        return _fetched_later(token, own)
     return record.version > state.version or (
         record.version == state.version and _fetched_later(record.token, state.token)
     )
@@ -177,8 +180,15 @@ def has_replaced(state: KeyView, token: Token, /) -> bool:
     """
     Tell whether what memory has came in the place of *token*, whatever the clock of its writer said.
     """
-    before = None if state.failure is None else state.failure.replaced
-    return before is not None and is_before(token, before, state.token)
+    failure, own = state.failure, state.token
+    if failure is None or own is None:
+        return False
+    before, presented = failure.replaced, token.refresh_token
+    if before is not None and token.access_token and before.access_token == token.access_token:
+        return True
+    if failure.spent is None or presented is None or presented == own.refresh_token:
+        return False
+    return origin_of(presented) == failure.spent
 
 
 def is_before(token: Token, before: Token | None, after: Token | None, /) -> bool:
@@ -200,6 +210,8 @@ def is_behind(state: KeyView, record: Record | None, /) -> bool:
         return state.version > 0
     if record.since != state.since:
         return record.since < state.since
+    if record.token is not None and has_replaced(state, record.token):
+        return True
     if record.version != state.version:
         return record.version < state.version
     return _fetched_later(state.token, record.token)

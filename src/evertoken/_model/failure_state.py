@@ -39,6 +39,7 @@ class FailureState:
         "retry_at",
         "rotated",
         "sent_at",
+        "spent",
         "told",
         "unkept",
         "withheld",
@@ -72,6 +73,8 @@ class FailureState:
         self.repair_at: float = NEVER
         #: The token that was replaced by what the store lacks. A record that still has it is older.
         self.replaced: Token | None = None
+        #: The fingerprint of the refresh token before, which is spent. A record that still has it is older.
+        self.spent: str | None = None
         #: Whether the token is held back until the store keeps it.
         self.withheld: bool = False
 
@@ -86,6 +89,7 @@ class FailureState:
             or self.echoes
             or self.refusals
             or self.rotated
+            or self.spent
             or self.unkept
             or self.sent_at is not None
         )

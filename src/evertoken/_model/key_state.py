@@ -35,6 +35,7 @@ from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failure_state import NEVER, FailureState
 from evertoken._model.key_view import KeyView
 from evertoken._model.policy import spread
+from evertoken._model.token import origin_of
 
 if TYPE_CHECKING:
     from evertoken._model.policy import Rules
@@ -77,6 +78,7 @@ class KeyState(KeyView):
             failure.echoes = failure.echoes + 1 if repeated else 0
             failure.rotated = failure.rotated or rotated
             self._heal()
+        self._spends(token.refresh_token)
         self.fetched_at = started_at
         self._serve(token)
         return same
@@ -91,6 +93,7 @@ class KeyState(KeyView):
             # The answer arrived, so none is missing any more.
             self.failure.sent_at = None
         self.barred()
+        self._spends(token.refresh_token)
         self.token = token
 
     def rotated(self, refresh_token: str, /, *, refused: bool) -> None:
@@ -98,6 +101,7 @@ class KeyState(KeyView):
         A late answer brought the *refresh_token* to present next. The access token stays what it was.
         """
         if self.token is not None:
+            self._spends(refresh_token)
             self.token = self.token.replace(refresh_token=refresh_token)
             failure = self._failing()
             failure.rotated = True
@@ -164,6 +168,7 @@ class KeyState(KeyView):
             self.failure.replaced = None
             self._heal()
         self._known(record)
+        self._spends(token.refresh_token)
         self.fetched_at = token.issued_at
         self._serve(token)
 
@@ -186,6 +191,7 @@ class KeyState(KeyView):
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
                 failure.refused = token
+        self._spends(token.refresh_token)
         self.token = token
         if self.idle_since is None:
             self.seen()
@@ -393,6 +399,11 @@ class KeyState(KeyView):
         self.idle_since = None
 
     # How
+
+    def _spends(self, following: str | None) -> None:
+        before = None if self.token is None else self.token.refresh_token
+        if before is not None and following is not None and before != following:
+            self._failing().spent = origin_of(before)
 
     def _known(self, record: Record) -> None:
         self.version, self.since, self.origins = record.version, record.since, record.origins
