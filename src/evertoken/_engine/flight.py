@@ -135,6 +135,16 @@ class Flight(Gate):
         """
         return self.response is not None or (self.sent and self.spends)
 
+    def spends_what(self, token: Token | None) -> bool:
+        """
+        Tell whether its request has left, and spends the refresh token of *token*.
+        """
+        if self.request is None or not self.sent or not self.spends or token is None:
+            return False
+        presented = self.request.current
+        # None for both: the one from the configuration.
+        return token.refresh_token == (None if presented is None else presented.refresh_token)
+
     def wanted_by(self, other: Flight) -> None:
         """
         The fetch of *other* waits for this flight. What this one waits for in turn is not queued behind *other*.

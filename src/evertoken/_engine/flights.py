@@ -47,6 +47,8 @@ class Flights:
         self._strays = session.strays
         self._loop = session.loop
         self._flying: dict[asyncio.Task[Outcome], tuple[KeyState, Flight]] = {}
+        # Flights that ended without their task, whose answer may still come.
+        self._late: dict[KeyState, asyncio.Task[Outcome]] = {}
 
     @property
     def in_flight(self) -> int:
@@ -72,7 +74,7 @@ class Flights:
                 self._enter(state, flight, urgent=True)
             return flight
         # Registered before it starts: an eager task may land before create_task() returns.
-        state.flight = flight = Flight(reason, limits=self._limits)
+        state.flight = flight = Flight(reason, after=self._late.get(state), limits=self._limits)
         if inside is not None:
             flight.wanted_by(inside)
         self._enter(state, flight, urgent=urgent)
@@ -82,15 +84,16 @@ class Flights:
         """
         Make the flight of *state* void, and put a new one in its place.
 
-        What the old one is still to receive is kept. The new one does nothing before the old one has ended.
+        What the old one is still to receive is kept: it is let through where it spends the refresh token that the key
+        would present next. The new one does nothing before the old one has ended.
         """
         before = cast("Flight | None", state.flight)
-        after = None
+        after = self._late.get(state)
         if before is not None:
             before.void = True
-            after = before.task
-            if after is not None and before.response is None:
-                after.cancel()
+            after = before.task or after
+            if before.task is not None and before.response is None and not before.spends_what(state.token):
+                before.task.cancel()
         state.flight = flight = Flight(reason, after=after, decided=decided, limits=self._limits)
         if before is not None:
             before.land(None)
@@ -174,8 +177,10 @@ class Flights:
         task = flight.task
         if task is None or task.done() or self._flying.pop(task, None) is None:
             return
-        self._strays.add(task)
-        task.add_done_callback(lambda _: self._settlement.settle(state, flight, None))
+        # Cancelled once more it might throw the answer away that it is about to return.
+        self._strays.add(task, cancel=not flight.irreplaceable)
+        self._late[state] = task
+        task.add_done_callback(partial(self._came_late, state, flight))
         failure: Outcome = TransientRefreshError("the store did not answer in time")
         if flight.request is not None:
             failure = failure_of(Overdue(), flight.request)
@@ -183,6 +188,12 @@ class Flights:
             self._settlement.settle(state, flight, failure)
         finally:
             self._leave(flight)
+
+    def _came_late(self, state: KeyState, flight: Flight, task: asyncio.Task[Outcome]) -> None:
+        if self._late.get(state) is task:
+            del self._late[state]
+        if flight.response is not None:
+            self._settlement.settle(state, flight, None)
 
     def _leave(self, flight: Flight) -> None:
         if flight.place is not None:

@@ -217,7 +217,7 @@ class Session:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
             await self.coordinator.close()
-            left = self.strays.tasks()
+            left = self.strays.end()
             if left:
                 _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
             if left:

@@ -225,6 +225,9 @@ class Settlement:
 
     def _absorb(self, state: KeyState, flight: Flight) -> None:
         response, request = flight.response, flight.request
+        if response is None and flight.void and flight.spends_what(state.token):
+            # It was let through, and its answer is missing.
+            state.unanswered(flight.started_at)
         if response is None or request is None or response.token.refresh_token is None:
             return
         held, presented = state.token, request.current

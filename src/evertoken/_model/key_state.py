@@ -109,6 +109,9 @@ class KeyState(KeyView):
                 # The answer that was missing is here.
                 failure.sent_at = None
                 failure.not_before = NEVER
+                if isinstance(failure.error, TransientRefreshError) and failure.error.ambiguous:
+                    # So the token in service is refreshed when it is due, and not only when it has expired.
+                    failure.error, failure.failures = None, 0
             if refused:
                 failure.refused = self.token
 
