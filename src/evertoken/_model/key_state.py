@@ -50,6 +50,9 @@ Refusal: TypeAlias = Literal["taken", "late", "cooling"]
 #: By how much a decision is later than the one before, where a clock was set back or a peer's is ahead, in seconds.
 TICK: Final = 0.001
 
+#: The longest pause between two offers to the store, in seconds: less than a peer waits for what this member has.
+REPAIR: Final = 2.0
+
 # After this many cool-downs without a refusal the count starts anew.
 _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
 
@@ -137,7 +140,7 @@ class KeyState(KeyView):
         failure.unkept = True
         if replaced is not None:
             failure.replaced = replaced
-        failure.repair_at = now + max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay())
+        failure.repair_at = now + min(REPAIR, max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay()))
         if withhold and rules.strict and self.token is not None:
             failure.withheld = True
             self.valid_until = NEVER
