@@ -205,13 +205,13 @@ class Session:
             raise ManagerClosed(msg)
 
     async def _close(self) -> None:
-        end = self.clock.monotonic() + self.settings.close_grace + _KEEP_BOUND
         try:
             if self._opening is not None:
                 # A start under way is let through to where it finds that it is not wanted any more.
                 await self._opening.wait(self.clock, _KEEP_BOUND)
             await self.maintenance.stop()
             self.limits.clear()
+            end = self.clock.monotonic() + self.settings.close_grace + _KEEP_BOUND
             await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
             await self._offer(end)
             if self._tasks:
