@@ -38,7 +38,7 @@ UPWARD = {
 # Values and arithmetic need no more of the standard library than this.
 PURE = {
     "__future__", "base64", "binascii", "collections", "collections.abc", "dataclasses", "datetime", "email.utils",
-    "enum", "functools", "hashlib", "heapq", "itertools", "json", "math", "re", "sys", "types", "typing",
+    "enum", "functools", "hashlib", "heapq", "inspect", "itertools", "json", "math", "re", "sys", "types", "typing",
     "urllib.parse",
 }  # fmt: skip
 

@@ -317,7 +317,7 @@ class TokenManager(OfTokenAndKey[TokenT, KeyT]):
         if state is None:
             self._life.registry.find(key)
             return None
-        if self._life.state != "running":
+        if not self._life.serving:
             return None
         now = self._now()
         state.peeked(now)

@@ -334,7 +334,7 @@ async def test_an_unreadable_record_stays(path, given):
     ids=lambda value: "+".join(value) if isinstance(value, tuple) else None,
 )  # fmt: skip
 async def test_deleted_with_all_copies(path, there, deleted):
-    """S1: what is deleted is deleted, with copies set aside and what a killed process was writing; no other key is."""
+    """S1: deleting a key takes out its record, its torn copy and its temporary file, and those of no other key."""
     store, lease = await kept(path)
     other = (await store.begin("other", "me", 5.0)).lease
     assert isinstance(other, Lease)
@@ -353,7 +353,7 @@ async def test_deleted_with_all_copies(path, there, deleted):
 @posix
 @pytest.mark.parametrize("what", ["cut", "empty", "directory", "link", "pipe"])
 async def test_a_damaged_file_hides_no_other(path, what):
-    """L2: what stands in the place of a record and is none is named, and all other keys are listed."""
+    """L2: a file that stands in the place of a record and is none is named, and all other keys are listed."""
     store, _ = await kept(path)
     file = path / f"{'0' * 64}.record"
     if what == "directory":

@@ -92,7 +92,7 @@ async def told(store: PostgresStore) -> AsyncIterator[list[str | None]]:
 
 
 async def heard(calls: list[str | None], key: str) -> None:
-    # None after the first call stands for any.
+    # After the first call, None stands for any key.
     async with asyncio.timeout(20.0):
         while not {key, None} & set(calls[1:]):
             await asyncio.sleep(0.01)
@@ -214,7 +214,7 @@ async def test_any_name_of_a_table(postgres_server, table, mode):
     ],
 )  # fmt: skip
 def test_bad_names_of_a_table(table):
-    """S1: what is no name, or is longer than the server's names, is refused before it stands in a statement."""
+    """S1: a text that is no name, or a name that the server would cut off, never stands in a statement."""
     with pytest.raises(ValueError, match="table"):
         PostgresStore("host=h", table=table)
 
@@ -309,7 +309,7 @@ async def test_connections_that_the_server_ended_are_not_used(postgres_server):
 
 
 async def test_a_cancelled_wait_loses_no_connection(postgres_server):
-    """R3: who is cancelled while waiting for the only connection, or using it, leaves it to the next."""
+    """R3: a caller that is cancelled while it waits for the only connection, or uses it, leaves it to the next."""
     url, table = f"postgresql://evertoken@127.0.0.1:{postgres_server.port}/postgres", f"t{uuid4().hex}"
     async with PostgresStore(url, table=table, max_connections=1) as store:
         await store.begin("k", "me", 5.0)
@@ -361,7 +361,7 @@ async def test_a_vault_does_not_block_the_loop(postgres_server):
 
 
 async def test_a_refused_write_shows_nothing(postgres_server):
-    """S1: what the server refuses is an error that shows no token, in its text and in the locals of its frames."""
+    """S1: the error of a refused write shows no token, in its text and in the locals of its frames."""
     with role(postgres_server, {}) as user, admin(postgres_server.port) as connection:
         url = f"postgresql://{user}@127.0.0.1:{postgres_server.port}/postgres"
         async with PostgresStore(url, table=f"{user}.tokens") as store:
@@ -377,7 +377,7 @@ async def test_a_refused_write_shows_nothing(postgres_server):
 
 
 async def test_deleted_with_all_copies(postgres_server):
-    """S1: what is deleted is deleted, with what was set aside of it, also where that is all there is."""
+    """S1: deleting a key takes out its record and its torn copy, also where there is only the copy."""
     url, table = f"postgresql://evertoken@127.0.0.1:{postgres_server.port}/postgres", f"t{uuid4().hex}"
     async with PostgresStore(url, table=table) as store:
         lease = (await store.begin("k", "me", 5.0)).lease

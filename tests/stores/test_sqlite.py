@@ -384,7 +384,7 @@ HOW = ["deleted", "deleted with its log", "renamed", "its directory renamed", "i
 @posix
 @pytest.mark.parametrize("how", HOW)
 async def test_a_file_that_is_taken_away_is_noticed(path, how):
-    """K1, K3: what is kept after the file was taken away is in the file that is under the path then."""
+    """K1, K3: a write after the file was taken away goes into the file that is under the path then."""
     async with (await kept(path))[0] as store:
         assert await store.read("k") == a_record()
         newest, _ = store._rows.changes(None)
@@ -424,7 +424,7 @@ async def test_a_file_that_is_taken_away_in_the_middle_is_an_error(path, monkeyp
 @posix
 @pytest.mark.parametrize("ending", ["-wal", "-shm"])
 async def test_a_log_that_is_taken_away_loses_nothing(path, ending):
-    """K1: where only the log of the file is deleted, what was kept is in the file."""
+    """K1: if only the log of the file is deleted, the file has all records."""
     async with (await kept(path))[0] as store:
         assert await store.commit(a_record(2), await lease_of(store))
         path.with_name(path.name + ending).unlink()
@@ -436,7 +436,7 @@ async def test_a_log_that_is_taken_away_loses_nothing(path, ending):
 
 @pytest.mark.parametrize(("what", "there"), [("record", True), ("torn", True), ("both", True), ("nothing", False)])
 async def test_deleted_with_all_copies(path, what, there):
-    """S1: what is deleted is deleted, with what was set aside of it, also where that is all there is."""
+    """S1: deleting a key takes out its record and its torn copy, also where there is only the copy."""
     store, _ = await kept(path)
     record = b"planted" if what in {"record", "both"} else None
     torn = b"planted" if what in {"torn", "both"} else None

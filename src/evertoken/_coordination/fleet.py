@@ -17,6 +17,7 @@ from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.coordination_rules import (
     adoptable,
+    is_before,
     is_behind,
     is_newer,
     judge_lost_answer,
@@ -25,6 +26,7 @@ from evertoken._model.coordination_rules import (
     may_spend,
     peers_mark,
     record_of,
+    unheard,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
@@ -42,8 +44,8 @@ __all__ = ["FleetCoordinator"]
 #: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
 
-#: Seconds in which the peers of a flushed store say that they know a newer token than the one that was offered. Longer
-#: than a watch pauses, and than a connection to a server that was gone takes.
+#: Seconds in which peers bring what they alone know to a store that was flushed, or that was down when an answer came.
+#: Longer than a watch pauses, and than a connection to a server that was gone takes.
 OFFER: Final = 4.0
 
 # The first pause before a write is tried again; doubled each time.
@@ -99,7 +101,11 @@ class FleetCoordinator:
             return None
         record = found[0]
         if record is not None and is_newer(state, record):
-            return record if record.revoked or self._adoptable(state, record) is not None else None
+            if record.revoked or self._adoptable(state, record) is not None:
+                return record
+            # Its access token is of no use here, but its refresh token is the one to present.
+            state.overtaken(record, self._clock.time())
+            return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
             state.unsaved(self._clock.time(), self._rules, withhold=False)
         return None
@@ -114,6 +120,8 @@ class FleetCoordinator:
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         end, offered, slow = self._clock.monotonic() + self._patience, False, False
+        last: Record | None = None
+        heard: float | None = None
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
@@ -129,17 +137,23 @@ class FleetCoordinator:
             try:
                 newer = self._judge(state, flight, begun)
                 if newer is None and not held:
-                    if offered or not self._was_flushed(state, flight, begun.record):
+                    mark = self._unheard(state, flight, begun.record)
+                    if not offered and self._was_flushed(state, flight, begun.record):
+                        offered = True
+                        await self._offer(state, flight, begun, last)
+                    elif mark != heard and mark is not None:
+                        heard = mark
+                        await self._give_back(state, flight, begun)
+                    else:
                         self._judge_mark(state, flight, begun.record)
                         return Permit(cast("Lease", begun.lease), begun.record, until)
-                    offered = True
-                    await self._offer(state, flight, begun)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
             if newer is not None:
                 await self._give_back(state, flight, begun)
                 return newer
+            last = begun.record or last
             left = end - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
@@ -268,6 +282,9 @@ class FleetCoordinator:
                 msg = "another token was fetched only just now, and each one kills the one before"
                 raise TransientRefreshError(msg, retry_after=floor - young)
 
+    def _unheard(self, state: KeyState, flight: Flight, record: Record | None) -> float | None:
+        return None if flight.reason in LOOKS else unheard(state, record, self._clock.time(), self._rules)
+
     def _adoptable(self, state: KeyState, record: Record) -> Token | None:
         return adoptable(state, record, self._clock.time(), self._rules)
 
@@ -293,7 +310,7 @@ class FleetCoordinator:
     # Records
 
     def _wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
-        version, before = self._following(state, permit), permit.record
+        version, before = self._following(state, permit), permit.lost or permit.record
         wanted = record_of(state, self._client.name_of(state, flight), version, self._rules, token=token)
         mark = None if token is not None or wanted.revoked else peers_mark(state, before, self._rules.owner)
         if mark is None or before is None:
@@ -326,8 +343,10 @@ class FleetCoordinator:
 
     # Steps
 
-    async def _offer(self, state: KeyState, flight: Flight, begun: Begun) -> None:
+    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, last: Record | None) -> None:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
+        # The mark of a peer whose request is under way is not lost with the store.
+        permit.lost = last
         await self.finish(state, flight, permit, None)
 
     async def _regain(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record | None:
@@ -350,9 +369,11 @@ class FleetCoordinator:
             return is_newer(state, record)
         if token is None or record.since != state.since:
             return is_newer(state, record)
-        # An older token is what a peer offered to a store that was flushed.
+        # An older token is what a peer offered to a store that was flushed, whatever the peer's clock says of it.
         other = record.token
-        return other is not None and other.access_token != token.access_token and other.issued_at > token.issued_at
+        if other is None or other.access_token == token.access_token or is_before(other, state.token, token):
+            return False
+        return other.issued_at > token.issued_at
 
     async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> None:
         if isinstance(begun.lease, Lease):

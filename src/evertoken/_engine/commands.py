@@ -62,14 +62,17 @@ class Commands:
             if not flight.landed:
                 await flight.wait(self._clock)
             self._check_open()
-            # One that was replaced, or found nothing newer than what was there, is no refresh.
-            if not flight.void and (flight.request is not None or flight.error is not None):
+            token = flight.token
+            if flight.void or (token is not None and not token.valid_at(self._clock.time())):
+                # It was replaced, or its token did not live to be handed out, as where the machine slept.
+                continue
+            # One that found nothing newer than what was there is no refresh.
+            if flight.request is not None or flight.error is not None or (token is not None and token is not before):
                 break
-            if not flight.void and flight.token is not None and flight.token is not before:
-                break
-        if flight.token is None:
+        token = flight.token
+        if token is None or not token.valid_at(self._clock.time()):
             raise self._no_new_token(state, flight)
-        return flight.token
+        return token
 
     async def refused(self, key: Hashable, access_token: str, wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
         """
@@ -188,6 +191,11 @@ class Commands:
 
     def _no_new_token(self, state: KeyState, flight: Flight) -> TokenUnavailable | GrantRejected:
         error = state.unavailable("no new token")
+        if state.signed_out and isinstance(flight.error, TransientRefreshError):
+            # It was to begin anew, and failed for another reason than the sign-out.
+            failed = TokenUnavailable(f"no new token: {flight.error}", retry_at=None)
+            failed.__cause__ = flight.error
+            return failed
         if isinstance(flight.error, GrantRejected) and not isinstance(error, GrantRejected):
             return GrantRejected(flight.error.error, flight.error.error_description, flight.error.error_uri)
         return error

@@ -65,6 +65,7 @@ class Flight(Gate):
         "landed",
         "limits",
         "name",
+        "offset",
         "place",
         "reason",
         "request",
@@ -110,6 +111,8 @@ class Flight(Gate):
         #: What was received, from the moment of its arrival; and whether the store has it.
         self.response: Response | None = None
         self.kept: bool = False
+        #: By how much the wall clock was ahead of the monotonic one when the response was received.
+        self.offset: float = 0.0
         #: The token that the store had before, where the flight brought a sign-out to it.
         self.found: Token | None = None
         #: Replaced by another flight: what it receives is kept, and nobody is told.

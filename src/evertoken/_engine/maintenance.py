@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Maintenance"]
 
-_RECENT: Final = 60.0
+# The part of the idle time by which the instant of a fetch is as good as the instant of its end.
+_RECENT: Final = 0.1
 
 
 @final
@@ -50,7 +51,8 @@ class Maintenance:
         """
         Run the supervisor. What is in memory is served again, what is missing is fetched.
         """
-        # The clock may have been set since it was last looked at.
+        # The clock may have been set since the last session looked at it.
+        self.supervisor.offset = self._registry.offset
         self.supervisor.compare_clocks()
         for state in self._registry.keys.values():
             state.seen()
@@ -62,6 +64,7 @@ class Maintenance:
         Schedule and serve nothing any more, and wake all who wait for a change.
         """
         self._closing = True
+        self._registry.offset = self.supervisor.offset
         for gate in list(self._gates.values()):
             gate.wake()
 
@@ -108,7 +111,8 @@ class Maintenance:
         if self._idle_after is not None and state.idle_since is None:
             # The instant of the fetch will do, and is there already: one float less for each key.
             now = self._clock.time()
-            state.watched(state.fetched_at if now - state.fetched_at < _RECENT else now)
+            recent = now - state.fetched_at < self._idle_after * _RECENT
+            state.watched(state.fetched_at if recent else now)
         self.schedule(state)
         self.wake(state)
         self._subscriptions.changed(state.key)

@@ -7,10 +7,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, final, get_args
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.policy import RefreshPolicy, RetryPolicy
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Options(TypedDict, total=False):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+@frozen()
+class Settings(Frozen):
     """
     The same with defaults, checked.
 

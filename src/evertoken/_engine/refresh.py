@@ -181,6 +181,7 @@ class RefreshPath:
             default_lifetime=self._rules.refresh.default_lifetime,
         )
         flight.started_at = started
+        flight.offset = received - self._clock.monotonic()
         state.origins = request.origins
         if self._rules.shared and (request.began_anew or not state.since):
             state.since = started

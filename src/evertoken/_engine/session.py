@@ -97,9 +97,9 @@ class Session:
     @property
     def running(self) -> bool:
         """
-        Whether it takes callers.
+        Whether it takes callers, which it does not in a fork.
         """
-        return self.state == "running"
+        return self.state == "running" and self.pid == os.getpid()
 
     def is_lost(self) -> bool:
         """
@@ -125,11 +125,11 @@ class Session:
         if mode != "lazy":
             await self.read_path.prefetch(self.settings.start_timeout, required=mode == "require")
 
-    def opened(self, failure: BaseException | None) -> None:
+    def opened(self) -> None:
         """
         The start has ended: tell those who started it at the same time.
         """
-        gate, self.started, self.failure = self.started, None, failure
+        gate, self.started = self.started, None
         if gate is not None:
             gate.wake()
 
@@ -172,7 +172,7 @@ class Session:
         for state in self.registry.keys.values():
             state.closed()
         self.subscriptions.end()
-        self.opened(None)
+        self.opened()
 
     def abandon(self) -> None:
         """
@@ -205,6 +205,7 @@ class Session:
             raise ManagerClosed(msg)
 
     async def _close(self) -> None:
+        end = self.clock.monotonic() + self.settings.close_grace + _KEEP_BOUND
         try:
             if self._opening is not None:
                 # A start under way is let through to where it finds that it is not wanted any more.
@@ -212,7 +213,7 @@ class Session:
             await self.maintenance.stop()
             self.limits.clear()
             await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
-            await self._offer()
+            await self._offer(end)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
             await self.coordinator.close()
@@ -224,13 +225,13 @@ class Session:
         finally:
             self.drop()
 
-    async def _offer(self) -> None:
-        # The last chance of what memory alone has.
+    async def _offer(self, end: float) -> None:
+        # The last chance of what memory alone has; a store that hung until now is given no time twice.
         unkept = [state for state in self.registry.keys.values() if state.unkept]
         for state in unkept:
             self.flights.launch(state, "repair", urgent=True)
         if unkept:
-            await self.flights.drain(max(self.settings.close_grace, _KEEP_BOUND), 0.0)
+            await self.flights.drain(max(end - self.clock.monotonic(), _STRAY_GRACE), 0.0)
 
 
 def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

@@ -11,13 +11,13 @@ import logging
 from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._engine.observers import SHUTDOWN, say
-from evertoken._engine.supervisor import BEAT
+from evertoken._engine.supervisor import BEAT, STEP
 from evertoken._model import events
 from evertoken._model.coordination_rules import adoptable, may_spend
 from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
 from evertoken._model.failures import signed_out
 from evertoken._model.protocols import Record
-from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
+from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT, Response
 
 if TYPE_CHECKING:
     from evertoken._engine.flight import Flight
@@ -50,6 +50,8 @@ class Settlement:
         """
         End *flight*. One that has landed already, or was replaced, changes nothing but what it received.
         """
+        if flight.response is not None:
+            self._reanchor(flight, flight.response)
         if flight.landed or state.flight is not flight:
             self._absorb(state, flight)
             flight.land(None)
@@ -64,6 +66,9 @@ class Settlement:
             say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
             self._unjudged(state, flight, outcome, now)
         state.flight = None
+        if len(flight):
+            # Those who waited have yet to run, and must find the key where it was.
+            state.peeked(now)
         try:
             self._session.maintenance.published(state)
         finally:
@@ -106,6 +111,8 @@ class Settlement:
         elif outcome is not None:
             self._failed(state, flight, outcome, now, emitted)
         else:
+            if state.signed_out:
+                state.still_signed_out(now, self._rules)
             flight.token = state.in_service(now)
         if state.unkept and not flight.kept and flight.response is None and not isinstance(outcome, Record):
             # However this flight ended, the next offer to the store is not made at once.
@@ -113,17 +120,16 @@ class Settlement:
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
         token, failure = flight.response  # type: ignore[misc]  # there is one
-        repeated = False
+        repeated, before = False, state.token
         if failure is None:
             repeated = state.fetched(token, flight.started_at, self._rules)
             self._counters.refreshed += 1
         else:
             state.obtained(token)
         if flight.kept:
-            if state.unkept:
-                state.saved(state.version, state.since)
+            state.saved(state.version, state.since)
         elif self._rules.shared:
-            state.unsaved(now, self._rules, withhold=True)
+            state.unsaved(now, self._rules, withhold=True, replaced=before)
             serving = state.in_service(now) is not None
             emitted.append(
                 events.TokenUnpersisted(at=now, key=state.key, fingerprint=token.fingerprint, serving=serving)
@@ -153,9 +159,10 @@ class Settlement:
 
     def _found(self, state: KeyState, flight: Flight, record: Record, now: float, emitted: list[events.Event]) -> None:
         if record.revoked:
-            flight.error = signed_out()
+            flight.error, known = signed_out(), state.signed_out
             state.signed_out_at(record.since, record.version, flight.error, now, self._rules)
-            emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
+            if not known:
+                emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
             return
         token = adoptable(state, record, now, self._rules)
         if token is None:
@@ -174,14 +181,23 @@ class Settlement:
         )
 
     def _failed(self, state: KeyState, flight: Flight, error: Failure, now: float, emitted: list[events.Event]) -> None:
-        if isinstance(error, GrantRejected):
+        rejected, signed_out = isinstance(error, GrantRejected), state.signed_out
+        if rejected:
             self._counters.rejections += 1
-            state.rejected(error, now, self._rules)
         else:
             self._counters.failures += 1
+        if signed_out:
+            # A refresh() that was to begin anew, and failed.
+            state.still_signed_out(now, self._rules)
+        elif isinstance(error, GrantRejected):
+            state.rejected(error, now, self._rules)
+        else:
             state.failed(error, now, self._rules)
+        if state.unkept:
+            # The store was not told either: it is tried again a while later, and not at once.
+            state.unsaved(now, self._rules, withhold=False)
         failure = state.failure
-        judged = error if failure is None or failure.error is None else failure.error
+        judged = error if signed_out or failure is None or failure.error is None else failure.error
         flight.error = judged
         again_at = now if failure is None else failure.retry_at
         serving = state.in_service(now) is not None
@@ -198,6 +214,14 @@ class Settlement:
             emitted.append(
                 events.RefreshRejected(at=now, key=state.key, error=judged, retry_at=again_at, serving=serving)
             )
+
+    def _reanchor(self, flight: Flight, response: Response) -> None:
+        # The wall clock may have been set back while the response was kept. What is left of the token stays left.
+        by = self._clock.time() - self._clock.monotonic() - flight.offset
+        if by <= -STEP:
+            flight.response = Response(response.token.shifted(by), response.failure)
+            flight.started_at += by
+            flight.offset += by
 
     def _absorb(self, state: KeyState, flight: Flight) -> None:
         response, request = flight.response, flight.request
@@ -220,7 +244,7 @@ class Settlement:
         else:
             return
         if self._rules.shared:
-            state.unsaved(self._clock.time(), self._rules, withhold=False)
+            state.unsaved(self._clock.time(), self._rules, withhold=False, replaced=held)
         self._session.maintenance.published(state)
 
 

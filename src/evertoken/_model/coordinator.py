@@ -27,7 +27,7 @@ class Permit:
         until: When the lease ends if it is not renewed, by the monotonic and by the wall clock.
     """
 
-    __slots__ = ("lease", "record", "renewal", "until")
+    __slots__ = ("lease", "lost", "record", "renewal", "until")
 
     def __init__(
         self, lease: Lease | None = None, record: Record | None = None, until: tuple[float, float] = (0.0, 0.0)
@@ -36,6 +36,8 @@ class Permit:
         self.record = record
         self.until = until
         self.renewal: Any = None
+        #: What the store had while the lease was waited for, and has lost since.
+        self.lost: Record | None = None
 
 
 class Coordinator(Protocol):

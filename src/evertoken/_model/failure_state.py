@@ -35,9 +35,11 @@ class FailureState:
         "refused",
         "refused_at",
         "repair_at",
+        "replaced",
         "retry_at",
         "rotated",
         "sent_at",
+        "spent",
         "told",
         "unkept",
         "withheld",
@@ -69,6 +71,10 @@ class FailureState:
         #: Whether the store lacks what memory has, and when it is offered to it again.
         self.unkept: bool = False
         self.repair_at: float = NEVER
+        #: The token that was replaced by what the store lacks. A record that still has it is older.
+        self.replaced: Token | None = None
+        #: The fingerprint of the refresh token before, which is spent. A record that still has it is older.
+        self.spent: str | None = None
         #: Whether the token is held back until the store keeps it.
         self.withheld: bool = False
 
@@ -83,6 +89,7 @@ class FailureState:
             or self.echoes
             or self.refusals
             or self.rotated
+            or self.spent
             or self.unkept
             or self.sent_at is not None
         )

@@ -11,12 +11,14 @@ adopted         a peer's                                            when it is d
 rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
+overtaken       as before: a peer left a newer refresh token        as before
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
 unjudged        as before                                           when the caller says
 refused         none                                                now, unless the cool-down holds
 signed_out_at   none                                                a look at the store; never without a store
+still_signed    none                                                the same
 forgotten       none                                                now
 unsaved         as before (none while it is withheld)               an offer to the store, soon
 saved           as before, and what was withheld                    as before
@@ -33,6 +35,7 @@ from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failure_state import NEVER, FailureState
 from evertoken._model.key_view import KeyView
 from evertoken._model.policy import spread
+from evertoken._model.token import origin_of
 
 if TYPE_CHECKING:
     from evertoken._model.policy import Rules
@@ -75,6 +78,7 @@ class KeyState(KeyView):
             failure.echoes = failure.echoes + 1 if repeated else 0
             failure.rotated = failure.rotated or rotated
             self._heal()
+        self._spends(token.refresh_token)
         self.fetched_at = started_at
         self._serve(token)
         return same
@@ -89,6 +93,7 @@ class KeyState(KeyView):
             # The answer arrived, so none is missing any more.
             self.failure.sent_at = None
         self.barred()
+        self._spends(token.refresh_token)
         self.token = token
 
     def rotated(self, refresh_token: str, /, *, refused: bool) -> None:
@@ -96,6 +101,7 @@ class KeyState(KeyView):
         A late answer brought the *refresh_token* to present next. The access token stays what it was.
         """
         if self.token is not None:
+            self._spends(refresh_token)
             self.token = self.token.replace(refresh_token=refresh_token)
             failure = self._failing()
             failure.rotated = True
@@ -121,12 +127,16 @@ class KeyState(KeyView):
         self.fetched_at = now
         self._serve(token)
 
-    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool) -> None:
+    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool, replaced: Token | None = None) -> None:
         """
         The store lacks what memory has, and is offered it soon. By strict rules a new token is withheld until then.
+
+        If memory has it in the place of the token *replaced*, a record with that one is older, whatever its instants.
         """
         failure = self._failing()
         failure.unkept = True
+        if replaced is not None:
+            failure.replaced = replaced
         failure.repair_at = now + max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay())
         if withhold and rules.strict and self.token is not None:
             failure.withheld = True
@@ -141,6 +151,7 @@ class KeyState(KeyView):
         if failure is None:
             return
         failure.unkept = False
+        failure.replaced = None
         if failure.withheld:
             failure.withheld = False
             failure.error = None
@@ -157,8 +168,10 @@ class KeyState(KeyView):
             self.failure.succeeded()
             self.failure.echoes = 0
             self.failure.unkept = False
+            self.failure.replaced = None
             self._heal()
         self._known(record, rules)
+        self._spends(token.refresh_token)
         self.fetched_at = token.issued_at
         self._serve(token)
 
@@ -166,20 +179,39 @@ class KeyState(KeyView):
         """
         A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present.
         """
-        token, failure = record.token, self.failure
-        if token is not None and failure is not None and not same_grant(self.token, token):
+        own, token, failure = self.token, record.token, self.failure
+        if token is not None and failure is not None and not same_grant(own, token):
             failure.sent_at = None
         self._known(record, rules)
         if token is None:
             return
+        if own is not None and own.access_token == token.access_token:
+            # The same access token under a mark. Its instants are those of this machine's clock.
+            token = own if own.refresh_token == token.refresh_token else own.replace(refresh_token=token.refresh_token)
         if failure is not None:
             failure.unkept = failure.withheld = False
+            failure.replaced = None
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
                 failure.refused = token
+        self._spends(token.refresh_token)
         self.token = token
         if self.idle_since is None:
             self.seen()
+
+    def overtaken(self, record: Record, now: float, /) -> None:
+        """
+        A peer left *record* behind, as in `superseded`. An access token in service stays in service.
+        """
+        own, token = self.token, record.token
+        if own is None or token is None or self.in_service(now) is None:
+            self.superseded(record)
+        elif token.refresh_token is not None and token.refresh_token != own.refresh_token:
+            self._known(record)
+            self.rotated(token.refresh_token, refused=False)
+            if self.failure is not None:
+                self.failure.unkept = False
+                self.failure.replaced = None
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
@@ -194,6 +226,14 @@ class KeyState(KeyView):
         if not rules.shared:
             # Nobody else can sign it in again, so there is nothing to look for.
             self._failing().retry_at = math.inf
+
+    def still_signed_out(self, now: float, rules: Rules, /) -> None:
+        """
+        A flight ended, and nobody has logged in: the store is looked at again by and by.
+        """
+        failure = self._failing()
+        wait = rules.retry.probe_delay(None, None) if rules.shared else math.inf
+        failure.retry_at = failure.not_before = now + wait
 
     def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> None:
         """
@@ -365,6 +405,11 @@ class KeyState(KeyView):
         self.idle_since = None
 
     # How
+
+    def _spends(self, following: str | None) -> None:
+        before = None if self.token is None else self.token.refresh_token
+        if before is not None and following is not None and before != following:
+            self._failing().spent = origin_of(before)
 
     def _known(self, record: Record, rules: Rules) -> None:
         self.version, self.since, self.origins = record.version, record.since, record.origins

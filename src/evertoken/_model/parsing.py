@@ -5,7 +5,6 @@ Numbers and instants as they come over the wire, in every odd form.
 from __future__ import annotations
 
 import datetime as dt
-import email.utils
 import math
 import re
 from typing import Final
@@ -100,8 +99,11 @@ def http_date(value: str, /) -> float | None:
     """
     Return the epoch seconds of an HTTP date (RFC 9110 section 5.6.7), or None.
     """
+    # It brings a good part of the package for mail, which is slow to import.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
     try:
-        moment = email.utils.parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return (moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment).timestamp()

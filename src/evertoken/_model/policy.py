@@ -16,6 +16,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from evertoken._model.frozen import Frozen, frozen
+
 if TYPE_CHECKING:
     from evertoken._model.token import Token
 
@@ -62,8 +64,8 @@ def _check(name: str, value: float, *, least: float, most: float = math.inf, ope
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshPolicy:
+@frozen()
+class RefreshPolicy(Frozen):
     """
     When a token is due for refresh.
 
@@ -145,8 +147,8 @@ class RefreshPolicy:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+@frozen()
+class RetryPolicy(Frozen):
     """
     When a failed fetch is tried again. All durations are in seconds.
 

@@ -199,7 +199,7 @@ class Connections:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
-        # What a stranger wrote must not hide the rest.
+        # A row of a stranger must not hide the others.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
             with closing(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evertoken_change'")) as found:

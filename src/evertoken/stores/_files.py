@@ -94,7 +94,7 @@ class Files:
         Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
         """
         name = _name_of(record.key)
-        # Before the lock: what seals it may have to ask for its keys.
+        # Before the lock: the codec may have to ask for its keys.
         data = written(record, self._codec)
         with private_directory(self.path) as folder, self._lock(name):
             fence, owner, _ = self._lease(folder, name)

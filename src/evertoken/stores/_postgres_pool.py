@@ -52,7 +52,7 @@ class Pool:
         Give a connection that nobody else uses.
 
         Raises:
-            Exception: What making the first one raised.
+            Exception: The error of the attempt to make the first one.
         """
         wire = await self._taken()
         try:
@@ -62,7 +62,7 @@ class Pool:
 
     async def close(self) -> None:
         """
-        Close what is free. What is in use is closed after its statement.
+        Close the free connections. A connection in use is closed after its statement.
         """
         self._size = 0
         making = list(self._making)
@@ -121,7 +121,7 @@ class Pool:
             try:
                 wire = await self._make()
             finally:
-                # At once: whoever is told next may need another.
+                # At once: the next waiting statement may need another connection.
                 self._making.discard(asyncio.current_task())
         except asyncio.CancelledError:
             self._count -= 1

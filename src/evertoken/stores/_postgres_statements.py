@@ -60,7 +60,7 @@ RETURNING owner, fence, extract(epoch FROM ends - clock_timestamp())::float8, re
     set_config('synchronous_commit', 'off', true)
 """
 
-# What a stranger wrote is not overwritten unseen: its digest is not that of the last write.
+# A record that a stranger wrote is not overwritten unseen: its digest is not the stored one.
 _KEEP: Final = """
 WITH done AS (
     UPDATE {table}
@@ -129,7 +129,7 @@ class Statement:
     One statement.
 
     Args:
-        text: What it says, with $1 for the first value.
+        text: The SQL, with $1 for the first value.
 
         types: The type of each value.
     """

@@ -149,7 +149,7 @@ class FileStore:
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out, and what was set aside of it; tell whether there was anything.
+        Take the record of *key* out, and its torn copies; tell whether there was one.
         """
         return await offload(self._files.delete, key)
 

@@ -141,7 +141,7 @@ class SQLiteStore:
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out, and what was set aside of it; tell whether there was anything.
+        Take the record of *key* out, and its torn copy; tell whether there was one.
         """
         return await offload(self._rows.delete, key)
 
