@@ -260,7 +260,7 @@ class FleetCoordinator:
             return None
         if record.revoked or self._adoptable(state, record) is not None:
             return record
-        state.superseded(record)
+        state.superseded(record, self._rules)
         return None
 
     def _judge_mark(self, state: KeyState, flight: Flight, record: Record | None) -> None:

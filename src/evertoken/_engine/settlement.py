@@ -166,11 +166,11 @@ class Settlement:
             return
         token = adoptable(state, record, now, self._rules)
         if token is None:
-            state.superseded(record)
+            state.superseded(record, self._rules)
             failure = TransientRefreshError("a peer fetched meanwhile, and what it wrote has expired")
             self._failed(state, flight, failure, now, emitted)
             return
-        state.adopted(record, token)
+        state.adopted(record, token, self._rules)
         self._counters.adopted += 1
         flight.token = token
         due_at = state.due_at(self._rules)

@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
-from evertoken._model.coordination_rules import after_lost_answer, on_ambiguous
+from evertoken._model.coordination_rules import after_lost_answer, on_ambiguous, same_grant
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failure_state import NEVER, FailureState
 from evertoken._model.key_view import KeyView
@@ -163,7 +163,7 @@ class KeyState(KeyView):
                 self._serve(self.token)
         self._heal()
 
-    def adopted(self, record: Record, token: Token, /) -> None:
+    def adopted(self, record: Record, token: Token, rules: Rules, /) -> None:
         """
         Another member of the fleet fetched the *token* of *record*: it is in service here.
         """
@@ -173,17 +173,19 @@ class KeyState(KeyView):
             self.failure.unkept = False
             self.failure.replaced = None
             self._heal()
-        self._known(record)
+        self._known(record, rules)
         self._spends(token.refresh_token)
         self.fetched_at = token.issued_at
         self._serve(token)
 
-    def superseded(self, record: Record, /) -> None:
+    def superseded(self, record: Record, rules: Rules, /) -> None:
         """
         A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present.
         """
-        self._known(record)
         own, token, failure = self.token, record.token, self.failure
+        if token is not None and failure is not None and not same_grant(own, token):
+            failure.sent_at = None
+        self._known(record, rules)
         if token is None:
             return
         if own is not None and own.access_token == token.access_token:
@@ -192,8 +194,6 @@ class KeyState(KeyView):
         if failure is not None:
             failure.unkept = failure.withheld = False
             failure.replaced = None
-            if own is None or own.refresh_token != token.refresh_token:
-                failure.sent_at = None
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
                 failure.refused = token
@@ -393,10 +393,13 @@ class KeyState(KeyView):
         """
         Nothing is known of it any more, but a refresh token that nobody else keeps.
         """
-        token, self.failure = self.token, None
+        token, failure, self.failure = self.token, self.failure, None
         self.barred()
         self.token = None
         self.fetched_at = NEVER
+        if keep_refresh_token and failure is not None and failure.sent_at is not None:
+            # Whatever is kept may be spent still, be it the one from the configuration.
+            self.unanswered(failure.sent_at)
         if keep_refresh_token and token is not None and token.refresh_token is not None:
             self.token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
         else:
@@ -411,8 +414,11 @@ class KeyState(KeyView):
         if before is not None and following is not None and before != following:
             self._failing().spent = origin_of(before)
 
-    def _known(self, record: Record) -> None:
+    def _known(self, record: Record, rules: Rules) -> None:
         self.version, self.since, self.origins = record.version, record.since, record.origins
+        if record.sent_at is not None and record.sent_by == rules.owner:
+            # Memory forgot what it had marked itself.
+            self.unanswered(record.sent_at)
 
     def _lifetime(self) -> float | None:
         return None if self.token is None else self.token.lifetime
