@@ -123,20 +123,21 @@ class FleetCoordinator:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
             begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._timeout(state))
-            outlived = begun is not None and isinstance(begun.lease, Lease) and self._leases.outlived(until)
-            if begun is None or (outlived and slow):
+            if begun is None:
                 return self._without_store(state, flight)
-            if outlived:
-                # This process stood still; or the store is too slow for this token, as the second time will tell.
-                slow = True
-                continue
-            held = isinstance(begun.lease, Held)
+            outlived = isinstance(begun.lease, Lease) and self._leases.outlived(until)
             try:
                 newer = self._judge(state, flight, begun)
-                if newer is None and not held:
+                if newer is None and outlived:
+                    # This process stood still; or the store is too slow for this token, as the second time will tell.
+                    if slow:
+                        return self._without_store(state, flight)
+                    slow = True
+                    continue
+                if newer is None and isinstance(begun.lease, Lease):
                     if offered or not self._was_flushed(state, flight, begun.record):
                         self._judge_mark(state, flight, begun.record)
-                        return self._leases.permit(state, begun.lease, begun.record, until)  # type: ignore[arg-type]
+                        return self._leases.permit(state, begun.lease, begun.record, until)
                     offered = True
                     await self._offer(state, flight, begun)
             except BaseException:

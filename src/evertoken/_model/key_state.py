@@ -11,7 +11,7 @@ adopted         a peer's                                            when it is d
 rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
-overtaken       as before: a peer left a newer refresh token        as before
+overtaken       as before, or a peer's that is due                  now, if it is a peer's
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
@@ -196,17 +196,12 @@ class KeyState(KeyView):
 
     def overtaken(self, record: Record, now: float, /) -> None:
         """
-        A peer left *record* behind, as in `superseded`. An access token in service stays in service.
+        A peer left *record* behind, as in `superseded`. A token in service gives way only to one that is valid as well.
         """
         own, token = self.token, record.token
-        if own is None or token is None or self.in_service(now) is None:
+        rotated = own is None or token is None or own.refresh_token != token.refresh_token
+        if self.in_service(now) is None or (rotated and token is not None and token.valid_at(now)):
             self.superseded(record)
-        elif token.refresh_token is not None and token.refresh_token != own.refresh_token:
-            self._known(record)
-            self.rotated(token.refresh_token, refused=False)
-            if self.failure is not None:
-                self.failure.unkept = False
-                self.failure.replaced = None
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
