@@ -243,6 +243,7 @@ class FleetCoordinator:
         if flight.reason not in LOOKS:
             judge_sign_out(state, None, forced=flight.reason == "forced")
         if record is None or not is_newer(state, record):
+            state.caught_up()
             return None
         if record.revoked or self._adoptable(state, record) is not None:
             return record
