@@ -88,6 +88,8 @@ class Knowledge:
         """
         for grant in [grant for grant in self.newest if grant.startswith(f"{key}|")]:
             del self.newest[grant]
+        # The store gives it back with the instants of a clock that may have been set since.
+        self.own.clear()
         self.learn(None if kept is None else kept.refresh_token)
 
 

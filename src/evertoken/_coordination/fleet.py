@@ -118,7 +118,9 @@ class FleetCoordinator:
                 be spent; or an answer is missing, and the token in service is not put at risk.
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
-        end, offered, slow = self._clock.monotonic() + self._patience, False, False
+        end, slow = self._clock.monotonic() + self._patience, False
+        # Until when the peers of a flushed store are given time to answer.
+        offered: float | None = None
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
@@ -135,11 +137,15 @@ class FleetCoordinator:
                     slow = True
                     continue
                 if newer is None and isinstance(begun.lease, Lease):
-                    if offered or not self._was_flushed(state, flight, begun.record):
+                    if offered is None and self._was_flushed(state, flight, begun.record):
+                        offered = self._clock.monotonic() + OFFER
+                        await self._offer(state, flight, begun)
+                    elif offered is None or self._clock.monotonic() >= offered:
                         self._judge_mark(state, flight, begun.record)
                         return self._leases.permit(state, begun.lease, begun.record, until)
-                    offered = True
-                    await self._offer(state, flight, begun)
+                    else:
+                        # Woken by the notice of its own offer. A peer that knows better needs the lease.
+                        await self._give_back(state, flight, begun)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
@@ -150,7 +156,9 @@ class FleetCoordinator:
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
-            pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001) if isinstance(begun.lease, Held) else OFFER
+            pause = 0.0 if offered is None else max(offered - self._clock.monotonic(), 0.0) + 0.001
+            if isinstance(begun.lease, Held):
+                pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001)
             await self._wait(state, flight, min(left, pause))
 
     async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
