@@ -244,7 +244,7 @@ class Session:
 
     async def _leave(self) -> None:
         await self.coordinator.close()
-        left = self.strays.tasks()
+        left = self.strays.end()
         if left:
             _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
         if left:

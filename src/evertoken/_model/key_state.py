@@ -11,7 +11,8 @@ adopted         a peer's                                            when it is d
 rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
-overtaken       as before: a peer left a newer refresh token        as before
+overtaken       as before, or a peer's that is due                  now, if it is a peer's
+caught_up       none: as in superseded                              now
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
@@ -30,7 +31,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
-from evertoken._model.coordination_rules import after_lost_answer, on_ambiguous, same_grant
+from evertoken._model.coordination_rules import after_lost_answer, is_newer, on_ambiguous, same_grant
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failure_state import NEVER, FailureState
 from evertoken._model.key_view import KeyView
@@ -193,7 +194,7 @@ class KeyState(KeyView):
             token = own if own.refresh_token == token.refresh_token else own.replace(refresh_token=token.refresh_token)
         if failure is not None:
             failure.unkept = failure.withheld = False
-            failure.replaced = None
+            failure.replaced = failure.newer = None
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
                 failure.refused = token
@@ -202,19 +203,27 @@ class KeyState(KeyView):
         if self.idle_since is None:
             self.seen()
 
-    def overtaken(self, record: Record, now: float, /) -> None:
+    def overtaken(self, record: Record, now: float, rules: Rules, /) -> None:
         """
-        A peer left *record* behind, as in `superseded`. An access token in service stays in service.
+        A peer left *record* behind, as in `superseded`. A token in service gives way only to one that is valid as well.
         """
         own, token = self.token, record.token
-        if own is None or token is None or self.in_service(now) is None:
-            self.superseded(record)
-        elif token.refresh_token is not None and token.refresh_token != own.refresh_token:
-            self._known(record)
-            self.rotated(token.refresh_token, refused=False)
-            if self.failure is not None:
-                self.failure.unkept = False
-                self.failure.replaced = None
+        rotated = own is None or token is None or own.refresh_token != token.refresh_token
+        if self.in_service(now) is None or (rotated and token is not None and token.valid_at(now)):
+            self.superseded(record, rules)
+        elif rotated:
+            # Its clock is far behind. It is remembered, because the store may lose it before the next fetch.
+            self._failing().newer = record
+
+    def caught_up(self, rules: Rules, /) -> None:
+        """
+        The store no longer has the newer record that was seen there: its refresh token is the one to present.
+        """
+        failure = self.failure
+        if failure is not None and failure.newer is not None:
+            record, failure.newer = failure.newer, None
+            if is_newer(self, record):
+                self.superseded(record, rules)
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
