@@ -16,7 +16,7 @@ from tests.benchmarks._measure import Options, Row, Rows, median, run
 
 from evertoken import TokenManager
 from evertoken._engine.supervisor import Supervisor
-from evertoken._model.key_state import Entry
+from evertoken._model.key_state import KeyState
 from evertoken.testing import VirtualClock, VirtualTimeLoop
 
 KEYS, CAP = 100_000, 16
@@ -88,9 +88,9 @@ async def _arming(count: int, options: Options) -> list[Row]:
         return took
 
     def deadlines() -> float:
-        supervisor: Supervisor[Entry] = manager._life.session.maintenance.supervisor
+        supervisor: Supervisor[KeyState] = manager._life.session.maintenance.supervisor
         fresh = type(supervisor)(manager.clock, on_due=print, on_step=print, on_restart=print)
-        entries = [Entry(key, source) for key in tokens]
+        entries = [KeyState(key, source) for key in tokens]
         gc.collect()
         begun = perf_counter()
         for number, entry in enumerate(entries):
