@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import resource
 import sys
@@ -81,4 +82,5 @@ async def live(task: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    logging.getLogger("evertoken").setLevel(logging.CRITICAL)
     print(json.dumps(asyncio.run(live(json.loads(sys.argv[1])))))
