@@ -70,7 +70,7 @@ def _load(name: str, members: int, keys: int, seconds: float) -> Rows:
         seen.total("cpu") / count * 1e3,
         client,
         unit="ms",
-        note=f"{seen.total('cold_cpu') / cold * 1e3:.2f} ms cold, {later * 1e3:.2f} ms later; lifetimes of {LIFETIME:g} s",
+        note=f"{seen.total('cold_cpu') / cold * 1e3:.2f} ms cold, {later * 1e3:.2f} ms later",
     )
     yield Row("... CPU of the server a refresh", seen.server_cpu / count * 1e3, server, unit="ms")
     yield Row("... keys without a token at the end", seen.total("lacking"), 0.0, unit="", note=_failures(seen))
