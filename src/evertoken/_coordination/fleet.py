@@ -75,6 +75,8 @@ class FleetCoordinator:
         self._watch = Watch(self._client, namespace, session, written=self._written)
         self._patience = patience
         self._gates: dict[str, Gate] = {}
+        # What peers are heard about, a mark of theirs or None for a flushed store, and until when (monotonic).
+        self._hearing: dict[KeyState, dict[float | None, float]] = {}
 
     async def open(self) -> None:
         """
@@ -114,44 +116,41 @@ class FleetCoordinator:
                 be spent; or an answer is missing, and the token in service is not put at risk.
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
-        end, offered, slow = self._clock.monotonic() + self._patience, False, False
-        heard: float | None = None
+        end, slow = self._clock.monotonic() + self._patience, False
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
             begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._timeout(state))
             outlived = begun is not None and isinstance(begun.lease, Lease) and self._leases.outlived(until)
             if begun is None or (outlived and slow):
+                self._hearing.pop(state, None)
                 return self._without_store(state, flight)
             if outlived:
                 # This process stood still; or the store is too slow for this token, as the second time will tell.
                 slow = True
                 continue
             held = isinstance(begun.lease, Held)
+            hearing = 0.0
             try:
                 newer = self._judge(state, flight, begun)
                 if newer is None and not held:
-                    mark = self._unheard(state, flight, begun.record)
-                    if not offered and self._was_flushed(state, flight, begun.record):
-                        offered = True
-                        await self._offer(state, flight, begun)
-                    elif mark != heard and mark is not None:
-                        heard = mark
-                        await self._give_back(state, flight, begun)
-                    else:
+                    hearing = await self._hear(state, flight, begun)
+                    if hearing <= 0.0:
+                        self._hearing.pop(state, None)
                         self._judge_mark(state, flight, begun.record)
                         return self._leases.permit(state, begun.lease, begun.record, until)  # type: ignore[arg-type]
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
             if newer is not None:
+                self._hearing.pop(state, None)
                 await self._give_back(state, flight, begun)
                 return newer
             left = end - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
-            pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001) if isinstance(begun.lease, Held) else OFFER
+            pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001) if isinstance(begun.lease, Held) else hearing
             await self._wait(state, flight, min(left, pause))
 
     async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
@@ -269,9 +268,6 @@ class FleetCoordinator:
                 msg = "another token was fetched only just now, and each one kills the one before"
                 raise TransientRefreshError(msg, retry_after=floor - young)
 
-    def _unheard(self, state: KeyState, flight: Flight, record: Record | None) -> float | None:
-        return None if flight.reason in LOOKS else unheard(state, record, self._clock.time(), self._rules)
-
     def _adoptable(self, state: KeyState, record: Record) -> Token | None:
         return adoptable(state, record, self._clock.time(), self._rules)
 
@@ -327,6 +323,22 @@ class FleetCoordinator:
             self._known(state, record)
 
     # Steps
+
+    async def _hear(self, state: KeyState, flight: Flight, begun: Begun) -> float:
+        # Returns for how many seconds peers are yet to be given the lease, for what they alone know.
+        if flight.reason in LOOKS:
+            return 0.0
+        now, hearing = self._clock.monotonic(), self._hearing.setdefault(state, {})
+        flushed = None not in hearing and self._was_flushed(state, flight, begun.record)
+        about = None if flushed else unheard(state, begun.record, self._clock.time(), self._rules)
+        if flushed or about is not None:
+            hearing.setdefault(about, now + OFFER)
+        left = max(hearing.get(None, now), hearing.get(about, now)) - now
+        if flushed:
+            await self._offer(state, flight, begun)
+        elif left > 0.0:
+            await self._give_back(state, flight, begun)
+        return left
 
     async def _offer(self, state: KeyState, flight: Flight, begun: Begun) -> None:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
