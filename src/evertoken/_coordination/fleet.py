@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._coordination.lease import Leases
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
