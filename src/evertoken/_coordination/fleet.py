@@ -104,7 +104,7 @@ class FleetCoordinator:
             if record.revoked or self._adoptable(state, record) is not None:
                 return record
             # Its access token is of no use here, but its refresh token is the one to present.
-            state.overtaken(record, self._clock.time())
+            state.overtaken(record, self._clock.time(), self._rules)
             return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
             state.unsaved(self._clock.time(), self._rules, withhold=False)

@@ -199,15 +199,15 @@ class KeyState(KeyView):
         if self.idle_since is None:
             self.seen()
 
-    def overtaken(self, record: Record, now: float, /) -> None:
+    def overtaken(self, record: Record, now: float, rules: Rules, /) -> None:
         """
         A peer left *record* behind, as in `superseded`. An access token in service stays in service.
         """
         own, token = self.token, record.token
         if own is None or token is None or self.in_service(now) is None:
-            self.superseded(record)
+            self.superseded(record, rules)
         elif token.refresh_token is not None and token.refresh_token != own.refresh_token:
-            self._known(record)
+            self._known(record, rules)
             self.rotated(token.refresh_token, refused=False)
             if self.failure is not None:
                 self.failure.unkept = False
@@ -388,8 +388,10 @@ class KeyState(KeyView):
 
     def forgotten(self, /, *, keep_refresh_token: bool) -> None:
         """
-        Nothing is known of it any more, but a refresh token that nobody else keeps.
+        Nothing is known of it any more, but a refresh token, or a sign-out, that nobody else keeps.
         """
+        if keep_refresh_token and self.signed_out:
+            return
         token, failure, self.failure = self.token, self.failure, None
         self.barred()
         self.token = None
