@@ -34,7 +34,9 @@ async def test_what_is_no_number_of_seconds(clock, parameter, value):
 
 
 @virtual
-@pytest.mark.parametrize("value", [math.inf, HUGE, 1e308, 10**300, 1e18], ids=["inf", "huge", "1e308", "10**300", "1e18"])
+@pytest.mark.parametrize(
+    "value", [math.inf, HUGE, 1e308, 10**300, 1e18], ids=["inf", "huge", "1e308", "10**300", "1e18"]
+)
 @pytest.mark.parametrize("lifetime", [100.0, None])
 async def test_beyond_all_times(clock, value, lifetime):
     """R2, R4: a bound beyond all times is one that never ends, and a token that never expires is enough for it."""

@@ -375,7 +375,7 @@ def test_adopted():
     one = serving()
     one.failed(transient(), NOW, RULES)
     theirs = token("theirs", at=NOW + 700.0)
-    one.adopted(record(theirs, version=7, since=NOW - 50.0, origins=("f",)), theirs)
+    one.adopted(record(theirs, version=7, since=NOW - 50.0, origins=("f",)), theirs, RULES)
     assert one.next_at(NOW + 700.0, RULES) == NOW + 1500.0
     assert one.in_service(NOW + 1000.0) is theirs
     assert (one.version, one.failure, one.fetched_at) == (7, None, NOW + 700.0)
@@ -386,7 +386,7 @@ def test_adopted_after_a_refusal():
     """K2: a peer's token ends the refusal of one's own, and the refused one stays out."""
     one = serving()
     one.refused("t1", NOW, RULES)
-    one.adopted(record(token("theirs"), version=2), token("theirs"))
+    one.adopted(record(token("theirs"), version=2), token("theirs"), RULES)
     assert one.in_service(NOW) is not None
     assert one.refused("t1", NOW, RULES) == "late"
 
@@ -395,13 +395,13 @@ def test_superseded():
     """K2: a peer's token that is too old to adopt lends its refresh token alone; a refused one stays refused."""
     one = serving()
     old = token("old", at=NOW - 2000.0, refresh_token="r7")
-    one.superseded(record(old, version=3))
+    one.superseded(record(old, version=3), RULES)
     assert one.version == 3
     assert one.token is old
     assert one.in_service(NOW) is None
     one = serving()
     one.refused("t1", NOW, RULES)
-    one.superseded(record(token(refresh_token="r7")))
+    one.superseded(record(token(refresh_token="r7")), RULES)
     assert one.in_service(NOW) is None
     assert one.valid_until == NEVER
 
@@ -410,7 +410,7 @@ def test_superseded_wakes_no_idle_key():
     """F6: what a peer left behind does not count as use: an idle key stays idle, and barred."""
     one = serving()
     one.watched(NOW)
-    one.superseded(record(token("t2")))
+    one.superseded(record(token("t2")), RULES)
     assert (one.idle_since, one.valid_until) == (NOW, NEVER)
 
 
@@ -581,7 +581,7 @@ def test_refreshed_while_idle_stays_barred():
     one.watched(NOW)
     one.fetched(token("t2"), NOW, RULES)
     assert (one.idle_since, one.valid_until) == (NOW, NEVER)
-    one.adopted(record(token("t3")), token("t3"))
+    one.adopted(record(token("t3")), token("t3"), RULES)
     assert one.valid_until == NEVER
 
 

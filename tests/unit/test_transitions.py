@@ -81,9 +81,9 @@ NEW_DUE = NOW + 800.0
 ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str | None, float, str | None]] = {
     "fetched": (fresh, lambda one: one.fetched(token("new"), NOW, SHARED), "new", NEW_DUE, "r2"),
     "fetched after a failure": (failing, lambda one: one.fetched(token("new"), NOW, SHARED), "new", NEW_DUE, "r2"),
-    "adopted": (fresh, lambda one: one.adopted(record(token("peer")), token("peer")), "peer", NEW_DUE, "r2"),
+    "adopted": (fresh, lambda one: one.adopted(record(token("peer")), token("peer"), SHARED), "peer", NEW_DUE, "r2"),
     "adopted after a failure": (
-        failing, lambda one: one.adopted(record(token("peer")), token("peer")), "peer", NEW_DUE, "r2"
+        failing, lambda one: one.adopted(record(token("peer")), token("peer"), SHARED), "peer", NEW_DUE, "r2"
     ),
     "rotated": (fresh, lambda one: one.rotated("r9", refused=False), "old", DUE, "r9"),
     "rotated, refused": (
@@ -95,8 +95,8 @@ ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str 
         obtained_and_failed,
         None, NOW + 5.0, "r2",
     ),
-    "superseded": (fresh, lambda one: one.superseded(record(token("peer", at=NOW - LIFE))), None, NOW, "r2"),
-    "superseded by nothing": (fresh, lambda one: one.superseded(record(None)), "old", DUE, "r1"),
+    "superseded": (fresh, lambda one: one.superseded(record(token("peer", at=NOW - LIFE)), SHARED), None, NOW, "r2"),
+    "superseded by nothing": (fresh, lambda one: one.superseded(record(None), SHARED), "old", DUE, "r1"),
     "put": (failing, lambda one: one.put(token("put"), NOW, SHARED), "put", NEW_DUE, "r2"),
     "put without a refresh token": (
         fresh, lambda one: one.put(token("put", refresh_token=None), NOW, SHARED), "put", NEW_DUE, "r1"
@@ -122,7 +122,7 @@ ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str 
     "saved": (failing, lambda one: one.saved(3, BORN), "old", NOW + 4.0, "r1"),
     "saved, withheld": (withheld, lambda one: one.saved(3, BORN), "new", NEW_DUE, "r2"),
     "adopted, withheld": (
-        withheld, lambda one: one.adopted(record(token("peer")), token("peer")), "peer", NEW_DUE, "r2"
+        withheld, lambda one: one.adopted(record(token("peer")), token("peer"), SHARED), "peer", NEW_DUE, "r2"
     ),
     "hurried": (failing, lambda one: one.hurried(NOW + 0.5), "old", NOW + 0.5, "r1"),
     "hurried, in good health": (fresh, lambda one: one.hurried(NOW), "old", DUE, "r1"),
@@ -150,16 +150,17 @@ LOST = TransientRefreshError("lost", ambiguous=True)
 
 AFTER: dict[str, tuple[Callable[[KeyState], object], bool]] = {
     "fetched": (lambda one: one.fetched(token("new"), NOW, SHARED), False),
-    "adopted": (lambda one: one.adopted(record(token("peer")), token("peer")), False),
+    "adopted": (lambda one: one.adopted(record(token("peer")), token("peer"), SHARED), False),
     "obtained": (lambda one: one.obtained(token("dead", at=NOW - LIFE)), False),
     "rotated": (lambda one: one.rotated("r9", refused=False), False),
-    "superseded": (lambda one: one.superseded(record(token("peer", at=NOW - LIFE))), False),
+    "superseded": (lambda one: one.superseded(record(token("peer", at=NOW - LIFE)), SHARED), False),
     "put": (lambda one: one.put(token("put"), NOW, SHARED), False),
     "signed out": (lambda one: one.signed_out_at(NOW, 2, signed_out(), NOW, SHARED), False),
-    "forgotten": (lambda one: one.forgotten(keep_refresh_token=True), False),
+    "forgotten": (lambda one: one.forgotten(keep_refresh_token=False), False),
     # What says nothing of the answer.
-    "superseded, same": (lambda one: one.superseded(record(token("peer", at=BORN, refresh_token="r1"))), True),
-    "superseded by nothing": (lambda one: one.superseded(record(None)), True),
+    "forgotten, but for its refresh token": (lambda one: one.forgotten(keep_refresh_token=True), True),
+    "superseded, same": (lambda one: one.superseded(record(token("peer", at=BORN, refresh_token="r1")), SHARED), True),
+    "superseded by nothing": (lambda one: one.superseded(record(None), SHARED), True),
     "failed": (lambda one: one.failed(DOWN, NOW, SHARED), True),
     "rejected": (lambda one: one.rejected(NO, NOW, SHARED), True),
     "unjudged": (lambda one: one.unjudged(DOWN, NOW, NOW + 10.0), True),

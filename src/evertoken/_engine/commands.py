@@ -129,7 +129,7 @@ class Commands:
         if self._registry.source_for is not None:
             async with self._lock:
                 # A key that nobody uses is opened again when somebody asks for it.
-                if state.token is None and not state.unkept and not self._maintenance.in_use(state):
+                if state.token is None and self._maintenance.may_drop(state):
                     self._registry.drop(state)
                     self._maintenance.supervisor.deadlines.discard(state)
         return True

@@ -144,6 +144,15 @@ class Maintenance:
         """
         return bool(state.flight is not None or self._gates.get(state) or self._subscriptions.has(state.key))
 
+    def may_drop(self, state: KeyState) -> bool:
+        """
+        Tell whether nobody uses *state*, and nothing would be lost with it.
+        """
+        if self.in_use(state):
+            return False
+        # Where no store keeps it, a refresh token that came by rotation lives in memory alone; so does a sign-out.
+        return not state.unkept if self._rules.shared else state.droppable
+
     # What the supervisor calls
 
     def _due(self, state: KeyState) -> None:
@@ -155,7 +164,7 @@ class Maintenance:
             if state.idle_since is None:
                 state.watched(now)
             elif now + SLACK >= state.idle_since + self._idle_after:
-                if self._may_drop(state):
+                if self.may_drop(state):
                     self._drop(state)
                     return
                 state.watched(now)
@@ -184,12 +193,6 @@ class Maintenance:
             return "absent"
         return "due" if serving else "expired"
 
-    def _may_drop(self, state: KeyState) -> bool:
-        if self.in_use(state):
-            return False
-        # Where no store keeps it, a refresh token that came by rotation lives in memory alone; so does a sign-out.
-        return not state.unkept if self._rules.shared else state.droppable
-
     def _drop(self, state: KeyState) -> None:
         task = asyncio.get_running_loop().create_task(self._evict(state), name=f"evertoken:evict:{state.key!r}")
         if not task.done():
@@ -199,7 +202,7 @@ class Maintenance:
     async def _evict(self, state: KeyState) -> None:
         async with self._lock:
             # It may have been used while the lock was waited for.
-            if state.idle_since is None or not self._may_drop(state):
+            if state.idle_since is None or not self.may_drop(state):
                 self.schedule(state)
                 return
             self._registry.drop(state)

@@ -400,8 +400,10 @@ class KeyState(KeyView):
 
     def forgotten(self, /, *, keep_refresh_token: bool) -> None:
         """
-        Nothing is known of it any more, but a refresh token that nobody else keeps.
+        Nothing is known of it any more, but a refresh token, or a sign-out, that nobody else keeps.
         """
+        if keep_refresh_token and self.signed_out:
+            return
         token, failure, self.failure = self.token, self.failure, None
         self.barred()
         self.token = None
