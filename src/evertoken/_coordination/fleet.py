@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Final, final
 
 from evertoken._coordination.lease import Leases
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
@@ -162,7 +162,7 @@ class FleetCoordinator:
                     and await self._heard(state, flight, begun, hearing)
                 ):
                     self._judge_mark(state, flight, begun.record)
-                    return Permit(cast("Lease", begun.lease), begun.record, until)
+                    return Permit(begun.lease, begun.record, until)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
