@@ -426,10 +426,10 @@ class KeyState(KeyView):
             self._failing().spent = origin_of(before)
 
     def _known(self, record: Record, rules: Rules) -> None:
-        self.version, self.since, self.origins = record.version, record.since, record.origins
-        if record.sent_at is not None and record.sent_by == rules.owner:
-            # Memory forgot what it had marked itself.
+        if self.version == 0 and record.sent_at is not None and record.sent_by == rules.owner:
+            # Memory knows nothing of this key, and so not what became of the request that it marked.
             self.unanswered(record.sent_at)
+        self.version, self.since, self.origins = record.version, record.since, record.origins
 
     def _lifetime(self) -> float | None:
         return None if self.token is None else self.token.lifetime
