@@ -265,7 +265,8 @@ class FleetCoordinator:
 
     def _judge(self, state: KeyState, flight: Flight, begun: Begun) -> Record | None:
         record = begun.record
-        if flight.decided:
+        recorded = record is not None and record.since == state.since and not record.revoked
+        if flight.decided and not recorded:
             # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead.
             if record is not None:
                 flight.found = record.token

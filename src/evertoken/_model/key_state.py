@@ -398,9 +398,11 @@ class KeyState(KeyView):
         if failure is not None and failure.sent_at is None and failure.retry_at < math.inf:
             failure.retry_at = failure.not_before = NEVER
 
-    def forgotten(self, /, *, keep_refresh_token: bool) -> None:
+    def forgotten(self, /, *, keep_refresh_token: bool, keep_grant: bool = False) -> None:
         """
         Nothing is known of it any more, but a refresh token, or a sign-out, that nobody else keeps.
+
+        With *keep_grant* a fetch is under way that may bring another refresh token of the same grant.
         """
         if keep_refresh_token and self.signed_out:
             return
@@ -413,7 +415,7 @@ class KeyState(KeyView):
             self.unanswered(failure.sent_at)
         if keep_refresh_token and token is not None and token.refresh_token is not None:
             self.token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
-        else:
+        elif not keep_grant:
             # So that what the store holds is news.
             self.version, self.since, self.origins = 0, 0.0, ()
         self.idle_since = None
@@ -440,7 +442,11 @@ class KeyState(KeyView):
 
     def _open(self) -> None:
         token = self.token
-        self.valid_until = math.inf if token is None or token.expires_at is None else token.expires_at
+        if token is None or not token.access_token:
+            # Only a refresh token is there: nothing to serve, also after the clock was set back.
+            self.barred()
+        else:
+            self.valid_until = math.inf if token.expires_at is None else token.expires_at
 
     def _serve(self, token: Token) -> None:
         self.token = token
