@@ -41,6 +41,9 @@ class DPoPFlow(BearerFlow):
         ValueError: An origin is not written as one.
     """
 
+    #: All of them: any answer may bring a nonce (RFC 9449 section 8.2).
+    noted = range(1000)
+
     def __init__(self, tokens: TokenReader, key: DPoPKey, *, origins: Iterable[str] = ()) -> None:
         super().__init__(tokens, origins=origins)
         if not isinstance(key, DPoPKey):

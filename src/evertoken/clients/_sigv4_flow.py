@@ -50,6 +50,7 @@ class SigV4Flow(BearerFlow):
     requires_request_body = True
     telling: ClassVar[frozenset[int]] = frozenset({400, 401, 403})
     wanting: ClassVar[frozenset[int]] = telling
+    noted = telling
     #: The library's class of header fields.
     headers: ClassVar[Any]
 
