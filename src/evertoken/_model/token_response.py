@@ -309,5 +309,8 @@ def _grant_clock(lifetime: float | None, requested_at: float, current: Token | N
 
 
 def _first_number(fields: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
-    found = (number(fields.get(name)) for name in names)
-    return next((seconds for seconds in found if seconds is not None and 0.0 < seconds <= MAX_LIFETIME), None)
+    for name in names:
+        seconds = number(fields.get(name))
+        if seconds is not None and 0.0 < seconds <= MAX_LIFETIME:
+            return seconds
+    return None
