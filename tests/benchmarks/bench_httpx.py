@@ -4,6 +4,7 @@ What a request through `auth()` costs, on a transport that costs next to nothing
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator
 from time import process_time
 from typing import Any
@@ -64,9 +65,11 @@ async def _rows(options: Options) -> list[Row]:
         clients = [plain, by_hand, ours]
         for client in clients * 10:
             await requests(client)
+        # No client always runs behind the same other one.
+        orders = list(itertools.permutations(clients))
         shares, base = [], []
-        for number in range(options.pick(401, 101)):
-            spent = {client: await requests(client) for client in (clients if number % 2 else clients[::-1])}
+        for number in range(options.pick(600, 120)):
+            spent = {client: await requests(client) for client in orders[number % len(orders)]}
             shares.append((spent[by_hand] / spent[plain], spent[ours] / spent[plain], spent[ours] / spent[by_hand]))
             base.append(spent[plain] / 20)
     hand, preset_share, hand_share = (median(one[place] for one in shares) for place in range(3))

@@ -19,8 +19,8 @@ from evertoken.sources import ClientCredentials
 from evertoken.testing import VirtualClock, VirtualTimeLoop
 
 RATE = 100
-# Over HTTP it must be short. Waits between retries are shares of it, so chance must not make them shorter. And the fetch
-# that begins as the token is due still hangs as the token expires.
+# Over HTTP it must be short. Waits between retries are shares of it, so chance must not make them shorter.
+# The fetch that begins as the token is due still hangs as the token expires.
 LIFETIME, SHORT_LIFETIME = 300.0, 20.0
 STEADY = RetryPolicy(jitter=0.0)
 LATENCY = 0.05
