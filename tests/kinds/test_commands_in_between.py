@@ -277,7 +277,7 @@ async def test_callers_of_a_queued_fetch(clock):
     """F6: whoever joins a fetch that waits for its turn, and leaves again, makes the queue no longer."""
     source = ScriptedSource(clock, latency=1e6)
     async with TokenManager(
-        {key: source for key in range(3)}, clock=clock, concurrency=1, fetch_timeout=1e5, close_grace=0.0
+        dict.fromkeys(range(3), source), clock=clock, concurrency=1, fetch_timeout=1e5, close_grace=0.0
     ) as tokens:
         await clock.advance(1.0)
         for number in range(500):
