@@ -150,7 +150,7 @@ def test_unkept():
     one.unsaved(NOW, RULES, withhold=True)
     assert one.unkept
     assert one.in_service(NOW) is not None
-    assert one.next_at(NOW, RULES) == NOW + 5.0
+    assert one.next_at(NOW, RULES) == NOW + 2.0
     one.fetched(token("t2"), NOW, RULES)
     assert one.unkept
     one.saved(7, NOW)

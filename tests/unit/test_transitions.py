@@ -116,9 +116,9 @@ ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str 
     "forgotten, but for its refresh token": (
         fresh, lambda one: one.forgotten(keep_refresh_token=True), None, NOW, "r1"
     ),
-    "unsaved": (fresh, lambda one: one.unsaved(NOW, SHARED, withhold=True), "old", NOW + 5.0, "r1"),
+    "unsaved": (fresh, lambda one: one.unsaved(NOW, SHARED, withhold=True), "old", NOW + 2.0, "r1"),
     "unsaved, strict": (fresh, lambda one: one.unsaved(NOW, STRICT, withhold=True), None, NOW, "r1"),
-    "unsaved, strict, not new": (fresh, lambda one: one.unsaved(NOW, STRICT, withhold=False), "old", NOW + 5.0, "r1"),
+    "unsaved, strict, not new": (fresh, lambda one: one.unsaved(NOW, STRICT, withhold=False), "old", NOW + 2.0, "r1"),
     "saved": (failing, lambda one: one.saved(3, BORN), "old", NOW + 4.0, "r1"),
     "saved, withheld": (withheld, lambda one: one.saved(3, BORN), "new", NEW_DUE, "r2"),
     "adopted, withheld": (
