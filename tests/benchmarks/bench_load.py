@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import redis
@@ -21,13 +21,13 @@ from tests.benchmarks._process import cpu_of
 from tests.stores.servers import Server, postgres, valkey
 
 # A fleet that starts cold is busy for a while, and then refreshes each key about once.
-MEMBERS, KEYS, SECONDS, LIFETIME = 8, 2_000, 40.0, 40.0
+MEMBERS, KEYS, SECONDS, LIFETIME = 8, 2_000, 55.0, 60.0
 CPU = {"Valkey": (2.5, None), "PostgreSQL": (5.0, 2.0)}
 CONNECTIONS = 20
 
 
 def rows(options: Options) -> Rows:
-    keys, seconds = options.pick((KEYS, SECONDS), (200, 36.0))
+    keys, seconds = options.pick((KEYS, SECONDS), (200, 55.0))
     for name in ("Valkey", "PostgreSQL"):
         yield from _load(name, options.pick(MEMBERS, 4), keys, seconds)
     for name in ("Valkey", "PostgreSQL"):
@@ -37,11 +37,12 @@ def rows(options: Options) -> Rows:
 @dataclass
 class Seen:
     """
-    What the members saw, what the server used, and how many connections there were.
+    What the members saw, what the server used and was asked, and how many connections there were.
     """
 
     members: list[dict[str, Any]]
     server_cpu: float
+    steps: float
     connections: int
 
     def total(self, name: str) -> float:
@@ -73,6 +74,9 @@ def _load(name: str, members: int, keys: int, seconds: float) -> Rows:
         note=f"{seen.total('cold_cpu') / cold * 1e3:.2f} ms cold, {later * 1e3:.2f} ms later",
     )
     yield Row("... CPU of the server a refresh", seen.server_cpu / count * 1e3, server, unit="ms")
+    yield Row(
+        "... commands or transactions of the server a refresh", seen.steps / count, unit="", note="of all members"
+    )
     yield Row("... keys without a token at the end", seen.total("lacking"), 0.0, unit="", note=_failures(seen))
     yield Row("... connections to the server, at most", float(seen.connections), float(CONNECTIONS * members), unit="")
 
@@ -84,8 +88,9 @@ def _providers(name: str, keys: int) -> Rows:
         seen.connections / 2,
         float(CONNECTIONS),
         unit="",
-        note=f"{seen.total('cold_fetches'):,.0f} fetches{_failures(seen)}",
+        note=f"{keys:,} keys{_failures(seen)}",
     )
+    yield Row("... fetches, cold", seen.total("cold_fetches"), float(keys), unit="")
 
 
 def _failures(seen: Seen) -> str:
@@ -94,7 +99,7 @@ def _failures(seen: Seen) -> str:
 
 def _run(name: str, *, members: int, **task: Any) -> Seen:
     with contextlib.ExitStack() as stack:
-        server, url, count = stack.enter_context(_server(name))
+        server, url, count, steps = stack.enter_context(_server(name))
         command = [sys.executable, "-m", "tests.benchmarks._load", json.dumps({"store": url, **task})]
         started = [
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
@@ -102,10 +107,10 @@ def _run(name: str, *, members: int, **task: Any) -> Seen:
         ]
         peak = stack.enter_context(_peak(count))
         _together(started, "lives")
-        before = cpu_of(server.pid)
+        before, asked = cpu_of(server.pid), steps()
         _together(started, "cold")
         found = [json.loads(member.communicate()[0]) for member in started]
-        return Seen(found, cpu_of(server.pid) - before, peak())
+        return Seen(found, cpu_of(server.pid) - before, steps() - asked, peak())
 
 
 def _together(members: list[subprocess.Popen[str]], word: str) -> None:
@@ -119,24 +124,38 @@ def _together(members: list[subprocess.Popen[str]], word: str) -> None:
 
 
 @contextlib.contextmanager
-def _server(name: str) -> Iterator[tuple[Server, str, Callable[[], int]]]:
+def _server(name: str) -> Iterator[tuple[Server, str, Callable[[], int], Callable[[], int]]]:
     """
-    Run a server; yield it, its URL, and what counts the connections of others.
+    Run a server; yield it, its URL, and what counts the connections of others and what it was asked.
     """
     if name == "Valkey":
         with valkey("--appendfsync", "everysec") as server, redis.Redis(port=server.port) as looking:
-            yield server, f"redis://127.0.0.1:{server.port}/0", lambda: len(looking.client_list()) - 1
+            yield (
+                server,
+                f"redis://127.0.0.1:{server.port}/0",
+                lambda: len(looking.client_list()) - 1,
+                # What the store sends: scripts, and reads. Scripts read by another command.
+                lambda: sum(
+                    int(found["calls"])
+                    for command, found in looking.info("commandstats").items()
+                    if command in {"cmdstat_evalsha", "cmdstat_hget"}
+                ),
+            )
         return
     with postgres() as server:
         url = f"postgresql://evertoken@127.0.0.1:{server.port}/postgres"
         with psycopg.connect(url, autocommit=True) as asking:
-            asked = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
 
-            def count() -> int:
-                row = asking.execute(asked).fetchone()
-                return int(row[0]) - 1 if row is not None else 0
+            def ask(query: LiteralString) -> int:
+                row = asking.execute(query).fetchone()
+                return 0 if row is None else int(row[0])
 
-            yield server, url, count
+            yield (
+                server,
+                url,
+                lambda: ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'") - 1,
+                lambda: ask("SELECT sum(xact_commit) FROM pg_stat_database"),
+            )
 
 
 @contextlib.contextmanager

@@ -95,7 +95,9 @@ class BearerFlow:
             TokenUnavailable: There is no valid token and none can be fetched now.
             GrantRejected: There is no valid token and the grant is rejected.
         """
-        self._admit(request)
+        url = request.url
+        if (url.scheme, url.raw_host, url.port) not in self._admitted:
+            self._admit(url)
         token = await self._tokens.get()
         if self.requires_request_body:
             await request.aread()
@@ -128,7 +130,9 @@ class BearerFlow:
         """
         Do the same for a sync client in another thread than the manager's.
         """
-        self._admit(request)
+        url = request.url
+        if (url.scheme, url.raw_host, url.port) not in self._admitted:
+            self._admit(url)
         token = self._tokens.get_sync()
         if self.requires_request_body:
             request.read()
@@ -160,15 +164,11 @@ class BearerFlow:
         bound = ", ".join(sorted(map(_written, self._origins))) or "the first origin it is used with"
         return f"{type(self).__name__}(bound to {bound})"
 
-    def _admit(self, request: Any) -> None:
-        url = request.url
-        written = url.scheme, url.raw_host, url.port
-        if written in self._admitted:
-            return
+    def _admit(self, url: Any) -> None:
         origin = origin_in(url)
         if origin in self._origins:
             if len(self._admitted) < _SPELLINGS:
-                self._admitted.add(written)
+                self._admitted.add((url.scheme, url.raw_host, url.port))
             return
         if origin[0] not in _PORTS or not origin[1]:
             msg = f"this auth sends its token to absolute http and https URLs; scheme {origin[0]!r}, host {origin[1]!r}"
@@ -194,7 +194,11 @@ class BearerFlow:
     wanting: ClassVar[frozenset[int]] = frozenset({_UNAUTHORIZED})
 
     def _sign(self, request: Any, token: Token) -> None:
-        authorize(request, token.authorization)
+        if request.url.scheme == "https":
+            # Nothing more to do, and no call: each request comes here.
+            request.headers["Authorization"] = token.authorization
+        else:
+            authorize(request, token.authorization)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         """
