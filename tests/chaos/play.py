@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,8 @@ from uuid import uuid4
 
 import psycopg
 import redis
-from tests.chaos.judging import History, Life
+from tests.chaos.judging import History
+from tests.chaos.process import Member
 
 from evertoken.testing import TokenServer
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.stores.servers import Server
-
-ROOT = Path(__file__).parents[2]
 
 #: How the store stops: its processes end, or stand still, or it comes back and has lost everything.
 Stop: TypeAlias = Literal["killed", "frozen", "emptied"]
@@ -67,49 +64,6 @@ class Plan:
 
     def __str__(self) -> str:
         return f"{self.store} {self.stop} for {self.stopped:g} s, seed {self.seed}"
-
-
-class Member:
-    """
-    One process and its life.
-    """
-
-    def __init__(self, name: str, folder: Path, task: dict[str, Any]) -> None:
-        self.name = name
-        self.log = folder / f"{name}.log"
-        self.life = Life(time.time())
-        command = [sys.executable, "-m", "tests.chaos.member", json.dumps({**task, "name": name, "log": str(self.log)})]
-        with (folder / f"{name}.err").open("wb") as errors:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT
-            )
-        self.thaws_at: float | None = None
-
-    @property
-    def frozen(self) -> bool:
-        return self.thaws_at is not None
-
-    def freeze(self, until: float) -> None:
-        self.life.frozen.append((time.time(), float("inf")))
-        self.process.send_signal(signal.SIGSTOP)
-        self.thaws_at = until
-
-    def thaw(self) -> None:
-        if self.frozen:
-            self.thaws_at = None
-            self.process.send_signal(signal.SIGCONT)
-            self.life.frozen[-1] = (self.life.frozen[-1][0], time.time())
-
-    def kill(self) -> None:
-        self.life.ended = time.time()
-        self.process.kill()
-        self.process.wait()
-
-    def tell(self, *words: str) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write((" ".join(words) + "\n").encode())
-            self.process.stdin.flush()
 
 
 @dataclass
@@ -288,7 +242,7 @@ def empty(place: list[str]) -> None:
             client.flushall()
     else:
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"DELETE FROM {name}")  # type: ignore[arg-type]  # a name of ours
+            connection.execute(f"DELETE FROM {name}")  # a name of ours
 
 
 @contextlib.contextmanager
@@ -320,5 +274,4 @@ def playing(plan: Plan, store: Server, folder: Path) -> Iterator[Played]:
             yield played
         finally:
             for member in run.members:
-                member.process.kill()
-                member.process.communicate()
+                member.clear()

@@ -25,7 +25,7 @@ GENEROUS = 15.0
 @pytest.mark.parametrize("kind", ["valkey", "postgres"])
 def test_no_answer_is_lost(kind, tmp_path):
     """K1, K2, K3: no grant is revoked whose answer reached a process that lived on, and all get a token in the end."""
-    plan = Plan(kind, "killed", 5.0, seed=1, grants=3, before=5.0, after=8.0, calm=4.0, longest_freeze=4.0)
+    plan = Plan(kind, "killed", 5.0, seed=1, grants=3, before=3.0, after=6.0, calm=3.0, longest_freeze=3.0)
     with (valkey if kind == "valkey" else postgres)() as store, playing(plan, store, tmp_path) as played:
         verdict = judge(played, GENEROUS)
     assert verdict.faults == [], str(verdict)
