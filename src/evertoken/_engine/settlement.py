@@ -183,7 +183,7 @@ class Settlement:
             self._counters.failures += 1
             state.failed(error, now, self._rules)
         failure = state.failure
-        judged = error if failure is None or failure.error is None else failure.error
+        judged = error if failure is None or failure.error is None or state.signed_out else failure.error
         flight.error = judged
         again_at = now if failure is None else failure.retry_at
         serving = state.in_service(now) is not None
