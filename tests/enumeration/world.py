@@ -25,6 +25,8 @@ __all__ = ["World"]
 FETCH_TIMEOUT: Final = 6.0
 # Seconds from a kill to the start of the process that takes its place.
 _RESTART: Final = 1.0
+# The longest wait between two attempts, where no lifetime limits it, and what is over.
+_UNLIMITED: Final = 75.0
 # Clocks that differ by less were not set.
 _NOTICED: Final = 1.0
 # Seconds after which a rejected grant is tried again, where no token tells its lifetime.
@@ -243,10 +245,12 @@ class World:
             for key, state in session.registry.keys.items():
                 if not self.is_honest(process, state.token, now):
                     self.fault(f"{process.name}: {state.token} is believed to live too long at {now:.0f}")
+                # Where no token is known, its lifetime limits no wait.
+                longest = max(most, _UNLIMITED) if state.token is None else most
                 deadline = state.deadline
                 if deadline is None or not math.isfinite(deadline):
                     self.fault(f"{process.name}: key {key!r} has no deadline")
-                elif deadline > now + most and state.flight is None and not state.signed_out:
+                elif deadline > now + longest and state.flight is None and not state.signed_out:
                     self.fault(f"{process.name}: the deadline of key {key!r} is {deadline - now:.0f} s away")
 
     def is_honest(self, process: Process, token: Token | None, now: float) -> bool:

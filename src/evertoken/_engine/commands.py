@@ -56,7 +56,11 @@ class Commands:
         Fetch now, or join the fetch under way; return its token or raise its failure.
         """
         state = await self._read_path.state(key)
+        signed_out = state.signed_out
         for _ in range(_JOINED):
+            if state.signed_out and not signed_out:
+                # It was signed out meanwhile. Who asked before that does not begin anew.
+                raise state.unavailable()
             before = state.token
             flight = self._flights.launch(state, "forced", urgent=True)
             if not flight.landed:
@@ -192,10 +196,10 @@ class Commands:
     def _no_new_token(self, state: KeyState, flight: Flight) -> TokenUnavailable | GrantRejected:
         error = state.unavailable("no new token")
         if state.signed_out and isinstance(flight.error, TransientRefreshError):
-            # It was to begin anew, and failed for another reason than the sign-out.
-            failed = TokenUnavailable(f"no new token: {flight.error}", retry_at=None)
-            failed.__cause__ = flight.error
-            return failed
+            # Why it could not begin anew.
+            unavailable = TokenUnavailable(f"no new token: {flight.error}")
+            unavailable.__cause__ = flight.error
+            return unavailable
         if isinstance(flight.error, GrantRejected) and not isinstance(error, GrantRejected):
             return GrantRejected(flight.error.error, flight.error.error_description, flight.error.error_uri)
         return error

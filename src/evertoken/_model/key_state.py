@@ -252,6 +252,9 @@ class KeyState(KeyView):
         A fetch failed for a reason that passes; a valid token stays in service.
         """
         failure = self._failing()
+        if self.signed_out:
+            self._stays_signed_out(failure, now, rules)
+            return
         failure.failures = 1 if isinstance(failure.error, GrantRejected) else failure.failures + 1
         failure.error = error
         failure.failed_at = now
@@ -283,6 +286,9 @@ class KeyState(KeyView):
         The authorization server said no; a valid token stays in service.
         """
         failure = self._failing()
+        if self.signed_out:
+            self._stays_signed_out(failure, now, rules)
+            return
         failure.failures = failure.failures + 1 if isinstance(failure.error, GrantRejected) else 1
         failure.error = error
         failure.failed_at = now
@@ -421,6 +427,11 @@ class KeyState(KeyView):
         self.idle_since = None
 
     # How
+
+    def _stays_signed_out(self, failure: FailureState, now: float, rules: Rules) -> None:
+        # Only a token ends a sign-out: an attempt to begin anew that failed does not.
+        failure.failed_at = now
+        failure.retry_at = failure.not_before = max(failure.retry_at, now + rules.retry.probe_delay(None, None))
 
     def _spends(self, following: str | None) -> None:
         before = None if self.token is None else self.token.refresh_token
