@@ -152,6 +152,15 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "evertoken", "demo", *session.posargs)
 
 
+@nox.session(default=False)
+def enumeration(session: nox.Session) -> None:
+    """
+    Play every pair of faults in a refresh, or `-- --stress 10000` seeds of random use. `-- --help` names the options.
+    """
+    session.install(".[testing]")
+    session.run("python", "-m", "tests.enumeration", *session.posargs)
+
+
 @nox.session(python=PYTHONS, default=False)
 def benchmarks(session: nox.Session) -> None:
     """

@@ -1,8 +1,8 @@
 """
 A member of the fleet under chaos: it uses every key all the time, and writes down what it receives and keeps.
 
-`python -m tests.chaos.member JSON`; on stdin `refresh KEY`, `refused KEY` or `end`. At the end it prints what it has for
-each key. Its log is written with O_APPEND, one write a line, so a SIGKILL loses nothing that was written before.
+`python -m tests.chaos.member JSON`; on stdin `refresh KEY`, `refused KEY` or `end`. At the end it prints what it has
+for each key. Its log is written with O_APPEND, one write a line, so a SIGKILL loses nothing that was written before.
 """
 
 from __future__ import annotations

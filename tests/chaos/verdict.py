@@ -117,7 +117,9 @@ def duplicates(key: str, chain: list[str], asked: list[TokenRequest], played: Pl
     found = []
     wanted = [line["at"] for line in played.logged() if line["key"] == key and line["what"] in {"refresh", "refused"}]
     # A token is as old as its request is for the one that asked, also if it was frozen on the way.
-    began = {line["spent"]: line["at"] for line in played.logged() if line["key"] == key and line["what"] == "asks"}
+    asks = [line for line in played.logged() if line["key"] == key and line["what"] == "asks"]
+    # The first refresh token is not one of a token before.
+    began = {line["spent"] or fingerprint_of(chain[0]): line["at"] for line in asks}
     issued = [request for request in asked if request.outcome == "issued"]
     for before, request in itertools.pairwise(issued):
         gap = request.at - min(before.at, began.get(fingerprint_of(presented(before)), before.at))

@@ -4,6 +4,7 @@ The arithmetic of when: what holds for any lifetime, hint, jitter and number of 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -330,7 +331,7 @@ def test_the_lead_with_its_jitter_is_never_above_half(policy, lifetime, share):
     [
         (RefreshPolicy, "lead_fraction"),
         (RefreshPolicy, "jitter"),
-        *((RetryPolicy, name) for name in RetryPolicy.__slots__),
+        *((RetryPolicy, one.name) for one in dataclasses.fields(RetryPolicy)),
     ],
 )
 def test_options_are_checked_by_name(policy, name, bad):

@@ -159,7 +159,7 @@ def test_what_a_running_call_comes_to_wait_for(urgent, starts):
     enter(limits, "p", calls("running"))
     for name in ("a", "b", "c"):
         start = calls(name, starts=starts)
-        limits.enter("p", name, start, urgent=urgent, inside=lambda name=name: name in wanted)  # type: ignore[misc]
+        limits.enter("p", name, start, urgent=urgent, inside=lambda name=name: name in wanted)
     limits.recheck("p")
     limits.recheck("unknown")
     assert calls.started == ["running"]

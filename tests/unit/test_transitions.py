@@ -61,6 +61,21 @@ def withheld() -> KeyState:
     return state
 
 
+def refused_and_rotated(one: KeyState) -> None:
+    one.refused("old", NOW, SHARED)
+    one.rotated("r9", refused=True)
+
+
+def obtained_and_failed(one: KeyState) -> None:
+    one.obtained(token("dead", at=NOW - LIFE))
+    one.failed(DOWN, NOW, SHARED)
+
+
+def watched_and_seen(one: KeyState) -> None:
+    one.watched(NOW)
+    one.seen()
+
+
 NEW_DUE = NOW + 800.0
 
 ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str | None, float, str | None]] = {
@@ -72,12 +87,12 @@ ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str 
     ),
     "rotated": (fresh, lambda one: one.rotated("r9", refused=False), "old", DUE, "r9"),
     "rotated, refused": (
-        fresh, lambda one: (one.refused("old", NOW, SHARED), one.rotated("r9", refused=True)), None, NOW, "r9"
+        fresh, refused_and_rotated, None, NOW, "r9"
     ),
     "obtained": (fresh, lambda one: one.obtained(token("dead", at=NOW - LIFE)), None, NOW, "r2"),
     "obtained, then failed": (
         fresh,
-        lambda one: (one.obtained(token("dead", at=NOW - LIFE)), one.failed(DOWN, NOW, SHARED)),
+        obtained_and_failed,
         None, NOW + 5.0, "r2",
     ),
     "superseded": (fresh, lambda one: one.superseded(record(token("peer", at=NOW - LIFE)), SHARED), None, NOW, "r2"),
@@ -111,7 +126,7 @@ ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str 
     ),
     "hurried": (failing, lambda one: one.hurried(NOW + 0.5), "old", NOW + 0.5, "r1"),
     "hurried, in good health": (fresh, lambda one: one.hurried(NOW), "old", DUE, "r1"),
-    "seen": (fresh, lambda one: (one.watched(NOW), one.seen()), "old", DUE, "r1"),
+    "seen": (fresh, watched_and_seen, "old", DUE, "r1"),
     "barred": (fresh, lambda one: one.barred(), "old", DUE, "r1"),
     "closed": (failing, lambda one: one.closed(), "old", NEVER, "r1"),
 }  # fmt: skip

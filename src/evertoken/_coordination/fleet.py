@@ -7,7 +7,8 @@ What a member does is decided by the rules in `coordination_rules`; this file on
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final, cast, final
+import math
+from typing import TYPE_CHECKING, Final, final
 
 from evertoken._coordination.lease import Leases
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
@@ -54,6 +55,24 @@ _PAUSE: Final = 0.1
 # Where no lease is needed, a store may take this part of the token's lifetime for a step, and this long at least.
 _SLOW_SHARE: Final = 0.25
 _SLOW_LEAST: Final = 0.25
+
+
+@final
+class _Hearing:
+    """
+    Peers that may know better, and until when they are given time to say so.
+    """
+
+    __slots__ = ("last", "mark", "offered", "until")
+
+    def __init__(self) -> None:
+        #: Whether a flushed store was offered what memory has.
+        self.offered: bool = False
+        #: The mark of a peer that was given time.
+        self.mark: float | None = None
+        self.until: float = -math.inf
+        #: What was on record when the lease was waited for.
+        self.last: Record | None = None
 
 
 @final
@@ -119,46 +138,45 @@ class FleetCoordinator:
                 be spent; or an answer is missing, and the token in service is not put at risk.
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
-        end, offered, slow = self._clock.monotonic() + self._patience, False, False
-        last: Record | None = None
-        heard: float | None = None
+        end, slow = self._clock.monotonic() + self._patience, False
+        hearing = _Hearing()
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
             begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._timeout(state))
-            outlived = begun is not None and isinstance(begun.lease, Lease) and self._leases.outlived(until)
-            if begun is None or (outlived and slow):
+            if begun is None:
                 return self._without_store(state, flight)
-            if outlived:
-                # This process stood still; or the store is too slow for this token, as the second time will tell.
-                slow = True
-                continue
             held = isinstance(begun.lease, Held)
+            outlived = not held and self._leases.outlived(until)
             try:
                 newer = self._judge(state, flight, begun)
-                if newer is None and not held:
-                    mark = self._unheard(state, flight, begun.record)
-                    if not offered and self._was_flushed(state, flight, begun.record):
-                        offered = True
-                        await self._offer(state, flight, begun, last)
-                    elif mark != heard and mark is not None:
-                        heard = mark
-                        await self._give_back(state, flight, begun)
-                    else:
-                        self._judge_mark(state, flight, begun.record)
-                        return Permit(cast("Lease", begun.lease), begun.record, until)
+                if newer is None and outlived:
+                    # This process stood still; or the store is too slow for this token, as the second time will tell.
+                    if slow:
+                        return self._without_store(state, flight)
+                    slow = True
+                    continue
+                if (
+                    newer is None
+                    and isinstance(begun.lease, Lease)
+                    and await self._heard(state, flight, begun, hearing)
+                ):
+                    self._judge_mark(state, flight, begun.record)
+                    return Permit(begun.lease, begun.record, until)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
             if newer is not None:
                 await self._give_back(state, flight, begun)
                 return newer
-            last = begun.record or last
+            hearing.last = begun.record or hearing.last
             left = end - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
-            pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001) if isinstance(begun.lease, Held) else OFFER
+            pause = max(hearing.until - self._clock.monotonic(), 0.0) + 0.001
+            if isinstance(begun.lease, Held):
+                pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001)
             await self._wait(state, flight, min(left, pause))
 
     async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
@@ -247,7 +265,8 @@ class FleetCoordinator:
 
     def _judge(self, state: KeyState, flight: Flight, begun: Begun) -> Record | None:
         record = begun.record
-        if flight.decided:
+        recorded = record is not None and record.since == state.since and not record.revoked
+        if flight.decided and not recorded:
             # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead.
             if record is not None:
                 flight.found = record.token
@@ -257,6 +276,7 @@ class FleetCoordinator:
         if flight.reason not in LOOKS:
             judge_sign_out(state, None, forced=flight.reason == "forced")
         if record is None or not is_newer(state, record):
+            state.caught_up(self._rules)
             return None
         if record.revoked or self._adoptable(state, record) is not None:
             return record
@@ -342,6 +362,22 @@ class FleetCoordinator:
             self._known(state, record)
 
     # Steps
+
+    async def _heard(self, state: KeyState, flight: Flight, begun: Begun, hearing: _Hearing) -> bool:
+        """
+        Tell whether all who may know better were heard. If not, the lease is given back, because they need it.
+        """
+        now, mark = self._clock.monotonic(), self._unheard(state, flight, begun.record)
+        if not hearing.offered and self._was_flushed(state, flight, begun.record):
+            hearing.offered, hearing.until = True, now + OFFER
+            await self._offer(state, flight, begun, hearing.last)
+            return False
+        if mark is not None and mark != hearing.mark:
+            hearing.mark, hearing.until = mark, now + OFFER
+        elif now >= hearing.until:
+            return True
+        await self._give_back(state, flight, begun)
+        return False
 
     async def _offer(self, state: KeyState, flight: Flight, begun: Begun, last: Record | None) -> None:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)

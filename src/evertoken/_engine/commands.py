@@ -116,7 +116,7 @@ class Commands:
         # A store that has it keeps it. A fetch that has spent it brings the next one.
         keep = not self._rules.shared or state.unkept
         unkept = state.unkept
-        state.forgotten(keep_refresh_token=keep)
+        state.forgotten(keep_refresh_token=keep, keep_grant=flight is not None and flight.irreplaceable)
         if keep and unkept and state.token is not None:
             state.unsaved(self._clock.time(), self._rules, withhold=False)
         if flight is not None and not flight.irreplaceable:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.commands import Commands
@@ -205,25 +206,31 @@ class Session:
             raise ManagerClosed(msg)
 
     async def _close(self) -> None:
-        end = self.clock.monotonic() + self.settings.close_grace + _KEEP_BOUND
+        # By the loop's own time, because nothing that was passed in may keep a close from ending.
+        end = self.loop.time() + self.settings.close_grace + _KEEP_BOUND
         try:
-            if self._opening is not None:
-                # A start under way is let through to where it finds that it is not wanted any more.
-                await self._opening.wait(self.clock, _KEEP_BOUND)
-            await self.maintenance.stop()
-            self.limits.clear()
-            await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
-            await self._offer(end)
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
-            await self.coordinator.close()
-            left = self.strays.end()
-            if left:
-                _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
-            if left:
-                say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
+            for step in (
+                self._await_opening,
+                self.maintenance.stop,
+                self._drain,
+                partial(self._offer, end),
+                self._leave,
+            ):
+                try:
+                    await step()
+                except Exception as error:  # noqa: BLE001 - told, and the next step is taken
+                    say(logging.ERROR, "closing the manager raised %s", type(error).__qualname__)
         finally:
             self.drop()
+
+    async def _await_opening(self) -> None:
+        # A start under way is let through to where it finds that it is not wanted any more.
+        if self._opening is not None:
+            await self._opening.wait(self.clock, _KEEP_BOUND)
+
+    async def _drain(self) -> None:
+        self.limits.clear()
+        await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
 
     async def _offer(self, end: float) -> None:
         # The last chance of what memory alone has; a store that hung until now is given no time twice.
@@ -231,7 +238,17 @@ class Session:
         for state in unkept:
             self.flights.launch(state, "repair", urgent=True)
         if unkept:
-            await self.flights.drain(max(end - self.clock.monotonic(), _STRAY_GRACE), 0.0)
+            await self.flights.drain(max(end - self.loop.time(), _STRAY_GRACE), 0.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
+
+    async def _leave(self) -> None:
+        await self.coordinator.close()
+        left = self.strays.end()
+        if left:
+            _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
+        if left:
+            say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
 
 
 def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

@@ -166,6 +166,9 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
         return record.since > state.since
     if record.token is not None and has_replaced(state, record.token):
         return False
+    if state.token is None and record.token is not None and not state.signed_out:
+        # It was forgotten here, so whatever is on record is news.
+        return True
     if state.unkept:
         own, token = state.token, record.token
         if own is None or token is None:

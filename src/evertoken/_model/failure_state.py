@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from evertoken._model.errors import GrantRejected, TransientRefreshError
+    from evertoken._model.protocols import Record
     from evertoken._model.token import Token
 
 __all__ = ["NEVER", "FailureState"]
@@ -30,6 +31,7 @@ class FailureState:
         "error",
         "failed_at",
         "failures",
+        "newer",
         "not_before",
         "refusals",
         "refused",
@@ -75,6 +77,8 @@ class FailureState:
         self.replaced: Token | None = None
         #: The fingerprint of the refresh token before, which is spent. A record that still has it is older.
         self.spent: str | None = None
+        #: A peer's record whose refresh token is the one to present, and whose access token is of no use here.
+        self.newer: Record | None = None
         #: Whether the token is held back until the store keeps it.
         self.withheld: bool = False
 
@@ -90,6 +94,7 @@ class FailureState:
             or self.refusals
             or self.rotated
             or self.spent
+            or self.newer
             or self.unkept
             or self.sent_at is not None
         )
@@ -103,6 +108,7 @@ class FailureState:
         self.retry_at = NEVER
         self.not_before = NEVER
         self.sent_at = None
+        self.newer = None
         self.refused = None
         self.told = False
         self.withheld = False

@@ -64,12 +64,11 @@ class Frozen:
         __signature__ = _SignatureOfFields()
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        given = {**self._defaults, **named}
-        if values:
-            given.update(zip(self._positional, values, strict=False))
-        clear = not values or (
-            len(values) <= len(self._positional) and named.keys().isdisjoint(self._positional[: len(values)])
-        )
+        given = {**dict(zip(self._positional, values, strict=False)), **named} if values else named
+        # Neither more values than places, nor two for one.
+        clear = len(given) == len(values) + len(named)
+        if len(given) < len(self._names):
+            given = {**self._defaults, **given}
         if not clear or given.keys() != self._names.keys():
             wrong = _misuse(type(self), len(values), named.keys(), given.keys())
             # A traceback shows the locals of its frames. This record has no values to be shown yet.

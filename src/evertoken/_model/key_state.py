@@ -11,7 +11,8 @@ adopted         a peer's                                            when it is d
 rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
-overtaken       as before: a peer left a newer refresh token        as before
+overtaken       as before, or a peer's that is due                  now, if it is a peer's
+caught_up       none: as in superseded                              now
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
@@ -30,7 +31,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
-from evertoken._model.coordination_rules import after_lost_answer, on_ambiguous, same_grant
+from evertoken._model.coordination_rules import after_lost_answer, is_newer, on_ambiguous, same_grant
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failure_state import NEVER, FailureState
 from evertoken._model.key_view import KeyView
@@ -49,6 +50,9 @@ Refusal: TypeAlias = Literal["taken", "late", "cooling"]
 
 #: By how much a decision is later than the one before, where a clock was set back or a peer's is ahead, in seconds.
 TICK: Final = 0.001
+
+#: The longest pause between two offers to the store, in seconds: less than a peer waits for what this member has.
+REPAIR: Final = 2.0
 
 # After this many cool-downs without a refusal the count starts anew.
 _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
@@ -137,7 +141,7 @@ class KeyState(KeyView):
         failure.unkept = True
         if replaced is not None:
             failure.replaced = replaced
-        failure.repair_at = now + max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay())
+        failure.repair_at = now + min(REPAIR, max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay()))
         if withhold and rules.strict and self.token is not None:
             failure.withheld = True
             self.valid_until = NEVER
@@ -190,7 +194,7 @@ class KeyState(KeyView):
             token = own if own.refresh_token == token.refresh_token else own.replace(refresh_token=token.refresh_token)
         if failure is not None:
             failure.unkept = failure.withheld = False
-            failure.replaced = None
+            failure.replaced = failure.newer = None
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
                 failure.refused = token
@@ -201,17 +205,25 @@ class KeyState(KeyView):
 
     def overtaken(self, record: Record, now: float, rules: Rules, /) -> None:
         """
-        A peer left *record* behind, as in `superseded`. An access token in service stays in service.
+        A peer left *record* behind, as in `superseded`. A token in service gives way only to one that is valid as well.
         """
         own, token = self.token, record.token
-        if own is None or token is None or self.in_service(now) is None:
+        rotated = own is None or token is None or own.refresh_token != token.refresh_token
+        if self.in_service(now) is None or (rotated and token is not None and token.valid_at(now)):
             self.superseded(record, rules)
-        elif token.refresh_token is not None and token.refresh_token != own.refresh_token:
-            self._known(record, rules)
-            self.rotated(token.refresh_token, refused=False)
-            if self.failure is not None:
-                self.failure.unkept = False
-                self.failure.replaced = None
+        elif rotated:
+            # Its clock is far behind. It is remembered, because the store may lose it before the next fetch.
+            self._failing().newer = record
+
+    def caught_up(self, rules: Rules, /) -> None:
+        """
+        The store no longer has the newer record that was seen there: its refresh token is the one to present.
+        """
+        failure = self.failure
+        if failure is not None and failure.newer is not None:
+            record, failure.newer = failure.newer, None
+            if is_newer(self, record):
+                self.superseded(record, rules)
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
@@ -386,9 +398,11 @@ class KeyState(KeyView):
         if failure is not None and failure.sent_at is None and failure.retry_at < math.inf:
             failure.retry_at = failure.not_before = NEVER
 
-    def forgotten(self, /, *, keep_refresh_token: bool) -> None:
+    def forgotten(self, /, *, keep_refresh_token: bool, keep_grant: bool = False) -> None:
         """
         Nothing is known of it any more, but a refresh token, or a sign-out, that nobody else keeps.
+
+        With *keep_grant* a fetch is under way that may bring another refresh token of the same grant.
         """
         if keep_refresh_token and self.signed_out:
             return
@@ -401,7 +415,7 @@ class KeyState(KeyView):
             self.unanswered(failure.sent_at)
         if keep_refresh_token and token is not None and token.refresh_token is not None:
             self.token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
-        else:
+        elif not keep_grant:
             # So that what the store holds is news.
             self.version, self.since, self.origins = 0, 0.0, ()
         self.idle_since = None
@@ -414,10 +428,10 @@ class KeyState(KeyView):
             self._failing().spent = origin_of(before)
 
     def _known(self, record: Record, rules: Rules) -> None:
-        self.version, self.since, self.origins = record.version, record.since, record.origins
-        if record.sent_at is not None and record.sent_by == rules.owner:
-            # Memory forgot what it had marked itself.
+        if self.version == 0 and record.sent_at is not None and record.sent_by == rules.owner:
+            # Memory knows nothing of this key, and so not what became of the request that it marked.
             self.unanswered(record.sent_at)
+        self.version, self.since, self.origins = record.version, record.since, record.origins
 
     def _lifetime(self) -> float | None:
         return None if self.token is None else self.token.lifetime
@@ -428,7 +442,11 @@ class KeyState(KeyView):
 
     def _open(self) -> None:
         token = self.token
-        self.valid_until = math.inf if token is None or token.expires_at is None else token.expires_at
+        if token is None or not token.access_token:
+            # Only a refresh token is there: nothing to serve, also after the clock was set back.
+            self.barred()
+        else:
+            self.valid_until = math.inf if token.expires_at is None else token.expires_at
 
     def _serve(self, token: Token) -> None:
         self.token = token

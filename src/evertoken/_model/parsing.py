@@ -15,6 +15,8 @@ __all__ = ["http_date", "instant", "is_finite", "number", "parse_retry_after"]
 
 # From how large a number on an instant is not in seconds, and what one second is then: milliseconds, micros and nanos.
 _UNITS: Final = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+# A constant, because `int | float | str` makes an object at each call.
+_NUMERIC: Final = (int, float, str)
 # As .NET writes instants in JSON.
 _DOTNET: Final = re.compile(r"/Date\((-?\d{1,18})(?:[+-]\d{4})?\)/", re.ASCII)
 
@@ -43,7 +45,7 @@ def number(value: object, /) -> float | None:
     """
     if type(value) is float:
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
+    if value is None or isinstance(value, bool) or not isinstance(value, _NUMERIC):
         return None
     try:
         found = float(value)

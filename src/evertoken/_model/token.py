@@ -21,6 +21,9 @@ __all__ = ["KINDS", "RedactedToken", "Token", "fingerprint_of", "origin_of"]
 #: Credentials that are more than a token, by their token type.
 KINDS: Final[dict[str, type[Token]]] = {}
 
+# A constant, because `int | float` makes an object at each call.
+_NUMBERS: Final = (int, float)
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -253,7 +256,7 @@ def _fits_header(text: object) -> bool:
 
 def _is_finite(instant: object) -> bool:
     # Not isfinite(): that overflows where an int does.
-    return isinstance(instant, int | float) and not isinstance(instant, bool) and abs(instant) <= sys.float_info.max
+    return isinstance(instant, _NUMBERS) and not isinstance(instant, bool) and abs(instant) <= sys.float_info.max
 
 
 @final

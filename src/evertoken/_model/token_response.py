@@ -311,5 +311,8 @@ def _grant_clock(lifetime: float | None, requested_at: float, current: Token | N
 
 
 def _grant_lifetime(fields: Mapping[str, Any]) -> float | None:
-    found = (number(fields.get(name)) for name in _GRANT_LIFETIMES)
-    return next((seconds for seconds in found if seconds is not None and 0.0 < seconds <= MAX_LIFETIME), None)
+    for name in _GRANT_LIFETIMES:
+        seconds = number(fields.get(name))
+        if seconds is not None and 0.0 < seconds <= MAX_LIFETIME:
+            return seconds
+    return None
