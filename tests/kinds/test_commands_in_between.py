@@ -176,8 +176,7 @@ async def test_rings_of_managers(clock, managers, concurrency, rounds):
 
         return make
 
-    for at in range(managers):
-        ring.append(TokenManager(source_for=source_for(at), clock=clock, concurrency=concurrency))
+    ring.extend(TokenManager(source_for=source_for(at), clock=clock, concurrency=concurrency) for at in range(managers))
     async with contextlib.AsyncExitStack() as stack:
         for one in ring:
             await stack.enter_async_context(one)

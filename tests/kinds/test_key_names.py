@@ -4,17 +4,20 @@ K5: different keys never share a token, and a key that a store cannot keep is re
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from evertoken import TokenManager
+from evertoken import Token, TokenManager
 from evertoken.stores import MemoryStore
 
 plain = pytest.mark.asyncio(loop_factories=["virtual"])
 
-KEYS = [
-    "a", "A", "", " ", "a ", "a\x00", "\x00", "é", "e\u0301", "😀", "\ud7ff", "1", 1, 1.5, "1.5", "null", "true", "[1]", '"a"', '["",1]',
-    ("a",), ("a", "b"), ("a", ("b",)), (("a", "b"),), ("a,b",), (), ((),), ("",), "()", "a" * 5000, "a" * 5001, "a/b", "../a", "a:b", "%41",
-    10**30, "1000000000000000000000000000000", -1, "-1", "\n", "\r\n", "'", "\\", "\\u00e9", "\U0010ffff",
+KEYS: list[Any] = [
+    "a", "A", "", " ", "a ", "a\x00", "\x00", "\xe9", "e\u0301", "\U0001f600", "\ud7ff", "1", 1, 1.5, "1.5", "null",
+    "true", "[1]", '"a"', '["",1]', ("a",), ("a", "b"), ("a", ("b",)), (("a", "b"),), ("a,b",), (), ((),), ("",),
+    "()", "a" * 5000, "a" * 5001, "a/b", "../a", "a:b", "%41", 1000000000000000000000000000000,
+    "1000000000000000000000000000000", -1, "-1", "\n", "\r\n", "'", "\\", "\\u00e9", "\U0010ffff",
 ]  # fmt: skip
 
 
@@ -57,7 +60,6 @@ WRONG = {
 async def test_keys_that_no_store_can_keep(clock, case, call):
     """K5: with a store a key that it cannot tell from others is refused, and without one it is as good as any."""
     key, error = WRONG[case]
-    from evertoken import Token
 
     async def use(tokens):
         if call == "subscribe":

@@ -12,6 +12,7 @@ from tests.machinery.scripted import ScriptedSource
 
 from evertoken import TokenManager
 from evertoken.stores import MemoryStore
+from evertoken.testing import VirtualClock
 
 plain = pytest.mark.asyncio(loop_factories=["virtual"])
 
@@ -72,7 +73,9 @@ async def test_a_step_that_failed_once(clock, steps, when, lifetime, rotating):
 async def test_a_slow_store_starves_nobody(clock, delay, lifetime):
     """K3: where tokens may be minted freely, a store that is slow keeps nobody from them."""
     store = Faulty(MemoryStore(clock=clock))
-    async with TokenManager(ScriptedSource(clock, lifetime=lifetime), clock=clock, store=store) as tokens:
+    source = ScriptedSource(clock, lifetime=lifetime)
+    source.rotates = False
+    async with TokenManager(source, clock=clock, store=store) as tokens:
         await ask(tokens)
         store.delay = delay
         await clock.advance(20.0)
@@ -88,8 +91,6 @@ async def test_a_slow_store_starves_nobody(clock, delay, lifetime):
 @pytest.mark.parametrize("shared_clock", [True, False], ids=["all clocks", "the store's"])
 async def test_the_clock_is_set_while_a_holder_dies(clock, step, shared_clock):
     """K2: a lease of a member that died ends within the longest lease, wherever a clock is set."""
-    from evertoken.testing import VirtualClock
-
     own = clock if shared_clock else VirtualClock()
     own.time()
     store = MemoryStore(clock=own)

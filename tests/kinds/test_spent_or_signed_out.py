@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 
 import pytest
 from tests.kinds.rotating import Server, Source, ask, live, scheduled
@@ -203,8 +204,6 @@ async def test_functions_that_take_the_token_before(clock, kind):
 
         async def fetch_it(self, before):
             return await answer(before)
-
-    import functools
 
     async def two(_, before):
         return await answer(before)
