@@ -181,23 +181,17 @@ class Settlement:
         )
 
     def _failed(self, state: KeyState, flight: Flight, error: Failure, now: float, emitted: list[events.Event]) -> None:
-        rejected, signed_out = isinstance(error, GrantRejected), state.signed_out
-        if rejected:
+        if isinstance(error, GrantRejected):
             self._counters.rejections += 1
-        else:
-            self._counters.failures += 1
-        if signed_out:
-            # A refresh() that was to begin anew, and failed.
-            state.still_signed_out(now, self._rules)
-        elif isinstance(error, GrantRejected):
             state.rejected(error, now, self._rules)
         else:
+            self._counters.failures += 1
             state.failed(error, now, self._rules)
         if state.unkept:
             # The store was not told either: it is tried again a while later, and not at once.
             state.unsaved(now, self._rules, withhold=False)
         failure = state.failure
-        judged = error if signed_out or failure is None or failure.error is None else failure.error
+        judged = error if failure is None or failure.error is None or state.signed_out else failure.error
         flight.error = judged
         again_at = now if failure is None else failure.retry_at
         serving = state.in_service(now) is not None

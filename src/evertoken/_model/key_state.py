@@ -241,9 +241,10 @@ class KeyState(KeyView):
 
     def still_signed_out(self, now: float, rules: Rules, /) -> None:
         """
-        A flight ended, and nobody has logged in: the store is looked at again by and by.
+        Nothing has ended the sign-out: no news in the store, and no token from an attempt to begin anew.
         """
         failure = self._failing()
+        failure.failed_at = now
         wait = rules.retry.probe_delay(None, None) if rules.shared else math.inf
         failure.retry_at = failure.not_before = now + wait
 
@@ -253,7 +254,7 @@ class KeyState(KeyView):
         """
         failure = self._failing()
         if self.signed_out:
-            self._stays_signed_out(failure, now, rules)
+            self.still_signed_out(now, rules)
             return
         failure.failures = 1 if isinstance(failure.error, GrantRejected) else failure.failures + 1
         failure.error = error
@@ -287,7 +288,7 @@ class KeyState(KeyView):
         """
         failure = self._failing()
         if self.signed_out:
-            self._stays_signed_out(failure, now, rules)
+            self.still_signed_out(now, rules)
             return
         failure.failures = failure.failures + 1 if isinstance(failure.error, GrantRejected) else 1
         failure.error = error
@@ -427,11 +428,6 @@ class KeyState(KeyView):
         self.idle_since = None
 
     # How
-
-    def _stays_signed_out(self, failure: FailureState, now: float, rules: Rules) -> None:
-        # Only a token ends a sign-out: an attempt to begin anew that failed does not.
-        failure.failed_at = now
-        failure.retry_at = failure.not_before = max(failure.retry_at, now + rules.retry.probe_delay(None, None))
 
     def _spends(self, following: str | None) -> None:
         before = None if self.token is None else self.token.refresh_token
