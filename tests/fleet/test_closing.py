@@ -99,13 +99,17 @@ async def test_starting_reads_what_is_asked_for(clock):
         begun = await memory.begin(key, "me", 5.0)
         assert await memory.commit(Record(key, 1, server.take(None)), begun.lease)
     reads: list[str] = []
-    read = memory.read
+    read, begin = memory.read, memory.begin
 
     async def counted(key, /):
         reads.append(key)
         return await read(key)
 
-    memory.read = counted
+    async def begun(key, owner, ttl, /):
+        reads.append(key)
+        return await begin(key, owner, ttl)
+
+    memory.read, memory.begin = counted, begun
     issued = server.issued
     async with TokenManager(source_for=lambda _: source, store=memory, clock=clock) as tokens:
         await clock.advance(5.0)

@@ -110,6 +110,13 @@ class Server:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def kill(self) -> None:
+        """
+        End all its processes at once, as a lost machine does.
+        """
+        self._signal(signal.SIGKILL)
+        self.stop(signal.SIGKILL)
+
     def freeze(self) -> None:
         """
         Stop its processes without closing anything: connections stay open and say nothing.

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from evertoken import Begun, Held, Lease, Record, RefreshPolicy, RetryPolicy, Token, events
+from evertoken import Begun, Held, Lease, RefreshPolicy, RetryPolicy, events
 from evertoken._model.snapshot import Health
 
 RECORDS: list[Any] = [
@@ -28,8 +28,8 @@ RECORDS: list[Any] = [
 ]
 # Typed so that a type checker lets wrong calls pass.
 LEASE: Any = Lease
+HELD: Any = Held
 STARTED: Any = events.ManagerStarted
-RECORD: Any = Record
 NAMES = [type(record).__name__ for record in RECORDS]
 
 
@@ -88,9 +88,9 @@ def test_help_shows_parameters(record):
         (STARTED, "lacks 'at'"),
         (lambda: STARTED(1.0), "takes 0 positional arguments, but 1 were given"),
         (lambda: STARTED(at=1.0, by=2), "unexpected keyword argument 'by'"),
-        (lambda: LEASE("k"), "lacks 'owner', 'fence'"),
-        (lambda: LEASE("k", "o", 1, 2), "takes 3 positional arguments, but 4 were given"),
-        (lambda: LEASE("k", "o", 1, key="l"), "two values for 'key'"),
+        (lambda: LEASE("k"), "missing 2 required positional arguments: 'owner' and 'fence'"),
+        (lambda: HELD(1.0, 2.0), "takes 1 positional arguments, but 2 were given"),
+        (lambda: HELD(1.0, remaining=2.0), "two values for 'remaining'"),
     ],
 )
 def test_misuse_is_explained(make, said):
@@ -102,7 +102,7 @@ def test_misuse_is_explained(make, said):
 def test_misuse_shows_no_value():
     """S1: the frame of a constructor that was called wrongly holds none of its values."""
     with pytest.raises(TypeError) as caught:
-        RECORD("k", 1, Token("the-secret", issued_at=1.0), token_="the-secret")
+        STARTED(at=1.0, by="the-secret")
     frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
     assert len(frames) > 1
     assert "the-secret" not in repr(frames[-1].f_locals)

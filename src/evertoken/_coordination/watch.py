@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from evertoken._coordination.store_client import STORE_TIMEOUT, store_key
@@ -56,6 +57,7 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
         self._missed: dict[KeyState, None] = {}
         self._timer: Timer | None = None
+        self._again: Timer | None = None
         self._pause = REREAD
 
     async def open(self) -> None:
@@ -66,16 +68,17 @@ class Watch:
         # Not isinstance(): that does not see through a store that passes calls on to another.
         if callable(getattr(self._client.store, "watch", None)):
             watched = cast("WatchedStore", self._client.store)
-            self._task = spawn(asyncio.get_running_loop(), self._watch(watched), "evertoken:watch")
+            self._begin(watched)
 
     async def close(self) -> None:
         """
         End the watch, and leave the store.
         """
         task, self._task = self._task, None
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        for timer in (self._timer, self._again):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._again = None
         if task is not None:
             task.cancel()
             await asyncio.wait({task}, timeout=STORE_TIMEOUT)
@@ -108,6 +111,17 @@ class Watch:
 
         await self._client.outside(operation, None, call)
 
+    def _begin(self, store: WatchedStore) -> None:
+        if not self._session.running:
+            return
+        self._task = task = spawn(asyncio.get_running_loop(), self._watch(store), "evertoken:watch")
+        task.add_done_callback(partial(self._watch_ended, store))
+
+    def _watch_ended(self, store: WatchedStore, task: asyncio.Task[None]) -> None:
+        # Cancelled by somebody who cancels all tasks: the session goes on, and so does its watch.
+        if self._task is task and self._session.running:
+            self._again = self._session.clock.call_later(REWATCH, self._begin, store)
+
     async def _watch(self, store: WatchedStore) -> None:
         failures = 0
         # A store that swallowed the cancellation is not asked again.
@@ -124,9 +138,15 @@ class Watch:
                 if failures.bit_count() == 1:
                     # The first, second, fourth and so on: an outage is not told once a second.
                     self._client.failed("watch", error)
+            self._client.watched = False
             await Gate().wait(self._session.clock, REWATCH)
 
     def _written(self, name: str | None) -> None:
+        if name is None:
+            self._client.notices_lost()
+            self._client.watched = True
+        elif self._client.is_own_notice(name):
+            return
         self._notify(name)
         self._pause = REREAD
         if not self._session.running:

@@ -56,20 +56,27 @@ class Commands:
         Fetch now, or join the fetch under way; return its token or raise its failure.
         """
         state = await self._read_path.state(key)
+        signed_out = state.signed_out
         for _ in range(_JOINED):
+            if state.signed_out and not signed_out:
+                # It was signed out meanwhile. Who asked before that does not begin anew.
+                raise state.unavailable()
             before = state.token
             flight = self._flights.launch(state, "forced", urgent=True)
             if not flight.landed:
                 await flight.wait(self._clock)
             self._check_open()
-            # One that was replaced, or found nothing newer than what was there, is no refresh.
-            if not flight.void and (flight.request is not None or flight.error is not None):
+            token = flight.token
+            if flight.void or (token is not None and not token.valid_at(self._clock.time())):
+                # It was replaced, or its token did not live to be handed out, as where the machine slept.
+                continue
+            # One that found nothing newer than what was there is no refresh.
+            if flight.request is not None or flight.error is not None or (token is not None and token is not before):
                 break
-            if not flight.void and flight.token is not None and flight.token is not before:
-                break
-        if flight.token is None:
+        token = flight.token
+        if token is None or not token.valid_at(self._clock.time()):
             raise self._no_new_token(state, flight)
-        return flight.token
+        return token
 
     async def refused(self, key: Hashable, access_token: str, wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
         """
@@ -113,7 +120,7 @@ class Commands:
         # A store that has it keeps it. A fetch that has spent it brings the next one.
         keep = not self._rules.shared or state.unkept
         unkept = state.unkept
-        state.forgotten(keep_refresh_token=keep)
+        state.forgotten(keep_refresh_token=keep, keep_grant=flight is not None and flight.irreplaceable)
         if keep and unkept and state.token is not None:
             state.unsaved(self._clock.time(), self._rules, withhold=False)
         if flight is not None and not flight.irreplaceable:
@@ -126,7 +133,7 @@ class Commands:
         if self._registry.source_for is not None:
             async with self._lock:
                 # A key that nobody uses is opened again when somebody asks for it.
-                if state.token is None and not state.unkept and not self._maintenance.in_use(state):
+                if state.token is None and self._maintenance.may_drop(state):
                     self._registry.drop(state)
                     self._maintenance.supervisor.deadlines.discard(state)
         return True
@@ -188,6 +195,11 @@ class Commands:
 
     def _no_new_token(self, state: KeyState, flight: Flight) -> TokenUnavailable | GrantRejected:
         error = state.unavailable("no new token")
+        if state.signed_out and isinstance(flight.error, TransientRefreshError):
+            # Why it could not begin anew.
+            unavailable = TokenUnavailable(f"no new token: {flight.error}")
+            unavailable.__cause__ = flight.error
+            return unavailable
         if isinstance(flight.error, GrantRejected) and not isinstance(error, GrantRejected):
             return GrantRejected(flight.error.error, flight.error.error_description, flight.error.error_uri)
         return error

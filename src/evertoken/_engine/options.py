@@ -5,7 +5,7 @@ What a manager can be told, its defaults, and what is wrong with what it was tol
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, final, get_args
 
@@ -110,7 +110,8 @@ def _with(name: str, value: object, *methods: str) -> None:
 
 
 def _positive(name: str, value: Any, *, or_zero: bool = False) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not isfinite(): that overflows where an int does.
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not number or value < 0 or (value == 0 and not or_zero):
         msg = f"{name} must be a number of seconds {'of at least' if or_zero else 'above'} 0, not {value!r}"
         raise ValueError(msg)

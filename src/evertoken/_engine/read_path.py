@@ -100,11 +100,12 @@ class ReadPath:
                 await flight.wait(self._clock, None if patience == math.inf else patience)
             if flight.landed:
                 # One that only looked at the store, or was replaced, was no try.
-                fetched = flight.request is not None or flight.token is not None or flight.error is not None
+                newer = flight.token is not None and flight.token is not token
+                fetched = flight.request is not None or newer or flight.error is not None
                 tried = flight if fetched and not flight.void else tried
             elif (end is None or self._clock.monotonic() >= end) and state.in_service(self._clock.time()) is None:
                 self._check_open()
-                raise state.unavailable() if end is None else self._waited(state, limit)
+                raise self._hanging(state) if end is None else self._waited(state, limit)
 
     async def state(self, key: Hashable) -> KeyState:
         """
@@ -209,6 +210,13 @@ class ReadPath:
         if left is None or left <= 0.0:
             raise state.unavailable()
         await self._maintenance.change(state, min(left, max(at - now, 0.0)))
+
+    def _hanging(self, state: KeyState) -> TokenUnavailable | GrantRejected:
+        error, now = state.unavailable(), self._clock.time()
+        if isinstance(error, TokenUnavailable) and (error.retry_at is None or error.retry_at <= now):
+            # The attempt that was planned for then is under way.
+            error.retry_at = now + self._rules.retry.demand_delay()
+        return error
 
     def _waited(self, state: KeyState, patience: float | None) -> TokenUnavailable | GrantRejected:
         if state.failure is not None and state.failure.error is not None:

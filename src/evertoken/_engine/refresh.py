@@ -7,6 +7,7 @@ First fetch, supervised refresh, refused token and forced refresh all take it. `
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._engine.flight import LOOKS
@@ -19,6 +20,7 @@ from evertoken._model.coordination_rules import may_spend, on_ambiguous
 from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
 from evertoken._model.failures import failure_of
 from evertoken._model.fetch_request import FetchRequest
+from evertoken._model.key_state import TICK
 from evertoken._model.protocols import Record
 from evertoken._model.redaction import describe
 from evertoken._model.token_response import read_response
@@ -123,24 +125,30 @@ class RefreshPath:
         if flight.spends:
             await coordinator.mark(state, flight, permit, started)
         current = state.token
-        guard = None if permit.lease is None else lambda: coordinator.check(permit)
+        guard = None if permit.lease is None else partial(coordinator.check, permit)
         request = FetchRequest(state.key, current, self._timeout, origins=state.origins, guard=guard)
         flight.request = request
         self._counters.fetches += 1
-        self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
+        if self._observers.listens_to(events.FetchStarted):
+            self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
         flight.started_at = started = self._clock.time()
         began = self._clock.monotonic()
         INSIDE.set(flight)
         try:
-            answer = await flight.step(state.source.fetch(request), self._timeout, self._clock)
+            answer = await flight.step(
+                state.source.fetch(request),
+                self._timeout,
+                self._clock,
+                suspended=None if permit.lease is None else partial(coordinator.renew, state, permit),
+            )
             # From here on nothing is awaited until the answer stands on the flight.
-            self._receive(state, flight, answer, started, began)
+            self._receive(state, flight, permit, answer, began)
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
             if request.answer is not None:
                 # It arrived before the fetch was ended.
-                self._receive(state, flight, request.answer, started, began)
+                self._receive(state, flight, permit, request.answer, began)
             if cancelled_here(error):
                 if flight.response is None and request.sent and state.flight is flight:
                     state.unanswered(started)
@@ -155,8 +163,8 @@ class RefreshPath:
         # Not raised in the handler: as its context, what others raised would keep their locals alive.
         return failure
 
-    def _receive(self, state: KeyState, flight: Flight, answer: object, started: float, began: float) -> None:
-        request = cast("FetchRequest", flight.request)
+    def _receive(self, state: KeyState, flight: Flight, permit: Permit, answer: object, began: float) -> None:
+        request, started = cast("FetchRequest", flight.request), flight.started_at
         self._session.compare_clocks()
         received = self._clock.time()
         # The wall clock may have been set back meanwhile: the life of the token began that much earlier by it.
@@ -174,6 +182,9 @@ class RefreshPath:
             default_lifetime=self._rules.refresh.default_lifetime,
         )
         flight.started_at = started
+        flight.offset = received - self._clock.monotonic()
         state.origins = request.origins
-        if self._rules.shared and (request.began_anew or not state.since):
-            state.since = started
+        if self._rules.shared:
+            # The key may have been forgotten meanwhile: its grant is as old as the record says, by whatever clock.
+            since = state.since if permit.record is None else max(state.since, permit.record.since)
+            state.since = max(started, since + TICK) if request.began_anew else since or started

@@ -51,6 +51,8 @@ class Registry:
             raise TypeError(msg)
         self._shared = shared
         self.keys: dict[Hashable, KeyState] = {}
+        #: By how much the wall clock was ahead of the monotonic one when the last session ended.
+        self.offset: float | None = None
         self.source_for = source_for
         self.keyed: bool = source_for is not None or isinstance(source, Mapping)
         if isinstance(source, Mapping):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.commands import Commands
@@ -97,9 +98,9 @@ class Session:
     @property
     def running(self) -> bool:
         """
-        Whether it takes callers.
+        Whether it takes callers, which it does not in a fork.
         """
-        return self.state == "running"
+        return self.state == "running" and self.pid == os.getpid()
 
     def is_lost(self) -> bool:
         """
@@ -125,11 +126,11 @@ class Session:
         if mode != "lazy":
             await self.read_path.prefetch(self.settings.start_timeout, required=mode == "require")
 
-    def opened(self, failure: BaseException | None) -> None:
+    def opened(self) -> None:
         """
         The start has ended: tell those who started it at the same time.
         """
-        gate, self.started, self.failure = self.started, None, failure
+        gate, self.started = self.started, None
         if gate is not None:
             gate.wake()
 
@@ -172,7 +173,7 @@ class Session:
         for state in self.registry.keys.values():
             state.closed()
         self.subscriptions.end()
-        self.opened(None)
+        self.opened()
 
     def abandon(self) -> None:
         """
@@ -205,32 +206,49 @@ class Session:
             raise ManagerClosed(msg)
 
     async def _close(self) -> None:
+        # By the loop's own time, because nothing that was passed in may keep a close from ending.
+        end = self.loop.time() + self.settings.close_grace + _KEEP_BOUND
         try:
-            if self._opening is not None:
-                # A start under way is let through to where it finds that it is not wanted any more.
-                await self._opening.wait(self.clock, _KEEP_BOUND)
-            await self.maintenance.stop()
-            self.limits.clear()
-            await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
-            await self._offer()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
-            await self.coordinator.close()
-            left = self.strays.tasks()
-            if left:
-                _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
-            if left:
-                say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
+            for step in (
+                self._await_opening,
+                self.maintenance.stop,
+                self._drain,
+                partial(self._offer, end),
+                self._leave,
+            ):
+                try:
+                    await step()
+                except Exception as error:  # noqa: BLE001 - told, and the next step is taken
+                    say(logging.ERROR, "closing the manager raised %s", type(error).__qualname__)
         finally:
             self.drop()
 
-    async def _offer(self) -> None:
-        # The last chance of what memory alone has.
+    async def _await_opening(self) -> None:
+        # A start under way is let through to where it finds that it is not wanted any more.
+        if self._opening is not None:
+            await self._opening.wait(self.clock, _KEEP_BOUND)
+
+    async def _drain(self) -> None:
+        self.limits.clear()
+        await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
+
+    async def _offer(self, end: float) -> None:
+        # The last chance of what memory alone has; a store that hung until now is given no time twice.
         unkept = [state for state in self.registry.keys.values() if state.unkept]
         for state in unkept:
             self.flights.launch(state, "repair", urgent=True)
         if unkept:
-            await self.flights.drain(max(self.settings.close_grace, _KEEP_BOUND), 0.0)
+            await self.flights.drain(max(end - self.loop.time(), _STRAY_GRACE), 0.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
+
+    async def _leave(self) -> None:
+        await self.coordinator.close()
+        left = self.strays.end()
+        if left:
+            _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
+        if left:
+            say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
 
 
 def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

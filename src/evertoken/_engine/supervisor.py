@@ -77,7 +77,8 @@ class Supervisor(Generic[ItemT]):
         self._on_due = on_due
         self._on_step = on_step
         self._on_restart = on_restart
-        self._offset: float | None = None
+        #: By how much the wall clock was ahead of the monotonic one when they were last compared.
+        self.offset: float | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._until = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -152,10 +153,10 @@ class Supervisor(Generic[ItemT]):
         so that what had ten minutes left still has ten minutes left.
         """
         offset = self._clock.time() - self._clock.monotonic()
-        before, self._offset = self._offset, offset if self._offset is None else self._offset
+        before, self.offset = self.offset, offset if self.offset is None else self.offset
         if before is None or abs(offset - before) < STEP:
             return
-        self._offset = offset
+        self.offset = offset
         by = offset - before
         if by < 0.0:
             self.deadlines.shift(by)

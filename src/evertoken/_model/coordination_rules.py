@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import signed_out
 from evertoken._model.protocols import Record
+from evertoken._model.token import origin_of
 
 if TYPE_CHECKING:
     from evertoken._model.events import Ambiguity
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "adoptable",
     "after_lost_answer",
+    "has_replaced",
+    "is_before",
     "is_behind",
     "is_newer",
     "judge_lost_answer",
@@ -35,6 +38,7 @@ __all__ = [
     "peers_mark",
     "record_of",
     "same_grant",
+    "unheard",
 ]
 
 # The part of a grace in which a refresh token is sent again; the rest is for its way, and for clocks.
@@ -128,6 +132,19 @@ def judge_lost_answer(
     return habit, None
 
 
+def unheard(state: KeyView, record: Record | None, now: float, rules: Rules, /) -> float | None:
+    """
+    Return the peer's mark whose member may still have the answer, where its refresh token would be presented now.
+
+    A store that was down has taken no answer. The member that has one brings it when the store is back.
+    """
+    sent_at = peers_mark(state, record, rules.owner)
+    if sent_at is None:
+        return None
+    habit, error = judge_lost_answer(state, sent_at, now, rules, forced=False)
+    return None if error is not None or habit == "retry" else sent_at
+
+
 def judge_sign_out(state: KeyView, record: Record | None, /, *, forced: bool) -> None:
     """
     Raise `GrantRejected` if the key was signed out, unless a person who knows it wants to begin anew.
@@ -147,6 +164,11 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
     """
     if record.since != state.since:
         return record.since > state.since
+    if record.token is not None and has_replaced(state, record.token):
+        return False
+    if state.token is None and record.token is not None and not state.signed_out:
+        # It was forgotten here, so whatever is on record is news.
+        return True
     if state.unkept:
         own, token = state.token, record.token
         if own is None or token is None:
@@ -157,6 +179,32 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
     )
 
 
+def has_replaced(state: KeyView, token: Token, /) -> bool:
+    """
+    Tell whether what memory has came in the place of *token*, whatever the clock of its writer said.
+    """
+    failure, own = state.failure, state.token
+    if failure is None or own is None:
+        return False
+    before, presented = failure.replaced, token.refresh_token
+    if before is not None and token.access_token and before.access_token == token.access_token:
+        return True
+    if failure.spent is None or presented is None or presented == own.refresh_token:
+        return False
+    return origin_of(presented) == failure.spent
+
+
+def is_before(token: Token, before: Token | None, after: Token | None, /) -> bool:
+    """
+    Tell whether *token* is, or presents the same as, the token *before* that a fetch has replaced by *after*.
+    """
+    if before is None:
+        return False
+    if token.access_token and token.access_token == before.access_token:
+        return True
+    return same_grant(token, before) and not same_grant(before, after)
+
+
 def is_behind(state: KeyView, record: Record | None, /) -> bool:
     """
     Tell whether the store knows less than memory: it was flushed or restored, or a peer wrote something older.
@@ -165,6 +213,8 @@ def is_behind(state: KeyView, record: Record | None, /) -> bool:
         return state.version > 0
     if record.since != state.since:
         return record.since < state.since
+    if record.token is not None and has_replaced(state, record.token):
+        return True
     if record.version != state.version:
         return record.version < state.version
     return _fetched_later(state.token, record.token)
@@ -212,7 +262,10 @@ def record_of(state: KeyView, name: str, version: int, rules: Rules, /, *, token
 
 
 def _fetched_later(one: Token | None, other: Token | None) -> bool:
-    if one is None or other is None or one == other:
+    if one is None or other is None:
+        return False
+    if one.access_token == other.access_token and one.refresh_token == other.refresh_token:
+        # The same token. Where a wall clock was set back, memory has other instants for it.
         return False
     return one.issued_at > other.issued_at
 

@@ -43,7 +43,8 @@ def number(value: object, /) -> float | None:
     """
     Return a finite number given as int, float or numeric string, or None.
     """
-    # Most fields that are asked for are not there.
+    if type(value) is float:
+        return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool) or not isinstance(value, _NUMERIC):
         return None
     try:

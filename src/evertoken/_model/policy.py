@@ -42,6 +42,7 @@ ECHO_STEPS: Final = (5.0, 10.0, 20.0, 30.0)
 MIN_TTL_SHARE: Final = 0.1
 PATIENCE: Final = 1.0
 PROBE_SHARE: Final = 0.1
+PROBE_FLOOR_SHARE: Final = 0.01
 
 
 def spread(*parts: object) -> float:
@@ -247,8 +248,9 @@ class RetryPolicy(Frozen):
         wait = self.probe if lifetime is None or lifetime <= 0.0 else min(self.probe, lifetime * PROBE_SHARE)
         if left is not None:
             wait = min(wait, left / 2.0)
-        # The probe of a short token is no hot loop.
-        return max(wait, min(self.probe, FLOOR), LEAST_FLOOR)
+        # Neither the probe of a short token nor that of one about to expire is a hot loop.
+        floor = FLOOR if lifetime is None else max(FLOOR, lifetime * PROBE_FLOOR_SHARE)
+        return max(wait, min(self.probe, floor), LEAST_FLOOR)
 
     def demand_delay(self) -> float:
         """

@@ -150,6 +150,28 @@ class Record(Frozen):
     since: float = 0.0
     origins: tuple[str, ...] = ()
 
+    # Written out for these three, because each refresh makes some of them.
+    def __init__(  # noqa: PLR0917 - as many as there are fields
+        self,
+        key: str,
+        version: int,
+        token: Token | None,
+        sent_at: float | None = None,
+        sent_by: str | None = None,
+        revoked: bool = False,  # noqa: FBT001, FBT002 - a field
+        since: float = 0.0,
+        origins: tuple[str, ...] = (),
+    ) -> None:
+        put = object.__setattr__
+        put(self, "key", key)
+        put(self, "version", version)
+        put(self, "token", token)
+        put(self, "sent_at", sent_at)
+        put(self, "sent_by", sent_by)
+        put(self, "revoked", revoked)
+        put(self, "since", since)
+        put(self, "origins", origins)
+
 
 @final
 @frozen(kw_only=False)
@@ -168,6 +190,12 @@ class Lease(Frozen):
     key: str
     owner: str
     fence: int
+
+    def __init__(self, key: str, owner: str, fence: int) -> None:
+        put = object.__setattr__
+        put(self, "key", key)
+        put(self, "owner", owner)
+        put(self, "fence", fence)
 
 
 @final
@@ -197,6 +225,11 @@ class Begun(Frozen):
 
     lease: Lease | Held
     record: Record | None
+
+    def __init__(self, lease: Lease | Held, record: Record | None) -> None:
+        put = object.__setattr__
+        put(self, "lease", lease)
+        put(self, "record", record)
 
 
 class TokenStore(Protocol):

@@ -222,7 +222,10 @@ class Token:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Token):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in Token.__slots__)
+        return self is other or (
+            self.access_token == other.access_token
+            and all(getattr(self, name) == getattr(other, name) for name in Token.__slots__)
+        )
 
     def __hash__(self) -> int:
         return hash((self.access_token, self.issued_at, self.expires_at))

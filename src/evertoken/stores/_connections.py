@@ -173,7 +173,8 @@ class Connections:
     def _give(self, kept: _Kept) -> None:
         now = self._identity()
         # The log is made by the first who uses it. Nothing else may have changed.
-        same = now[0] is not None and all(before in {None, after} for before, after in zip(kept.identity, now))
+        pairs = zip(kept.identity, now, strict=True)
+        same = now[0] is not None and all(before in {None, after} for before, after in pairs)
         with self._lock:
             if same and self._users and len(self._free) < _KEPT:
                 kept.identity = now
@@ -194,19 +195,11 @@ class Connections:
         raise OSError(msg)
 
     def _identity(self) -> _Identity:
-        found = []
-        for ending in _FILES:
-            try:
-                status = os.stat(f"{self.path}{ending}")
-            except FileNotFoundError:
-                found.append(None)
-            else:
-                found.append((status.st_dev, status.st_ino))
-        return tuple(found)
+        return tuple(_identity_of(self.path.with_name(f"{self.path.name}{ending}")) for ending in _FILES)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
-        # What a stranger wrote must not hide the rest.
+        # A row of a stranger must not hide the others.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
             with closing(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evertoken_change'")) as found:
@@ -221,6 +214,14 @@ class Connections:
             connection.close()
             raise
         return connection
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

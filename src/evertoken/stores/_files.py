@@ -89,12 +89,12 @@ class Files:
             self._put(folder, name, lease, self._clock.after(ttl))
         return Begun(lease, record)
 
-    def keep(self, record: Record, lease: Lease, ending: bool) -> bool:  # noqa: FBT001 - it goes through a thread
+    def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         """
         Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
         """
         name = _name_of(record.key)
-        # Before the lock: what seals it may have to ask for its keys.
+        # Before the lock: the codec may have to ask for its keys.
         data = written(record, self._codec)
         with private_directory(self.path) as folder, self._lock(name):
             fence, owner, _ = self._lease(folder, name)

@@ -52,7 +52,7 @@ class Pool:
         Give a connection that nobody else uses.
 
         Raises:
-            Exception: What making the first one raised.
+            Exception: The error of the attempt to make the first one.
         """
         wire = await self._taken()
         try:
@@ -62,13 +62,14 @@ class Pool:
 
     async def close(self) -> None:
         """
-        Close what is free. What is in use is closed after its statement.
+        Close the free connections. A connection in use is closed after its statement.
         """
         self._size = 0
-        for task in self._making:
+        making = list(self._making)
+        for task in making:
             task.cancel()
-        if self._making:
-            await asyncio.wait(self._making)
+        if making:
+            await asyncio.wait(making)
         for wire in self._free:
             wire.close()
         self._free.clear()
@@ -114,11 +115,14 @@ class Pool:
         self._count += 1
         task = asyncio.get_running_loop().create_task(self._add())
         self._making.add(task)
-        task.add_done_callback(self._making.discard)
 
     async def _add(self) -> None:
         try:
-            wire = await self._make()
+            try:
+                wire = await self._make()
+            finally:
+                # At once: the next waiting statement may need another connection.
+                self._making.discard(asyncio.current_task())
         except asyncio.CancelledError:
             self._count -= 1
             raise

@@ -60,7 +60,7 @@ RETURNING owner, fence, extract(epoch FROM ends - clock_timestamp())::float8, re
     set_config('synchronous_commit', 'off', true)
 """
 
-# What a stranger wrote is not overwritten unseen: its digest is not that of the last write.
+# A record that a stranger wrote is not overwritten unseen: its digest is not the stored one.
 _KEEP: Final = """
 WITH done AS (
     UPDATE {table}
@@ -129,7 +129,7 @@ class Statement:
     One statement.
 
     Args:
-        text: What it says, with $1 for the first value.
+        text: The SQL, with $1 for the first value.
 
         types: The type of each value.
     """
@@ -155,7 +155,7 @@ class Statements:
         if found is None:
             msg = (
                 "table must be a name, with its schema if need be, as in 'app.tokens';"
-                f' what is no plain word stands in double quotes, as in \'app."my tokens"\': not {table!r}'
+                f" what is no plain word stands in double quotes, as in 'app.\"my tokens\"': not {table!r}"
             )
             raise ValueError(msg)
         parts = [_unquoted(part) for part in found.groups() if part is not None]

@@ -78,7 +78,7 @@ async def _look(
         if since is not None or await wire.run(statements.exists, statements.name) == [(True,)]:
             rows = await wire.run(statements.changes, since)
             if since is None:
-                # What was written before this look is found by reading.
+                # A read finds earlier writes.
                 changed(None)
             found = {key: change for _, key, change in rows if key is not None}
             for key, change in found.items():

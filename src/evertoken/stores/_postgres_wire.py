@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 try:
     import psycopg
-    from psycopg import pq
+    from psycopg import errors, pq
 except ImportError as _error:
     msg = "evertoken.stores.PostgresStore needs psycopg: pip install 'evertoken[postgres]'"
     raise ImportError(msg) from _error
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from evertoken._model.protocols import Timer
 
-__all__ = ["TIMEOUT", "Wire", "bounded", "connect", "place_of"]
+__all__ = ["TIMEOUT", "Wire", "bounded", "connect", "errors", "place_of"]
 
 #: Seconds that a connection, a lock or an answer is waited for: less than a manager waits for a store.
 TIMEOUT: Final = 4.0
@@ -73,7 +73,7 @@ _END: Final = b"COMMIT"
 
 async def connect(conninfo: str, told: Callable[[str], object] | None = None) -> Wire:
     """
-    Return a new connection. *told* is called with what each notice says.
+    Return a new connection. *told* is called with the text of each notice.
 
     Raises:
         psycopg.OperationalError: The server refuses it.
@@ -91,7 +91,7 @@ async def connect(conninfo: str, told: Callable[[str], object] | None = None) ->
 
 def bounded(conninfo: str) -> str:
     """
-    Return *conninfo* with bounds for a server that is silent. What the user says counts.
+    Return *conninfo* with bounds for a server that is silent. The user's own values win.
 
     Nothing of it is a setting of the session, which a pooler may refuse.
 
@@ -128,12 +128,12 @@ class Wire:
     One connection, for one statement at a time.
 
     Where the session is *shared*, as behind a pooler, each statement brings its transaction along: in the same round
-    trip, and so that nothing that the session may have lost or kept matters.
+    trip. The state of the session then does not matter.
 
     Args:
-        connection: What psycopg connected.
+        connection: A new connection of psycopg.
 
-        told: Called with what each notice says.
+        told: Called with the text of each notice.
     """
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], told: Callable[[str], object] | None) -> None:
@@ -238,7 +238,7 @@ class Wire:
                 self._collect(self._answer)
             if pgconn.status == pq.ConnStatus.BAD:
                 self._lose(None)
-        except Exception as error:  # noqa: BLE001 - whoever is told may raise anything, and hears of it from the watch
+        except Exception as error:  # noqa: BLE001 - a callback may raise anything; the watch raises it
             self._lose(error)
 
     def _collect(self, answer: asyncio.Future[list[pq.abc.PGresult]]) -> None:
@@ -297,6 +297,6 @@ def _error_of(result: pq.abc.PGresult) -> psycopg.Error:
         return psycopg.OperationalError("the connection was lost")
     said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
     try:
-        return psycopg.errors.lookup(state.decode())(said)
+        return errors.lookup(state.decode())(said)
     except KeyError:
         return psycopg.DatabaseError(f"{said} ({state.decode()})")

@@ -64,7 +64,7 @@ class Rows:
         """
         Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record.
         """
-        # Nobody who held a lease before a loss of power lives after it.
+        # A lease need not be durable: its holder does not live after a loss of power.
         with self._connections.writing(durable=False) as db:
             record = self._mended(db, key)
             fence, holder, ends = self._lease(db, key)
@@ -78,11 +78,11 @@ class Rows:
             )
         return Begun(Lease(key, owner, fence + 1), record)
 
-    def keep(self, record: Record, lease: Lease, ending: bool) -> bool:  # noqa: FBT001 - it goes through a thread
+    def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         """
         Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
         """
-        # Before the transaction: what seals it may have to ask for its keys.
+        # Before the transaction: the codec may have to ask for its keys.
         data = written(record, self._codec)
         with self._connections.writing() as db:
             fence, owner, _ = self._lease(db, record.key)
@@ -131,7 +131,7 @@ class Rows:
 
     def delete(self, key: str) -> bool:
         """
-        Take the record of *key* out, readable or not, and what was set aside of it.
+        Take the record of *key* out, readable or not, and its torn copy.
         """
         with self._connections.writing() as db:
             done = db.execute(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
@@ -93,13 +94,13 @@ class FileStore:
         """
         Keep *record* durably, and the lease; return False where the lease or the version is outdated.
         """
-        return await offload(self._files.keep, record, lease, False)
+        return await offload(partial(self._files.keep, record, lease, ending=False))
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
         """
         Keep *record* durably, and end the lease; return False where the lease or the version is outdated.
         """
-        return await offload(self._files.keep, record, lease, True)
+        return await offload(partial(self._files.keep, record, lease, ending=True))
 
     async def abandon(self, lease: Lease, /) -> None:
         """
@@ -148,7 +149,7 @@ class FileStore:
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out, and what was set aside of it; tell whether there was anything.
+        Take the record of *key* out, and its torn copies; tell whether there was one.
         """
         return await offload(self._files.delete, key)
 

@@ -107,7 +107,7 @@ class PostgresStore:
         """
         Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
         """
-        # Who only looks, perhaps under a mistyped name, makes no table: this does more.
+        # The other steps make no table: its name may be mistyped.
         ((holder, fence, remaining, data, _),) = await self._run(self._sql.begin, _row_of(key), owner, ttl, make=True)
         lease = Lease(key, owner, fence) if holder == owner else Held(max(remaining, 0.0))
         if data is None:
@@ -171,7 +171,7 @@ class PostgresStore:
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out, and what was set aside of it; tell whether there was anything.
+        Take the record of *key* out, and its torn copy; tell whether there was one.
         """
         return bool(await self._run(self._sql.delete, _row_of(key), self._notice(key)))
 
@@ -185,7 +185,7 @@ class PostgresStore:
         """
         Make the table, unless it is there. Done by itself with the first lease.
         """
-        errors = self._wire.psycopg.errors
+        errors = self._wire.errors
         try:
             await self._asked(self._sql.create)
         except (errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateObject):
@@ -214,8 +214,8 @@ class PostgresStore:
         values = (_row_of(key), lease.fence, lease.owner, record.version, data, self._notice(key))
         if await self._run(statement, *values, _NOT_SEEN):
             return True
-        # It is outdated, or a stranger wrote the record. What is not for this reader is not overwritten, and what is
-        # no record is out of the way after a look.
+        # It is outdated, or a stranger wrote the record. Reading raises where the record is not for this reader, and
+        # sets aside one that is torn.
         await self.read(key)
         return bool(await self._run(statement, *values, _SEEN))
 
@@ -233,7 +233,7 @@ class PostgresStore:
     async def _run(self, statement: Statement, *values: Any, make: bool = False) -> list[tuple[Any, ...]]:
         try:
             return await self._asked(statement, *values)
-        except self._wire.psycopg.errors.UndefinedTable:
+        except self._wire.errors.UndefinedTable:
             if not make:
                 return []
         await self.create_table()

@@ -5,6 +5,7 @@ A store in one SQLite file: for the processes of one host, and many keys.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, final
 
@@ -37,8 +38,8 @@ class SQLiteStore:
 
     One table, in write-ahead mode: a token is on disk before anyone uses it. Leases end by a clock that counts from
     the boot. A file that is taken away, moved or replaced is noticed: the store goes on with the file that is under
-    the path, and makes it if there is none. Everything that blocks happens in worker threads. Needs nothing but the standard
-    library.
+    the path, and makes it if there is none. Everything that blocks happens in worker threads. Needs nothing but the
+    standard library.
 
     A row that is no record is moved to the column `torn`, reported as a warning to the log "evertoken", and counts as
     missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is. A disk that is
@@ -90,13 +91,13 @@ class SQLiteStore:
         """
         Keep *record* durably, and the lease; return False where the lease or the version is outdated.
         """
-        return await offload(self._rows.keep, record, lease, False)
+        return await offload(partial(self._rows.keep, record, lease, ending=False))
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
         """
         Keep *record* durably, and end the lease; return False where the lease or the version is outdated.
         """
-        return await offload(self._rows.keep, record, lease, True)
+        return await offload(partial(self._rows.keep, record, lease, ending=True))
 
     async def abandon(self, lease: Lease, /) -> None:
         """
@@ -140,7 +141,7 @@ class SQLiteStore:
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out, and what was set aside of it; tell whether there was anything.
+        Take the record of *key* out, and its torn copy; tell whether there was one.
         """
         return await offload(self._rows.delete, key)
 
