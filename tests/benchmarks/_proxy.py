@@ -19,10 +19,10 @@ _HEADER: Final = 5
 
 class Counting:
     """
-    What was counted, over all connections.
+    The counts of all connections.
 
-    A round trip begins with what the client sends first, and ends with the server's answer: what the client sends
-    before it hears of the server belongs to the same one.
+    A round trip begins when the client sends, and ends with the server's answer. Everything that the client sends
+    before that answer belongs to the same round trip.
     """
 
     def __init__(self) -> None:

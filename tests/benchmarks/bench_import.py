@@ -1,5 +1,5 @@
 """
-What `import evertoken` costs, in interpreters of its own.
+The cost of `import evertoken`, in interpreters of its own.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def rows(options: Options) -> Rows:
 @dataclass
 class Seen:
     """
-    What the members saw, what the server used and was asked, and how many connections there were.
+    The reports of the members, and the CPU, the steps and the connections of the server.
     """
 
     members: list[dict[str, Any]]
@@ -134,7 +134,7 @@ def _server(name: str) -> Iterator[tuple[Server, str, Callable[[], int], Callabl
                 server,
                 f"redis://127.0.0.1:{server.port}/0",
                 lambda: len(looking.client_list()) - 1,
-                # What the store sends: scripts, and reads. Scripts read by another command.
+                # The store sends scripts and reads. Scripts read by another command.
                 lambda: sum(
                     int(found["calls"])
                     for command, found in looking.info("commandstats").items()

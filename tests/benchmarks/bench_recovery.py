@@ -1,5 +1,5 @@
 """
-The provider is back after an outage under demand: how soon is everybody served, and what was asked of it meanwhile?
+The provider is back after an outage under demand: how soon is everybody served, and how often was it asked?
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEADY = RetryPolicy(jitter=0.0)
 LATENCY = 0.05
 SERVED, A_SECOND, HELD = 1.5, 1.0, 1.1
 
-#: What the provider does while it is down: it answers 500, or says nothing. When it is back, it answers the requests
+#: The provider while it is down: it answers 500, or says nothing. When it is back, it answers the requests
 #: that it holds, or resets their connections.
 Outage: TypeAlias = Literal["500", "silent, then answers", "silent, then resets"]
 OUTAGES: tuple[Outage, ...] = ("500", "silent, then answers", "silent, then resets")

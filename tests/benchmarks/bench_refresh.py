@@ -1,5 +1,5 @@
 """
-What one refresh costs beside the fetch: without a store, and with one in memory.
+The cost of one refresh beside the fetch: without a store, and with one in memory.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ ClassT = TypeVar("ClassT", bound=type)
 
 class _SignatureOfFields:
     """
-    What `help` shows of the parameters, made when it is asked for.
+    The signature that `help` shows, made when somebody asks for it.
     """
 
     def __get__(self, instance: object, owner: type[Frozen]) -> Signature:
