@@ -16,6 +16,7 @@ from evertoken._engine.flight import LOOKS, Flight
 from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.coordination_rules import (
+    OFFERED,
     adoptable,
     is_behind,
     is_newer,
@@ -23,6 +24,7 @@ from evertoken._model.coordination_rules import (
     judge_sign_out,
     lost_answer,
     may_spend,
+    offered_at,
     peers_mark,
     record_of,
     unheard,
@@ -75,8 +77,8 @@ class FleetCoordinator:
         self._watch = Watch(self._client, namespace, session, written=self._written)
         self._patience = patience
         self._gates: dict[str, Gate] = {}
-        # What peers are heard about, a mark of theirs or None for a flushed store, and until when (monotonic).
-        self._hearing: dict[KeyState, dict[float | None, float]] = {}
+        # The marks about which peers are heard, and until when (monotonic).
+        self._hearing: dict[KeyState, dict[float, float]] = {}
 
     async def open(self) -> None:
         """
@@ -295,8 +297,13 @@ class FleetCoordinator:
     def _wanted(self, state: KeyState, permit: Permit, token: Token | None) -> Record:
         version, before = self._following(state, permit), permit.record
         wanted = record_of(state, self._client.name_of(state), version, self._rules, token=token)
-        mark = None if token is not None or wanted.revoked else peers_mark(state, before, self._rules.owner)
-        if mark is None or before is None:
+        if token is not None or wanted.revoked or before is None:
+            return wanted
+        mark = peers_mark(state, before, self._rules.owner)
+        if mark is None and wanted.sent_at is None:
+            # Peers are still to be heard.
+            mark = offered_at(state, before)
+        if mark is None:
             return wanted
         # A peer's answer is missing still.
         sent_at = mark if wanted.sent_at is None else min(mark, wanted.sent_at)
@@ -329,20 +336,26 @@ class FleetCoordinator:
         if flight.reason in LOOKS:
             return 0.0
         now, hearing = self._clock.monotonic(), self._hearing.setdefault(state, {})
-        flushed = None not in hearing and self._was_flushed(state, flight, begun.record)
-        about = None if flushed else unheard(state, begun.record, self._clock.time(), self._rules)
-        if flushed or about is not None:
-            hearing.setdefault(about, now + OFFER)
-        left = max(hearing.get(None, now), hearing.get(about, now)) - now
+        flushed = not hearing and self._was_flushed(state, flight, begun.record)
+        mark = self._clock.time() if flushed else unheard(state, begun.record, self._clock.time(), self._rules)
+        if mark is not None:
+            hearing.setdefault(mark, now + OFFER)
+        left = max(hearing.values(), default=now) - now
         if flushed:
-            await self._offer(state, flight, begun)
+            await self._offer(state, flight, begun, mark)
         elif left > 0.0:
             await self._give_back(state, flight, begun)
         return left
 
-    async def _offer(self, state: KeyState, flight: Flight, begun: Begun) -> None:
+    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, mark: float | None) -> None:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
-        await self.finish(state, flight, permit, None)
+        record = record_of(state, self._client.name_of(state), self._following(state, permit), self._rules)
+        if record.sent_at is None:
+            record = dataclasses.replace(record, sent_at=mark, sent_by=OFFERED)
+        if permit.lease is not None and await self._client.commit(state, flight, record, permit.lease, STORE_TIMEOUT):
+            self._saved(state, record, None)
+        else:
+            await self._give_back(state, flight, begun)
 
     async def _regain(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record | None:
         ttl = self._leases.ttl_of(state)
