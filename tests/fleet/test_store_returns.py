@@ -42,7 +42,7 @@ async def test_the_holder_is_heard_first(clock, outage, first):
 
 @virtual
 async def test_a_flushed_store_is_told_before_a_fetch(clock):
-    """K1, K3: what the first member writes to a flushed store is presented by nobody before its peers had their time."""
+    """K1, K3: nobody presents what the first member wrote to a flushed store before its peers had their time."""
     store, server = Store(clock), Server(clock, rotating=True)
     workers = [Worker(f"w{number}", store, server) for number in range(3)]
     one, two, three = workers
