@@ -1,7 +1,8 @@
 """
 The full check: so many runs for each store, each way to stop, and each length of it. It fails if any run does.
 
-`python -m tests.chaos [--runs N] [--seed N] [--stores valkey,postgres] [--seconds 10,60] [--logs FOLDER]`
+`python -m tests.chaos [--runs N] [--seed N] [--stores valkey,postgres] [--seconds 10,60]
+[--stops killed,frozen,emptied] [--logs FOLDER]`
 """
 
 from __future__ import annotations
@@ -56,15 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000), help="of the first run")
     parser.add_argument("--stores", default="valkey,postgres", help="which stores")
     parser.add_argument("--seconds", default="10,60", help="how long the store is stopped")
+    parser.add_argument("--stops", default=",".join(STOPS), help="how it is stopped, in turn")
     parser.add_argument("--logs", type=Path, default=None, help="where to leave the logs of the members")
     options = parser.parse_args(arguments)
     logs = options.logs or Path(tempfile.mkdtemp(prefix="evertoken-chaos-"))
     say(f"seed {options.seed}, logs in {logs}")
+    stops = options.stops.split(",")
     verdicts: dict[str, list[Verdict]] = {}
     for number in range(options.runs):
         for seconds in map(float, options.seconds.split(",")):
             for store in options.stores.split(","):
-                plan = Plan(store, STOPS[number % len(STOPS)], seconds, options.seed + number)
+                plan = Plan(store, stops[number % len(stops)], seconds, options.seed + number)
                 begun = time.monotonic()
                 verdict = run(plan, logs / f"{store}-{seconds:g}-{plan.seed}")
                 say(f"{verdict} ({time.monotonic() - begun:.0f} s)")

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 #: How the store stops: its processes end, or stand still, or it comes back and has lost everything.
 Stop: TypeAlias = Literal["killed", "frozen", "emptied"]
 
-#: Events by which a token comes into service.
-FIRST = {"TokenRefreshed", "TokenAdopted"}
+#: Events by which a member knows how a grant stands.
+FIRST = {"TokenRefreshed", "TokenAdopted", "RefreshRejected"}
 
 #: Seconds in which all members must have their first tokens.
 STARTS_WITHIN = 60.0
@@ -120,14 +120,19 @@ class Run:
         self.played.history.lives[member.name] = member.life
         self.members.append(member)
 
+    def thaw(self) -> None:
+        for member in self.members:
+            member.thaw()
+
     def await_first(self) -> None:
         """
-        Wait until each member has a token for each key.
+        Wait until each member has a token for each key, or knows that its grant is gone.
         """
         end = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < end:
             served = {(line["member"], line["key"]) for line in self.played.logged() if line["what"] in FIRST}
-            if len(served) == len(self.members) * len(self.played.grants):
+            alive = {member.name for member in self.members}
+            if len([one for one in served if one[0] in alive]) == len(alive) * len(self.played.grants):
                 return
             time.sleep(0.2)
         msg = "not all members have got their first tokens"
@@ -175,9 +180,13 @@ class Run:
         """
         Stop the store while answers are on their way, and bring it back.
 
-        None is born while it is away where it comes back empty, nor soon after. A process that knows nothing but the
-        refresh token of its configuration cannot tell an empty store from a new one.
+        Where it comes back empty, each member has its tokens before, and none is born while it is away, nor soon after.
+        A process that knows nothing but the refresh token of its configuration cannot tell an empty store from a new
+        one.
         """
+        if self.plan.stop == "emptied":
+            self.thaw()
+            self.await_first()
         running = [member for member in self.members if not member.frozen]
         for key in self.played.grants:
             self.chance.choice(running).tell("refresh", key)
@@ -223,8 +232,7 @@ class Run:
         self.chaos(self.plan.before)
         self.outage()
         self.chaos(self.plan.after)
-        for member in self.members:
-            member.thaw()
+        self.thaw()
         while self.waiting:
             self.waiting.pop()
             self.start()

@@ -38,3 +38,25 @@ async def test_the_holder_is_heard_first(clock, outage, first):
     assert await one.use() == await two.use()
     assert (await fetching).access_token == "at-2"
     await end([one, two])
+
+
+@virtual
+async def test_a_flushed_store_is_told_before_a_fetch(clock):
+    """K1, K3: nobody presents what the first member wrote to a flushed store before its peers had their time."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    workers = [Worker(f"w{number}", store, server) for number in range(3)]
+    one, two, three = workers
+    await start(workers)
+    assert await one.use() == await two.use() == await three.use()
+    store.notices = False
+    newer = await one.manager.refresh()
+    await store.flush_unheard()
+    fetching = [asyncio.create_task(worker.manager.refresh()) for worker in (two, three)]
+    for _ in range(5):
+        await clock.advance(0.02)
+        store.memory._watchers[-1][1](None)
+    await clock.advance(10.0)
+
+    assert server.replays == []
+    assert [(await task).access_token for task in fetching] == [newer.access_token] * 2
+    await end(workers)

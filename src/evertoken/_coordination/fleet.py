@@ -17,6 +17,7 @@ from evertoken._engine.flight import LOOKS, Flight
 from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.coordination_rules import (
+    OFFERED,
     adoptable,
     is_before,
     is_behind,
@@ -25,6 +26,7 @@ from evertoken._model.coordination_rules import (
     judge_sign_out,
     lost_answer,
     may_spend,
+    offered_at,
     peers_mark,
     record_of,
     unheard,
@@ -332,8 +334,13 @@ class FleetCoordinator:
     def _wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
         version, before = self._following(state, permit), permit.lost or permit.record
         wanted = record_of(state, self._client.name_of(state, flight), version, self._rules, token=token)
-        mark = None if token is not None or wanted.revoked else peers_mark(state, before, self._rules.owner)
-        if mark is None or before is None:
+        if token is not None or wanted.revoked or before is None:
+            return wanted
+        mark = peers_mark(state, before, self._rules.owner)
+        if mark is None and wanted.sent_at is None:
+            # Peers are still to be heard.
+            mark = offered_at(state, before)
+        if mark is None:
             return wanted
         # A peer's answer is missing still.
         sent_at = mark if wanted.sent_at is None else min(mark, wanted.sent_at)
@@ -369,8 +376,8 @@ class FleetCoordinator:
         """
         now, mark = self._clock.monotonic(), self._unheard(state, flight, begun.record)
         if not hearing.offered and self._was_flushed(state, flight, begun.record):
-            hearing.offered, hearing.until = True, now + OFFER
-            await self._offer(state, flight, begun, hearing.last)
+            hearing.offered, hearing.mark, hearing.until = True, self._clock.time(), now + OFFER
+            await self._offer(state, flight, begun, hearing)
             return False
         if mark is not None and mark != hearing.mark:
             hearing.mark, hearing.until = mark, now + OFFER
@@ -379,11 +386,18 @@ class FleetCoordinator:
         await self._give_back(state, flight, begun)
         return False
 
-    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, last: Record | None) -> None:
+    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, hearing: _Hearing) -> None:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
         # The mark of a peer whose request is under way is not lost with the store.
-        permit.lost = last
-        await self.finish(state, flight, permit, None)
+        permit.lost = hearing.last
+        record = self._wanted(state, flight, permit, None)
+        if record.sent_at is None:
+            # Nobody who adopts this presents its refresh token before peers were heard.
+            record = dataclasses.replace(record, sent_at=hearing.mark, sent_by=OFFERED)
+        if permit.lease is not None and await self._client.commit(state, flight, record, permit.lease, STORE_TIMEOUT):
+            self._saved(state, record, None)
+        else:
+            await self._give_back(state, flight, begun)
 
     async def _regain(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record | None:
         ttl = self._leases.ttl_of(state)

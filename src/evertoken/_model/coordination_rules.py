@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evertoken._model.token import Token
 
 __all__ = [
+    "OFFERED",
     "adoptable",
     "after_lost_answer",
     "has_replaced",
@@ -34,12 +35,16 @@ __all__ = [
     "judge_sign_out",
     "lost_answer",
     "may_spend",
+    "offered_at",
     "on_ambiguous",
     "peers_mark",
     "record_of",
     "same_grant",
     "unheard",
 ]
+
+#: Stands for the sender in a record that was written to a store which had lost it: a peer may know a newer token.
+OFFERED: Final = "offered"
 
 # The part of a grace in which a refresh token is sent again; the rest is for its way, and for clocks.
 _GRACE_USED: Final = 0.5
@@ -109,9 +114,17 @@ def peers_mark(state: KeyView, record: Record | None, owner: str, /) -> float | 
     """
     Return when a peer sent a request whose answer is missing, with the refresh token that would be presented now.
     """
-    if record is None or record.sent_by == owner or not same_grant(record.token, state.token):
+    if record is None or record.sent_by in {owner, OFFERED} or not same_grant(record.token, state.token):
         return None
     return record.sent_at
+
+
+def offered_at(state: KeyView, record: Record | None, /) -> float | None:
+    """
+    Return when a store that had lost its record was given the refresh token that would be presented now.
+    """
+    offered = record is not None and record.sent_by == OFFERED and same_grant(record.token, state.token)
+    return record.sent_at if offered and record is not None else None
 
 
 def judge_lost_answer(
@@ -136,8 +149,12 @@ def unheard(state: KeyView, record: Record | None, now: float, rules: Rules, /) 
     """
     Return the peer's mark whose member may still have the answer, where its refresh token would be presented now.
 
-    A store that was down has taken no answer. The member that has one brings it when the store is back.
+    A store that was down has taken no answer. The member that has one brings it when the store is back. So it is where
+    the store was flushed, and was given what the first member to notice knew.
     """
+    offered = offered_at(state, record)
+    if offered is not None:
+        return offered if may_spend(state, rules) else None
     sent_at = peers_mark(state, record, rules.owner)
     if sent_at is None:
         return None
