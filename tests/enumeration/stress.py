@@ -34,6 +34,8 @@ _ACTIVE: Final = 90.0
 _QUIET: Final = 90.0
 # The share of steps that have another outcome than success.
 _TROUBLED: Final = 0.04
+# More steps than that in one run are a loop.
+_MANY: Final = 3000
 # Seconds that a flapping store is down or slow at a time.
 _FLAP: Final = 12.0
 
@@ -273,6 +275,8 @@ async def _stressed(seed: int, tell: Callable[..., object] | None) -> Stressed:
         for at, name, event in world.events:
             tell(f"{at:10.3f} {name} {event!r}")
         tell(world.drawn)
+    if len(world.trace) > _MANY:
+        world.fault(f"{len(world.trace)} steps")
     await _check(world, callers)
     await world.bury()
     return world

@@ -113,6 +113,8 @@ class Settlement:
         else:
             if not flight.kept and state.unkept:
                 state.unsaved(now, self._rules, withhold=False)
+            if state.signed_out:
+                state.still_signed_out(now, self._rules)
             flight.token = state.in_service(now)
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:

@@ -18,6 +18,7 @@ failed          as before                                           by the retry
 rejected        as before                                           a slow probe
 refused         none                                                now, unless the cool-down holds
 signed_out_at   none                                                a look at the store; never without a store
+still_signed..  none                                                a look at the store, a slow probe later
 forgotten       none                                                now
 unsaved         as before (none while it is withheld)               an offer to the store, soon
 saved           as before, and what was withheld                    as before
@@ -231,13 +232,21 @@ class KeyState(KeyView):
             # Nobody else can sign it in again, so there is nothing to look for.
             self._failing().retry_at = math.inf
 
+    def still_signed_out(self, now: float, rules: Rules, /) -> None:
+        """
+        Nothing has ended the sign-out: no news in the store, and no token from an attempt to begin anew.
+        """
+        failure = self._failing()
+        failure.failed_at = now
+        failure.retry_at = failure.not_before = max(failure.retry_at, now + rules.retry.probe_delay(None, None))
+
     def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> None:
         """
         A fetch failed for a reason that passes; a valid token stays in service.
         """
         failure = self._failing()
         if self.signed_out:
-            self._stays_signed_out(failure, now, rules)
+            self.still_signed_out(now, rules)
             return
         failure.failures = 1 if isinstance(failure.error, GrantRejected) else failure.failures + 1
         failure.error = error
@@ -271,7 +280,7 @@ class KeyState(KeyView):
         """
         failure = self._failing()
         if self.signed_out:
-            self._stays_signed_out(failure, now, rules)
+            self.still_signed_out(now, rules)
             return
         failure.failures = failure.failures + 1 if isinstance(failure.error, GrantRejected) else 1
         failure.error = error
@@ -396,11 +405,6 @@ class KeyState(KeyView):
         self.idle_since = None
 
     # How
-
-    def _stays_signed_out(self, failure: FailureState, now: float, rules: Rules) -> None:
-        # Only a token ends a sign-out: an attempt to begin anew that failed does not.
-        failure.failed_at = now
-        failure.retry_at = failure.not_before = max(failure.retry_at, now + rules.retry.probe_delay(None, None))
 
     def _spends(self, following: str | None) -> None:
         before = None if self.token is None else self.token.refresh_token
