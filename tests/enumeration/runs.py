@@ -73,5 +73,3 @@ def _distinct(trace: list[tuple[str, str, int]]) -> list[tuple[int, tuple[str, s
             if not polls:
                 found.append((number, trace[number]))
     return sorted(found)
-
-

@@ -81,7 +81,6 @@ class Knowledge:
             grant, number = split(refresh_token)
             self.newest[grant] = max(number, self.newest.get(grant, 0))
 
-
     def forget(self, key: object, kept: Token | None) -> None:
         """
         Know nothing of *key* any more but the token that was kept.

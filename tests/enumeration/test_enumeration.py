@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-
 from tests.enumeration.faults import Plan
 from tests.enumeration.runs import baselines, sample, singles
 from tests.enumeration.scenario import play

@@ -155,13 +155,13 @@ class RefreshPath:
         try:
             answer = await flight.step(state.source.fetch(request), self._timeout, self._clock)
             # From here on nothing is awaited until the answer stands on the flight.
-            self._receive(state, flight, permit, answer, started, began)
+            self._receive(state, flight, permit, answer, started=started, began=began)
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
             if request.answer is not None:
                 # It arrived before the fetch was ended.
-                self._receive(state, flight, permit, request.answer, started, began)
+                self._receive(state, flight, permit, request.answer, started=started, began=began)
             if cancelled_here(error):
                 if flight.response is None and request.sent and state.flight is flight:
                     state.unanswered(started)
@@ -177,7 +177,7 @@ class RefreshPath:
         return failure
 
     def _receive(
-        self, state: KeyState, flight: Flight, permit: Permit, answer: object, started: float, began: float
+        self, state: KeyState, flight: Flight, permit: Permit, answer: object, *, started: float, began: float
     ) -> None:
         request = cast("FetchRequest", flight.request)
         self._compare_clocks()
