@@ -36,8 +36,8 @@ _ACTIVE: Final = 90.0
 _QUIET: Final = 90.0
 # The share of steps that have another outcome than success.
 _TROUBLED: Final = 0.04
-# More steps than that in one run are a loop.
-_MANY: Final = 3000
+# More steps than that in a second of the run are a loop.
+_MANY: Final = 20.0
 # Seconds that a flapping store is down or slow at a time.
 _FLAP: Final = 12.0
 
@@ -275,7 +275,7 @@ async def _stressed(seed: int, tell: Callable[..., object] | None) -> Stressed:
         for at, name, event in world.events:
             tell(f"{at:10.3f} {name} {event!r}")
         tell(world.drawn)
-    if len(world.trace) > _MANY:
+    if len(world.trace) > _MANY * (loop.time() - end + _ACTIVE):
         world.fault(f"{len(world.trace)} steps")
     await check(world, callers)
     await world.bury()

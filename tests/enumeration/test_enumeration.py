@@ -57,14 +57,7 @@ def test_without_a_fault_each_lifetime_costs_one_fetch(plan):
 
 @pytest.mark.parametrize(
     "place",
-    [
-        "store:rotating:a",
-        "store:rotating:b",
-        "store:minting:a",
-        "store:minting:b",
-        "local:rotating:a",
-        "local:minting:a",
-    ],
+    [*(f"store:{kind}:{member}" for kind in PROVIDERS for member in "ab"), "local:rotating:a", "local:minting:a"],
 )
 def test_each_single_fault(place, capsys):
     """
