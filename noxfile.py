@@ -168,3 +168,14 @@ def benchmarks(session: nox.Session) -> None:
     """
     session.install(EVERYTHING, *group("test"))
     session.run("python", "-m", "pytest", "-s", "--timeout=600", "tests/benchmarks", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def chaos(session: nox.Session) -> None:
+    """
+    Stop stores and kill, freeze and replace members, ten times for each store and each length: about an hour.
+
+    `nox -s chaos -- --runs 3 --seed 100 --seconds 10 --stores valkey` plays a part of it; the seeds are printed.
+    """
+    session.install(EVERYTHING, *group("test"))
+    session.run("python", "-m", "tests.chaos", *session.posargs)

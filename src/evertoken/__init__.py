@@ -2,6 +2,8 @@
 Tokens that are always fresh.
 """
 
+from typing import TYPE_CHECKING
+
 from evertoken import events
 from evertoken._engine.background import run_in_background
 from evertoken._engine.callable_source import CallableSource
@@ -35,7 +37,9 @@ from evertoken._model.protocols import (
 from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
 from evertoken._model.token import RedactedToken, Token
 from evertoken._model.token_response import Answer
-from evertoken._signing.dpop import DPoPKey
+
+if TYPE_CHECKING:
+    from evertoken._signing.dpop import DPoPKey
 
 __all__ = [
     "Answer",
@@ -73,3 +77,18 @@ __all__ = [
     "events",
     "run_in_background",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name != "DPoPKey":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    # Few programs sign, and what signs is slow to import.
+    from evertoken._signing.dpop import DPoPKey  # noqa: PLC0415
+
+    globals()["DPoPKey"] = DPoPKey
+    return DPoPKey
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, Unpack, cast, final, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast, final, overload
 
 from evertoken._coordination.fleet import FleetCoordinator
 from evertoken._coordination.local import LocalCoordinator
-from evertoken._coordination.store_client import store_key
+from evertoken._coordination.store_client import check_key
 from evertoken._engine.clock import SystemClock
-from evertoken._engine.inspection import health_of, snapshot_of
 from evertoken._engine.lifecycle import Lifecycle
 from evertoken._engine.options import (
     DEFAULT_CLOSE_GRACE,
@@ -27,6 +26,7 @@ from evertoken._engine.options import (
 )
 from evertoken._engine.read_path import seconds
 from evertoken._engine.registry import Registry
+from evertoken._engine.session_owner import SessionOwner
 from evertoken._engine.subscription import Subscription
 from evertoken._handle import TokenHandle
 from evertoken._model.generic import KeyT, OfTokenAndKey, TokenT
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from evertoken._model.coordinator import Coordinator
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Clock, Observer, TokenStore
-    from evertoken._model.snapshot import Health, Snapshot
     from evertoken.clients.httpx import BearerAuth
 
     T = TypeVar("T", bound=Token)
@@ -64,7 +63,7 @@ _REVOKE = attrgetter("commands.revoke")
 
 
 @final
-class TokenManager(OfTokenAndKey[TokenT, KeyT]):
+class TokenManager(SessionOwner, OfTokenAndKey[TokenT, KeyT]):
     """
     Keeps tokens fresh: a supervisor task refreshes them ahead of expiry, and readers only read.
 
@@ -169,70 +168,20 @@ class TokenManager(OfTokenAndKey[TokenT, KeyT]):
         if start != "lazy" and source_for is not None:
             msg = f"start={start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
+        if store is not None:
+            for key in registry.keys:
+                check_key(namespace, key)
         self._life = Lifecycle(
             registry,
             settings,
             make_coordinator=partial(_coordinator, store, namespace, fetch_timeout),
-            check_key=None if store is None else partial(store_key, namespace),
+            check_key=None if store is None else partial(check_key, namespace),
         )
         self.clock: Clock = clock
         # What the hot path reads: one clock, one key's state, the dict of keys.
         self._now = clock.time
         self._only = registry.only
         self._keys = registry.keys
-
-    # Life
-
-    async def start(self) -> Self:
-        """
-        Start the supervisor on the running loop. Concurrent calls join; one that runs here already is no error.
-
-        Raises:
-            RuntimeError: The manager runs on another loop.
-            TokenUnavailable: With start="require", a first token could not be fetched in time.
-            GrantRejected: With start="require", a grant is rejected.
-        """
-        await self._life.start(again=True)
-        return self
-
-    async def aclose(self) -> None:
-        """
-        Take no more callers, let fetches under way land, and stop. Does nothing if it does not run.
-
-        Waiters get `ManagerClosed`. A cancellation does not cut this short, but is raised at its end: a refresh
-        token that is being rotated must not be lost.
-        """
-        await self._life.close()
-
-    async def __aenter__(self) -> Self:
-        await self._life.start(again=False)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._life.close()
-
-    def __del__(self) -> None:
-        life: Lifecycle | None = getattr(self, "_life", None)
-        if life is not None:
-            life.dropped(self)
-
-    def __reduce__(self) -> NoReturn:
-        msg = "a manager cannot be pickled or copied: make one in each process, and share what they hold by a store"
-        raise TypeError(msg)
-
-    def snapshot(self) -> Snapshot:
-        """
-        Return what is, key by key, without secrets.
-        """
-        life = self._life
-        return snapshot_of(life.registry, life.rules, life.counters, life.session, now=self._now(), state=life.state)
-
-    def health(self) -> Health:
-        """
-        Return whether the supervisor lives and every key has a valid token, for probes.
-        """
-        life = self._life
-        return health_of(life.registry, life.session, now=self._now(), restarts=life.restarts)
 
     # Reading
 
@@ -300,7 +249,7 @@ class TokenManager(OfTokenAndKey[TokenT, KeyT]):
         if token is not None:
             return token
         least, limit = seconds("min_ttl", min_ttl), seconds("timeout", timeout)
-        return self._life.call_sync(_OBTAIN, key, least, limit, timeout=limit)
+        return cast("TokenT", self._life.call_sync(_OBTAIN, key, least, limit, timeout=limit))
 
     def peek(self, key: Hashable = None) -> TokenT | None:
         """
@@ -314,7 +263,7 @@ class TokenManager(OfTokenAndKey[TokenT, KeyT]):
         if state is None:
             self._life.registry.find(key)
             return None
-        if self._life.state != "running":
+        if not self._life.serving:
             return None
         now = self._now()
         state.peeked(now)
@@ -358,7 +307,7 @@ class TokenManager(OfTokenAndKey[TokenT, KeyT]):
             key: Which key it is of.
         """
         value = token.access_token if isinstance(token, Token) else token
-        return await self._life.call(_INVALIDATE, key, value) == "taken"
+        return bool(await self._life.call(_INVALIDATE, key, value) == "taken")
 
     async def refused(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """

@@ -14,7 +14,10 @@ import traceback
 
 from tests.benchmarks._measure import Options, Row, loadavg
 
-NAMES = ("hit", "httpx", "cold", "steady", "outage", "refusals", "keys", "peers", "elsewhere", "fleet", "stores")
+NAMES = (
+    "hit", "httpx", "refresh", "import", "cold", "steady", "outage", "recovery", "refusals", "keys", "trips", "load",
+    "fleet", "stores", "peers", "elsewhere",
+)  # fmt: skip
 
 
 def line(row: Row) -> str:

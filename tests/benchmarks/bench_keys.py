@@ -16,7 +16,8 @@ from tests.benchmarks._measure import Options, Row, Rows, median, run
 
 from evertoken import TokenManager
 from evertoken._engine.supervisor import Supervisor
-from evertoken._model.key_state import Entry
+from evertoken._model.key_state import KeyState
+from evertoken.sources import RefreshToken
 from evertoken.testing import VirtualClock, VirtualTimeLoop
 
 KEYS, CAP = 100_000, 16
@@ -66,7 +67,7 @@ async def fill(manager, keys):
 def rows(options: Options) -> Rows:
     count = options.pick(KEYS, 20_000)
     yield from run(lambda: _arming(count, options))
-    yield from run(lambda: _memory(count))
+    yield from run(lambda: _memory(count, options))
     yield from run(lambda: _hour(count), VirtualTimeLoop)
     yield from _loops(options)
 
@@ -88,9 +89,9 @@ async def _arming(count: int, options: Options) -> list[Row]:
         return took
 
     def deadlines() -> float:
-        supervisor: Supervisor[Entry] = manager._life.session.maintenance.supervisor
+        supervisor: Supervisor[KeyState] = manager._life.session.maintenance.supervisor
         fresh = type(supervisor)(manager.clock, on_due=print, on_step=print, on_restart=print)
-        entries = [Entry(key, source) for key in tokens]
+        entries = [KeyState(key, source) for key in tokens]
         gc.collect()
         begun = perf_counter()
         for number, entry in enumerate(entries):
@@ -125,7 +126,7 @@ async def _arming(count: int, options: Options) -> list[Row]:
     ]
 
 
-async def _memory(count: int) -> list[Row]:
+async def _memory(count: int, options: Options) -> list[Row]:
     tokens = strings(count)
     keys = list(tokens)
     found = []
@@ -147,14 +148,51 @@ async def _memory(count: int) -> list[Row]:
         where = tracemalloc.take_snapshot().compare_to(first, "lineno")
         tasks = len(asyncio.all_tasks()) - 1
         tracemalloc.stop()
-    places = ", ".join(
+    places = _places(where, count)
+    key = (after - before) / count
+    source_, source_places = _source_bytes(options.pick(5_000, 1_000))
+    found.append(Row(f"bytes a key, {count:,} keys in service", key, unit="B", note=places))
+    found.append(
+        Row("... of a RefreshToken source, strings of the caller aside", source_, unit="B", note=source_places)
+    )
+    found.append(Row("... of both", key + source_, 700.0, unit="B"))
+    found.append(Row("tasks beside ours", float(tasks), 1.0, unit=""))
+    return found
+
+
+def _source_bytes(count: int) -> tuple[float, str]:
+    """
+    Return the bytes of one source of many that share a client, and where they go.
+    """
+    refresh_tokens = [f"refresh-{number:06d}" for number in range(count)]
+    made = [_refresh_token(refresh_tokens[0])]
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    first = tracemalloc.take_snapshot()
+    made += map(_refresh_token, refresh_tokens)
+    gc.collect()
+    after = tracemalloc.get_traced_memory()[0]
+    where = tracemalloc.take_snapshot().compare_to(first, "lineno")
+    tracemalloc.stop()
+    return (after - before) / count, _places(where, count)
+
+
+def _refresh_token(refresh_token: str) -> RefreshToken:
+    return RefreshToken(
+        token_endpoint="https://login.example.com/token",
+        client_id="svc",
+        client_secret="s3cret",
+        refresh_token=refresh_token,
+    )
+
+
+def _places(where: list[tracemalloc.StatisticDiff], count: int) -> str:
+    return ", ".join(
         f"{Path(stat.traceback[0].filename).name}:{stat.traceback[0].lineno} {stat.size_diff / count:.0f}"
         for stat in where[:9]
         if stat.size_diff > count
     )
-    found.append(Row(f"bytes a key, {count:,} keys in service", (after - before) / count, 400.0, unit="B", note=places))
-    found.append(Row("tasks beside ours", float(tasks), 1.0, unit=""))
-    return found
 
 
 async def _hour(count: int) -> list[Row]:

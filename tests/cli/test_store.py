@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -56,9 +59,9 @@ async def put(store: TokenStore) -> None:
     for key, fields in RECORDS.items():
         lease = (await store.begin(key, "worker-1", 10.0)).lease
         assert isinstance(lease, Lease)
-        assert await store.mark(Record(key, 7, **fields()), lease)
-        if key != "valid":
-            await store.abandon(lease)
+        # One that is held.
+        keep = store.mark if key == "valid" else store.commit
+        assert await keep(Record(key, 7, **fields()), lease)
 
 
 @pytest.fixture(params=["file", "sqlite", "redis", "postgresql"])
@@ -175,16 +178,94 @@ def test_wrong_url(arguments, says, capsys):
     assert (status, says in err) == (2, True), err
 
 
+ACTIONS = ["list", "check", "show k", "purge --key k --yes", "purge --expired 0"]
+
+
 def test_a_table_that_is_not_there(capsys):
-    """Looking for a table of PostgreSQL under a wrong name finds nothing, and makes none."""
+    """L2: looking for a table of PostgreSQL under a wrong name fails and says so, and makes none."""
     with postgres() as server:
         url = f"postgresql://evertoken@127.0.0.1:{server.port}/postgres"
-        for action in ("list", "check", "show k", "purge --key k --yes", "purge --expired 0"):
+        for action in ACTIONS:
             name, *more = action.split()
-            status, _, _ = run(capsys, name, url, "--table", "typo", *more)
-            assert status == (1 if "k" in more else 0)
+            status, _, err = run(capsys, name, url, "--table", "typo", *more)
+            assert (status, "there is no such table" in err, "table='typo'" in err) == (1, True, True)
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT to_regclass('typo')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("content", ["empty", "another table", "no database"])
+def test_a_file_that_is_no_store(tmp_path, capsys, action, content):
+    """L2: a file without the table, or that is no database, is no store: the status says so, and it stays as it is."""
+    path = tmp_path / "other.db"
+    path.write_bytes(b"mine, and no database at all. " * 50 if content == "no database" else b"")
+    path.chmod(0o600)
+    if content == "another table":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE mine (column)")
+    before = path.read_bytes()
+    name, *more = action.split()
+    status, _, err = run(capsys, name, f"sqlite:{path}", *more)
+    assert status == 1
+    assert ("there is no such table" in err) == (content != "no database")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "states_after"),
+    [
+        ("cut", 1), ("empty", 1), ("binary", 1), ("no key", 1), ("key of another", 1), ("no text", 1),
+        ("directory", 1), ("no version", 1), ("nothing", 0), ("temporary", 0),
+    ],
+)  # fmt: skip
+def test_check_finds_what_is_torn(tmp_path, capsys, damage, states_after):
+    """L2: `check` ends with 1 where any file in the place of a record is none, and counts the records that are well."""
+    folder = tmp_path / "tokens"
+    asyncio.run(fill(FileStore(folder)))
+    file = folder / f"{hashlib.sha256(b'old').hexdigest()}.record"
+    content = file.read_bytes()
+    fields = json.loads(content)
+    damaged = {
+        "cut": content[:30],
+        "empty": b"",
+        "binary": b"\0\xff" * 40,
+        "no key": json.dumps({name: value for name, value in fields.items() if name != "key"}).encode(),
+        "key of another": json.dumps(fields | {"key": "valid"}).encode(),
+        "no text": json.dumps(fields | {"key": 7}).encode(),
+        "no version": json.dumps(fields | {"version": None}).encode(),
+    }
+    if damage == "directory":
+        file.unlink()
+        file.mkdir()
+    elif damage == "temporary":
+        file.with_suffix(".record.tmp").write_bytes(content[:30])
+    else:
+        file.write_bytes(damaged.get(damage, content))
+    status, out, _ = run(capsys, "check", f"file:{folder}")
+    assert (status, "torn: 1" in out, f"records: {5 - states_after}" in out) == (states_after, bool(states_after), True)
+
+
+@pytest.mark.parametrize("has_token", [True, False])
+def test_show_has_the_history(tmp_path, capsys, has_token):
+    """L2: `show` tells the mark, who set it, when the grant began and of how many logins, with and without a token."""
+
+    async def plant() -> None:
+        store = FileStore(tmp_path / "tokens")
+        lease = (await store.begin("k", "worker-1", 5.0)).lease
+        assert isinstance(lease, Lease)
+        current = token(60.0) if has_token else None
+        assert await store.mark(Record("k", 1, current, 5.5, "worker-1", since=4.5, origins=("one", "two")), lease)
+
+    asyncio.run(plant())
+    _, out, _ = run(capsys, "show", f"file:{tmp_path / 'tokens'}", "k", "--json")
+    shown = json.loads(out)
+    assert {name: shown[name] for name in ("state", "sent_at", "marked_by", "since", "origins")} == {
+        "state": "ambiguous", "sent_at": 5.5, "marked_by": "worker-1", "since": 4.5, "origins": 2,
+    }  # fmt: skip
+    assert (shown["token"] is not None) == has_token
+    _, out, _ = run(capsys, "show", f"file:{tmp_path / 'tokens'}", "k")
+    for line in ("sent_at:         1970-01-01 00:00:05 UTC", "marked_by:       worker-1", "origins:         2"):
+        assert line in out
 
 
 @pytest.mark.parametrize("records", [1, 100])
@@ -197,7 +278,7 @@ def test_a_reader_who_has_read_enough(tmp_path, records):
             for key in map(str, range(records)):
                 lease = (await store.begin(key, "worker-1", 5.0)).lease
                 assert isinstance(lease, Lease)
-                assert await store.commit(Record(key, 1, Token("planted", issued_at=1.0)), lease)
+                assert await store.mark(Record(key, 1, Token("planted", issued_at=1.0)), lease)
 
     asyncio.run(plant())
     process = subprocess.Popen(
@@ -243,7 +324,8 @@ def test_what_a_stranger_wrote(tmp_path, capsys):
         lease = (await store.begin("\x1b[2Jevil", "\x1b[2Jowner", 5.0)).lease
         assert isinstance(lease, Lease)
         far = Token("planted", issued_at=-1e300, expires_at=1e300)
-        assert await store.mark(Record("\x1b[2Jevil", 1, far, 1e18), lease)
+        record = Record("\x1b[2Jevil", 1, far, 1e18, "\x1b[2Jmember", since=-1e300, origins=("\x1b[2Jorigin",))
+        assert await store.mark(record, lease)
 
     asyncio.run(plant())
     url = f"file:{tmp_path / 'tokens'}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from evertoken import FetchRequest, GrantRejected, Held, Lease, Record, RefreshPolicy, Token, TokenManager
+from evertoken import Begun, FetchRequest, GrantRejected, Lease, Record, RefreshPolicy, Token, TokenManager
 from evertoken.stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ class Store:
         if self.down:
             raise ConnectionError("the store is down")
         before = None
-        if operation == "write":
+        if operation in {"mark", "commit"}:
             before = await self.memory.read(args[0].key)
         result = await getattr(self.memory, operation)(*args)
-        if operation == "acquire" and isinstance(result, Lease):
+        if operation == "begin" and isinstance(result.lease, Lease):
             # At most one holder for a fence.
-            assert self.holders.setdefault(result.fence, result.owner) == result.owner
-        if operation == "write" and result:
+            assert self.holders.setdefault(result.lease.fence, result.lease.owner) == result.lease.owner
+        if operation in {"mark", "commit"} and result:
             # Versions only grow.
             assert before is None or args[0].version > before.version
             self.writes.append(args[0])
@@ -202,21 +202,24 @@ class Worker:
         found: Record | None = await self.guarded("read", lambda: self.store.call("read", key))
         return found
 
-    async def write(self, record: Record, lease: Lease, /) -> bool:
-        step = "mark" if record.sent_at is not None else "write"
-        done: bool = await self.guarded(step, lambda: self.store.call("write", record, lease))
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+        begun: Begun = await self.guarded("begin", lambda: self.store.call("begin", key, owner, ttl))
+        return begun
+
+    async def mark(self, record: Record, lease: Lease, /) -> bool:
+        done: bool = await self.guarded("mark", lambda: self.store.call("mark", record, lease))
         return done
 
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
-        lease: Lease | Held = await self.guarded("acquire", lambda: self.store.call("acquire", key, owner, ttl))
-        return lease
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
+        done: bool = await self.guarded("commit", lambda: self.store.call("commit", record, lease))
+        return done
+
+    async def abandon(self, lease: Lease, /) -> None:
+        await self.guarded("abandon", lambda: self.store.call("abandon", lease))
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         done: bool = await self.guarded("renew", lambda: self.store.call("renew", lease, ttl))
         return done
-
-    async def release(self, lease: Lease, /) -> None:
-        await self.guarded("release", lambda: self.store.call("release", lease))
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         def heard(key: str | None) -> None:
@@ -278,5 +281,7 @@ async def end(workers: list[Worker]) -> None:
         await asyncio.wait(left, timeout=0.0) if left else None
     for worker in workers:
         if worker.state == "dead":
-            worker.manager._engine.abandon()
-            worker.manager._home.leave()
+            life = worker.manager._life
+            if life.session is not None:
+                life.session.drop()
+            life.session = None

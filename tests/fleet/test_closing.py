@@ -61,7 +61,7 @@ class Hanging:
 @virtual
 @pytest.mark.parametrize("stubborn", [False, True])
 @pytest.mark.parametrize("rotating", [False, True])
-@pytest.mark.parametrize("operation", ["enter", "acquire", "read", "write", "renew", "release", "watch", "leave"])
+@pytest.mark.parametrize("operation", ["enter", "begin", "mark", "commit", "abandon", "renew", "watch", "leave"])
 async def test_in_the_middle_of_each_operation(clock, operation, rotating, stubborn):
     """L1: whichever call of the store hangs, closing ends in bounded time, wakes who waits, and leaves no task."""
     memory, server = Store(clock), Server(clock, rotating=rotating)
@@ -78,7 +78,7 @@ async def test_in_the_middle_of_each_operation(clock, operation, rotating, stubb
     await manager.aclose()
     assert clock.monotonic() - begun <= 2.0 + 2.0 * 5.0 + 1.1
     if waiting.done() and waiting.exception() is None:
-        assert operation in {"enter", "renew", "release", "watch", "leave"}
+        assert operation in {"enter", "abandon", "renew", "watch", "leave"}
     else:
         with pytest.raises(ManagerClosed):
             await waiting
@@ -96,17 +96,20 @@ async def test_starting_reads_what_is_asked_for(clock):
     source = Worker("source", Store(clock), server)
     for number in range(2000):
         key = f'["",{number}]'
-        lease = await memory.acquire(key, "me", 5.0)
-        assert await memory.write(Record(key, 1, server.take(None)), lease)
-        await memory.release(lease)
+        begun = await memory.begin(key, "me", 5.0)
+        assert await memory.commit(Record(key, 1, server.take(None)), begun.lease)
     reads: list[str] = []
-    read = memory.read
+    read, begin = memory.read, memory.begin
 
     async def counted(key, /):
         reads.append(key)
         return await read(key)
 
-    memory.read = counted
+    async def begun(key, owner, ttl, /):
+        reads.append(key)
+        return await begin(key, owner, ttl)
+
+    memory.read, memory.begin = counted, begun
     issued = server.issued
     async with TokenManager(source_for=lambda _: source, store=memory, clock=clock) as tokens:
         await clock.advance(5.0)

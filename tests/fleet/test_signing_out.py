@@ -18,17 +18,17 @@ from evertoken.stores import MemoryStore
 
 class Unwatched:
     """
-    A store of the five methods alone.
+    A store that cannot be watched.
     """
 
     def __init__(self, inner: MemoryStore) -> None:
-        self.read, self.write = inner.read, inner.write
-        self.acquire, self.renew, self.release = inner.acquire, inner.renew, inner.release
+        self.begin, self.mark, self.commit = inner.begin, inner.mark, inner.commit
+        self.read, self.renew, self.abandon = inner.read, inner.renew, inner.abandon
 
 
 @virtual
 @pytest.mark.parametrize("rotating", [False, True])
-@pytest.mark.parametrize("step", ["before fetch", "after fetch", "before write"])
+@pytest.mark.parametrize("step", ["before fetch", "after fetch", "before commit"])
 async def test_a_late_answer_does_not_undo_it(clock, monkeypatch, rotating, step):
     """K2, K3: a holder that was stopped while its peer signed the key out does not bring it back with its answer."""
     monkeypatch.setattr(store_client, "STORE_TIMEOUT", 200.0)

@@ -23,7 +23,7 @@ def refusing(store: Store, *, everything: bool = False) -> Callable[[], None]:
     call = store.call
 
     async def fails(operation: str, *args: Any) -> Any:
-        if everything or (operation == "write" and args[0].sent_at is None):
+        if everything or (operation == "commit"):
             raise OSError("disk full")
         return await call(operation, *args)
 

@@ -188,15 +188,35 @@ async def test_require_cancelled(clock):
 
 @virtual
 async def test_double_start(clock):
-    """L1: a second start raises, and does the first no harm."""
+    """L1: a second start() on one loop does nothing, entering twice raises, and neither does the first any harm."""
     async with TokenManager(ScriptedSource(clock), clock=clock) as manager:
-        with pytest.raises(RuntimeError, match="running already"):
-            await manager.start()
+        session = manager._life.session
+        assert await manager.start() is manager
+        assert manager._life.session is session
         with pytest.raises(RuntimeError, match="running already"):
             async with manager:
                 pass
         assert await manager.get()
         assert manager.health().alive
+
+
+@virtual
+@pytest.mark.parametrize("trouble", ["none", "rejected", "hanging"])
+async def test_concurrent_starts_join(clock, trouble):
+    """L1: starts at the same time make one session; if it fails, each of them is told."""
+    source = ScriptedSource(clock, latency=1e6 if trouble == "hanging" else 1.0)
+    source.error = GrantRejected("invalid_grant") if trouble == "rejected" else None
+    manager = TokenManager(source, start="require", start_timeout=2.0, close_grace=0.1, clock=clock)
+    outcomes = await asyncio.gather(*(manager.start() for _ in range(5)), return_exceptions=True)
+    assert source.fetches == 1
+    if trouble == "none":
+        assert outcomes == [manager] * 5
+        await manager.aclose()
+    else:
+        assert isinstance(outcomes[0], GrantRejected if trouble == "rejected" else TokenUnavailable)
+        assert {type(outcome) for outcome in outcomes[1:]} == {ManagerClosed}
+    assert ours() == set()
+    assert manager.snapshot().state == "closed"
 
 
 @virtual
@@ -226,7 +246,7 @@ async def test_what_lands_while_closing_is_not_served(clock):
     sources["c"].latency = 1e6
     manager = await TokenManager(sources, close_grace=5.0, clock=clock, store=store).start()
     await clock.advance(0.5)
-    assert isinstance(await store.acquire('["","b"]', "somebody", 7.0), Lease)
+    assert isinstance((await store.begin('["","b"]', "somebody", 7.0)).lease, Lease)
     hand_made = Token("by-hand", issued_at=clock.time(), expires_at=clock.time() + 1000.0)
     putting = asyncio.ensure_future(manager.put(hand_made, "b"))
     await clock.advance(0.1)
@@ -414,7 +434,7 @@ BAD: dict[str, tuple[str, Callable[[], Any]]] = {
     },
     **{
         f"retry {name}={value!r}": (name, lambda name=name, value=value: RetryPolicy(**{name: value}))
-        for name in ("first", "factor", "cap", "jitter", "retry_after_cap", "probe")
+        for name in ("first", "factor", "cap", "jitter", "retry_after_cap", "probe", "patience")
         for value in (-1, "5", True, float("nan"), float("inf"))
     },
 }
@@ -489,7 +509,7 @@ async def test_keys_used_without_a_loop_stay(clock, use):
         assert [event.key for event in recorder.of(events.KeyEvicted)] == ["idle"]
         # Those who await it are back on the hot path after one call.
         token = await manager.get("used")
-        assert manager.entry_of("used").valid_until == token.expires_at
+        assert manager._life.registry.keys["used"].valid_until == token.expires_at
 
 
 @virtual

@@ -101,36 +101,103 @@ async def test_an_outage_of_the_whole_lead_goes_unnoticed(clock, lifetime):
 
 @virtual
 async def test_down_past_expiry(clock):
-    """R4: past expiry a thousand callers a second are refused at once, fetches keep the schedule, it recovers."""
+    """R4: past expiry a thousand callers at once are told at once, share an attempt, and never meet two at a time."""
     source = ScriptedSource(clock, lifetime=300.0)
     async with TokenManager(source, policy=UNJITTERED, clock=clock) as manager:
         await manager.get()
         source.error = down("no route to host")
         await clock.advance(300.5)
         begun = source.fetches
-        expired_at = clock.time()
         for _ in range(30):
             assert manager.peek() is None
-            retry_at = manager.snapshot().keys[None].next_attempt_at
-            for _ in range(1000):
-                with pytest.raises(TokenUnavailable, match="no route to host") as caught:
-                    at_once(manager.get())
-            assert caught.value.retry_at == pytest.approx(retry_at, abs=0.01)
-            assert caught.value.retry_at > clock.time()
-            assert str(caught.value.__cause__) == "no route to host"
+            asked_at, fetches = clock.time(), source.fetches
+            outcomes = await asyncio.gather(*(manager.get() for _ in range(1000)), return_exceptions=True)
+            assert clock.time() == pytest.approx(asked_at, abs=0.01)
+            assert source.fetches - fetches <= 1
+            for outcome in outcomes:
+                assert isinstance(outcome, TokenUnavailable)
+                assert str(outcome.__cause__) == "no route to host"
+                assert outcome.retry_at is not None
+                assert outcome.retry_at > clock.time()
             await clock.advance(10.0)
         between = gaps(source.at[begun:])
-        assert 3 <= len(between) < 150
+        assert 29 <= len(between) < 150
+        assert min(between) >= 1.0 - 0.01
+        assert max(between) <= 10.0 + 0.01
+    assert source.most == 1
+
+
+@virtual
+async def test_down_past_expiry_and_nobody_asks(clock):
+    """F3, R4: past expiry, while nobody asks, attempts keep the schedule and are a minute apart at most."""
+    source = ScriptedSource(clock, lifetime=300.0)
+    async with TokenManager(source, policy=UNJITTERED, clock=clock) as manager:
+        await manager.get()
+        source.error = down()
+        await clock.advance(900.0)
+        between = gaps(source.at[1:])
         assert min(between) >= 1.0 - 0.01
         assert max(between) <= 60.0 + 0.01
-        assert clock.time() - expired_at >= 300.0
+        assert between[-1] > 5.0
         source.error = None
-        healed_at = clock.time()
         retry_at = manager.snapshot().keys[None].next_attempt_at
         assert retry_at is not None
-        assert retry_at - healed_at <= 60.0
-        await clock.advance(retry_at - healed_at + 0.01)
+        await clock.advance(retry_at - clock.time() + 0.01)
         assert at_once(manager.get()).valid_at(clock.time())
+    assert source.most == 1
+
+
+@virtual
+@pytest.mark.parametrize("every", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("latency", [0.0, 0.2])
+async def test_back_under_demand(clock, every, latency):
+    """R4: while somebody asks, an attempt starts a second after the last, and a provider that is back is used."""
+    source = ScriptedSource(clock, lifetime=300.0, latency=latency)
+    async with TokenManager(source, policy=UNJITTERED, clock=clock) as manager:
+        await manager.get()
+        source.error = down()
+        await clock.advance(400.0)
+        begun = source.fetches
+        end = clock.time() + 60.0
+        while clock.time() < end:
+            with pytest.raises(TokenUnavailable):
+                await manager.get()
+            await clock.advance(every)
+        between = gaps(source.at[begun:])
+        assert min(between) >= 1.0 + latency - 0.01
+        assert max(between) <= 1.0 + latency + every + 0.01
+        source.error = None
+        healed_at = clock.time()
+        served = False
+        while not served:
+            try:
+                served = (await manager.get()).valid_at(clock.time())
+            except TokenUnavailable:
+                await clock.advance(every)
+        assert clock.time() - healed_at <= 1.0 + 2 * latency + every + 0.01
+    assert source.most == 1
+
+
+@virtual
+@pytest.mark.parametrize("patience", [0.2, 1.0, 3.0])
+async def test_an_attempt_that_hangs_holds_nobody(clock, patience):
+    """R4: after a failure a caller waits for the attempt under way, `patience` at most, whenever it came."""
+    source = ScriptedSource(clock)
+    source.error = down("no route to host")
+    async with TokenManager(source, retry=RetryPolicy(patience=patience), clock=clock) as manager:
+        with pytest.raises(TokenUnavailable):
+            await manager.get()
+        source.latency = 20.0
+        await clock.advance(10.0)
+        assert manager.snapshot().in_flight == 1
+        for _ in range(3):
+            asked_at = clock.time()
+            with pytest.raises(TokenUnavailable, match="no route to host"):
+                await manager.get()
+            assert clock.time() - asked_at == pytest.approx(patience, abs=0.01)
+        source.error = None
+        # Somebody with a timeout waits for the answer.
+        assert (await manager.get(timeout=60.0)).valid_at(clock.time())
     assert source.most == 1
 
 
@@ -236,7 +303,7 @@ async def test_a_hang_never_blocks_readers_of_a_valid_token(clock):
 
 @virtual
 async def test_a_rejected_grant(clock):
-    """F4: rejected: one event, slow probes, the valid token stays; then GrantRejected, then recovery."""
+    """F4: rejected: one event, few probes, the valid token stays; then GrantRejected, slow probes, recovery."""
     source = ScriptedSource(clock, lifetime=3600.0)
     recorder = Recorder()
     async with TokenManager(source, policy=UNJITTERED, clock=clock, observers=[recorder]) as manager:
@@ -259,7 +326,14 @@ async def test_a_rejected_grant(clock):
         assert len(recorder.of(RefreshRejected)) == 1
         assert recorder.of(RefreshRejected)[0].serving
         assert not recorder.of(RefreshFailed)
-        assert min(gaps(source.at[1:])) >= 300.0 - 0.01
+        # A tenth of the lifetime at most, and half of what is left of the token, so that a person who acts in time
+        # keeps it from running out.
+        serving = [at for at in source.at[1:] if at < first.issued_at + 3600.0]
+        assert gaps(serving) == pytest.approx(
+            [max(1.0, min(300.0, (first.issued_at + 3600.0 - at) / 2.0)) for at in serving[:-1]], abs=0.01
+        )
+        assert len(serving) <= 12
+        assert {round(gap, 1) for gap in gaps(source.at[1 + len(serving) :])} == {300.0}
         assert not manager.health().ready
         source.error = None
         await clock.advance(301.0)

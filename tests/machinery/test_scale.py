@@ -17,7 +17,7 @@ from evertoken import Token, TokenManager
 from evertoken._model.events import KeyEvicted
 
 KEYS = 20_000
-BYTES_A_KEY = 460
+BYTES_A_KEY = 450
 
 
 class Bare:

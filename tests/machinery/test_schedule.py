@@ -12,7 +12,7 @@ from tests.gated import virtual
 from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenManager
-from evertoken._engine.supervisor import SLACK
+from evertoken._engine.supervisor import HORIZON, SLACK
 from evertoken._model.policy import spread
 
 HOUR = 3600.0
@@ -26,13 +26,15 @@ def seed_of(manager: TokenManager[Any]) -> str:
 @virtual
 @pytest.mark.parametrize(
     ("policy", "lead", "jitter"),
+    # A lead is half a lifetime at most, its jitter included.
     [
         (RefreshPolicy(), 720.0, 0.1),
         (RefreshPolicy(jitter=0.0), 720.0, 0.0),
-        (RefreshPolicy(lead_fraction=0.5), 1800.0, 0.1),
+        (RefreshPolicy(lead_fraction=0.5), 1800.0, 0.0),
+        (RefreshPolicy(lead_fraction=0.48), 1728.0, 0.1),
         (RefreshPolicy(lead_time=300, jitter=0.0), 300.0, 0.0),
         (RefreshPolicy(lead_time=300, jitter=1.0), 300.0, 1.0),
-        (RefreshPolicy(lead_time=86_400.0, jitter=0.0), 1800.0, 0.0),
+        (RefreshPolicy(lead_time=86_400.0), 1800.0, 0.1),
     ],
     ids=lambda value: str(value) if isinstance(value, float) else "",
 )
@@ -40,7 +42,7 @@ async def test_a_day_of_hourly_tokens(clock, policy, lead, jitter):
     """F1, F2: over a day every fetch happens at the instant the policy names, jittered once per key, only early."""
     source = ScriptedSource(clock)
     async with TokenManager(source, policy=policy, clock=clock) as manager:
-        period = HOUR - lead * (1.0 + jitter * spread(seed_of(manager), None))
+        period = max(HOUR - lead * (1.0 + jitter * spread(seed_of(manager), None)), HOUR / 2.0)
         assert period <= HOUR - lead
         await clock.advance(24 * HOUR + 1.0)
     assert source.fetches == 1 + int((24 * HOUR + 1.0) / period)
@@ -69,12 +71,11 @@ async def test_a_fleet_spreads_out(clock):
 @pytest.mark.parametrize("lifetime", [300.0, 299.0, 30.0, 10.0, 4.0, 2.0, 1.0, 0.5, 0.2])
 @pytest.mark.parametrize("lead_time", [300.0, 1e9])
 async def test_tokens_shorter_than_the_lead(clock, lifetime, lead_time):
-    """F1: a lead at or above the lifetime is half the lifetime, and a floor keeps fetches apart."""
+    """F1: a lead at or above the lifetime is half of it, jitter included, and a floor keeps fetches apart."""
     source = ScriptedSource(clock, lifetime=lifetime)
-    async with TokenManager(source, policy=RefreshPolicy(lead_time=lead_time), clock=clock) as manager:
+    async with TokenManager(source, policy=RefreshPolicy(lead_time=lead_time), clock=clock):
         await clock.advance(100.0 * lifetime)
-        share = spread(seed_of(manager), None)
-    period = max(lifetime * (0.5 - 0.05 * share), min(1.0, max(0.1, lifetime / 2.0)))
+    period = max(lifetime * 0.5, min(1.0, max(0.1, lifetime / 2.0)))
     assert gaps(source.at) == pytest.approx([period] * (source.fetches - 1), abs=EXACTLY)
     assert source.fetches <= 100.0 * lifetime / (period - EXACTLY) + 2
 
@@ -193,14 +194,16 @@ async def test_a_hint_beyond_expiry_is_ignored(clock):
 
 @virtual
 async def test_unknown_lifetime_waits_for_a_refusal(clock):
-    """T1: a token without expiry is used until it is refused, and then replaced at once."""
+    """T1, F5: a token without expiry is used until it is refused, then replaced at once; its key has a deadline."""
     source = ScriptedSource(clock, lifetime=None)
     async with TokenManager(source, clock=clock) as manager:
         first = await manager.get()
         await clock.advance(hours=48)
         assert source.fetches == 1
         assert await manager.get() is first
-        assert len(manager._life.session.maintenance.supervisor.deadlines) == 0
+        supervisor = manager._life.session.maintenance.supervisor
+        assert len(supervisor.deadlines) == 1
+        assert clock.time() <= supervisor.deadlines.next() <= clock.time() + HORIZON
         second = await manager.refused(first)
         assert second is not None
         assert second.access_token == "token-2"

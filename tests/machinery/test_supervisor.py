@@ -14,10 +14,12 @@ from tests.gated import virtual
 from tests.machinery.scripted import Recorder, ScriptedSource, down
 
 from evertoken import (
+    Begun,
+    FetchRequest,
     GrantRejected,
-    Held,
     Lease,
     ManagerClosed,
+    Record,
     RefreshPolicy,
     RetryPolicy,
     Token,
@@ -170,7 +172,7 @@ async def test_closing_while_the_clock_raises(clock, step, latency):
 
 @virtual
 @every_class
-@pytest.mark.parametrize("method", ["pop_due", "next"])
+@pytest.mark.parametrize("method", ["hand_out", "next"])
 async def test_deadlines_that_raise(clock, method, make):
     """F5: a crash of the loop itself is logged, counted and restarted, and no deadline is lost by it."""
     source = ScriptedSource(clock, lifetime=300.0)
@@ -208,21 +210,21 @@ async def test_deadlines_that_raise(clock, method, make):
 @virtual
 @every_class
 async def test_a_due_item_that_raises(clock, make, caplog):
-    """F5: a key whose upkeep raises is looked at again a beat later, and no other key is late for it."""
+    """F5: a key whose maintenance raises is looked at again a beat later, and no other key is late for it."""
     sources = {key: ScriptedSource(clock, lifetime=300.0) for key in ("good", "bad")}
     async with TokenManager(sources, policy=RefreshPolicy(jitter=0.0), clock=clock) as manager:
         await clock.advance(1.0)
-        upkeep = manager._life.session.maintenance
-        real, raised = upkeep.supervisor._on_due, 0
+        maintenance = manager._life.session.maintenance
+        real, raised = maintenance.supervisor._on_due, 0
 
-        def due(entry: Any) -> None:
+        def due(state: Any) -> None:
             nonlocal raised
-            if entry.key == "bad":
+            if state.key == "bad":
                 raised += 1
                 raise make()
-            real(entry)
+            real(state)
 
-        upkeep.supervisor._on_due = due
+        maintenance.supervisor._on_due = due
         with caplog.at_level(logging.ERROR, "evertoken"):
             await clock.advance(400.0)
         assert sources["good"].fetches == 2
@@ -232,7 +234,7 @@ async def test_a_due_item_that_raises(clock, make, caplog):
         assert manager.health().restarts == 0
         # Its readers are served on demand.
         assert (await manager.get("bad")).valid_at(clock.time())
-        upkeep.supervisor._on_due = real
+        maintenance.supervisor._on_due = real
         await clock.advance(250.0)
         assert sources["bad"].fetches == 3
 
@@ -447,26 +449,30 @@ class FaultyStore:
             raise error
         return await getattr(self.real, name)(*arguments)
 
-    async def read(self, key: str, /) -> Any:
-        return await self._do("read", key)
-
-    async def write(self, record: Any, lease: Lease, /) -> bool:
-        return bool(await self._do("write", record, lease))
-
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
-        found: Lease | Held = await self._do("acquire", key, owner, ttl)
+    async def read(self, key: str, /) -> Record | None:
+        found: Record | None = await self._do("read", key)
         return found
+
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+        begun: Begun = await self._do("begin", key, owner, ttl)
+        return begun
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         return bool(await self._do("renew", lease, ttl))
 
-    async def release(self, lease: Lease, /) -> None:
-        await self._do("release", lease)
+    async def mark(self, record: Record, lease: Lease, /) -> bool:
+        return bool(await self._do("mark", record, lease))
+
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
+        return bool(await self._do("commit", record, lease))
+
+    async def abandon(self, lease: Lease, /) -> None:
+        await self._do("abandon", lease)
 
 
 @virtual
 @every_class
-@pytest.mark.parametrize("method", ["acquire", "read", "write", "release"])
+@pytest.mark.parametrize("method", ["begin", "commit"])
 async def test_a_store_that_raises(clock, method, make):
     """F5, K3: whatever a store raises, at whatever step: tokens are fetched all the same, and it is said."""
     store, recorder = FaultyStore(clock), Recorder()
@@ -491,6 +497,58 @@ async def test_a_store_that_raises(clock, method, make):
         await clock.advance(1200.0)
         assert (await manager.get()).valid_at(clock.time())
         assert manager.snapshot().keys[None].kept
+
+
+@virtual
+@every_class
+@pytest.mark.parametrize("method", ["abandon", "read"])
+async def test_a_store_that_raises_after_a_failure(clock, method, make):
+    """F5, K3: whatever a store raises when a failed fetch gives its lease back and looks once more: it heals."""
+    store, recorder = FaultyStore(clock), Recorder()
+    source = ScriptedSource(clock, lifetime=300.0)
+    source.rotates = False
+    policy = RefreshPolicy(jitter=0.0)
+    async with TokenManager(source, policy=policy, clock=clock, store=store, observers=[recorder]) as manager:
+        first = await manager.get()
+        store.faults[method] = make
+        source.error = down()
+        await clock.advance(270.0)
+        assert await manager.get() is first
+        assert manager.health().alive
+        assert manager.health().restarts == 0
+        assert make is GeneratorExit or {event.operation for event in recorder.of(StoreFailed)} == {method}
+        store.faults.clear()
+        source.error = None
+        await clock.advance(61.0)
+        assert (await manager.get()).valid_at(clock.time())
+        assert manager.snapshot().keys[None].kept
+
+
+@virtual
+@every_class
+@pytest.mark.parametrize("method", ["begin", "mark", "commit", "abandon", "read"])
+async def test_a_store_that_raises_under_a_rotating_source(clock, method, make):
+    """K1, K3: whatever a store raises, no refresh token is presented twice, and the key heals with the store."""
+    store, presented = FaultyStore(clock), list[str]()
+    source = ScriptedSource(clock)
+    source.rotates = True
+
+    def answer(request: FetchRequest) -> dict[str, Any]:
+        presented.append("" if request.current is None else request.current.refresh_token or "")
+        return {"access_token": f"a{source.fetches}", "expires_in": 300, "refresh_token": f"r{source.fetches}"}
+
+    source.answer = answer
+    async with TokenManager(source, policy=RefreshPolicy(jitter=0.0), clock=clock, store=store) as manager:
+        await manager.get()
+        store.faults[method] = make
+        await clock.advance(1200.0)
+        assert manager.health().alive
+        assert manager.health().restarts == 0
+        store.faults.clear()
+        await clock.advance(61.0)
+        assert (await manager.get()).valid_at(clock.time())
+        assert manager.snapshot().keys[None].kept
+    assert len(presented) == len(set(presented))
 
 
 class EnteredStore(FaultyStore):

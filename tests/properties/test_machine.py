@@ -321,7 +321,8 @@ class Life(RuleBasedStateMachine):
             assert self.run(self._alive())
 
     async def _alive(self) -> bool:
-        return self.manager()._engine.upkeep.supervisor.alive
+        session = self.manager()._life.session
+        return session is not None and session.maintenance.supervisor.alive
 
     def teardown(self) -> None:
         async def end() -> None:

@@ -121,8 +121,9 @@ async def everywhere(scenario: Callable[[int], Awaitable[tuple[str, int]]], *, s
         outcome, steps = await scenario(at)
         outcomes.append(outcome)
         if at >= steps:
-            # That one came too late; one before must have hit, if there is any point to be hit at.
-            assert "cancelled" in outcomes or steps == 1 or shielded, outcomes
+            # That one came too late; one before must have hit, if there is any point to be hit at. A single suspension
+            # may end in the very round in which a scope would deliver its cancellation.
+            assert "cancelled" in outcomes or steps <= 2 or shielded, outcomes
             return
     pytest.fail("the scenario never ends")
 
@@ -192,10 +193,10 @@ async def test_a_cancelled_caller_of_a_failing_source(clock: VirtualClock, cance
         async with TokenManager(source, clock=clock, retry=RetryPolicy(jitter=0.0)) as tokens:
             asyncio.get_running_loop().call_later(12.0, setattr, source, "error", None)
             outcome, steps = await cancelled(lambda: CALLS[call](tokens), at)
-            await clock.advance(40.0)
+            await clock.advance(2.0 * RetryPolicy().cap)
             assert tokens.peek() is not None
-            # At 0, 5 and 15 s by the schedule, and those asked for on demand.
-            assert source.fetches <= 4
+            # By the schedule, and once a second while somebody asks.
+            assert source.fetches <= (16 if call == "get with a timeout" else 4)
             assert source.most_concurrent == 1
         await nothing_left(before)
         return outcome, steps

@@ -78,6 +78,11 @@ class Server:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         self._process = subprocess.Popen(
             self._command(),
@@ -104,6 +109,13 @@ class Server:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def kill(self) -> None:
+        """
+        End all its processes at once, as a lost machine does.
+        """
+        self._signal(signal.SIGKILL)
+        self.stop(signal.SIGKILL)
 
     def freeze(self) -> None:
         """

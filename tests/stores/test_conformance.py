@@ -5,6 +5,7 @@ The conformance suite, on the stores that need no server.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import time
 from contextlib import closing
@@ -14,6 +15,7 @@ import pytest
 
 from evertoken.stores import FileStore, MemoryStore, SQLiteStore
 from evertoken.stores._folder import private_directory
+from evertoken.stores._host_clock import HostClock
 from evertoken.testing.conformance import StoreConformance
 
 
@@ -47,6 +49,11 @@ class TestFileStore(StoreConformance):
     async def make(self) -> FileStore:
         return FileStore(self.path, poll=0.02)
 
+    async def set_lease(self, key: str, seconds: float) -> None:
+        lease = self.path / f"{hashlib.sha256(key.encode()).hexdigest()}.lease"
+        fields = json.loads(lease.read_bytes()) | {"ends": HostClock().after(seconds).fields()}
+        lease.write_text(json.dumps(fields), encoding="utf-8")
+
     async def plant(self, key: str, data: bytes) -> None:
         with private_directory(self.path) as folder:
             folder.replace(hashlib.sha256(key.encode()).hexdigest() + ".record", memoryview(data), durable=False)
@@ -64,8 +71,13 @@ class TestSQLiteStore(StoreConformance):
     async def make(self) -> SQLiteStore:
         return SQLiteStore(self.path, poll=0.02)
 
+    async def set_lease(self, key: str, seconds: float) -> None:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            ends = json.dumps(HostClock().after(seconds).fields())
+            connection.execute("UPDATE evertoken SET ends = ? WHERE key = ?", (ends, key))
+
     async def plant(self, key: str, data: bytes) -> None:
-        await SQLiteStore(self.path).read(key)
+        await SQLiteStore(self.path).holder(key)
         with closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute(
                 "INSERT INTO evertoken (key, record, fence, owner) VALUES (?, ?, 0, '')"

@@ -45,8 +45,8 @@ def a_record(version: int = 1, value: str = "planted-token") -> Record:
     return Record("k", version, Token(value, issued_at=1.0, refresh_token="planted-refresh"))
 
 
-async def lease_of(store: FileStore, owner: str = "me", ttl: float = 30.0) -> Lease:
-    lease = await store.acquire("k", owner, ttl)
+async def lease_of(store: FileStore, owner: str = "me", ttl: float = 10.0) -> Lease:
+    lease = (await store.begin("k", owner, ttl)).lease
     assert isinstance(lease, Lease)
     return lease
 
@@ -57,7 +57,7 @@ async def kept(path: Path, codec: AesGcm | None = None) -> tuple[FileStore, Leas
     """
     store = FileStore(path, codec)
     lease = await lease_of(store)
-    assert await store.write(a_record(), lease)
+    assert await store.mark(a_record(), lease)
     return store, lease
 
 
@@ -98,7 +98,7 @@ async def test_a_link_to_a_directory_is_refused(path, slash):
     link = path.with_name("link")
     link.symlink_to(path)
     store = FileStore(f"{link}{slash}")
-    for operation in (store.read("k"), store.acquire("k", "me", 1.0), store.holder("k"), store.delete("k")):
+    for operation in (store.read("k"), store.begin("k", "me", 1.0), store.holder("k"), store.delete("k")):
         with pytest.raises(PermissionError, match="symbolic link"):
             await operation
     with pytest.raises(PermissionError, match="symbolic link"):
@@ -122,7 +122,7 @@ async def test_what_is_no_directory_is_refused(path):
     """S1: a file in the directory's place is an error, and stays."""
     path.write_text("mine")
     with pytest.raises(NotADirectoryError):
-        await FileStore(path).acquire("k", "me", 1.0)
+        await FileStore(path).begin("k", "me", 1.0)
     assert path.read_text() == "mine"
 
 
@@ -133,7 +133,7 @@ async def test_what_belongs_to_others_is_refused(path, what):
     """S1: a directory or a record of another user is refused."""
     store, lease = await kept(path)
     os.chown(path / what, 65_534, -1)
-    for operation in (store.read("k"), store.write(a_record(2), lease)):
+    for operation in (store.read("k"), store.mark(a_record(2), lease)):
         with pytest.raises(PermissionError, match="another user"):
             await operation
 
@@ -148,7 +148,7 @@ async def test_a_link_to_a_file_is_refused(path, suffix):
     file.symlink_to(elsewhere)
     content = elsewhere.read_bytes()
     with pytest.raises(PermissionError, match="symbolic link"):
-        await store.write(a_record(2), lease)
+        await store.mark(a_record(2), lease)
     assert file.is_symlink()
     assert elsewhere.read_bytes() == content
 
@@ -170,7 +170,7 @@ async def test_a_link_in_the_temporary_file_s_place(path):
     elsewhere = path.with_name("elsewhere")
     elsewhere.write_text("mine")
     (path / (NAME + ".record.tmp")).symlink_to(elsewhere)
-    assert await store.write(a_record(2), lease)
+    assert await store.mark(a_record(2), lease)
     assert elsewhere.read_text() == "mine"
 
 
@@ -191,11 +191,11 @@ async def test_a_disk_that_fails(path, monkeypatch, call):
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fails)
         with pytest.raises(OSError, match="No space") as caught:
-            await store.write(a_record(2), lease)
+            await store.mark(a_record(2), lease)
     assert shows_nothing(caught.value)
     assert await store.read("k") == a_record()
     assert not list(path.glob("*.tmp"))
-    assert await store.write(a_record(2), lease)
+    assert await store.mark(a_record(2), lease)
 
 
 async def test_a_write_that_stops_half_way(path, monkeypatch):
@@ -212,7 +212,7 @@ async def test_a_write_that_stops_half_way(path, monkeypatch):
 
     monkeypatch.setattr(os, "write", half)
     with pytest.raises(OSError, match="quota"):
-        await store.write(a_record(2, "planted" * 100), lease)
+        await store.mark(a_record(2, "planted" * 100), lease)
     assert await store.read("k") == a_record()
 
 
@@ -224,7 +224,7 @@ async def test_a_journal_that_fails(path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(_journal, "end", fails)
-    assert await store.write(a_record(2), lease)
+    assert await store.mark(a_record(2), lease)
     assert await store.read("k") == a_record(2)
 
 
@@ -256,11 +256,11 @@ async def test_a_full_disk(tiny):
         while True:
             file.write(b"x" * 4096)
     with pytest.raises(OSError, match="No space") as caught:
-        await store.write(a_record(2, "planted" * 1000), lease)
+        await store.mark(a_record(2, "planted" * 1000), lease)
     assert shows_nothing(caught.value)
     assert await store.read("k") == a_record()
     filler.unlink()
-    assert await store.write(a_record(2), lease)
+    assert await store.mark(a_record(2), lease)
 
 
 @posix
@@ -271,7 +271,7 @@ async def test_a_read_only_disk(tiny):
     subprocess.run(["mount", "-o", "remount,ro", str(tiny)], check=True)
     assert await store.read("k") == a_record()
     assert await names(store) == ["k"]
-    for operation in (store.write(a_record(2), lease), store.acquire("l", "me", 1.0)):
+    for operation in (store.mark(a_record(2), lease), store.begin("l", "me", 1.0)):
         with pytest.raises(OSError, match="Read-only"):
             await operation
 
@@ -317,15 +317,55 @@ async def test_an_unreadable_record_stays(path, given):
     await kept(path, None if plain else AesGcm(generate_key()))
     content = (path / (NAME + ".record")).read_bytes()
     store = FileStore(path, None if given == "none" else AesGcm(generate_key()))
-    await store.release(Lease("k", "me", 1))
-    lease = await lease_of(store, "other")
-    for operation in (store.read("k"), store.write(a_record(5), lease)):
+    lease = Lease("k", "me", 1)
+    for operation in (store.read("k"), store.mark(a_record(5), lease), store.begin("k", "me", 5.0)):
         with pytest.raises(UnreadableRecord) as caught:
             await operation
         assert shows_nothing(caught.value)
     assert (path / (NAME + ".record")).read_bytes() == content
     assert await names(store) == ["k"]
     assert await store.delete("k")
+
+
+@pytest.mark.parametrize(
+    ("there", "deleted"),
+    [((), False), ((".torn",), True), ((".record.tmp",), True), ((".record",), True),
+     ((".record", ".torn", ".record.tmp"), True)],
+    ids=lambda value: "+".join(value) if isinstance(value, tuple) else None,
+)  # fmt: skip
+async def test_deleted_with_all_copies(path, there, deleted):
+    """S1: deleting a key takes out its record, its torn copy and its temporary file, and those of no other key."""
+    store, lease = await kept(path)
+    other = (await store.begin("other", "me", 5.0)).lease
+    assert isinstance(other, Lease)
+    assert await store.commit(Record("other", 1, None), other)
+    content = (path / f"{NAME}.record").read_bytes()
+    (path / f"{NAME}.record").unlink()
+    for ending in there:
+        (path / f"{NAME}{ending}").write_bytes(content)
+    assert await store.delete("k") is deleted
+    assert not await store.delete("k")
+    assert not [file.name for file in path.iterdir() if b"planted" in file.read_bytes()]
+    assert await names(store) == ["other"]
+    assert await store.renew(lease, 5.0)
+
+
+@posix
+@pytest.mark.parametrize("what", ["cut", "empty", "directory", "link", "pipe"])
+async def test_a_damaged_file_hides_no_other(path, what):
+    """L2: a file that stands in the place of a record and is none is named, and all other keys are listed."""
+    store, _ = await kept(path)
+    file = path / f"{'0' * 64}.record"
+    if what == "directory":
+        file.mkdir()
+    elif what == "link":
+        file.symlink_to(path / f"{NAME}.record")
+    elif what == "pipe":
+        os.mkfifo(file)
+    else:
+        file.write_bytes(b'{"format": 1' if what == "cut" else b"")
+    assert await names(store) == ["k"]
+    assert [name async for name in store.damaged()] == [file.name]
 
 
 async def test_sealed(path):
@@ -341,7 +381,7 @@ async def test_what_json_cannot_say(path):
     """K1: extra fields that no record has a form for are an error that shows no token and changes nothing."""
     store, lease = await kept(path)
     with pytest.raises(TypeError) as caught:
-        await store.write(Record("k", 2, Token("planted", issued_at=1.0, extra={"x": object()})), lease)
+        await store.mark(Record("k", 2, Token("planted", issued_at=1.0, extra={"x": object()})), lease)
     assert shows_nothing(caught.value)
     assert await store.read("k") == a_record()
 
@@ -355,9 +395,9 @@ async def test_a_torn_lease(path, content):
     store, lease = await kept(path)
     (path / (NAME + ".lease")).write_bytes(content)
     assert await store.holder("k") is None
-    assert not await store.write(a_record(2), lease)
+    assert not await store.mark(a_record(2), lease)
     new = await lease_of(store, "other")
-    assert await store.write(a_record(2), new)
+    assert await store.mark(a_record(2), new)
 
 
 # Locks
@@ -373,19 +413,19 @@ async def test_a_lock_that_is_held(path, monkeypatch):
     store, lease = await kept(path)
     with locked(lock_of(path), 1.0):
         assert await store.read("k") == a_record()
-        for operation in (store.write(a_record(2), lease), store.acquire("k", "x", 1.0), store.renew(lease, 1.0)):
+        for operation in (store.mark(a_record(2), lease), store.begin("k", "x", 1.0), store.renew(lease, 1.0)):
             with pytest.raises(TimeoutError, match="lock"):
                 await operation
         assert await names(store) == ["k"]
-    assert await store.write(a_record(2), lease)
+    assert await store.mark(a_record(2), lease)
 
 
-async def test_a_cancelled_acquire_takes_nothing(path):
+async def test_a_cancelled_begin_takes_nothing(path):
     """R3: who stops waiting for the store does not leave a lease behind that nobody knows of."""
     store = FileStore(path)
     assert await store.read("k") is None
     with locked(lock_of(path), 1.0):
-        task = asyncio.create_task(store.acquire("k", "me", 30.0))
+        task = asyncio.create_task(store.begin("k", "me", 10.0))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -407,7 +447,7 @@ async def test_nothing_blocks_the_loop(path, monkeypatch):
     store, lease = await kept(path)
     await store.read("k")
     await store.renew(lease, 1.0)
-    await store.release(lease)
+    await store.abandon(lease)
     await store.holder("k")
     assert await names(store)
     await store.delete("k")
@@ -451,7 +491,7 @@ async def test_a_long_journal_is_begun_anew(path, monkeypatch):
     assert look() == ["k"]
     sizes = []
     for version in range(2, 200):
-        assert await store.write(a_record(version), lease)
+        assert await store.mark(a_record(version), lease)
         sizes.append((path / "changes").stat().st_size)
         assert look()[-1] in {"k", None}
     assert max(sizes) < 420
@@ -486,7 +526,7 @@ async def test_a_journal_that_others_touched(path):
     assert look() == ["k"]
     for version, spoil in enumerate((journal.unlink, lambda: journal.write_text("#other\n"), lambda: None), 2):
         spoil()
-        assert await store.write(a_record(version), lease)
+        assert await store.mark(a_record(version), lease)
         told = look()
         assert told == (["k"] if version == 4 else [None])
     with journal.open("a") as file:
@@ -504,9 +544,9 @@ async def test_a_look_costs_the_same_with_many_keys(path, monkeypatch):
     """F6: while nothing is written a look asks for one file's state, however many records there are."""
     store = FileStore(path)
     for number in range(50):
-        lease = await store.acquire(f"k{number}", "me", 1.0)
+        lease = (await store.begin(f"k{number}", "me", 1.0)).lease
         assert isinstance(lease, Lease)
-        await store.write(Record(f"k{number}", 1, None), lease)
+        await store.mark(Record(f"k{number}", 1, None), lease)
     _, look = looking(path)
     assert look() == []
     calls: list[str] = []
@@ -552,8 +592,8 @@ async def test_the_lease_file(path):
     store, lease = await kept(path)
     fields = json.loads((path / (NAME + ".lease")).read_bytes())
     assert (fields["key"], fields["owner"], fields["fence"]) == ("k", "me", 1)
-    assert fields["ends"][0] == 30.0
-    await store.release(lease)
+    assert fields["ends"][0] == 10.0
+    await store.abandon(lease)
     assert json.loads((path / (NAME + ".lease")).read_bytes())["ends"] is None
-    assert isinstance(await store.acquire("k", "other", 1.0), Lease)
-    assert isinstance(await store.acquire("k", "third", 1.0), Held)
+    assert isinstance((await store.begin("k", "other", 1.0)).lease, Lease)
+    assert isinstance((await store.begin("k", "third", 1.0)).lease, Held)

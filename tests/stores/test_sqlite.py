@@ -9,6 +9,7 @@ import functools
 import gc
 import logging
 import os
+import shutil
 import sqlite3
 import stat
 import sys
@@ -24,6 +25,7 @@ from evertoken import Lease, Record, Token
 from evertoken.stores import SQLiteStore
 from evertoken.stores._connections import Connections
 from evertoken.stores._record import UnreadableRecord
+from evertoken.stores._rows import Rows
 from evertoken.stores.encryption import AesGcm, generate_key
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX's")
@@ -40,7 +42,7 @@ def a_record(version: int = 1, value: str = "planted-token") -> Record:
 
 
 async def lease_of(store: SQLiteStore, key: str = "k", owner: str = "me") -> Lease:
-    lease = await store.acquire(key, owner, 30.0)
+    lease = (await store.begin(key, owner, 10.0)).lease
     assert isinstance(lease, Lease)
     return lease
 
@@ -51,7 +53,7 @@ async def kept(path: Path, codec: AesGcm | None = None) -> tuple[SQLiteStore, Le
     """
     store = SQLiteStore(path, codec)
     lease = await lease_of(store)
-    assert await store.write(a_record(), lease)
+    assert await store.mark(a_record(), lease)
     return store, lease
 
 
@@ -99,7 +101,7 @@ async def test_what_is_not_ours_alone_is_refused(path, what):
     else:
         path.parent.chmod(0o770)
     store = SQLiteStore(place)
-    for operation in (store.read("k"), store.acquire("k", "me", 1.0), store.watch(lambda _: None)):
+    for operation in (store.read("k"), store.begin("k", "me", 1.0), store.watch(lambda _: None)):
         with pytest.raises(PermissionError):
             await operation
 
@@ -121,7 +123,7 @@ async def test_what_is_no_database(path):
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(sqlite3.DatabaseError):
-        await SQLiteStore(path).acquire("k", "me", 1.0)
+        await SQLiteStore(path).begin("k", "me", 1.0)
     assert path.read_bytes() == content
 
 
@@ -140,12 +142,12 @@ async def test_a_full_disk(path, monkeypatch):
         with store._connections.reading() as connection:
             connection.execute("PRAGMA max_page_count = 1")
         with pytest.raises(sqlite3.OperationalError, match="full") as caught:
-            await store.write(a_record(2, "planted" * 5000), lease)
+            await store.mark(a_record(2, "planted" * 5000), lease)
         assert shows_nothing(caught.value)
         assert await store.read("k") == a_record()
         with store._connections.reading() as connection:
             connection.execute("PRAGMA max_page_count = 100000")
-        assert await store.write(a_record(2, "planted" * 5000), lease)
+        assert await store.mark(a_record(2, "planted" * 5000), lease)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +166,12 @@ async def test_a_torn_lease_is_begun_anew(path, column, torn):
     store, old = await kept(path)
     change(path, f"UPDATE evertoken SET {column} = ?", torn)
     assert await store.holder("k") is None
-    assert not await store.renew(old, 30.0)
+    assert not await store.renew(old, 10.0)
     new = await lease_of(store, owner="new")
-    assert not await store.write(a_record(2), old)
-    assert await store.renew(new, 30.0)
-    assert await store.write(a_record(2), new)
-    await store.release(new)
+    assert not await store.mark(a_record(2), old)
+    assert await store.renew(new, 10.0)
+    assert await store.mark(a_record(2), new)
+    await store.abandon(new)
     assert (await lease_of(store, owner="again")).fence > new.fence
 
 
@@ -186,7 +188,7 @@ async def test_a_torn_record_is_set_aside(path, caplog):
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT record, torn FROM evertoken").fetchall() == [(None, b'{"planted')]
     change(path, "UPDATE evertoken SET record = 'a text'")
-    assert await store.write(a_record(2), lease)
+    assert await store.mark(a_record(2), lease)
 
 
 @pytest.mark.parametrize("given", ["another key", "none", "codec"])
@@ -197,7 +199,7 @@ async def test_an_unreadable_record_stays(path, given):
     lease = Lease("k", "me", 1)
     with closing(sqlite3.connect(path)) as connection:
         content = connection.execute("SELECT record FROM evertoken").fetchall()
-    for operation in (store.read("k"), store.write(a_record(5), lease)):
+    for operation in (store.read("k"), store.mark(a_record(5), lease)):
         with pytest.raises(UnreadableRecord) as caught:
             await operation
         assert shows_nothing(caught.value)
@@ -221,11 +223,11 @@ async def test_a_transaction_that_is_held(path, monkeypatch):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         assert await store.read("k") == a_record()
-        for operation in (store.write(a_record(2), lease), store.acquire("l", "x", 1.0), store.renew(lease, 1.0)):
+        for operation in (store.mark(a_record(2), lease), store.begin("l", "x", 1.0), store.renew(lease, 1.0)):
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 await operation
         connection.execute("ROLLBACK")
-    assert await store.write(a_record(2), lease)
+    assert await store.mark(a_record(2), lease)
 
 
 async def test_two_make_the_file_at_once(path, monkeypatch):
@@ -312,7 +314,7 @@ async def test_nothing_blocks_the_loop(path, monkeypatch):
     store, lease = await kept(path)
     await store.read("k")
     await store.renew(lease, 1.0)
-    await store.release(lease)
+    await store.abandon(lease)
     await store.holder("k")
     assert [key async for key in store.keys()]  # noqa: SIM118 - it is no mapping
     await store.delete("k")
@@ -332,7 +334,7 @@ def test_after_a_fork(path):
     if not child:
         status = 1
         try:
-            status = 0 if rows.write(a_record(2), lease) and rows.read("k") == a_record(2) else 2
+            status = 0 if rows.keep(a_record(2), lease, ending=False) and rows.read("k") == a_record(2) else 2
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
@@ -343,13 +345,136 @@ def test_after_a_fork(path):
 async def test_a_file_that_was_made_anew(path):
     """K2: who watches looks at everything when the file was replaced by a younger one."""
     store, lease = await kept(path)
-    assert await store.write(a_record(2), lease)
-    newest, told = store._rows.changes(None)
+    assert await store.mark(a_record(2), lease)
+    (file, newest), told = store._rows.changes(None)
     assert (newest, told) == (2, [None])
     path.unlink()
     await kept(path)
-    assert store._rows.changes(newest) == (1, [None])
-    assert store._rows.changes(1) == (1, [])
+    now, told = store._rows.changes((file, newest))
+    assert (now[1], told) == (1, [None])
+    assert store._rows.changes(now) == (now, [])
+
+
+def take_away(path: Path, how: str) -> None:
+    """
+    Do to the file of a store what a person, a clean-up or a restored copy does.
+    """
+    if how == "deleted":
+        path.unlink()
+    elif how == "deleted with its log":
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+    elif how == "renamed":
+        path.rename(path.with_name("renamed.db"))
+    elif how == "its directory renamed":
+        path.parent.rename(path.parent.with_name("renamed"))
+    elif how == "its directory deleted":
+        shutil.rmtree(path.parent)
+    else:
+        copy = path.with_name("copy.db")
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("VACUUM INTO ?", (str(copy),))
+        copy.chmod(0o600)
+        copy.replace(path)
+
+
+HOW = ["deleted", "deleted with its log", "renamed", "its directory renamed", "its directory deleted", "replaced"]
+
+
+@posix
+@pytest.mark.parametrize("how", HOW)
+async def test_a_file_that_is_taken_away_is_noticed(path, how):
+    """K1, K3: a write after the file was taken away goes into the file that is under the path then."""
+    async with (await kept(path))[0] as store:
+        assert await store.read("k") == a_record()
+        newest, _ = store._rows.changes(None)
+        take_away(path, how)
+        assert await store.read("k") == (a_record() if how == "replaced" else None)
+        assert store._rows.changes(newest)[1] == [None]
+        lease = await lease_of(store)
+        assert await store.commit(a_record(9), lease)
+        assert await SQLiteStore(path).read("k") == a_record(9)
+    assert await SQLiteStore(path).read("k") == a_record(9)
+
+
+@posix
+@pytest.mark.parametrize("how", HOW)
+async def test_a_file_that_is_taken_away_in_the_middle_is_an_error(path, monkeypatch, how):
+    """K1: a write whose file loses its name before it ends is not taken for kept."""
+    store, lease = await kept(path)
+    real = Rows._mended
+
+    def slow(self: Rows, *arguments: Any) -> Any:
+        found = real(self, *arguments)
+        monkeypatch.setattr(Rows, "_mended", real)
+        take_away(path, how)
+        return found
+
+    async with store:
+        monkeypatch.setattr(Rows, "_mended", slow)
+        with pytest.raises((OSError, sqlite3.Error)) as caught:
+            await store.commit(a_record(2), lease)
+        assert shows_nothing(caught.value)
+        # The log of the one before lies beside a copy, and SQLite takes it for the copy's.
+        assert await store.read("k") in {None, a_record(), a_record(2)}
+        assert await store.commit(a_record(3), await lease_of(store))
+    assert await SQLiteStore(path).read("k") == a_record(3)
+
+
+@posix
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+async def test_a_log_that_is_taken_away_loses_nothing(path, ending):
+    """K1: if only the log of the file is deleted, the file has all records."""
+    async with (await kept(path))[0] as store:
+        assert await store.commit(a_record(2), await lease_of(store))
+        path.with_name(path.name + ending).unlink()
+        assert await store.read("k") == a_record(2)
+        assert await store.commit(a_record(3), await lease_of(store))
+        assert await SQLiteStore(path).read("k") == a_record(3)
+    assert await SQLiteStore(path).read("k") == a_record(3)
+
+
+@pytest.mark.parametrize(("what", "there"), [("record", True), ("torn", True), ("both", True), ("nothing", False)])
+async def test_deleted_with_all_copies(path, what, there):
+    """S1: deleting a key takes out its record and its torn copy, also where there is only the copy."""
+    store, _ = await kept(path)
+    record = b"planted" if what in {"record", "both"} else None
+    torn = b"planted" if what in {"torn", "both"} else None
+    change(path, "UPDATE evertoken SET record = ?, torn = ?", record, torn)
+    assert await store.delete("k") is there
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT record, torn FROM evertoken").fetchall() == [(None, None)]
+
+
+@pytest.mark.parametrize("key", [b"blob", 7, None], ids=str)
+async def test_a_stranger_s_row_hides_no_other(path, key):
+    """L2: a row whose key is no text, or not UTF-8, is passed over by lists and watches."""
+    store, _ = await kept(path)
+    value = "CAST(x'ff' AS TEXT)" if key is None else "?"
+    change(
+        path,
+        f"INSERT INTO evertoken (key, record, fence, owner, change) VALUES ({value}, x'', 0, '', 99)",
+        *(() if key is None else (key,)),
+    )
+    names = [key async for key in store.keys()]  # noqa: SIM118 - it is no mapping
+    assert "k" in names
+    assert all(isinstance(name, str) for name in names)
+    (_, newest), told = store._rows.changes((store._connections.file(), 0))
+    assert (newest, "k" in told) == (99, True)
+
+
+@pytest.mark.parametrize("content", [None, "another table", "ours"])
+async def test_looking_whether_it_exists_makes_nothing(path, content):
+    """L2: whether there is a store is told without making one."""
+    path.parent.mkdir(0o700)
+    if content == "another table":
+        change(path, "CREATE TABLE mine (column)")
+        path.chmod(0o600)
+    elif content == "ours":
+        await kept(path)
+    before = path.read_bytes() if content else None
+    assert await SQLiteStore(path).exists() is (content == "ours")
+    assert (path.read_bytes() if path.exists() else None) == before
 
 
 def test_arguments(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import math
 import sys
 from typing import Any
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from evertoken._engine.deadlines import Deadlines
@@ -29,12 +30,15 @@ class Item:
         return f"Item({self.name}, {self.deadline})"
 
 
-INSTANTS = st.sampled_from([0.0, 1.0, 1, 2.5, 2.5, 3.0, -1.0, 7, math.inf, -math.inf]) | st.floats(-5, 5)
+#: When what was handed out is due again.
+LATER = 1000.0
+
+INSTANTS = st.sampled_from([0.0, 1.0, 1, 2.5, 2.5, 3.0, -1.0, 7]) | st.floats(-5, 5)
 NAMES = st.integers(0, 5)
 STEPS = st.one_of(
     st.tuples(st.just("set"), NAMES, INSTANTS),
     st.tuples(st.just("discard"), NAMES),
-    st.tuples(st.just("pop"), st.floats(-6, 8), st.integers(0, 7)),
+    st.tuples(st.just("hand out"), st.floats(-6, 8), st.integers(0, 7)),
     st.tuples(st.just("shift"), st.floats(-3, 3)),
     st.tuples(st.just("churn"), NAMES, st.integers(1, 200)),
 )
@@ -43,7 +47,7 @@ STEPS = st.one_of(
 @settings(deadline=None, max_examples=300)
 @given(st.lists(STEPS, max_size=60))
 def test_against_a_dict(steps: list[tuple[Any, ...]]):
-    """F6: whatever is set, replaced, discarded, popped and shifted, the queue holds what a dict would."""
+    """F6: whatever is set, replaced, discarded, handed out and shifted, the queue holds what a dict would."""
     queue: Deadlines[Item] = Deadlines()
     items = [Item(name) for name in range(6)]
     model: dict[int, float] = {}
@@ -51,18 +55,17 @@ def test_against_a_dict(steps: list[tuple[Any, ...]]):
         if what == "set":
             name, instant = arguments
             queue.set(items[name], instant)
-            model.pop(name, None)
-            if instant != math.inf:
-                model[name] = instant
+            model[name] = instant
         elif what == "discard":
             queue.discard(items[arguments[0]])
             model.pop(arguments[0], None)
-        elif what == "pop":
+        elif what == "hand out":
             now, most = arguments
             due = sorted(instant for instant in model.values() if instant <= now)[:most]
-            popped = queue.pop_due(now, most)
-            assert [model.pop(item.name) for item in popped] == due
-            assert all(item.deadline is None for item in popped)
+            handed_out = queue.hand_out(now, now + LATER, most)
+            assert [model[item.name] for item in handed_out] == due
+            # What is handed out stays in the queue, so that no item is ever lost.
+            model.update({item.name: now + LATER for item in handed_out})
         elif what == "shift":
             queue.shift(arguments[0])
             model = {name: instant + arguments[0] for name, instant in model.items()}
@@ -74,8 +77,10 @@ def test_against_a_dict(steps: list[tuple[Any, ...]]):
         assert len(queue) == len(model)
         assert queue.next() == min(model.values(), default=math.inf)
         assert {item.name: item.deadline for item in items if item.deadline is not None} == model
-    rest = queue.pop_due(math.inf, 100)
+    rest = queue.hand_out(sys.float_info.max, sys.float_info.max, len(model))
     assert sorted(item.name for item in rest) == sorted(model)
+    for item in items:
+        queue.discard(item)
     assert queue.next() == math.inf
     assert len(queue) == 0
 
@@ -87,10 +92,11 @@ def test_one_place_an_item():
     for _ in range(3):
         queue.set(item, instant)
     assert len(queue) == 1
-    assert queue.pop_due(9.0, 9) == [item]
+    assert queue.hand_out(9.0, LATER, 9) == [item]
     queue.set(item, instant)
-    assert queue.pop_due(9.0, 9) == [item]
-    assert queue.pop_due(9.0, 9) == []
+    assert queue.hand_out(9.0, LATER, 9) == [item]
+    assert queue.hand_out(9.0, LATER, 9) == []
+    assert (len(queue), queue.next(), item.deadline) == (1, LATER, LATER)
 
 
 def test_replaced_forever_stays_small():
@@ -114,9 +120,9 @@ def test_equal_instants_need_no_order():
     items = [Item(name) for name in range(1000)]
     for item in items:
         queue.set(item, 1.0)
-    assert queue.pop_due(0.999, 5000) == []
-    first = queue.pop_due(1.0, 400)
-    rest = queue.pop_due(1.0, 5000)
+    assert queue.hand_out(0.999, LATER, 5000) == []
+    first = queue.hand_out(1.0, LATER, 400)
+    rest = queue.hand_out(1.0, LATER, 5000)
     assert (len(first), len(rest)) == (400, 600)
     assert {item.name for item in [*first, *rest]} == set(range(1000))
 
@@ -131,38 +137,41 @@ def test_shift_keeps_what_is_left():
     queue.set(three, 200.0)
     queue.shift(-50.0)
     assert (one.deadline, two.deadline, three.deadline) == (50.0, None, 150.0)
-    assert queue.pop_due(1e9, 9) == [one, three]
+    assert queue.hand_out(1e9, 2e9, 9) == [one, three]
 
 
-def test_infinity_stands_nowhere():
-    """F6: what is never due takes no place in the queue, and gives up the one it had."""
+def test_what_is_handed_out_again_at_once():
+    """F6: items that are due again at the same instant are handed out as often as asked, and not for ever."""
     queue: Deadlines[Item] = Deadlines()
-    item = Item(0)
-    queue.set(item, math.inf)
-    queue.discard(item)
-    assert (len(queue), queue._heap, item.deadline) == (0, [], None)
-    queue.set(item, 1.0)
-    queue.set(item, math.inf)
-    assert (len(queue), queue.next(), item.deadline) == (0, math.inf, None)
+    items = [Item(name) for name in range(3)]
+    for item in items:
+        queue.set(item, 1.0)
+    assert len(queue.hand_out(1.0, 1.0, 5)) == 5
+    assert len(queue) == 3
 
 
-def test_what_is_no_number_stands_in_nobodys_way():
-    """F6: an item at NaN, which no comparison places, is out of the queue and holds up no other."""
+@pytest.mark.parametrize("instant", [math.inf, -math.inf, math.nan])
+def test_no_instant_is_refused(instant):
+    """F6: an instant that is no finite number is refused, and the item stays where it stood."""
     queue: Deadlines[Item] = Deadlines()
     one, two = Item(1), Item(2)
-    queue.set(one, math.nan)
-    queue.set(two, 1.0)
-    assert one.deadline is None
-    assert queue.pop_due(2.0, 9) == [two]
-    assert len(queue) == 0
+    with pytest.raises(ValueError, match="finite"):
+        queue.set(one, instant)
+    assert (len(queue), queue._heap, one.deadline) == (0, [], None)
+    queue.set(one, 5.0)
+    queue.set(two, 6.0)
+    with pytest.raises(ValueError, match="finite"):
+        queue.set(one, instant)
+    assert (len(queue), queue.next(), one.deadline) == (2, 5.0, 5.0)
+    assert queue.hand_out(6.0, LATER, 9) == [one, two]
 
 
 def test_the_past_is_due():
-    """F3: a deadline in the past, the distant one included, is due and harms nobody."""
+    """F3: a deadline in the far past is due and harms nobody."""
     queue: Deadlines[Item] = Deadlines()
     one, two = Item(1), Item(2)
-    queue.set(one, -math.inf)
+    queue.set(one, -sys.float_info.max)
     queue.set(two, -1e300)
     queue.shift(-10.0)
-    assert queue.pop_due(0.0, 9) == [one, two]
+    assert queue.hand_out(0.0, LATER, 9) == [one, two]
     assert sys.getrefcount(one) <= 4

@@ -35,7 +35,9 @@ def judged(error: BaseException, *, sent: bool = False) -> TransientRefreshError
     request.sent = sent
     failure = failure_of(error, request)
     assert SECRET not in str(failure)
-    assert failure.__cause__ is failure.__context__ is failure.__traceback__ is None
+    assert failure.__cause__ is None
+    assert failure.__context__ is None
+    assert failure.__traceback__ is None
     return failure
 
 

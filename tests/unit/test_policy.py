@@ -4,6 +4,7 @@ The arithmetic of when: what holds for any lifetime, hint, jitter and number of 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -220,10 +221,9 @@ optional_seconds = st.none() | st.floats(min_value=-1e9, max_value=1e12)
     left=st.none() | st.floats(min_value=0.0, max_value=1e12),
 )
 def test_delay_is_bounded(policy, failures, share, lifetime, left):
-    """F3: a wait is never negative, never nothing and never above the cap, after one failure or a million."""
+    """F3: a wait is never below the least time, never above the cap, after one failure or a million."""
     delay = policy.delay(failures, share, lifetime=lifetime, left=left)
-    assert 0.0 < delay <= policy.cap
-    assert delay >= min(policy.first / 5.0, LEAST_FLOOR / 5.0)
+    assert LEAST_FLOOR <= delay <= max(policy.cap, LEAST_FLOOR)
 
 
 @given(policy=retry_policies(), lifetime=optional_seconds)
@@ -231,7 +231,7 @@ def test_ceiling_is_monotone(policy, lifetime):
     """F3: with each failure the ceiling of the wait grows, until it stands at the cap."""
     ceilings = [policy.delay(failures, 0.0, lifetime=lifetime) for failures in (*range(1, 60), 10**3, 10**6)]
     assert ceilings == sorted(ceilings)
-    assert ceilings[-1] <= policy.cap
+    assert ceilings[-1] <= max(policy.cap, LEAST_FLOOR)
 
 
 @given(policy=retry_policies(), failures=st.integers(2, 200), share=shares, other=shares)
@@ -259,10 +259,10 @@ def test_retry_after_wins_and_is_capped(policy, share, asked, failures, left):
     delay = policy.delay(failures, share, retry_after=asked, left=left)
     assert delay > 0.0
     if math.isnan(asked):
-        assert delay <= policy.cap
+        assert delay <= max(policy.cap, LEAST_FLOOR)
     else:
         honoured = min(max(asked, 0.0), policy.retry_after_cap)
-        assert honoured <= delay <= max(honoured * 1.1, policy.first) * (1 + 1e-12)
+        assert honoured <= delay <= max(honoured * 1.1, policy.first, LEAST_FLOOR) * (1 + 1e-12)
 
 
 def test_retry_after_is_no_hot_loop():
@@ -287,6 +287,39 @@ def test_refusal_cooldown(refusals):
     assert RetryPolicy().refusal_cooldown(refusals) == expected
 
 
+@pytest.mark.parametrize(
+    ("lifetime", "left", "wait"),
+    [
+        (None, None, 300.0),
+        (0.0, None, 300.0),
+        (86_400.0, None, 300.0),
+        (3000.0, None, 300.0),
+        (3600.0, 100.0, 50.0),
+        (300.0, None, 30.0),
+        (300.0, 59.0, 29.5),
+        (300.0, 0.5, 3.0),
+        (5.0, None, 1.0),
+        (0.01, 0.001, 1.0),
+    ],
+)
+def test_probe_delay(lifetime, left, wait):
+    """F4: the probe is 300 s, a tenth of the lifetime or half of what is left at most, and a second at least."""
+    assert RetryPolicy().probe_delay(lifetime, left) == wait
+    assert RetryPolicy(probe=0.01).probe_delay(lifetime, left) == LEAST_FLOOR
+
+
+@pytest.mark.parametrize(("patience", "wait"), [(1e-6, LEAST_FLOOR), (0.5, 0.5), (1.0, 1.0), (60.0, 1.0)])
+def test_demand_delay(patience, wait):
+    """R4: while somebody asks, the next attempt starts a second after the last one at the latest."""
+    assert RetryPolicy(patience=patience).demand_delay() == wait
+
+
+@given(policy=refresh_policies, lifetime=lifetimes, share=shares)
+def test_the_lead_with_its_jitter_is_never_above_half(policy, lifetime, share):
+    """F1: no lead makes a token due in its first half, jitter included."""
+    assert policy.due_at(token(lifetime), NOW, share) >= NOW + lifetime / 2.0 - 1e-6
+
+
 # What is wrong
 
 
@@ -298,7 +331,7 @@ def test_refusal_cooldown(refusals):
     [
         (RefreshPolicy, "lead_fraction"),
         (RefreshPolicy, "jitter"),
-        *((RetryPolicy, name) for name in RetryPolicy.__slots__),
+        *((RetryPolicy, one.name) for one in dataclasses.fields(RetryPolicy)),
     ],
 )
 def test_options_are_checked_by_name(policy, name, bad):
@@ -335,6 +368,7 @@ def test_refresh_options_out_of_range(options, message):
         {"first": 61.0},
         {"jitter": 1.1},
         {"probe": 0},
+        {"patience": 0},
         {"retry_after_cap": -1},
     ],
 )

@@ -7,6 +7,7 @@ What a member does is decided by the rules in `coordination_rules`; this file on
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._coordination.lease import Leases
@@ -26,6 +27,7 @@ from evertoken._model.coordination_rules import (
     may_spend,
     peers_mark,
     record_of,
+    unheard,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
@@ -43,8 +45,8 @@ __all__ = ["FleetCoordinator"]
 #: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
 
-#: Seconds in which the peers of a flushed store say that they know a newer token than the one that was offered. Longer
-#: than a watch pauses, and than a connection to a server that was gone takes.
+#: Seconds in which peers bring what they alone know to a store that was flushed, or that was down when an answer came.
+#: Longer than a watch pauses, and than a connection to a server that was gone takes.
 OFFER: Final = 4.0
 
 # The first pause before a write is tried again; doubled each time.
@@ -53,6 +55,24 @@ _PAUSE: Final = 0.1
 # Where no lease is needed, a store may take this part of the token's lifetime for a step, and this long at least.
 _SLOW_SHARE: Final = 0.25
 _SLOW_LEAST: Final = 0.25
+
+
+@final
+class _Hearing:
+    """
+    Peers that may know better, and until when they are given time to say so.
+    """
+
+    __slots__ = ("last", "mark", "offered", "until")
+
+    def __init__(self) -> None:
+        #: Whether a flushed store was offered what memory has.
+        self.offered: bool = False
+        #: The mark of a peer that was given time.
+        self.mark: float | None = None
+        self.until: float = -math.inf
+        #: What was on record when the lease was waited for.
+        self.last: Record | None = None
 
 
 @final
@@ -103,7 +123,7 @@ class FleetCoordinator:
             if record.revoked or self._adoptable(state, record) is not None:
                 return record
             # Its access token is of no use here, but its refresh token is the one to present.
-            state.overtaken(record, self._clock.time())
+            state.overtaken(record, self._clock.time(), self._rules)
             return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
             state.unsaved(self._clock.time(), self._rules, withhold=False)
@@ -119,15 +139,15 @@ class FleetCoordinator:
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         end, slow = self._clock.monotonic() + self._patience, False
-        # Until when the peers of a flushed store are given time to answer.
-        offered: float | None = None
+        hearing = _Hearing()
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
             begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._timeout(state))
             if begun is None:
                 return self._without_store(state, flight)
-            outlived = isinstance(begun.lease, Lease) and self._leases.outlived(until)
+            held = isinstance(begun.lease, Held)
+            outlived = not held and self._leases.outlived(until)
             try:
                 newer = self._judge(state, flight, begun)
                 if newer is None and outlived:
@@ -136,27 +156,25 @@ class FleetCoordinator:
                         return self._without_store(state, flight)
                     slow = True
                     continue
-                if newer is None and isinstance(begun.lease, Lease):
-                    if offered is None and self._was_flushed(state, flight, begun.record):
-                        offered = self._clock.monotonic() + OFFER
-                        await self._offer(state, flight, begun)
-                    elif offered is None or self._clock.monotonic() >= offered:
-                        self._judge_mark(state, flight, begun.record)
-                        return self._leases.permit(state, begun.lease, begun.record, until)
-                    else:
-                        # Woken by the notice of its own offer. A peer that knows better needs the lease.
-                        await self._give_back(state, flight, begun)
+                if (
+                    newer is None
+                    and isinstance(begun.lease, Lease)
+                    and await self._heard(state, flight, begun, hearing)
+                ):
+                    self._judge_mark(state, flight, begun.record)
+                    return Permit(begun.lease, begun.record, until)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
             if newer is not None:
                 await self._give_back(state, flight, begun)
                 return newer
+            hearing.last = begun.record or hearing.last
             left = end - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
-            pause = 0.0 if offered is None else max(offered - self._clock.monotonic(), 0.0) + 0.001
+            pause = max(hearing.until - self._clock.monotonic(), 0.0) + 0.001
             if isinstance(begun.lease, Held):
                 pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001)
             await self._wait(state, flight, min(left, pause))
@@ -173,7 +191,7 @@ class FleetCoordinator:
         # A request before this one may have been the one that was taken.
         missing = lost_answer(state, permit.record, self._rules.owner)
         record = dataclasses.replace(
-            record_of(state, self._client.name_of(state), self._following(state, permit), self._rules),
+            record_of(state, self._client.name_of(state, flight), self._following(state, permit), self._rules),
             sent_at=sent_at if missing is None else min(missing, sent_at),
             sent_by=self._rules.owner,
         )
@@ -193,6 +211,12 @@ class FleetCoordinator:
         """
         self._leases.check(permit)
 
+    def renew(self, state: KeyState, permit: Permit, /) -> None:
+        """
+        Renew the lease of *permit* for as long as its flight takes.
+        """
+        self._leases.renew(state, permit)
+
     async def finish(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None, /) -> bool | Record:
         """
         Put on record what memory has, or *token* that was just fetched, and end the lease.
@@ -201,7 +225,7 @@ class FleetCoordinator:
             return token is None and not state.unkept
         end, pause = self._clock.monotonic() + STORE_TIMEOUT, _PAUSE
         while True:
-            wanted = self._wanted(state, permit, token)
+            wanted = self._wanted(state, flight, permit, token)
             if self._is_on_record(wanted, permit.record):
                 await self._client.abandon(state, flight, permit.lease)
                 permit.lease = None
@@ -252,11 +276,11 @@ class FleetCoordinator:
         if flight.reason not in LOOKS:
             judge_sign_out(state, None, forced=flight.reason == "forced")
         if record is None or not is_newer(state, record):
-            state.caught_up()
+            state.caught_up(self._rules)
             return None
         if record.revoked or self._adoptable(state, record) is not None:
             return record
-        state.superseded(record)
+        state.superseded(record, self._rules)
         return None
 
     def _judge_mark(self, state: KeyState, flight: Flight, record: Record | None) -> None:
@@ -277,6 +301,9 @@ class FleetCoordinator:
             if 0.0 <= young < floor:
                 msg = "another token was fetched only just now, and each one kills the one before"
                 raise TransientRefreshError(msg, retry_after=floor - young)
+
+    def _unheard(self, state: KeyState, flight: Flight, record: Record | None) -> float | None:
+        return None if flight.reason in LOOKS else unheard(state, record, self._clock.time(), self._rules)
 
     def _adoptable(self, state: KeyState, record: Record) -> Token | None:
         return adoptable(state, record, self._clock.time(), self._rules)
@@ -302,9 +329,9 @@ class FleetCoordinator:
 
     # Records
 
-    def _wanted(self, state: KeyState, permit: Permit, token: Token | None) -> Record:
-        version, before = self._following(state, permit), permit.record
-        wanted = record_of(state, self._client.name_of(state), version, self._rules, token=token)
+    def _wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
+        version, before = self._following(state, permit), permit.lost or permit.record
+        wanted = record_of(state, self._client.name_of(state, flight), version, self._rules, token=token)
         mark = None if token is not None or wanted.revoked else peers_mark(state, before, self._rules.owner)
         if mark is None or before is None:
             return wanted
@@ -316,6 +343,8 @@ class FleetCoordinator:
         if record is None:
             # A key of which nothing is known needs no record.
             return wanted.token is None and not wanted.revoked and wanted.sent_at is None
+        if wanted.sent_at != record.sent_at or wanted.token != record.token:
+            return False
         return dataclasses.replace(wanted, version=record.version) == record
 
     def _following(self, state: KeyState, permit: Permit) -> int:
@@ -334,8 +363,26 @@ class FleetCoordinator:
 
     # Steps
 
-    async def _offer(self, state: KeyState, flight: Flight, begun: Begun) -> None:
+    async def _heard(self, state: KeyState, flight: Flight, begun: Begun, hearing: _Hearing) -> bool:
+        """
+        Tell whether all who may know better were heard. If not, the lease is given back, because they need it.
+        """
+        now, mark = self._clock.monotonic(), self._unheard(state, flight, begun.record)
+        if not hearing.offered and self._was_flushed(state, flight, begun.record):
+            hearing.offered, hearing.until = True, now + OFFER
+            await self._offer(state, flight, begun, hearing.last)
+            return False
+        if mark is not None and mark != hearing.mark:
+            hearing.mark, hearing.until = mark, now + OFFER
+        elif now >= hearing.until:
+            return True
+        await self._give_back(state, flight, begun)
+        return False
+
+    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, last: Record | None) -> None:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
+        # The mark of a peer whose request is under way is not lost with the store.
+        permit.lost = last
         await self.finish(state, flight, permit, None)
 
     async def _regain(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record | None:
@@ -370,7 +417,7 @@ class FleetCoordinator:
 
     async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> None:
         # A flight that waits for a peer holds no place of the provider's limit.
-        name, limits = self._client.name_of(state), self._session.limits
+        name, limits = self._client.name_of(state, flight), self._session.limits
         gate = self._gates.setdefault(name, Gate())
         provider, flight.place = flight.place, None
         limits.leave(provider)

@@ -8,14 +8,14 @@ import asyncio
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._engine.tasks import Gate, spawn
-from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.protocols import LONGEST_LEASE
 
 if TYPE_CHECKING:
     from evertoken._coordination.store_client import StoreClient
+    from evertoken._model.coordinator import Permit
     from evertoken._model.key_state import KeyState
-    from evertoken._model.protocols import Clock, Lease, Record
+    from evertoken._model.protocols import Clock
 
 __all__ = ["Leases"]
 
@@ -49,15 +49,13 @@ class Leases:
         """
         return self._clock.monotonic() + ttl, self._clock.time() + ttl
 
-    def permit(self, state: KeyState, lease: Lease, record: Record | None, until: tuple[float, float]) -> Permit:
+    def renew(self, state: KeyState, permit: Permit) -> None:
         """
-        Return the right to fetch under *lease*, which is renewed from now on.
+        Renew the lease of *permit* whenever a third of it has passed.
         """
-        permit = Permit(lease, record, until)
         permit.renewal = self._clock.call_later(
             self.ttl_of(state) * _RENEWED_AFTER, self._begin_renewing, state, permit
         )
-        return permit
 
     def outlived(self, until: tuple[float, float]) -> bool:
         """

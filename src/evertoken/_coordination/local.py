@@ -75,6 +75,11 @@ class LocalCoordinator:
         A permit without a lease does not end.
         """
 
+    def renew(self, state: KeyState, permit: Permit, /) -> None:
+        """
+        A permit without a lease does not end.
+        """
+
     async def finish(
         self,
         state: KeyState,  # noqa: ARG002 - a protocol's

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Begun, Clock, Lease, Record, TokenStore
 
-__all__ = ["STORE_TIMEOUT", "StoreClient", "store_key"]
+__all__ = ["STORE_TIMEOUT", "StoreClient", "check_key", "store_key"]
 
 #: Seconds a step of the store may take.
 STORE_TIMEOUT: Final = 5.0
+
+#: Seconds within which a store tells of a write.
+_TOLD_WITHIN: Final = 2.0
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 T = TypeVar("T")
 
@@ -37,18 +42,28 @@ def store_key(namespace: str, key: Hashable, /) -> str:
 
     Raises:
         TypeError: The key is not made of None, strings, numbers, booleans and tuples of those.
-        ValueError: A text in the key has half a surrogate pair, which no store can keep.
     """
     try:
-        name = json.dumps([namespace, key], separators=(",", ":"), ensure_ascii=False)
-        name.encode()
+        return _ENCODER.encode([namespace, key])
     except TypeError:
         msg = f"with a store, a key must be a string, a number or a tuple of those, not {type(key).__name__}"
         raise TypeError(msg) from None
+
+
+def check_key(namespace: str, key: Hashable, /) -> None:
+    """
+    Raise unless *key* can stand in a store, in which different keys never share a name.
+
+    Raises:
+        TypeError: The key is not made of None, strings, numbers, booleans and tuples of those.
+        ValueError: A text in the key has half a surrogate pair: written, two halves look like one character.
+    """
+    store_key(namespace, key)
+    try:
+        json.dumps([namespace, key], ensure_ascii=False).encode()
     except UnicodeEncodeError:
         msg = f"with a store, a key must be text that UTF-8 can write, and {key!r} has half a surrogate pair"
         raise ValueError(msg) from None
-    return json.dumps([namespace, key], separators=(",", ":"), ensure_ascii=True)
 
 
 @final
@@ -64,22 +79,45 @@ class StoreClient:
         self, store: TokenStore, namespace: str, *, clock: Clock, observers: Observers, strays: Strays
     ) -> None:
         self.store = store
+        #: Whether a watch is running that tells of writes.
+        self.watched: bool = False
         self._namespace = namespace
         self._clock = clock
         self._observers = observers
         self._strays = strays
+        # Writes of this member that the store is yet to tell it of, and until when, by the monotonic clock.
+        self._own: dict[str, tuple[int, float]] = {}
 
-    def name_of(self, state: KeyState) -> str:
+    def name_of(self, state: KeyState, flight: Flight) -> str:
         """
-        Return the store's key of *state*.
+        Return the store's key of *state*, made once a flight.
         """
-        return store_key(self._namespace, state.key)
+        if flight.name is None:
+            flight.name = store_key(self._namespace, state.key)
+        return flight.name
+
+    def is_own_notice(self, name: str) -> bool:
+        """
+        Tell whether the store only tells this member what it wrote itself. Each write is told once.
+        """
+        count, until = self._own.pop(name, (0, 0.0))
+        if count == 0 or self._clock.monotonic() > until:
+            return False
+        if count > 1:
+            self._own[name] = count - 1, until
+        return True
+
+    def notices_lost(self) -> None:
+        """
+        Something may not have been told: count anew.
+        """
+        self._own.clear()
 
     async def begin(self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float) -> Begun | None:
         """
         Ask for the lease, and for the record.
         """
-        name = self.name_of(state)
+        name = self.name_of(state, flight)
         begun = await self._step("begin", state, flight, lambda: self.store.begin(name, owner, ttl), timeout)
         if begun is not None and not self._is_of(begun.record, name):
             self._mixed_up("begin", state)
@@ -90,7 +128,7 @@ class StoreClient:
         """
         Return the record, or that there is none, in a tuple.
         """
-        name = self.name_of(state)
+        name = self.name_of(state, flight)
 
         async def read() -> tuple[Record | None]:
             return (await self.store.read(name),)
@@ -105,7 +143,7 @@ class StoreClient:
         """
         Keep *record*, and the lease; False where the lease or the version is outdated.
         """
-        return await self._step("mark", state, flight, lambda: self.store.mark(record, lease))
+        return self._wrote(record, await self._step("mark", state, flight, lambda: self.store.mark(record, lease)))
 
     async def commit(
         self, state: KeyState, flight: Flight, record: Record, lease: Lease, timeout: float
@@ -113,7 +151,9 @@ class StoreClient:
         """
         Keep *record*, and end the lease; False where the lease or the version is outdated.
         """
-        return await self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
+        return self._wrote(
+            record, await self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
+        )
 
     async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> None:
         """
@@ -163,6 +203,12 @@ class StoreClient:
                 raise
             self.failed(operation, error, state)
             return None
+
+    def _wrote(self, record: Record, written: bool | None) -> bool | None:  # noqa: FBT001 - what a store said
+        if written and self.watched:
+            count, _ = self._own.get(record.key, (0, 0.0))
+            self._own[record.key] = count + 1, self._clock.monotonic() + _TOLD_WITHIN
+        return written
 
     def _is_of(self, record: Record | None, name: str) -> bool:
         return record is None or record.key == name

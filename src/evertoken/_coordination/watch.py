@@ -138,9 +138,15 @@ class Watch:
                 if failures.bit_count() == 1:
                     # The first, second, fourth and so on: an outage is not told once a second.
                     self._client.failed("watch", error)
+            self._client.watched = False
             await Gate().wait(self._session.clock, REWATCH)
 
     def _written(self, name: str | None) -> None:
+        if name is None:
+            self._client.notices_lost()
+            self._client.watched = True
+        elif self._client.is_own_notice(name):
+            return
         self._notify(name)
         self._pause = REREAD
         if not self._session.running:
@@ -150,9 +156,9 @@ class Watch:
             for state in list(self._session.registry.keys.values()):
                 self._look(state)
             return
-        state = self._session.registry.keys.get(self._key_of(name))
-        if state is not None and store_key(self._namespace, state.key) == name:
-            self._look(state)
+        known = self._session.registry.keys.get(self._key_of(name))
+        if known is not None and store_key(self._namespace, known.key) == name:
+            self._look(known)
 
     def _look(self, state: KeyState) -> None:
         failure = state.failure

@@ -116,12 +116,15 @@ class _Background:
         finally:
             self._entered.set()
 
+    async def _leaving(self, *_: object) -> None:
+        await self._manager.__aexit__(None, None, None)
+
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
         self._stopping = stopping = loop.create_future()
         async with contextlib.AsyncExitStack() as stack:
             await self._manager.__aenter__()
-            stack.push_async_exit(self._manager.__aexit__)  # type: ignore[arg-type]
+            stack.push_async_exit(self._leaving)
             self._loop = loop
             self._entered.set()
             main = threading.main_thread()

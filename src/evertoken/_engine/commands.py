@@ -7,11 +7,10 @@ cancelled leaves no key half changed.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._engine.observers import SHUTDOWN
-from evertoken._engine.tasks import Strays, bounded, cancelled_here
+from evertoken._engine.tasks import bounded, cancelled_here
 from evertoken._model import events
 from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
 from evertoken._model.failures import failure_of, signed_out
@@ -19,18 +18,11 @@ from evertoken._model.fetch_request import FetchRequest
 from evertoken._model.key_state import TICK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
 
-    from evertoken._engine.counters import Counters
     from evertoken._engine.flight import Flight
-    from evertoken._engine.flights import Flights
-    from evertoken._engine.maintenance import Maintenance
-    from evertoken._engine.observers import Observers
-    from evertoken._engine.read_path import ReadPath
-    from evertoken._engine.registry import Registry
+    from evertoken._engine.session import Session
     from evertoken._model.key_state import KeyState, Refusal
-    from evertoken._model.policy import Rules
-    from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
 __all__ = ["Commands"]
@@ -43,43 +35,21 @@ _JOINED: Final = 4
 class Commands:
     """
     Changes of a key that no schedule asks for.
-
-    Args:
-        lock: Guards the dict of keys.
-
-        timeout: Seconds that a call of a source may take.
-
-        check_open: Raises `ManagerClosed` unless the session runs.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        *,
-        lock: asyncio.Lock,
-        clock: Clock,
-        rules: Rules,
-        observers: Observers,
-        counters: Counters,
-        strays: Strays,
-        maintenance: Maintenance,
-        flights: Flights,
-        read_path: ReadPath,
-        timeout: float,
-        check_open: Callable[[], object],
-    ) -> None:
-        self._registry = registry
-        self._lock = lock
-        self._clock = clock
-        self._rules = rules
-        self._observers = observers
-        self._counters = counters
-        self._strays = strays
-        self._maintenance = maintenance
-        self._flights = flights
-        self._read_path = read_path
-        self._timeout = timeout
-        self._check_open = check_open
+    def __init__(self, session: Session) -> None:
+        self._registry = session.registry
+        self._lock = session.lock
+        self._clock = session.clock
+        self._rules = session.rules
+        self._observers = session.observers
+        self._counters = session.counters
+        self._strays = session.strays
+        self._maintenance = session.maintenance
+        self._flights = session.flights
+        self._read_path = session.read_path
+        self._timeout = session.settings.fetch_timeout
+        self._check_open = session.check_open
 
     async def refresh(self, key: Hashable) -> Token:
         """
@@ -163,7 +133,7 @@ class Commands:
         if self._registry.source_for is not None:
             async with self._lock:
                 # A key that nobody uses is opened again when somebody asks for it.
-                if state.token is None and not state.unkept and not self._maintenance.in_use(state):
+                if state.token is None and self._maintenance.may_drop(state):
                     self._registry.drop(state)
                     self._maintenance.supervisor.deadlines.discard(state)
         return True

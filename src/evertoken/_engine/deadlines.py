@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import Generic, Protocol, TypeVar, final
+from typing import Final, Generic, Protocol, TypeVar, final
 
 __all__ = ["Deadlines", "Due"]
+
+
+# How large the heap may become for each item in it: small enough for memory, large enough that few calls rebuild it.
+_ROOM: Final = 1.25
 
 
 class Due(Protocol):
@@ -65,7 +69,8 @@ class Deadlines(Generic[ItemT]):
             return
         item.deadline = None
         self._armed -= 1
-        if len(self._heap) > 64 and len(self._heap) > 2 * self._armed:  # noqa: PLR2004 - small heaps cost nothing
+        # Most entries that no longer count lie far in the future, and would stay for hours.
+        if len(self._heap) > 64 and len(self._heap) > _ROOM * self._armed:  # noqa: PLR2004 - small heaps cost nothing
             self._heap = [pair for pair in self._heap if pair[1].deadline is pair[0]]
             heapq.heapify(self._heap)
 

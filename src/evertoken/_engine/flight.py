@@ -8,13 +8,14 @@ number of waiters and touches none of the others (a `shield` per waiter is quadr
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+import types
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import Gate, told_to_end
 from evertoken._model.failures import Overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from evertoken._engine.rate_limit import Limits
     from evertoken._model.fetch_request import FetchRequest
@@ -63,6 +64,7 @@ class Flight(Gate):
         "kept",
         "landed",
         "limits",
+        "name",
         "offset",
         "place",
         "reason",
@@ -98,6 +100,8 @@ class Flight(Gate):
         self.task: asyncio.Task[Any] | None = None
         #: Called where a step does not end although it was cancelled.
         self.stuck: Callable[[], object] | None = None
+        #: The key's name in the store, once it was asked for.
+        self.name: str | None = None
         #: The provider of whose limit it holds a place.
         self.place: object = None
         #: What its source was asked, when (epoch seconds), and whether that may spend a refresh token.
@@ -130,6 +134,16 @@ class Flight(Gate):
         Whether it may receive, or has received, a refresh token that cannot be had again.
         """
         return self.response is not None or (self.sent and self.spends)
+
+    def spends_what(self, token: Token | None) -> bool:
+        """
+        Tell whether its request has left, and spends the refresh token of *token*.
+        """
+        if self.request is None or not self.sent or not self.spends or token is None:
+            return False
+        presented = self.request.current
+        # None for both: the one from the configuration.
+        return token.refresh_token == (None if presented is None else presented.refresh_token)
 
     def wanted_by(self, other: Flight) -> None:
         """
@@ -172,26 +186,61 @@ class Flight(Gate):
             self.error = error
             self.wake()
 
-    async def step(self, call: Awaitable[T], seconds: float, clock: Clock, /) -> T:
+    async def step(
+        self,
+        call: Awaitable[T],
+        seconds: float,
+        clock: Clock,
+        /,
+        *,
+        suspended: Callable[[], object] | None = None,
+    ) -> T:
         """
         Await *call* in the running task, which is the flight's, for at most *seconds*.
 
         A late timer first gives an answer that waits in the socket the time to be read. A call that does not end when
-        it is cancelled is reported to `stuck`, and the flight ends without it.
+        it is cancelled is reported to `stuck`, and the flight ends without it. A call that ends without being
+        suspended, as in memory, needs no timer; *suspended* is called for all others.
 
         Raises:
             Overdue: It did not end in time.
         """
-        task = asyncio.current_task()
-        bound = _Bound(self, task, seconds, clock)
+        steps = call.__await__()
         try:
-            value = await call
+            waiting = next(steps)
+        except StopIteration as done:
+            return cast("T", done.value)
+        bound = _Bound(self, asyncio.current_task(), seconds, clock)
+        try:
+            if suspended is not None:
+                suspended()
+            value = await _resumed(steps, waiting)
         except BaseException as error:
             if bound.close() and not (isinstance(error, asyncio.CancelledError) and told_to_end()):
                 raise Overdue from None
             raise
         bound.close()
         return value
+
+
+@types.coroutine
+def _resumed(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
+    """
+    Do what `yield from` does for an awaitable that was begun already, and is suspended at *waiting*.
+    """
+    try:
+        while True:
+            try:
+                sent = yield waiting
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - passed on to where it is awaited
+                waiting = steps.throw(error)
+            else:
+                waiting = steps.send(sent)
+    except StopIteration as done:
+        return cast("T", done.value)
 
 
 @final

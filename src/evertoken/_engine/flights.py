@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._engine.flight import LOOKS, Flight
 from evertoken._engine.rate_limit import INSIDE
-from evertoken._engine.tasks import Gate, Strays, spawn
+from evertoken._engine.refresh import RefreshPath
+from evertoken._engine.settlement import Settlement
+from evertoken._engine.tasks import spawn
 from evertoken._model.errors import ManagerClosed, TransientRefreshError
 from evertoken._model.failures import Overdue, failure_of
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    from collections.abc import Hashable
 
-    from evertoken._engine.rate_limit import Limits
     from evertoken._engine.refresh import Outcome
-    from evertoken._engine.settlement import Settlement
+    from evertoken._engine.session import Session
     from evertoken._model.key_state import KeyState
-    from evertoken._model.protocols import Clock
 
 __all__ = ["Flights"]
 
@@ -36,35 +36,19 @@ _CANCEL_GRACE: Final = 1.0
 class Flights:
     """
     The flights of one session.
-
-    Args:
-        run: The refresh path, that each of them takes.
-
-        settlement: Where each of them ends.
-
-        provider_of: Tells which limit a key belongs to.
-
-        strays: Where tasks go that do not end when they are cancelled.
     """
 
-    def __init__(
-        self,
-        run: Callable[[KeyState, Flight], Coroutine[Any, Any, Outcome]],
-        *,
-        clock: Clock,
-        limits: Limits,
-        provider_of: Callable[[KeyState], Hashable],
-        settlement: Settlement,
-        strays: Strays,
-    ) -> None:
-        self._run = run
-        self._clock = clock
-        self._limits = limits
-        self._provider_of = provider_of
-        self._settlement = settlement
-        self._strays = strays
+    def __init__(self, session: Session) -> None:
+        self._clock = session.clock
+        self._limits = session.limits
+        self._provider_of = session.registry.provider_of
+        self._settlement = Settlement(session)
+        self._run = RefreshPath(session).run
+        self._strays = session.strays
+        self._loop = session.loop
         self._flying: dict[asyncio.Task[Outcome], tuple[KeyState, Flight]] = {}
-        self._loop = asyncio.get_running_loop()
+        # Flights that ended without their task, whose answer may still come.
+        self._late: dict[KeyState, asyncio.Task[Outcome]] = {}
 
     @property
     def in_flight(self) -> int:
@@ -90,7 +74,7 @@ class Flights:
                 self._enter(state, flight, urgent=True)
             return flight
         # Registered before it starts: an eager task may land before create_task() returns.
-        state.flight = flight = Flight(reason, limits=self._limits)
+        state.flight = flight = Flight(reason, after=self._late.get(state), limits=self._limits)
         if inside is not None:
             flight.wanted_by(inside)
         self._enter(state, flight, urgent=urgent)
@@ -100,15 +84,16 @@ class Flights:
         """
         Make the flight of *state* void, and put a new one in its place.
 
-        What the old one is still to receive is kept. The new one does nothing before the old one has ended.
+        What the old one is still to receive is kept: it is let through where it spends the refresh token that the key
+        would present next. The new one does nothing before the old one has ended.
         """
         before = cast("Flight | None", state.flight)
-        after = None
+        after = self._late.get(state)
         if before is not None:
             before.void = True
-            after = before.task
-            if after is not None and before.response is None:
-                after.cancel()
+            after = before.task or after
+            if before.task is not None and before.response is None and not before.spends_what(state.token):
+                before.task.cancel()
         state.flight = flight = Flight(reason, after=after, decided=decided, limits=self._limits)
         if before is not None:
             before.land(None)
@@ -192,8 +177,10 @@ class Flights:
         task = flight.task
         if task is None or task.done() or self._flying.pop(task, None) is None:
             return
-        self._strays.add(task)
-        task.add_done_callback(lambda _: self._settlement.settle(state, flight, None))
+        # Cancelled once more it might throw the answer away that it is about to return.
+        self._strays.add(task, cancel=not flight.irreplaceable)
+        self._late[state] = task
+        task.add_done_callback(partial(self._came_late, state, flight))
         failure: Outcome = TransientRefreshError("the store did not answer in time")
         if flight.request is not None:
             failure = failure_of(Overdue(), flight.request)
@@ -202,18 +189,21 @@ class Flights:
         finally:
             self._leave(flight)
 
+    def _came_late(self, state: KeyState, flight: Flight, task: asyncio.Task[Outcome]) -> None:
+        if self._late.get(state) is task:
+            del self._late[state]
+        if flight.response is not None:
+            self._settlement.settle(state, flight, None)
+
     def _leave(self, flight: Flight) -> None:
         if flight.place is not None:
             provider, flight.place = flight.place, None
             self._limits.leave(provider)
 
     async def _wait(self, seconds: float) -> None:
-        if not self._flying:
-            return
-        gate = Gate()
-        for task in self._flying:
-            task.add_done_callback(lambda _: gate.wake() if not self._flying else None)
-        await gate.wait(self._clock, seconds)
+        # By the loop's own timers: a close ends within its bounds also where the clock that was passed in is broken.
+        if self._flying:
+            await asyncio.wait(set(self._flying), timeout=seconds)
 
 
 def _closed() -> ManagerClosed:

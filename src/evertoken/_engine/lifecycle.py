@@ -85,10 +85,11 @@ class Lifecycle:
         if session is not None and session.loop is asyncio.get_running_loop() and session.running:
             if session.started is not None:
                 await session.started.wait(session.clock)
-                if session.failure is not None:
-                    msg = f"the start that this call joined failed: {type(session.failure).__name__}"
+                if session.failure is not None or not session.running:
+                    why = "the manager was closed" if session.failure is None else type(session.failure).__name__
+                    msg = f"the start that this call joined failed: {why}"
                     raise ManagerClosed(msg) from session.failure
-            if again or session.started is not None:
+            if again:
                 return
         if self.session is not None:
             msg = f"the manager is {self.state} already: it runs on one loop at a time, and once"
@@ -108,15 +109,15 @@ class Lifecycle:
             make_coordinator=self._make_coordinator,
             check_key=self._check_key,
         )
-        failure: BaseException | None = None
         try:
             await session.open()
         except BaseException as error:
-            failure = error
+            # Before the close, which wakes those who joined this start.
+            session.failure = error
             await self.close()
             raise
         finally:
-            session.opened(failure)
+            session.opened()
 
     async def close(self) -> None:
         """
@@ -169,6 +170,13 @@ class Lifecycle:
             msg = "the event loop on which the manager was started no longer runs: start it again on the running one"
             raise RuntimeError(msg)
         return session
+
+    @property
+    def serving(self) -> bool:
+        """
+        Whether a session runs, in this process.
+        """
+        return self.session is not None and self.session.running
 
     def elsewhere(self) -> bool:
         """

@@ -5,65 +5,44 @@ What happens to keys without being asked: they come due, are published, lie idle
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._engine.supervisor import SLACK, Supervisor
+from evertoken._engine.observers import SHUTDOWN, say
+from evertoken._engine.supervisor import BEAT, SLACK, Supervisor
 from evertoken._engine.tasks import Gate
 from evertoken._model import events
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evertoken._engine.observers import Observers
-    from evertoken._engine.registry import Registry
-    from evertoken._engine.subscription import Subscriptions
+    from evertoken._engine.session import Session
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
-    from evertoken._model.policy import Rules
-    from evertoken._model.protocols import Clock
 
 __all__ = ["Maintenance"]
 
-_RECENT: Final = 60.0
+# The part of the idle time by which the instant of a fetch is as good as the instant of its end.
+_RECENT: Final = 0.1
 
 
 @final
 class Maintenance:
     """
     The supervisor of one session, and what it does for each key.
-
-    Args:
-        lock: Guards the dict of keys.
-
-        idle_after: Seconds after which a key that nobody asked for is dropped; None for never.
-
-        launch: Starts a flight for a key.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        *,
-        lock: asyncio.Lock,
-        clock: Clock,
-        rules: Rules,
-        observers: Observers,
-        subscriptions: Subscriptions,
-        idle_after: float | None,
-        launch: Callable[[KeyState, Reason], object],
-    ) -> None:
+    def __init__(self, session: Session) -> None:
         self.supervisor: Supervisor[KeyState] = Supervisor(
-            clock, on_due=self._due, on_step=self._stepped, on_restart=self._restarted
+            session.clock, on_due=self._due, on_step=self._stepped, on_restart=self._restarted
         )
-        self._registry = registry
-        self._lock = lock
-        self._clock = clock
-        self._rules = rules
-        self._observers = observers
-        self._subscriptions = subscriptions
-        self._idle_after = idle_after
-        self._launch = launch
+        self._session = session
+        self._registry = session.registry
+        self._lock = session.lock
+        self._clock = session.clock
+        self._rules = session.rules
+        self._observers = session.observers
+        self._subscriptions = session.subscriptions
+        self._idle_after = None if session.registry.source_for is None else session.settings.idle_after
         self._closing = False
         self._gates: dict[KeyState, Gate] = {}
         self._evictions: set[asyncio.Task[None]] = set()
@@ -104,13 +83,20 @@ class Maintenance:
         """
         Have *state* looked at when its next flight is due, or earlier if it may have to be dropped before.
         """
-        now = self._clock.time()
-        instant = state.next_at(now, self._rules)
-        if self._idle_after is not None:
-            since = now if state.idle_since is None else state.idle_since
-            instant = min(instant, since + self._idle_after)
-        # No number at all is what a policy of somebody else's may give.
-        self.supervisor.set(state, instant if instant == instant else now)  # noqa: PLR0124 - NaN
+        try:
+            now = self._clock.time()
+            instant = state.next_at(now, self._rules)
+            if self._idle_after is not None:
+                since = now if state.idle_since is None else state.idle_since
+                instant = min(instant, since + self._idle_after)
+            # No number at all is what a policy of somebody else's may give.
+            self.supervisor.set(state, instant if instant == instant else now)  # noqa: PLR0124 - NaN
+        except SHUTDOWN:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - no open key is without a deadline
+            say(logging.ERROR, "the policy or the clock raised %s", type(problem).__qualname__)
+            # Counted from the last beat, for the clock may be what raised.
+            self.supervisor.deadlines.set(state, (self.supervisor.last_beat or 0.0) + BEAT)
 
     def published(self, state: KeyState) -> None:
         """
@@ -125,7 +111,8 @@ class Maintenance:
         if self._idle_after is not None and state.idle_since is None:
             # The instant of the fetch will do, and is there already: one float less for each key.
             now = self._clock.time()
-            state.watched(state.fetched_at if now - state.fetched_at < _RECENT else now)
+            recent = now - state.fetched_at < self._idle_after * _RECENT
+            state.watched(state.fetched_at if recent else now)
         self.schedule(state)
         self.wake(state)
         self._subscriptions.changed(state.key)
@@ -157,6 +144,15 @@ class Maintenance:
         """
         return bool(state.flight is not None or self._gates.get(state) or self._subscriptions.has(state.key))
 
+    def may_drop(self, state: KeyState) -> bool:
+        """
+        Tell whether nobody uses *state*, and nothing would be lost with it.
+        """
+        if self.in_use(state):
+            return False
+        # Where no store keeps it, a refresh token that came by rotation lives in memory alone; so does a sign-out.
+        return not state.unkept if self._rules.shared else state.droppable
+
     # What the supervisor calls
 
     def _due(self, state: KeyState) -> None:
@@ -168,14 +164,22 @@ class Maintenance:
             if state.idle_since is None:
                 state.watched(now)
             elif now + SLACK >= state.idle_since + self._idle_after:
-                if self._may_drop(state):
+                if self.may_drop(state):
                     self._drop(state)
                     return
                 state.watched(now)
-        if state.next_at(now, self._rules) > now + SLACK:
+        if self._next_at(state, now) > now + SLACK:
             self.schedule(state)
         elif state.flight is None:
-            self._launch(state, self._reason(state, now))
+            self._session.launch_due(state, self._reason(state, now))
+
+    def _next_at(self, state: KeyState, now: float) -> float:
+        try:
+            return state.next_at(now, self._rules)
+        except SHUTDOWN:
+            raise
+        except BaseException:  # noqa: BLE001 - a key is fetched at its deadline where no policy says otherwise
+            return now
 
     def _reason(self, state: KeyState, now: float) -> Reason:
         failure, serving = state.failure, state.in_service(now) is not None
@@ -189,12 +193,6 @@ class Maintenance:
             return "absent"
         return "due" if serving else "expired"
 
-    def _may_drop(self, state: KeyState) -> bool:
-        if self.in_use(state):
-            return False
-        # Where no store keeps it, a refresh token that came by rotation lives in memory alone; so does a sign-out.
-        return not state.unkept if self._rules.shared else state.droppable
-
     def _drop(self, state: KeyState) -> None:
         task = asyncio.get_running_loop().create_task(self._evict(state), name=f"evertoken:evict:{state.key!r}")
         if not task.done():
@@ -204,7 +202,7 @@ class Maintenance:
     async def _evict(self, state: KeyState) -> None:
         async with self._lock:
             # It may have been used while the lock was waited for.
-            if state.idle_since is None or not self._may_drop(state):
+            if state.idle_since is None or not self.may_drop(state):
                 self.schedule(state)
                 return
             self._registry.drop(state)

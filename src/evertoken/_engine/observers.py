@@ -59,6 +59,12 @@ class Observers:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
 
+    def listens_to(self, kind: type[events.Event], /) -> bool:
+        """
+        Tell whether anybody would see an event of this *kind*. What nobody sees is not made on the refresh path.
+        """
+        return bool(self._observers) or LOGGER.isEnabledFor(_LEVELS.get(kind, logging.DEBUG))
+
     def emit(self, event: events.Event, /) -> None:
         """
         Log *event* and tell it to each observer.

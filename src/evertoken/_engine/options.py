@@ -5,12 +5,12 @@ What a manager can be told, its defaults, and what is wrong with what it was tol
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, final, get_args
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.policy import RefreshPolicy, RetryPolicy
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Options(TypedDict, total=False):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+@frozen()
+class Settings(Frozen):
     """
     The same with defaults, checked.
 
@@ -110,7 +110,8 @@ def _with(name: str, value: object, *methods: str) -> None:
 
 
 def _positive(name: str, value: Any, *, or_zero: bool = False) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not isfinite(): that overflows where an int does.
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not number or value < 0 or (value == 0 and not or_zero):
         msg = f"{name} must be a number of seconds {'of at least' if or_zero else 'above'} 0, not {value!r}"
         raise ValueError(msg)

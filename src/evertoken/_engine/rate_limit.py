@@ -23,6 +23,9 @@ INSIDE: Final[ContextVar[Any]] = ContextVar("inside", default=None)
 _Waiting: TypeAlias = "tuple[Callable[[], bool], Callable[[], bool]]"
 
 
+_NONE: Final[OrderedDict[object, _Waiting]] = OrderedDict()
+
+
 @final
 class _Limit:
     __slots__ = ("filling", "running", "urgent", "waiting")
@@ -30,8 +33,9 @@ class _Limit:
     def __init__(self) -> None:
         self.running = 0
         self.filling = False
-        self.urgent: OrderedDict[object, _Waiting] = OrderedDict()
-        self.waiting: OrderedDict[object, _Waiting] = OrderedDict()
+        # Made when the first one has to wait.
+        self.urgent: OrderedDict[object, _Waiting] = _NONE
+        self.waiting: OrderedDict[object, _Waiting] = _NONE
 
     def __len__(self) -> int:
         return len(self.urgent) + len(self.waiting)
@@ -76,12 +80,16 @@ class Limits:
         if limit is None:
             limit = self._limits[provider] = _Limit()
         if limit.running < self.limit or inside():
-            limit.urgent.pop(who, None)
-            limit.waiting.pop(who, None)
+            if len(limit):
+                limit.urgent.pop(who, None)
+                limit.waiting.pop(who, None)
             limit.running += 1
             if not start():
                 self.leave(provider)
-        elif urgent and who not in limit.urgent:
+            return
+        if limit.urgent is _NONE:
+            limit.urgent, limit.waiting = OrderedDict(), OrderedDict()
+        if urgent and who not in limit.urgent:
             limit.waiting.pop(who, None)
             limit.urgent[who] = start, inside
         elif not urgent and who not in limit.urgent and who not in limit.waiting:

@@ -20,14 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from evertoken._engine.flight import Flight
-    from evertoken._engine.flights import Flights
-    from evertoken._engine.maintenance import Maintenance
-    from evertoken._engine.observers import Observers
-    from evertoken._engine.registry import Registry
+    from evertoken._engine.session import Session
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
-    from evertoken._model.policy import Rules
-    from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
 __all__ = ["ReadPath", "seconds"]
@@ -58,35 +53,19 @@ class ReadPath:
     The slow path of `get()`.
 
     Args:
-        lock: Guards the dict of keys.
-
         check_key: Raises where a key cannot be kept in the store; None without a store.
-
-        check_open: Raises `ManagerClosed` unless the session runs.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        *,
-        lock: asyncio.Lock,
-        clock: Clock,
-        rules: Rules,
-        observers: Observers,
-        maintenance: Maintenance,
-        flights: Flights,
-        check_key: Callable[[Hashable], object] | None,
-        check_open: Callable[[], object],
-    ) -> None:
-        self._registry = registry
-        self._lock = lock
-        self._clock = clock
-        self._rules = rules
-        self._observers = observers
-        self._maintenance = maintenance
-        self._flights = flights
+    def __init__(self, session: Session, *, check_key: Callable[[Hashable], object] | None) -> None:
+        self._registry = session.registry
+        self._lock = session.lock
+        self._clock = session.clock
+        self._rules = session.rules
+        self._observers = session.observers
+        self._maintenance = session.maintenance
+        self._flights = session.flights
+        self._check_open = session.check_open
         self._check_key = check_key
-        self._check_open = check_open
 
     async def obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
         """
@@ -102,17 +81,11 @@ class ReadPath:
             left = math.inf if end is None else end - self._clock.monotonic()
             token = state.in_service(now)
             if token is not None:
-                if token.remaining(now) >= least and token.valid_at(now):
+                if token.valid_at(now, min_ttl=least):
                     return token
-                waits = now < state.demand_at(self._rules)
-                if tried is not None or left <= 0.0 or waits or state.longest_obtainable(now, self._rules):
+                if tried is not None or left <= 0.0 or self._is_longest(state, now):
                     return self._shorter(state, token, least, now)
-            elif state.signed_out or (
-                tried is not None and (end is None if tried.error is not None else state.flight is None)
-            ):
-                # Its own failure, not one that came since; or a token that did not live to be handed out.
-                raise state.unavailable()
-            elif left <= 0.0 and tried is not None:
+            elif state.signed_out or (tried is not None and (left <= 0.0 or self._has_failed(state, tried, end))):
                 raise state.unavailable()
             elif state.flight is None and now < state.demand_at(self._rules):
                 await self._demand(state, now, None if end is None else left)
@@ -127,15 +100,12 @@ class ReadPath:
                 await flight.wait(self._clock, None if patience == math.inf else patience)
             if flight.landed:
                 # One that only looked at the store, or was replaced, was no try.
-                fetched = flight.request is not None or flight.token is not None or flight.error is not None
+                newer = flight.token is not None and flight.token is not token
+                fetched = flight.request is not None or newer or flight.error is not None
                 tried = flight if fetched and not flight.void else tried
-            elif state.in_service(self._clock.time()) is None:
-                if end is None:
-                    self._check_open()
-                    raise state.unavailable()
-                if self._clock.monotonic() >= end:
-                    self._check_open()
-                    raise self._waited(state, limit)
+            elif (end is None or self._clock.monotonic() >= end) and state.in_service(self._clock.time()) is None:
+                self._check_open()
+                raise self._hanging(state) if end is None else self._waited(state, limit)
 
     async def state(self, key: Hashable) -> KeyState:
         """
@@ -189,6 +159,13 @@ class ReadPath:
 
     # How
 
+    def _is_longest(self, state: KeyState, now: float) -> bool:
+        return now < state.demand_at(self._rules) or state.longest_obtainable(now, self._rules)
+
+    def _has_failed(self, state: KeyState, tried: Flight, end: float | None) -> bool:
+        # A failure of its own, not one that came since; or a token that did not live to be handed out.
+        return end is None if tried.error is not None else state.flight is None
+
     async def _prefetched(
         self, waits: dict[asyncio.Task[None], tuple[KeyState, Flight]], patience: float, *, required: bool
     ) -> None:
@@ -233,6 +210,13 @@ class ReadPath:
         if left is None or left <= 0.0:
             raise state.unavailable()
         await self._maintenance.change(state, min(left, max(at - now, 0.0)))
+
+    def _hanging(self, state: KeyState) -> TokenUnavailable | GrantRejected:
+        error, now = state.unavailable(), self._clock.time()
+        if isinstance(error, TokenUnavailable) and (error.retry_at is None or error.retry_at <= now):
+            # The attempt that was planned for then is under way.
+            error.retry_at = now + self._rules.retry.demand_delay()
+        return error
 
     def _waited(self, state: KeyState, patience: float | None) -> TokenUnavailable | GrantRejected:
         if state.failure is not None and state.failure.error is not None:

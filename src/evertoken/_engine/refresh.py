@@ -7,6 +7,7 @@ First fetch, supervised refresh, refused token and forced refresh all take it. `
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast, final
 
 from evertoken._engine.flight import LOOKS
@@ -17,7 +18,7 @@ from evertoken._engine.tasks import cancelled_here
 from evertoken._model import events
 from evertoken._model.coordination_rules import may_spend, on_ambiguous
 from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
-from evertoken._model.failures import failure_of, is_sign_out
+from evertoken._model.failures import failure_of
 from evertoken._model.fetch_request import FetchRequest
 from evertoken._model.key_state import TICK
 from evertoken._model.protocols import Record
@@ -25,16 +26,11 @@ from evertoken._model.redaction import describe
 from evertoken._model.token_response import read_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evertoken._engine.counters import Counters
     from evertoken._engine.flight import Flight
-    from evertoken._engine.observers import Observers
-    from evertoken._model.coordinator import Coordinator, Permit
+    from evertoken._engine.session import Session
+    from evertoken._model.coordinator import Permit
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
-    from evertoken._model.policy import Rules
-    from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
 __all__ = ["Failure", "Outcome", "RefreshPath"]
@@ -52,32 +48,17 @@ _PREDECESSOR: Final = 6.0
 @final
 class RefreshPath:
     """
-    What each flight does.
-
-    Args:
-        fetch_timeout: Seconds a fetch may take.
-
-        compare_clocks: Called before an instant is judged, so that a step of the wall clock meanwhile is known.
+    What each flight of one session does.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        rules: Rules,
-        observers: Observers,
-        counters: Counters,
-        coordinator: Coordinator,
-        fetch_timeout: float,
-        compare_clocks: Callable[[], object],
-    ) -> None:
-        self._clock = clock
-        self._rules = rules
-        self._observers = observers
-        self._counters = counters
-        self._coordinator = coordinator
-        self._timeout = fetch_timeout
-        self._compare_clocks = compare_clocks
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._clock = session.clock
+        self._rules = session.rules
+        self._observers = session.observers
+        self._counters = session.counters
+        self._coordinator = session.coordinator
+        self._timeout = session.settings.fetch_timeout
 
     async def run(self, state: KeyState, flight: Flight) -> Outcome:
         """
@@ -104,19 +85,21 @@ class RefreshPath:
         if isinstance(permit, Record):
             return permit
         failure: Failure | None = None
+        held = permit.lease is not None
         try:
             if self._only_keeps(state, flight):
                 kept = await coordinator.finish(state, flight, permit, None)
-                return self._kept(state, flight, kept)
-            failure = await self._fetch(state, flight, permit)
-            token = None if flight.response is None else flight.response.token
-            kept = await coordinator.finish(state, flight, permit, token)
+                failure = self._withheld(state) if kept is False else None
+            else:
+                failure = await self._fetch(state, flight, permit)
+                token = None if flight.response is None else flight.response.token
+                kept = await coordinator.finish(state, flight, permit, token)
         finally:
             coordinator.ended(state, flight, permit)
         if isinstance(kept, Record):
             return kept
         flight.kept = kept
-        if failure is not None and (permit.lease is not None or is_sign_out(failure)):
+        if failure is not None and held and flight.request is not None:
             # A peer may have done better, as while this process was stopped; or have signed the key out.
             return await coordinator.look(state, flight) or failure
         return failure
@@ -125,17 +108,15 @@ class RefreshPath:
         if flight.reason in LOOKS:
             return True
         failure, token = state.failure, state.token
-        withheld = failure is not None and failure.withheld and token is not None
+        if failure is None or not failure.withheld or token is None:
+            return False
         # What is held back comes into service once it is kept: nothing else has to be fetched.
-        return withheld and flight.reason not in {"forced", "min_ttl", "refused"} and token.valid_at(self._clock.time())  # type: ignore[union-attr]
+        return flight.reason not in {"forced", "min_ttl", "refused"} and token.valid_at(self._clock.time())
 
-    def _kept(self, state: KeyState, flight: Flight, kept: bool | Record) -> Outcome:
-        if isinstance(kept, Record):
-            return kept
-        flight.kept = kept
-        if not kept and state.failure is not None and state.failure.withheld:
-            return TransientRefreshError("the store did not keep the token, which is held back")
-        return None
+    def _withheld(self, state: KeyState) -> Failure | None:
+        if state.failure is None or not state.failure.withheld:
+            return None
+        return TransientRefreshError("the store did not keep the token, which is held back")
 
     async def _fetch(self, state: KeyState, flight: Flight, permit: Permit) -> Failure | None:
         rules, coordinator = self._rules, self._coordinator
@@ -144,24 +125,30 @@ class RefreshPath:
         if flight.spends:
             await coordinator.mark(state, flight, permit, started)
         current = state.token
-        guard = None if permit.lease is None else lambda: coordinator.check(permit)
+        guard = None if permit.lease is None else partial(coordinator.check, permit)
         request = FetchRequest(state.key, current, self._timeout, origins=state.origins, guard=guard)
         flight.request = request
         self._counters.fetches += 1
-        self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
+        if self._observers.listens_to(events.FetchStarted):
+            self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
         flight.started_at = started = self._clock.time()
         began = self._clock.monotonic()
         INSIDE.set(flight)
         try:
-            answer = await flight.step(state.source.fetch(request), self._timeout, self._clock)
+            answer = await flight.step(
+                state.source.fetch(request),
+                self._timeout,
+                self._clock,
+                suspended=None if permit.lease is None else partial(coordinator.renew, state, permit),
+            )
             # From here on nothing is awaited until the answer stands on the flight.
-            self._receive(state, flight, permit, answer, started=started, began=began)
+            self._receive(state, flight, permit, answer, began)
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
             if request.answer is not None:
                 # It arrived before the fetch was ended.
-                self._receive(state, flight, permit, request.answer, started=started, began=began)
+                self._receive(state, flight, permit, request.answer, began)
             if cancelled_here(error):
                 if flight.response is None and request.sent and state.flight is flight:
                     state.unanswered(started)
@@ -176,11 +163,9 @@ class RefreshPath:
         # Not raised in the handler: as its context, what others raised would keep their locals alive.
         return failure
 
-    def _receive(
-        self, state: KeyState, flight: Flight, permit: Permit, answer: object, *, started: float, began: float
-    ) -> None:
-        request = cast("FetchRequest", flight.request)
-        self._compare_clocks()
+    def _receive(self, state: KeyState, flight: Flight, permit: Permit, answer: object, began: float) -> None:
+        request, started = cast("FetchRequest", flight.request), flight.started_at
+        self._session.compare_clocks()
         received = self._clock.time()
         # The wall clock may have been set back meanwhile: the life of the token began that much earlier by it.
         by_monotonic = received - (self._clock.monotonic() - began)

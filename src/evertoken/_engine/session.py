@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.commands import Commands
@@ -18,8 +19,6 @@ from evertoken._engine.maintenance import Maintenance
 from evertoken._engine.observers import say
 from evertoken._engine.rate_limit import Limits
 from evertoken._engine.read_path import ReadPath
-from evertoken._engine.refresh import RefreshPath
-from evertoken._engine.settlement import Settlement
 from evertoken._engine.subscription import Subscriptions
 from evertoken._engine.tasks import Gate, Strays, spawn
 from evertoken._model import events
@@ -87,75 +86,21 @@ class Session:
         self._opening: Gate | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
+        self.counters = counters
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
-        self.maintenance: Maintenance = Maintenance(
-            registry,
-            lock=self.lock,
-            clock=self.clock,
-            rules=rules,
-            observers=observers,
-            subscriptions=self.subscriptions,
-            idle_after=None if registry.source_for is None else settings.idle_after,
-            launch=self._launch_due,
-        )
-        compare_clocks = self.maintenance.supervisor.compare_clocks
+        self.maintenance: Maintenance = Maintenance(self)
+        self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
         self.coordinator: Coordinator = make_coordinator(self)
-        self._refresh_path = RefreshPath(
-            clock=self.clock,
-            rules=rules,
-            observers=observers,
-            counters=counters,
-            coordinator=self.coordinator,
-            fetch_timeout=settings.fetch_timeout,
-            compare_clocks=compare_clocks,
-        )
-        self.flights: Flights = Flights(
-            self._refresh_path.run,
-            clock=self.clock,
-            limits=self.limits,
-            provider_of=registry.provider_of,
-            settlement=Settlement(
-                clock=self.clock,
-                rules=rules,
-                observers=observers,
-                counters=counters,
-                published=self.maintenance.published,
-                compare_clocks=compare_clocks,
-            ),
-            strays=self.strays,
-        )
-        self.read_path: ReadPath = ReadPath(
-            registry,
-            lock=self.lock,
-            clock=self.clock,
-            rules=rules,
-            observers=observers,
-            maintenance=self.maintenance,
-            flights=self.flights,
-            check_key=check_key,
-            check_open=self.check_open,
-        )
-        self.commands: Commands = Commands(
-            registry,
-            lock=self.lock,
-            clock=self.clock,
-            rules=rules,
-            observers=observers,
-            counters=counters,
-            strays=self.strays,
-            maintenance=self.maintenance,
-            flights=self.flights,
-            read_path=self.read_path,
-            timeout=settings.fetch_timeout,
-            check_open=self.check_open,
-        )
+        self.flights: Flights = Flights(self)
+        self.read_path: ReadPath = ReadPath(self, check_key=check_key)
+        self.commands: Commands = Commands(self)
 
     @property
     def running(self) -> bool:
         """
-        Whether it takes callers.
+        Whether it takes callers, which it does not in a fork.
         """
-        return self.state == "running"
+        return self.state == "running" and self.pid == os.getpid()
 
     def is_lost(self) -> bool:
         """
@@ -181,11 +126,11 @@ class Session:
         if mode != "lazy":
             await self.read_path.prefetch(self.settings.start_timeout, required=mode == "require")
 
-    def opened(self, failure: BaseException | None) -> None:
+    def opened(self) -> None:
         """
         The start has ended: tell those who started it at the same time.
         """
-        gate, self.started, self.failure = self.started, None, failure
+        gate, self.started = self.started, None
         if gate is not None:
             gate.wake()
 
@@ -228,7 +173,7 @@ class Session:
         for state in self.registry.keys.values():
             state.closed()
         self.subscriptions.end()
-        self.opened(None)
+        self.opened()
 
     def abandon(self) -> None:
         """
@@ -245,6 +190,13 @@ class Session:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def launch_due(self, state: KeyState, reason: Reason) -> None:
+        """
+        Start the flight that is due, unless the session ends.
+        """
+        if self.state == "running":
+            self.flights.launch(state, reason, urgent=False)
+
     def check_open(self) -> None:
         """
         Raise unless the session runs.
@@ -254,36 +206,49 @@ class Session:
             raise ManagerClosed(msg)
 
     async def _close(self) -> None:
+        # By the loop's own time, because nothing that was passed in may keep a close from ending.
+        end = self.loop.time() + self.settings.close_grace + _KEEP_BOUND
         try:
-            if self._opening is not None:
-                # A start under way is let through to where it finds that it is not wanted any more.
-                await self._opening.wait(self.clock, _KEEP_BOUND)
-            await self.maintenance.stop()
-            self.limits.clear()
-            await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
-            await self._offer()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
-            await self.coordinator.close()
-            left = self.strays.tasks()
-            if left:
-                _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
-            if left:
-                say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
+            for step in (
+                self._await_opening,
+                self.maintenance.stop,
+                self._drain,
+                partial(self._offer, end),
+                self._leave,
+            ):
+                try:
+                    await step()
+                except Exception as error:  # noqa: BLE001 - told, and the next step is taken
+                    say(logging.ERROR, "closing the manager raised %s", type(error).__qualname__)
         finally:
             self.drop()
 
-    async def _offer(self) -> None:
-        # The last chance of what memory alone has.
+    async def _await_opening(self) -> None:
+        # A start under way is let through to where it finds that it is not wanted any more.
+        if self._opening is not None:
+            await self._opening.wait(self.clock, _KEEP_BOUND)
+
+    async def _drain(self) -> None:
+        self.limits.clear()
+        await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
+
+    async def _offer(self, end: float) -> None:
+        # The last chance of what memory alone has; a store that hung until now is given no time twice.
         unkept = [state for state in self.registry.keys.values() if state.unkept]
         for state in unkept:
             self.flights.launch(state, "repair", urgent=True)
         if unkept:
-            await self.flights.drain(max(self.settings.close_grace, _KEEP_BOUND), 0.0)
+            await self.flights.drain(max(end - self.loop.time(), _STRAY_GRACE), 0.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_KEEP_BOUND)
 
-    def _launch_due(self, state: KeyState, reason: Reason) -> None:
-        if self.state == "running":
-            self.flights.launch(state, reason, urgent=False)
+    async def _leave(self) -> None:
+        await self.coordinator.close()
+        left = self.strays.end()
+        if left:
+            _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)
+        if left:
+            say(logging.WARNING, "%d cancelled calls of sources or stores have not ended", len(left))
 
 
 def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

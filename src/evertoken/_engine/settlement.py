@@ -2,7 +2,7 @@
 How a flight ends: the one way out. It changes the key, schedules it, and wakes those who wait.
 
 Whatever ended the flight (an answer, a failure, a peer's record, a cancellation, a crash) comes here once. No open key
-is left without a deadline, and nobody is left waiting. A response that arrived is kept, also from a flight that is void.
+is left without a deadline, and nobody is left waiting. A response that arrived is kept, even from a void flight.
 """
 
 from __future__ import annotations
@@ -20,16 +20,11 @@ from evertoken._model.protocols import Record
 from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from evertoken._engine.counters import Counters
     from evertoken._engine.flight import Flight
-    from evertoken._engine.observers import Observers
     from evertoken._engine.refresh import Failure, Outcome
+    from evertoken._engine.session import Session
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
-    from evertoken._model.policy import Rules
-    from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
 
 __all__ = ["Settlement"]
@@ -41,30 +36,15 @@ _NOTICE: Final = 0.2
 @final
 class Settlement:
     """
-    Where flights end.
-
-    Args:
-        published: Called when a key has changed. It schedules the key, and tells subscribers.
-
-        compare_clocks: Called before an instant is judged, so that a step of the wall clock meanwhile is known.
+    Where the flights of one session end.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        rules: Rules,
-        observers: Observers,
-        counters: Counters,
-        published: Callable[[KeyState], object],
-        compare_clocks: Callable[[], object],
-    ) -> None:
-        self._clock = clock
-        self._rules = rules
-        self._observers = observers
-        self._counters = counters
-        self._published = published
-        self._compare_clocks = compare_clocks
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._clock = session.clock
+        self._rules = session.rules
+        self._observers = session.observers
+        self._counters = session.counters
 
     def settle(self, state: KeyState, flight: Flight, outcome: Outcome) -> None:
         """
@@ -77,20 +57,20 @@ class Settlement:
             flight.land(None)
             return
         emitted: list[events.Event] = []
+        now = self._now(flight)
         try:
-            self._compare_clocks()
-            self._apply(state, flight, outcome, emitted)
+            self._apply(state, flight, outcome, now, emitted)
         except SHUTDOWN:
             raise
         except BaseException as problem:  # noqa: BLE001 - told, and tried again a beat later
             say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
-            flight.error = (
-                outcome if isinstance(outcome, Exception) else TransientRefreshError("the fetch was not judged")
-            )
-            state.hurried(self._clock.time() + BEAT)
+            self._unjudged(state, flight, outcome, now)
         state.flight = None
+        if len(flight):
+            # Those who waited have yet to run, and must find the key where it was.
+            state.peeked(now)
         try:
-            self._published(state)
+            self._session.maintenance.published(state)
         finally:
             flight.land(flight.token, flight.error)
             for event in emitted:
@@ -98,8 +78,28 @@ class Settlement:
 
     # How
 
-    def _apply(self, state: KeyState, flight: Flight, outcome: Outcome, emitted: list[events.Event]) -> None:
-        now = self._clock.time()
+    def _now(self, flight: Flight) -> float:
+        try:
+            self._session.compare_clocks()
+            return self._clock.time()
+        except SHUTDOWN:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - a clock that raises must not keep a flight from its end
+            say(logging.ERROR, "the clock raised %s at the end of a fetch", type(problem).__qualname__)
+            return flight.started_at
+
+    def _unjudged(self, state: KeyState, flight: Flight, outcome: Outcome, now: float) -> None:
+        # As where a policy raises. What was received is not lost by it.
+        if flight.response is not None and state.token is not flight.response.token:
+            state.obtained(flight.response.token)
+        if flight.token is None:
+            error = outcome if isinstance(outcome, TransientRefreshError | GrantRejected) else None
+            flight.error = error or TransientRefreshError("the end of the fetch could not be judged")
+            state.unjudged(flight.error, now, now + BEAT)
+
+    def _apply(
+        self, state: KeyState, flight: Flight, outcome: Outcome, now: float, emitted: list[events.Event]
+    ) -> None:
         if isinstance(outcome, Record):
             self._found(state, flight, outcome, now, emitted)
         elif flight.response is not None:
@@ -111,11 +111,12 @@ class Settlement:
         elif outcome is not None:
             self._failed(state, flight, outcome, now, emitted)
         else:
-            if not flight.kept and state.unkept:
-                state.unsaved(now, self._rules, withhold=False)
             if state.signed_out:
                 state.still_signed_out(now, self._rules)
             flight.token = state.in_service(now)
+        if state.unkept and not flight.kept and flight.response is None and not isinstance(outcome, Record):
+            # However this flight ended, the next offer to the store is not made at once.
+            state.unsaved(now, self._rules, withhold=False)
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
         token, failure = flight.response  # type: ignore[misc]  # there is one
@@ -139,35 +140,37 @@ class Settlement:
             self._failed(state, flight, failure, now, emitted)
             return
         flight.token = token
-        emitted.append(
-            events.TokenRefreshed(
-                at=now,
-                key=state.key,
-                fingerprint=token.fingerprint,
-                expires_at=token.expires_at,
-                due_at=state.due_at(self._rules),
-                took=now - flight.started_at,
-                reason=cast("Reason", flight.reason),
-                repeated=repeated,
+        if self._observers.listens_to(events.TokenRefreshed):
+            emitted.append(
+                events.TokenRefreshed(
+                    at=now,
+                    key=state.key,
+                    fingerprint=token.fingerprint,
+                    expires_at=token.expires_at,
+                    due_at=state.due_at(self._rules),
+                    took=now - flight.started_at,
+                    reason=cast("Reason", flight.reason),
+                    repeated=repeated,
+                )
             )
-        )
         dies = _dying_grant(token, now)
         if dies is not None:
             emitted.append(events.GrantExpiring(at=now, key=state.key, expires_at=dies))
 
     def _found(self, state: KeyState, flight: Flight, record: Record, now: float, emitted: list[events.Event]) -> None:
         if record.revoked:
-            flight.error = signed_out()
+            flight.error, known = signed_out(), state.signed_out
             state.signed_out_at(record.since, record.version, flight.error, now, self._rules)
-            emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
+            if not known:
+                emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
             return
         token = adoptable(state, record, now, self._rules)
         if token is None:
-            state.superseded(record)
+            state.superseded(record, self._rules)
             failure = TransientRefreshError("a peer fetched meanwhile, and what it wrote has expired")
             self._failed(state, flight, failure, now, emitted)
             return
-        state.adopted(record, token)
+        state.adopted(record, token, self._rules)
         self._counters.adopted += 1
         flight.token = token
         due_at = state.due_at(self._rules)
@@ -178,14 +181,23 @@ class Settlement:
         )
 
     def _failed(self, state: KeyState, flight: Flight, error: Failure, now: float, emitted: list[events.Event]) -> None:
-        if isinstance(error, GrantRejected):
+        rejected, signed_out = isinstance(error, GrantRejected), state.signed_out
+        if rejected:
             self._counters.rejections += 1
-            state.rejected(error, now, self._rules)
         else:
             self._counters.failures += 1
+        if signed_out:
+            # A refresh() that was to begin anew, and failed.
+            state.still_signed_out(now, self._rules)
+        elif isinstance(error, GrantRejected):
+            state.rejected(error, now, self._rules)
+        else:
             state.failed(error, now, self._rules)
+        if state.unkept:
+            # The store was not told either: it is tried again a while later, and not at once.
+            state.unsaved(now, self._rules, withhold=False)
         failure = state.failure
-        judged = error if failure is None or failure.error is None or state.signed_out else failure.error
+        judged = error if signed_out or failure is None or failure.error is None else failure.error
         flight.error = judged
         again_at = now if failure is None else failure.retry_at
         serving = state.in_service(now) is not None
@@ -213,6 +225,9 @@ class Settlement:
 
     def _absorb(self, state: KeyState, flight: Flight) -> None:
         response, request = flight.response, flight.request
+        if response is None and flight.void and flight.spends_what(state.token):
+            # It was let through, and its answer is missing.
+            state.unanswered(flight.started_at)
         if response is None or request is None or response.token.refresh_token is None:
             return
         held, presented = state.token, request.current
@@ -230,7 +245,7 @@ class Settlement:
             return
         if self._rules.shared:
             state.unsaved(self._clock.time(), self._rules, withhold=False, replaced=held)
-        self._published(state)
+        self._session.maintenance.published(state)
 
 
 def _dying_grant(token: Token, now: float) -> float | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BEAT", "HORIZON", "SLACK", "STEP", "Supervisor"]
 
-#: The longest that an item is left alone, in seconds: what is handed out is handed out again then, unless it is set anew.
+#: The longest that an item is left alone, in seconds. An item that is handed out stands there until it is set anew.
 HORIZON: Final = 3600.0
 
 #: The longest sleep, in seconds. A step of the wall clock is noticed within it.

@@ -71,18 +71,21 @@ class Strays:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def add(self, task: asyncio.Task[Any]) -> None:
+    def add(self, task: asyncio.Task[Any], *, cancel: bool = True) -> None:
         """
-        Cancel *task* and hold it until it ends.
+        Hold *task* until it ends; with *cancel* cancel it before.
         """
-        task.cancel()
+        if cancel:
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def tasks(self) -> set[asyncio.Task[Any]]:
+    def end(self) -> set[asyncio.Task[Any]]:
         """
-        Return those that have not ended.
+        Cancel those that have not ended, and return them.
         """
+        for task in self._tasks:
+            task.cancel()
         return set(self._tasks)
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "peers_mark",
     "record_of",
     "same_grant",
+    "unheard",
 ]
 
 # The part of a grace in which a refresh token is sent again; the rest is for its way, and for clocks.
@@ -129,6 +130,19 @@ def judge_lost_answer(
         msg = "the answer to a refresh was lost, and its refresh token may be spent"
         return habit, TransientRefreshError(msg, ambiguous=True)
     return habit, None
+
+
+def unheard(state: KeyView, record: Record | None, now: float, rules: Rules, /) -> float | None:
+    """
+    Return the peer's mark whose member may still have the answer, where its refresh token would be presented now.
+
+    A store that was down has taken no answer. The member that has one brings it when the store is back.
+    """
+    sent_at = peers_mark(state, record, rules.owner)
+    if sent_at is None:
+        return None
+    habit, error = judge_lost_answer(state, sent_at, now, rules, forced=False)
+    return None if error is not None or habit == "retry" else sent_at
 
 
 def judge_sign_out(state: KeyView, record: Record | None, /, *, forced: bool) -> None:

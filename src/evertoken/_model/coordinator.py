@@ -27,7 +27,7 @@ class Permit:
         until: When the lease ends if it is not renewed, by the monotonic and by the wall clock.
     """
 
-    __slots__ = ("lease", "record", "renewal", "until")
+    __slots__ = ("lease", "lost", "record", "renewal", "until")
 
     def __init__(
         self, lease: Lease | None = None, record: Record | None = None, until: tuple[float, float] = (0.0, 0.0)
@@ -36,6 +36,8 @@ class Permit:
         self.record = record
         self.until = until
         self.renewal: Any = None
+        #: What the store had while the lease was waited for, and has lost since.
+        self.lost: Record | None = None
 
 
 class Coordinator(Protocol):
@@ -78,6 +80,11 @@ class Coordinator(Protocol):
     def check(self, permit: Permit, /) -> None:
         """
         Raise `TransientRefreshError` unless *permit* still holds, however long this process stood still.
+        """
+
+    def renew(self, state: KeyState, permit: Permit, /) -> None:
+        """
+        Keep *permit* alive from now on, because the fetch takes its time.
         """
 
     async def finish(self, state: KeyState, flight: Any, permit: Permit, token: Token | None, /) -> bool | Record:

@@ -4,8 +4,9 @@ What can happen, as small frozen records. None of them carries a secret.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, final
+
+from evertoken._model.frozen import Frozen, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -43,8 +44,8 @@ Reason: TypeAlias = Literal["absent", "due", "expired", "forced", "min_ttl", "pe
 Ambiguity: TypeAlias = Literal["retry", "hold", "reject"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+@frozen()
+class Event(Frozen):
     """
     Something that happened.
 
@@ -59,7 +60,7 @@ class Event:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class ManagerStarted(Event):
     """
     The supervisor runs.
@@ -67,7 +68,7 @@ class ManagerStarted(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class ManagerClosing(Event):
     """
     The manager takes no more callers.
@@ -75,7 +76,7 @@ class ManagerClosing(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class KeyOpened(Event):
     """
     A key was asked for the first time.
@@ -83,7 +84,7 @@ class KeyOpened(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class KeyEvicted(Event):
     """
     A key was dropped, because nobody had used it or because it was forgotten on demand.
@@ -91,7 +92,7 @@ class KeyEvicted(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class FetchStarted(Event):
     """
     A source is being asked.
@@ -104,7 +105,7 @@ class FetchStarted(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class TokenRefreshed(Event):
     """
     A fetch brought a token, and it is in service.
@@ -132,7 +133,7 @@ class TokenRefreshed(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class TokenAdopted(Event):
     """
     A token that another member of the fleet had fetched is in service.
@@ -151,7 +152,7 @@ class TokenAdopted(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class RefreshFailed(Event):
     """
     A fetch failed for a reason that passes.
@@ -173,7 +174,7 @@ class RefreshFailed(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class RefreshRejected(Event):
     """
     The authorization server rejected the grant: a person must act. Said once, not at each probe.
@@ -192,7 +193,7 @@ class RefreshRejected(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class GrantExpiring(Event):
     """
     The refresh token dies soon, and refreshing does not put that off: a person will have to log in again.
@@ -205,7 +206,7 @@ class GrantExpiring(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class TokenRefused(Event):
     """
     A resource server refused the token in service (401).
@@ -221,7 +222,7 @@ class TokenRefused(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class ShorterThanAsked(Event):
     """
     A caller asked for more life than any token of this source has, and got the longest obtainable.
@@ -237,7 +238,7 @@ class ShorterThanAsked(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class StoreFailed(Event):
     """
     A store did not do what was asked of it.
@@ -253,7 +254,7 @@ class StoreFailed(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class FetchAmbiguous(Event):
     """
     A request was sent, perhaps by another process, and its answer never recorded: a refresh token may be spent.
@@ -269,7 +270,7 @@ class FetchAmbiguous(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class TokenUnpersisted(Event):
     """
     A fetched token could not be kept in the store, and lives in memory alone until that succeeds.
@@ -285,7 +286,7 @@ class TokenUnpersisted(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class TokenRevoked(Event):
     """
     The key was signed out, here or by a peer.
@@ -298,7 +299,7 @@ class TokenRevoked(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class ClockStepped(Event):
     """
     Wall clock and monotonic clock diverged: a step, or a suspend.
@@ -311,7 +312,7 @@ class ClockStepped(Event):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen()
 class SupervisorRestarted(Event):
     """
     The supervisor's loop crashed and runs again.

@@ -16,9 +16,10 @@ caught_up       none: as in superseded                              now
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
+unjudged        as before                                           when the caller says
 refused         none                                                now, unless the cool-down holds
 signed_out_at   none                                                a look at the store; never without a store
-still_signed..  none                                                a look at the store, a slow probe later
+still_signed    none                                                the same
 forgotten       none                                                now
 unsaved         as before (none while it is withheld)               an offer to the store, soon
 saved           as before, and what was withheld                    as before
@@ -30,7 +31,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
-from evertoken._model.coordination_rules import after_lost_answer, is_newer, on_ambiguous
+from evertoken._model.coordination_rules import after_lost_answer, is_newer, on_ambiguous, same_grant
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failure_state import NEVER, FailureState
 from evertoken._model.key_view import KeyView
@@ -49,6 +50,9 @@ Refusal: TypeAlias = Literal["taken", "late", "cooling"]
 
 #: By how much a decision is later than the one before, where a clock was set back or a peer's is ahead, in seconds.
 TICK: Final = 0.001
+
+#: The longest pause between two offers to the store, in seconds: less than a peer waits for what this member has.
+REPAIR: Final = 2.0
 
 # After this many cool-downs without a refusal the count starts anew.
 _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
@@ -109,6 +113,9 @@ class KeyState(KeyView):
                 # The answer that was missing is here.
                 failure.sent_at = None
                 failure.not_before = NEVER
+                if isinstance(failure.error, TransientRefreshError) and failure.error.ambiguous:
+                    # So the token in service is refreshed when it is due, and not only when it has expired.
+                    failure.error, failure.failures = None, 0
             if refused:
                 failure.refused = self.token
 
@@ -134,7 +141,7 @@ class KeyState(KeyView):
         failure.unkept = True
         if replaced is not None:
             failure.replaced = replaced
-        failure.repair_at = now + max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay())
+        failure.repair_at = now + min(REPAIR, max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay()))
         if withhold and rules.strict and self.token is not None:
             failure.withheld = True
             self.valid_until = NEVER
@@ -157,7 +164,7 @@ class KeyState(KeyView):
                 self._serve(self.token)
         self._heal()
 
-    def adopted(self, record: Record, token: Token, /) -> None:
+    def adopted(self, record: Record, token: Token, rules: Rules, /) -> None:
         """
         Another member of the fleet fetched the *token* of *record*: it is in service here.
         """
@@ -167,17 +174,19 @@ class KeyState(KeyView):
             self.failure.unkept = False
             self.failure.replaced = None
             self._heal()
-        self._known(record)
+        self._known(record, rules)
         self._spends(token.refresh_token)
         self.fetched_at = token.issued_at
         self._serve(token)
 
-    def superseded(self, record: Record, /) -> None:
+    def superseded(self, record: Record, rules: Rules, /) -> None:
         """
         A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present.
         """
-        self._known(record)
         own, token, failure = self.token, record.token, self.failure
+        if token is not None and failure is not None and not same_grant(own, token):
+            failure.sent_at = None
+        self._known(record, rules)
         if token is None:
             return
         if own is not None and own.access_token == token.access_token:
@@ -186,8 +195,6 @@ class KeyState(KeyView):
         if failure is not None:
             failure.unkept = failure.withheld = False
             failure.replaced = failure.newer = None
-            if own is None or own.refresh_token != token.refresh_token:
-                failure.sent_at = None
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
                 failure.refused = token
@@ -196,19 +203,19 @@ class KeyState(KeyView):
         if self.idle_since is None:
             self.seen()
 
-    def overtaken(self, record: Record, now: float, /) -> None:
+    def overtaken(self, record: Record, now: float, rules: Rules, /) -> None:
         """
         A peer left *record* behind, as in `superseded`. A token in service gives way only to one that is valid as well.
         """
         own, token = self.token, record.token
         rotated = own is None or token is None or own.refresh_token != token.refresh_token
         if self.in_service(now) is None or (rotated and token is not None and token.valid_at(now)):
-            self.superseded(record)
+            self.superseded(record, rules)
         elif rotated:
             # Its clock is far behind. It is remembered, because the store may lose it before the next fetch.
             self._failing().newer = record
 
-    def caught_up(self, /) -> None:
+    def caught_up(self, rules: Rules, /) -> None:
         """
         The store no longer has the newer record that was seen there: its refresh token is the one to present.
         """
@@ -216,7 +223,7 @@ class KeyState(KeyView):
         if failure is not None and failure.newer is not None:
             record, failure.newer = failure.newer, None
             if is_newer(self, record):
-                self.superseded(record)
+                self.superseded(record, rules)
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """
@@ -234,11 +241,11 @@ class KeyState(KeyView):
 
     def still_signed_out(self, now: float, rules: Rules, /) -> None:
         """
-        Nothing has ended the sign-out: no news in the store, and no token from an attempt to begin anew.
+        A flight ended, and nobody has logged in: the store is looked at again by and by.
         """
         failure = self._failing()
-        failure.failed_at = now
-        failure.retry_at = failure.not_before = max(failure.retry_at, now + rules.retry.probe_delay(None, None))
+        wait = rules.retry.probe_delay(None, None) if rules.shared else math.inf
+        failure.retry_at = failure.not_before = now + wait
 
     def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> None:
         """
@@ -246,7 +253,7 @@ class KeyState(KeyView):
         """
         failure = self._failing()
         if self.signed_out:
-            self.still_signed_out(now, rules)
+            self._stays_signed_out(failure, now, rules)
             return
         failure.failures = 1 if isinstance(failure.error, GrantRejected) else failure.failures + 1
         failure.error = error
@@ -280,7 +287,7 @@ class KeyState(KeyView):
         """
         failure = self._failing()
         if self.signed_out:
-            self.still_signed_out(now, rules)
+            self._stays_signed_out(failure, now, rules)
             return
         failure.failures = failure.failures + 1 if isinstance(failure.error, GrantRejected) else 1
         failure.error = error
@@ -291,6 +298,16 @@ class KeyState(KeyView):
         failure.not_before = failure.retry_at
         if failure.sent_at is not None and on_ambiguous(self, rules) == "reject" and not rules.shared:
             failure.retry_at = failure.not_before = math.inf
+
+    def unjudged(self, error: TransientRefreshError | GrantRejected, now: float, retry_at: float, /) -> None:
+        """
+        A fetch failed, and a policy that raises could not say when to try again: at *retry_at*.
+        """
+        failure = self._failing()
+        failure.error = error
+        failure.failures = max(failure.failures, 1)
+        failure.failed_at = now
+        failure.retry_at = max(failure.retry_at, retry_at)
 
     def refused(self, access_token: str, now: float, rules: Rules, /) -> Refusal:
         """
@@ -389,14 +406,19 @@ class KeyState(KeyView):
 
     def forgotten(self, /, *, keep_refresh_token: bool, keep_grant: bool = False) -> None:
         """
-        Nothing is known of it any more, but a refresh token that nobody else keeps.
+        Nothing is known of it any more, but a refresh token, or a sign-out, that nobody else keeps.
 
-        With *keep_grant* a fetch is under way that may bring another one: it belongs to the same grant.
+        With *keep_grant* a fetch is under way that may bring another refresh token of the same grant.
         """
-        token, self.failure = self.token, None
+        if keep_refresh_token and self.signed_out:
+            return
+        token, failure, self.failure = self.token, self.failure, None
         self.barred()
         self.token = None
         self.fetched_at = NEVER
+        if keep_refresh_token and failure is not None and failure.sent_at is not None:
+            # Whatever is kept may be spent still, be it the one from the configuration.
+            self.unanswered(failure.sent_at)
         if keep_refresh_token and token is not None and token.refresh_token is not None:
             self.token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
         elif not keep_grant:
@@ -406,12 +428,20 @@ class KeyState(KeyView):
 
     # How
 
+    def _stays_signed_out(self, failure: FailureState, now: float, rules: Rules) -> None:
+        # Only a token ends a sign-out: an attempt to begin anew that failed does not.
+        failure.failed_at = now
+        failure.retry_at = failure.not_before = max(failure.retry_at, now + rules.retry.probe_delay(None, None))
+
     def _spends(self, following: str | None) -> None:
         before = None if self.token is None else self.token.refresh_token
         if before is not None and following is not None and before != following:
             self._failing().spent = origin_of(before)
 
-    def _known(self, record: Record) -> None:
+    def _known(self, record: Record, rules: Rules) -> None:
+        if self.version == 0 and record.sent_at is not None and record.sent_by == rules.owner:
+            # Memory knows nothing of this key, and so not what became of the request that it marked.
+            self.unanswered(record.sent_at)
         self.version, self.since, self.origins = record.version, record.since, record.origins
 
     def _lifetime(self) -> float | None:

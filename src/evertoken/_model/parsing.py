@@ -5,7 +5,6 @@ Numbers and instants as they come over the wire, in every odd form.
 from __future__ import annotations
 
 import datetime as dt
-import email.utils
 import math
 import re
 from typing import Final
@@ -16,6 +15,8 @@ __all__ = ["http_date", "instant", "is_finite", "number", "parse_retry_after"]
 
 # From how large a number on an instant is not in seconds, and what one second is then: milliseconds, micros and nanos.
 _UNITS: Final = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+# A constant, because `int | float | str` makes an object at each call.
+_NUMERIC: Final = (int, float, str)
 # As .NET writes instants in JSON.
 _DOTNET: Final = re.compile(r"/Date\((-?\d{1,18})(?:[+-]\d{4})?\)/", re.ASCII)
 
@@ -42,7 +43,9 @@ def number(value: object, /) -> float | None:
     """
     Return a finite number given as int, float or numeric string, or None.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool) or not isinstance(value, _NUMERIC):
         return None
     try:
         found = float(value)
@@ -98,8 +101,11 @@ def http_date(value: str, /) -> float | None:
     """
     Return the epoch seconds of an HTTP date (RFC 9110 section 5.6.7), or None.
     """
+    # It brings a good part of the package for mail, which is slow to import.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
     try:
-        moment = email.utils.parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return (moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment).timestamp()

@@ -16,6 +16,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from evertoken._model.frozen import Frozen, frozen
+
 if TYPE_CHECKING:
     from evertoken._model.token import Token
 
@@ -40,6 +42,7 @@ ECHO_STEPS: Final = (5.0, 10.0, 20.0, 30.0)
 MIN_TTL_SHARE: Final = 0.1
 PATIENCE: Final = 1.0
 PROBE_SHARE: Final = 0.1
+PROBE_FLOOR_SHARE: Final = 0.01
 
 
 def spread(*parts: object) -> float:
@@ -62,8 +65,8 @@ def _check(name: str, value: float, *, least: float, most: float = math.inf, ope
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshPolicy:
+@frozen()
+class RefreshPolicy(Frozen):
     """
     When a token is due for refresh.
 
@@ -145,8 +148,8 @@ class RefreshPolicy:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+@frozen()
+class RetryPolicy(Frozen):
     """
     When a failed fetch is tried again. All durations are in seconds.
 
@@ -245,8 +248,9 @@ class RetryPolicy:
         wait = self.probe if lifetime is None or lifetime <= 0.0 else min(self.probe, lifetime * PROBE_SHARE)
         if left is not None:
             wait = min(wait, left / 2.0)
-        # The probe of a short token is no hot loop.
-        return max(wait, min(self.probe, FLOOR), LEAST_FLOOR)
+        # Neither the probe of a short token nor that of one about to expire is a hot loop.
+        floor = FLOOR if lifetime is None else max(FLOOR, lifetime * PROBE_FLOOR_SHARE)
+        return max(wait, min(self.probe, floor), LEAST_FLOOR)
 
     def demand_delay(self) -> float:
         """

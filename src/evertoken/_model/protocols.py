@@ -5,11 +5,11 @@ What the parts promise each other. Protocols and the records they pass, no imple
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, final, runtime_checkable
 
 from evertoken._model.events import Event
 from evertoken._model.fetch_request import FetchRequest
+from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.token import Token
 from evertoken._model.token_response import Answer
 
@@ -112,8 +112,8 @@ class CredentialSource(TokenSource, Protocol[TokenT_co]):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Record:
+@frozen(kw_only=False)
+class Record(Frozen):
     """
     What a store keeps of one key.
 
@@ -150,10 +150,32 @@ class Record:
     since: float = 0.0
     origins: tuple[str, ...] = ()
 
+    # Written out for these three, because each refresh makes some of them.
+    def __init__(  # noqa: PLR0917 - as many as there are fields
+        self,
+        key: str,
+        version: int,
+        token: Token | None,
+        sent_at: float | None = None,
+        sent_by: str | None = None,
+        revoked: bool = False,  # noqa: FBT001, FBT002 - a field
+        since: float = 0.0,
+        origins: tuple[str, ...] = (),
+    ) -> None:
+        put = object.__setattr__
+        put(self, "key", key)
+        put(self, "version", version)
+        put(self, "token", token)
+        put(self, "sent_at", sent_at)
+        put(self, "sent_by", sent_by)
+        put(self, "revoked", revoked)
+        put(self, "since", since)
+        put(self, "origins", origins)
+
 
 @final
-@dataclass(frozen=True, slots=True)
-class Lease:
+@frozen(kw_only=False)
+class Lease(Frozen):
     """
     The right to fetch for one key.
 
@@ -169,10 +191,16 @@ class Lease:
     owner: str
     fence: int
 
+    def __init__(self, key: str, owner: str, fence: int) -> None:
+        put = object.__setattr__
+        put(self, "key", key)
+        put(self, "owner", owner)
+        put(self, "fence", fence)
+
 
 @final
-@dataclass(frozen=True, slots=True)
-class Held:
+@frozen(kw_only=False)
+class Held(Frozen):
     """
     The lease is somebody else's.
 
@@ -184,8 +212,8 @@ class Held:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Begun:
+@frozen(kw_only=False)
+class Begun(Frozen):
     """
     What a store said to `begin`.
 
@@ -197,6 +225,11 @@ class Begun:
 
     lease: Lease | Held
     record: Record | None
+
+    def __init__(self, lease: Lease | Held, record: Record | None) -> None:
+        put = object.__setattr__
+        put(self, "lease", lease)
+        put(self, "record", record)
 
 
 class TokenStore(Protocol):

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,6 +62,8 @@ def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str
 
 
 def _spellings(secret: str) -> tuple[str, ...]:
+    from urllib.parse import quote, quote_plus  # noqa: PLC0415 - for errors alone
+
     # As it is, and as a URL and a form spell it: servers echo what they were sent. And as Python spells it, for
     # clients quote the header field that they will not send.
     shown = repr(secret)[1:-1], repr(secret.encode(errors="surrogatepass"))[2:-1]

@@ -4,8 +4,9 @@ What is, as frozen records without secrets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, final
+
+from evertoken._model.frozen import Frozen, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -18,8 +19,8 @@ State: TypeAlias = Literal["new", "running", "closing", "closed"]
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeySnapshot:
+@frozen()
+class KeySnapshot(Frozen):
     """
     One key at one instant. Instants are epoch seconds.
 
@@ -64,8 +65,8 @@ class KeySnapshot:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+@frozen()
+class Snapshot(Frozen):
     """
     A manager at one instant.
 
@@ -107,8 +108,8 @@ class Snapshot:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+@frozen()
+class Health(Frozen):
     """
     Whether a manager does its work, for probes.
 

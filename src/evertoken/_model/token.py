@@ -21,6 +21,9 @@ __all__ = ["KINDS", "RedactedToken", "Token", "fingerprint_of", "origin_of"]
 #: Credentials that are more than a token, by their token type.
 KINDS: Final[dict[str, type[Token]]] = {}
 
+# A constant, because `int | float` makes an object at each call.
+_NUMBERS: Final = (int, float)
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -219,7 +222,10 @@ class Token:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Token):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in Token.__slots__)
+        return self is other or (
+            self.access_token == other.access_token
+            and all(getattr(self, name) == getattr(other, name) for name in Token.__slots__)
+        )
 
     def __hash__(self) -> int:
         return hash((self.access_token, self.issued_at, self.expires_at))
@@ -250,7 +256,7 @@ def _fits_header(text: object) -> bool:
 
 def _is_finite(instant: object) -> bool:
     # Not isfinite(): that overflows where an int does.
-    return isinstance(instant, int | float) and not isinstance(instant, bool) and abs(instant) <= sys.float_info.max
+    return isinstance(instant, _NUMBERS) and not isinstance(instant, bool) and abs(instant) <= sys.float_info.max
 
 
 @final

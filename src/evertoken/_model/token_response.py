@@ -33,7 +33,7 @@ from evertoken._model.errors import TransientRefreshError
 from evertoken._model.lifetime import MAX_LIFETIME, bounded, expiry_of, refresh_hint_of, skew_of
 from evertoken._model.parsing import is_finite, number
 from evertoken._model.redaction import scrub
-from evertoken._model.token import Token
+from evertoken._model.token import KINDS, Token
 from evertoken._model.token_types import scheme_of
 
 __all__ = ["GRANT_EXPIRES_AT", "GRANT_ISSUED_AT", "Answer", "Response", "read_response"]
@@ -55,6 +55,8 @@ _GRANT_CLOCK: Final = frozenset({GRANT_EXPIRES_AT, GRANT_ISSUED_AT})
 # More of a type than this is not repeated in a message.
 _LONGEST_TYPE: Final = 60
 
+# The fields that say nothing about when to refresh.
+_PLAIN: Final = frozenset({"access_token", "token_type", "expires_in", "refresh_token", "scope"})
 _KNOWN: Final = frozenset({
     "access_token", "token_type", "expires_in", "expires_at", "expires_on", "refresh_in", "refresh_on",
     "refresh_token", "scope",
@@ -197,19 +199,17 @@ def _read(
     not_after = None if limit is None else bounded(limit, requested_at)
     if not_after is not None:
         expires_at = not_after if expires_at is None else min(expires_at, not_after)
-    grant_lifetime = _first_number(fields, _GRANT_LIFETIMES)
-    fields_of_token = {
-        "access_token": access_token,
-        "token_type": token_type,
-        "issued_at": requested_at,
-        "expires_at": expires_at,
-        "refresh_at": _refresh_at(fields, requested_at, skew, grant_lifetime),
-        "refresh_token": _refresh_token(fields),
-        "scope": _scope(fields.get("scope")),
-        "extra": _extra(fields, requested_at, current),
-    }
     try:
-        return Token.restored(fields_of_token)
+        return KINDS.get(token_type, Token)(
+            access_token,
+            token_type=token_type,
+            issued_at=requested_at,
+            expires_at=expires_at,
+            refresh_at=_refresh_at(fields, requested_at, skew),
+            refresh_token=_refresh_token(fields),
+            scope=_scope(fields.get("scope")),
+            extra=_extra(fields, requested_at, current),
+        )
     except ValueError as error:
         # A source may map a type to a word that is no scheme. The message names the field, and quotes nothing.
         failure = TransientRefreshError(f"unreadable answer: {error}", ambiguous=True)
@@ -277,19 +277,21 @@ def _scope(value: object) -> str | None:
 
 
 def _extra(fields: Mapping[str, Any], requested_at: float, current: Token | None) -> dict[str, Any]:
+    if fields.keys() <= _KNOWN:
+        return {}
     # The two instants of the grant are ours. If the server uses these names, only numbers count.
     extra = {
         name: value
         for name, value in fields.items()
         if isinstance(name, str) and name not in _KNOWN and (name not in _GRANT_CLOCK or is_finite(value))
     }
-    return {**extra, **_grant_clock(_first_number(fields, _GRANT_LIFETIMES), requested_at, current)}
+    return {**extra, **_grant_clock(_grant_lifetime(fields), requested_at, current)}
 
 
-def _refresh_at(
-    fields: Mapping[str, Any], requested_at: float, skew: float, grant_lifetime: float | None
-) -> float | None:
-    hint = refresh_hint_of(fields, requested_at, skew)
+def _refresh_at(fields: Mapping[str, Any], requested_at: float, skew: float) -> float | None:
+    if fields.keys() <= _PLAIN:
+        return None
+    hint, grant_lifetime = refresh_hint_of(fields, requested_at, skew), _grant_lifetime(fields)
     # Where the grant dies before its access token would be due, the refresh token is to be used in time.
     lifetime = number(fields.get("expires_in"))
     if grant_lifetime is None or (lifetime is not None and lifetime < grant_lifetime):
@@ -308,6 +310,9 @@ def _grant_clock(lifetime: float | None, requested_at: float, current: Token | N
     return {GRANT_EXPIRES_AT: dies, GRANT_ISSUED_AT: requested_at if since is None else since}
 
 
-def _first_number(fields: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
-    found = (number(fields.get(name)) for name in names)
-    return next((seconds for seconds in found if seconds is not None and 0.0 < seconds <= MAX_LIFETIME), None)
+def _grant_lifetime(fields: Mapping[str, Any]) -> float | None:
+    for name in _GRANT_LIFETIMES:
+        seconds = number(fields.get(name))
+        if seconds is not None and 0.0 < seconds <= MAX_LIFETIME:
+            return seconds
+    return None

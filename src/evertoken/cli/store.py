@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -21,7 +21,7 @@ from evertoken.stores._record import UnreadableRecord
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from evertoken._model.protocols import ListedStore, Record
 
@@ -45,7 +45,10 @@ class Row:
     refresh_token: str | None = None
     issued_at: float | None = None
     expires_at: float | None = None
+    since: float | None = None
     sent_at: float | None = None
+    marked_by: str | None = None
+    origins: int | None = None
     lease_owner: str | None = None
     lease_remaining: float | None = None
 
@@ -77,6 +80,10 @@ async def _within(store: ListedStore, options: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         if hasattr(store, "__aenter__"):
             await stack.enter_async_context(store)  # type: ignore[arg-type]
+        if not await _exists(store):
+            # Where there is nothing all would be well.
+            print(f"evertoken: there is no such table: {store!r}", file=sys.stderr)
+            return 1
         if options.action == "list":
             return await _list(store, as_json=options.json)
         if options.action == "show":
@@ -84,6 +91,12 @@ async def _within(store: ListedStore, options: argparse.Namespace) -> int:
         if options.action == "check":
             return await _check(store)
         return await _purge(store, options)
+
+
+async def _exists(store: ListedStore) -> bool:
+    # Some kinds of store make it when they are first used, and others have none.
+    exists: Callable[[], Awaitable[bool]] | None = getattr(store, "exists", None)
+    return exists is None or await exists()
 
 
 async def _rows(store: ListedStore) -> AsyncIterator[Row]:
@@ -102,20 +115,26 @@ async def _row(store: ListedStore, key: str) -> Row | None:
         return Row(key, "sealed", lease_owner=owner, lease_remaining=remaining)
     if record is None:
         return None
-    token = record.token
-    if token is None:
-        return Row(key, _state(record), record.version, lease_owner=owner, lease_remaining=remaining)
-    return Row(
+    row = Row(
         key,
         _state(record),
         record.version,
-        token.fingerprint,
-        None if token.refresh_token is None else fingerprint_of(token.refresh_token),
-        token.issued_at,
-        token.expires_at,
-        record.sent_at,
-        owner,
-        remaining,
+        since=record.since or None,
+        sent_at=record.sent_at,
+        marked_by=record.sent_by,
+        origins=len(record.origins),
+        lease_owner=owner,
+        lease_remaining=remaining,
+    )
+    token = record.token
+    if token is None:
+        return row
+    return replace(
+        row,
+        token=token.fingerprint,
+        refresh_token=None if token.refresh_token is None else fingerprint_of(token.refresh_token),
+        issued_at=token.issued_at,
+        expires_at=token.expires_at,
     )
 
 
@@ -164,7 +183,7 @@ async def _show(store: ListedStore, key: str, *, as_json: bool) -> int:
         if value is None:
             continue
         text = _plain(str(value))
-        if name.endswith("_at"):
+        if name == "since" or name.endswith("_at"):
             text = _instant(value, now)
         elif name == "lease_remaining":
             text = _span(value)
@@ -184,6 +203,7 @@ async def _check(store: ListedStore) -> int:
             counts[row.state] = counts.get(row.state, 0) + 1
     finally:
         logging.getLogger("evertoken").removeHandler(set_aside)
+    damaged = await _damaged(store)
     print(f"the store answers: one read took {took * 1000:.1f} ms")
     print(f"records: {sum(counts.values())}")
     explained = {
@@ -196,7 +216,17 @@ async def _check(store: ListedStore) -> int:
         print(f"  {state}: {counts[state]}{more}")
     if set_aside.count:
         print(f"  torn: {set_aside.count} (set aside, and missing from now on)")
-    return 1 if set_aside.count or "sealed" in counts else 0
+    if damaged:
+        print(f"  torn: {len(damaged)} (of an unknown key; left as they are)")
+        for name in damaged:
+            print(f"    {_plain(name)}")
+    return 1 if set_aside.count or damaged or "sealed" in counts else 0
+
+
+async def _damaged(store: ListedStore) -> list[str]:
+    # A file is named by a digest of its key, so that one without its key is nobody's.
+    damaged: Callable[[], AsyncIterator[str]] | None = getattr(store, "damaged", None)
+    return [] if damaged is None else [name async for name in damaged()]
 
 
 async def _purge(store: ListedStore, options: argparse.Namespace) -> int:

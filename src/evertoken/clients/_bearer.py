@@ -17,7 +17,7 @@ from evertoken._model.errors import OriginRefused
 from evertoken.clients._withheld import withholding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterable
+    from collections.abc import AsyncGenerator, Container, Generator, Iterable
 
     from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
@@ -36,6 +36,9 @@ _MAX_PORT: Final = 65_535
 _NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:insufficient_scope|invalid_request)\b""", re.IGNORECASE)
 
 _UNAUTHORIZED: Final = 401
+
+# One origin can be written in many ways, of which so many are remembered.
+_SPELLINGS: Final = 64
 
 
 def origin_of(text: str, /) -> Origin:
@@ -80,6 +83,8 @@ class BearerFlow:
         self._tokens = tokens
         self._origins: frozenset[Origin] = frozenset(map(origin_of, origins))
         self._binding = threading.Lock()
+        # Origins that were admitted, as clients write them, so that few requests have theirs taken apart.
+        self._admitted: set[tuple[str, bytes, int | None]] = set()
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """
@@ -90,13 +95,17 @@ class BearerFlow:
             TokenUnavailable: There is no valid token and none can be fetched now.
             GrantRejected: There is no valid token and the grant is rejected.
         """
-        self._admit(request)
+        url = request.url
+        if (url.scheme, url.raw_host, url.port) not in self._admitted:
+            self._admit(url)
         token = await self._tokens.get()
         if self.requires_request_body:
             await request.aread()
         for healed in (False, True):
             self._sign(request, token)
             response = yield request
+            if response.status_code not in self.noted:
+                return
             if response.status_code in self.telling:
                 await response.aread()
             again = self._seen(request, response, token)
@@ -121,13 +130,17 @@ class BearerFlow:
         """
         Do the same for a sync client in another thread than the manager's.
         """
-        self._admit(request)
+        url = request.url
+        if (url.scheme, url.raw_host, url.port) not in self._admitted:
+            self._admit(url)
         token = self._tokens.get_sync()
         if self.requires_request_body:
             request.read()
         for healed in (False, True):
             self._sign(request, token)
             response = yield request
+            if response.status_code not in self.noted:
+                return
             if response.status_code in self.telling:
                 response.read()
             again = self._seen(request, response, token)
@@ -151,9 +164,11 @@ class BearerFlow:
         bound = ", ".join(sorted(map(_written, self._origins))) or "the first origin it is used with"
         return f"{type(self).__name__}(bound to {bound})"
 
-    def _admit(self, request: Any) -> None:
-        origin = origin_in(request.url)
+    def _admit(self, url: Any) -> None:
+        origin = origin_in(url)
         if origin in self._origins:
+            if len(self._admitted) < _SPELLINGS:
+                self._admitted.add((url.scheme, url.raw_host, url.port))
             return
         if origin[0] not in _PORTS or not origin[1]:
             msg = f"this auth sends its token to absolute http and https URLs; scheme {origin[0]!r}, host {origin[1]!r}"
@@ -171,13 +186,19 @@ class BearerFlow:
 
     # What kinds of credentials do otherwise
 
+    #: Status codes of the answers that are looked at. Any other answer goes to the caller at once.
+    noted: ClassVar[Container[int]] = frozenset({_UNAUTHORIZED})
     #: Status codes whose bodies tell what was wrong, and are read before that is judged.
     telling: ClassVar[frozenset[int]] = frozenset()
     #: Status codes that may say that no token came along.
     wanting: ClassVar[frozenset[int]] = frozenset({_UNAUTHORIZED})
 
     def _sign(self, request: Any, token: Token) -> None:
-        authorize(request, token.authorization)
+        if request.url.scheme == "https":
+            # Nothing more to do, and no call: each request comes here.
+            request.headers["Authorization"] = token.authorization
+        else:
+            authorize(request, token.authorization)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         """

@@ -5,13 +5,13 @@ The flow of tokens that are bound to a key (DPoP, RFC 9449). It imports no HTTP 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from evertoken._signing.dpop import DPoPKey
 from evertoken.clients._bearer import BearerFlow, authorize, origin_in, replayable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
@@ -40,6 +40,9 @@ class DPoPFlow(BearerFlow):
     Raises:
         ValueError: An origin is not written as one.
     """
+
+    #: All of them: any answer may bring a nonce (RFC 9449 section 8.2).
+    noted: ClassVar[Container[int]] = range(1000)
 
     def __init__(self, tokens: TokenReader, key: DPoPKey, *, origins: Iterable[str] = ()) -> None:
         super().__init__(tokens, origins=origins)

@@ -12,7 +12,7 @@ from evertoken.clients._bearer import BearerFlow, origin_in
 from evertoken.clients._withheld import check_withholding, withholding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
@@ -50,6 +50,7 @@ class SigV4Flow(BearerFlow):
     requires_request_body = True
     telling: ClassVar[frozenset[int]] = frozenset({400, 401, 403})
     wanting: ClassVar[frozenset[int]] = telling
+    noted: ClassVar[Container[int]] = telling
     #: The library's class of header fields.
     headers: ClassVar[Any]
 

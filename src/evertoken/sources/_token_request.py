@@ -151,7 +151,9 @@ class Endpoint:
             GrantRejected: The server said no.
         """
         content = Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
-        return await self.send(request, content, headers, secrets=secrets, wordless=wordless, codes=codes, seen=seen, keeps=keeps)
+        return await self.send(
+            request, content, headers, secrets=secrets, wordless=wordless, codes=codes, seen=seen, keeps=keeps
+        )
 
     async def send(
         self,
@@ -209,7 +211,7 @@ class Endpoint:
 
         sent.arrived = arrived
         try:
-            status, fields, body = await self._exchange(request, content, headers, sent)
+            status, fields, body = await self._exchange(content, headers, sent)
         except TransientRefreshError:
             raise
         except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
@@ -226,17 +228,15 @@ class Endpoint:
             return self._read(status, fields, found, secrets=secrets, rejections=rejections, codes=codes)
         raise failure
 
-    async def _exchange(
-        self, request: FetchRequest, content: Content, headers: Mapping[str, str], sent: Sent
-    ) -> tuple[int, Any, bytes]:
+    async def _exchange(self, content: Content, headers: Mapping[str, str], sent: Sent) -> tuple[int, Any, bytes]:
         if self._client is not None:
-            return await self._send(self._client, request, content, headers, sent)
+            return await self._send(self._client, content, headers, sent)
         verify = await self._trust()
         # What may go in the clear is at loopback or on the machine's own link, or was to: no proxy is to see it.
         secure = urlsplit(self.url).scheme == "https"
         options: dict[str, Any] = {"follow_redirects": False, "trust_env": secure}
         async with httpx.AsyncClient(verify=verify, **options) as client:
-            return await self._send(client, request, content, headers, sent)
+            return await self._send(client, content, headers, sent)
 
     async def _trust(self) -> ssl.SSLContext | bool:
         if self._context is not None:
@@ -254,7 +254,6 @@ class Endpoint:
     async def _send(
         self,
         client: Any,
-        request: FetchRequest,
         content: Content,
         headers: Mapping[str, str],
         sent: Sent,

@@ -9,7 +9,9 @@ import sqlite3
 import stat
 import threading
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Final, final
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from evertoken.stores._folder import check_owner
 
@@ -21,6 +23,15 @@ __all__ = ["Connections"]
 
 #: Connections that are kept; more are closed after use.
 _KEPT: Final = 4
+
+#: The files of a database while it is open. Each may be taken away by a person, or by a restored copy.
+_FILES: Final = ("", "-wal", "-shm")
+
+#: Attempts to connect to a file that is replaced meanwhile.
+_TRIES: Final = 3
+
+#: Which files are there: device and inode of each.
+_Identity: TypeAlias = tuple[tuple[int, int] | None, ...]
 
 _SCHEMA: Final = (
     # The fence of a key outlives its record. A change is numbered, so that watchers find what is new to them.
@@ -40,6 +51,17 @@ _SCHEMA: Final = (
 
 
 @final
+@dataclass(slots=True)
+class _Kept:
+    """
+    A connection, and the files that it was made to.
+    """
+
+    connection: sqlite3.Connection
+    identity: _Identity
+
+
+@final
 class Connections:
     """
     The connections of one store. All methods block.
@@ -55,8 +77,8 @@ class Connections:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._users = 0
-        self._free: list[sqlite3.Connection] = []
-        self._inherited: list[sqlite3.Connection] = []
+        self._free: list[_Kept] = []
+        self._inherited: list[_Kept] = []
         self._pid = os.getpid()
 
     def enter(self) -> None:
@@ -73,55 +95,113 @@ class Connections:
         with self._lock:
             self._users -= 1
             free, self._free = ([], self._free) if self._users else (self._free, [])
-        for connection in free:
-            connection.close()
+        for kept in free:
+            kept.connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """
-        Give a connection.
+        Give a connection to the file that is under the path now.
         """
-        connection = self._take()
+        kept = self._take()
         try:
-            yield connection
+            yield kept.connection
         finally:
             # Whatever went wrong, the next one finds no transaction open.
             with suppress(sqlite3.Error):
-                connection.rollback()
-            self._give(connection)
+                kept.connection.rollback()
+            self._give(kept)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """
         Give a connection with a transaction that nobody else writes beside, and commit it.
+
+        Raises:
+            OSError: The file was taken away meanwhile, so that what was written is in no file.
         """
         with self.reading() as connection:
+            file, log, _ = self._identity()
+            # A file without a log of its own could be damaged by a loss of power.
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable or log is None else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
+            if file is None or self.file() != file:
+                msg = f"{self.path} was moved, replaced or taken away while it was written to"
+                raise OSError(msg)
 
-    def _take(self) -> sqlite3.Connection:
+    def file(self) -> object:
+        """
+        Return what tells the file under the path from others, or None where there is none.
+        """
+        return self._identity()[0]
+
+    def exists(self) -> bool:
+        """
+        Tell whether there is a file with the table, without making either.
+
+        Raises:
+            PermissionError: The file is not ours alone.
+        """
+        if not self.path.exists():
+            return False
+        _check_private(self.path)
+        address = f"{self.path.as_uri()}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, timeout=self._timeout)) as connection:
+            return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evertoken'").fetchone() is not None
+
+    def _take(self) -> _Kept:
+        outdated = []
+        taken = None
         with self._lock:
             if self._pid != os.getpid():
                 # SQLite's connections do not survive a fork, not even to be closed.
                 self._inherited += self._free
                 self._free, self._pid = [], os.getpid()
-            if self._free:
-                return self._free.pop()
-        return self._connect()
+            now = self._identity() if self._free else ()
+            while self._free and taken is None:
+                kept = self._free.pop()
+                if kept.identity == now:
+                    taken = kept
+                else:
+                    outdated.append(kept)
+        for kept in outdated:
+            kept.connection.close()
+        return self._opened() if taken is None else taken
 
-    def _give(self, connection: sqlite3.Connection) -> None:
+    def _give(self, kept: _Kept) -> None:
+        now = self._identity()
+        # The log is made by the first who uses it. Nothing else may have changed.
+        pairs = zip(kept.identity, now, strict=True)
+        same = now[0] is not None and all(before in {None, after} for before, after in pairs)
         with self._lock:
-            if self._users and len(self._free) < _KEPT:
-                self._free.append(connection)
+            if same and self._users and len(self._free) < _KEPT:
+                kept.identity = now
+                self._free.append(kept)
                 return
-        connection.close()
+        kept.connection.close()
+
+    def _opened(self) -> _Kept:
+        for _ in range(_TRIES):
+            _make_private(self.path)
+            before = self.file()
+            connection = self._connect()
+            now = self._identity()
+            if now[0] == before:
+                return _Kept(connection, now)
+            connection.close()
+        msg = f"{self.path} is replaced again and again"
+        raise OSError(msg)
+
+    def _identity(self) -> _Identity:
+        return tuple(_identity_of(self.path.with_name(f"{self.path.name}{ending}")) for ending in _FILES)
 
     def _connect(self) -> sqlite3.Connection:
-        _make_private(self.path)
         connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
+        # A row of a stranger must not hide the others.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
-            connection.execute("PRAGMA synchronous = FULL")
             with closing(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evertoken_change'")) as found:
                 made = found.fetchone() is not None
             if not made:
@@ -134,6 +214,14 @@ class Connections:
             connection.close()
             raise
         return connection
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -155,10 +243,14 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 def _make_private(path: Path) -> None:
     # Never opened and closed here: closing a file takes away the locks that this process has on it.
     try:
-        found = path.lstat()
+        path.lstat()
     except FileNotFoundError:
         _make(path)
-        found = path.lstat()
+    _check_private(path)
+
+
+def _check_private(path: Path) -> None:
+    found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
         msg = f"{path} is a symbolic link, or no file; name the file itself"
         raise PermissionError(msg)

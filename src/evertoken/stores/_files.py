@@ -9,7 +9,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._model.protocols import Held, Lease
+from evertoken._model.protocols import Begun, Held, Lease
 from evertoken.stores import _journal
 from evertoken.stores._file_lock import locked
 from evertoken.stores._folder import private_directory
@@ -36,6 +36,9 @@ SHARDS: Final = 64
 _RECORD: Final = ".record"
 _LEASE: Final = ".lease"
 _TORN: Final = ".torn"
+
+#: Where a token may be: its record, one that was set aside, and one that a killed process was writing.
+_COPIES: Final = (_RECORD, _TORN, f"{_RECORD}.tmp")
 
 
 @final
@@ -71,11 +74,28 @@ class Files:
                 with self._lock(name):
                     return self._mended(folder, name, key)
 
-    def write(self, record: Record, lease: Lease) -> bool:
+    def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Begun:
         """
-        Keep *record* durably, if the lease and the version allow it.
+        Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record.
+        """
+        name = _name_of(key)
+        with private_directory(self.path) as folder, self._lock(name):
+            record = self._mended(folder, name, key)
+            fence, holder, ends = self._lease(folder, name)
+            remaining = self._clock.binding(ends)
+            if abandoned.is_set() or (remaining > 0.0 and holder != owner):
+                return Begun(Held(remaining), record)
+            lease = Lease(key, owner, fence + 1)
+            self._put(folder, name, lease, self._clock.after(ttl))
+        return Begun(lease, record)
+
+    def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
+        """
+        Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
         """
         name = _name_of(record.key)
+        # Before the lock: the codec may have to ask for its keys.
+        data = written(record, self._codec)
         with private_directory(self.path) as folder, self._lock(name):
             fence, owner, _ = self._lease(folder, name)
             if (record.key, owner, fence) != (lease.key, lease.owner, lease.fence):
@@ -83,25 +103,12 @@ class Files:
             before = self._mended(folder, name, record.key)
             if record.version <= (0 if before is None else before.version):
                 return False
-            data = written(record, self._codec)
             _journal.begin(folder, record.key)
             folder.replace(name + _RECORD, data, durable=True)
+            if ending:
+                self._free(folder, name, lease)
             self._told(folder, record.key)
         return True
-
-    def acquire(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Lease | Held:
-        """
-        Take the lease of *key* if it is free, and its caller still there.
-        """
-        name = _name_of(key)
-        with private_directory(self.path) as folder, self._lock(name):
-            fence, _, ends = self._lease(folder, name)
-            remaining = self._clock.remaining(ends)
-            if remaining > 0.0 or abandoned.is_set():
-                return Held(max(remaining, 0.0))
-            lease = Lease(key, owner, fence + 1)
-            self._put(folder, name, lease, self._clock.after(ttl))
-        return lease
 
     def renew(self, lease: Lease, ttl: float) -> bool:
         """
@@ -115,9 +122,9 @@ class Files:
             self._put(folder, name, lease, self._clock.after(ttl))
         return True
 
-    def release(self, lease: Lease) -> None:
+    def abandon(self, lease: Lease) -> None:
         """
-        End *lease*, if it is held by its owner.
+        End *lease* without a write, if its owner holds it.
         """
         name = _name_of(lease.key)
         with private_directory(self.path) as folder, self._lock(name):
@@ -131,17 +138,18 @@ class Files:
         """
         with private_directory(self.path) as folder:
             _, owner, ends = self._lease(folder, _name_of(key))
-            remaining = self._clock.remaining(ends)
+            remaining = self._clock.binding(ends)
         return None if owner is None or remaining <= 0.0 else (owner, remaining)
 
     def delete(self, key: str) -> bool:
         """
-        Take the record of *key* out, readable or not.
+        Take the record of *key* out, readable or not, with the copies that were set aside or left behind.
         """
         name = _name_of(key)
         with private_directory(self.path) as folder, self._lock(name):
             _journal.begin(folder, key)
-            if not folder.remove(name + _RECORD):
+            # All of them, whatever there is.
+            if not [gone for ending in _COPIES if (gone := folder.remove(name + ending))]:
                 return False
             folder.sync()
             self._told(folder, key)
@@ -151,12 +159,32 @@ class Files:
         """
         Yield the key of every record.
         """
+        for _, key in self._named():
+            if key is not None:
+                yield key
+
+    def damaged(self) -> Generator[str]:
+        """
+        Yield the name of each file in the place of a record that does not say of which key.
+        """
+        for name, key in self._named():
+            if key is None:
+                yield name
+
+    def _named(self) -> Generator[tuple[str, str | None]]:
         with private_directory(self.path) as folder, os.scandir(self.path) as found:
             for entry in found:
-                if entry.name.endswith(_RECORD):
-                    key = key_in(folder.read(entry.name) or memoryview(b""))
-                    if key is not None and _name_of(key) + _RECORD == entry.name:
-                        yield key
+                if not entry.name.endswith(_RECORD):
+                    continue
+                try:
+                    data = folder.read(entry.name)
+                except OSError:
+                    # A stranger put it there. It hides no other.
+                    yield entry.name, None
+                    continue
+                if data is not None:
+                    key = key_in(data)
+                    yield entry.name, key if key is not None and _name_of(key) + _RECORD == entry.name else None
 
     def changes(self, follower: _journal.Follower) -> list[str | None]:
         """
@@ -205,6 +233,13 @@ class Files:
         }
         # Not durable: who held a lease before a loss of power does not live after it.
         folder.replace(name + _LEASE, memoryview(json.dumps(fields).encode()), durable=False)
+
+    def _free(self, folder: Folder, name: str, lease: Lease) -> None:
+        try:
+            self._put(folder, name, lease, None)
+        except OSError:
+            # The record is kept, which counts. The lease ends by itself.
+            return
 
     def _told(self, folder: Folder, key: str) -> None:
         try:

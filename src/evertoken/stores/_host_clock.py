@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.parsing import is_finite
+from evertoken._model.protocols import LONGEST_LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +113,15 @@ class HostClock:
             if passed < -_SLACK:
                 return 0.0
         return min(deadline.ttl - passed, deadline.ttl)
+
+    def binding(self, deadline: Deadline | None, /) -> float:
+        """
+        Return the seconds for which a lease until *deadline* bars others.
+
+        One that is further away than any lease may be was made before a clock was set, and bars nobody.
+        """
+        remaining = self.remaining(deadline)
+        return remaining if 0.0 < remaining <= LONGEST_LEASE else 0.0
 
     def _this_boot(self) -> str:
         return _boot_id() if self._boot is None else self._boot

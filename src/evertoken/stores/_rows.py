@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._model.protocols import Held, Lease
+from evertoken._model.protocols import Begun, Held, Lease
 from evertoken.stores._host_clock import Deadline
 from evertoken.stores._reading import opened, report, written
 from evertoken.stores._record import TornRecord
@@ -60,10 +60,30 @@ class Rows:
                 db.execute("COMMIT")
                 return found
 
-    def write(self, record: Record, lease: Lease) -> bool:
+    def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Begun:
         """
-        Keep *record* durably, if the lease and the version allow it.
+        Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record.
         """
+        # A lease need not be durable: its holder does not live after a loss of power.
+        with self._connections.writing(durable=False) as db:
+            record = self._mended(db, key)
+            fence, holder, ends = self._lease(db, key)
+            remaining = self._clock.binding(ends)
+            if abandoned.is_set() or (remaining > 0.0 and holder != owner):
+                return Begun(Held(remaining), record)
+            db.execute(
+                "INSERT INTO evertoken (key, owner, fence, ends) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, ends = excluded.ends",
+                (key, owner, fence + 1, self._after(ttl)),
+            )
+        return Begun(Lease(key, owner, fence + 1), record)
+
+    def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
+        """
+        Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
+        """
+        # Before the transaction: the codec may have to ask for its keys.
+        data = written(record, self._codec)
         with self._connections.writing() as db:
             fence, owner, _ = self._lease(db, record.key)
             if (record.key, owner, fence) != (lease.key, lease.owner, lease.fence):
@@ -73,42 +93,28 @@ class Rows:
                 return False
             db.execute(
                 f"UPDATE evertoken SET record = ?, change = {_NEXT} WHERE key = ?",  # noqa: S608 - a constant
-                (written(record, self._codec), record.key),
+                (data, record.key),
             )
+            if ending:
+                db.execute("UPDATE evertoken SET ends = NULL WHERE key = ?", (record.key,))
         return True
-
-    def acquire(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Lease | Held:
-        """
-        Take the lease of *key* if it is free, and its caller still there.
-        """
-        with self._connections.writing() as db:
-            fence, _, ends = self._lease(db, key)
-            remaining = self._clock.remaining(ends)
-            if remaining > 0.0 or abandoned.is_set():
-                return Held(max(remaining, 0.0))
-            db.execute(
-                "INSERT INTO evertoken (key, owner, fence, ends) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, ends = excluded.ends",
-                (key, owner, fence + 1, self._after(ttl)),
-            )
-        return Lease(key, owner, fence + 1)
 
     def renew(self, lease: Lease, ttl: float) -> bool:
         """
         Let *lease* end *ttl* seconds from now, if it is held.
         """
-        with self._connections.writing() as db:
+        with self._connections.writing(durable=False) as db:
             fence, owner, ends = self._lease(db, lease.key)
             if (owner, fence) != (lease.owner, lease.fence) or self._clock.remaining(ends) <= 0.0:
                 return False
             db.execute("UPDATE evertoken SET ends = ? WHERE key = ?", (self._after(ttl), lease.key))
         return True
 
-    def release(self, lease: Lease) -> None:
+    def abandon(self, lease: Lease) -> None:
         """
-        End *lease*, if it is held by its owner.
+        End *lease* without a write, if its owner holds it.
         """
-        with self._connections.writing() as db:
+        with self._connections.writing(durable=False) as db:
             db.execute(
                 "UPDATE evertoken SET ends = NULL WHERE key = ? AND owner = ? AND fence = ?",
                 (lease.key, lease.owner, lease.fence),
@@ -120,17 +126,17 @@ class Rows:
         """
         with self._connections.reading() as db:
             _, owner, ends = self._lease(db, key)
-        remaining = self._clock.remaining(ends)
+        remaining = self._clock.binding(ends)
         return None if owner is None or remaining <= 0.0 else (owner, remaining)
 
     def delete(self, key: str) -> bool:
         """
-        Take the record of *key* out, readable or not.
+        Take the record of *key* out, readable or not, and its torn copy.
         """
         with self._connections.writing() as db:
             done = db.execute(
-                f"UPDATE evertoken SET record = NULL, change = {_NEXT}"  # noqa: S608 - a constant
-                " WHERE key = ? AND record IS NOT NULL",
+                f"UPDATE evertoken SET record = NULL, torn = NULL, change = {_NEXT}"  # noqa: S608 - a constant
+                " WHERE key = ? AND (record IS NOT NULL OR torn IS NOT NULL)",
                 (key,),
             )
             return done.rowcount > 0
@@ -141,20 +147,22 @@ class Rows:
         """
         with self._connections.reading() as db:
             return db.execute(
-                "SELECT rowid, key FROM evertoken WHERE rowid > ? AND record IS NOT NULL ORDER BY rowid LIMIT ?",
+                "SELECT rowid, key FROM evertoken WHERE rowid > ? AND record IS NOT NULL AND typeof(key) = 'text'"
+                " ORDER BY rowid LIMIT ?",
                 (after, limit),
             ).fetchall()
 
-    def changes(self, since: int | None) -> tuple[int, list[str | None]]:
+    def changes(self, since: tuple[object, int] | None) -> tuple[tuple[object, int], list[str | None]]:
         """
-        Return the number of the newest change, and the keys changed after *since*: None stands for any.
+        Return where the newest change stands, and the keys changed after *since*: None stands for any.
         """
         with self._connections.reading() as db:
+            file = self._connections.file()
             newest = int(db.execute("SELECT coalesce(max(change), 0) FROM evertoken").fetchone()[0])
-            if since is None or newest < since:
-                return newest, [None]
-            found = db.execute("SELECT key FROM evertoken WHERE change > ? AND change <= ?", (since, newest))
-            return newest, [key for (key,) in found]
+            if since is None or since[0] != file or newest < since[1]:
+                return (file, newest), [None]
+            found = db.execute("SELECT key FROM evertoken WHERE change > ? AND change <= ?", (since[1], newest))
+            return (file, newest), [key for (key,) in found if isinstance(key, str)]
 
     def _record(self, db: sqlite3.Connection, key: str) -> Record | None:
         data = _data(db, key)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
@@ -17,9 +18,9 @@ from evertoken.stores._journal import Follower
 from evertoken.stores._offload import Abandoned, offload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Generator
 
-    from evertoken._model.protocols import Held, Lease, Record
+    from evertoken._model.protocols import Begun, Lease, Record
     from evertoken.stores._files import Files
     from evertoken.stores._record import Codec
 
@@ -82,30 +83,36 @@ class FileStore:
         """
         return await offload(self._files.read, key)
 
-    async def write(self, record: Record, lease: Lease, /) -> bool:
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """
-        Keep *record* durably; return False where the lease or the version is outdated.
-        """
-        return await offload(self._files.write, record, lease)
-
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
-        """
-        Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
+        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
         """
         abandoned = Abandoned()
-        return await offload(self._files.acquire, key, owner, ttl, abandoned, abandoned=abandoned)
+        return await offload(self._files.begin, key, owner, ttl, abandoned, abandoned=abandoned)
+
+    async def mark(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Keep *record* durably, and the lease; return False where the lease or the version is outdated.
+        """
+        return await offload(partial(self._files.keep, record, lease, ending=False))
+
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Keep *record* durably, and end the lease; return False where the lease or the version is outdated.
+        """
+        return await offload(partial(self._files.keep, record, lease, ending=True))
+
+    async def abandon(self, lease: Lease, /) -> None:
+        """
+        End *lease* without a write, if its owner still holds it.
+        """
+        await offload(self._files.abandon, lease)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """
         Let *lease* end *ttl* seconds from now; return False where it is no longer held.
         """
         return await offload(self._files.renew, lease, ttl)
-
-    async def release(self, lease: Lease, /) -> None:
-        """
-        End *lease*, if it is still held by its owner.
-        """
-        await offload(self._files.release, lease)
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
@@ -124,15 +131,15 @@ class FileStore:
         """
         Yield the key of every record.
         """
-        found = self._files.keys()
-        try:
-            while batch := await offload(list, islice(found, _BATCH)):
-                for key in batch:
-                    yield key
-        finally:
-            # Where this was cancelled a thread may still run it, and closes it by letting go.
-            with suppress(ValueError):
-                found.close()
+        async for key in _each(self._files.keys()):
+            yield key
+
+    async def damaged(self) -> AsyncIterator[str]:
+        """
+        Yield the name of each file in the place of a record that does not say of which key, as one that was cut short.
+        """
+        async for name in _each(self._files.damaged()):
+            yield name
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
         """
@@ -142,9 +149,20 @@ class FileStore:
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out; tell whether there was one.
+        Take the record of *key* out, and its torn copies; tell whether there was one.
         """
         return await offload(self._files.delete, key)
 
     def __repr__(self) -> str:
         return f"FileStore({str(self._files.path)!r})"
+
+
+async def _each(found: Generator[str]) -> AsyncIterator[str]:
+    try:
+        while batch := await offload(list, islice(found, _BATCH)):
+            for one in batch:
+                yield one
+    finally:
+        # Where this was cancelled a thread may still run it, and closes it by letting go.
+        with suppress(ValueError):
+            found.close()

@@ -5,6 +5,7 @@ A store in one SQLite file: for the processes of one host, and many keys.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, final
 
@@ -18,7 +19,7 @@ from evertoken.stores._rows import Rows
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from evertoken._model.protocols import Held, Lease, Record
+    from evertoken._model.protocols import Begun, Lease, Record
     from evertoken.stores._record import Codec
 
 __all__ = ["SQLiteStore"]
@@ -35,9 +36,10 @@ class SQLiteStore:
     """
     A `TokenStore` in one SQLite file on a local disk, shared by the processes of one host and one user.
 
-    One table, in write-ahead mode, synchronised in full: a token is on disk before anyone uses it. Leases end by a
-    clock that counts from the boot. Everything that blocks happens in worker threads. Needs nothing but the standard
-    library.
+    One table, in write-ahead mode: a token is on disk before anyone uses it. Leases end by a clock that counts from
+    the boot. A file that is taken away, moved or replaced is noticed: the store goes on with the file that is under
+    the path, and makes it if there is none. Everything that blocks happens in worker threads. Needs nothing but the
+    standard library.
 
     A row that is no record is moved to the column `torn`, reported as a warning to the log "evertoken", and counts as
     missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is. A disk that is
@@ -78,18 +80,30 @@ class SQLiteStore:
         """
         return await offload(self._rows.read, key)
 
-    async def write(self, record: Record, lease: Lease, /) -> bool:
+    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """
-        Keep *record* durably; return False where the lease or the version is outdated.
-        """
-        return await offload(self._rows.write, record, lease)
-
-    async def acquire(self, key: str, owner: str, ttl: float, /) -> Lease | Held:
-        """
-        Take the lease of *key* for *ttl* seconds, or say for how long it is somebody else's.
+        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
         """
         abandoned = Abandoned()
-        return await offload(self._rows.acquire, key, owner, ttl, abandoned, abandoned=abandoned)
+        return await offload(self._rows.begin, key, owner, ttl, abandoned, abandoned=abandoned)
+
+    async def mark(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Keep *record* durably, and the lease; return False where the lease or the version is outdated.
+        """
+        return await offload(partial(self._rows.keep, record, lease, ending=False))
+
+    async def commit(self, record: Record, lease: Lease, /) -> bool:
+        """
+        Keep *record* durably, and end the lease; return False where the lease or the version is outdated.
+        """
+        return await offload(partial(self._rows.keep, record, lease, ending=True))
+
+    async def abandon(self, lease: Lease, /) -> None:
+        """
+        End *lease* without a write, if its owner still holds it.
+        """
+        await offload(self._rows.abandon, lease)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """
@@ -97,19 +111,13 @@ class SQLiteStore:
         """
         return await offload(self._rows.renew, lease, ttl)
 
-    async def release(self, lease: Lease, /) -> None:
-        """
-        End *lease*, if it is still held by its owner.
-        """
-        await offload(self._rows.release, lease)
-
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
         Call *changed* with each key that was written, until cancelled.
 
         A look is one query on an index, however many records there are.
         """
-        newest: int | None = None
+        newest: tuple[object, int] | None = None
         while True:
             newest, keys = await offload(self._rows.changes, newest)
             for key in keys:
@@ -133,9 +141,15 @@ class SQLiteStore:
 
     async def delete(self, key: str, /) -> bool:
         """
-        Take the record of *key* out; tell whether there was one.
+        Take the record of *key* out, and its torn copy; tell whether there was one.
         """
         return await offload(self._rows.delete, key)
+
+    async def exists(self) -> bool:
+        """
+        Tell whether the file and its table are there. This makes neither.
+        """
+        return await offload(self._connections.exists)
 
     async def __aenter__(self) -> Self:
         self._connections.enter()

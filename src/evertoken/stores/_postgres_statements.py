@@ -1,0 +1,201 @@
+"""
+The statements of `PostgresStore`, for one table. Each step of the protocol is one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final, final
+
+from evertoken._model.protocols import LONGEST_LEASE
+
+__all__ = ["BIGINT", "BOOLEAN", "BYTES", "DOUBLE", "TEXT", "Statement", "Statements"]
+
+#: Types of PostgreSQL, by the numbers that never change.
+BOOLEAN: Final = 16
+BYTES: Final = 17
+BIGINT: Final = 20
+TEXT: Final = 25
+DOUBLE: Final = 701
+
+#: Bytes of a name. PostgreSQL cuts off the rest, and two tables could become one.
+_LONGEST_NAME: Final = 63
+
+#: A part of a name: a plain word, or anything in double quotes.
+_PART: Final = r'(?:[^\W\d][\w$]*|"(?:[^"\0]|"")+")'
+_NAME: Final = re.compile(rf"({_PART})(?:\.({_PART}))?")
+
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS {table} (
+    key text PRIMARY KEY,
+    version bigint NOT NULL DEFAULT 0,
+    record bytea,
+    digest bytea,
+    fence bigint NOT NULL DEFAULT 0,
+    owner text NOT NULL DEFAULT '',
+    ends timestamptz NOT NULL DEFAULT '-infinity',
+    changed xid8,
+    torn bytea,
+    UNIQUE (changed, key)
+) WITH (fillfactor = 70)
+"""
+
+# A lease need not survive a crash of the server, so this does not wait for the disk.
+_BEGIN: Final = """
+INSERT INTO {table} AS held (key, fence, owner, ends)
+VALUES ($1, 1, $2, clock_timestamp() + make_interval(secs => $3))
+ON CONFLICT (key) DO UPDATE SET (fence, owner, ends) = (
+    SELECT
+        CASE WHEN free THEN held.fence + 1 ELSE held.fence END,
+        CASE WHEN free THEN excluded.owner ELSE held.owner END,
+        CASE WHEN free THEN at + make_interval(secs => $3) ELSE held.ends END
+    FROM (
+        SELECT at, held.owner = excluded.owner OR held.ends <= at OR held.ends > at + {longest} AS free
+        FROM (SELECT clock_timestamp() AS at) AS clock
+    ) AS judged
+)
+RETURNING owner, fence, extract(epoch FROM ends - clock_timestamp())::float8, record,
+    set_config('synchronous_commit', 'off', true)
+"""
+
+# A record that a stranger wrote is not overwritten unseen: its digest is not the stored one.
+_KEEP: Final = """
+WITH done AS (
+    UPDATE {table}
+    SET version = $4, record = $5, digest = sha256($5), changed = pg_current_xact_id(){more}
+    WHERE key = $1 AND fence = $2 AND owner = $3 AND version < $4
+        AND ($7 OR record IS NULL OR digest = sha256(record))
+    RETURNING 1
+)
+SELECT pg_notify({channel}, $6), {durable} FROM done
+"""
+
+_DURABLE: Final = """
+set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+    WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)
+"""
+
+_RENEW: Final = """
+UPDATE {table} SET ends = clock_timestamp() + make_interval(secs => $4)
+WHERE key = $1 AND fence = $2 AND owner = $3 AND ends > clock_timestamp()
+RETURNING set_config('synchronous_commit', 'off', true)
+"""
+
+_ABANDON: Final = """
+UPDATE {table} SET ends = '-infinity' WHERE key = $1 AND fence = $2 AND owner = $3
+RETURNING set_config('synchronous_commit', 'off', true)
+"""
+
+_READ: Final = "SELECT record FROM {table} WHERE key = $1 AND record IS NOT NULL"
+
+_SET_ASIDE: Final = """
+UPDATE {table} SET torn = record, record = NULL, version = 0 WHERE key = $1 AND record = $2
+"""
+
+_HOLDER: Final = """
+SELECT owner, extract(epoch FROM ends - clock_timestamp())::float8 FROM {table}
+WHERE key = $1 AND ends > clock_timestamp() AND ends <= clock_timestamp() + {longest}
+"""
+
+_DELETE: Final = """
+WITH done AS (
+    UPDATE {table} SET record = NULL, digest = NULL, torn = NULL, version = 0, changed = pg_current_xact_id()
+    WHERE key = $1 AND (record IS NOT NULL OR torn IS NOT NULL)
+    RETURNING 1
+)
+SELECT pg_notify({channel}, $2), {durable} FROM done
+"""
+
+_KEYS: Final = """
+SELECT key, CASE WHEN octet_length(key) > $2 THEN record END FROM {table}
+WHERE record IS NOT NULL AND key > $1 ORDER BY key LIMIT 500
+"""
+
+_EXISTS: Final = "SELECT to_regclass($1) IS NOT NULL"
+
+# All that was written since the oldest transaction that was open at the last look, for a later one may end first.
+_CHANGES: Final = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text, key, changed::text
+FROM (SELECT 1) AS one LEFT JOIN {table} ON changed >= $1::xid8
+"""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """
+    One statement.
+
+    Args:
+        text: The SQL, with $1 for the first value.
+
+        types: The type of each value.
+    """
+
+    text: bytes
+    types: tuple[int, ...] = ()
+
+
+@final
+class Statements:
+    """
+    The statements for one table.
+
+    Args:
+        table: Its name, with its schema if need be. Case counts. A part that is no plain word stands in double quotes.
+
+    Raises:
+        ValueError: It is no such name, or longer than PostgreSQL's names may be.
+    """
+
+    def __init__(self, table: str) -> None:
+        found = _NAME.fullmatch(table)
+        if found is None:
+            msg = (
+                "table must be a name, with its schema if need be, as in 'app.tokens';"
+                f" what is no plain word stands in double quotes, as in 'app.\"my tokens\"': not {table!r}"
+            )
+            raise ValueError(msg)
+        parts = [_unquoted(part) for part in found.groups() if part is not None]
+        for part in parts:
+            if len(part.encode()) > _LONGEST_NAME:
+                msg = f"table: a name has at most {_LONGEST_NAME} bytes in PostgreSQL, and this has more: {part!r}"
+                raise ValueError(msg)
+        self.name = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+        # The same for those who name the schema and those who do not.
+        self.channel = f"evertoken_{hashlib.sha256(parts[-1].encode()).hexdigest()[:32]}"
+        owned = (TEXT, BIGINT, TEXT)
+        kept = (*owned, BIGINT, BYTES, TEXT, BOOLEAN)
+        self.create = self._made(_TABLE)
+        self.begin = self._made(_BEGIN, TEXT, TEXT, DOUBLE)
+        self.mark = self._made(_KEEP.replace("{more}", ""), *kept)
+        self.commit = self._made(_KEEP.replace("{more}", ", ends = '-infinity'"), *kept)
+        self.renew = self._made(_RENEW, *owned, DOUBLE)
+        self.abandon = self._made(_ABANDON, *owned)
+        self.read = self._made(_READ, TEXT)
+        self.set_aside = self._made(_SET_ASIDE, TEXT, BYTES)
+        self.holder = self._made(_HOLDER, TEXT)
+        self.delete = self._made(_DELETE, TEXT, TEXT)
+        self.keys = self._made(_KEYS, TEXT, BIGINT)
+        self.exists = self._made(_EXISTS, TEXT)
+        self.changes = self._made(_CHANGES, TEXT)
+        self.listen = self._made('LISTEN "{channel}"'.replace("{channel}", self.channel))
+        self.listens = self._made("SELECT {channel} = ANY (SELECT pg_listening_channels())")
+
+    def _made(self, text: str, *types: int) -> Statement:
+        values = {
+            "{channel}": f"'{self.channel}'",
+            "{durable}": _DURABLE.strip(),
+            "{longest}": f"make_interval(secs => {LONGEST_LEASE})",
+            # The last, for a name may hold anything.
+            "{table}": self.name,
+        }
+        for name, value in values.items():
+            text = text.replace(name, value)
+        return Statement(text.encode(), types)
+
+
+def _unquoted(part: str) -> str:
+    return part[1:-1].replace('""', '"') if part.startswith('"') else part

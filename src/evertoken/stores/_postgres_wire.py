@@ -1,0 +1,302 @@
+"""
+Connections to a PostgreSQL server: one statement at a time, each in one round trip, and nothing left to the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TYPE_CHECKING, Any, Final, final
+
+try:
+    import psycopg
+    from psycopg import errors, pq
+except ImportError as _error:
+    msg = "evertoken.stores.PostgresStore needs psycopg: pip install 'evertoken[postgres]'"
+    raise ImportError(msg) from _error
+
+from evertoken._engine.clock import SystemClock
+from evertoken.stores._postgres_statements import BIGINT, BOOLEAN, BYTES, DOUBLE, TEXT, Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evertoken._model.protocols import Timer
+
+__all__ = ["TIMEOUT", "Wire", "bounded", "connect", "errors", "place_of"]
+
+#: Seconds that a connection, a lock or an answer is waited for: less than a manager waits for a store.
+TIMEOUT: Final = 4.0
+
+_CLOCK: Final = SystemClock()
+
+_BIGINT: Final = struct.Struct("!q")
+_DOUBLE: Final = struct.Struct("!d")
+
+_ENCODE: Final[dict[int, Callable[[Any], Any]]] = {
+    TEXT: str.encode,
+    BIGINT: _BIGINT.pack,
+    DOUBLE: _DOUBLE.pack,
+    BOOLEAN: lambda value: b"\1" if value else b"\0",
+    # A view: the text of a traceback does not show what that holds.
+    BYTES: memoryview,
+}
+_DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
+    TEXT: bytes.decode,
+    BIGINT: lambda data: _BIGINT.unpack(data)[0],
+    DOUBLE: lambda data: _DOUBLE.unpack(data)[0],
+    BOOLEAN: lambda data: data != b"\0",
+    BYTES: memoryview,
+}
+
+# Set only where the session is ours: behind a pooler the server's process is another than the one that was named.
+_SETTINGS: Final = Statement(
+    b"""
+    SELECT set_config('default_transaction_isolation', 'read committed', false),
+        set_config('default_transaction_read_only', 'off', false),
+        set_config('statement_timeout', $2, false), set_config('lock_timeout', $2, false)
+    WHERE pg_backend_pid() = $1
+    """,
+    (BIGINT, TEXT),
+)
+_ARE_SET: Final = Statement(
+    b"""
+    SELECT pg_backend_pid() = $1 AND current_setting('default_transaction_isolation') = 'read committed'
+        AND current_setting('default_transaction_read_only') = 'off'
+        AND current_setting('statement_timeout')::interval = $2::interval
+    """,
+    (BIGINT, TEXT),
+)
+_START: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_END: Final = b"COMMIT"
+
+
+async def connect(conninfo: str, told: Callable[[str], object] | None = None) -> Wire:
+    """
+    Return a new connection. *told* is called with the text of each notice.
+
+    Raises:
+        psycopg.OperationalError: The server refuses it.
+        OSError: It does not answer.
+    """
+    wire = Wire(await psycopg.AsyncConnection.connect(conninfo), told)
+    try:
+        pid, limit = wire.pid, f"{TIMEOUT * 1000.0:.0f}ms"
+        wire.shared = not await wire.run(_SETTINGS, pid, limit) or await wire.run(_ARE_SET, pid, limit) != [(True,)]
+    except BaseException:
+        wire.close()
+        raise
+    return wire
+
+
+def bounded(conninfo: str) -> str:
+    """
+    Return *conninfo* with bounds for a server that is silent. The user's own values win.
+
+    Nothing of it is a setting of the session, which a pooler may refuse.
+
+    Raises:
+        ValueError: It is neither a URL nor what libpq takes.
+    """
+    bounds: dict[str, Any] = {
+        "connect_timeout": int(TIMEOUT),
+        "tcp_user_timeout": int(TIMEOUT * 1000.0),
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 2,
+        "application_name": "evertoken",
+    }
+    try:
+        known = psycopg.conninfo.conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        msg = "conninfo is neither a URL nor what libpq takes"
+        raise ValueError(msg) from None
+    return psycopg.conninfo.make_conninfo(**{**bounds, **known, "client_encoding": "utf8"})
+
+
+def place_of(conninfo: str) -> str:
+    """
+    Return where *conninfo* leads, without a password.
+    """
+    known = psycopg.conninfo.conninfo_to_dict(conninfo)
+    return " ".join(f"{name}={known[name]}" for name in ("host", "port", "dbname") if name in known)
+
+
+@final
+class Wire:
+    """
+    One connection, for one statement at a time.
+
+    Where the session is *shared*, as behind a pooler, each statement brings its transaction along: in the same round
+    trip. The state of the session then does not matter.
+
+    Args:
+        connection: A new connection of psycopg.
+
+        told: Called with the text of each notice.
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], told: Callable[[str], object] | None) -> None:
+        self.shared = False
+        # Done when the connection is of no use any more.
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._told = told
+        self._loop = asyncio.get_running_loop()
+        self._socket = self._pgconn.socket
+        self._answer: asyncio.Future[list[pq.abc.PGresult]] | None = None
+        self._results: list[pq.abc.PGresult] = []
+        # All the time: a server that hangs up while nobody asks is noticed before anybody does.
+        self._loop.add_reader(self._socket, self._readable)
+
+    @property
+    def pid(self) -> int:
+        """
+        The server's process, as it was named when this connected.
+        """
+        return self._pgconn.backend_pid
+
+    async def run(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
+        """
+        Return the rows that *statement* gives for *values*.
+
+        Raises:
+            psycopg.Error: The server refuses it, or is gone.
+            TimeoutError: It has not answered for four seconds.
+        """
+        if self.lost.done():
+            raise self.gone()
+        answer = self._answer = self._loop.create_future()
+        self._results = []
+        timer: Timer = _CLOCK.call_later(TIMEOUT, self._late)
+        done = False
+        try:
+            self._send(statement, _encoded(statement, values))
+            self._flush()
+            results = await answer
+            if not results:
+                raise self.gone()
+            failed = next((result for result in results if result.status == pq.ExecStatus.FATAL_ERROR), None)
+            # A transaction that failed half-way stays open.
+            done = failed is None or not self.shared
+        finally:
+            timer.cancel()
+            self._answer = None
+            if not done:
+                # The next one would get this one's answer.
+                self.close()
+        if failed is not None:
+            raise _error_of(failed)
+        return [row for result in results for row in _rows_of(result)]
+
+    def close(self) -> None:
+        """
+        Hang up, without waiting for anything.
+        """
+        self._lose(None)
+
+    def gone(self) -> Exception:
+        """
+        Return why it is lost.
+        """
+        error = self.lost.result() if self.lost.done() else None
+        return psycopg.OperationalError("the connection was closed") if error is None else error
+
+    def _send(self, statement: Statement, values: list[Any]) -> None:
+        pgconn, binary = self._pgconn, [1] * len(values)
+        if not self.shared:
+            pgconn.send_query_params(statement.text, values, statement.types, binary, 1)
+            return
+        limit = b"SET LOCAL statement_timeout = %d" % int(TIMEOUT * 1000.0)
+        pgconn.enter_pipeline_mode()
+        pgconn.send_query_params(_START, None)
+        pgconn.send_query_params(limit, None)
+        pgconn.send_query_params(statement.text, values, statement.types, binary, 1)
+        pgconn.send_query_params(_END, None)
+        pgconn.pipeline_sync()
+
+    def _flush(self) -> None:
+        if self._pgconn.flush():
+            self._loop.add_writer(self._socket, self._writable)
+
+    def _writable(self) -> None:
+        try:
+            if not self._pgconn.flush():
+                self._loop.remove_writer(self._socket)
+        except psycopg.Error as error:
+            self._lose(error)
+
+    def _readable(self) -> None:
+        pgconn = self._pgconn
+        try:
+            pgconn.consume_input()
+            while (notice := pgconn.notifies()) is not None:
+                if self._told is not None:
+                    self._told(notice.extra.decode())
+            if self._answer is not None and not self._answer.done():
+                self._collect(self._answer)
+            if pgconn.status == pq.ConnStatus.BAD:
+                self._lose(None)
+        except Exception as error:  # noqa: BLE001 - a callback may raise anything; the watch raises it
+            self._lose(error)
+
+    def _collect(self, answer: asyncio.Future[list[pq.abc.PGresult]]) -> None:
+        pgconn = self._pgconn
+        while not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                if self.shared and pgconn.status != pq.ConnStatus.BAD:
+                    continue
+            elif result.status != pq.ExecStatus.PIPELINE_SYNC:
+                self._results.append(result)
+                continue
+            else:
+                pgconn.exit_pipeline_mode()
+            answer.set_result(self._results)
+            return
+
+    def _late(self) -> None:
+        # This process may have been stopped meanwhile, and the answer be there.
+        if not self.lost.done():
+            self._readable()
+        if self._answer is not None and not self._answer.done():
+            self._lose(TimeoutError(f"the server has not answered for {TIMEOUT:g} s"))
+
+    def _lose(self, error: Exception | None) -> None:
+        if self.lost.done():
+            return
+        self.lost.set_result(error)
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(self.gone())
+        self._pgconn.finish()
+
+
+def _encoded(statement: Statement, values: tuple[Any, ...]) -> list[Any]:
+    kinds = zip(statement.types, values, strict=True)
+    return [None if value is None else _ENCODE[kind](value) for kind, value in kinds]
+
+
+def _rows_of(result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
+    # Values of other types are there for what it does to ask for them.
+    decode = [(column, _DECODE.get(result.ftype(column))) for column in range(result.nfields)]
+    wanted = [(column, decoder) for column, decoder in decode if decoder is not None]
+    return [
+        tuple(
+            None if (value := result.get_value(row, column)) is None else decoder(value) for column, decoder in wanted
+        )
+        for row in range(result.ntuples)
+    ]
+
+
+def _error_of(result: pq.abc.PGresult) -> psycopg.Error:
+    state = result.error_field(pq.DiagnosticField.SQLSTATE)
+    if state is None:
+        return psycopg.OperationalError("the connection was lost")
+    said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+    try:
+        return errors.lookup(state.decode())(said)
+    except KeyError:
+        return psycopg.DatabaseError(f"{said} ({state.decode()})")

@@ -1,0 +1,40 @@
+"""
+A store that is away while an answer arrives, and comes back: the member that has the answer is heard first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.fleet.simulation import Server, Store, Worker, end, start
+from tests.gated import virtual
+
+
+@virtual
+@pytest.mark.parametrize("outage", [8.0, 30.0, 70.0, 600.0])
+@pytest.mark.parametrize("first", ["asked", "supervised", "notified"])
+async def test_the_holder_is_heard_first(clock, outage, first):
+    """K1, K3: a store that comes back gets the answer from the member that has it; no peer spends its predecessor."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    one, two = Worker("w0", store, server), Worker("w1", store, server)
+    await start([one, two])
+    assert await one.use() == await two.use()
+    fetching = asyncio.create_task(one.manager.refresh())
+    while server.issued < 2:
+        await clock.advance(0.01)
+    store.down = True
+    await clock.advance(outage)
+    store.down = False
+    if first != "supervised":
+        await two.use()
+    for _ in range(10 if first == "notified" else 0):
+        # A watch that is back, and what others write, wake who waits.
+        store.memory._watchers[-1][1](None)
+        await clock.advance(0.05)
+    await clock.advance(30.0)
+
+    assert server.replays == []
+    assert await one.use() == await two.use()
+    assert (await fetching).access_token == "at-2"
+    await end([one, two])

@@ -1,0 +1,164 @@
+"""
+F4, K4: whatever a source returns or raises is judged for what it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.kinds.rotating import ask
+from tests.machinery.scripted import Recorder, ScriptedSource
+
+from evertoken import GrantRejected, TokenManager, TokenUnavailable, TransientRefreshError, events
+
+plain = pytest.mark.asyncio(loop_factories=["virtual"])
+NO = GrantRejected("invalid_grant")
+BLIP = ConnectionError("blip")
+
+
+def nested(error, depth):
+    for _ in range(depth):
+        error = ExceptionGroup("group", [error])
+    return error
+
+
+def because(error):
+    foreign = ValueError("wrapped")
+    foreign.__cause__ = error
+    return foreign
+
+
+REJECTIONS = {
+    "bare": NO,
+    "in a group": ExceptionGroup("group", [NO]),
+    "beside a blip": ExceptionGroup("group", [BLIP, NO]),
+    "before a blip": ExceptionGroup("group", [NO, BLIP]),
+    "deep in groups": nested(NO, 200),
+    "in a base group": BaseExceptionGroup("group", [asyncio.CancelledError(), NO]),
+    "as a cause": because(NO),
+    "as a cause in a group": ExceptionGroup("group", [BLIP, because(NO)]),
+    "a group as a cause": because(ExceptionGroup("group", [BLIP, NO])),
+}
+BLIPS = {
+    "bare": BLIP,
+    "ours": TransientRefreshError("blip"),
+    "in a group": ExceptionGroup("group", [BLIP, ValueError()]),
+    "deep in groups": nested(BLIP, 200),
+    "in a base group": BaseExceptionGroup("group", [asyncio.CancelledError()]),
+    "cancelled by itself": asyncio.CancelledError(),
+    "stop": StopAsyncIteration(),
+    "generator exit": GeneratorExit(),
+    "timeout": TimeoutError(),
+    "assertion": AssertionError(),
+    "recursion": RecursionError(),
+    "memory": MemoryError(),
+}
+
+
+@plain
+@pytest.mark.parametrize("case", REJECTIONS)
+async def test_rejections(clock, case):
+    """F4: a rejection is one, however it is wrapped: one loud event, `GrantRejected`, and a slow probe."""
+    source, recorder = ScriptedSource(clock), Recorder()
+    source.error = REJECTIONS[case]
+    async with TokenManager(source, clock=clock, observers=[recorder]) as tokens:
+        with pytest.raises(GrantRejected):
+            await tokens.get()
+        await clock.advance(250.0)
+        await ask(tokens)
+        assert source.fetches == 1
+        assert len(recorder.of(events.RefreshRejected)) == 1
+        source.error = None
+        await clock.advance(100.0)
+        assert tokens.peek() is not None
+
+
+@plain
+@pytest.mark.parametrize("case", BLIPS)
+async def test_failures_that_pass(clock, case):
+    """F4: whatever else is raised passes: it is retried, and it ends neither the supervisor nor the loop."""
+    source = ScriptedSource(clock)
+    source.error = BLIPS[case]
+    async with TokenManager(source, clock=clock) as tokens:
+        with pytest.raises(TokenUnavailable):
+            await tokens.get()
+        await clock.advance(20.0)
+        assert source.fetches >= 2
+        source.error = None
+        await clock.advance(100.0)
+        assert tokens.peek() is not None
+
+
+@plain
+@pytest.mark.parametrize("waits", [(30.0, 90.0), (90.0, 30.0), (None, 90.0), (0.0, 90.0)])
+async def test_waits_in_a_group(clock, waits):
+    """F3: of several waits that a server asks for, in a group, the longest one counts."""
+    source = ScriptedSource(clock)
+    source.error = ExceptionGroup("group", [TransientRefreshError("slow down", retry_after=one) for one in waits])
+    async with TokenManager(source, clock=clock) as tokens:
+        await ask(tokens)
+        await clock.advance(85.0)
+        await ask(tokens)
+        assert source.fetches == 1
+
+
+KNOWN = ["Bearer", "bearer", "BEARER", "bEaReR", None, "absent", "", "N_A", "JWT"]
+UNKNOWN = ["mac", "MAC", "hawk", "Basic", "bearer mac", "Bearer,DPoP", "pop", "Bearer\r\nX: y"]
+
+
+@plain
+@pytest.mark.parametrize("said", [*KNOWN, *UNKNOWN], ids=repr)
+@pytest.mark.parametrize("serving", [False, True])
+async def test_token_types(clock, said, serving):
+    """U1: a token whose type is not understood is not used (RFC 6749 section 7.1); the one in service stays."""
+    source = ScriptedSource(clock, lifetime=100.0)
+    async with TokenManager(source, clock=clock) as tokens:
+        if serving:
+            await tokens.get()
+        fields = {"access_token": "typed", "expires_in": 600} | ({} if said == "absent" else {"token_type": said})
+        source.answer = lambda _: fields
+        if said in KNOWN:
+            found = await tokens.refresh()
+            assert found.access_token == "typed"
+            assert found.token_type.lower() == "bearer"
+        else:
+            with pytest.raises(TokenUnavailable):
+                await tokens.refresh()
+            assert (tokens.peek() is not None) == serving
+            assert not serving or tokens.peek().access_token == "token-1"
+
+
+NOT_TOKENS = [
+    None,
+    0,
+    True,
+    b"token",
+    [],
+    ["a", 1.0],
+    {},
+    {"token": "x"},
+    object(),
+    ("a", "b", "c"),
+    (1, 2.0),
+    "",
+    " ",
+    "a b",
+    "a\nb",
+    "ü",
+]
+
+
+@plain
+@pytest.mark.parametrize("answer", NOT_TOKENS, ids=[type(one).__name__ + str(at) for at, one in enumerate(NOT_TOKENS)])
+async def test_what_is_no_token(clock, answer):
+    """F4: what is no token is a failure that passes, its message says so, and nobody sees it as a token."""
+    source = ScriptedSource(clock)
+    source.answer = lambda _: answer
+    async with TokenManager(source, clock=clock) as tokens:
+        with pytest.raises(TokenUnavailable):
+            await tokens.get()
+        assert tokens.peek() is None
+        source.answer = None
+        await clock.advance(100.0)
+        assert tokens.peek() is not None
