@@ -9,7 +9,7 @@ import concurrent.futures
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from tests.enumeration.faults import Plan
@@ -38,7 +38,7 @@ def main() -> int:
     if options.run is not None:
         return _play_one(options.run)
     if options.stress is not None:
-        jobs = [
+        jobs: Sequence[Callable[[], Report]] = [
             partial(_stressed, range(first, min(first + _SEEDS, options.seed + options.stress)))
             for first in range(options.seed, options.seed + options.stress, _SEEDS)
         ]
@@ -93,7 +93,7 @@ def _told(name: str, faults: list[str]) -> str:
     return "\n    ".join([name, *faults[:3]])
 
 
-def _run(jobs: list[Callable[[], Report]], processes: int) -> int:
+def _run(jobs: Sequence[Callable[[], Report]], processes: int) -> int:
     begun = time.perf_counter()
     runs, failures = 0, 0
     with concurrent.futures.ProcessPoolExecutor(processes) as pool:

@@ -11,20 +11,18 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from tests.enumeration.clock import PAUSE, Clock
 from tests.enumeration.server import Knowledge
 
 from evertoken import FetchRequest, Lease, Record, TokenManager
-from evertoken._engine.supervisor import BEAT
 
 if TYPE_CHECKING:
     from tests.enumeration.world import World
 
-__all__ = ["PAUSE", "STEP", "Clock", "Process"]
+__all__ = ["PAUSE", "STEP", "Process", "Source"]
 
 T = TypeVar("T")
 
-#: Seconds that a process stands still.
-PAUSE: Final = 15.0
 #: Seconds by which a wall clock is set.
 STEP: Final = 120.0
 # Seconds of a step that is slow. A step of a store may take five, and a fetch six.
@@ -37,60 +35,6 @@ _BEFORE: Final = frozenset(
 )
 # Rounds of the loop that an answer needs from the socket to the source, while late timers fire at once.
 _ROUNDS: Final = 3
-
-
-class Clock:
-    """
-    The clocks of one process.
-    """
-
-    def __init__(self, process: Process, offset: float) -> None:
-        self.process = process
-        self.loop = asyncio.get_running_loop()
-        self.offset = offset
-        self.noticed_at = 0.0
-
-    def step(self, seconds: float) -> None:
-        """
-        Set the wall clock.
-        """
-        self.offset += seconds
-        self.noticed_at = self.loop.time() + BEAT + (PAUSE if self.process.thaw is not None else 0.1)
-
-    def time(self) -> float:
-        return self.offset + self.loop.time()
-
-    def monotonic(self) -> float:
-        return self.loop.time()
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> _Timer:
-        timer = _Timer(self.process, callback, args)
-        timer.handle = self.loop.call_later(delay, timer.fire)
-        return timer
-
-
-class _Timer:
-    __slots__ = ("args", "callback", "handle", "process")
-
-    def __init__(self, process: Process, callback: Callable[..., object], args: tuple[object, ...]) -> None:
-        self.process = process
-        self.callback: Callable[..., object] | None = callback
-        self.args = args
-        self.handle: asyncio.TimerHandle
-
-    def cancel(self) -> None:
-        self.callback = None
-        self.handle.cancel()
-
-    def fire(self) -> None:
-        process, callback = self.process, self.callback
-        if callback is None or process.dead:
-            return
-        if process.thaw is not None:
-            process.late.append(self.fire)
-            return
-        self.callback = None
-        process.run(callback, *self.args)
 
 
 class Process:
@@ -191,7 +135,7 @@ class Process:
             await loop.create_future()
         elif outcome == "slow":
             # Cancelling the call does not take the request back.
-            answer: asyncio.Future[None] = loop.create_future()
+            answer: asyncio.Future[Any] = loop.create_future()
             loop.call_later(SLOW, _answer, answer, do)
             result = await answer
             await self.alive()

@@ -8,13 +8,13 @@ once, and a resource server refuses a token once.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 from tests.enumeration.faults import Plan
+from tests.enumeration.logs import LOGGER, Errors
 from tests.enumeration.process import STEP, Process
-from tests.enumeration.world import Errors, World
+from tests.enumeration.world import World
 
 from evertoken import GrantRejected, ManagerClosed, TokenManager, TokenUnavailable
 from evertoken.testing import VirtualTimeLoop
@@ -30,8 +30,6 @@ QUIET: Final = 75.0
 AGREED: Final = 20.0
 # More fetches than that in one run are a loop.
 _MANY: Final = 40
-
-_LOGGER: Final = logging.getLogger("evertoken")
 
 
 class Result(NamedTuple):
@@ -85,12 +83,12 @@ def play(plan: Plan) -> Result:
     Play one run, and return what became of it.
     """
     errors = Errors()
-    _LOGGER.addHandler(errors)
+    LOGGER.addHandler(errors)
     try:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             world = runner.run(_played(plan))
     finally:
-        _LOGGER.removeHandler(errors)
+        LOGGER.removeHandler(errors)
     faults = world.faults + [f"an error was contained: {message}" for message in errors.messages]
     if world.server.taken > _MANY and not world.server.revoked:
         faults.append(f"{world.server.taken} fetches")

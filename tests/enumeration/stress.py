@@ -5,11 +5,16 @@ Random use of a fleet in virtual time: whatever is called, cancelled, set, flush
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+
+from tests.enumeration.faults import PROVIDERS, Plan, outcomes_of
+from tests.enumeration.logs import LOGGER, Errors
+from tests.enumeration.process import STEP, Process
+from tests.enumeration.stress_checks import check
+from tests.enumeration.world import World
 
 from evertoken import (
     GrantRejected,
@@ -21,9 +26,6 @@ from evertoken import (
     TransientRefreshError,
 )
 from evertoken.testing import VirtualTimeLoop
-from tests.enumeration.faults import PROVIDERS, Plan, outcomes_of
-from tests.enumeration.process import STEP, Process
-from tests.enumeration.world import Errors, World
 
 __all__ = ["stress"]
 
@@ -34,10 +36,10 @@ _ACTIVE: Final = 90.0
 _QUIET: Final = 90.0
 # The share of steps that have another outcome than success.
 _TROUBLED: Final = 0.04
+# More steps than that in a second of the run are a loop.
+_MANY: Final = 20.0
 # Seconds that a flapping store is down or slow at a time.
 _FLAP: Final = 12.0
-
-_LOGGER: Final = logging.getLogger("evertoken")
 
 
 class Stressed(World):
@@ -230,12 +232,12 @@ def stress(seed: int, tell: Callable[..., object] | None = None) -> list[str]:
     Play one seed, and return the promises that were broken.
     """
     errors = Errors()
-    _LOGGER.addHandler(errors)
+    LOGGER.addHandler(errors)
     try:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             world = runner.run(_stressed(seed, tell))
     finally:
-        _LOGGER.removeHandler(errors)
+        LOGGER.removeHandler(errors)
     return world.faults + [f"an error was contained: {message}" for message in errors.messages]
 
 
@@ -273,7 +275,9 @@ async def _stressed(seed: int, tell: Callable[..., object] | None) -> Stressed:
         for at, name, event in world.events:
             tell(f"{at:10.3f} {name} {event!r}")
         tell(world.drawn)
-    await _check(world, callers)
+    if len(world.trace) > _MANY * (loop.time() - end + _ACTIVE):
+        world.fault(f"{len(world.trace)} steps")
+    await check(world, callers)
     await world.bury()
     return world
 
@@ -294,85 +298,3 @@ async def _calling(world: Stressed, process: Process, key: Any, name: str) -> No
     except RuntimeError as error:
         if "not started" not in str(error):
             world.fault(f"{process.name}: {name}({key}) raised {error!r}")
-
-
-async def _check(world: Stressed, callers: list[asyncio.Task[Any]]) -> None:
-    closings = [task for process in world.processes.values() for task in process.closings]
-    for task in [*callers, *world.starts, *closings]:
-        owner = world.owners.get(task)
-        if owner is not None and owner.dead:
-            continue
-        if not task.done():
-            if "subscribe" not in repr(task.get_coro()) and not _reads(task):
-                world.fault(f"a caller still waits: {task!r}")
-        elif not task.cancelled() and task.exception() is not None and not _is_closed(task, owner):
-            world.fault(f"a caller got {task.exception()!r}")
-    for process in list(world.processes.values()):
-        if process.manager._life.state != "running":
-            # Two closes in a row, the second of which found the manager closed, or a start that was closed.
-            await process.manager.start()
-        for key in world.keys:
-            await _check_get(world, process, key)
-    await asyncio.sleep(8.0)
-    world.check_deadlines()
-    for process in world.processes.values():
-        for key in world.keys:
-            _check_agreement(world, process, key)
-    world.closing = True
-    for process in list(world.processes.values()):
-        world.close_and_start(process)
-        await process.closings[-1]
-    for _ in range(5):
-        await asyncio.sleep(0)
-    left = world.left()
-    if world.dead or world.eager:
-        left = [task for task in left if world.owners.get(task) is not None]
-    for task in left:
-        world.fault(f"a task is left: {task.get_name()} {task.get_coro()!r}")
-
-
-def _reads(task: asyncio.Task[Any]) -> bool:
-    # A reader of a subscription waits for as long as no other token comes.
-    frames = task.get_stack()
-    return any(frame.f_code.co_name in {"do_subscribe", "_calling"} for frame in frames) and any(
-        "subscription" in frame.f_code.co_filename for frame in _frames(task)
-    )
-
-
-def _frames(task: asyncio.Task[Any]) -> list[Any]:
-    found, work = [], task.get_coro()
-    while work is not None:
-        frame = getattr(work, "cr_frame", None) or getattr(work, "ag_frame", None)
-        if frame is not None:
-            found.append(frame)
-        work = getattr(work, "cr_await", None) or getattr(work, "ag_await", None)
-    return found
-
-
-def _is_closed(task: asyncio.Task[Any], owner: Process | None) -> bool:
-    # A start that was closed meanwhile, and a start beside another one.
-    return owner is not None and bool(owner.closings) and isinstance(task.exception(), ManagerClosed | RuntimeError)
-
-
-async def _check_get(world: Stressed, process: Process, key: Any) -> None:
-    try:
-        token = await process.manager.get(key, timeout=12.0)
-    except GrantRejected as error:
-        if not world.is_rejected(key):
-            world.fault(f"{process.name}: get({key}) after quiet was told {error}, and the grant is good")
-    except Exception as error:  # noqa: BLE001 - it is what is looked for
-        if not world.is_rejected(key):
-            world.fault(f"{process.name}: get({key}) after quiet raised {error!r}")
-    else:
-        world.check_token(process, token, f"get({key}) after quiet")
-
-
-def _check_agreement(world: Stressed, process: Process, key: Any) -> None:
-    state = process.manager._life.registry.keys.get(key)
-    if not world.shared or state is None or world.is_rejected(key) or state.flight is not None:
-        return
-    stored = world.stored(key)
-    if state.unkept:
-        world.fault(f"{process.name}: after quiet the store still lacks what memory has of {key}")
-    elif stored is None or state.token is None or stored.refresh_token != state.token.refresh_token:
-        world.fault(f"{process.name}: after quiet memory has {state.token} of {key}, and the store {stored}")

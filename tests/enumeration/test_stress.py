@@ -7,7 +7,6 @@ A failure names its seed. `python -m tests.enumeration --run stress:SEED` plays 
 from __future__ import annotations
 
 import pytest
-
 from tests.enumeration.stress import stress
 
 

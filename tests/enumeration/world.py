@@ -5,11 +5,11 @@ What the processes of one run share: the store, the server, the loop, the faults
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable
 from typing import Any, Final
 
+from tests.enumeration.clock import StoreClock
 from tests.enumeration.faults import Plan
 from tests.enumeration.process import STEP, Process, Source
 from tests.enumeration.server import Server, not_to_be_presented, split
@@ -45,7 +45,7 @@ class World:
         self.latency = 0.2
         #: What wall clocks read when the loop's began.
         self.offset = EPOCH
-        self.memory = MemoryStore(clock=_LoopClock())
+        self.memory = MemoryStore(clock=StoreClock())
         self.heard: list[Callable[[str | None], object]] = []
         self.processes: dict[str, Process] = {}
         self.dead: list[Process] = []
@@ -154,7 +154,7 @@ class World:
             self.heard.remove(heard)
 
     def flush(self, *, heard: bool) -> None:
-        self.memory = MemoryStore(clock=_LoopClock())
+        self.memory = MemoryStore(clock=StoreClock())
         if heard:
             self.tell(None)
 
@@ -262,7 +262,7 @@ class World:
         if token is None or token.expires_at is None or token.access_token not in process.known.own:
             return True
         instant = asyncio.get_running_loop().time()
-        if instant < process.clock.noticed_at or self.plan.provider == "minting" and self._is_undatable():
+        if instant < process.clock.noticed_at or (self.plan.provider == "minting" and self._is_undatable()):
             return True
         left = self.server.expiry[token.access_token] - instant
         return token.expires_at - now < left + _NOTICED
@@ -314,32 +314,3 @@ class World:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=0.0)
-
-
-class _LoopClock:
-    """
-    The clock of the store's own machine, which no fault sets.
-    """
-
-    def time(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    monotonic = time
-
-    def call_later(self, delay: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(delay, callback, *arguments)
-
-
-class Errors(logging.Handler):
-    """
-    Keeps the messages of errors that the engine contains. There should be none, rejections aside.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if not message.startswith("RefreshRejected"):
-            self.messages.append(message)
