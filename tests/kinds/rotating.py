@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evertoken.testing import VirtualClock
 
 #: What may become of an answer that the server gave, and that has the next refresh token.
-KEPT = {
+KEPT: dict[str, dict[str, Any]] = {
     "whole": {},
     "dead": {"expires_in": 0},
     "negative": {"expires_in": -60},
@@ -69,9 +69,9 @@ class Server:
             family = self._spent[presented]
             self._good = {token: one for token, one in self._good.items() if one != family}
             raise GrantRejected("invalid_grant", "reused")
-        family = self._good.pop(presented, None)
-        if family is None:
+        if presented not in self._good:
             raise GrantRejected("invalid_grant", "unknown")
+        family = self._good.pop(presented)
         self._spent[presented] = family
         self.issued += 1
         following = f"{family}-{self.issued}"

@@ -16,6 +16,9 @@ import pytest
 
 from evertoken import ManagerClosed, Token, TokenManager, TokenUnavailable
 
+# Loops that end on purpose leave tasks behind, which are told of whenever they are collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
 #: Seconds in which a caller is told.
 SOON = 9.0
 
@@ -146,7 +149,6 @@ CALLS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("fate", FATES)
 def test_something_becomes_of_the_owner(fate):
     """U5: each kind of call that waits elsewhere is told within seconds, and by an error that says what happened."""

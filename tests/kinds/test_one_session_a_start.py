@@ -8,6 +8,7 @@ import asyncio
 import gc
 import time
 import weakref
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ class Faulty:
 
 
 #: Tasks that nobody waits for.
-STARTED: list[asyncio.Future] = []
+STARTED: list[asyncio.Future[Any]] = []
 
 
 def begun(coroutine):
