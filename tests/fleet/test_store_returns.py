@@ -50,6 +50,8 @@ async def test_a_flushed_store_is_told_before_a_fetch(clock):
     assert await one.use() == await two.use() == await three.use()
     store.notices = False
     newer = await one.manager.refresh()
+    # Until then it would take a notice for that of its own write.
+    await clock.advance(1.5)
     await store.flush_unheard()
     fetching = [asyncio.create_task(worker.manager.refresh()) for worker in (two, three)]
     for _ in range(5):

@@ -99,7 +99,7 @@ OLD, SAME, NEW = token("old", at=NOW - 10.0), token(), token("new", at=NOW + 10.
         (knows(SAME, version=3, unkept=True), record(NEW, 1), True, True),
         (knows(SAME, version=3, unkept=True), record(None, 9), False, False),
         (knows(version=3, unkept=True), record(NEW, 4), True, False),
-        (knows(version=3, unkept=True), record(NEW, 3), False, False),
+        (knows(version=3, unkept=True), record(NEW, 3), True, False),
         # A sign-out of this grant is no older than what is on record of it.
         (out(NOW, 5), record(SAME, 4, since=NOW), False, True),
         (out(NOW, 5), record(SAME, 1, since=NOW + 1.0), True, False),

@@ -6,11 +6,13 @@ A store may be down, slow or wrong at any step. The observers are told of it; th
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from evertoken._engine.observers import SHUTDOWN
-from evertoken._engine.tasks import bounded, cancelled_here
+from evertoken._engine.tasks import bounded, cancelled_here, ring
 from evertoken._model import events
 from evertoken._model.redaction import describe
 
@@ -28,8 +30,11 @@ __all__ = ["STORE_TIMEOUT", "StoreClient", "check_key", "store_key"]
 #: Seconds a step of the store may take.
 STORE_TIMEOUT: Final = 5.0
 
+#: Steps that may be under way at once, for all keys. A store has fewer connections than that.
+MOST_STEPS: Final = 64
+
 #: Seconds within which a store tells of a write.
-_TOLD_WITHIN: Final = 2.0
+_TOLD_WITHIN: Final = 1.0
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
@@ -85,6 +90,9 @@ class StoreClient:
         self._clock = clock
         self._observers = observers
         self._strays = strays
+        # Steps that run, steps that have ended well, and the flights that wait for a place.
+        self._running = self._ended = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
         # Writes of this member that the store is yet to tell it of, and until when, by the monotonic clock.
         self._own: dict[str, tuple[int, float]] = {}
 
@@ -194,8 +202,12 @@ class StoreClient:
         call: Callable[[], Awaitable[T]],
         timeout: float = STORE_TIMEOUT,
     ) -> T | None:
+        if self._running >= MOST_STEPS and not await self._place():
+            self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
+            return None
+        self._running += 1
         try:
-            return await flight.step(call(), timeout, self._clock)
+            answer = await flight.step(call(), timeout, self._clock)
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
@@ -203,6 +215,32 @@ class StoreClient:
                 raise
             self.failed(operation, error, state)
             return None
+        else:
+            self._ended += 1
+            return answer
+        finally:
+            self._running -= 1
+            while self._queue:
+                turn = self._queue.popleft()
+                if not turn.done():
+                    ring(turn)
+                    break
+
+    async def _place(self) -> bool:
+        """
+        Wait for a place, as long as steps of others end: the wait does not count against the bound of a step.
+        """
+        while self._running >= MOST_STEPS:
+            turn, ended = asyncio.get_running_loop().create_future(), self._ended
+            self._queue.append(turn)
+            timer = self._clock.call_later(STORE_TIMEOUT, ring, turn)
+            try:
+                await turn
+            finally:
+                timer.cancel()
+            if self._running >= MOST_STEPS and self._ended == ended:
+                return False
+        return True
 
     def _wrote(self, record: Record, written: bool | None) -> bool | None:  # noqa: FBT001 - what a store said
         if written and self.watched:

@@ -12,6 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import Gate, told_to_end
+from evertoken._model.coordination_rules import same_grant
 from evertoken._model.failures import Overdue
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Flight(Gate):
             return False
         presented = self.request.current
         # None for both: the one from the configuration.
-        return token.refresh_token == (None if presented is None else presented.refresh_token)
+        return same_grant(token, presented)
 
     def wanted_by(self, other: Flight) -> None:
         """

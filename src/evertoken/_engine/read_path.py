@@ -92,7 +92,7 @@ class ReadPath:
                 continue
             reason: Reason = "absent" if state.token is None else "expired" if token is None else "min_ttl"
             # After a failure an attempt that hangs holds nobody.
-            failing = token is None and state.failure is not None and state.failure.error is not None
+            failing = token is None and self._hangs(state)
             flight = self._flights.launch(state, reason, urgent=True)
             # An eager task factory may have landed it already.
             if not flight.landed:
@@ -161,6 +161,14 @@ class ReadPath:
 
     def _is_longest(self, state: KeyState, now: float) -> bool:
         return now < state.demand_at(self._rules) or state.longest_obtainable(now, self._rules)
+
+    def _hangs(self, state: KeyState) -> bool:
+        failure, flight = state.failure, state.flight
+        if failure is not None and failure.error is not None:
+            return True
+        # A refresh ahead of expiry that is under way still hangs as well. Only a first fetch is waited for to its end.
+        ahead = flight is not None and flight.reason == "due" and flight.request is not None
+        return ahead and self._clock.time() - flight.started_at > self._rules.retry.patience
 
     def _has_failed(self, state: KeyState, tried: Flight, end: float | None) -> bool:
         # A failure of its own, not one that came since; or a token that did not live to be handed out.
