@@ -236,7 +236,7 @@ class World:
         # After a forget() no lifetime is known, and a retry may wait as long as the policy says.
         most = max(self.server.lifetime, RETRY_CAP) + 15.0 + STEP * self.steps("back", "ahead", "behind")
         if self.server.revoked:
-            most = max(most, _PROBE)
+            most = max(most, _PROBE + STEP * self.steps("back", "ahead", "behind"))
         for process in self.processes.values():
             session = process.manager._life.session
             if session is None or session.state != "running" or session.started is not None or process.thaw is not None:
