@@ -15,9 +15,9 @@ from tests.enumeration.process import STEP, Process, Source
 from tests.enumeration.server import Server, not_to_be_presented, split
 
 from evertoken import RefreshPolicy, Token
+from evertoken._model.policy import RETRY_CAP
 from evertoken.events import KeyEvicted
 from evertoken.stores import MemoryStore
-from evertoken._model.policy import RETRY_CAP
 from evertoken.testing.clock import EPOCH
 
 __all__ = ["World"]
