@@ -73,6 +73,19 @@ def test_a_record_with_a_spent_refresh_token_is_older(version, offset):
     assert is_behind(state, record)
 
 
+def test_what_the_store_lacks_wins_over_the_last_that_it_took():
+    """
+    T2: tokens that were minted while the store was down are newer than its record, also where the clock was set back.
+    """
+    state = KeyState("k", None)
+    minted = [Token(f"at-{number}", issued_at=NOW - 120.0 * number, expires_at=NOW + 60.0) for number in range(3)]
+    for before, after in zip([None, *minted], minted, strict=False):
+        state.fetched(after, after.issued_at, RULES)
+        if before is not None:
+            state.unsaved(NOW, RULES, withhold=True, replaced=before)
+    assert not is_newer(state, Record("k", 5, minted[0], since=0.0))
+
+
 def test_a_fetch_belongs_to_its_grant_though_the_key_was_forgotten_meanwhile():
     """
     K1: forget() during a fetch keeps the age of the grant, by which peers tell what is newer.

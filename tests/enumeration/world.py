@@ -15,9 +15,9 @@ from tests.enumeration.process import STEP, Process, Source
 from tests.enumeration.server import Server, not_to_be_presented, split
 
 from evertoken import RefreshPolicy, Token
+from evertoken._model.policy import RETRY_CAP
 from evertoken.events import KeyEvicted
 from evertoken.stores import MemoryStore
-from evertoken._model.policy import RETRY_CAP
 from evertoken.testing.clock import EPOCH
 
 __all__ = ["World"]
@@ -236,7 +236,7 @@ class World:
         # After a forget() no lifetime is known, and a retry may wait as long as the policy says.
         most = max(self.server.lifetime, RETRY_CAP) + 15.0 + STEP * self.steps("back", "ahead", "behind")
         if self.server.revoked:
-            most = max(most, _PROBE)
+            most = max(most, _PROBE + STEP * self.steps("back", "ahead", "behind"))
         for process in self.processes.values():
             session = process.manager._life.session
             if session is None or session.state != "running" or session.started is not None or process.thaw is not None:

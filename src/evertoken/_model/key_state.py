@@ -139,7 +139,8 @@ class KeyState(KeyView):
         """
         failure = self._failing()
         failure.unkept = True
-        if replaced is not None:
+        if failure.replaced is None:
+            # The first one, for the store has none of those that came since.
             failure.replaced = replaced
         failure.repair_at = now + min(REPAIR, max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay()))
         if withhold and rules.strict and self.token is not None:
