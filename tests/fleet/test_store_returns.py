@@ -48,13 +48,21 @@ async def test_a_flushed_store_is_told_before_a_fetch(clock):
     one, two, three = workers
     await start(workers)
     assert await one.use() == await two.use() == await three.use()
-    store.notices = False
+    two.stop()
+    three.stop()
     newer = await one.manager.refresh()
     await store.flush_unheard()
+    # The one that knows hears of the store two seconds later than its peers.
+    one.stop()
+    two.resume()
+    three.resume()
     fetching = [asyncio.create_task(worker.manager.refresh()) for worker in (two, three)]
     for _ in range(5):
         await clock.advance(0.02)
         store.memory._watchers[-1][1](None)
+    await clock.advance(1.9)
+    one.resume()
+    store.memory._watchers[0][1](None)
     await clock.advance(10.0)
 
     assert server.replays == []
