@@ -68,3 +68,28 @@ async def test_a_flushed_store_is_told_before_a_fetch(clock):
     assert server.replays == []
     assert [(await task).access_token for task in fetching] == [newer.access_token] * 2
     await end(workers)
+
+
+@virtual
+@pytest.mark.parametrize("fetch_timeout", [1.0, 3.0, 10.0])
+@pytest.mark.parametrize("gone", ["before fetch", "flushed"])
+async def test_peers_are_heard_whatever_a_fetch_may_take(clock, fetch_timeout, gone):
+    """K4, F7: a fetch timeout shorter than the time that peers are given does not keep a grant out of use for ever."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    one, two = (Worker(name, store, server, fetch_timeout=fetch_timeout) for name in ("w0", "w1"))
+    await start([one])
+    await one.use()
+    if gone == "flushed":
+        await store.flush_unheard()
+    else:
+        one.dies_at = (gone, 1)
+        await clock.advance(59.0)
+        assert one.state == "dead"
+        await start([two])
+    await clock.advance(90.0)
+    last = one if gone == "flushed" else two
+
+    assert await last.use() is not None
+    assert server.issued >= 2
+    assert server.replays == []
+    await end([one, two] if gone != "flushed" else [one])
