@@ -48,17 +48,50 @@ async def test_a_flushed_store_is_told_before_a_fetch(clock):
     one, two, three = workers
     await start(workers)
     assert await one.use() == await two.use() == await three.use()
-    store.notices = False
+    two.stop()
+    three.stop()
     newer = await one.manager.refresh()
     # Until then it would take a notice for that of its own write.
     await clock.advance(1.5)
     await store.flush_unheard()
+    # The one that knows hears of the store two seconds later than its peers.
+    one.stop()
+    two.resume()
+    three.resume()
     fetching = [asyncio.create_task(worker.manager.refresh()) for worker in (two, three)]
     for _ in range(5):
         await clock.advance(0.02)
         store.memory._watchers[-1][1](None)
+    await clock.advance(1.9)
+    one.resume()
+    store.memory._watchers[0][1](None)
     await clock.advance(10.0)
 
     assert server.replays == []
     assert [(await task).access_token for task in fetching] == [newer.access_token] * 2
     await end(workers)
+
+
+@virtual
+@pytest.mark.parametrize("fetch_timeout", [1.0, 3.0, 10.0])
+@pytest.mark.parametrize("gone", ["before fetch", "flushed"])
+async def test_peers_are_heard_whatever_a_fetch_may_take(clock, fetch_timeout, gone):
+    """K4, F7: a fetch timeout shorter than the time that peers are given does not keep a grant out of use for ever."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    one, two = (Worker(name, store, server, fetch_timeout=fetch_timeout) for name in ("w0", "w1"))
+    await start([one])
+    await one.use()
+    if gone == "flushed":
+        await store.flush_unheard()
+    else:
+        one.dies_at = (gone, 1)
+        await clock.advance(59.0)
+        assert one.state == "dead"
+        await start([two])
+    await clock.advance(90.0)
+    last = one if gone == "flushed" else two
+
+    assert await last.use() is not None
+    assert server.issued >= 2
+    assert server.replays == []
+    await end([one, two] if gone != "flushed" else [one])

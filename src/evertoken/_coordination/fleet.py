@@ -172,7 +172,8 @@ class FleetCoordinator:
                 await self._give_back(state, flight, begun)
                 return newer
             hearing.last = begun.record or hearing.last
-            left = end - self._clock.monotonic()
+            # Peers are heard to the end, also by a source with less time: its next flight would begin with it anew.
+            left = max(end, hearing.until) - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
                 raise TransientRefreshError(msg)
