@@ -179,3 +179,14 @@ def chaos(session: nox.Session) -> None:
     """
     session.install(EVERYTHING, *group("test"))
     session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def mutation(session: nox.Session) -> None:
+    """
+    Change the core at 300 places, one at a time, and count the changes that a test notices: a few hours.
+
+    `nox -s mutation -- --mutants 20 --seed 7` takes a smaller sample; `-- --list` prints the sample and runs nothing.
+    """
+    session.install(EVERYTHING, *group("test"), *group("mutation"))
+    session.run("python", "-m", "tests.mutation", *session.posargs)
