@@ -24,6 +24,7 @@ FOUND = [
     "store:rotating:a.begin#2=ahead+a.begin#5=restart",
     "store:rotating:a.begin#4=behind+b.begin#5=flush",
     "store:rotating:a.fetch#1=paused+b.commit#9=back",
+    "store:rotating:a.fetch#2=dead+a.read#1=back",
     "store:rotating:a.commit#1=back+b.read#2=flush",
     "store:rotating:a.commit#2=back+b.read#4=flush",
     "store:rotating:a.read#2=ahead+a.begin#4=flush",
