@@ -76,7 +76,7 @@ def judge(played: Played, within: float = KEEPS_WITHIN) -> Verdict:
             if request.outcome == "issued":
                 following = chain[chain.index(presented(request)) + 1]
                 had = played.history.had.setdefault(fingerprint_of(following), [])
-                had.append((dict(request.form)["member"], request.at + server.latency))
+                had.append((dict(request.form)["member"], request.at))
         if family.revoked:
             verdict.revoked.append(key)
             replay = next(request for request in asked if request.outcome == "invalid_grant")

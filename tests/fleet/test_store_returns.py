@@ -41,7 +41,8 @@ async def test_the_holder_is_heard_first(clock, outage, first):
 
 
 @virtual
-async def test_a_flushed_store_is_told_before_a_fetch(clock):
+@pytest.mark.parametrize("looked", [False, True])
+async def test_a_flushed_store_is_told_before_a_fetch(clock, looked):
     """K1, K3: nobody presents what the first member wrote to a flushed store before its peers had their time."""
     store, server = Store(clock), Server(clock, rotating=True)
     workers = [Worker(f"w{number}", store, server) for number in range(3)]
@@ -58,6 +59,9 @@ async def test_a_flushed_store_is_told_before_a_fetch(clock):
     one.stop()
     two.resume()
     three.resume()
+    for _, heard in store.memory._watchers[1:] if looked else ():
+        heard(None)
+    await clock.advance(0.02)
     fetching = [asyncio.create_task(worker.manager.refresh()) for worker in (two, three)]
     for _ in range(5):
         await clock.advance(0.02)

@@ -97,6 +97,8 @@ class FleetCoordinator:
         self._watch = Watch(self._client, namespace, session, written=self._written)
         self._patience = patience
         self._gates: dict[str, Gate] = {}
+        # Keys of which the store has lost what it once had, and when that was seen. A peer may know better still.
+        self._behind: dict[KeyState, float] = {}
 
     async def open(self) -> None:
         """
@@ -128,6 +130,8 @@ class FleetCoordinator:
             state.overtaken(record, self._clock.time(), self._rules)
             return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
+            if not state.unkept:
+                self._behind[state] = self._clock.time()
             state.unsaved(self._clock.time(), self._rules, withhold=False)
         return None
 
@@ -169,6 +173,7 @@ class FleetCoordinator:
                 await self._give_back(state, flight, begun)
                 raise
             if newer is not None:
+                self._behind.pop(state, None)
                 await self._give_back(state, flight, begun)
                 return newer
             hearing.last = begun.record or hearing.last
@@ -313,9 +318,9 @@ class FleetCoordinator:
 
     def _was_flushed(self, state: KeyState, flight: Flight, record: Record | None) -> bool:
         # Then a peer may know a newer token, which has spent this one. What is unkept is the newest there is.
-        if flight.reason in LOOKS or state.unkept or state.token is None or not may_spend(state, self._rules):
+        if flight.reason in LOOKS or state.token is None or not may_spend(state, self._rules):
             return False
-        return is_behind(state, record)
+        return is_behind(state, record) and (state in self._behind or not state.unkept)
 
     def _without_store(self, state: KeyState, flight: Flight) -> Permit:
         if flight.reason not in LOOKS and (getattr(state.source, "exclusive", False) or may_spend(state, self._rules)):
@@ -335,7 +340,11 @@ class FleetCoordinator:
     def _wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
         version, before = self._following(state, permit), permit.lost or permit.record
         wanted = record_of(state, self._client.name_of(state, flight), version, self._rules, token=token)
-        if token is not None or wanted.revoked or before is None:
+        if token is not None or wanted.revoked:
+            return wanted
+        if state in self._behind and wanted.sent_at is None and may_spend(state, self._rules):
+            wanted = dataclasses.replace(wanted, sent_at=self._behind[state], sent_by=OFFERED)
+        if before is None:
             return wanted
         mark = peers_mark(state, before, self._rules.owner)
         if mark is None and wanted.sent_at is None:
@@ -363,6 +372,7 @@ class FleetCoordinator:
         state.version, state.since = record.version, record.since
 
     def _saved(self, state: KeyState, record: Record | None, token: Token | None) -> None:
+        self._behind.pop(state, None)
         if record is not None and token is None:
             state.saved(record.version, record.since)
         elif record is not None:
