@@ -96,9 +96,7 @@ NAMES = re.compile(
 
 @dataclass
 class Module:
-    """
-    One file of the package.
-    """
+    """One file of the package."""
 
     name: str
     path: Path
@@ -121,9 +119,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Import:
-    """
-    One import: of what, at which line, whether at run time, whether as soon as the module is imported.
-    """
+    """One import: of what, at which line, whether at run time, whether as soon as the module is imported."""
 
     target: str
     line: int
@@ -171,16 +167,12 @@ def of_package(name: str) -> list[Module]:
 
 
 def rank_of(target: str) -> int | None:
-    """
-    Return the rank of what an import names; None for what is not of the ranked packages.
-    """
+    """Return the rank of what an import names; None for what is not of the ranked packages."""
     return HOUSE[target].rank if target in HOUSE else None
 
 
 def extras() -> dict[str, str]:
-    """
-    Return the module of each distribution that an extra of pyproject.toml asks for.
-    """
+    """Return the module of each distribution that an extra of pyproject.toml asks for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = {
         match[0].lower()
@@ -195,9 +187,7 @@ OPTIONAL = extras()
 
 
 def attributes(module: Module) -> Iterator[tuple[int, str, str]]:
-    """
-    Yield line, receiver and name of each attribute that is looked up.
-    """
+    """Yield line, receiver and name of each attribute that is looked up."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Attribute):
             yield node.lineno, ast.unparse(node.value), node.attr

@@ -1,6 +1,4 @@
-"""
-A store that is away while an answer arrives, and comes back: the member that has the answer is heard first.
-"""
+"""A store that is away while an answer arrives, and comes back: the member that has the answer is heard first."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What callers see while the endpoint is down, slow, or says no.
-"""
+"""What callers see while the endpoint is down, slow, or says no."""
 
 from __future__ import annotations
 

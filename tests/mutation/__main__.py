@@ -30,9 +30,7 @@ SLOWER, AT_LEAST = 3, 120
 
 
 class Campaign:
-    """
-    One run: a sample, a copy of the tree for each worker, and what became of each mutant.
-    """
+    """One run: a sample, a copy of the tree for each worker, and what became of each mutant."""
 
     def __init__(self, mutants: Iterator[Mutant], wanted: int, known: dict[Change, str]) -> None:
         self._mutants = mutants
@@ -45,9 +43,7 @@ class Campaign:
         self.broken = 0
 
     def work(self, copy: Copy, without: frozenset[str], limit: float) -> None:
-        """
-        Judge mutants until there are as many as are wanted.
-        """
+        """Judge mutants until there are as many as are wanted."""
         while (mutant := self._next(copy)) is not None:
             with self._lock:
                 favourites = self._favourites[mutant.change.file].copy()
@@ -76,9 +72,7 @@ class Campaign:
                 self.broken += 1
 
     def report(self) -> float:
-        """
-        Print the result, and return the share that was caught.
-        """
+        """Print the result, and return the share that was caught."""
         counts = Counter(verdict.outcome for verdict in self.verdicts)
         total = len(self.verdicts) + len(self.harmless)
         share = (counts[CAUGHT] + counts[TIMED_OUT]) / total if total else 1.0
@@ -94,9 +88,7 @@ class Campaign:
 
 
 def main() -> int:
-    """
-    Run the campaign; return 1 if too few mutants were caught, or one survived, or a test fails without any.
-    """
+    """Run the campaign; return 1 if too few mutants were caught, or one survived, or a test fails without any."""
     parser = argparse.ArgumentParser(prog="tests.mutation", description=__doc__)
     parser.add_argument("--mutants", type=int, default=300, metavar="N", help="how many; 300 by default")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which ones")

@@ -1,6 +1,4 @@
-"""
-The mutants that are known to change nothing, each with the reason.
-"""
+"""The mutants that are known to change nothing, each with the reason."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ LIST = Path(__file__).with_name("equivalent.toml")
 
 @dataclass(frozen=True, order=True)
 class Change:
-    """
-    A mutant, named by its text and not by its line number, so that the name survives edits elsewhere.
-    """
+    """A mutant, named by its text and not by its line number, so that the name survives edits elsewhere."""
 
     file: str
     operator: str
@@ -24,9 +20,7 @@ class Change:
 
 
 def equivalents(path: Path = LIST) -> dict[Change, str]:
-    """
-    Return the reason for each change in the list.
-    """
+    """Return the reason for each change in the list."""
     entries = tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", [])
     return {
         Change(entry["file"], entry["operator"], entry["line"], entry["becomes"]): entry["reason"] for entry in entries

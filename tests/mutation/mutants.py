@@ -24,9 +24,7 @@ ROOMS = ("_model", "_engine", "_coordination")
 
 @dataclass(frozen=True)
 class Mutant:
-    """
-    One change of one line, and the whole text of the module that has it.
-    """
+    """One change of one line, and the whole text of the module that has it."""
 
     change: Change
     number: int
@@ -42,9 +40,7 @@ class Mutant:
 
 
 class _AtRunTime(ast.NodeTransformer):
-    """
-    Takes away what type checkers alone read.
-    """
+    """Takes away what type checkers alone read."""
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
@@ -69,9 +65,7 @@ class _AtRunTime(ast.NodeTransformer):
 
 
 def at_run_time(text: str) -> str:
-    """
-    Return what is left of a module's *text* when it runs, in a form to compare.
-    """
+    """Return what is left of a module's *text* when it runs, in a form to compare."""
     return ast.dump(_AtRunTime().visit(ast.parse(text)))
 
 
@@ -99,9 +93,7 @@ def sites(package: Path) -> list[list[tuple[Path, str, int, int]]]:
 
 
 def sample(package: Path, seed: int) -> Iterator[Mutant]:
-    """
-    Yield one mutant of each place, in an order that *seed* decides.
-    """
+    """Yield one mutant of each place, in an order that *seed* decides."""
     places = sites(package)
     choice = random.Random(seed)
     choice.shuffle(places)

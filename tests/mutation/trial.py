@@ -1,6 +1,4 @@
-"""
-A copy of the tree in which one mutant at a time lives, and the tests that look for it.
-"""
+"""A copy of the tree in which one mutant at a time lives, and the tests that look for it."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ _NAMED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::\S+(?:\[.*?\])?)?)(?: - .*
 
 @dataclass(frozen=True)
 class Verdict:
-    """
-    How a mutant ended, and the test that caught it.
-    """
+    """How a mutant ended, and the test that caught it."""
 
     mutant: Mutant
     outcome: str
@@ -48,9 +44,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Outcome:
-    """
-    How a run of pytest ended.
-    """
+    """How a run of pytest ended."""
 
     passed: bool
     failed: tuple[str, ...]
@@ -58,9 +52,7 @@ class Outcome:
 
 
 class Copy:
-    """
-    A copy of the tree; the checkout itself is never touched.
-    """
+    """A copy of the tree; the checkout itself is never touched."""
 
     def __init__(self, root: Path, tests: Sequence[str] = TESTS) -> None:
         self._root = root
@@ -79,15 +71,11 @@ class Copy:
         }
 
     def suite(self) -> Outcome:
-        """
-        Run all the tests without a mutant, past every failure.
-        """
+        """Run all the tests without a mutant, past every failure."""
         return self._pytest(self._tests, first=False)
 
     def imports(self, mutant: Mutant) -> bool:
-        """
-        Whether the mutant can be imported. One that cannot would be caught by any test, and shows nothing.
-        """
+        """Whether the mutant can be imported. One that cannot would be caught by any test, and shows nothing."""
         path = self._package / mutant.change.file
         kept = path.read_text(encoding="utf-8")
         path.write_text(mutant.text, encoding="utf-8")
@@ -103,9 +91,7 @@ class Copy:
         return ran.returncode == 0
 
     def judge(self, mutant: Mutant, favourites: Counter[str], without: frozenset[str], limit: float) -> Verdict:
-        """
-        Run the tests against *mutant* until one fails twice.
-        """
+        """Run the tests against *mutant* until one fails twice."""
         path = self._package / mutant.change.file
         kept = path.read_text(encoding="utf-8")
         path.write_text(mutant.text, encoding="utf-8")

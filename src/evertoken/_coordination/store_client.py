@@ -97,17 +97,13 @@ class StoreClient:
         self._own: dict[str, tuple[int, float]] = {}
 
     def name_of(self, state: KeyState, flight: Flight) -> str:
-        """
-        Return the store's key of *state*, made once a flight.
-        """
+        """Return the store's key of *state*, made once a flight."""
         if flight.name is None:
             flight.name = store_key(self._namespace, state.key)
         return flight.name
 
     def is_own_notice(self, name: str) -> bool:
-        """
-        Tell whether the store only tells this member what it wrote itself. Each write is told once.
-        """
+        """Tell whether the store only tells this member what it wrote itself. Each write is told once."""
         count, until = self._own.pop(name, (0, 0.0))
         if count == 0 or self._clock.monotonic() > until:
             return False
@@ -116,15 +112,11 @@ class StoreClient:
         return True
 
     def notices_lost(self) -> None:
-        """
-        Something may not have been told: count anew.
-        """
+        """Something may not have been told: count anew."""
         self._own.clear()
 
     async def begin(self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float) -> Begun | None:
-        """
-        Ask for the lease, and for the record.
-        """
+        """Ask for the lease, and for the record."""
         name = self.name_of(state, flight)
         begun = await self._step("begin", state, flight, lambda: self.store.begin(name, owner, ttl), timeout)
         if begun is not None and not self._is_of(begun.record, name):
@@ -133,9 +125,7 @@ class StoreClient:
         return begun
 
     async def read(self, state: KeyState, flight: Flight) -> tuple[Record | None] | None:
-        """
-        Return the record, or that there is none, in a tuple.
-        """
+        """Return the record, or that there is none, in a tuple."""
         name = self.name_of(state, flight)
 
         async def read() -> tuple[Record | None]:
@@ -148,31 +138,23 @@ class StoreClient:
         return found
 
     async def mark(self, state: KeyState, flight: Flight, record: Record, lease: Lease) -> bool | None:
-        """
-        Keep *record*, and the lease; False where the lease or the version is outdated.
-        """
+        """Keep *record*, and the lease; False where the lease or the version is outdated."""
         return self._wrote(record, await self._step("mark", state, flight, lambda: self.store.mark(record, lease)))
 
     async def commit(
         self, state: KeyState, flight: Flight, record: Record, lease: Lease, timeout: float
     ) -> bool | None:
-        """
-        Keep *record*, and end the lease; False where the lease or the version is outdated.
-        """
+        """Keep *record*, and end the lease; False where the lease or the version is outdated."""
         return self._wrote(
             record, await self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
         )
 
     async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> None:
-        """
-        Give the lease back.
-        """
+        """Give the lease back."""
         await self._step("abandon", state, flight, lambda: self.store.abandon(lease))
 
     async def outside(self, operation: str, state: KeyState | None, call: Callable[[], Awaitable[T]]) -> T | None:
-        """
-        Do what no flight does: open, close, renew.
-        """
+        """Do what no flight does: open, close, renew."""
         try:
             return await bounded(
                 call, STORE_TIMEOUT, clock=self._clock, strays=self._strays, name=f"evertoken:store:{operation}"
@@ -186,9 +168,7 @@ class StoreClient:
             return None
 
     def failed(self, operation: str, error: BaseException, state: KeyState | None = None) -> None:
-        """
-        Tell the observers what the store did instead of *operation*.
-        """
+        """Tell the observers what the store did instead of *operation*."""
         token = None if state is None else state.token
         said = describe(error, () if token is None else (token.access_token, token.refresh_token))
         key = None if state is None else state.key
@@ -227,9 +207,7 @@ class StoreClient:
                     break
 
     async def _place(self) -> bool:
-        """
-        Wait for a place, as long as steps of others end: the wait does not count against the bound of a step.
-        """
+        """Wait for a place, as long as steps of others end: the wait does not count against the bound of a step."""
         while self._running >= MOST_STEPS:
             turn, ended = asyncio.get_running_loop().create_future(), self._ended
             self._queue.append(turn)

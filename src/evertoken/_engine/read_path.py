@@ -68,9 +68,7 @@ class ReadPath:
         self._check_key = check_key
 
     async def obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
-        """
-        Return a valid token: the slow path of `TokenManager.get`.
-        """
+        """Return a valid token: the slow path of `TokenManager.get`."""
         least = seconds("min_ttl", min_ttl) or 0.0
         limit = seconds("timeout", timeout)
         end = None if limit is None else self._clock.monotonic() + limit
@@ -108,9 +106,7 @@ class ReadPath:
                 raise self._hanging(state) if end is None else self._waited(state, limit)
 
     async def state(self, key: Hashable) -> KeyState:
-        """
-        Return the state of *key*, opened if need be, and mark it as used.
-        """
+        """Return the state of *key*, opened if need be, and mark it as used."""
         self._check_open()
         state = self._registry.find(key)
         if state is None:
@@ -124,18 +120,14 @@ class ReadPath:
         return state
 
     async def subscribe(self, key: Hashable) -> None:
-        """
-        Have the token of *key* fetched, if there is none.
-        """
+        """Have the token of *key* fetched, if there is none."""
         state = await self.state(key)
         now = self._clock.time()
         if state.in_service(now) is None and state.flight is None and now >= state.demand_at(self._rules):
             self._flights.launch(state, "absent", urgent=True)
 
     async def prefetch(self, patience: float, *, required: bool) -> None:
-        """
-        Fetch what is missing of the keys known beforehand, all at once; with *required* raise the first failure.
-        """
+        """Fetch what is missing of the keys known beforehand, all at once; with *required* raise the first failure."""
         now = self._clock.time()
         missing: list[KeyState] = []
         for state in self._registry.keys.values():
