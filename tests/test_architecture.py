@@ -58,8 +58,6 @@ SECOND_DOORS = {"_signing/jose.py": ("cryptography", "PyJWT signs with its keys,
 LONGEST = 330
 # What a reader cannot hold in the head at once, and why it stays in one piece. They may shrink, not grow.
 LONGER = {
-    "_manager.py": (462, "every public method and every option, each documented for users"),
-    "_model/key_state.py": (382, "the state machine of a key, every transition in one place"),
     "testing/server.py": (366, "one dataclass with every setting and fault, documented for users"),
 }
 

@@ -11,29 +11,20 @@ import math
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._coordination.lease import Leases
+from evertoken._coordination.record_judge import RecordJudge
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
 from evertoken._coordination.watch import Watch
-from evertoken._engine.flight import LOOKS, Flight
+from evertoken._engine.flight import Flight
 from evertoken._engine.tasks import Gate
-from evertoken._model import events
 from evertoken._model.coordination_rules import (
     OFFERED,
-    adoptable,
-    is_before,
     is_behind,
     is_newer,
-    judge_lost_answer,
-    judge_sign_out,
     lost_answer,
-    may_spend,
-    offered_at,
-    peers_mark,
     record_of,
-    unheard,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
-from evertoken._model.key_state import TICK
 from evertoken._model.protocols import Held, Lease, Record
 
 if TYPE_CHECKING:
@@ -53,10 +44,6 @@ OFFER: Final = 4.0
 
 # The first pause before a write is tried again; doubled each time.
 _PAUSE: Final = 0.1
-
-# Where no lease is needed, a store may take this part of the token's lifetime for a step, and this long at least.
-_SLOW_SHARE: Final = 0.25
-_SLOW_LEAST: Final = 0.25
 
 
 @final
@@ -92,11 +79,10 @@ class FleetCoordinator:
             store, namespace, clock=session.clock, observers=session.observers, strays=session.strays
         )
         self._leases = Leases(self._client, clock=session.clock)
+        self._judge = RecordJudge(self._client, session)
         self._watch = Watch(self._client, namespace, session, written=self._written)
         self._patience = patience
         self._gates: dict[str, Gate] = {}
-        # Keys of which the store has lost what it once had, and when that was seen. A peer may know better still.
-        self._behind: dict[KeyState, float] = {}
 
     async def open(self) -> None:
         """Enter the store, and watch it if it can be watched."""
@@ -118,14 +104,14 @@ class FleetCoordinator:
             return None
         record = found[0]
         if record is not None and is_newer(state, record):
-            if record.revoked or self._adoptable(state, record) is not None:
+            if record.revoked or self._judge.adoptable(state, record) is not None:
                 return record
             # Its access token is of no use here, but its refresh token is the one to present.
             state.overtaken(record, self._clock.time(), self._rules)
             return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
             if not state.unkept:
-                self._behind[state] = self._clock.time()
+                self._judge.behind[state] = self._clock.time()
             state.unsaved(self._clock.time(), self._rules, withhold=False)
         return None
 
@@ -143,17 +129,17 @@ class FleetCoordinator:
         while True:
             ttl = self._leases.ttl_of(state)
             until = self._leases.until(ttl)
-            begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._timeout(state))
+            begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._judge.timeout(state))
             if begun is None:
-                return self._without_store(state, flight)
+                return self._judge.without_store(state, flight)
             held = isinstance(begun.lease, Held)
             outlived = not held and self._leases.outlived(until)
             try:
-                newer = self._judge(state, flight, begun)
+                newer = self._judge.newer(state, flight, begun)
                 if newer is None and outlived:
                     # This process stood still; or the store is too slow for this token, as the second time will tell.
                     if slow:
-                        return self._without_store(state, flight)
+                        return self._judge.without_store(state, flight)
                     slow = True
                     continue
                 if (
@@ -161,13 +147,13 @@ class FleetCoordinator:
                     and isinstance(begun.lease, Lease)
                     and await self._heard(state, flight, begun, hearing)
                 ):
-                    self._judge_mark(state, flight, begun.record)
+                    self._judge.mark(state, flight, begun.record)
                     return Permit(begun.lease, begun.record, until)
             except BaseException:
                 await self._give_back(state, flight, begun)
                 raise
             if newer is not None:
-                self._behind.pop(state, None)
+                self._judge.behind.pop(state, None)
                 await self._give_back(state, flight, begun)
                 return newer
             hearing.last = begun.record or hearing.last
@@ -193,7 +179,7 @@ class FleetCoordinator:
         # A request before this one may have been the one that was taken.
         missing = lost_answer(state, permit.record, self._rules.owner)
         record = dataclasses.replace(
-            record_of(state, self._client.name_of(state, flight), self._following(state, permit), self._rules),
+            record_of(state, self._client.name_of(state, flight), self._judge.following(state, permit), self._rules),
             sent_at=sent_at if missing is None else min(missing, sent_at),
             sent_by=self._rules.owner,
         )
@@ -205,7 +191,7 @@ class FleetCoordinator:
             msg = "a refresh that may spend its refresh token could not be recorded beforehand"
             raise TransientRefreshError(msg)
         permit.record = record
-        self._known(state, record)
+        self._judge.known(state, record)
 
     def check(self, permit: Permit, /) -> None:
         """Raise `TransientRefreshError` unless the lease still holds."""
@@ -221,17 +207,17 @@ class FleetCoordinator:
             return token is None and not state.unkept
         end, pause = self._clock.monotonic() + STORE_TIMEOUT, _PAUSE
         while True:
-            wanted = self._wanted(state, flight, permit, token)
-            if self._is_on_record(wanted, permit.record):
+            wanted = self._judge.wanted(state, flight, permit, token)
+            if self._judge.is_on_record(wanted, permit.record):
                 await self._client.abandon(state, flight, permit.lease)
                 permit.lease = None
-                self._saved(state, permit.record, token)
+                self._judge.saved(state, permit.record, token)
                 return True
-            timeout = self._timeout(state) if token is not None else STORE_TIMEOUT
+            timeout = self._judge.timeout(state) if token is not None else STORE_TIMEOUT
             written = await self._client.commit(state, flight, wanted, permit.lease, timeout)
             if written:
                 permit.lease = None
-                self._saved(state, wanted, token)
+                self._judge.saved(state, wanted, token)
                 return True
             if written is False:
                 newer = await self._regain(state, flight, permit, token)
@@ -255,122 +241,12 @@ class FleetCoordinator:
             await flight.wait(self._clock)
         await self.finish(state, Flight("repair"), permit, None)
 
-    # Judging
-
-    def _judge(self, state: KeyState, flight: Flight, begun: Begun) -> Record | None:
-        record = begun.record
-        recorded = record is not None and record.since == state.since and not record.revoked
-        if flight.decided and not recorded:
-            # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead.
-            if record is not None:
-                flight.found = record.token
-                state.since = max(state.since, record.since + TICK)
-                state.version = max(state.version, record.version)
-            return None
-        if flight.reason not in LOOKS:
-            judge_sign_out(state, None, forced=flight.reason == "forced")
-        if record is None or not is_newer(state, record):
-            state.caught_up(self._rules)
-            return None
-        if record.revoked or self._adoptable(state, record) is not None:
-            return record
-        state.superseded(record, self._rules)
-        return None
-
-    def _judge_mark(self, state: KeyState, flight: Flight, record: Record | None) -> None:
-        if flight.reason in LOOKS:
-            return
-        now = self._clock.time()
-        sent_at = lost_answer(state, record, self._rules.owner)
-        if sent_at is not None:
-            # A person knows of the answer that this member has lost, and not of a peer's.
-            forced = flight.reason == "forced" and peers_mark(state, record, self._rules.owner) is None
-            habit, error = judge_lost_answer(state, sent_at, now, self._rules, forced=forced)
-            self._session.observers.emit(events.FetchAmbiguous(at=now, key=state.key, sent_at=sent_at, treated=habit))
-            if error is not None:
-                raise error
-        token = None if record is None else record.token
-        if token is not None and getattr(state.source, "exclusive", False):
-            young, floor = now - token.issued_at, self._rules.refresh.floor(token.lifetime)
-            if 0.0 <= young < floor:
-                msg = "another token was fetched only just now, and each one kills the one before"
-                raise TransientRefreshError(msg, retry_after=floor - young)
-
-    def _unheard(self, state: KeyState, flight: Flight, record: Record | None) -> float | None:
-        return None if flight.reason in LOOKS else unheard(state, record, self._clock.time(), self._rules)
-
-    def _adoptable(self, state: KeyState, record: Record) -> Token | None:
-        return adoptable(state, record, self._clock.time(), self._rules)
-
-    def _was_flushed(self, state: KeyState, flight: Flight, record: Record | None) -> bool:
-        # Then a peer may know a newer token, which has spent this one. What is unkept is the newest there is.
-        if flight.reason in LOOKS or state.token is None or not may_spend(state, self._rules):
-            return False
-        return is_behind(state, record) and (state in self._behind or not state.unkept)
-
-    def _without_store(self, state: KeyState, flight: Flight) -> Permit:
-        if flight.reason not in LOOKS and (getattr(state.source, "exclusive", False) or may_spend(state, self._rules)):
-            msg = "the store is down, and without its lease a refresh token that rotates is not presented"
-            raise TransientRefreshError(msg)
-        return Permit()
-
-    def _timeout(self, state: KeyState) -> float:
-        lifetime = None if state.token is None else state.token.lifetime
-        if not lifetime or may_spend(state, self._rules) or getattr(state.source, "exclusive", False):
-            return STORE_TIMEOUT
-        # A store that is slow must not starve a token that may be fetched without its lease.
-        return min(STORE_TIMEOUT, max(lifetime * _SLOW_SHARE, _SLOW_LEAST))
-
-    # Records
-
-    def _wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
-        version, before = self._following(state, permit), permit.lost or permit.record
-        wanted = record_of(state, self._client.name_of(state, flight), version, self._rules, token=token)
-        if token is not None or wanted.revoked:
-            return wanted
-        if state in self._behind and wanted.sent_at is None and may_spend(state, self._rules):
-            wanted = dataclasses.replace(wanted, sent_at=self._behind[state], sent_by=OFFERED)
-        if before is None:
-            return wanted
-        mark = peers_mark(state, before, self._rules.owner)
-        if mark is None and wanted.sent_at is None:
-            # Peers are still to be heard.
-            mark = offered_at(state, before)
-        if mark is None:
-            return wanted
-        # A peer's answer is missing still.
-        sent_at = mark if wanted.sent_at is None else min(mark, wanted.sent_at)
-        return dataclasses.replace(wanted, sent_at=sent_at, sent_by=before.sent_by)
-
-    def _is_on_record(self, wanted: Record, record: Record | None) -> bool:
-        if record is None:
-            # A key of which nothing is known needs no record.
-            return wanted.token is None and not wanted.revoked and wanted.sent_at is None
-        if wanted.sent_at != record.sent_at or wanted.token != record.token:
-            return False
-        return dataclasses.replace(wanted, version=record.version) == record
-
-    def _following(self, state: KeyState, permit: Permit) -> int:
-        # Above its own memory too: a store that was flushed must not seem to hold something older.
-        return max(0 if permit.record is None else permit.record.version, state.version) + 1
-
-    def _known(self, state: KeyState, record: Record) -> None:
-        state.version, state.since = record.version, record.since
-
-    def _saved(self, state: KeyState, record: Record | None, token: Token | None) -> None:
-        self._behind.pop(state, None)
-        if record is not None and token is None:
-            state.saved(record.version, record.since)
-        elif record is not None:
-            # The token itself comes into service when the flight lands.
-            self._known(state, record)
-
     # Steps
 
     async def _heard(self, state: KeyState, flight: Flight, begun: Begun, hearing: _Hearing) -> bool:
         """Tell whether all who may know better were heard. If not, the lease is given back, because they need it."""
-        now, mark = self._clock.monotonic(), self._unheard(state, flight, begun.record)
-        if not hearing.offered and self._was_flushed(state, flight, begun.record):
+        now, mark = self._clock.monotonic(), self._judge.unheard(state, flight, begun.record)
+        if not hearing.offered and self._judge.was_flushed(state, flight, begun.record):
             hearing.offered, hearing.mark, hearing.until = True, self._clock.time(), now + OFFER
             await self._offer(state, flight, begun, hearing)
             return False
@@ -385,12 +261,12 @@ class FleetCoordinator:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
         # The mark of a peer whose request is under way is not lost with the store.
         permit.lost = hearing.last
-        record = self._wanted(state, flight, permit, None)
+        record = self._judge.wanted(state, flight, permit, None)
         if record.sent_at is None:
             # Nobody who adopts this presents its refresh token before peers were heard.
             record = dataclasses.replace(record, sent_at=hearing.mark, sent_by=OFFERED)
         if permit.lease is not None and await self._client.commit(state, flight, record, permit.lease, STORE_TIMEOUT):
-            self._saved(state, record, None)
+            self._judge.saved(state, record, None)
         else:
             await self._give_back(state, flight, begun)
 
@@ -401,24 +277,13 @@ class FleetCoordinator:
         if begun is None:
             return None
         record = begun.record
-        if record is not None and self._came_since(state, record, token):
+        if record is not None and self._judge.came_since(state, record, token):
             permit.lease = None
             await self._give_back(state, flight, begun)
             return record
         if isinstance(begun.lease, Lease):
             permit.lease, permit.record, permit.until = begun.lease, record, until
         return None
-
-    def _came_since(self, state: KeyState, record: Record, token: Token | None) -> bool:
-        if record.revoked:
-            return is_newer(state, record)
-        if token is None or record.since != state.since:
-            return is_newer(state, record)
-        # An older token is what a peer offered to a store that was flushed, whatever the peer's clock says of it.
-        other = record.token
-        if other is None or other.access_token == token.access_token or is_before(other, state.token, token):
-            return False
-        return other.issued_at > token.issued_at
 
     async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> None:
         if isinstance(begun.lease, Lease):

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from evertoken._engine.flight import Flight
     from evertoken._engine.session import Session
-    from evertoken._model.key_state import KeyState, Refusal
+    from evertoken._model.key_service import Refusal
+    from evertoken._model.key_state import KeyState
     from evertoken._model.token import Token
 
 __all__ = ["Commands"]

@@ -66,7 +66,7 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
-        """ "new", "running", "closing" or "closed"."""
+        """Which of "new", "running", "closing" and "closed" it is."""
         session = self.session
         return session.state if session is not None else "closed" if self._ran else "new"
 

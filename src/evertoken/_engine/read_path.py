@@ -159,7 +159,7 @@ class ReadPath:
         if failure is not None and failure.error is not None:
             return True
         # A refresh ahead of expiry that is under way still hangs as well. Only a first fetch is waited for to its end.
-        ahead = flight is not None and flight.reason == "due" and flight.request is not None
+        ahead = flight is not None and flight.reason == "due" and flight.request is not None and flight.response is None
         return ahead and self._clock.time() - flight.started_at > self._rules.retry.patience
 
     def _has_failed(self, state: KeyState, tried: Flight, end: float | None) -> bool:
