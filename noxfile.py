@@ -51,9 +51,7 @@ for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
 
 
 def group(name: str) -> list[str]:
-    """
-    Return what the dependency group *name* asks for.
-    """
+    """Return what the dependency group *name* asks for."""
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
@@ -79,18 +77,14 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def core(session: nox.Session) -> None:
-    """
-    Import every module with nothing installed but the required dependencies.
-    """
+    """Import every module with nothing installed but the required dependencies."""
     session.install(".")
     session.run("python", "-W", "error", "-c", IMPORT_ALL)
 
 
 @nox.session(python=PYTHONS[0])
 def minimums(session: nox.Session) -> None:
-    """
-    Run the tests with the oldest versions that pyproject.toml allows, on the oldest Python.
-    """
+    """Run the tests with the oldest versions that pyproject.toml allows, on the oldest Python."""
     session.install("uv")
     session.run("uv", "pip", "install", "--quiet", "--resolution=lowest-direct", EVERYTHING, *group("test"))
     session.run("python", "-m", "pytest", *session.posargs)
@@ -98,9 +92,7 @@ def minimums(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """
-    Run all tests and show the lines and branches that none of them took.
-    """
+    """Run all tests and show the lines and branches that none of them took."""
     session.install(EVERYTHING, *group("test"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
@@ -112,9 +104,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """
-    Check style, spelling, the sentence of each test, and pyproject.toml itself.
-    """
+    """Check style, spelling, the sentence of each test, and pyproject.toml itself."""
     session.install(*group("lint"))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
@@ -125,9 +115,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """
-    Check types inside, and that what users see of them is complete.
-    """
+    """Check types inside, and that what users see of them is complete."""
     session.install(EVERYTHING, *group("types"), *group("test"))
     session.run("mypy")
     session.run("pyright")
@@ -136,18 +124,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """
-    Build the documentation; a broken reference is an error. Its examples are tests, and run with them.
-    """
+    """Build the documentation; a broken reference is an error. Its examples are tests, and run with them."""
     session.install(EVERYTHING, *group("docs"))
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """
-    Install the demo as a user would and run it: it fails unless evertoken kept its promises.
-    """
+    """Install the demo as a user would and run it: it fails unless evertoken kept its promises."""
     session.install(".[demo]")
     session.run("python", "-m", "evertoken", "demo", *session.posargs)
 
@@ -163,9 +147,7 @@ def enumeration(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, default=False)
 def benchmarks(session: nox.Session) -> None:
-    """
-    Measure what is promised about speed, as ratios within one run, on each Python present.
-    """
+    """Measure what is promised about speed, as ratios within one run, on each Python present."""
     session.install(EVERYTHING, *group("test"))
     session.run("python", "-m", "pytest", "-s", "--timeout=600", "tests/benchmarks", *session.posargs)
 
@@ -179,3 +161,14 @@ def chaos(session: nox.Session) -> None:
     """
     session.install(EVERYTHING, *group("test"))
     session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def mutation(session: nox.Session) -> None:
+    """
+    Change the core at 300 places, one at a time, and count the changes that a test notices: a few hours.
+
+    `nox -s mutation -- --mutants 20 --seed 7` takes a smaller sample; `-- --list` prints the sample and runs nothing.
+    """
+    session.install(EVERYTHING, *group("test"), *group("mutation"))
+    session.run("python", "-m", "tests.mutation", *session.posargs)

@@ -1,6 +1,4 @@
-"""
-How the documentation is built: `nox -s docs`. It needs no network, and a broken reference is an error.
-"""
+"""How the documentation is built: `nox -s docs`. It needs no network, and a broken reference is an error."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What all tests share: the loops to run on, and sources that wait at gates.
-"""
+"""What all tests share: the loops to run on, and sources that wait at gates."""
 
 from __future__ import annotations
 
@@ -48,9 +46,7 @@ VIRTUAL = [name for name in ("virtual", "debug", "eager") if name in FACTORIES]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Any]:
-    """
-    Offer all loops to the tests that name theirs, and the real one to the others.
-    """
+    """Offer all loops to the tests that name theirs, and the real one to the others."""
     marker = item.get_closest_marker("asyncio")
     if marker is not None and "loop_factories" in marker.kwargs:
         return FACTORIES
@@ -59,7 +55,5 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """
-    The wall clock of a virtual loop.
-    """
+    """The wall clock of a virtual loop."""
     return VirtualClock()

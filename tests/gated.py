@@ -1,6 +1,4 @@
-"""
-Sources that tests open and close: races are ordered by gates, not by sleeping.
-"""
+"""Sources that tests open and close: races are ordered by gates, not by sleeping."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ virtual = pytest.mark.asyncio(
 
 
 class GatedSource:
-    """
-    A source whose fetches wait at a gate until the test lets them go, and then answer or fail as told.
-    """
+    """A source whose fetches wait at a gate until the test lets them go, and then answer or fail as told."""
 
     rotates: bool | None = None
 
@@ -74,35 +70,25 @@ class GatedSource:
             self.ended += 1
 
     async def reached(self) -> None:
-        """
-        Wait until a fetch stands at the gate.
-        """
+        """Wait until a fetch stands at the gate."""
         await self._reached.wait()
 
     def release(self) -> None:
-        """
-        Open the gate, for this fetch and those to come.
-        """
+        """Open the gate, for this fetch and those to come."""
         self._open.set()
 
     def hold(self) -> None:
-        """
-        Close the gate.
-        """
+        """Close the gate."""
         self._open.clear()
         self._reached.clear()
 
 
 class Suspended(AssertionError):
-    """
-    It waited.
-    """
+    """It waited."""
 
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """
-    Run a coroutine that must not suspend; return what it returned, raise what it raised, or `Suspended`.
-    """
+    """Run a coroutine that must not suspend; return what it returned, raise what it raised, or `Suspended`."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -113,9 +99,7 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 async def until(condition: Callable[[], object], *, what: str = "it happened") -> None:
-    """
-    Let the loop run until *condition* holds: for what comes by a socket or from a thread, where there is no gate.
-    """
+    """Let the loop run until *condition* holds: for what comes by a socket or from a thread, where there is no gate."""
     end = time.monotonic() + _PATIENCE
     while not condition():
         assert time.monotonic() < end, f"waited in vain until {what}"

@@ -1,6 +1,4 @@
-"""
-What a test does that lacks its server.
-"""
+"""What a test does that lacks its server."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ import pytest
 
 
 def unavailable(reason: str) -> None:
-    """
-    Skip on a user's machine; fail where all must run.
-    """
+    """Skip on a user's machine; fail where all must run."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

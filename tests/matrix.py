@@ -1,6 +1,4 @@
-"""
-The table of sources in the documentation, read off the sources and the tests: `python -m tests.matrix` writes it.
-"""
+"""The table of sources in the documentation, read off the sources and the tests: `python -m tests.matrix` writes it."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ THIRD_PARTY = {
 
 
 def sources() -> dict[str, type]:
-    """
-    Return each public source by the name users write.
-    """
+    """Return each public source by the name users write."""
     found = {}
     for room in ROOMS:
         module: ModuleType = importlib.import_module(".".join(filter(None, ("evertoken.sources", room))))
@@ -52,9 +48,7 @@ def sources() -> dict[str, type]:
 
 
 def calls(tree: ast.AST) -> set[str]:
-    """
-    Return the names of all that is called, and of all methods that are.
-    """
+    """Return the names of all that is called, and of all methods that are."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -64,9 +58,7 @@ def calls(tree: ast.AST) -> set[str]:
 
 
 def used(tree: ast.AST) -> list[str]:
-    """
-    Return what is imported from the sources, by the name users write, and called.
-    """
+    """Return what is imported from the sources, by the name users write, and called."""
     called = calls(tree)
     return [
         ".".join(filter(None, ((node.module or "").removeprefix("evertoken.sources").lstrip("."), alias.name)))
@@ -78,9 +70,7 @@ def used(tree: ast.AST) -> list[str]:
 
 
 def by_own_server() -> dict[str, list[str]]:
-    """
-    Return which test modules drive a source against a server of ours.
-    """
+    """Return which test modules drive a source against a server of ours."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests" / "sources").glob("test_*.py")):
         if path.name in {"test_against_peers.py", "test_classification.py"}:
@@ -94,9 +84,7 @@ def by_own_server() -> dict[str, list[str]]:
 
 
 def by_peer() -> dict[str, set[str]]:
-    """
-    Return which clients of others are asked for the same as a source.
-    """
+    """Return which clients of others are asked for the same as a source."""
     tree = ast.parse((ROOT / "tests" / "sources" / "test_against_peers.py").read_text("utf-8"))
     found: dict[str, set[str]] = {}
     for node in ast.walk(tree):
@@ -110,9 +98,7 @@ def by_peer() -> dict[str, set[str]]:
 
 
 def by_third_party() -> dict[str, set[str]]:
-    """
-    Return which servers of others a source is driven against.
-    """
+    """Return which servers of others a source is driven against."""
     found: dict[str, set[str]] = {}
     for name, server in THIRD_PARTY.items():
         for source in used(ast.parse((ROOT / "tests" / "thirdparty" / name).read_text("utf-8"))):
@@ -121,9 +107,7 @@ def by_third_party() -> dict[str, set[str]]:
 
 
 def supports(source: type) -> str:
-    """
-    Return what a source can do besides giving tokens.
-    """
+    """Return what a source can do besides giving tokens."""
     parameters = inspect.signature(source).parameters
     doc = inspect.getdoc(source) or ""
     found = []
@@ -144,9 +128,7 @@ def supports(source: type) -> str:
 
 
 def table() -> str:
-    """
-    Return the table, in Markdown.
-    """
+    """Return the table, in Markdown."""
     own, peers, servers = by_own_server(), by_peer(), by_third_party()
     lines = [
         "| source | supports | own server | client of others | server of others |",
@@ -163,9 +145,7 @@ def table() -> str:
 
 
 def parts() -> tuple[str, str, str]:
-    """
-    Return what the page has before the table, the table, and what it has behind.
-    """
+    """Return what the page has before the table, the table, and what it has behind."""
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     written, _, behind = rest.partition(END)
     return before, written, behind

@@ -66,6 +66,7 @@ LONGER = {
 # The timers that are not the clock's.
 TIMERS = {
     ("_engine/supervisor.py", "call_later"): "the pause after a crash, for the clock may be what crashed",
+    ("_engine/session.py", "time"): "a close ends within its bounds, also where the clock that was passed in is broken",
     ("_engine/subscription.py", "call_later"): "the look at another loop's session, on a loop that has no clock",
     ("stores/file.py", "sleep"): "the pause between two looks at a file that other processes write",
     ("stores/sqlite.py", "sleep"): "the pause between two looks at a database that other processes write",
@@ -95,9 +96,7 @@ NAMES = re.compile(
 
 @dataclass
 class Module:
-    """
-    One file of the package.
-    """
+    """One file of the package."""
 
     name: str
     path: Path
@@ -120,9 +119,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Import:
-    """
-    One import: of what, at which line, whether at run time, whether as soon as the module is imported.
-    """
+    """One import: of what, at which line, whether at run time, whether as soon as the module is imported."""
 
     target: str
     line: int
@@ -170,16 +167,12 @@ def of_package(name: str) -> list[Module]:
 
 
 def rank_of(target: str) -> int | None:
-    """
-    Return the rank of what an import names; None for what is not of the ranked packages.
-    """
+    """Return the rank of what an import names; None for what is not of the ranked packages."""
     return HOUSE[target].rank if target in HOUSE else None
 
 
 def extras() -> dict[str, str]:
-    """
-    Return the module of each distribution that an extra of pyproject.toml asks for.
-    """
+    """Return the module of each distribution that an extra of pyproject.toml asks for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = {
         match[0].lower()
@@ -194,9 +187,7 @@ OPTIONAL = extras()
 
 
 def attributes(module: Module) -> Iterator[tuple[int, str, str]]:
-    """
-    Yield line, receiver and name of each attribute that is looked up.
-    """
+    """Yield line, receiver and name of each attribute that is looked up."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Attribute):
             yield node.lineno, ast.unparse(node.value), node.attr

@@ -73,9 +73,7 @@ done = asyncio.run(main())
 
 
 def blocks(text: str) -> list[tuple[int, str]]:
-    """
-    Return each block that is to be run, with the line before its first.
-    """
+    """Return each block that is to be run, with the line before its first."""
     return [
         (text.count("\n", 0, found.start(part)), re.sub(rf"^{found['indent']}", "", found[part], flags=re.MULTILINE))
         for found in BLOCK.finditer(text)
@@ -86,9 +84,7 @@ def blocks(text: str) -> list[tuple[int, str]]:
 
 
 def run(text: str, name: str) -> dict[str, object]:
-    """
-    Run the blocks of a page, and return the names they leave behind.
-    """
+    """Run the blocks of a page, and return the names they leave behind."""
     # A module that is not imported, for dataclasses and the like look themselves up by name.
     names: dict[str, object] = {"__name__": "__main__"}
     with asyncio.Runner() as runner:
@@ -110,17 +106,13 @@ def run(text: str, name: str) -> dict[str, object]:
     ],
 )
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """
-    Every example of a page runs as it stands there.
-    """
+    """Every example of a page runs as it stands there."""
     monkeypatch.chdir(tmp_path)
     run(page.read_text(encoding="utf-8"), str(page))
 
 
 def test_every_python_fence_is_found():
-    """
-    No fence is passed over because it is written in another way, such as `py` or `{code-block} python`.
-    """
+    """No fence is passed over because it is written in another way, such as `py` or `{code-block} python`."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         fences = re.findall(r"^[ >*+-]*[`~:]{3,}.*\b(?:py|python|python3|pycon)\b.*$", text, flags=re.MULTILINE)
@@ -128,18 +120,14 @@ def test_every_python_fence_is_found():
 
 
 def test_blocks_share_names_and_one_loop():
-    """
-    What one block opens, awaiting or not, the next one uses, hidden ones included.
-    """
+    """What one block opens, awaiting or not, the next one uses, hidden ones included."""
     names = run(PAGE, "page.md")
 
     assert names["done"] == 1
 
 
 def test_failure_points_at_its_line():
-    """
-    An example that fails is found by page and line.
-    """
+    """An example that fails is found by page and line."""
     with pytest.raises(ZeroDivisionError) as caught:
         run("# Title\n\n```python\nfine = 1\nawait __import__('asyncio').sleep(0)\n1 / 0\n```\n", "page.md")
 
@@ -147,9 +135,7 @@ def test_failure_points_at_its_line():
 
 
 def test_readme_shows_the_command_that_ci_runs():
-    """
-    The README's command for the tests is the one that CI runs, word for word.
-    """
+    """The README's command for the tests is the one that CI runs, word for word."""
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().splitlines()[-1]
 
     assert f"\n{command}\n" in README.read_text(encoding="utf-8")

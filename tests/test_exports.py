@@ -1,6 +1,4 @@
-"""
-The public names: they exist, say what they mean, stand in the reference, and are shown at work.
-"""
+"""The public names: they exist, say what they mean, stand in the reference, and are shown at work."""
 
 from __future__ import annotations
 

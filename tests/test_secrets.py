@@ -1,6 +1,4 @@
-"""
-S1: planted secrets are looked for wherever a person or a machine may read them.
-"""
+"""S1: planted secrets are looked for wherever a person or a machine may read them."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ PLANTED = (CLIENT_SECRET, REFRESH, ACCESS)
 
 
 class Records(logging.Handler):
-    """
-    Everything that is logged, formatted with its traceback.
-    """
+    """Everything that is logged, formatted with its traceback."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -69,9 +65,7 @@ def logged():
 
 
 def clean(*texts: object) -> None:
-    """
-    Fail if a secret, or a good part of one, stands in any of these.
-    """
+    """Fail if a secret, or a good part of one, stands in any of these."""
     for text in texts:
         said = text if isinstance(text, bytes) else str(text).encode(errors="replace")
         for secret in PLANTED:

@@ -1,6 +1,4 @@
-"""
-Tokens that are always fresh.
-"""
+"""Tokens that are always fresh."""
 
 from typing import TYPE_CHECKING
 

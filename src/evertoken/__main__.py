@@ -1,6 +1,4 @@
-"""
-`python -m evertoken`.
-"""
+"""`python -m evertoken`."""
 
 import sys
 

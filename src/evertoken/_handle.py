@@ -1,6 +1,4 @@
-"""
-One key of a manager, chosen once.
-"""
+"""One key of a manager, chosen once."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ class TokenHandle(OfToken[TokenT]):
         self._state: KeyState = NO_KEY
 
     async def get(self) -> TokenT:
-        """
-        Return a valid token, as `TokenManager.get` does.
-        """
+        """Return a valid token, as `TokenManager.get` does."""
         # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.
         now = self._now
         state = self._state
@@ -51,51 +47,35 @@ class TokenHandle(OfToken[TokenT]):
         return token
 
     def get_sync(self) -> TokenT:
-        """
-        Return a valid token, as `TokenManager.get_sync` does.
-        """
+        """Return a valid token, as `TokenManager.get_sync` does."""
         return self._manager.get_sync(self.key)
 
     def peek(self) -> TokenT | None:
-        """
-        Return the valid token or None, as `TokenManager.peek` does.
-        """
+        """Return the valid token or None, as `TokenManager.peek` does."""
         return self._manager.peek(self.key)
 
     async def refresh(self) -> TokenT:
-        """
-        Fetch a new token now, as `TokenManager.refresh` does.
-        """
+        """Fetch a new token now, as `TokenManager.refresh` does."""
         return await self._manager.refresh(self.key)
 
     async def invalidate(self, token: Token | str, /) -> bool:
-        """
-        Take *token* out of service if it is the one, as `TokenManager.invalidate` does.
-        """
+        """Take *token* out of service if it is the one, as `TokenManager.invalidate` does."""
         return await self._manager.invalidate(token, self.key)
 
     async def refused(self, token: Token, /, *, wait: bool = True) -> TokenT | None:
-        """
-        Report that a resource server refused *token*, and return another, as `TokenManager.refused` does.
-        """
+        """Report that a resource server refused *token*, and return another, as `TokenManager.refused` does."""
         return await self._manager.refused(token, self.key, wait=wait)
 
     def refused_sync(self, token: Token, /, *, wait: bool = True) -> TokenT | None:
-        """
-        `refused` for callers without a loop.
-        """
+        """`refused` for callers without a loop."""
         return self._manager.refused_sync(token, self.key, wait=wait)
 
     def subscribe(self) -> Subscription[TokenT]:
-        """
-        Iterate over tokens as they come, as `TokenManager.subscribe` does.
-        """
+        """Iterate over tokens as they come, as `TokenManager.subscribe` does."""
         return self._manager.subscribe(self.key)
 
     def auth(self, *, origins: Iterable[str] = ()) -> BearerAuth:
-        """
-        Return an `httpx.Auth` that sends this token, as `TokenManager.auth` does.
-        """
+        """Return an `httpx.Auth` that sends this token, as `TokenManager.auth` does."""
         return self._manager.auth(self.key, origins=origins)
 
     def __repr__(self) -> str:

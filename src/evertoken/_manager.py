@@ -1,6 +1,4 @@
-"""
-TokenManager: get(), and all else that callers may ask for.
-"""
+"""TokenManager: get(), and all else that callers may ask for."""
 
 from __future__ import annotations
 
@@ -323,15 +321,11 @@ class TokenManager(SessionOwner, OfTokenAndKey[TokenT, KeyT]):
         return await self._life.call(_REFUSED, key, token.access_token, wait)
 
     def refused_sync(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
-        """
-        Do what `refused` does for callers without a loop, in another thread than the manager's.
-        """
+        """Do what `refused` does for callers without a loop, in another thread than the manager's."""
         return cast("TokenT | None", self._life.call_sync(_REFUSED, key, token.access_token, wait))
 
     async def forget(self, key: Hashable = None) -> bool:
-        """
-        Drop what memory holds of *key* and begin anew. Return whether it was there. What a store keeps stays.
-        """
+        """Drop what memory holds of *key* and begin anew. Return whether it was there. What a store keeps stays."""
         return await self._life.call(_FORGET, key)
 
     async def put(self, token: Token, key: Hashable = None) -> None:
@@ -395,9 +389,7 @@ class TokenManager(SessionOwner, OfTokenAndKey[TokenT, KeyT]):
         return f"TokenManager({self._life.state}, {keys} {'key' if keys == 1 else 'keys'})"
 
     def state_of(self, key: Hashable) -> KeyState:
-        """
-        Return what a handle reads. Not for callers.
-        """
+        """Return what a handle reads. Not for callers."""
         return self._keys.get(key, NO_KEY)
 
     def _in_service(self, key: Hashable) -> Token | None:

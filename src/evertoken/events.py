@@ -1,6 +1,4 @@
-"""
-What can happen, as small frozen records for observers to match.
-"""
+"""What can happen, as small frozen records for observers to match."""
 
 from evertoken._model.events import (
     Ambiguity,

@@ -80,9 +80,7 @@ class Provider:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """
-        The names in braces: what must be told.
-        """
+        """The names in braces: what must be told."""
         templates = self.token_endpoint + (self.revocation_endpoint or "")
         return tuple(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(templates) if name))
 

@@ -1,6 +1,4 @@
-"""
-`python -m tests.benchmarks [name ...] [--quick] [--json]`: measure, and print a table.
-"""
+"""`python -m tests.benchmarks [name ...] [--quick] [--json]`: measure, and print a table."""
 
 from __future__ import annotations
 

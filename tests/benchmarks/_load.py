@@ -22,9 +22,7 @@ LATENCY = 0.01
 
 
 class Source:
-    """
-    The source of one key: it writes down when it was called.
-    """
+    """The source of one key: it writes down when it was called."""
 
     rotates: bool | None = False
 

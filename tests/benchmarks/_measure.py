@@ -1,6 +1,4 @@
-"""
-What all benchmarks share: rows of a table, ratios of alternated rounds, a loop that counts its rounds.
-"""
+"""What all benchmarks share: rows of a table, ratios of alternated rounds, a loop that counts its rounds."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """
-    How long to measure: `quick` is for looking, not for quoting.
-    """
+    """How long to measure: `quick` is for looking, not for quoting."""
 
     quick: bool = False
 
@@ -33,9 +29,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """
-    One line of the table. Without a target it only tells.
-    """
+    """One line of the table. Without a target it only tells."""
 
     what: str
     measured: float | str
@@ -91,9 +85,7 @@ def ratio(rounds: int, *measure: Callable[[], float]) -> list[float]:
 
 
 def coro_rounds(body: Callable[[int], Coroutine[Any, Any, None]], count: int) -> Callable[[], float]:
-    """
-    Return what times `body(count)`, a coroutine that never suspends, without a loop in between.
-    """
+    """Return what times `body(count)`, a coroutine that never suspends, without a loop in between."""
 
     def once() -> float:
         coroutine = body(count)
@@ -110,9 +102,7 @@ def coro_rounds(body: Callable[[int], Coroutine[Any, Any, None]], count: int) ->
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
-    """
-    Counts its rounds.
-    """
+    """Counts its rounds."""
 
     rounds = 0
 

@@ -1,7 +1,5 @@
 # mypy: disable-error-code="import-not-found, import-untyped, misc, attr-defined, method-assign, unused-ignore"
-"""
-Other libraries doing the same job: a token for each caller, from the same server, with each one's own defaults.
-"""
+"""Other libraries doing the same job: a token for each caller, from the same server, with each one's own defaults."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ CLIENT_ID, CLIENT_SECRET = "svc", "s3cret"
 
 
 def as_aws_answers(answer: dict[str, Any]) -> dict[str, str]:
-    """
-    Return what an endpoint of AWS says of credentials with the token and the lifetime of *answer*.
-    """
+    """Return what an endpoint of AWS says of credentials with the token and the lifetime of *answer*."""
     expires_at = datetime.now(UTC) + timedelta(seconds=answer["expires_in"])
     return {
         "access_key": "AKIA",
@@ -61,9 +57,7 @@ class Peer:
         raise NotImplementedError
 
     def ripen(self) -> None:
-        """
-        Let go by what else keeps a renewal away after a first fetch.
-        """
+        """Let go by what else keeps a renewal away after a first fetch."""
 
     async def aclose(self) -> None:
         pass
@@ -157,9 +151,7 @@ class GcloudAio(Peer):
 
 
 class Threaded(Peer):
-    """
-    One without a loop of its own: each call takes a thread, of 200 at the most.
-    """
+    """One without a loop of its own: each call takes a thread, of 200 at the most."""
 
     plain_hit = False
 

@@ -1,6 +1,4 @@
-"""
-Other processes: a `TokenServer` in one of its own, and the CPU that any process has used.
-"""
+"""Other processes: a `TokenServer` in one of its own, and the CPU that any process has used."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ def _serve(pipe: Connection, options: dict[str, Any]) -> None:
 
 
 class ServerProcess:
-    """
-    Started on entering, ended on leaving; `tell` calls a method of the server.
-    """
+    """Started on entering, ended on leaving; `tell` calls a method of the server."""
 
     def __init__(self, **options: Any) -> None:
         self._options = options

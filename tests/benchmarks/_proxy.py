@@ -1,6 +1,4 @@
-"""
-A TCP proxy that counts what a client asks a server: round trips, and for PostgreSQL statements.
-"""
+"""A TCP proxy that counts what a client asks a server: round trips, and for PostgreSQL statements."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ class Counting:
 
 
 class _Statements:
-    """
-    Counts the messages Query and Execute in one stream.
-    """
+    """Counts the messages Query and Execute in one stream."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -68,9 +64,7 @@ class _Statements:
 
 @contextlib.asynccontextmanager
 async def counting(port: int) -> AsyncIterator[Counting]:
-    """
-    Listen on a free port, and pass everything on to *port*.
-    """
+    """Listen on a free port, and pass everything on to *port*."""
     counted = Counting()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

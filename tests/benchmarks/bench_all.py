@@ -11,7 +11,5 @@ from tests.benchmarks.__main__ import NAMES, main
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NAMES)
 def test_measured(name: str) -> None:
-    """
-    A benchmark runs to its end; what it measured is printed and not judged, for time is no test.
-    """
+    """A benchmark runs to its end; what it measured is printed and not judged, for time is no test."""
     assert main([name]) != 2

@@ -1,6 +1,4 @@
-"""
-Eight processes on one store, in real time: how many fetches, and who ever waits?
-"""
+"""Eight processes on one store, in real time: how many fetches, and who ever waits?"""
 
 from __future__ import annotations
 

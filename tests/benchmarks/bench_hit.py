@@ -1,6 +1,4 @@
-"""
-What `await manager.get()` costs while a token is valid.
-"""
+"""What `await manager.get()` costs while a token is valid."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ async def trivial():
 
 
 class Floor:
-    """
-    The least that can be done: one coroutine with a default argument, one clock, one comparison, a token at hand.
-    """
+    """The least that can be done: one coroutine with a default argument, one clock, one comparison, a token at hand."""
 
     def __init__(self, token: Token) -> None:
         self.token = token
@@ -40,9 +36,7 @@ class Floor:
 
 
 class Bare:
-    """
-    The least that a lock and a dict can cost.
-    """
+    """The least that a lock and a dict can cost."""
 
     def __init__(self, token: Token) -> None:
         self.lock = asyncio.Lock()
@@ -57,9 +51,7 @@ class Bare:
 
 
 class Snippet:
-    """
-    The same as people write it: the answer of the endpoint in a dict, its expiry beside it, and a leeway.
-    """
+    """The same as people write it: the answer of the endpoint in a dict, its expiry beside it, and a leeway."""
 
     def __init__(self, token: Token) -> None:
         self.lock = asyncio.Lock()

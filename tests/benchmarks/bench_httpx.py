@@ -1,6 +1,4 @@
-"""
-What a request through `auth()` costs, on a transport that costs next to nothing.
-"""
+"""What a request through `auth()` costs, on a transport that costs next to nothing."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ URL = "https://api.example.com/v1/things"
 
 
 class ByHand(httpx.Auth):
-    """
-    The least that a plug-in can be which also heals a 401 once.
-    """
+    """The least that a plug-in can be which also heals a 401 once."""
 
     def __init__(self, tokens: TokenManager[Any, None]) -> None:
         self.tokens = tokens

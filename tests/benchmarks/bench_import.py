@@ -1,6 +1,4 @@
-"""
-The cost of `import evertoken`, in interpreters of its own.
-"""
+"""The cost of `import evertoken`, in interpreters of its own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-100,000 keys: memory, arming, a virtual hour, and the same under uvloop.
-"""
+"""100,000 keys: memory, arming, a virtual hour, and the same under uvloop."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ KEYS, CAP = 100_000, 16
 
 
 class Source:
-    """
-    One for all keys, with strings that were there before.
-    """
+    """One for all keys, with strings that were there before."""
 
     provider = "provider"
 
@@ -161,9 +157,7 @@ async def _memory(count: int, options: Options) -> list[Row]:
 
 
 def _source_bytes(count: int) -> tuple[float, str]:
-    """
-    Return the bytes of one source of many that share a client, and where they go.
-    """
+    """Return the bytes of one source of many that share a client, and where they go."""
     refresh_tokens = [f"refresh-{number:06d}" for number in range(count)]
     made = [_refresh_token(refresh_tokens[0])]
     gc.collect()

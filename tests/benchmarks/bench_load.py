@@ -1,6 +1,4 @@
-"""
-Eight processes that share 2,000 keys through one server: CPU a refresh, fetches, connections.
-"""
+"""Eight processes that share 2,000 keys through one server: CPU a refresh, fetches, connections."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ def rows(options: Options) -> Rows:
 
 @dataclass
 class Seen:
-    """
-    The reports of the members, and the CPU, the steps and the connections of the server.
-    """
+    """The reports of the members, and the CPU, the steps and the connections of the server."""
 
     members: list[dict[str, Any]]
     server_cpu: float
@@ -125,9 +121,7 @@ def _together(members: list[subprocess.Popen[str]], word: str) -> None:
 
 @contextlib.contextmanager
 def _server(name: str) -> Iterator[tuple[Server, str, Callable[[], int], Callable[[], int]]]:
-    """
-    Run a server; yield it, its URL, and what counts the connections of others and what it was asked.
-    """
+    """Run a server; yield it, its URL, and what counts the connections of others and what it was asked."""
     if name == "Valkey":
         with valkey("--appendfsync", "everysec") as server, redis.Redis(port=server.port) as looking:
             yield (
@@ -160,9 +154,7 @@ def _server(name: str) -> Iterator[tuple[Server, str, Callable[[], int], Callabl
 
 @contextlib.contextmanager
 def _peak(count: Callable[[], int]) -> Iterator[Callable[[], int]]:
-    """
-    Count again and again, in a thread; yield what returns the highest count.
-    """
+    """Count again and again, in a thread; yield what returns the highest count."""
     counts = [0]
     ended = threading.Event()
 

@@ -1,6 +1,4 @@
-"""
-The endpoint is down past expiry, and 1,000 callers a second come.
-"""
+"""The endpoint is down past expiry, and 1,000 callers a second come."""
 
 from __future__ import annotations
 

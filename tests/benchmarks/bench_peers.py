@@ -1,6 +1,4 @@
-"""
-Other libraries beside ours: the same server, the same job. Those that are not installed are skipped.
-"""
+"""Other libraries beside ours: the same server, the same job. Those that are not installed are skipped."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ async def first_cancelled(kind: type[Peer], server: ServerProcess) -> tuple[int,
 
 
 async def at_the_instant(kind: type[Peer], server: ServerProcess) -> tuple[float, int]:
-    """
-    Return the longest that a caller waited within two seconds in which a renewal was due, and how many waited.
-    """
+    """Return the longest that a caller waited within two seconds in which a renewal was due, and how many waited."""
     server.tell("set", "lifetime", kind.due_after)
     waits: list[float] = []
     try:

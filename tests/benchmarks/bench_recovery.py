@@ -1,6 +1,4 @@
-"""
-The provider is back after an outage under demand: how soon is everybody served, and how often was it asked?
-"""
+"""The provider is back after an outage under demand: how soon is everybody served, and how often was it asked?"""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ OUTAGES: tuple[Outage, ...] = ("500", "silent, then answers", "silent, then rese
 
 
 class Provider:
-    """
-    A provider that may be down, and the instants (of the loop's clock) at which it was asked.
-    """
+    """A provider that may be down, and the instants (of the loop's clock) at which it was asked."""
 
     def __init__(self, outage: Outage, lifetime: float) -> None:
         self.outage = outage
@@ -62,9 +58,7 @@ class Provider:
         return {"access_token": f"token-{len(self.asked)}", "token_type": "Bearer", "expires_in": self.lifetime}
 
     async def fetch(self, request: Any, /) -> dict[str, Any]:
-        """
-        Be the source itself, where there is no network.
-        """
+        """Be the source itself, where there is no network."""
         request.sending()
         try:
             found = await self.answer()
@@ -77,9 +71,7 @@ class Provider:
         return found
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """
-        Serve one connection.
-        """
+        """Serve one connection."""
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
@@ -102,9 +94,7 @@ class Provider:
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[ClientCredentials]:
-        """
-        Serve on loopback; yield a source for it.
-        """
+        """Serve on loopback; yield a source for it."""
         async with await asyncio.start_server(self.connected, "127.0.0.1", 0) as server:
             endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token"
             yield ClientCredentials(token_endpoint=endpoint, client_id="svc", client_secret="s3cret")

@@ -1,6 +1,4 @@
-"""
-The cost of one refresh beside the fetch: without a store, and with one in memory.
-"""
+"""The cost of one refresh beside the fetch: without a store, and with one in memory."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ BATCH = 50
 
 
 class Minted:
-    """
-    Answers at once, with a pair.
-    """
+    """Answers at once, with a pair."""
 
     rotates: bool | None = False
 
@@ -30,9 +26,7 @@ class Minted:
 
 
 class Rotating:
-    """
-    Answers at once, with another refresh token each time.
-    """
+    """Answers at once, with another refresh token each time."""
 
     rotates = True
 

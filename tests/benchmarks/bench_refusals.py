@@ -1,6 +1,4 @@
-"""
-Refused tokens: all of them revoked at once, and a resource that likes none.
-"""
+"""Refused tokens: all of them revoked at once, and a resource that likes none."""
 
 from __future__ import annotations
 

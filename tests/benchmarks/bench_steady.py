@@ -1,6 +1,4 @@
-"""
-A steady load over many short lifetimes, in real time: who ever waits?
-"""
+"""A steady load over many short lifetimes, in real time: who ever waits?"""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-How often one refresh asks the store, counted on the wire.
-"""
+"""How often one refresh asks the store, counted on the wire."""
 
 from __future__ import annotations
 

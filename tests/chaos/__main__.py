@@ -32,9 +32,7 @@ def say(text: object) -> None:
 
 
 def run(plan: Plan, folder: Path) -> Verdict:
-    """
-    Play one plan on a store of its own, and judge it.
-    """
+    """Play one plan on a store of its own, and judge it."""
     folder.mkdir(parents=True)
     with (valkey if plan.store == "valkey" else postgres)() as store, playing(plan, store, folder) as played:
         return judge(played)

@@ -1,6 +1,4 @@
-"""
-What happened in a run, and the rule by which a revoked grant is judged.
-"""
+"""What happened in a run, and the rule by which a revoked grant is judged."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ KEEPS_WITHIN = 3.0
 
 @dataclass
 class Life:
-    """
-    One process: from when to when it lived, and when it was frozen.
-    """
+    """One process: from when to when it lived, and when it was frozen."""
 
     begun: float
     ended: float = float("inf")
@@ -26,9 +22,7 @@ class Life:
 
 @dataclass
 class History:
-    """
-    Who lived when, when the store was down, and who had which refresh token from when on.
-    """
+    """Who lived when, when the store was down, and who had which refresh token from when on."""
 
     lives: dict[str, Life] = field(default_factory=dict)
     outages: list[Interval] = field(default_factory=list)

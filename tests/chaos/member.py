@@ -29,9 +29,7 @@ PATIENCE = 40.0
 
 
 class Log:
-    """
-    A file that outlives this process, whatever ends it.
-    """
+    """A file that outlives this process, whatever ends it."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
@@ -47,9 +45,7 @@ class Log:
 
 
 class LoggedSource:
-    """
-    A source that writes down each answer as soon as it is there.
-    """
+    """A source that writes down each answer as soon as it is there."""
 
     def __init__(self, inner: RefreshToken, log: Log) -> None:
         self._inner = inner
@@ -70,9 +66,7 @@ class LoggedSource:
 
 
 class LoggedStore:
-    """
-    A store that writes down what each step brought.
-    """
+    """A store that writes down what each step brought."""
 
     def __init__(self, inner: Any, log: Log) -> None:
         self._inner = inner
@@ -130,9 +124,7 @@ def refresh_in(token: Token | None) -> str | None:
 
 
 async def use(tokens: TokenManager[Token, str], key: str, log: Log) -> None:
-    """
-    Ask for the token of *key* all the time, and write down what changes.
-    """
+    """Ask for the token of *key* all the time, and write down what changes."""
     before = ""
     while True:
         begun = time.monotonic()

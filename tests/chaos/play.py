@@ -43,9 +43,7 @@ ENDS_WITHIN = 150.0
 
 @dataclass(frozen=True)
 class Plan:
-    """
-    What a run does; all times in seconds.
-    """
+    """What a run does; all times in seconds."""
 
     store: Literal["valkey", "postgres"]
     stop: Stop
@@ -68,9 +66,7 @@ class Plan:
 
 @dataclass
 class Played:
-    """
-    What is left of a run, to be judged.
-    """
+    """What is left of a run, to be judged."""
 
     plan: Plan
     folder: Path
@@ -85,9 +81,7 @@ class Played:
     said: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     def logged(self) -> list[dict[str, Any]]:
-        """
-        Return all that the members wrote, in order of time. The last line of one that was killed may be cut off.
-        """
+        """Return all that the members wrote, in order of time. The last line of one that was killed may be cut off."""
         lines: list[dict[str, Any]] = []
         for path in sorted(self.folder.glob("*.log")):
             whole = path.read_text("utf-8").split("\n")[:-1]
@@ -96,9 +90,7 @@ class Played:
 
 
 class Run:
-    """
-    A run that is under way.
-    """
+    """A run that is under way."""
 
     def __init__(self, played: Played, store: Server, place: list[str]) -> None:
         self.played = played
@@ -125,9 +117,7 @@ class Run:
             member.thaw()
 
     def await_first(self) -> None:
-        """
-        Wait until each member has a token for each key, or knows that its grant is gone.
-        """
+        """Wait until each member has a token for each key, or knows that its grant is gone."""
         end = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < end:
             served = {(line["member"], line["key"]) for line in self.played.logged() if line["what"] in FIRST}
@@ -139,9 +129,7 @@ class Run:
         raise AssertionError(msg)
 
     def chaos(self, seconds: float, *, births: bool = True, pause: float | None = None) -> None:
-        """
-        Let things happen to members during *seconds*.
-        """
+        """Let things happen to members during *seconds*."""
         end = time.time() + seconds
         rate = 1.0 / (pause or self.plan.pause)
         next_at = time.time() + self.chance.expovariate(rate)
@@ -210,9 +198,7 @@ class Run:
             self.chaos(8.0, births=False)
 
     def end(self) -> None:
-        """
-        Let all that live say what they have, and end.
-        """
+        """Let all that live say what they have, and end."""
         for member in self.members:
             member.thaw()
             member.tell("end")
@@ -241,9 +227,7 @@ class Run:
 
 
 def empty(place: list[str]) -> None:
-    """
-    Take all that the store has.
-    """
+    """Take all that the store has."""
     url, name = place
     if url.startswith("redis:"):
         with redis.Redis.from_url(url) as client:
@@ -255,9 +239,7 @@ def empty(place: list[str]) -> None:
 
 @contextlib.contextmanager
 def playing(plan: Plan, store: Server, folder: Path) -> Iterator[Played]:
-    """
-    Play *plan* on *store*, and keep the servers until it is judged.
-    """
+    """Play *plan* on *store*, and keep the servers until it is judged."""
     name = f"c{uuid4().hex}"
     scheme = "redis" if plan.store == "valkey" else "postgresql"
     place = (

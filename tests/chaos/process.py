@@ -1,6 +1,4 @@
-"""
-A member as its parent sees it: a process that is told what to do, frozen, thawed and killed.
-"""
+"""A member as its parent sees it: a process that is told what to do, frozen, thawed and killed."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Member:
-    """
-    One process and its life.
-    """
+    """One process and its life."""
 
     def __init__(self, name: str, folder: Path, task: dict[str, Any]) -> None:
         self.name = name
@@ -54,9 +50,7 @@ class Member:
         self.clear()
 
     def clear(self) -> None:
-        """
-        End the process if it has not ended, and close what leads to it.
-        """
+        """End the process if it has not ended, and close what leads to it."""
         self.process.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:

@@ -1,6 +1,4 @@
-"""
-The rule by which a revoked grant is judged.
-"""
+"""The rule by which a revoked grant is judged."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The verdict on a run: which grants were revoked, why, and what else went wrong.
-"""
+"""The verdict on a run: which grants were revoked, why, and what else went wrong."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ EARLIEST = 0.5
 
 @dataclass
 class Verdict:
-    """
-    What came of a run.
-    """
+    """What came of a run."""
 
     title: str
     families: int = 0
@@ -54,9 +50,7 @@ class Verdict:
 
 
 def judge(played: Played, within: float = KEEPS_WITHIN) -> Verdict:
-    """
-    Judge a run; *within* is how long a member may take to keep an answer while the store is well.
-    """
+    """Judge a run; *within* is how long a member may take to keep an answer while the store is well."""
     verdict = Verdict(
         str(played.plan),
         families=len(played.grants),
@@ -92,9 +86,7 @@ def judge(played: Played, within: float = KEEPS_WITHIN) -> Verdict:
 
 
 def read_logs(played: Played) -> None:
-    """
-    Bring what the members wrote into the history.
-    """
+    """Bring what the members wrote into the history."""
     history = played.history
     for line in played.logged():
         refresh = line.get("refresh")
@@ -111,9 +103,7 @@ def presented(request: TokenRequest) -> str:
 
 
 def duplicates(key: str, chain: list[str], asked: list[TokenRequest], played: Played, lifetime: float) -> list[str]:
-    """
-    Return what was fetched although nobody asked for it and the token was new, while the store was well.
-    """
+    """Return what was fetched although nobody asked for it and the token was new, while the store was well."""
     found = []
     wanted = [line["at"] for line in played.logged() if line["key"] == key and line["what"] in {"refresh", "refused"}]
     # A token is as old as its request is for the one that asked, also if it was frozen on the way.
@@ -135,9 +125,7 @@ def duplicates(key: str, chain: list[str], asked: list[TokenRequest], played: Pl
 
 
 def of_survivors(played: Played, revoked: list[str]) -> list[str]:
-    """
-    Return what is wrong with the members that lived to the end.
-    """
+    """Return what is wrong with the members that lived to the end."""
     found = []
     for name, said in played.said.items():
         if said is None:

@@ -1,6 +1,4 @@
-"""
-The command line, as a stranger types it.
-"""
+"""The command line, as a stranger types it."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ GOOD = [Sample(at=number / 10.0, latency=0.01, status=200) for number in range(2
 
 @pytest.mark.breakage
 def test_demo_as_json_with_a_picture(tmp_path: Path):
-    """
-    One run tells machines all of it, draws the picture, and ends with 0 because the promises were kept.
-    """
+    """One run tells machines all of it, draws the picture, and ends with 0 because the promises were kept."""
     picture = tmp_path / "demo.svg"
     run = evertoken("demo", "--seconds", "16", "--rate", "25", "--json", "--plot", str(picture))
 
@@ -70,9 +66,7 @@ def test_demo_as_json_with_a_picture(tmp_path: Path):
 
 @pytest.mark.breakage
 def test_demo_as_a_log():
-    """
-    Where there is no terminal the demo writes lines without escape codes, and the table at the end.
-    """
+    """Where there is no terminal the demo writes lines without escape codes, and the table at the end."""
     run = evertoken("demo", "--seconds", "12", "--rate", "20", env={**os.environ, "FORCE_COLOR": "", "TERM": "xterm"})
 
     assert run.returncode == 0, run.stdout + run.stderr
@@ -86,9 +80,7 @@ def test_demo_as_a_log():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for a single process on Windows")
 def test_interrupt_ends_with_a_summary():
-    """
-    Ctrl-C ends the demo with the numbers so far, status 130 and no traceback.
-    """
+    """Ctrl-C ends the demo with the numbers so far, status 130 and no traceback."""
     # A run in the background may have begun with SIGINT ignored, which processes inherit.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -113,9 +105,7 @@ def test_interrupt_ends_with_a_summary():
 
 
 def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """
-    What is wrong is said with the argument's name, before anything starts.
-    """
+    """What is wrong is said with the argument's name, before anything starts."""
     folder = tmp_path / "folder.svg"
     folder.mkdir()
     for arguments, words in [
@@ -134,9 +124,7 @@ def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 
 def test_a_reader_who_has_read_enough():
-    """
-    Where the output goes to a pipe that is closed, as by `head`, the demo ends without a traceback.
-    """
+    """Where the output goes to a pipe that is closed, as by `head`, the demo ends without a traceback."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "evertoken", "demo", "--seconds", "5", "--rate", "5"],
         stdout=subprocess.PIPE,
@@ -156,9 +144,7 @@ def test_a_reader_who_has_read_enough():
 def test_a_picture_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
-    """
-    What fails only in the end, as on a full disk, is said in one line, after the summary.
-    """
+    """What fails only in the end, as on a full disk, is said in one line, after the summary."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -176,9 +162,7 @@ def test_a_picture_that_cannot_be_written(
 
 @pytest.mark.parametrize("seconds", [5.0, 8.0, 20.0, 600.0])
 def test_the_timetable_is_in_proportion(seconds: float):
-    """
-    However long the demo takes, the outage meets both sides when they refresh, and the revocation neither.
-    """
+    """However long the demo takes, the outage meets both sides when they refresh, and the revocation neither."""
     plan = Plan.of(seconds, 100.0)
     ours = [number * plan.lifetime / 2.0 for number in range(1, 7)]
     theirs = [number * (plan.lifetime - plan.margin + plan.latency) - plan.latency for number in range(1, 4)]
@@ -189,9 +173,7 @@ def test_the_timetable_is_in_proportion(seconds: float):
 
 
 async def test_the_snippet_s_margin():
-    """
-    The snippet fetches a token once, and again as soon as no more is left of it than its margin.
-    """
+    """The snippet fetches a token once, and again as soon as no more is left of it than its margin."""
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"access_token": "t", "expires_in": 60}))
     async with httpx.AsyncClient(transport=transport) as client:
         for margin, fetches in ((50.0, 1), (70.0, 3)):
@@ -208,9 +190,7 @@ async def test_the_snippet_s_margin():
 
 @pytest.mark.parametrize("missing", ["uvicorn", "matplotlib"])
 def test_a_missing_extra_is_named(missing: str):
-    """
-    Without an optional dependency the command says which extra to install, and no traceback.
-    """
+    """Without an optional dependency the command says which extra to install, and no traceback."""
     code = f"import sys; sys.modules[{missing!r}] = None; from evertoken.cli.main import main; sys.exit(main())"
     run = subprocess.run(
         [sys.executable, "-c", code, "demo", "--plot", "x.svg"], capture_output=True, check=False, text=True, timeout=30
@@ -222,9 +202,7 @@ def test_a_missing_extra_is_named(missing: str):
 
 
 def test_kept_promises():
-    """
-    A run in which nothing failed and nothing waited keeps every promise.
-    """
+    """A run in which nothing failed and nothing waited keeps every promise."""
     assert judged(GOOD).kept
 
 
@@ -242,23 +220,17 @@ def test_kept_promises():
     ],
 )
 def test_broken_promises(samples: list[Sample], changes: dict[str, object]):
-    """
-    Each planted failure breaks a promise, so that the demo could not end with 0.
-    """
+    """Each planted failure breaks a promise, so that the demo could not end with 0."""
     assert not judged(samples, **changes).kept
 
 
 def test_waits_while_a_revocation_heals_are_no_breach():
-    """
-    Whoever asks right after the revocation waits for the new token, as promised.
-    """
+    """Whoever asks right after the revocation waits for the new token, as promised."""
     assert judged(GOOD, waits=[(PLAN.revocation + 0.1, 0.3), (1.0, 1e-5)]).kept
 
 
 def test_version(capsys: pytest.CaptureFixture[str]):
-    """
-    The version is that of the package.
-    """
+    """The version is that of the package."""
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0

@@ -1,6 +1,4 @@
-"""
-`evertoken store`: what an operator sees of a store, and takes out of it.
-"""
+"""`evertoken store`: what an operator sees of a store, and takes out of it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A manager as the auth of an HTTP client: httpx and httpx2, async and sync, over real sockets.
-"""
+"""A manager as the auth of an HTTP client: httpx and httpx2, async and sync, over real sockets."""
 
 from __future__ import annotations
 
@@ -47,9 +45,7 @@ def kind(request) -> str:
 
 
 class Issuer:
-    """
-    A source of token-1, token-2, ... and the resource's idea of which are good.
-    """
+    """A source of token-1, token-2, ... and the resource's idea of which are good."""
 
     def __init__(self, *, refuses_all: bool = False) -> None:
         self.fetches = 0
@@ -101,9 +97,7 @@ async def resource(issuer: Issuer) -> AsyncIterator[Wire]:
 
 
 class Caller:
-    """
-    One client of either kind, asked in one way; the sync one asks from threads.
-    """
+    """One client of either kind, asked in one way; the sync one asks from threads."""
 
     def __init__(self, lib: Any, kind: str, auth: Any, **options: Any) -> None:
         self._client = (lib.http.AsyncClient if kind == "async" else lib.http.Client)(auth=auth, **options)
@@ -413,9 +407,7 @@ def multipart(file: Any) -> dict[str, Any]:
 
 
 class Unseekable(io.RawIOBase):
-    """
-    What a pipe or a socket looks like.
-    """
+    """What a pipe or a socket looks like."""
 
     def __init__(self, content: bytes) -> None:
         self._rest = io.BytesIO(content)
@@ -431,9 +423,7 @@ class Unseekable(io.RawIOBase):
 
 
 class ReaderAlone:
-    """
-    A file-like object with nothing but `read`.
-    """
+    """A file-like object with nothing but `read`."""
 
     def __init__(self, content: bytes) -> None:
         self._rest = io.BytesIO(content)

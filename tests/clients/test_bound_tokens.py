@@ -1,6 +1,4 @@
-"""
-Tokens that are bound to a key (DPoP, RFC 9449): at the token endpoint and through the clients.
-"""
+"""Tokens that are bound to a key (DPoP, RFC 9449): at the token endpoint and through the clients."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Tokens in a field of their own, and requests that are signed with AWS credentials.
-"""
+"""Tokens in a field of their own, and requests that are signed with AWS credentials."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ def lib(request) -> Any:
 
 
 class Keys:
-    """
-    A source of planted-1, planted-2, ...
-    """
+    """A source of planted-1, planted-2, ..."""
 
     def __init__(self) -> None:
         self.fetches = 0
@@ -241,9 +237,7 @@ def test_bad_field(header):
 
 
 class Aws:
-    """
-    Computes each signature anew with botocore, as a service of AWS does, from what came over the wire.
-    """
+    """Computes each signature anew with botocore, as a service of AWS does, from what came over the wire."""
 
     def __init__(self, service: str) -> None:
         self.service = service

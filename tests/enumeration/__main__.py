@@ -1,6 +1,4 @@
-"""
-All pairs of faults, or many seeds of the stress test, on all cores: `python -m tests.enumeration --help`.
-"""
+"""All pairs of faults, or many seeds of the stress test, on all cores: `python -m tests.enumeration --help`."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ Report = tuple[int, list[str]]
 
 
 def main() -> int:
-    """
-    Run what the command line asks for; return 1 if a promise was broken.
-    """
+    """Run what the command line asks for; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="tests.enumeration", description=__doc__)
     parser.add_argument("--run", metavar="ID", help="play one run, as 'store:rotating:a.commit#3=lost', or 'stress:17'")
     parser.add_argument("--shard", default="1/1", metavar="N/OF", help="only this part of the pairs")

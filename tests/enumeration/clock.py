@@ -1,6 +1,4 @@
-"""
-The clocks of a run: one for each process, which faults set and stop, and one for the machine of the store.
-"""
+"""The clocks of a run: one for each process, which faults set and stop, and one for the machine of the store."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ PAUSE: Final = 15.0
 
 
 class Clock:
-    """
-    The clocks of one process.
-    """
+    """The clocks of one process."""
 
     def __init__(self, process: Process, offset: float) -> None:
         self.process = process
@@ -31,9 +27,7 @@ class Clock:
         self.noticed_at = 0.0
 
     def step(self, seconds: float) -> None:
-        """
-        Set the wall clock.
-        """
+        """Set the wall clock."""
         self.offset += seconds
         self.noticed_at = self.loop.time() + BEAT + (PAUSE if self.process.thaw is not None else 0.1)
 
@@ -74,9 +68,7 @@ class _Timer:
 
 
 class StoreClock:
-    """
-    The clock of the store's own machine, which no fault sets.
-    """
+    """The clock of the store's own machine, which no fault sets."""
 
     def time(self) -> float:
         return asyncio.get_running_loop().time()

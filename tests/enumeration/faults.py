@@ -44,9 +44,7 @@ _OF_STORES: Final = ("flush", "restart", "ahead", "behind")
 
 
 class Fault(NamedTuple):
-    """
-    One outcome of one step.
-    """
+    """One outcome of one step."""
 
     member: str
     step: str
@@ -65,9 +63,7 @@ class Fault(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """
-    One run: with a store or without, which kind of provider, and its faults.
-    """
+    """One run: with a store or without, which kind of provider, and its faults."""
 
     where: str
     provider: str
@@ -86,8 +82,6 @@ class Plan(NamedTuple):
 
 
 def outcomes_of(where: str, step: str) -> tuple[str, ...]:
-    """
-    Return what can become of *step*.
-    """
+    """Return what can become of *step*."""
     outcomes = FETCH_OUTCOMES if step == "fetch" else STORE_OUTCOMES
     return outcomes if where == "store" else tuple(outcome for outcome in outcomes if outcome not in _OF_STORES)

@@ -1,6 +1,4 @@
-"""
-What the engine logs as an error.
-"""
+"""What the engine logs as an error."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ LOGGER = logging.getLogger("evertoken")
 
 
 class Errors(logging.Handler):
-    """
-    Keeps the messages of errors that the engine contains. There should be none, rejections aside.
-    """
+    """Keeps the messages of errors that the engine contains. There should be none, rejections aside."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

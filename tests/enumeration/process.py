@@ -38,9 +38,7 @@ _ROUNDS: Final = 3
 
 
 class Process:
-    """
-    One process. It is the store and the source of its own manager.
-    """
+    """One process. It is the store and the source of its own manager."""
 
     def __init__(self, world: World, name: str, life: int, **options: Any) -> None:
         self.world = world
@@ -61,9 +59,7 @@ class Process:
     # Life
 
     def run(self, callback: Callable[..., object], *args: object) -> None:
-        """
-        Call something of this process from the loop.
-        """
+        """Call something of this process from the loop."""
         self.world.current = self
         try:
             callback(*args)
@@ -71,9 +67,7 @@ class Process:
             self.world.current = None
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
-        """
-        Start a task of this process.
-        """
+        """Start a task of this process."""
         self.world.current = self
         try:
             return asyncio.get_running_loop().create_task(work)
@@ -81,9 +75,7 @@ class Process:
             self.world.current = None
 
     async def alive(self) -> None:
-        """
-        Pass while the process runs; wait while it stands still, and for ever once it is killed.
-        """
+        """Pass while the process runs; wait while it stands still, and for ever once it is killed."""
         while self.dead or self.thaw is not None:
             if self.dead:
                 await asyncio.get_running_loop().create_future()
@@ -92,9 +84,7 @@ class Process:
                 await asyncio.sleep(0)
 
     def pause(self) -> None:
-        """
-        Stand still.
-        """
+        """Stand still."""
         loop = asyncio.get_running_loop()
         if self.thaw is None:
             self.thaw = loop.create_future()
@@ -114,9 +104,7 @@ class Process:
     # Steps
 
     async def step(self, name: str, do: Callable[[], T], latency: float = _STORE_LATENCY) -> T:
-        """
-        Take one step, which ends as the plan says.
-        """
+        """Take one step, which ends as the plan says."""
         outcome = self.world.outcome(self, name)
         await asyncio.sleep(latency)
         await self.alive()
@@ -165,9 +153,7 @@ class Process:
     # A source
 
     async def fetch(self, request: FetchRequest, source: Source) -> Any:
-        """
-        Fetch a token as a source over HTTP does.
-        """
+        """Fetch a token as a source over HTTP does."""
         world, key = self.world, request.key
         self.flying[key] = self.flying.get(key, 0) + 1
         if self.flying[key] > 1:
@@ -215,9 +201,7 @@ class Process:
 
 
 class Source:
-    """
-    The source of one key of one process.
-    """
+    """The source of one key of one process."""
 
     on_ambiguous = None
 
@@ -231,9 +215,7 @@ class Source:
 
 
 class Face:
-    """
-    The store, as one process sees it.
-    """
+    """The store, as one process sees it."""
 
     def __init__(self, process: Process) -> None:
         self.process = process

@@ -20,24 +20,18 @@ __all__ = ["baselines", "following", "sample", "singles"]
 
 
 def baselines() -> list[Plan]:
-    """
-    Return the runs without a fault.
-    """
+    """Return the runs without a fault."""
     return [Plan(where, provider) for where in WHERES for provider in PROVIDERS]
 
 
 def singles() -> Iterator[Plan]:
-    """
-    Yield each run with one fault.
-    """
+    """Yield each run with one fault."""
     for plan in baselines():
         yield from following(play(plan))
 
 
 def sample(number: int, seed: int) -> Iterator[Plan]:
-    """
-    Yield runs with two faults that *seed* chooses.
-    """
+    """Yield runs with two faults that *seed* chooses."""
     chosen = random.Random(seed)
     firsts = list(singles())
     for _ in range(-(-number // _SECONDS)):
@@ -46,9 +40,7 @@ def sample(number: int, seed: int) -> Iterator[Plan]:
 
 
 def following(result: Result) -> Iterator[Plan]:
-    """
-    Yield the runs of *result* with one fault more, after those that it has.
-    """
+    """Yield the runs of *result* with one fault more, after those that it has."""
     places = _distinct(result.trace)
     last = result.plan.faults[-1] if result.plan.faults else None
     after = 0

@@ -33,9 +33,7 @@ _MANY: Final = 40
 
 
 class Result(NamedTuple):
-    """
-    What became of a run: its faults, the steps where others can be planned, and the fetches it made.
-    """
+    """What became of a run: its faults, the steps where others can be planned, and the fetches it made."""
 
     plan: Plan
     faults: list[str]
@@ -79,9 +77,7 @@ _SLOW_AT: Final = 100.0
 
 
 def play(plan: Plan) -> Result:
-    """
-    Play one run, and return what became of it.
-    """
+    """Play one run, and return what became of it."""
     errors = Errors()
     LOGGER.addHandler(errors)
     try:

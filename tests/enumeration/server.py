@@ -13,9 +13,7 @@ from evertoken import GrantRejected, Token
 
 
 class Server:
-    """
-    Issues tokens. With `rotating` each refresh token is good once.
-    """
+    """Issues tokens. With `rotating` each refresh token is good once."""
 
     def __init__(self, *, rotating: bool, lifetime: float = 60.0) -> None:
         self.rotating = rotating
@@ -29,17 +27,13 @@ class Server:
         self.expiry: dict[str, float] = {}
 
     def log_in(self, key: object, login: int) -> str:
-        """
-        Begin a grant, and return its first refresh token.
-        """
+        """Begin a grant, and return its first refresh token."""
         grant = f"{key}|{login}"
         self.current.setdefault(grant, 0)
         return f"{grant}|0"
 
     def take(self, presented: str | None) -> dict[str, Any]:
-        """
-        Answer a request. From here on the refresh token that it presents is spent.
-        """
+        """Answer a request. From here on the refresh token that it presents is spent."""
         self.taken += 1
         answer: dict[str, Any] = {"token_type": "Bearer", "expires_in": self.lifetime}
         if presented is not None:
@@ -58,17 +52,13 @@ class Server:
 
 
 def split(refresh_token: str) -> tuple[str, int]:
-    """
-    Return the grant and the number of a refresh token.
-    """
+    """Return the grant and the number of a refresh token."""
     grant, _, number = refresh_token.rpartition("|")
     return grant, int(number)
 
 
 class Knowledge:
-    """
-    The newest refresh token of each grant that one process has received or read, and the request that it lacks.
-    """
+    """The newest refresh token of each grant that one process has received or read, and the request that it lacks."""
 
     def __init__(self) -> None:
         self.newest: dict[str, int] = {}
@@ -82,9 +72,7 @@ class Knowledge:
             self.newest[grant] = max(number, self.newest.get(grant, 0))
 
     def forget(self, key: object, kept: Token | None) -> None:
-        """
-        Know nothing of *key* any more but the token that was kept.
-        """
+        """Know nothing of *key* any more but the token that was kept."""
         for grant in [grant for grant in self.newest if grant.startswith(f"{key}|")]:
             del self.newest[grant]
         # The store gives it back with the instants of a clock that may have been set since.

@@ -1,6 +1,4 @@
-"""
-Random use of a fleet in virtual time: whatever is called, cancelled, set, flushed and killed, the promises hold.
-"""
+"""Random use of a fleet in virtual time: whatever is called, cancelled, set, flushed and killed, the promises hold."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ _FLAP: Final = 12.0
 
 
 class Stressed(World):
-    """
-    A world whose faults are drawn, and whose managers have one key or several.
-    """
+    """A world whose faults are drawn, and whose managers have one key or several."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -103,9 +99,7 @@ class Stressed(World):
         return {**options, "source_for": lambda key: self.source(process, key), "idle_after": 25.0}
 
     def is_rejected(self, key: object) -> bool:
-        """
-        Tell whether a caller may be told that the grant of *key* is rejected.
-        """
+        """Tell whether a caller may be told that the grant of *key* is rejected."""
         return key in self.signed_out or any(grant.startswith(f"{key}|") for grant in self.server.revoked)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
@@ -173,9 +167,7 @@ class Stressed(World):
     # What happens
 
     def happens(self, process: Process) -> None:
-        """
-        Something that nobody asked for.
-        """
+        """Something that nobody asked for."""
         loop, draw = asyncio.get_running_loop(), self.random
         kinds = ["down", "slow", "step", "pause", "close", "close"]
         if self.shared:
@@ -228,9 +220,7 @@ _WEIGHTS: Final = (
 
 
 def stress(seed: int, tell: Callable[..., object] | None = None) -> list[str]:
-    """
-    Play one seed, and return the promises that were broken.
-    """
+    """Play one seed, and return the promises that were broken."""
     errors = Errors()
     LOGGER.addHandler(errors)
     try:

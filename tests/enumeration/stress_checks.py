@@ -1,6 +1,4 @@
-"""
-What has to be so when random use has ended and all is quiet.
-"""
+"""What has to be so when random use has ended and all is quiet."""
 
 from __future__ import annotations
 

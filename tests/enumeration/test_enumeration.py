@@ -24,6 +24,7 @@ FOUND = [
     "store:rotating:a.begin#2=ahead+a.begin#5=restart",
     "store:rotating:a.begin#4=behind+b.begin#5=flush",
     "store:rotating:a.fetch#1=paused+b.commit#9=back",
+    "store:rotating:a.fetch#2=dead+a.read#1=back",
     "store:rotating:a.commit#1=back+b.read#2=flush",
     "store:rotating:a.commit#2=back+b.read#4=flush",
     "store:rotating:a.read#2=ahead+a.begin#4=flush",
@@ -46,9 +47,7 @@ def check(plans: Iterable[Plan], capsys: pytest.CaptureFixture[str], what: str) 
 
 @pytest.mark.parametrize("plan", baselines(), ids=str)
 def test_without_a_fault_each_lifetime_costs_one_fetch(plan):
-    """
-    K2: two members, a cold start, two lifetimes, a forced refresh and a refusal make six fetches together.
-    """
+    """K2: two members, a cold start, two lifetimes, a forced refresh and a refusal make six fetches together."""
     result = play(plan)
     assert not result.faults
     assert result.taken == 6
@@ -60,9 +59,7 @@ def test_without_a_fault_each_lifetime_costs_one_fetch(plan):
     [*(f"store:{kind}:{member}" for kind in PROVIDERS for member in "ab"), "local:rotating:a", "local:minting:a"],
 )
 def test_each_single_fault(place, capsys):
-    """
-    K1, K4, F5, T2, R3, L1: whatever becomes of one step, no answer is lost and no key or caller is left alone.
-    """
+    """K1, K4, F5, T2, R3, L1: whatever becomes of one step, no answer is lost and no key or caller is left alone."""
     chosen = [plan for plan in singles() if str(plan).startswith(f"{place}.")]
     assert chosen
     check(chosen, capsys, f"single faults, {place}")
@@ -78,18 +75,14 @@ def test_a_sample_of_all_pairs_of_faults(seed, capsys):
 
 @pytest.mark.parametrize("name", FOUND)
 def test_a_run_in_which_a_fault_was_found(name, capsys):
-    """
-    K1, T2: a run that has shown a fault once is played for ever.
-    """
+    """K1, T2: a run that has shown a fault once is played for ever."""
     result = play(Plan.parse(name))
     assert not result.faults
 
 
 @pytest.mark.parametrize("name", ["store:rotating:a.commit#2=lost+b.begin#3=kill", "local:rotating:a.fetch#2=close"])
 def test_a_name_says_all_of_a_run(name):
-    """
-    The same name is the same run: its steps, its fetches and its events repeat themselves.
-    """
+    """The same name is the same run: its steps, its fetches and its events repeat themselves."""
     plan = Plan.parse(name)
     assert str(plan) == name
     first, second = play(plan), play(plan)
@@ -111,9 +104,7 @@ def test_a_name_says_all_of_a_run(name):
     ],
 )
 def test_the_rule_of_what_is_excused(presented, received, stored, excused):
-    """
-    K1: a process may present a refresh token unless it has received or read a later one, or could read it.
-    """
+    """K1: a process may present a refresh token unless it has received or read a later one, or could read it."""
     known = Knowledge()
     for refresh_token in received:
         known.learn(refresh_token)

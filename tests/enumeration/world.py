@@ -15,9 +15,9 @@ from tests.enumeration.process import STEP, Process, Source
 from tests.enumeration.server import Server, not_to_be_presented, split
 
 from evertoken import RefreshPolicy, Token
+from evertoken._model.policy import RETRY_CAP
 from evertoken.events import KeyEvicted
 from evertoken.stores import MemoryStore
-from evertoken._model.policy import RETRY_CAP
 from evertoken.testing.clock import EPOCH
 
 __all__ = ["World"]
@@ -34,9 +34,7 @@ _PROBE: Final = 301.0
 
 
 class World:
-    """
-    One run.
-    """
+    """One run."""
 
     def __init__(self, plan: Plan, *, lifetime: float = 60.0) -> None:
         self.plan = plan
@@ -65,18 +63,14 @@ class World:
     # Faults
 
     def outcome(self, process: Process, step: str) -> str | None:
-        """
-        Count a step, and return what is planned for it.
-        """
+        """Count a step, and return what is planned for it."""
         place = process.name, step
         number = self.counts[place] = self.counts.get(place, 0) + 1
         self.trace.append((*place, number))
         return self.planned.get((*place, number))
 
     def fault(self, text: str) -> None:
-        """
-        The code under test has broken a promise.
-        """
+        """The code under test has broken a promise."""
         now = asyncio.get_running_loop().time()
         self.faults.append(f"{now:.2f}: {text}")
 
@@ -88,15 +82,11 @@ class World:
             process.known.forget(event.key, None if state is None else state.token)
 
     def steps(self, *outcomes: str) -> int:
-        """
-        Return how many faults of these kinds are planned.
-        """
+        """Return how many faults of these kinds are planned."""
         return sum(fault.outcome in outcomes for fault in self.plan.faults)
 
     def step(self, seconds: float) -> None:
-        """
-        Set the wall clock of all processes.
-        """
+        """Set the wall clock of all processes."""
         self.offset += seconds
         for process in [*self.processes.values(), *self.dead]:
             process.clock.step(seconds)
@@ -104,9 +94,7 @@ class World:
     # The server
 
     def presented(self, process: Process, key: object, refresh_token: str | None) -> None:
-        """
-        A request leaves. Judge whether it may.
-        """
+        """A request leaves. Judge whether it may."""
         if refresh_token is None or split(refresh_token)[0] in self.server.revoked:
             # In a grant that was revoked nothing can be lost any more.
             return
@@ -128,9 +116,7 @@ class World:
     # The store
 
     def do(self, operation: str, *arguments: Any) -> Any:
-        """
-        Call the store. Nothing in it waits.
-        """
+        """Call the store. Nothing in it waits."""
         call = getattr(self.memory, operation)(*arguments)
         try:
             call.send(None)
@@ -161,9 +147,7 @@ class World:
     # Processes
 
     def begin(self, name: str) -> asyncio.Task[Any]:
-        """
-        Start a process under this name.
-        """
+        """Start a process under this name."""
         life = self.lives[name] = self.lives.get(name, 0) + 1
         options = {
             "policy": RefreshPolicy(),
@@ -178,21 +162,15 @@ class World:
         return task
 
     def sources(self, process: Callable[[], Process]) -> dict[str, Any]:
-        """
-        Return what a manager is made with: its sources, and options that differ from those of others.
-        """
+        """Return what a manager is made with: its sources, and options that differ from those of others."""
         return {"source": self.source(process, None)}
 
     def source(self, process: Callable[[], Process], key: object) -> Source:
-        """
-        Return the source of one key. It is configured with the first login.
-        """
+        """Return the source of one key. It is configured with the first login."""
         return Source(process, self.server.log_in(key, 0) if self.server.rotating else None)
 
     def kill(self, process: Process) -> None:
-        """
-        End it without a word, and start another in its place.
-        """
+        """End it without a word, and start another in its place."""
         if process.dead:
             return
         process.dead = True
@@ -202,9 +180,7 @@ class World:
             asyncio.get_running_loop().call_later(_RESTART, self.begin, process.name)
 
     def close_and_start(self, process: Process) -> None:
-        """
-        Close the manager of *process* while it is at work, and start it again.
-        """
+        """Close the manager of *process* while it is at work, and start it again."""
         again = not self.closing
 
         async def closes() -> None:
@@ -220,23 +196,19 @@ class World:
 
     @property
     def close_bound(self) -> float:
-        """
-        Seconds that a close may take: its bounds, and those of the faults in it.
-        """
+        """Seconds that a close may take: its bounds, and those of the faults in it."""
         pauses = sum(fault.outcome.startswith("pause") for fault in self.plan.faults)
         return 30.0 + 15.0 * pauses
 
     # What has to be so
 
     def check_deadlines(self) -> None:
-        """
-        Each open key of a manager that runs has a finite deadline, and none that is out of proportion.
-        """
+        """Each open key of a manager that runs has a finite deadline, and none that is out of proportion."""
         # What a peer wrote has the instants of the peer's clock.
         # After a forget() no lifetime is known, and a retry may wait as long as the policy says.
         most = max(self.server.lifetime, RETRY_CAP) + 15.0 + STEP * self.steps("back", "ahead", "behind")
         if self.server.revoked:
-            most = max(most, _PROBE)
+            most = max(most, _PROBE + STEP * self.steps("back", "ahead", "behind"))
         for process in self.processes.values():
             session = process.manager._life.session
             if session is None or session.state != "running" or session.started is not None or process.thaw is not None:
@@ -275,9 +247,7 @@ class World:
     # Tasks
 
     def install(self) -> None:
-        """
-        Know whose each task is, and hear of what nobody retrieves.
-        """
+        """Know whose each task is, and hear of what nobody retrieves."""
         loop = asyncio.get_running_loop()
         loop.set_task_factory(self._make_task)
         loop.set_exception_handler(self._unhandled)
@@ -292,17 +262,13 @@ class World:
         self.fault(f"unhandled: {context.get('message')} {context.get('exception')!r}")
 
     def left(self) -> list[asyncio.Task[Any]]:
-        """
-        Return the tasks of living processes that have not ended.
-        """
+        """Return the tasks of living processes that have not ended."""
         here = asyncio.current_task()
         tasks = [task for task in asyncio.all_tasks() if task is not here]
         return [task for task in tasks if (owner := self.owners.get(task)) is None or not owner.dead]
 
     async def bury(self) -> None:
-        """
-        Take what is left of the run out of the loop.
-        """
+        """Take what is left of the run out of the loop."""
         here = asyncio.current_task()
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         for process in self.dead:

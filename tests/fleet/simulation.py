@@ -25,9 +25,7 @@ KEY = '["",null]'
 
 
 class Server:
-    """
-    An authorization server whose refresh tokens are good once. It remembers who presented what.
-    """
+    """An authorization server whose refresh tokens are good once. It remembers who presented what."""
 
     def __init__(self, clock: VirtualClock, *, rotating: bool, lifetime: float = 60.0) -> None:
         self.clock = clock
@@ -55,9 +53,7 @@ class Server:
 
 
 class Store:
-    """
-    What all workers share. It counts what it is told, checks each write, and may be down or flushed.
-    """
+    """What all workers share. It counts what it is told, checks each write, and may be down or flushed."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.memory = MemoryStore(clock=clock)
@@ -69,9 +65,7 @@ class Store:
         self.flushed = 0
 
     async def flush_unheard(self) -> None:
-        """
-        Be flushed, and let nobody know.
-        """
+        """Be flushed, and let nobody know."""
         self.notices = False
         self.flush()
         await self.clock.advance(0.1)
@@ -103,24 +97,18 @@ class Store:
         return result
 
     async def record(self) -> Record:
-        """
-        Return what is kept now.
-        """
+        """Return what is kept now."""
         found = await self.memory.read(KEY)
         assert found is not None
         return found
 
     def kept(self, refresh_token: str) -> bool:
-        """
-        Tell whether a record with this refresh token was ever written.
-        """
+        """Tell whether a record with this refresh token was ever written."""
         return any(record.token is not None and record.token.refresh_token == refresh_token for record in self.writes)
 
 
 class Worker:
-    """
-    A process: its manager, its way to the store and its way to the server.
-    """
+    """A process: its manager, its way to the store and its way to the server."""
 
     def __init__(
         self,
@@ -158,9 +146,7 @@ class Worker:
     # Life and death
 
     async def stand(self, step: str) -> None:
-        """
-        Pass a step, unless it is where this worker dies or stops.
-        """
+        """Pass a step, unless it is where this worker dies or stops."""
         self.steps.append(step)
         if self.dies_at is not None and self.dies_at[0] == step:
             self.dies_at = (step, self.dies_at[1] - 1)
@@ -182,9 +168,7 @@ class Worker:
             self._go.set()
 
     async def bury(self) -> None:
-        """
-        Take what is left of it out of the loop.
-        """
+        """Take what is left of it out of the loop."""
         self.state = "dead"
         tasks = [task for task in asyncio.all_tasks() if getattr(task, "worker", None) is self]
         for task in tasks:
@@ -248,9 +232,7 @@ class Worker:
     # What it is for
 
     async def use(self) -> Token | None:
-        """
-        Ask for a token as a caller would; None if this worker does not run, or is told that there is none.
-        """
+        """Ask for a token as a caller would; None if this worker does not run, or is told that there is none."""
         if self.state != "running":
             return None
         try:
@@ -266,9 +248,7 @@ async def start(workers: list[Worker]) -> None:
 
 
 async def end(workers: list[Worker]) -> None:
-    """
-    Close the living; take out the dead, whose calls would otherwise wait for ever.
-    """
+    """Close the living; take out the dead, whose calls would otherwise wait for ever."""
     for worker in workers:
         worker.resume()
         if worker.state == "running":

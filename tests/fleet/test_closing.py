@@ -1,6 +1,4 @@
-"""
-A manager that closes while its store is in the middle of something, and how much it reads when it starts.
-"""
+"""A manager that closes while its store is in the middle of something, and how much it reads when it starts."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from evertoken.stores import MemoryStore
 
 
 class Hanging:
-    """
-    A store that hangs in one operation, and lets go of it when it is cancelled, or only when it is told to.
-    """
+    """A store that hangs in one operation, and lets go of it when it is cancelled, or only when it is told to."""
 
     def __init__(self, inner, operation, *, stubborn):
         self._inner = inner

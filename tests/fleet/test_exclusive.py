@@ -1,6 +1,4 @@
-"""
-Providers where a new token kills the one before: a fleet takes turns, and adopts before it fetches.
-"""
+"""Providers where a new token kills the one before: a fleet takes turns, and adopts before it fetches."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from evertoken import TokenError, TokenUnavailable
 
 
 class Exclusive(Worker):
-    """
-    A worker whose source says so.
-    """
+    """A worker whose source says so."""
 
     exclusive = True
 

@@ -1,6 +1,4 @@
-"""
-What is on record before a request leaves: lost with its store, or left behind though nothing was sent.
-"""
+"""What is on record before a request leaves: lost with its store, or left behind though nothing was sent."""
 
 from __future__ import annotations
 

@@ -78,9 +78,7 @@ async def test_a_peer_adopts_at_once(clock):
 
 
 class PassedOn:
-    """
-    A store that passes all on to another.
-    """
+    """A store that passes all on to another."""
 
     def __init__(self, inner):
         self._inner = inner

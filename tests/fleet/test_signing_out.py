@@ -17,9 +17,7 @@ from evertoken.stores import MemoryStore
 
 
 class Unwatched:
-    """
-    A store that cannot be watched.
-    """
+    """A store that cannot be watched."""
 
     def __init__(self, inner: MemoryStore) -> None:
         self.begin, self.mark, self.commit = inner.begin, inner.mark, inner.commit

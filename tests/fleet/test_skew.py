@@ -1,6 +1,4 @@
-"""
-Members whose wall clocks do not agree: leases do not mind, and tokens do not as long as it is less than the lead.
-"""
+"""Members whose wall clocks do not agree: leases do not mind, and tokens do not as long as it is less than the lead."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from evertoken import RefreshPolicy, TokenManager
 
 
 class Skewed:
-    """
-    A clock whose wall is off.
-    """
+    """A clock whose wall is off."""
 
     def __init__(self, clock, by):
         self._clock = clock
@@ -27,9 +23,7 @@ class Skewed:
 
 
 class Elsewhere(Worker):
-    """
-    A worker on a host whose clock is off. The server says how long a token lives, not until when.
-    """
+    """A worker on a host whose clock is off. The server says how long a token lives, not until when."""
 
     def __init__(self, name, store, server, by):
         super().__init__(name, store, server)

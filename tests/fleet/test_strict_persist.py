@@ -1,6 +1,4 @@
-"""
-`strict_persist=True`: a token that the store did not keep is held back until it does.
-"""
+"""`strict_persist=True`: a token that the store did not keep is held back until it does."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ if TYPE_CHECKING:
 
 
 def refusing(store: Store, *, everything: bool = False) -> Callable[[], None]:
-    """
-    Let the store keep no more tokens, or be down at all steps; return what mends it.
-    """
+    """Let the store keep no more tokens, or be down at all steps; return what mends it."""
     call = store.call
 
     async def fails(operation: str, *args: Any) -> Any:

@@ -32,9 +32,7 @@ KEPT: dict[str, dict[str, Any]] = {
 
 
 class Server:
-    """
-    Each use of a refresh token brings another. Who presents a spent one loses the whole family.
-    """
+    """Each use of a refresh token brings another. Who presents a spent one loses the whole family."""
 
     def __init__(self, clock: VirtualClock, *, lifetime: float = 100.0) -> None:
         self.clock = clock
@@ -46,23 +44,17 @@ class Server:
         self._spent: dict[str, str] = {}
 
     def login(self, family: str = "family") -> str:
-        """
-        Begin a family, and return its first refresh token.
-        """
+        """Begin a family, and return its first refresh token."""
         first = f"{family}-0"
         self._good[first] = family
         return first
 
     def good_of(self, family: str = "family") -> str | None:
-        """
-        Return the refresh token of *family* that is good now.
-        """
+        """Return the refresh token of *family* that is good now."""
         return next((token for token, one in self._good.items() if one == family), None)
 
     def exchange(self, presented: str) -> dict[str, Any]:
-        """
-        Spend *presented*, and return the fields of the answer.
-        """
+        """Spend *presented*, and return the fields of the answer."""
         self.presented.append(presented)
         if presented in self._spent:
             self.replays.append(presented)
@@ -146,18 +138,14 @@ class Source:
 
 
 async def ask(tokens: TokenManager[Any, Any], *key: Any) -> Token | None:
-    """
-    Ask as a caller would; None where there is no token.
-    """
+    """Ask as a caller would; None where there is no token."""
     with contextlib.suppress(TokenError):
         return await tokens.get(*key)
     return None
 
 
 async def live(clock: VirtualClock, tokens: Iterable[TokenManager[Any, Any]], seconds: float) -> Token | None:
-    """
-    Let time pass, while somebody asks each member every few seconds; return the last token of the last one.
-    """
+    """Let time pass, while somebody asks each member every few seconds; return the last token of the last one."""
     found: Token | None = None
     end = clock.time() + seconds
     members = list(tokens)
@@ -169,8 +157,6 @@ async def live(clock: VirtualClock, tokens: Iterable[TokenManager[Any, Any]], se
 
 
 def scheduled(tokens: TokenManager[Any, Any], key: Any = None) -> bool:
-    """
-    Tell whether the key has a flight or a deadline.
-    """
+    """Tell whether the key has a flight or a deadline."""
     state = tokens._life.registry.keys[key]
     return state.flight is not None or state.deadline is not None

@@ -1,6 +1,4 @@
-"""
-F1, F6, F7: bounds hold, whatever the policy, the source or the number of keys.
-"""
+"""F1, F6, F7: bounds hold, whatever the policy, the source or the number of keys."""
 
 from __future__ import annotations
 

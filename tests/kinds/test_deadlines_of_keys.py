@@ -1,6 +1,4 @@
-"""
-Design rule 2: a key without a deadline cannot exist, however a change of it ends and wherever it is cancelled.
-"""
+"""Design rule 2: a key without a deadline cannot exist, however a change of it ends and wherever it is cancelled."""
 
 from __future__ import annotations
 

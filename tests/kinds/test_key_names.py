@@ -1,6 +1,4 @@
-"""
-K5: different keys never share a token, and a key that a store cannot keep is refused by name.
-"""
+"""K5: different keys never share a token, and a key that a store cannot keep is refused by name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-K2, K3, K4: a lease binds nobody longer than it should, and a member knows its own.
-"""
+"""K2, K3, K4: a lease binds nobody longer than it should, and a member knows its own."""
 
 from __future__ import annotations
 

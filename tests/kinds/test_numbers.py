@@ -1,6 +1,4 @@
-"""
-R2, R4, F1: numbers at their limits are refused by name, or mean what they say; none of them overflows.
-"""
+"""R2, R4, F1: numbers at their limits are refused by name, or mean what they say; none of them overflows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-L1, rule 1: what belongs to one start of a manager ends with it; the next start begins anew, on whatever loop.
-"""
+"""L1, rule 1: what belongs to one start of a manager ends with it; the next start begins anew, on whatever loop."""
 
 from __future__ import annotations
 

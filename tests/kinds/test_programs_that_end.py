@@ -1,6 +1,4 @@
-"""
-L1, U5: a program ends within seconds, however it leaves its manager behind; so does a fork of it.
-"""
+"""L1, U5: a program ends within seconds, however it leaves its manager behind; so does a fork of it."""
 
 from __future__ import annotations
 

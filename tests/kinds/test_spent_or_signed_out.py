@@ -1,6 +1,4 @@
-"""
-K4, F4, K6: what may be spent, or was signed out, is not used again; the same with a store and without.
-"""
+"""K4, F4, K6: what may be spent, or was signed out, is not used again; the same with a store and without."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-L2, U5: a subscription gets each token that comes, none that is dead, and disturbs nobody.
-"""
+"""L2, U5: a subscription gets each token that comes, none that is dead, and disturbs nobody."""
 
 from __future__ import annotations
 

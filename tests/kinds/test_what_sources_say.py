@@ -1,6 +1,4 @@
-"""
-F4, K4: whatever a source returns or raises is judged for what it says.
-"""
+"""F4, K4: whatever a source returns or raises is judged for what it says."""
 
 from __future__ import annotations
 

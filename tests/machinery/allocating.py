@@ -1,6 +1,4 @@
-"""
-Say how much memory a hundred thousand calls of `get()` leave behind, and how much they take at most, in bytes.
-"""
+"""Say how much memory a hundred thousand calls of `get()` leave behind, and how much they take at most, in bytes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A source that does what the test says, and remembers when it was asked.
-"""
+"""A source that does what the test says, and remembers when it was asked."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from evertoken._model.events import Event
 
 
 class ScriptedSource:
-    """
-    Answers after `latency` with a new token of `lifetime`, or raises `error`; `answer` replaces the former.
-    """
+    """Answers after `latency` with a new token of `lifetime`, or raises `error`; `answer` replaces the former."""
 
     rotates: bool | None = None
 
@@ -53,9 +49,7 @@ class ScriptedSource:
 
 
 class Recorder:
-    """
-    An observer that keeps what it is told.
-    """
+    """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

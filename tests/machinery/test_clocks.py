@@ -25,9 +25,7 @@ UNJITTERED = RefreshPolicy(jitter=0.0)
 
 
 class Truth:
-    """
-    When each token really dies, by a clock that runs through suspends and that nobody steps.
-    """
+    """When each token really dies, by a clock that runs through suspends and that nobody steps."""
 
     def __init__(self, clock: VirtualClock, lifetime: float) -> None:
         self.clock = clock
@@ -48,16 +46,12 @@ class Truth:
         return name, self.lifetime
 
     def suspend(self, seconds: float) -> None:
-        """
-        The machine sleeps: real time and the wall clock go on, the loop's stands.
-        """
+        """The machine sleeps: real time and the wall clock go on, the loop's stands."""
         self.slept += seconds
         self.clock.step(seconds)
 
     def set(self, seconds: float) -> None:
-        """
-        Somebody sets the wall clock: no real time goes by.
-        """
+        """Somebody sets the wall clock: no real time goes by."""
         self.clock.step(seconds)
 
     def overdue(self, token: Token) -> float:
@@ -334,9 +328,7 @@ async def test_the_systems_own_clock(step):
 
 
 class EarlyClock:
-    """
-    A clock whose timers fire half a millisecond early, as uvloop's do.
-    """
+    """A clock whose timers fire half a millisecond early, as uvloop's do."""
 
     def __init__(self, clock: VirtualClock, by: float) -> None:
         self.clock = clock

@@ -1,6 +1,4 @@
-"""
-Starting, closing, starting again; what is wrong at construction; eviction, events and subscriptions.
-"""
+"""Starting, closing, starting again; what is wrong at construction; eviction, events and subscriptions."""
 
 # Its tables hand in what is wrong on purpose.
 # mypy: disable-error-code="arg-type,call-overload,dict-item,list-item,misc"

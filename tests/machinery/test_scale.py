@@ -1,6 +1,4 @@
-"""
-Many keys: one task, one queue, a cap, few bytes.
-"""
+"""Many keys: one task, one queue, a cap, few bytes."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ BYTES_A_KEY = 475
 
 
 class Bare:
-    """
-    A source that costs little itself.
-    """
+    """A source that costs little itself."""
 
     rotates: bool | None = None
 

@@ -1,6 +1,4 @@
-"""
-When tokens are fetched: exact instants, in virtual time.
-"""
+"""When tokens are fetched: exact instants, in virtual time."""
 
 from __future__ import annotations
 

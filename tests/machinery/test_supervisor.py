@@ -1,6 +1,4 @@
-"""
-What the supervisor survives: every part it touches is made to raise every class of exception, at every step.
-"""
+"""What the supervisor survives: every part it touches is made to raise every class of exception, at every step."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 class Private(BaseException):
-    """
-    Somebody's own BaseException.
-    """
+    """Somebody's own BaseException."""
 
 
 RAISED: dict[str, Callable[[], BaseException]] = {
@@ -60,9 +56,7 @@ every_class = pytest.mark.parametrize("make", RAISED.values(), ids=RAISED)
 
 
 class FaultyClock:
-    """
-    A clock whose methods raise when told.
-    """
+    """A clock whose methods raise when told."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -435,9 +429,7 @@ async def test_a_source_that_answers_nonsense(clock, answer):
 
 
 class FaultyStore:
-    """
-    A store of which one method raises or hangs when told.
-    """
+    """A store of which one method raises or hangs when told."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.real = MemoryStore(clock=clock)
@@ -552,9 +544,7 @@ async def test_a_store_that_raises_under_a_rotating_source(clock, method, make):
 
 
 class EnteredStore(FaultyStore):
-    """
-    One that is entered, left and watched, and has its lease renewed, with the same faults.
-    """
+    """One that is entered, left and watched, and has its lease renewed, with the same faults."""
 
     async def __aenter__(self) -> None:
         self._raise("enter")

@@ -1,6 +1,4 @@
-"""
-Other threads, other loops, other processes.
-"""
+"""Other threads, other loops, other processes."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ from evertoken._engine.clock import SystemClock
 
 
 class Slow:
-    """
-    Counts its fetches; each takes some tens of milliseconds.
-    """
+    """Counts its fetches; each takes some tens of milliseconds."""
 
     def __init__(self, seconds: float = 0.03, lifetime: float = 3600.0) -> None:
         self.seconds, self.lifetime = seconds, lifetime

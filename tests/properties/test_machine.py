@@ -39,9 +39,7 @@ keys = st.sampled_from(KEYS)
 
 
 class Provider:
-    """
-    One key's provider: it answers, fails, rejects or hangs, as told.
-    """
+    """One key's provider: it answers, fails, rejects or hangs, as told."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -75,9 +73,7 @@ class Provider:
 
 
 class Life(RuleBasedStateMachine):
-    """
-    One manager and its callers.
-    """
+    """One manager and its callers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,16 +107,12 @@ class Life(RuleBasedStateMachine):
         return self.tokens
 
     def provoke(self, *provoked: str) -> None:
-        """
-        What follows may start a fetch at once, and rightly so.
-        """
+        """What follows may start a fetch at once, and rightly so."""
         for key in provoked:
             self.providers[key].provoked[int(self.runner.get_loop().time())] += 1
 
     def is_alive(self, key: str, token: Token) -> bool:
-        """
-        Tell whether a token truly lives. After a step back a dead one may be served for a beat (T2).
-        """
+        """Tell whether a token truly lives. After a step back a dead one may be served for a beat (T2)."""
         now = self.runner.get_loop().time()
         unnoticed = now - self.stepped_at <= BEAT + 0.1
         return unnoticed or now <= self.providers[key].dies_at[token.access_token] + 1e-3

@@ -31,9 +31,7 @@ MOST_STEPS = 60
 
 
 class Stepped:
-    """
-    Awaits a coroutine, and calls back before each of its steps with the number of the step.
-    """
+    """Awaits a coroutine, and calls back before each of its steps with the number of the step."""
 
     def __init__(self, coroutine: Any, before: Callable[[int], object]) -> None:
         self._coroutine = coroutine
@@ -58,9 +56,7 @@ class Stepped:
 
 
 async def cancelled_natively(make: Callable[[], Any], at: int) -> tuple[str, int]:
-    """
-    Run what *make* returns in a task, and cancel that task just before step *at*; say how it ended.
-    """
+    """Run what *make* returns in a task, and cancel that task just before step *at*; say how it ended."""
     task: asyncio.Task[Any] | None = None
     loop = asyncio.get_running_loop()
 
@@ -87,9 +83,7 @@ async def cancelled_natively(make: Callable[[], Any], at: int) -> tuple[str, int
 
 
 async def cancelled_by_scope(make: Callable[[], Any], at: int) -> tuple[str, int]:
-    """
-    The same by an anyio scope, which cancels again at every suspension.
-    """
+    """The same by an anyio scope, which cancels again at every suspension."""
     scope = anyio.CancelScope()
 
     def before(step: int) -> None:
@@ -113,9 +107,7 @@ CANCELLERS = pytest.mark.parametrize("cancelled", [cancelled_natively, cancelled
 
 
 async def everywhere(scenario: Callable[[int], Awaitable[tuple[str, int]]], *, shielded: bool = False) -> None:
-    """
-    Run *scenario* with a cancellation at step 0, 1, ... until it takes no more steps than that.
-    """
+    """Run *scenario* with a cancellation at step 0, 1, ... until it takes no more steps than that."""
     outcomes = []
     for at in range(MOST_STEPS):
         outcome, steps = await scenario(at)
@@ -152,9 +144,7 @@ CALLS: dict[str, Callable[[TokenManager[Any, None]], Any]] = {
 async def test_a_cancelled_caller_takes_nothing_from_others(
     clock: VirtualClock, cancelled: Any, call: str, store: bool
 ):
-    """
-    R3: wherever a caller is cancelled, those who wait with it get their token, from at most one fetch more.
-    """
+    """R3: wherever a caller is cancelled, those who wait with it get their token, from at most one fetch more."""
     before = asyncio.all_tasks()
 
     async def scenario(at: int) -> tuple[str, int]:
@@ -182,9 +172,7 @@ async def test_a_cancelled_caller_takes_nothing_from_others(
 @CANCELLERS
 @pytest.mark.parametrize("call", ["get", "get with a timeout", "refresh", "subscribe"])
 async def test_a_cancelled_caller_of_a_failing_source(clock: VirtualClock, cancelled: Any, call: str):
-    """
-    R4: wherever a caller is cancelled while fetches fail, the schedule goes on and recovery comes by itself.
-    """
+    """R4: wherever a caller is cancelled while fetches fail, the schedule goes on and recovery comes by itself."""
     before = asyncio.all_tasks()
 
     async def scenario(at: int) -> tuple[str, int]:
@@ -208,9 +196,7 @@ async def test_a_cancelled_caller_of_a_failing_source(clock: VirtualClock, cance
 @CANCELLERS
 @pytest.mark.parametrize("mode", ["lazy", "warm", "require"])
 async def test_a_cancelled_start(clock: VirtualClock, cancelled: Any, mode: Any):
-    """
-    L1: wherever a start is cancelled nothing is left behind, and the manager may be started again.
-    """
+    """L1: wherever a start is cancelled nothing is left behind, and the manager may be started again."""
     before = asyncio.all_tasks()
 
     async def scenario(at: int) -> tuple[str, int]:
@@ -249,9 +235,7 @@ BY_HAND: dict[str, Callable[[TokenManager[Any, None], Token], Any]] = {
 @pytest.mark.parametrize("store", [False, True])
 @pytest.mark.parametrize("flying", [False, True])
 async def test_a_cancelled_change(clock: VirtualClock, cancelled: Any, call: str, store: bool, flying: bool):
-    """
-    R3, U1: wherever somebody is cancelled who changes a key, callers hang nowhere, and refresh() begins anew.
-    """
+    """R3, U1: wherever somebody is cancelled who changes a key, callers hang nowhere, and refresh() begins anew."""
     before = asyncio.all_tasks()
 
     async def scenario(at: int) -> tuple[str, int]:
@@ -280,9 +264,7 @@ async def test_a_cancelled_change(clock: VirtualClock, cancelled: Any, call: str
 
 
 class Entered(MemoryStore):  # type: ignore[misc]  # nothing else of it is changed
-    """
-    A store that takes a while to enter, and counts who is in.
-    """
+    """A store that takes a while to enter, and counts who is in."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(clock=clock)
@@ -301,9 +283,7 @@ class Entered(MemoryStore):  # type: ignore[misc]  # nothing else of it is chang
 @virtual
 @CANCELLERS
 async def test_a_cancelled_start_with_a_store(clock: VirtualClock, cancelled: Any):
-    """
-    L1: wherever a start is cancelled, the store that it may have entered is left.
-    """
+    """L1: wherever a start is cancelled, the store that it may have entered is left."""
     before = asyncio.all_tasks()
 
     async def scenario(at: int) -> tuple[str, int]:
@@ -324,9 +304,7 @@ async def test_a_cancelled_start_with_a_store(clock: VirtualClock, cancelled: An
 
 @virtual
 async def test_cancelled_in_the_very_round_in_which_the_store_is_entered(clock: VirtualClock):
-    """
-    L1: a start that is cancelled while the store says that it is entered leaves it.
-    """
+    """L1: a start that is cancelled while the store says that it is entered leaves it."""
     for late in range(8):
         entering, inside = asyncio.Event(), 0
 
@@ -354,9 +332,7 @@ async def test_cancelled_in_the_very_round_in_which_the_store_is_entered(clock: 
 
 @virtual
 async def test_closed_while_starting(clock: VirtualClock):
-    """
-    L1: closing while a start opens the store leaves neither a supervisor nor an open store, and start() says so.
-    """
+    """L1: closing while a start opens the store leaves neither a supervisor nor an open store, and start() says so."""
     before, store = asyncio.all_tasks(), Entered(clock)
     for late in (0.0, 0.5, 1.0, 1.5):
         tokens = TokenManager(GatedSource(clock), clock=clock, store=store, start="warm")
@@ -372,9 +348,7 @@ async def test_closed_while_starting(clock: VirtualClock):
 
 @virtual
 async def test_closed_on_hearing_that_it_closes(clock: VirtualClock):
-    """
-    L1: an observer that closes the manager in turn joins the close under way, also where tasks are eager.
-    """
+    """L1: an observer that closes the manager in turn joins the close under way, also where tasks are eager."""
     before, closing = asyncio.all_tasks(), list[asyncio.Task[None]]()
 
     def close(event: events.Event) -> None:
@@ -394,9 +368,7 @@ async def test_closed_on_hearing_that_it_closes(clock: VirtualClock):
 @CANCELLERS
 @pytest.mark.parametrize("flying", ["nothing", "a fetch that lands", "a fetch that hangs"])
 async def test_a_cancelled_close(clock: VirtualClock, cancelled: Any, flying: str):
-    """
-    L1: wherever a close is cancelled it is completed, waiters get ManagerClosed, and what was fetched is kept.
-    """
+    """L1: wherever a close is cancelled it is completed, waiters get ManagerClosed, and what was fetched is kept."""
     before = asyncio.all_tasks()
 
     async def scenario(at: int) -> tuple[str, int]:
@@ -430,9 +402,7 @@ async def test_a_cancelled_close(clock: VirtualClock, cancelled: Any, flying: st
 @virtual
 @CANCELLERS
 async def test_a_cancelled_block(clock: VirtualClock, cancelled: Any):
-    """
-    L1: wherever the task inside `async with` is cancelled, the manager closes cleanly.
-    """
+    """L1: wherever the task inside `async with` is cancelled, the manager closes cleanly."""
     before = asyncio.all_tasks()
 
     async def scenario(at: int) -> tuple[str, int]:

@@ -1,6 +1,4 @@
-"""
-Who shares a fetch, ordered by gates.
-"""
+"""Who shares a fetch, ordered by gates."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ async def rounds(number: int) -> None:
 
 @virtual
 async def test_cold_callers_share_one_fetch(clock: VirtualClock):
-    """
-    R3: ten thousand callers of a cold key cost one fetch, and each is served within two rounds of the loop.
-    """
+    """R3: ten thousand callers of a cold key cost one fetch, and each is served within two rounds of the loop."""
     source = GatedSource(clock)
     manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock)
     async with manager as tokens:
@@ -58,9 +54,7 @@ async def test_cold_callers_share_one_fetch(clock: VirtualClock):
 
 @virtual
 async def test_source_that_answers_without_suspending(clock: VirtualClock):
-    """
-    R3: with an eager task factory a flight may have landed before the caller can wait for it.
-    """
+    """R3: with an eager task factory a flight may have landed before the caller can wait for it."""
     source = GatedSource(clock, open_=True)
     manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock)
     async with manager as tokens:
@@ -72,9 +66,7 @@ async def test_source_that_answers_without_suspending(clock: VirtualClock):
 
 @virtual
 async def test_asked_again_while_starting(clock: VirtualClock):
-    """
-    R3: who asks, on hearing that a fetch starts, joins it, also where an eager task factory runs them at once.
-    """
+    """R3: who asks, on hearing that a fetch starts, joins it, also where an eager task factory runs them at once."""
     source = GatedSource(clock)
     asking: list[asyncio.Task[Token]] = []
 
@@ -96,9 +88,7 @@ async def test_asked_again_while_starting(clock: VirtualClock):
 @virtual
 @pytest.mark.parametrize("order", ["first", "last", "random", "all"])
 async def test_cancelled_waiters_change_nothing(clock: VirtualClock, order: str):
-    """
-    R3: whichever of a thousand waiters are cancelled, in any order, the flight lands for the others.
-    """
+    """R3: whichever of a thousand waiters are cancelled, in any order, the flight lands for the others."""
     source = GatedSource(clock)
     async with TokenManager(source, clock=clock) as tokens:
         callers = [asyncio.create_task(tokens.get()) for _ in range(1000)]
@@ -125,9 +115,7 @@ async def test_cancelled_waiters_change_nothing(clock: VirtualClock, order: str)
 
 @virtual
 async def test_failure_is_shared_and_each_has_its_own_exception(clock: VirtualClock):
-    """
-    R3, R4: one failed fetch tells all its waiters, each with an exception of its own and the same cause.
-    """
+    """R3, R4: one failed fetch tells all its waiters, each with an exception of its own and the same cause."""
     source = GatedSource(clock)
     source.error = TransientRefreshError("down")
     async with TokenManager(source, clock=clock) as tokens:
@@ -145,9 +133,7 @@ async def test_failure_is_shared_and_each_has_its_own_exception(clock: VirtualCl
 
 @virtual
 async def test_joining_in_the_very_round_of_the_landing(clock: VirtualClock):
-    """
-    R3: a caller that comes while the flight lands gets its token, or one of a flight that lands too; none hangs.
-    """
+    """R3: a caller that comes while the flight lands gets its token, or one of a flight that lands too; none hangs."""
     for late in range(8):
         source = GatedSource(clock)
         async with TokenManager(source, clock=clock) as tokens:
@@ -162,9 +148,7 @@ async def test_joining_in_the_very_round_of_the_landing(clock: VirtualClock):
 
 @virtual
 async def test_cancelled_in_the_very_round_of_the_landing(clock: VirtualClock):
-    """
-    R3: a waiter cancelled while the flight lands is cancelled or served, and the next call is right.
-    """
+    """R3: a waiter cancelled while the flight lands is cancelled or served, and the next call is right."""
     for late in range(8):
         source = GatedSource(clock)
         async with TokenManager(source, clock=clock) as tokens:
@@ -181,9 +165,7 @@ async def test_cancelled_in_the_very_round_of_the_landing(clock: VirtualClock):
 
 @virtual
 async def test_timeout_in_the_very_round_of_the_landing(clock: VirtualClock):
-    """
-    R4: a timeout that runs out as the flight lands gives the token or TokenUnavailable, and nothing in between.
-    """
+    """R4: a timeout that runs out as the flight lands gives the token or TokenUnavailable, and nothing in between."""
     for late in (0.9, 1.0, 1.1):
         source = GatedSource(clock)
         async with TokenManager(source, clock=clock) as tokens:
@@ -198,9 +180,7 @@ async def test_timeout_in_the_very_round_of_the_landing(clock: VirtualClock):
 
 @virtual
 async def test_refusals_of_one_token_cost_one_fetch(clock: VirtualClock):
-    """
-    U1: five hundred refusals of one token cost one fetch; late ones, of an older token, cost none.
-    """
+    """U1: five hundred refusals of one token cost one fetch; late ones, of an older token, cost none."""
     source = GatedSource(clock, open_=True)
     async with TokenManager(source, clock=clock, start="require") as tokens:
         old = await tokens.get()
@@ -219,9 +199,7 @@ async def test_refusals_of_one_token_cost_one_fetch(clock: VirtualClock):
 
 @virtual
 async def test_refusals_without_end_are_bounded(clock: VirtualClock):
-    """
-    U1: a resource that refuses every token costs ever fewer fetches, and its callers are told at once.
-    """
+    """U1: a resource that refuses every token costs ever fewer fetches, and its callers are told at once."""
     source = GatedSource(clock, lifetime=36_000.0, open_=True)
     async with TokenManager(source, clock=clock, start="require") as tokens:
         for _ in range(10_000):
@@ -237,9 +215,7 @@ async def test_refusals_without_end_are_bounded(clock: VirtualClock):
 
 @virtual
 async def test_refused_while_flying(clock: VirtualClock):
-    """
-    U1: a token refused while its replacement is being fetched joins that flight.
-    """
+    """U1: a token refused while its replacement is being fetched joins that flight."""
     source = GatedSource(clock, open_=True)
     async with TokenManager(source, clock=clock, policy=RefreshPolicy(jitter=0.0), start="require") as tokens:
         old = await tokens.get()
@@ -256,9 +232,7 @@ async def test_refused_while_flying(clock: VirtualClock):
 
 @virtual
 async def test_forgotten_while_flying(clock: VirtualClock):
-    """
-    R3: a flight of a key that was forgotten does not bring its token back; its waiters get the new one.
-    """
+    """R3: a flight of a key that was forgotten does not bring its token back; its waiters get the new one."""
     source = GatedSource(clock)
     async with TokenManager(source, clock=clock) as tokens:
         waiter = asyncio.create_task(tokens.get())
@@ -274,9 +248,7 @@ async def test_forgotten_while_flying(clock: VirtualClock):
 
 @virtual
 async def test_forgotten_while_somebody_waits_with_a_handle(clock: VirtualClock):
-    """
-    R3: who waited while a key was forgotten, and everybody else after, see one token, however soon it came.
-    """
+    """R3: who waited while a key was forgotten, and everybody else after, see one token, however soon it came."""
     source = GatedSource(clock)
     manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock)
     async with manager as tokens:
@@ -297,9 +269,7 @@ async def test_forgotten_while_somebody_waits_with_a_handle(clock: VirtualClock)
 @virtual
 @pytest.mark.parametrize("late", [None, GrantRejected("invalid_grant")])
 async def test_put_while_flying(clock: VirtualClock, late: Exception | None):
-    """
-    R3: who waits when a token is put is given that, and nothing of the grant before it comes after.
-    """
+    """R3: who waits when a token is put is given that, and nothing of the grant before it comes after."""
     source = GatedSource(clock)
     async with TokenManager(source, clock=clock) as tokens:
         waiters = [asyncio.create_task(call) for call in (tokens.get(), tokens.get(timeout=60.0))]
@@ -316,9 +286,7 @@ async def test_put_while_flying(clock: VirtualClock, late: Exception | None):
 
 
 class Unsteady(MemoryStore):  # type: ignore[misc]  # nothing else of it is changed
-    """
-    A store that takes a second to write, or to fail.
-    """
+    """A store that takes a second to write, or to fail."""
 
     down = False
 
@@ -333,9 +301,7 @@ class Unsteady(MemoryStore):  # type: ignore[misc]  # nothing else of it is chan
 @virtual
 @pytest.mark.parametrize("want", ["refresh", "min_ttl", "refused"])
 async def test_another_is_wanted_while_one_is_brought_to_the_store(clock: VirtualClock, want: str):
-    """
-    R2, K3: who needs another token, just when the store is back and is brought the last one, gets another.
-    """
+    """R2, K3: who needs another token, just when the store is back and is brought the last one, gets another."""
     source, store = GatedSource(clock, lifetime=1000.0, open_=True), Unsteady(clock=clock)
     source.rotates = False
     async with TokenManager(source, clock=clock, store=store) as tokens:
@@ -360,9 +326,7 @@ async def test_another_is_wanted_while_one_is_brought_to_the_store(clock: Virtua
 
 @virtual
 async def test_many_keys_at_once_keep_to_the_limit(clock: VirtualClock):
-    """
-    F6: of a thousand keys no more are fetched at once than the limit says, and each is fetched once.
-    """
+    """F6: of a thousand keys no more are fetched at once than the limit says, and each is fetched once."""
     source = GatedSource(clock)
     manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock, concurrency=7)
     async with manager as tokens:
@@ -379,9 +343,7 @@ async def test_many_keys_at_once_keep_to_the_limit(clock: VirtualClock):
 
 @virtual
 async def test_callers_pass_the_queue(clock: VirtualClock):
-    """
-    F6: a fetch that somebody waits for goes before those of the background, also if it was queued already.
-    """
+    """F6: a fetch that somebody waits for goes before those of the background, also if it was queued already."""
     source = GatedSource(clock)
     keys = {f"k{number}": source for number in range(50)}
     async with TokenManager(keys, clock=clock, concurrency=1) as tokens:
@@ -396,9 +358,7 @@ async def test_callers_pass_the_queue(clock: VirtualClock):
 
 @virtual
 async def test_a_fetch_that_ignores_its_cancellation(clock: VirtualClock):
-    """
-    F7: a source that swallows its cancellation is left behind after the timeout, and the next fetch is right.
-    """
+    """F7: a source that swallows its cancellation is left behind after the timeout, and the next fetch is right."""
     calls = 0
     stop = asyncio.Event()
 
@@ -426,9 +386,7 @@ async def test_a_fetch_that_ignores_its_cancellation(clock: VirtualClock):
 
 @virtual
 async def test_cancelled_from_outside(clock: VirtualClock):
-    """
-    F5: whoever cancels all tasks, the supervisor and a flight among them, leaves no caller hanging.
-    """
+    """F5: whoever cancels all tasks, the supervisor and a flight among them, leaves no caller hanging."""
     source = GatedSource(clock)
     async with TokenManager(source, clock=clock, retry=RetryPolicy(first=0.5)) as tokens:
         waiter = asyncio.create_task(tokens.get())
@@ -445,9 +403,7 @@ async def test_cancelled_from_outside(clock: VirtualClock):
 
 @virtual
 async def test_close_while_queued(clock: VirtualClock):
-    """
-    L1: those who wait for a queued fetch are told at once that the manager closes.
-    """
+    """L1: those who wait for a queued fetch are told at once that the manager closes."""
     source = GatedSource(clock)
     tokens = await TokenManager({1: source, 2: source}, clock=clock, concurrency=1, close_grace=1.0).start()
     waiters = [asyncio.create_task(tokens.get(key)) for key in (1, 2)]
@@ -460,9 +416,7 @@ async def test_close_while_queued(clock: VirtualClock):
 
 @virtual
 async def test_hanging_provider_past_expiry_holds_nobody(clock: VirtualClock):
-    """
-    R4: while attempts hang after a failure, get() raises within a second, with an instant to come back at.
-    """
+    """R4: while attempts hang after a failure, get() raises within a second, with an instant to come back at."""
     source = GatedSource(clock, open_=True)
     source.error = TransientRefreshError("down")
     async with TokenManager(source, clock=clock, retry=RetryPolicy(jitter=0.0)) as tokens:
@@ -488,9 +442,7 @@ async def test_hanging_provider_past_expiry_holds_nobody(clock: VirtualClock):
 
 @virtual
 async def test_rejection_is_told_once(clock: VirtualClock):
-    """
-    F4: a rejected grant is one loud event however often it is probed, also with other failures between.
-    """
+    """F4: a rejected grant is one loud event however often it is probed, also with other failures between."""
     seen: list[events.Event] = []
     source = GatedSource(clock, open_=True)
     source.error = GrantRejected("invalid_grant")
@@ -509,9 +461,7 @@ async def test_rejection_is_told_once(clock: VirtualClock):
 
 @virtual
 async def test_nothing_is_kept_alive(clock: VirtualClock, caplog: pytest.LogCaptureFixture):
-    """
-    F6: flights, waiters and failures of the past are not kept: a thousand refreshes leave no objects behind.
-    """
+    """F6: flights, waiters and failures of the past are not kept: a thousand refreshes leave no objects behind."""
     # What is logged is kept by pytest.
     caplog.set_level(logging.CRITICAL, "evertoken")
     fetches = 0

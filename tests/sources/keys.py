@@ -1,6 +1,4 @@
-"""
-Keys and certificates for tests, made once a run.
-"""
+"""Keys and certificates for tests, made once a run."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
 
 @functools.cache
 def certificate() -> str:
-    """
-    Return a certificate that signs itself, and its key, in one text.
-    """
+    """Return a certificate that signs itself, and its key, in one text."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "svc")])
     now = dt.datetime.now(dt.UTC)
     made = (
@@ -69,9 +65,7 @@ def certificate() -> str:
 
 @functools.cache
 def authority() -> str:
-    """
-    Return the certificate of one who signs the others.
-    """
+    """Return the certificate of one who signs the others."""
     usage = x509.KeyUsage(
         digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -86,9 +80,7 @@ def authority() -> str:
 
 
 def signed(name: str) -> tuple[str, str]:
-    """
-    Return a certificate of *name*, at loopback, that the authority signed, and its key.
-    """
+    """Return a certificate of *name*, at loopback, that the authority signed, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(CA_KEY.public_key())

@@ -1,6 +1,4 @@
-"""
-A server that takes no token without its proof (DPoP, RFC 9449), and is as strict as the standard lets it be.
-"""
+"""A server that takes no token without its proof (DPoP, RFC 9449), and is as strict as the standard lets it be."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from tests.sources.wire import Asked, http
 
 
 class Guarded:
-    """
-    A token endpoint at /token, and a resource everywhere else.
-    """
+    """A token endpoint at /token, and a resource everywhere else."""
 
     def __init__(self, *, nonces: bool = False, binds: bool = True) -> None:
         self.nonce = "nonce-0" if nonces else None
@@ -58,9 +54,7 @@ class Guarded:
         return http(200, asked.body, headers)
 
     def _proven(self, asked: Asked, token: str | None) -> tuple[str, str]:
-        """
-        Return the key's thumbprint and what is wrong with its proof (RFC 9449 section 4.3).
-        """
+        """Return the key's thumbprint and what is wrong with its proof (RFC 9449 section 4.3)."""
         proof = asked.headers.get("dpop", "")
         try:
             header = jwt.get_unverified_header(proof)

@@ -64,9 +64,7 @@ STS = (
 
 
 async def answer(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
-    """
-    Answer as the server would that the path is of.
-    """
+    """Answer as the server would that the path is of."""
     path = urlsplit(asked.target).path
     flavor = {"Metadata-Flavor": "Google"}
     if path.endswith(DISCOVERY):
@@ -246,9 +244,7 @@ def google_impersonation(url: str, folder: Path) -> None:
 
 
 def through(url: str) -> Any:
-    """
-    Return a transport of azure-core that sends what is meant for https to the server here.
-    """
+    """Return a transport of azure-core that sends what is meant for https to the server here."""
     from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415
 
     class Here(RequestsTransport):  # type: ignore[misc]  # it ships no types here
@@ -282,9 +278,7 @@ def pygithub(url: str) -> None:
 
 @dataclass
 class Case:
-    """
-    One source, what its peer is made to do, and what differs on purpose, by field, with the reason.
-    """
+    """One source, what its peer is made to do, and what differs on purpose, by field, with the reason."""
 
     ours: Callable[[str, Path], Any]
     peer: Callable[[str, Path], Any]
@@ -562,9 +556,7 @@ def jwk_of(text: str) -> dict[str, Any]:
 
 
 def fields_of(asked: Asked, headers: tuple[str, ...]) -> dict[str, Any]:
-    """
-    Return what was asked by the name of each field; of what is new each time, what is always so.
-    """
+    """Return what was asked by the name of each field; of what is new each time, what is always so."""
     parts = urlsplit(asked.target)
     found: dict[str, Any] = {"method": asked.method, "path": parts.path}
     found |= {f"query.{name}": value for name, value in parse_qsl(parts.query)}
@@ -608,9 +600,7 @@ def assertion(name: str, text: str) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """
-    Let no peer find anything of this machine's, nor wait for it.
-    """
+    """Let no peer find anything of this machine's, nor wait for it."""
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

@@ -1,6 +1,4 @@
-"""
-AWS: the instance's role, the container's, the shared profile, roles that are assumed, and what they all give.
-"""
+"""AWS: the instance's role, the container's, the shared profile, roles that are assumed, and what they all give."""
 
 from __future__ import annotations
 
@@ -63,9 +61,7 @@ def sts(action: str = "AssumeRole", name: str = "STS") -> bytes:
 
 
 class Metadata:
-    """
-    The instance metadata service, as strict as the real one about sessions.
-    """
+    """The instance metadata service, as strict as the real one about sessions."""
 
     def __init__(self) -> None:
         self.answer = http(200, keys("IMDS"))
@@ -83,9 +79,7 @@ class Metadata:
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    Keep this machine's own settings out.
-    """
+    """Keep this machine's own settings out."""
     for name in (
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ROLE_ARN",
         "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",

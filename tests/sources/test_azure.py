@@ -1,6 +1,4 @@
-"""
-Azure: managed identities, workload identity, certificates, and what is used by default.
-"""
+"""Azure: managed identities, workload identity, certificates, and what is used by default."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ def entra(wire: Wire) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    Keep this machine's own settings, and its `az`, out.
-    """
+    """Keep this machine's own settings, and its `az`, out."""
     for name in (
         "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "IDENTITY_HEADER",
         "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST", "IDENTITY_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST",

@@ -1,6 +1,4 @@
-"""
-No source holds up the loop: files are read, keys are used and commands are run elsewhere.
-"""
+"""No source holds up the loop: files are read, keys are used and commands are run elsewhere."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Any function as a source.
-"""
+"""Any function as a source."""
 
 from __future__ import annotations
 
@@ -434,9 +432,7 @@ async def test_a_function_is_not_called_where_nothing_may_be_sent(form):
 
 
 class Hanging:
-    """
-    A function whose calls hang until they are let go.
-    """
+    """A function whose calls hang until they are let go."""
 
     def __init__(self) -> None:
         self.go = threading.Event()

@@ -21,9 +21,7 @@ PASSES, REJECTED = "passes", "rejected"
 
 
 def oauth(provider: str) -> Callable[[Wire], Any]:
-    """
-    Return what makes a source with the habits of *provider*, at the server here.
-    """
+    """Return what makes a source with the habits of *provider*, at the server here."""
     habits = PROVIDERS[provider]
 
     def make(wire: Wire) -> Any:
@@ -83,9 +81,7 @@ STANDARD: list[tuple[int, Any, str]] = [
 
 @dataclass
 class Row:
-    """
-    One answer, and what becomes of it.
-    """
+    """One answer, and what becomes of it."""
 
     source: str
     status: int

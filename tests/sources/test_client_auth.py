@@ -1,6 +1,4 @@
-"""
-How a client shows who it is, field by field, as the server sees it.
-"""
+"""How a client shows who it is, field by field, as the server sees it."""
 
 from __future__ import annotations
 
@@ -52,9 +50,7 @@ def a_request() -> FetchRequest:
 
 
 async def asked_by(make, **options):
-    """
-    Return the form fields of the first request of the source that *make* makes.
-    """
+    """Return the form fields of the first request of the source that *make* makes."""
     async with Wire(always(granted())) as wire:
         await make(token_endpoint=wire.url(), **options).fetch(a_request())
         return dict(wire.asked[0].form), wire.asked[0].headers, wire.url()
@@ -119,9 +115,7 @@ async def test_secret_in_a_file_that_is_rotated(tmp_path):
 
 @pytest.fixture
 async def guarded(tmp_path) -> AsyncIterator[Wire]:
-    """
-    A server that talks to nobody without a certificate, and gives a token to whom the certificate names.
-    """
+    """A server that talks to nobody without a certificate, and gives a token to whom the certificate names."""
     for name in ("authority", "server", "svc"):
         certificate, key = (authority_pem(), "") if name == "authority" else signed(name)
         (tmp_path / f"{name}.pem").write_text(certificate)

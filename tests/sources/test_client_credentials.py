@@ -1,6 +1,4 @@
-"""
-The client credentials grant, byte by byte.
-"""
+"""The client credentials grant, byte by byte."""
 
 from __future__ import annotations
 

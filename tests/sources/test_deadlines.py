@@ -1,6 +1,4 @@
-"""
-The only deadline of a request is that of its fetch.
-"""
+"""The only deadline of a request is that of its fetch."""
 
 from __future__ import annotations
 
@@ -60,9 +58,7 @@ SOURCES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.fixture
 def timeouts(monkeypatch):
-    """
-    The timeouts of every request that any client would send.
-    """
+    """The timeouts of every request that any client would send."""
     found: list[dict[str, float | None]] = []
 
     for library in (httpx, httpx2):

@@ -1,6 +1,4 @@
-"""
-Endpoints found by the issuer (RFC 8414, OpenID Connect Discovery).
-"""
+"""Endpoints found by the issuer (RFC 8414, OpenID Connect Discovery)."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ def a_request() -> FetchRequest:
 
 
 def serving(metadata, well_known="/.well-known/oauth-authorization-server/tenant"):
-    """
-    Return a server that tells *metadata* at one place, and grants at /token.
-    """
+    """Return a server that tells *metadata* at one place, and grants at /token."""
     wire: Wire
 
     async def answer(asked, _writer):

@@ -1,6 +1,4 @@
-"""
-S1 for every source: a server that writes all it was sent into its answer, in every shape and with every status.
-"""
+"""S1 for every source: a server that writes all it was sent into its answer, in every shape and with every status."""
 
 from __future__ import annotations
 

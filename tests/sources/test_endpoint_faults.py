@@ -1,6 +1,4 @@
-"""
-What may go wrong between us and a token endpoint, byte by byte, and what each fault is called.
-"""
+"""What may go wrong between us and a token endpoint, byte by byte, and what each fault is called."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ def refresh_token(url: str, **options: Any) -> RefreshToken:
 
 @pytest.fixture(params=["owned", "httpx", "httpx2"])
 async def options(request) -> AsyncIterator[dict[str, Any]]:
-    """
-    The client to use: one of the source's own, and one that is given, of either library.
-    """
+    """The client to use: one of the source's own, and one that is given, of either library."""
     if request.param == "owned":
         yield {}
         return
@@ -43,9 +39,7 @@ async def options(request) -> AsyncIterator[dict[str, Any]]:
 
 
 async def failure(source: Any, timeout: float = 5.0) -> TransientRefreshError | GrantRejected:
-    """
-    Return what a fetch raises, once it is seen to show no secret.
-    """
+    """Return what a fetch raises, once it is seen to show no secret."""
     request = a_request(timeout=timeout)
     try:
         answer = await source.fetch(request)

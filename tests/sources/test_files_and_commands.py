@@ -141,9 +141,7 @@ async def test_command_that_hangs_is_killed(tmp_path, behind):
 
 
 def _runs(process: int) -> bool:
-    """
-    Tell whether it does; one that is dead and was not waited for does not.
-    """
+    """Tell whether it does; one that is dead and was not waited for does not."""
     try:
         os.kill(process, 0)
         return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]

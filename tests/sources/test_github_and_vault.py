@@ -1,6 +1,4 @@
-"""
-Installation tokens of a GitHub App, and logins at OpenBao and Vault.
-"""
+"""Installation tokens of a GitHub App, and logins at OpenBao and Vault."""
 
 from __future__ import annotations
 
@@ -110,9 +108,7 @@ def test_bad_arguments(make, says):
 
 
 class Bao:
-    """
-    The part of an OpenBao server that logins and leases are.
-    """
+    """The part of an OpenBao server that logins and leases are."""
 
     def __init__(self) -> None:
         self.leases = itertools.repeat(100)

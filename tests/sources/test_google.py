@@ -1,6 +1,4 @@
-"""
-Google: service accounts, logins of gcloud, the metadata server, workload identity, and what is used by default.
-"""
+"""Google: service accounts, logins of gcloud, the metadata server, workload identity, and what is used by default."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ def federated(wire: Wire, source: dict[str, Any], **more: Any) -> dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    Keep this machine's own settings out.
-    """
+    """Keep this machine's own settings out."""
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST", "NO_GCE_CHECK", "APPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))

@@ -1,6 +1,4 @@
-"""
-Providers by name: their endpoints, and each habit, in the source, in the engine, and played by the test server.
-"""
+"""Providers by name: their endpoints, and each habit, in the source, in the engine, and played by the test server."""
 
 from __future__ import annotations
 
@@ -120,9 +118,7 @@ async def test_throttles_with_400(error, description, passes):
 
 
 def virtual_server(provider: Provider | str, clock: VirtualClock, **settings: Any) -> Any:
-    """
-    Return a server in virtual time, without a socket, and the client that reaches it.
-    """
+    """Return a server in virtual time, without a socket, and the client that reaches it."""
     server = TokenServer.like(provider, clock=clock.time, **settings)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(server.app), timeout=5.0)
     return SimpleNamespace(server=server, client=client)
@@ -130,9 +126,7 @@ def virtual_server(provider: Provider | str, clock: VirtualClock, **settings: An
 
 @pytest.fixture
 async def played(clock) -> AsyncIterator[Any]:
-    """
-    Make servers that play a provider, and close their clients.
-    """
+    """Make servers that play a provider, and close their clients."""
     made: list[Any] = []
 
     def make(provider: Provider | str, **settings: Any) -> Any:
@@ -302,9 +296,7 @@ async def test_grace_counts_from_the_request(clock, played):
             await asyncio.Event().wait()
 
     async def swallow(message: Any) -> None:
-        """
-        Let nothing of the answer through.
-        """
+        """Let nothing of the answer through."""
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(late), timeout=None) as client:
         one.client = client

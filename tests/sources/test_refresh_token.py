@@ -1,6 +1,4 @@
-"""
-The refresh token grant: which one is presented, when, and what is kept.
-"""
+"""The refresh token grant: which one is presented, when, and what is kept."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Signing out at the server (RFC 7009), through `TokenManager.revoke` and the sources' own method.
-"""
+"""Signing out at the server (RFC 7009), through `TokenManager.revoke` and the sources' own method."""
 
 from __future__ import annotations
 

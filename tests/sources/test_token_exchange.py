@@ -1,6 +1,4 @@
-"""
-Token exchange (RFC 8693), with parents that are keys of the same manager.
-"""
+"""Token exchange (RFC 8693), with parents that are keys of the same manager."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A server of bytes on loopback: it shows what was sent, and answers whatever the test says, broken or not.
-"""
+"""A server of bytes on loopback: it shows what was sent, and answers whatever the test says, broken or not."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ Handler = Callable[["Asked", asyncio.StreamWriter], Awaitable[bytes | None]]
 
 @dataclass
 class Asked:
-    """
-    One request as it came over the wire.
-    """
+    """One request as it came over the wire."""
 
     method: str
     target: str
@@ -41,9 +37,7 @@ class Asked:
 
 @dataclass
 class Wire:
-    """
-    Answers each request with what *handler* returns; a handler that returns None has written for itself.
-    """
+    """Answers each request with what *handler* returns; a handler that returns None has written for itself."""
 
     handler: Handler
     asked: list[Asked] = field(default_factory=list)
@@ -126,9 +120,7 @@ def always(answered: bytes) -> Handler:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """
-    End the connection with an RST.
-    """
+    """End the connection with an RST."""
     sock: socket.socket = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -1,6 +1,4 @@
-"""
-A certificate for loopback that vouches for itself.
-"""
+"""A certificate for loopback that vouches for itself."""
 
 from __future__ import annotations
 
@@ -16,18 +14,14 @@ from cryptography.x509.oid import NameOID
 
 
 class Certificate(NamedTuple):
-    """
-    The files of a certificate and its key.
-    """
+    """The files of a certificate and its key."""
 
     certificate: Path
     key: Path
 
 
 def certificate_in(folder: Path) -> Certificate:
-    """
-    Make one for 127.0.0.1 and put it into *folder*.
-    """
+    """Make one for 127.0.0.1 and put it into *folder*."""
     made = Certificate(folder / "server.pem", folder / "server.key")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])

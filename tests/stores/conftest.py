@@ -1,6 +1,4 @@
-"""
-One Valkey and one PostgreSQL server for all tests of stores that need no one of their own.
-"""
+"""One Valkey and one PostgreSQL server for all tests of stores that need no one of their own."""
 
 from __future__ import annotations
 

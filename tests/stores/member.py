@@ -22,9 +22,7 @@ def say(*words: object) -> None:
 
 
 class Standing:
-    """
-    A store, or a source, that stands still at the step it was told: the whole process, until it reads a line.
-    """
+    """A store, or a source, that stands still at the step it was told: the whole process, until it reads a line."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner

@@ -1,6 +1,4 @@
-"""
-Common parts of the tests of the store in Redis: steps to take, and a record to keep.
-"""
+"""Common parts of the tests of the store in Redis: steps to take, and a record to keep."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ async def keep(store: RedisStore, key: str = "k", version: int = 1) -> None:
 
 
 async def known(store: RedisStore) -> None:
-    """
-    Let the server know all scripts.
-    """
+    """Let the server know all scripts."""
     lease = await lease_of(store, "other key")
     assert await store.renew(lease, 10.0)
     await store.abandon(lease)

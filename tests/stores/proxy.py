@@ -1,6 +1,4 @@
-"""
-A wire between a client and a server that can be cut, slowed down, or left open and silent.
-"""
+"""A wire between a client and a server that can be cut, slowed down, or left open and silent."""
 
 from __future__ import annotations
 

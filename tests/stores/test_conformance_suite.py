@@ -1,6 +1,4 @@
-"""
-The conformance suite itself: it sees what is wrong, and runs wherever its users test.
-"""
+"""The conformance suite itself: it sees what is wrong, and runs wherever its users test."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from evertoken.testing.conformance import StoreConformance
 
 
 class Broken(StoreConformance):
-    """
-    The suite, on a store that breaks a promise.
-    """
+    """The suite, on a store that breaks a promise."""
 
     short = 0.2
     patience = 0.7

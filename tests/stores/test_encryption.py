@@ -1,6 +1,4 @@
-"""
-Encryption at rest: what is sealed opens with its key and in its place alone, and no key is ever shown.
-"""
+"""Encryption at rest: what is sealed opens with its key and in its place alone, and no key is ever shown."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ RECORD = Record(
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Sources are read again as often as there is a reason to.
-    """
+    """Sources are read again as often as there is a reason to."""
     monkeypatch.setattr(_keys, "_AT_LEAST", 0.0)
 
 

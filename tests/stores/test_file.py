@@ -1,6 +1,4 @@
-"""
-The store in a directory: who may touch it, what a bad disk does, and what is found that is no record.
-"""
+"""The store in a directory: who may touch it, what a bad disk does, and what is found that is no record."""
 
 from __future__ import annotations
 
@@ -52,9 +50,7 @@ async def lease_of(store: FileStore, owner: str = "me", ttl: float = 10.0) -> Le
 
 
 async def kept(path: Path, codec: AesGcm | None = None) -> tuple[FileStore, Lease]:
-    """
-    Return a store that keeps version 1, and the lease to write the next with.
-    """
+    """Return a store that keeps version 1, and the lease to write the next with."""
     store = FileStore(path, codec)
     lease = await lease_of(store)
     assert await store.mark(a_record(), lease)
@@ -66,9 +62,7 @@ async def names(store: FileStore) -> list[str]:
 
 
 def shows_nothing(error: BaseException) -> bool:
-    """
-    Tell whether a crash reporter that shows the locals of each frame of the library would show a token.
-    """
+    """Tell whether a crash reporter that shows the locals of each frame of the library would show a token."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if "evertoken" in frame.f_code.co_filename]
     return bool(frames) and "planted" not in repr([frame.f_locals for frame in frames]) + str(error)
 
@@ -230,9 +224,7 @@ async def test_a_journal_that_fails(path, monkeypatch):
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
-    """
-    A file system of 64 KiB.
-    """
+    """A file system of 64 KiB."""
     place = tmp_path / "tiny"
     place.mkdir()
     done = subprocess.run(
@@ -459,9 +451,7 @@ async def test_nothing_blocks_the_loop(path, monkeypatch):
 
 
 def looking(path: Path) -> tuple[_journal.Follower, Any]:
-    """
-    Return a follower that has begun, and what it says when it looks.
-    """
+    """Return a follower that has begun, and what it says when it looks."""
     follower = _journal.Follower()
 
     def look() -> list[str | None]:

@@ -1,6 +1,4 @@
-"""
-The clock that the processes of a host share: leases end on time, whatever happens to clocks and hosts.
-"""
+"""The clock that the processes of a host share: leases end on time, whatever happens to clocks and hosts."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from evertoken.stores._host_clock import Deadline, HostClock
 
 
 class Host:
-    """
-    A host whose clocks and boots a test sets.
-    """
+    """A host whose clocks and boots a test sets."""
 
     def __init__(self, boot: str = "one", since_boot: float = 5000.0, wall: float = 1_000_000.0) -> None:
         self.since_boot, self.wall = since_boot, wall

@@ -1,6 +1,4 @@
-"""
-A fleet of real processes with a refresh token that rotates: killed and stopped at each step, and started again.
-"""
+"""A fleet of real processes with a refresh token that rotates: killed and stopped at each step, and started again."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ LIFETIME = 4.0
 
 
 class Member:
-    """
-    One process, and what it said.
-    """
+    """One process, and what it said."""
 
     def __init__(self, task: dict[str, Any]) -> None:
         command = [sys.executable, str(Path(__file__).parent / "member.py"), json.dumps(task)]
@@ -55,9 +51,7 @@ class Member:
         return self.said()
 
     def stand_at(self, step: str) -> None:
-        """
-        Let it refresh until it stands still at *step*; it may have adopted what a peer fetched meanwhile.
-        """
+        """Let it refresh until it stands still at *step*; it may have adopted what a peer fetched meanwhile."""
         self.ask("stop", step)
         said: list[str] = []
         while said != ["at", step]:

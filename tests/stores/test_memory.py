@@ -1,6 +1,4 @@
-"""
-The store in memory: what a store promises, and managers that share one.
-"""
+"""The store in memory: what a store promises, and managers that share one."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ def a_token(
 
 
 class Server:
-    """
-    Issues tokens to all managers; with *rotating* each refresh token is good once, and reuse is remembered.
-    """
+    """Issues tokens to all managers; with *rotating* each refresh token is good once, and reuse is remembered."""
 
     def __init__(self, clock: Any, *, rotating: bool = False, latency: float = 0.3) -> None:
         self.clock = clock
@@ -55,9 +51,7 @@ class Server:
 
 
 class Source:
-    """
-    One manager's view of the server.
-    """
+    """One manager's view of the server."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -80,9 +74,7 @@ class Source:
 
 
 class Faulty:
-    """
-    A store that raises or hangs at will before it does what the store behind it does.
-    """
+    """A store that raises or hangs at will before it does what the store behind it does."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
@@ -276,9 +268,7 @@ async def test_abandon(clock):
 
 
 class Slow(dict[str, Any]):
-    """
-    A dict that lets other threads run between a look and what follows from it.
-    """
+    """A dict that lets other threads run between a look and what follows from it."""
 
     def get(self, key: str, default: Any = None, /) -> Any:
         found = super().get(key, default)

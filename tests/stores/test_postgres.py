@@ -1,6 +1,4 @@
-"""
-The store in PostgreSQL, on a real server: the conformance suite, and a server that is stopped and frozen.
-"""
+"""The store in PostgreSQL, on a real server: the conformance suite, and a server that is stopped and frozen."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ def conninfo(server: Server) -> str:
 
 
 class OnPostgres(StoreConformance):
-    """
-    A table that the store makes for itself.
-    """
+    """A table that the store makes for itself."""
 
     conninfo: str
     table: str
@@ -67,9 +63,7 @@ class OnPostgres(StoreConformance):
 
 
 class TestPostgresStore(OnPostgres):
-    """
-    The server itself.
-    """
+    """The server itself."""
 
     @pytest.fixture(autouse=True)
     def place(self, postgres_server: Server) -> None:

@@ -1,6 +1,4 @@
-"""
-The store in PostgreSQL as it is found: roles with settings of their own, poolers, odd names, and few connections.
-"""
+"""The store in PostgreSQL as it is found: roles with settings of their own, poolers, odd names, and few connections."""
 
 from __future__ import annotations
 
@@ -52,9 +50,7 @@ def admin(port: int) -> psycopg.Connection[Any]:
 
 @contextlib.contextmanager
 def role(server: Server, settings: dict[str, str], limit: int = -1) -> Iterator[str]:
-    """
-    Make a user with settings of its own, and a schema that it may use.
-    """
+    """Make a user with settings of its own, and a schema that it may use."""
     name = f"u{uuid4().hex}"
     with admin(server.port) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT {limit}")
@@ -75,9 +71,7 @@ def through(server: Server, mode: str) -> Iterator[int]:
 
 @contextlib.asynccontextmanager
 async def told(store: PostgresStore) -> AsyncIterator[list[str | None]]:
-    """
-    Watch *store* from the first call on.
-    """
+    """Watch *store* from the first call on."""
     calls: list[str | None] = []
     task = asyncio.create_task(store.watch(calls.append))
     try:
@@ -99,9 +93,7 @@ async def heard(calls: list[str | None], key: str) -> None:
 
 
 class TestThroughPooler(OnPostgres):
-    """
-    A pooler that lends sessions by transaction.
-    """
+    """A pooler that lends sessions by transaction."""
 
     @pytest.fixture(autouse=True)
     def place(self, postgres_server: Server) -> Iterator[None]:

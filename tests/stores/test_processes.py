@@ -1,6 +1,4 @@
-"""
-Stores of one host, used by processes that race, stop and are killed.
-"""
+"""Stores of one host, used by processes that race, stop and are killed."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextmanager
 def working(kind: str, path: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """
-    Run a worker, and kill it at the end.
-    """
+    """Run a worker, and kill it at the end."""
     command = [sys.executable, str(Path(__file__).parent / "worker.py"), kind, str(path), *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
         try:
@@ -56,9 +52,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 async def win(store: TokenStore, owner: str, ttl: float = 10.0) -> tuple[Lease, float]:
-    """
-    Take the lease when it is free; return it, and how long that took.
-    """
+    """Take the lease when it is free; return it, and how long that took."""
     begun = time.monotonic()
     while True:
         lease = (await store.begin("k", owner, ttl)).lease

@@ -28,9 +28,7 @@ TOKEN = Token("opaque", issued_at=1.0)
 
 
 async def loaded(store: RedisStore) -> None:
-    """
-    Wait until a server that was started again has read what it had saved.
-    """
+    """Wait until a server that was started again has read what it had saved."""
     end = time.monotonic() + 20.0
     while time.monotonic() < end:
         with contextlib.suppress(redis_asyncio.RedisError):
@@ -62,9 +60,7 @@ def url(server: Server) -> str:
 
 
 class TestRedisStore(StoreConformance):
-    """
-    A store that makes its own client.
-    """
+    """A store that makes its own client."""
 
     @pytest.fixture(autouse=True)
     def place(self, valkey_server: Server) -> None:
@@ -82,9 +78,7 @@ class TestRedisStore(StoreConformance):
 
 
 class TestGivenClient(StoreConformance):
-    """
-    A client of the user's, one that decodes what it reads.
-    """
+    """A client of the user's, one that decodes what it reads."""
 
     @pytest.fixture(autouse=True)
     def place(self, valkey_server: Server) -> None:
@@ -123,9 +117,7 @@ async def test_valkeys_own_client(valkey_server):
 
 @contextlib.asynccontextmanager
 async def cluster() -> AsyncIterator[Server]:
-    """
-    Run a cluster of one server.
-    """
+    """Run a cluster of one server."""
     with valkey("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         async with redis_asyncio.Redis.from_url(url(server)) as node:
             await node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)

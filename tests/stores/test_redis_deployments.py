@@ -32,9 +32,7 @@ TOKEN = Token("opaque", issued_at=1.0)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 40.0) -> None:
-    """
-    Wait until *condition* holds; errors on the way count as not yet.
-    """
+    """Wait until *condition* holds; errors on the way count as not yet."""
     end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError, redis_asyncio.RedisError):
@@ -61,9 +59,7 @@ def vouched(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @contextlib.asynccontextmanager
 async def encrypted(server: Server, vouched: Certificate) -> AsyncIterator[int]:
-    """
-    Put TLS before a server whose build has none; give the port.
-    """
+    """Put TLS before a server whose build has none; give the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*vouched)
     async with Proxy(server.port, context) as proxy:
@@ -71,9 +67,7 @@ async def encrypted(server: Server, vouched: Certificate) -> AsyncIterator[int]:
 
 
 class TestOverTLS(StoreConformance):
-    """
-    A URL that begins with rediss://, its certificate checked.
-    """
+    """A URL that begins with rediss://, its certificate checked."""
 
     many = 40
 
@@ -172,9 +166,7 @@ async def test_a_master_that_dies(replicated: tuple[Server, Server, Server]) -> 
 
 @contextlib.asynccontextmanager
 async def cluster(size: int) -> AsyncIterator[list[Server]]:
-    """
-    Run a cluster of masters that share the slots.
-    """
+    """Run a cluster of masters that share the slots."""
     buses = [free_port() for _ in range(size)]
     options = "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port"
     async with contextlib.AsyncExitStack() as stack:

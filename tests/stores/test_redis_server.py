@@ -1,6 +1,4 @@
-"""
-The server of the store in Redis: rights of its users, its clock, keys that expire, and values of strangers.
-"""
+"""The server of the store in Redis: rights of its users, its clock, keys that expire, and values of strangers."""
 
 from __future__ import annotations
 

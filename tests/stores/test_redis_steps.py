@@ -1,6 +1,4 @@
-"""
-The steps of the store in Redis: their cost in round trips, and codecs, errors and forgotten scripts on the way.
-"""
+"""The steps of the store in Redis: their cost in round trips, and codecs, errors and forgotten scripts on the way."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ if TYPE_CHECKING:
 
 
 async def commands_of(admin: Any, work: Callable[[], Awaitable[object]]) -> list[str]:
-    """
-    Return the commands that the server is sent during *work*, those of scripts excepted.
-    """
+    """Return the commands that the server is sent during *work*, those of scripts excepted."""
     seen: list[str] = []
     async with admin.monitor() as monitor:
         await admin.echo("begin")

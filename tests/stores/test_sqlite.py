@@ -1,6 +1,4 @@
-"""
-The store in an SQLite file: who may touch it, what a bad disk does, and what becomes of connections.
-"""
+"""The store in an SQLite file: who may touch it, what a bad disk does, and what becomes of connections."""
 
 from __future__ import annotations
 
@@ -48,9 +46,7 @@ async def lease_of(store: SQLiteStore, key: str = "k", owner: str = "me") -> Lea
 
 
 async def kept(path: Path, codec: AesGcm | None = None) -> tuple[SQLiteStore, Lease]:
-    """
-    Return a store that keeps version 1, and the lease to write the next with.
-    """
+    """Return a store that keeps version 1, and the lease to write the next with."""
     store = SQLiteStore(path, codec)
     lease = await lease_of(store)
     assert await store.mark(a_record(), lease)
@@ -63,9 +59,7 @@ def change(path: Path, statement: str, *values: object) -> None:
 
 
 def shows_nothing(error: BaseException) -> bool:
-    """
-    Tell whether a crash reporter that shows the locals of each frame of the library would show no token.
-    """
+    """Tell whether a crash reporter that shows the locals of each frame of the library would show no token."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if "evertoken" in frame.f_code.co_filename]
     return bool(frames) and "planted" not in repr([frame.f_locals for frame in frames]) + str(error)
 
@@ -356,9 +350,7 @@ async def test_a_file_that_was_made_anew(path):
 
 
 def take_away(path: Path, how: str) -> None:
-    """
-    Do to the file of a store what a person, a clean-up or a restored copy does.
-    """
+    """Do to the file of a store what a person, a clean-up or a restored copy does."""
     if how == "deleted":
         path.unlink()
     elif how == "deleted with its log":

@@ -66,9 +66,7 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) 
 
 
 async def refreshed(tokens: TokenManager[Any, None], first: Token) -> bool:
-    """
-    Ask for a new token, and tell whether there is another than *first*.
-    """
+    """Ask for a new token, and tell whether there is another than *first*."""
     with contextlib.suppress(TokenError):
         return await tokens.refresh() != first
     return False
@@ -76,9 +74,7 @@ async def refreshed(tokens: TokenManager[Any, None], first: Token) -> bool:
 
 @contextlib.asynccontextmanager
 async def working(tokens: TokenManager[Any, None], idp: TokenServer) -> AsyncIterator[list[Any]]:
-    """
-    Send requests all the time; give what did not end in 200.
-    """
+    """Send requests all the time; give what did not end in 200."""
     bad: list[Any] = []
 
     async def work(client: httpx.AsyncClient) -> None:
@@ -101,9 +97,7 @@ async def working(tokens: TokenManager[Any, None], idp: TokenServer) -> AsyncIte
 
 
 async def version_in(port: int) -> int:
-    """
-    Return which version the store keeps, by a connection of its own; zero where there is none, or no store.
-    """
+    """Return which version the store keeps, by a connection of its own; zero where there is none, or no store."""
     try:
         async with RedisStore(url(port)) as store:
             record = await store.read(KEY)

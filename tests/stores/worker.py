@@ -36,9 +36,7 @@ def token_of(version: int) -> Token:
 
 
 async def write(store: TokenStore, owner: str) -> None:
-    """
-    Write one version after another, and say which are kept.
-    """
+    """Write one version after another, and say which are kept."""
     lease = await win(store, owner, 0.3)
     found = await store.read("k")
     version = 0 if found is None else found.version
@@ -51,9 +49,7 @@ async def write(store: TokenStore, owner: str) -> None:
 
 
 async def take_turns(store: TokenStore, owner: str, turns: int) -> None:
-    """
-    Add one to the version under a lease, *turns* times, and say under which fence.
-    """
+    """Add one to the version under a lease, *turns* times, and say under which fence."""
     for _ in range(turns):
         lease = await win(store, owner, 10.0)
         found = await store.read("k")
@@ -63,9 +59,7 @@ async def take_turns(store: TokenStore, owner: str, turns: int) -> None:
 
 
 async def hold(store: TokenStore, owner: str, ttl: float) -> None:
-    """
-    Take the lease, wait for a line, and try to write late.
-    """
+    """Take the lease, wait for a line, and try to write late."""
     lease = await win(store, owner, ttl)
     say("holds", lease.fence)
     await asyncio.to_thread(sys.stdin.readline)
@@ -73,9 +67,7 @@ async def hold(store: TokenStore, owner: str, ttl: float) -> None:
 
 
 async def live(store: TokenStore, endpoint: str, seconds: float) -> None:
-    """
-    Ask a manager for its token all the time, and say how long it took at most and how many tokens it saw.
-    """
+    """Ask a manager for its token all the time, and say how long it took at most and how many tokens it saw."""
     source = ClientCredentials(token_endpoint=endpoint, client_id="svc", client_secret="s3cret")
     slowest, seen = 0.0, set()
     async with TokenManager(source, store=store, start="require") as tokens:

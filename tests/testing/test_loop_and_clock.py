@@ -1,6 +1,4 @@
-"""
-The virtual loop and the clocks of the testing room.
-"""
+"""The virtual loop and the clocks of the testing room."""
 
 from __future__ import annotations
 

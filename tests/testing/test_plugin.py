@@ -1,6 +1,4 @@
-"""
-The fixtures that users of evertoken get from its pytest plugin, in a test run of their own.
-"""
+"""The fixtures that users of evertoken get from its pytest plugin, in a test run of their own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The token server that users test against: what it grants, what it refuses, how it fails, and what it counts.
-"""
+"""The token server that users test against: what it grants, what it refuses, how it fails, and what it counts."""
 
 from __future__ import annotations
 

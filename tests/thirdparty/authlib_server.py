@@ -23,9 +23,7 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 @dataclass
 class Client:
-    """
-    A client with a key, or with a secret that signs.
-    """
+    """A client with a key, or with a secret that signs."""
 
     client_id: str
     key: Any
@@ -119,9 +117,7 @@ def populate() -> dict[str, str]:
             return CLIENTS.get(client_id)
 
         def save_token(self, token: Any, request: Any) -> None:
-            """
-            Keep nothing: what is asked for is whether it is given.
-            """
+            """Keep nothing: what is asked for is whether it is given."""
 
     class Machine(ClientCredentialsGrant):  # type: ignore[misc]  # it ships no types
         TOKEN_ENDPOINT_AUTH_METHODS = ["client_assertion_jwt"]  # noqa: RUF012 - its own

@@ -1,6 +1,4 @@
-"""
-Starts and stops the servers that others wrote.
-"""
+"""Starts and stops the servers that others wrote."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DjangoServer:
-    """
-    A running django-oauth-toolkit, and who may come.
-    """
+    """A running django-oauth-toolkit, and who may come."""
 
     url: str
     refresh_tokens: list[str]
@@ -47,9 +43,7 @@ class DjangoServer:
 
 @dataclass(frozen=True)
 class AuthlibServer:
-    """
-    A running Authlib, which knows a client by each algorithm, and their private keys.
-    """
+    """A running Authlib, which knows a client by each algorithm, and their private keys."""
 
     url: str
     keys: dict[str, str]
@@ -62,18 +56,14 @@ class AuthlibServer:
 
 @dataclass(frozen=True)
 class MotoServer:
-    """
-    A running moto.
-    """
+    """A running moto."""
 
     url: str
 
 
 @pytest.fixture(scope="module")
 def django_server() -> Iterator[DjangoServer]:
-    """
-    A server whose access tokens live three seconds.
-    """
+    """A server whose access tokens live three seconds."""
     with _running("django-oauth-toolkit", "oauth2_provider", "django_server", "3") as ready:
         yield DjangoServer(
             url=ready["url"],
@@ -86,18 +76,14 @@ def django_server() -> Iterator[DjangoServer]:
 
 @pytest.fixture(scope="module")
 def authlib_server() -> Iterator[AuthlibServer]:
-    """
-    A server of clients that sign.
-    """
+    """A server of clients that sign."""
     with _running("authlib", "authlib", "authlib_server") as ready:
         yield AuthlibServer(url=ready["url"], keys=ready["keys"], secret=ready["secret"])
 
 
 @pytest.fixture(scope="module")
 def moto_server() -> Iterator[MotoServer]:
-    """
-    The metadata service of an instance, and the Security Token Service.
-    """
+    """The metadata service of an instance, and the Security Token Service."""
     with _running("moto", "moto", "moto_server") as ready:
         yield MotoServer(url=ready["url"])
 

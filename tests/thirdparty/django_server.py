@@ -127,9 +127,7 @@ def __getattr__(name: str) -> Any:
 
 class Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - so the base class has it
-        """
-        Print nothing: what stands on the standard output is read by a test.
-        """
+        """Print nothing: what stands on the standard output is read by a test."""
 
 
 class Threaded(socketserver.ThreadingMixIn, WSGIServer):

@@ -1,6 +1,4 @@
-"""
-The sources against an authorization server that others wrote, over a real socket.
-"""
+"""The sources against an authorization server that others wrote, over a real socket."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ def login(server: DjangoServer, grant: str, **options: Any) -> RefreshToken:
 
 @pytest.mark.parametrize("client_auth", ["client_secret_basic", "client_secret_post"])
 async def test_client_credentials_are_understood(django_server: DjangoServer, client_auth: str):
-    """
-    An id and a secret full of reserved characters get through, by either method (RFC 6749 section 2.3.1).
-    """
+    """An id and a secret full of reserved characters get through, by either method (RFC 6749 section 2.3.1)."""
     async with TokenManager(machine(django_server, client_auth=client_auth), start="require") as tokens:
         async with httpx.AsyncClient(auth=tokens.auth()) as client:
             response = await client.get(django_server.resource)
@@ -49,9 +45,7 @@ async def test_client_credentials_are_understood(django_server: DjangoServer, cl
 
 
 async def test_wrong_secret_is_a_rejection(django_server: DjangoServer):
-    """
-    F4: a wrong secret is rejected with the RFC's code.
-    """
+    """F4: a wrong secret is rejected with the RFC's code."""
     source = ClientCredentials(
         token_endpoint=django_server.token_endpoint, client_id=django_server.machine[0], client_secret="wrong"
     )
@@ -63,9 +57,7 @@ async def test_wrong_secret_is_a_rejection(django_server: DjangoServer):
 
 
 async def test_endpoints_are_found_by_the_issuer(django_server: DjangoServer):
-    """
-    RFC 8414 section 3: what it tells of itself is found and believed; signing out goes where it says (RFC 7009).
-    """
+    """RFC 8414 section 3: what it tells of itself is found and believed; signing out goes where it says (RFC 7009)."""
     client_id, client_secret = django_server.machine
     source = ClientCredentials(
         issuer=django_server.issuer, client_id=client_id, client_secret=client_secret, scope="read"
@@ -79,9 +71,7 @@ async def test_endpoints_are_found_by_the_issuer(django_server: DjangoServer):
 
 
 async def test_name_and_password(django_server: DjangoServer):
-    """
-    RFC 6749 section 4.3: a password full of reserved characters gets through, and a wrong one is a rejection.
-    """
+    """RFC 6749 section 4.3: a password full of reserved characters gets through, and a wrong one is a rejection."""
     name, password = django_server.alice
     endpoint = django_server.token_endpoint
     options: Any = {"token_endpoint": endpoint, "client_id": "password-client", "scope": "read"}
@@ -94,9 +84,7 @@ async def test_name_and_password(django_server: DjangoServer):
 
 
 async def test_described_and_not_programmed(django_server: DjangoServer):
-    """
-    The same login as a declaration: a form, where the token lies in the answer, and for how long it lives.
-    """
+    """The same login as a declaration: a form, where the token lies in the answer, and for how long it lives."""
     name, password = django_server.alice
     form = {"grant_type": "password", "username": name, "password": password, "client_id": "password-client"}
     source = LoginEndpoint(
@@ -113,9 +101,7 @@ async def test_described_and_not_programmed(django_server: DjangoServer):
 
 
 async def test_rotating_grant_lives_through_many_refreshes(django_server: DjangoServer):
-    """
-    K1: with rotation and reuse protection on, the grant is alive after several lifetimes of concurrent use.
-    """
+    """K1: with rotation and reuse protection on, the grant is alive after several lifetimes of concurrent use."""
     grant = django_server.refresh_tokens[0]
     async with TokenManager(login(django_server, grant), start="require") as tokens:
         async with httpx.AsyncClient(auth=tokens.auth()) as client:
@@ -132,9 +118,7 @@ async def test_rotating_grant_lives_through_many_refreshes(django_server: Django
 
 
 async def test_revocation_of_the_token_in_service_is_healed(django_server: DjangoServer):
-    """
-    U1: a token revoked at the server (RFC 7009) costs one fetch, and each request ends well.
-    """
+    """U1: a token revoked at the server (RFC 7009) costs one fetch, and each request ends well."""
     client_id, client_secret = django_server.machine
     async with TokenManager(machine(django_server), start="require") as tokens:
         token = await tokens.get()
@@ -151,9 +135,7 @@ async def test_revocation_of_the_token_in_service_is_healed(django_server: Djang
 
 
 async def test_replay_by_a_stranger_ends_the_grant_with_one_loud_event(django_server: DjangoServer):
-    """
-    F4: when somebody else replays a spent refresh token the server revokes the family, and get() says so.
-    """
+    """F4: when somebody else replays a spent refresh token the server revokes the family, and get() says so."""
     client_id, client_secret = django_server.login
     grant = django_server.refresh_tokens[1]
     async with TokenManager(login(django_server, grant), start="require") as tokens:

@@ -1,6 +1,4 @@
-"""
-Credentials of AWS before servers that others wrote, over a real socket.
-"""
+"""Credentials of AWS before servers that others wrote, over a real socket."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ ARN = "arn:aws:iam::123456789012:role/reader"
 
 
 async def who_is_it(tokens: TokenManager[Any, Any], server: MotoServer) -> str:
-    """
-    Ask the service, with a signed request, whose credentials they are.
-    """
+    """Ask the service, with a signed request, whose credentials they are."""
     auth = SigV4Auth(tokens.handle(), service="sts", region="us-east-1")
     form = {"Action": "GetCallerIdentity", "Version": "2011-06-15"}
     async with httpx.AsyncClient(auth=auth) as client:
@@ -35,9 +31,7 @@ async def who_is_it(tokens: TokenManager[Any, Any], server: MotoServer) -> str:
 
 
 async def test_instance_role(moto_server: MotoServer):
-    """
-    The session, the role's name and its credentials are got from a metadata service in its three steps (IMDSv2).
-    """
+    """The session, the role's name and its credentials are got from a metadata service in its three steps (IMDSv2)."""
     async with TokenManager(InstanceRole(endpoint=moto_server.url), start="require") as tokens:
         found = await tokens.get()
     assert (found.access_key_id, found.session_token) == ("test-key", "test-session-token")

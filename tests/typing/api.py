@@ -1,6 +1,4 @@
-"""
-What users write, as a type checker sees it. Checked, not run.
-"""
+"""What users write, as a type checker sees it. Checked, not run."""
 
 from __future__ import annotations
 

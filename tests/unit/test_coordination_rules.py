@@ -1,6 +1,4 @@
-"""
-The rules by which members share tokens, each as a table: what memory has, what is on record, and what follows.
-"""
+"""The rules by which members share tokens, each as a table: what memory has, what is on record, and what follows."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ SHARED = Rules(RefreshPolicy(jitter=0), RetryPolicy(jitter=0), "seed", "me", sha
 
 
 class Source:
-    """
-    Habits, and nothing else.
-    """
+    """Habits, and nothing else."""
 
     def __init__(self, **habits: Any) -> None:
         self.__dict__.update(habits)
@@ -52,9 +48,7 @@ def record(of: Token | None, version: int = 1, **fields: Any) -> Record:
 def knows(
     of: Token | None = None, *, version: int = 0, since: float = 0.0, unkept: bool = False, **habits: Any
 ) -> KeyState:
-    """
-    Return a key as memory knows it.
-    """
+    """Return a key as memory knows it."""
     state = KeyState("key", Source(**habits))
     if of is not None:
         state.fetched(of, of.issued_at, SHARED)
@@ -65,9 +59,7 @@ def knows(
 
 
 def out(since: float, version: int) -> KeyState:
-    """
-    Return a key that was signed out.
-    """
+    """Return a key that was signed out."""
     state = knows()
     state.signed_out_at(since, version, signed_out(), NOW, SHARED)
     return state
@@ -99,7 +91,7 @@ OLD, SAME, NEW = token("old", at=NOW - 10.0), token(), token("new", at=NOW + 10.
         (knows(SAME, version=3, unkept=True), record(NEW, 1), True, True),
         (knows(SAME, version=3, unkept=True), record(None, 9), False, False),
         (knows(version=3, unkept=True), record(NEW, 4), True, False),
-        (knows(version=3, unkept=True), record(NEW, 3), False, False),
+        (knows(version=3, unkept=True), record(NEW, 3), True, False),
         # A sign-out of this grant is no older than what is on record of it.
         (out(NOW, 5), record(SAME, 4, since=NOW), False, True),
         (out(NOW, 5), record(SAME, 1, since=NOW + 1.0), True, False),

@@ -1,6 +1,4 @@
-"""
-The queue of deadlines, against a plain dict.
-"""
+"""The queue of deadlines, against a plain dict."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from evertoken._engine.deadlines import Deadlines
 
 
 class Item:
-    """
-    What lends the queue its slot.
-    """
+    """What lends the queue its slot."""
 
     def __init__(self, name: int) -> None:
         self.name = name

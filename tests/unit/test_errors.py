@@ -1,6 +1,4 @@
-"""
-The tree of errors, and what each carries.
-"""
+"""The tree of errors, and what each carries."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The exception that a fetch raised, and the failure that is made of it.
-"""
+"""The exception that a fetch raised, and the failure that is made of it."""
 
 from __future__ import annotations
 

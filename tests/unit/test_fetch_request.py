@@ -1,6 +1,4 @@
-"""
-FetchRequest: which refresh token is presented.
-"""
+"""FetchRequest: which refresh token is presented."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A flight: the bounds of its steps, and how it ends.
-"""
+"""A flight: the bounds of its steps, and how it ends."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ from evertoken._model.failures import Overdue
 
 
 class LateClock:
-    """
-    A clock by which the process stands still for *late* seconds at its first timer.
-    """
+    """A clock by which the process stands still for *late* seconds at its first timer."""
 
     def __init__(self, clock: Any, late: float) -> None:
         self.clock = clock

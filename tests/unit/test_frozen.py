@@ -1,6 +1,4 @@
-"""
-Frozen records behave as frozen dataclasses do.
-"""
+"""Frozen records behave as frozen dataclasses do."""
 
 from __future__ import annotations
 

@@ -22,9 +22,7 @@ DUE = NOW + 800.0
 
 
 class Source:
-    """
-    Habits, and nothing else.
-    """
+    """Habits, and nothing else."""
 
     def __init__(self, **habits: Any) -> None:
         self.__dict__.update(habits)
@@ -68,9 +66,7 @@ def rejected(one: KeyState, error: GrantRejected, at: float, /) -> float:
 
 
 def waits(one: KeyState, at: float, /) -> bool:
-    """
-    Whether a caller who asks at that instant may have no fetch started yet.
-    """
+    """Whether a caller who asks at that instant may have no fetch started yet."""
     return at < one.demand_at(RULES)
 
 

@@ -1,6 +1,4 @@
-"""
-Calls from other threads and loops: what ends the wait for an answer that cannot come.
-"""
+"""Calls from other threads and loops: what ends the wait for an answer that cannot come."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from evertoken._engine.loops import call_elsewhere, call_sync
 
 
 class Session:
-    """
-    As much of a session as a call sees, on a loop in a thread.
-    """
+    """As much of a session as a call sees, on a loop in a thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -61,9 +57,7 @@ def session(monkeypatch) -> Iterator[Session]:
 
 
 def call(how: str, session: Any, function: Any, *arguments: Any, timeout: float | None = None) -> Any:
-    """
-    Call *function* from this thread, on a loop of its own or on none.
-    """
+    """Call *function* from this thread, on a loop of its own or on none."""
     if how == "sync":
         return call_sync(session, function, arguments, timeout)
     return asyncio.run(call_elsewhere(session, function, arguments, timeout))

@@ -1,6 +1,4 @@
-"""
-The arithmetic of when: what holds for any lifetime, hint, jitter and number of failures.
-"""
+"""The arithmetic of when: what holds for any lifetime, hint, jitter and number of failures."""
 
 from __future__ import annotations
 

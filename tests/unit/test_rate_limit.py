@@ -1,6 +1,4 @@
-"""
-Who may run, and who is next.
-"""
+"""Who may run, and who is next."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ from evertoken._engine.rate_limit import Limits
 
 
 class Calls:
-    """
-    Calls that remember the order they were started in.
-    """
+    """Calls that remember the order they were started in."""
 
     def __init__(self) -> None:
         self.started: list[Any] = []

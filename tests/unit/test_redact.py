@@ -1,6 +1,4 @@
-"""
-Taking secrets out of what others wrote.
-"""
+"""Taking secrets out of what others wrote."""
 
 from __future__ import annotations
 

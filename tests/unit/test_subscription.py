@@ -1,6 +1,4 @@
-"""
-Subscriptions: who is listed, who is woken, and how each of them ends.
-"""
+"""Subscriptions: who is listed, who is woken, and how each of them ends."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from evertoken._engine.subscription import Subscription, Subscriptions
 
 
 class Key:
-    """
-    A key whose token the test sets.
-    """
+    """A key whose token the test sets."""
 
     def __init__(self, *, lost: bool = False) -> None:
         self.token: Token | None = None

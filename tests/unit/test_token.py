@@ -1,6 +1,4 @@
-"""
-Token: what it holds, and what it does not show.
-"""
+"""Token: what it holds, and what it does not show."""
 
 from __future__ import annotations
 

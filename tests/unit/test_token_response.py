@@ -1,6 +1,4 @@
-"""
-The answer of a token endpoint in every odd form, and the one outcome of each.
-"""
+"""The answer of a token endpoint in every odd form, and the one outcome of each."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ def ids(values: Iterable[object]) -> list[str]:
 
 
 def usable(answer: object, **options: Any) -> Token:
-    """
-    Return the token of an answer, or raise why it cannot be used.
-    """
+    """Return the token of an answer, or raise why it cannot be used."""
     response = read_response(answer, **{"requested_at": NOW, **options})
     if response.failure is not None:
         assert not response.token.valid_at(max(NOW, options.get("received_at") or NOW))

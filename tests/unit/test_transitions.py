@@ -1,6 +1,4 @@
-"""
-Each row of the table of transitions in `key_state`: what is in service after it, and when the next flight is.
-"""
+"""Each row of the table of transitions in `key_state`: what is in service after it, and when the next flight is."""
 
 from __future__ import annotations
 

@@ -61,9 +61,7 @@ _SLOW_LEAST: Final = 0.25
 
 @final
 class _Hearing:
-    """
-    Peers that may know better, and until when they are given time to say so.
-    """
+    """Peers that may know better, and until when they are given time to say so."""
 
     __slots__ = ("last", "mark", "offered", "until")
 
@@ -101,15 +99,11 @@ class FleetCoordinator:
         self._behind: dict[KeyState, float] = {}
 
     async def open(self) -> None:
-        """
-        Enter the store, and watch it if it can be watched.
-        """
+        """Enter the store, and watch it if it can be watched."""
         await self._watch.open()
 
     async def close(self) -> None:
-        """
-        End the watch, and leave the store.
-        """
+        """End the watch, and leave the store."""
         await self._watch.close()
 
     async def look(self, state: KeyState, flight: Flight, /) -> Record | None:
@@ -214,21 +208,15 @@ class FleetCoordinator:
         self._known(state, record)
 
     def check(self, permit: Permit, /) -> None:
-        """
-        Raise `TransientRefreshError` unless the lease still holds.
-        """
+        """Raise `TransientRefreshError` unless the lease still holds."""
         self._leases.check(permit)
 
     def renew(self, state: KeyState, permit: Permit, /) -> None:
-        """
-        Renew the lease of *permit* for as long as its flight takes.
-        """
+        """Renew the lease of *permit* for as long as its flight takes."""
         self._leases.renew(state, permit)
 
     async def finish(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None, /) -> bool | Record:
-        """
-        Put on record what memory has, or *token* that was just fetched, and end the lease.
-        """
+        """Put on record what memory has, or *token* that was just fetched, and end the lease."""
         if permit.lease is None:
             return token is None and not state.unkept
         end, pause = self._clock.monotonic() + STORE_TIMEOUT, _PAUSE
@@ -257,9 +245,7 @@ class FleetCoordinator:
             pause *= 2.0
 
     def ended(self, state: KeyState, flight: Flight, permit: Permit, /) -> None:
-        """
-        Stop renewing the lease of *permit*, and give it back if the flight was cancelled before it could.
-        """
+        """Stop renewing the lease of *permit*, and give it back if the flight was cancelled before it could."""
         self._leases.forget(permit)
         if permit.lease is not None:
             self._session.spawn(self._finish_later(state, flight, permit), f"evertoken:finish:{state.key!r}")
@@ -382,9 +368,7 @@ class FleetCoordinator:
     # Steps
 
     async def _heard(self, state: KeyState, flight: Flight, begun: Begun, hearing: _Hearing) -> bool:
-        """
-        Tell whether all who may know better were heard. If not, the lease is given back, because they need it.
-        """
+        """Tell whether all who may know better were heard. If not, the lease is given back, because they need it."""
         now, mark = self._clock.monotonic(), self._unheard(state, flight, begun.record)
         if not hearing.offered and self._was_flushed(state, flight, begun.record):
             hearing.offered, hearing.mark, hearing.until = True, self._clock.time(), now + OFFER

@@ -1,6 +1,4 @@
-"""
-Leases: how long they are asked for, when they end here, and how they are renewed while a fetch takes long.
-"""
+"""Leases: how long they are asked for, when they end here, and how they are renewed while a fetch takes long."""
 
 from __future__ import annotations
 
@@ -28,39 +26,29 @@ _RENEWED_AFTER: Final = 1.0 / 3.0
 
 @final
 class Leases:
-    """
-    The leases of one session.
-    """
+    """The leases of one session."""
 
     def __init__(self, client: StoreClient, *, clock: Clock) -> None:
         self._client = client
         self._clock = clock
 
     def ttl_of(self, state: KeyState) -> float:
-        """
-        Return for how many seconds to ask the lease of *state*.
-        """
+        """Return for how many seconds to ask the lease of *state*."""
         lifetime = None if state.token is None else state.token.lifetime
         return LONGEST_LEASE if not lifetime else min(LONGEST_LEASE, max(LEAST_LEASE, lifetime / 2.0))
 
     def until(self, ttl: float) -> tuple[float, float]:
-        """
-        Return when a lease that is asked for now ends: no later here than in the store.
-        """
+        """Return when a lease that is asked for now ends: no later here than in the store."""
         return self._clock.monotonic() + ttl, self._clock.time() + ttl
 
     def renew(self, state: KeyState, permit: Permit) -> None:
-        """
-        Renew the lease of *permit* whenever a third of it has passed.
-        """
+        """Renew the lease of *permit* whenever a third of it has passed."""
         permit.renewal = self._clock.call_later(
             self.ttl_of(state) * _RENEWED_AFTER, self._begin_renewing, state, permit
         )
 
     def outlived(self, until: tuple[float, float]) -> bool:
-        """
-        Tell whether a lease has ended here, by either clock.
-        """
+        """Tell whether a lease has ended here, by either clock."""
         return self._clock.monotonic() > until[0] or self._clock.time() > until[1]
 
     def check(self, permit: Permit) -> None:
@@ -75,9 +63,7 @@ class Leases:
             raise TransientRefreshError(msg)
 
     def forget(self, permit: Permit) -> None:
-        """
-        Stop renewing.
-        """
+        """Stop renewing."""
         renewal, permit.renewal = permit.renewal, None
         if renewal is not None:
             renewal.cancel()

@@ -1,6 +1,4 @@
-"""
-The coordinator of a manager without a store: memory alone knows the keys, by the same rules as a store would.
-"""
+"""The coordinator of a manager without a store: memory alone knows the keys, by the same rules as a store would."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ __all__ = ["LocalCoordinator"]
 
 @final
 class LocalCoordinator:
-    """
-    A `Coordinator` in memory. What memory has is what is on record.
-    """
+    """A `Coordinator` in memory. What memory has is what is on record."""
 
     def __init__(self, *, clock: Clock, rules: Rules) -> None:
         self._clock = clock
@@ -32,19 +28,13 @@ class LocalCoordinator:
         self._permit = Permit()
 
     async def open(self) -> None:
-        """
-        Nothing has to be opened.
-        """
+        """Nothing has to be opened."""
 
     async def close(self) -> None:
-        """
-        Nothing has to be closed.
-        """
+        """Nothing has to be closed."""
 
     async def look(self, state: KeyState, flight: Flight, /) -> Record | None:  # noqa: ARG002 - a protocol's
-        """
-        Return None: nobody else writes.
-        """
+        """Return None: nobody else writes."""
         return None
 
     async def begin(self, state: KeyState, flight: Flight, /) -> Permit | Record:
@@ -66,19 +56,13 @@ class LocalCoordinator:
         return self._permit
 
     async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
-        """
-        Nothing has to be written: memory remembers a lost answer by itself.
-        """
+        """Nothing has to be written: memory remembers a lost answer by itself."""
 
     def check(self, permit: Permit, /) -> None:
-        """
-        A permit without a lease does not end.
-        """
+        """A permit without a lease does not end."""
 
     def renew(self, state: KeyState, permit: Permit, /) -> None:
-        """
-        A permit without a lease does not end.
-        """
+        """A permit without a lease does not end."""
 
     async def finish(
         self,
@@ -91,6 +75,4 @@ class LocalCoordinator:
         return True
 
     def ended(self, state: KeyState, flight: Flight, permit: Permit, /) -> None:
-        """
-        Nothing is left to do.
-        """
+        """Nothing is left to do."""

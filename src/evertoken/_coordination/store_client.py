@@ -6,11 +6,13 @@ A store may be down, slow or wrong at any step. The observers are told of it; th
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from evertoken._engine.observers import SHUTDOWN
-from evertoken._engine.tasks import bounded, cancelled_here
+from evertoken._engine.tasks import bounded, cancelled_here, ring
 from evertoken._model import events
 from evertoken._model.redaction import describe
 
@@ -28,8 +30,11 @@ __all__ = ["STORE_TIMEOUT", "StoreClient", "check_key", "store_key"]
 #: Seconds a step of the store may take.
 STORE_TIMEOUT: Final = 5.0
 
+#: Steps that may be under way at once, for all keys. A store has fewer connections than that.
+MOST_STEPS: Final = 64
+
 #: Seconds within which a store tells of a write.
-_TOLD_WITHIN: Final = 2.0
+_TOLD_WITHIN: Final = 1.0
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
@@ -85,21 +90,20 @@ class StoreClient:
         self._clock = clock
         self._observers = observers
         self._strays = strays
+        # Steps that run, steps that have ended well, and the flights that wait for a place.
+        self._running = self._ended = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
         # Writes of this member that the store is yet to tell it of, and until when, by the monotonic clock.
         self._own: dict[str, tuple[int, float]] = {}
 
     def name_of(self, state: KeyState, flight: Flight) -> str:
-        """
-        Return the store's key of *state*, made once a flight.
-        """
+        """Return the store's key of *state*, made once a flight."""
         if flight.name is None:
             flight.name = store_key(self._namespace, state.key)
         return flight.name
 
     def is_own_notice(self, name: str) -> bool:
-        """
-        Tell whether the store only tells this member what it wrote itself. Each write is told once.
-        """
+        """Tell whether the store only tells this member what it wrote itself. Each write is told once."""
         count, until = self._own.pop(name, (0, 0.0))
         if count == 0 or self._clock.monotonic() > until:
             return False
@@ -108,15 +112,11 @@ class StoreClient:
         return True
 
     def notices_lost(self) -> None:
-        """
-        Something may not have been told: count anew.
-        """
+        """Something may not have been told: count anew."""
         self._own.clear()
 
     async def begin(self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float) -> Begun | None:
-        """
-        Ask for the lease, and for the record.
-        """
+        """Ask for the lease, and for the record."""
         name = self.name_of(state, flight)
         begun = await self._step("begin", state, flight, lambda: self.store.begin(name, owner, ttl), timeout)
         if begun is not None and not self._is_of(begun.record, name):
@@ -125,9 +125,7 @@ class StoreClient:
         return begun
 
     async def read(self, state: KeyState, flight: Flight) -> tuple[Record | None] | None:
-        """
-        Return the record, or that there is none, in a tuple.
-        """
+        """Return the record, or that there is none, in a tuple."""
         name = self.name_of(state, flight)
 
         async def read() -> tuple[Record | None]:
@@ -140,31 +138,23 @@ class StoreClient:
         return found
 
     async def mark(self, state: KeyState, flight: Flight, record: Record, lease: Lease) -> bool | None:
-        """
-        Keep *record*, and the lease; False where the lease or the version is outdated.
-        """
+        """Keep *record*, and the lease; False where the lease or the version is outdated."""
         return self._wrote(record, await self._step("mark", state, flight, lambda: self.store.mark(record, lease)))
 
     async def commit(
         self, state: KeyState, flight: Flight, record: Record, lease: Lease, timeout: float
     ) -> bool | None:
-        """
-        Keep *record*, and end the lease; False where the lease or the version is outdated.
-        """
+        """Keep *record*, and end the lease; False where the lease or the version is outdated."""
         return self._wrote(
             record, await self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
         )
 
     async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> None:
-        """
-        Give the lease back.
-        """
+        """Give the lease back."""
         await self._step("abandon", state, flight, lambda: self.store.abandon(lease))
 
     async def outside(self, operation: str, state: KeyState | None, call: Callable[[], Awaitable[T]]) -> T | None:
-        """
-        Do what no flight does: open, close, renew.
-        """
+        """Do what no flight does: open, close, renew."""
         try:
             return await bounded(
                 call, STORE_TIMEOUT, clock=self._clock, strays=self._strays, name=f"evertoken:store:{operation}"
@@ -178,9 +168,7 @@ class StoreClient:
             return None
 
     def failed(self, operation: str, error: BaseException, state: KeyState | None = None) -> None:
-        """
-        Tell the observers what the store did instead of *operation*.
-        """
+        """Tell the observers what the store did instead of *operation*."""
         token = None if state is None else state.token
         said = describe(error, () if token is None else (token.access_token, token.refresh_token))
         key = None if state is None else state.key
@@ -194,8 +182,12 @@ class StoreClient:
         call: Callable[[], Awaitable[T]],
         timeout: float = STORE_TIMEOUT,
     ) -> T | None:
+        if self._running >= MOST_STEPS and not await self._place():
+            self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
+            return None
+        self._running += 1
         try:
-            return await flight.step(call(), timeout, self._clock)
+            answer = await flight.step(call(), timeout, self._clock)
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
@@ -203,6 +195,30 @@ class StoreClient:
                 raise
             self.failed(operation, error, state)
             return None
+        else:
+            self._ended += 1
+            return answer
+        finally:
+            self._running -= 1
+            while self._queue:
+                turn = self._queue.popleft()
+                if not turn.done():
+                    ring(turn)
+                    break
+
+    async def _place(self) -> bool:
+        """Wait for a place, as long as steps of others end: the wait does not count against the bound of a step."""
+        while self._running >= MOST_STEPS:
+            turn, ended = asyncio.get_running_loop().create_future(), self._ended
+            self._queue.append(turn)
+            timer = self._clock.call_later(STORE_TIMEOUT, ring, turn)
+            try:
+                await turn
+            finally:
+                timer.cancel()
+            if self._running >= MOST_STEPS and self._ended == ended:
+                return False
+        return True
 
     def _wrote(self, record: Record, written: bool | None) -> bool | None:  # noqa: FBT001 - what a store said
         if written and self.watched:

@@ -1,6 +1,4 @@
-"""
-The store, entered and left, and the watch over what peers write.
-"""
+"""The store, entered and left, and the watch over what peers write."""
 
 from __future__ import annotations
 
@@ -61,9 +59,7 @@ class Watch:
         self._pause = REREAD
 
     async def open(self) -> None:
-        """
-        Enter the store, and watch it if it can be watched.
-        """
+        """Enter the store, and watch it if it can be watched."""
         await self._enter_or_leave("open", "__aenter__")
         # Not isinstance(): that does not see through a store that passes calls on to another.
         if callable(getattr(self._client.store, "watch", None)):
@@ -71,9 +67,7 @@ class Watch:
             self._begin(watched)
 
     async def close(self) -> None:
-        """
-        End the watch, and leave the store.
-        """
+        """End the watch, and leave the store."""
         task, self._task = self._task, None
         for timer in (self._timer, self._again):
             if timer is not None:

@@ -1,6 +1,4 @@
-"""
-A manager on an event loop in a thread of its own, for programs that have none.
-"""
+"""A manager on an event loop in a thread of its own, for programs that have none."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ def run_in_background(manager: ManagerT, /) -> Iterator[ManagerT]:
 
 @final
 class _Background:
-    """
-    The thread.
-    """
+    """The thread."""
 
     def __init__(self, manager: _Entered) -> None:
         self._manager = manager
@@ -70,9 +66,7 @@ class _Background:
         self._thread = threading.Thread(target=self._run, name="evertoken:background", daemon=True)
 
     def start(self) -> None:
-        """
-        Enter the manager, and return when that is done.
-        """
+        """Enter the manager, and return when that is done."""
         self._thread.start()
         self._entered.wait()
         if self._loop is None:
@@ -84,9 +78,7 @@ class _Background:
             raise failure
 
     def stop(self) -> None:
-        """
-        Leave the manager, and end the thread.
-        """
+        """Leave the manager, and end the thread."""
         if self._pid != os.getpid():
             # The thread exists in the parent alone.
             return

@@ -1,6 +1,4 @@
-"""
-Any function as a source.
-"""
+"""Any function as a source."""
 
 from __future__ import annotations
 
@@ -54,15 +52,11 @@ class CallableSource:
 
     @property
     def function(self) -> Callable[..., Awaitable[Answered] | Answered]:
-        """
-        The function. Sources around the same one share its limits.
-        """
+        """The function. Sources around the same one share its limits."""
         return self._function
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
-        """
-        Call the function.
-        """
+        """Call the function."""
         arguments = (request.current,) if self._takes_current else ()
         # With the token in hand, a function may present its refresh token at any time.
         starting = request.sending if self._takes_current else _nothing

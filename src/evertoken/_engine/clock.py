@@ -1,6 +1,4 @@
-"""
-The one file that asks the system for time.
-"""
+"""The one file that asks the system for time."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ __all__ = ["SystemClock"]
 
 @final
 class SystemClock:
-    """
-    The system's clocks and the running loop's timers.
-    """
+    """The system's clocks and the running loop's timers."""
 
     __slots__ = ()
 
@@ -29,9 +25,7 @@ class SystemClock:
     monotonic = staticmethod(system.monotonic)
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
-        """
-        Call *callback* on the running loop after *delay* seconds of the loop's own clock.
-        """
+        """Call *callback* on the running loop after *delay* seconds of the loop's own clock."""
         return asyncio.get_running_loop().call_later(delay, callback, *args)
 
     def __repr__(self) -> str:

@@ -33,9 +33,7 @@ _JOINED: Final = 4
 
 @final
 class Commands:
-    """
-    Changes of a key that no schedule asks for.
-    """
+    """Changes of a key that no schedule asks for."""
 
     def __init__(self, session: Session) -> None:
         self._registry = session.registry
@@ -52,9 +50,7 @@ class Commands:
         self._check_open = session.check_open
 
     async def refresh(self, key: Hashable) -> Token:
-        """
-        Fetch now, or join the fetch under way; return its token or raise its failure.
-        """
+        """Fetch now, or join the fetch under way; return its token or raise its failure."""
         state = await self._read_path.state(key)
         signed_out = state.signed_out
         for _ in range(_JOINED):
@@ -79,9 +75,7 @@ class Commands:
         return token
 
     async def refused(self, key: Hashable, access_token: str, wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
-        """
-        Take out of service the token with this value, if it is the one; return another, or None.
-        """
+        """Take out of service the token with this value, if it is the one; return another, or None."""
         outcome = await self.invalidate(key, access_token)
         if outcome == "cooling" or not wait:
             return None
@@ -89,9 +83,7 @@ class Commands:
         return None if token.access_token == access_token else token
 
     async def invalidate(self, key: Hashable, access_token: str) -> Refusal:
-        """
-        Take out of service the token with this value, if it is the one and the cool-down allows it.
-        """
+        """Take out of service the token with this value, if it is the one and the cool-down allows it."""
         state = await self._read_path.state(key)
         now = self._clock.time()
         token = state.in_service(now)
@@ -109,9 +101,7 @@ class Commands:
         return outcome
 
     async def forget(self, key: Hashable) -> bool:
-        """
-        Drop what memory holds of *key*, but a refresh token that nobody else keeps, and begin anew.
-        """
+        """Drop what memory holds of *key*, but a refresh token that nobody else keeps, and begin anew."""
         self._check_open()
         state = self._registry.find(key)
         if state is None:
@@ -139,9 +129,7 @@ class Commands:
         return True
 
     async def put(self, key: Hashable, token: Token) -> None:
-        """
-        Take *token* into service, and keep it in the store.
-        """
+        """Take *token* into service, and keep it in the store."""
         state = await self._read_path.state(key)
         # Its instants are of the clock as it is now: a step of before must not be noticed later, and move them.
         self._maintenance.supervisor.compare_clocks()
@@ -158,9 +146,7 @@ class Commands:
             await flight.wait(self._clock)
 
     async def revoke(self, key: Hashable) -> None:
-        """
-        Sign *key* out: here, in the store, and at the server if the source can tell it.
-        """
+        """Sign *key* out: here, in the store, and at the server if the source can tell it."""
         state = await self._read_path.state(key)
         now = self._clock.time()
         before: Flight | None = state.flight

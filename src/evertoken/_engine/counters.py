@@ -1,6 +1,4 @@
-"""
-What a manager counts, over all its sessions.
-"""
+"""What a manager counts, over all its sessions."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ __all__ = ["Counters"]
 @final
 @dataclass(slots=True)
 class Counters:
-    """
-    Counts since the manager was made; `Snapshot` says what each one means.
-    """
+    """Counts since the manager was made; `Snapshot` says what each one means."""
 
     fetches: int = 0
     refreshed: int = 0

@@ -19,9 +19,7 @@ _ROOM: Final = 1.25
 
 
 class Due(Protocol):
-    """
-    What can stand in the queue. Its `__lt__` only breaks ties; any answer will do.
-    """
+    """What can stand in the queue. Its `__lt__` only breaks ties; any answer will do."""
 
     deadline: float | None
 
@@ -33,9 +31,7 @@ ItemT = TypeVar("ItemT", bound=Due)
 
 @final
 class Deadlines(Generic[ItemT]):
-    """
-    A heap by instant, replaced by item.
-    """
+    """A heap by instant, replaced by item."""
 
     __slots__ = ("_armed", "_heap")
 
@@ -62,9 +58,7 @@ class Deadlines(Generic[ItemT]):
         heapq.heappush(self._heap, (instant, item))
 
     def discard(self, item: ItemT, /) -> None:
-        """
-        Take *item* out, if it is in.
-        """
+        """Take *item* out, if it is in."""
         if item.deadline is None:
             return
         item.deadline = None
@@ -75,9 +69,7 @@ class Deadlines(Generic[ItemT]):
             heapq.heapify(self._heap)
 
     def next(self) -> float:
-        """
-        Return the earliest instant, or infinity.
-        """
+        """Return the earliest instant, or infinity."""
         heap = self._heap
         while heap and heap[0][1].deadline is not heap[0][0]:
             heapq.heappop(heap)
@@ -98,9 +90,7 @@ class Deadlines(Generic[ItemT]):
         return due
 
     def shift(self, seconds: float, /) -> None:
-        """
-        Move every instant by *seconds*.
-        """
+        """Move every instant by *seconds*."""
         items = [(instant + seconds, item) for instant, item in self._heap if item.deadline is instant]
         for instant, item in items:
             item.deadline = instant

@@ -12,6 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import Gate, told_to_end
+from evertoken._model.coordination_rules import same_grant
 from evertoken._model.failures import Overdue
 
 if TYPE_CHECKING:
@@ -123,32 +124,24 @@ class Flight(Gate):
 
     @property
     def sent(self) -> bool:
-        """
-        Whether its request left.
-        """
+        """Whether its request left."""
         return self.request is not None and self.request.sent
 
     @property
     def irreplaceable(self) -> bool:
-        """
-        Whether it may receive, or has received, a refresh token that cannot be had again.
-        """
+        """Whether it may receive, or has received, a refresh token that cannot be had again."""
         return self.response is not None or (self.sent and self.spends)
 
     def spends_what(self, token: Token | None) -> bool:
-        """
-        Tell whether its request has left, and spends the refresh token of *token*.
-        """
+        """Tell whether its request has left, and spends the refresh token of *token*."""
         if self.request is None or not self.sent or not self.spends or token is None:
             return False
         presented = self.request.current
         # None for both: the one from the configuration.
-        return token.refresh_token == (None if presented is None else presented.refresh_token)
+        return same_grant(token, presented)
 
     def wanted_by(self, other: Flight) -> None:
-        """
-        The fetch of *other* waits for this flight. What this one waits for in turn is not queued behind *other*.
-        """
+        """The fetch of *other* waits for this flight. What this one waits for in turn is not queued behind *other*."""
         if other is self:
             return
         if self.waited_by is None:
@@ -159,9 +152,7 @@ class Flight(Gate):
                 waiting.limits.recheck(waiting.place)
 
     def is_inside(self) -> bool:
-        """
-        Tell whether a fetch waits for it that holds a place of the same limits.
-        """
+        """Tell whether a fetch waits for it that holds a place of the same limits."""
         return self.waited_by is not None and any(
             waiting.limits is self.limits and waiting.place is not None for waiting in self._all_waiting()
         )
@@ -177,9 +168,7 @@ class Flight(Gate):
         return found
 
     def land(self, token: Token | None, error: Exception | None = None) -> None:
-        """
-        End it, and wake all who wait.
-        """
+        """End it, and wake all who wait."""
         if not self.landed:
             self.landed = True
             self.token = token
@@ -225,9 +214,7 @@ class Flight(Gate):
 
 @types.coroutine
 def _resumed(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
-    """
-    Do what `yield from` does for an awaitable that was begun already, and is suspended at *waiting*.
-    """
+    """Do what `yield from` does for an awaitable that was begun already, and is suspended at *waiting*."""
     try:
         while True:
             try:
@@ -245,9 +232,7 @@ def _resumed(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any,
 
 @final
 class _Bound:
-    """
-    The deadline of one step of a flight.
-    """
+    """The deadline of one step of a flight."""
 
     __slots__ = ("clock", "due", "fired", "flight", "task", "timer")
 
@@ -260,9 +245,7 @@ class _Bound:
         self.timer = clock.call_later(seconds, self._late, min(_READ, seconds))
 
     def close(self) -> bool:
-        """
-        End it, and tell whether it had ended the step.
-        """
+        """End it, and tell whether it had ended the step."""
         self.timer.cancel()
         if self.fired and self.task is not None:
             self.task.uncancel()

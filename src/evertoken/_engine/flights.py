@@ -34,9 +34,7 @@ _CANCEL_GRACE: Final = 1.0
 
 @final
 class Flights:
-    """
-    The flights of one session.
-    """
+    """The flights of one session."""
 
     def __init__(self, session: Session) -> None:
         self._clock = session.clock
@@ -52,9 +50,7 @@ class Flights:
 
     @property
     def in_flight(self) -> int:
-        """
-        How many flights have a task.
-        """
+        """How many flights have a task."""
         return len(self._flying)
 
     def launch(self, state: KeyState, reason: str, *, urgent: bool) -> Flight:
@@ -119,9 +115,7 @@ class Flights:
             self._settlement.settle(state, flight, _closed())
 
     def drop(self) -> list[asyncio.Task[Outcome]]:
-        """
-        Forget the flights under way, of a loop that is gone, and return their tasks. What they received is kept.
-        """
+        """Forget the flights under way, of a loop that is gone, and return their tasks. What they received is kept."""
         flying, self._flying = self._flying, {}
         for state, flight in flying.values():
             self._settlement.settle(state, flight, _closed())

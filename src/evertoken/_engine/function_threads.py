@@ -1,6 +1,4 @@
-"""
-The threads that plain functions run in: a few for each function, and daemons, so that a hung one holds up nobody.
-"""
+"""The threads that plain functions run in: a few for each function, and daemons, so that a hung one holds up nobody."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ class FunctionThreads(Executor):
         self.forget()
 
     def forget(self) -> None:
-        """
-        Forget all threads, as in a child process, which has none of them.
-        """
+        """Forget all threads, as in a child process, which has none of them."""
         self._lock = threading.Lock()
         self._running = 0
         self._abandoned = 0
@@ -87,9 +83,7 @@ class FunctionThreads(Executor):
             del error
 
     def submit(self, run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """
-        Start a thread, as the loop asks of an executor.
-        """
+        """Start a thread, as the loop asks of an executor."""
         future: Future[Any] = Future()
         # Running from the start: a loop that cancels it must not make the thread's own answer an error.
         future.set_running_or_notify_cancel()
@@ -139,9 +133,7 @@ class FunctionThreads(Executor):
         self._wake()
 
     def ended(self, call: _Call) -> None:
-        """
-        Take the place of *call* back.
-        """
+        """Take the place of *call* back."""
         with self._lock:
             call.ended = True
             self._running -= 1
@@ -159,9 +151,7 @@ class FunctionThreads(Executor):
 
 @final
 class _Call:
-    """
-    One call of the function.
-    """
+    """One call of the function."""
 
     def __init__(self, threads: FunctionThreads, context: contextvars.Context, arguments: tuple[Any, ...]) -> None:
         self._threads = threads
@@ -171,9 +161,7 @@ class _Call:
         self.ended = False
 
     def run(self) -> _Outcome:
-        """
-        Call the function, and return its value and its error: a future does not take every exception.
-        """
+        """Call the function, and return its value and its error: a future does not take every exception."""
         try:
             return self._context.run(self._threads.function, *self._arguments), None
         except BaseException as error:  # noqa: BLE001 - judged by the one who waits
@@ -192,9 +180,7 @@ _known: weakref.WeakValueDictionary[tuple[int, ...], FunctionThreads] = weakref.
 
 
 def threads_of(function: Callable[..., Any], /) -> FunctionThreads:
-    """
-    Return the threads of *function*, the same ones for all who ask.
-    """
+    """Return the threads of *function*, the same ones for all who ask."""
     # By identity, as it may not be hashable. A bound method is another object each time it is asked for.
     bound = isinstance(function, MethodType)
     key = (id(function.__self__), id(function.__func__)) if bound else (id(function),)  # type: ignore[attr-defined]

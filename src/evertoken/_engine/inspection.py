@@ -1,6 +1,4 @@
-"""
-Looking inside a manager, from any thread.
-"""
+"""Looking inside a manager, from any thread."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ def snapshot_of(
     now: float,
     state: Literal["new", "running", "closing", "closed"],
 ) -> Snapshot:
-    """
-    Return what is, key by key.
-    """
+    """Return what is, key by key."""
     return Snapshot(
         at=now,
         state=state,
@@ -53,9 +49,7 @@ def snapshot_of(
 
 
 def health_of(registry: Registry, session: Session | None, /, *, now: float, restarts: int) -> Health:
-    """
-    Return whether the work is done.
-    """
+    """Return whether the work is done."""
     states = list(registry.keys.values())
     running = session is not None and session.running
     supervisor = None if session is None else session.maintenance.supervisor

@@ -1,6 +1,4 @@
-"""
-From one session to the next: started, closed, lost, started again; and how callers find the session that runs.
-"""
+"""From one session to the next: started, closed, lost, started again; and how callers find the session that runs."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ _living: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 @final
 class Lifecycle:
-    """
-    The sessions of one manager, one at a time.
-    """
+    """The sessions of one manager, one at a time."""
 
     def __init__(
         self,
@@ -70,16 +66,12 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
-        """
-        "new", "running", "closing" or "closed".
-        """
+        """ "new", "running", "closing" or "closed"."""
         session = self.session
         return session.state if session is not None else "closed" if self._ran else "new"
 
     async def start(self, *, again: bool) -> None:
-        """
-        Start a session on the running loop. With *again*, one that runs here already will do.
-        """
+        """Start a session on the running loop. With *again*, one that runs here already will do."""
         self._forget_lost()
         session = self.session
         if session is not None and session.loop is asyncio.get_running_loop() and session.running:
@@ -173,15 +165,11 @@ class Lifecycle:
 
     @property
     def serving(self) -> bool:
-        """
-        Whether a session runs, in this process.
-        """
+        """Whether a session runs, in this process."""
         return self.session is not None and self.session.running
 
     def elsewhere(self) -> bool:
-        """
-        Whether the running loop is another than the session's.
-        """
+        """Whether the running loop is another than the session's."""
         session = self.session
         return session is not None and running_loop() is not session.loop
 
@@ -192,9 +180,7 @@ class Lifecycle:
         *arguments: Any,
         timeout: float | None = None,
     ) -> Coroutine[Any, Any, T]:
-        """
-        Return *function* of the session as called on its own loop, to be awaited wherever this is called.
-        """
+        """Return *function* of the session as called on its own loop, to be awaited wherever this is called."""
         session, loop = self.check(), running_loop()
         if loop is None:
             msg = "this needs a running asyncio event loop; without one, and under trio, use the sync form: get_sync()"
@@ -211,25 +197,19 @@ class Lifecycle:
         *arguments: Any,
         timeout: float | None = None,
     ) -> T:
-        """
-        Do the same for a caller without a loop; it blocks the caller's thread.
-        """
+        """Do the same for a caller without a loop; it blocks the caller's thread."""
         session = self.check()
         return call_sync(session, function(session), arguments, timeout)
 
     def dropped(self, manager: object) -> None:
-        """
-        *manager* is gone. Its session ends with it.
-        """
+        """*manager* is gone. Its session ends with it."""
         session = self.session
         if session is not None and session.pid == os.getpid():
             warnings.warn("a TokenManager was not closed", ResourceWarning, source=manager, stacklevel=1)
             session.abandon()
 
     def forked(self) -> None:
-        """
-        This is a forked child, where no supervisor runs: the next get() says so instead of serving till expiry.
-        """
+        """This is a forked child, where no supervisor runs: the next get() says so instead of serving till expiry."""
         for state in self.registry.keys.values():
             state.barred()
 

@@ -37,9 +37,7 @@ T = TypeVar("T")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """
-    Return the running loop, if there is one.
-    """
+    """Return the running loop, if there is one."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -105,9 +103,7 @@ def call_sync(
 
 @final
 class _Call(Generic[T]):
-    """
-    One call on its way to the loop of a session and back.
-    """
+    """One call on its way to the loop of a session and back."""
 
     def __init__(
         self,
@@ -127,9 +123,7 @@ class _Call(Generic[T]):
         self._post(self._hear)
 
     def check(self) -> None:
-        """
-        Raise unless an answer can still come.
-        """
+        """Raise unless an answer can still come."""
         now = _monotonic()
         if self._session.state == "closed":
             raise _gone(self._session)
@@ -149,9 +143,7 @@ class _Call(Generic[T]):
         self._post(self._hear)
 
     def cancel(self) -> None:
-        """
-        The caller waits no more.
-        """
+        """The caller waits no more."""
         self.done.cancel()
         if self._task is not None:
             self._post(self._task.cancel)

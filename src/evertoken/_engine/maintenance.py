@@ -1,6 +1,4 @@
-"""
-What happens to keys without being asked: they come due, are published, lie idle, and are dropped.
-"""
+"""What happens to keys without being asked: they come due, are published, lie idle, and are dropped."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ _RECENT: Final = 0.1
 
 @final
 class Maintenance:
-    """
-    The supervisor of one session, and what it does for each key.
-    """
+    """The supervisor of one session, and what it does for each key."""
 
     def __init__(self, session: Session) -> None:
         self.supervisor: Supervisor[KeyState] = Supervisor(
@@ -48,9 +44,7 @@ class Maintenance:
         self._evictions: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """
-        Run the supervisor. What is in memory is served again, what is missing is fetched.
-        """
+        """Run the supervisor. What is in memory is served again, what is missing is fetched."""
         # The clock may have been set since the last session looked at it.
         self.supervisor.offset = self._registry.offset
         self.supervisor.compare_clocks()
@@ -60,18 +54,14 @@ class Maintenance:
         self.supervisor.start()
 
     def end(self) -> None:
-        """
-        Schedule and serve nothing any more, and wake all who wait for a change.
-        """
+        """Schedule and serve nothing any more, and wake all who wait for a change."""
         self._closing = True
         self._registry.offset = self.supervisor.offset
         for gate in list(self._gates.values()):
             gate.wake()
 
     async def stop(self) -> None:
-        """
-        End the supervisor, and wake all who wait for a change.
-        """
+        """End the supervisor, and wake all who wait for a change."""
         self.end()
         await self.supervisor.stop()
         for task in list(self._evictions):
@@ -80,9 +70,7 @@ class Maintenance:
             await asyncio.wait(self._evictions, timeout=1.0)
 
     def schedule(self, state: KeyState) -> None:
-        """
-        Have *state* looked at when its next flight is due, or earlier if it may have to be dropped before.
-        """
+        """Have *state* looked at when its next flight is due, or earlier if it may have to be dropped before."""
         try:
             now = self._clock.time()
             instant = state.next_at(now, self._rules)
@@ -99,9 +87,7 @@ class Maintenance:
             self.supervisor.deadlines.set(state, (self.supervisor.last_beat or 0.0) + BEAT)
 
     def published(self, state: KeyState) -> None:
-        """
-        *state* has changed: schedule it, and tell those who wait for a change.
-        """
+        """*state* has changed: schedule it, and tell those who wait for a change."""
         if self._registry.keys.get(state.key) is not state:
             return
         if self._closing:
@@ -118,9 +104,7 @@ class Maintenance:
         self._subscriptions.changed(state.key)
 
     async def change(self, state: KeyState, seconds: float) -> None:
-        """
-        Wait until *state* changes, for at most that long.
-        """
+        """Wait until *state* changes, for at most that long."""
         gate = self._gates.get(state)
         if gate is None:
             gate = self._gates[state] = Gate()
@@ -131,23 +115,17 @@ class Maintenance:
                 del self._gates[state]
 
     def wake(self, state: KeyState) -> None:
-        """
-        Wake those who wait for a change of *state*.
-        """
+        """Wake those who wait for a change of *state*."""
         gate = self._gates.get(state)
         if gate is not None:
             gate.wake()
 
     def in_use(self, state: KeyState) -> bool:
-        """
-        Tell whether somebody waits for *state*, or subscribes to it.
-        """
+        """Tell whether somebody waits for *state*, or subscribes to it."""
         return bool(state.flight is not None or self._gates.get(state) or self._subscriptions.has(state.key))
 
     def may_drop(self, state: KeyState) -> bool:
-        """
-        Tell whether nobody uses *state*, and nothing would be lost with it.
-        """
+        """Tell whether nobody uses *state*, and nothing would be lost with it."""
         if self.in_use(state):
             return False
         # Where no store keeps it, a refresh token that came by rotation lives in memory alone; so does a sign-out.

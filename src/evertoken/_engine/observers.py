@@ -1,6 +1,4 @@
-"""
-Telling those who listen. Nothing a listener raises comes back.
-"""
+"""Telling those who listen. Nothing a listener raises comes back."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ _LEVELS: Final[dict[type[events.Event], int]] = {
 
 
 def say(level: int, message: str, /, *args: object) -> None:
-    """
-    Log, whatever the application's filters raise: what is only told must not harm what is done.
-    """
+    """Log, whatever the application's filters raise: what is only told must not harm what is done."""
     try:
         LOGGER.log(level, message, *args, stacklevel=2)
     except SHUTDOWN:
@@ -50,9 +46,7 @@ def say(level: int, message: str, /, *args: object) -> None:
 
 @final
 class Observers:
-    """
-    The listeners of one manager, and its log.
-    """
+    """The listeners of one manager, and its log."""
 
     __slots__ = ("_observers",)
 
@@ -60,15 +54,11 @@ class Observers:
         self._observers = tuple(observers)
 
     def listens_to(self, kind: type[events.Event], /) -> bool:
-        """
-        Tell whether anybody would see an event of this *kind*. What nobody sees is not made on the refresh path.
-        """
+        """Tell whether anybody would see an event of this *kind*. What nobody sees is not made on the refresh path."""
         return bool(self._observers) or LOGGER.isEnabledFor(_LEVELS.get(kind, logging.DEBUG))
 
     def emit(self, event: events.Event, /) -> None:
-        """
-        Log *event* and tell it to each observer.
-        """
+        """Log *event* and tell it to each observer."""
         level = _LEVELS.get(type(event), logging.DEBUG)
         if LOGGER.isEnabledFor(level):
             say(level, "%s", _Line(event))
@@ -84,9 +74,7 @@ class Observers:
 
 @final
 class _Line:
-    """
-    An event as one line of log, made only if somebody reads it.
-    """
+    """An event as one line of log, made only if somebody reads it."""
 
     __slots__ = ("event",)
 

@@ -1,6 +1,4 @@
-"""
-What a manager can be told, its defaults, and what is wrong with what it was told.
-"""
+"""What a manager can be told, its defaults, and what is wrong with what it was told."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ DEFAULT_IDLE_AFTER: Final = 3600.0
 
 
 class Options(TypedDict, total=False):
-    """
-    The keyword arguments of `TokenManager`, for its type.
-    """
+    """The keyword arguments of `TokenManager`, for its type."""
 
     policy: RefreshPolicy
     retry: RetryPolicy

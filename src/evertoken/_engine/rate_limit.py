@@ -61,9 +61,7 @@ class Limits:
 
     @property
     def queued(self) -> int:
-        """
-        How many fetches wait for their turn.
-        """
+        """How many fetches wait for their turn."""
         # A list, because this may be asked on another thread than that on which limits come and go.
         return sum(len(limit) for limit in list(self._limits.values()))
 
@@ -96,9 +94,7 @@ class Limits:
             limit.waiting[who] = start, inside
 
     def recheck(self, provider: Hashable) -> None:
-        """
-        Start what waits, if a fetch that holds a place has come to wait for it.
-        """
+        """Start what waits, if a fetch that holds a place has come to wait for it."""
         limit = self._limits.get(provider)
         if limit is None:
             return
@@ -110,9 +106,7 @@ class Limits:
                         self.leave(provider)
 
     async def place(self, provider: Hashable, who: object, *, inside: Callable[[], bool]) -> None:
-        """
-        Wait for a place, and take it.
-        """
+        """Wait for a place, and take it."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def start() -> bool:
@@ -131,9 +125,7 @@ class Limits:
             raise
 
     def leave(self, provider: Hashable) -> None:
-        """
-        Give the place of an ended fetch to the next; drop a limit that nobody uses.
-        """
+        """Give the place of an ended fetch to the next; drop a limit that nobody uses."""
         limit = self._limits.get(provider)
         if limit is None:
             return
@@ -154,9 +146,7 @@ class Limits:
             self._limits.pop(provider, None)
 
     def clear(self) -> None:
-        """
-        Forget all that wait.
-        """
+        """Forget all that wait."""
         for limit in self._limits.values():
             limit.urgent.clear()
             limit.waiting.clear()

@@ -68,9 +68,7 @@ class ReadPath:
         self._check_key = check_key
 
     async def obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
-        """
-        Return a valid token: the slow path of `TokenManager.get`.
-        """
+        """Return a valid token: the slow path of `TokenManager.get`."""
         least = seconds("min_ttl", min_ttl) or 0.0
         limit = seconds("timeout", timeout)
         end = None if limit is None else self._clock.monotonic() + limit
@@ -92,7 +90,7 @@ class ReadPath:
                 continue
             reason: Reason = "absent" if state.token is None else "expired" if token is None else "min_ttl"
             # After a failure an attempt that hangs holds nobody.
-            failing = token is None and state.failure is not None and state.failure.error is not None
+            failing = token is None and self._hangs(state)
             flight = self._flights.launch(state, reason, urgent=True)
             # An eager task factory may have landed it already.
             if not flight.landed:
@@ -108,9 +106,7 @@ class ReadPath:
                 raise self._hanging(state) if end is None else self._waited(state, limit)
 
     async def state(self, key: Hashable) -> KeyState:
-        """
-        Return the state of *key*, opened if need be, and mark it as used.
-        """
+        """Return the state of *key*, opened if need be, and mark it as used."""
         self._check_open()
         state = self._registry.find(key)
         if state is None:
@@ -124,18 +120,14 @@ class ReadPath:
         return state
 
     async def subscribe(self, key: Hashable) -> None:
-        """
-        Have the token of *key* fetched, if there is none.
-        """
+        """Have the token of *key* fetched, if there is none."""
         state = await self.state(key)
         now = self._clock.time()
         if state.in_service(now) is None and state.flight is None and now >= state.demand_at(self._rules):
             self._flights.launch(state, "absent", urgent=True)
 
     async def prefetch(self, patience: float, *, required: bool) -> None:
-        """
-        Fetch what is missing of the keys known beforehand, all at once; with *required* raise the first failure.
-        """
+        """Fetch what is missing of the keys known beforehand, all at once; with *required* raise the first failure."""
         now = self._clock.time()
         missing: list[KeyState] = []
         for state in self._registry.keys.values():
@@ -161,6 +153,14 @@ class ReadPath:
 
     def _is_longest(self, state: KeyState, now: float) -> bool:
         return now < state.demand_at(self._rules) or state.longest_obtainable(now, self._rules)
+
+    def _hangs(self, state: KeyState) -> bool:
+        failure, flight = state.failure, state.flight
+        if failure is not None and failure.error is not None:
+            return True
+        # A refresh ahead of expiry that is under way still hangs as well. Only a first fetch is waited for to its end.
+        ahead = flight is not None and flight.reason == "due" and flight.request is not None
+        return ahead and self._clock.time() - flight.started_at > self._rules.retry.patience
 
     def _has_failed(self, state: KeyState, tried: Flight, end: float | None) -> bool:
         # A failure of its own, not one that came since; or a token that did not live to be handed out.

@@ -47,9 +47,7 @@ _PREDECESSOR: Final = 6.0
 
 @final
 class RefreshPath:
-    """
-    What each flight of one session does.
-    """
+    """What each flight of one session does."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -61,9 +59,7 @@ class RefreshPath:
         self._timeout = session.settings.fetch_timeout
 
     async def run(self, state: KeyState, flight: Flight) -> Outcome:
-        """
-        Fly. Whatever a source or a store raises becomes the outcome.
-        """
+        """Fly. Whatever a source or a store raises becomes the outcome."""
         try:
             if flight.after is not None and not flight.after.done():
                 await asyncio.wait({flight.after}, timeout=_PREDECESSOR)

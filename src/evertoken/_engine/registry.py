@@ -69,9 +69,7 @@ class Registry:
 
     @property
     def only(self) -> KeyState:
-        """
-        The state of a single source; where there are keys, one that is never valid.
-        """
+        """The state of a single source; where there are keys, one that is never valid."""
         return NO_KEY if self.keyed else self.keys[None]
 
     def provider_of(self, state: KeyState) -> Hashable:
@@ -112,9 +110,7 @@ class Registry:
         return state
 
     def open(self, key: Hashable) -> tuple[KeyState, bool]:
-        """
-        Return the state of *key* and whether it was opened now, by asking `source_for`. Called under the lock.
-        """
+        """Return the state of *key* and whether it was opened now, by asking `source_for`. Called under the lock."""
         state = self.keys.get(key)
         if state is not None:
             return state, False
@@ -122,18 +118,14 @@ class Registry:
         return state, True
 
     def source_of(self, key: Hashable) -> TokenSource:
-        """
-        Return the source that `source_for` makes for *key*.
-        """
+        """Return the source that `source_for` makes for *key*."""
         if self.source_for is None:
             msg = f"unknown key {key!r}"
             raise LookupError(msg)
         return self._checked(self.source_for(key), f"source_for({key!r})")
 
     def drop(self, state: KeyState) -> None:
-        """
-        Take *state* out, if it is in. Called under the lock.
-        """
+        """Take *state* out, if it is in. Called under the lock."""
         if self.keys.get(state.key) is state:
             del self.keys[state.key]
 

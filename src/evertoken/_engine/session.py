@@ -97,21 +97,15 @@ class Session:
 
     @property
     def running(self) -> bool:
-        """
-        Whether it takes callers, which it does not in a fork.
-        """
+        """Whether it takes callers, which it does not in a fork."""
         return self.state == "running" and self.pid == os.getpid()
 
     def is_lost(self) -> bool:
-        """
-        Tell whether its loop has ended or stopped, or this is a fork of its process.
-        """
+        """Tell whether its loop has ended or stopped, or this is a fork of its process."""
         return self.pid != os.getpid() or self.loop.is_closed() or not self.loop.is_running()
 
     async def open(self) -> None:
-        """
-        Take callers, run the supervisor, and fetch first tokens as the start mode says.
-        """
+        """Take callers, run the supervisor, and fetch first tokens as the start mode says."""
         # First: with an eager task factory the supervisor starts fetches before this returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
         self._opening = opening = Gate()
@@ -127,17 +121,13 @@ class Session:
             await self.read_path.prefetch(self.settings.start_timeout, required=mode == "require")
 
     def opened(self) -> None:
-        """
-        The start has ended: tell those who started it at the same time.
-        """
+        """The start has ended: tell those who started it at the same time."""
         gate, self.started = self.started, None
         if gate is not None:
             gate.wake()
 
     def refuse(self) -> None:
-        """
-        Take no more callers from now on, and wake those who wait.
-        """
+        """Take no more callers from now on, and wake those who wait."""
         if self.state != "running":
             return
         self.state = "closing"
@@ -149,9 +139,7 @@ class Session:
         self.observers.emit(events.ManagerClosing(at=self.clock.time()))
 
     def closing(self) -> asyncio.Task[None]:
-        """
-        Return the one task that closes this session.
-        """
+        """Return the one task that closes this session."""
         self.refuse()
         if self._closing is None:
             self._closing = self.loop.create_task(self._close(), name="evertoken:close")
@@ -176,31 +164,23 @@ class Session:
         self.opened()
 
     def abandon(self) -> None:
-        """
-        The manager is gone without a close: close on the session's own loop, because nobody else can any more.
-        """
+        """The manager is gone without a close: close on the session's own loop, because nobody else can any more."""
         if self.state == "running" and not self.is_lost():
             self.loop.call_soon_threadsafe(self.closing)
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> None:
-        """
-        Have *work* done by the session. The close waits for it.
-        """
+        """Have *work* done by the session. The close waits for it."""
         task = spawn(self.loop, work, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def launch_due(self, state: KeyState, reason: Reason) -> None:
-        """
-        Start the flight that is due, unless the session ends.
-        """
+        """Start the flight that is due, unless the session ends."""
         if self.state == "running":
             self.flights.launch(state, reason, urgent=False)
 
     def check_open(self) -> None:
-        """
-        Raise unless the session runs.
-        """
+        """Raise unless the session runs."""
         if self.state != "running":
             msg = f"the manager is {self.state}; enter it again to use it again"
             raise ManagerClosed(msg)

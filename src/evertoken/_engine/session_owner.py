@@ -1,6 +1,4 @@
-"""
-Starting, closing and inspecting a manager: what it is besides reading tokens.
-"""
+"""Starting, closing and inspecting a manager: what it is besides reading tokens."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ __all__ = ["SessionOwner"]
 
 
 class SessionOwner:
-    """
-    An async context manager whose sessions `_life` makes and ends.
-    """
+    """An async context manager whose sessions `_life` makes and ends."""
 
     _life: Lifecycle
 
@@ -60,17 +56,13 @@ class SessionOwner:
         raise TypeError(msg)
 
     def snapshot(self) -> Snapshot:
-        """
-        Return what is, key by key, without secrets.
-        """
+        """Return what is, key by key, without secrets."""
         life = self._life
         return snapshot_of(
             life.registry, life.rules, life.counters, life.session, now=life.settings.clock.time(), state=life.state
         )
 
     def health(self) -> Health:
-        """
-        Return whether the supervisor lives and every key has a valid token, for probes.
-        """
+        """Return whether the supervisor lives and every key has a valid token, for probes."""
         life = self._life
         return health_of(life.registry, life.session, now=life.settings.clock.time(), restarts=life.restarts)

@@ -35,9 +35,7 @@ _NOTICE: Final = 0.2
 
 @final
 class Settlement:
-    """
-    Where the flights of one session end.
-    """
+    """Where the flights of one session end."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -47,9 +45,7 @@ class Settlement:
         self._counters = session.counters
 
     def settle(self, state: KeyState, flight: Flight, outcome: Outcome) -> None:
-        """
-        End *flight*. One that has landed already, or was replaced, changes nothing but what it received.
-        """
+        """End *flight*. One that has landed already, or was replaced, changes nothing but what it received."""
         if flight.response is not None:
             self._reanchor(flight, flight.response)
         if flight.landed or state.flight is not flight:
@@ -243,9 +239,7 @@ class Settlement:
 
 
 def _dying_grant(token: Token, now: float) -> float | None:
-    """
-    Return when the grant dies, if that is soon and the last refresh did not put it off.
-    """
+    """Return when the grant dies, if that is soon and the last refresh did not put it off."""
     dies, since = token.extra.get(GRANT_EXPIRES_AT), token.extra.get(GRANT_ISSUED_AT)
     if dies is None or since is None or since >= token.issued_at:
         return None

@@ -63,9 +63,7 @@ class Subscription(OfToken[TokenT]):
         subscriptions.add(key, self)
 
     def notify(self) -> None:
-        """
-        Have the reader look again, from any thread.
-        """
+        """Have the reader look again, from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._ring)
         except RuntimeError:
@@ -73,9 +71,7 @@ class Subscription(OfToken[TokenT]):
             self._closed = True
 
     def close(self) -> None:
-        """
-        End the iteration, from any thread.
-        """
+        """End the iteration, from any thread."""
         if not self._closed:
             self._closed = True
             self._subscriptions.discard(self._key, self)
@@ -166,22 +162,16 @@ class Subscriptions:
 
     @property
     def lost(self) -> bool:
-        """
-        Whether nothing will come any more.
-        """
+        """Whether nothing will come any more."""
         return self._ended or self._is_lost()
 
     def add(self, key: Hashable, reader: Subscription[Any]) -> None:
-        """
-        List *reader*.
-        """
+        """List *reader*."""
         with self._lock:
             self._readers.setdefault(key, weakref.WeakSet()).add(reader)
 
     def discard(self, key: Hashable, reader: Subscription[Any]) -> None:
-        """
-        List *reader* no longer.
-        """
+        """List *reader* no longer."""
         with self._lock:
             readers = self._readers.get(key)
             if readers is not None:
@@ -190,28 +180,20 @@ class Subscriptions:
                     del self._readers[key]
 
     def has(self, key: Hashable) -> bool:
-        """
-        Tell whether somebody subscribes to *key*.
-        """
+        """Tell whether somebody subscribes to *key*."""
         return bool(self._of(key))
 
     def changed(self, key: Hashable) -> None:
-        """
-        Have the readers of *key* look again.
-        """
+        """Have the readers of *key* look again."""
         for reader in self._of(key):
             reader.notify()
 
     def holding(self, reader: Subscription[Any]) -> _Holding:
-        """
-        Return a context in which *reader* is not collected.
-        """
+        """Return a context in which *reader* is not collected."""
         return _Holding(self._waiting, reader)
 
     def end(self) -> None:
-        """
-        End all of them.
-        """
+        """End all of them."""
         self._ended = True
         with self._lock:
             keys = list(self._readers)

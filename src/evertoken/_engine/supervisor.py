@@ -85,35 +85,25 @@ class Supervisor(Generic[ItemT]):
 
     @property
     def alive(self) -> bool:
-        """
-        Whether the task runs.
-        """
+        """Whether the task runs."""
         return self._task is not None and not self._task.done()
 
     @property
     def ended(self) -> bool:
-        """
-        Whether the task ran and has ended although nobody stopped it here.
-        """
+        """Whether the task ran and has ended although nobody stopped it here."""
         return self._task is not None and self._task.done()
 
     def silent_for(self) -> float:
-        """
-        Return the seconds since its last sign of life, those in which the machine slept aside.
-        """
+        """Return the seconds since its last sign of life, those in which the machine slept aside."""
         return self._clock.monotonic() - self._beat_at
 
     def start(self) -> None:
-        """
-        Start the task, unless it runs.
-        """
+        """Start the task, unless it runs."""
         if not self.alive:
             self._task = spawn(asyncio.get_running_loop(), self._main(), "evertoken:supervisor")
 
     async def stop(self) -> None:
-        """
-        End the task and wait for its end.
-        """
+        """End the task and wait for its end."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -122,25 +112,19 @@ class Supervisor(Generic[ItemT]):
         await asyncio.wait({task}, timeout=_STOP)
 
     def forget(self) -> list[asyncio.Task[None]]:
-        """
-        Forget the task, of a loop that is gone, and return it.
-        """
+        """Forget the task, of a loop that is gone, and return it."""
         task, self._task = self._task, None
         return [] if task is None else [task]
 
     def set(self, item: ItemT, instant: float, /) -> None:
-        """
-        Hand out *item* at *instant* (epoch seconds) instead of when it was set before, and within the horizon.
-        """
+        """Hand out *item* at *instant* (epoch seconds) instead of when it was set before, and within the horizon."""
         instant = min(max(instant, 0.0), self._clock.time() + HORIZON)
         self.deadlines.set(item, instant)
         if instant < self._until:
             self.wake()
 
     def wake(self) -> None:
-        """
-        Look at the deadlines now.
-        """
+        """Look at the deadlines now."""
         if self._alarm is not None and not self._alarm.done():
             self._alarm.set_result(None)
 

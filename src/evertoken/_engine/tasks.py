@@ -1,6 +1,4 @@
-"""
-Tasks and waiting: a gate to wait at, calls with a bound that they cannot outlive, and what is left of those.
-"""
+"""Tasks and waiting: a gate to wait at, calls with a bound that they cannot outlive, and what is left of those."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ T = TypeVar("T")
 
 
 class Gate:
-    """
-    A place to wait at, until woken or for a number of seconds.
-    """
+    """A place to wait at, until woken or for a number of seconds."""
 
     __slots__ = ("_waiters",)
 
@@ -35,9 +31,7 @@ class Gate:
         return len(self._waiters)
 
     async def wait(self, clock: Clock, seconds: float | None = None) -> None:
-        """
-        Wait until woken, or for that many seconds. Cancelling this takes nothing from the others.
-        """
+        """Wait until woken, or for that many seconds. Cancelling this takes nothing from the others."""
         future = asyncio.get_running_loop().create_future()
         self._waiters[future] = None
         timer = None if seconds is None else clock.call_later(max(seconds, 0.0), ring, future)
@@ -49,9 +43,7 @@ class Gate:
                 timer.cancel()
 
     def wake(self) -> None:
-        """
-        Wake all who wait.
-        """
+        """Wake all who wait."""
         waiters, self._waiters = self._waiters, {}
         for future in waiters:
             ring(future)
@@ -59,9 +51,7 @@ class Gate:
 
 @final
 class Strays:
-    """
-    Calls that were cancelled but have not ended yet, held so that they are not lost.
-    """
+    """Calls that were cancelled but have not ended yet, held so that they are not lost."""
 
     __slots__ = ("_tasks",)
 
@@ -72,18 +62,14 @@ class Strays:
         return len(self._tasks)
 
     def add(self, task: asyncio.Task[Any], *, cancel: bool = True) -> None:
-        """
-        Hold *task* until it ends; with *cancel* cancel it before.
-        """
+        """Hold *task* until it ends; with *cancel* cancel it before."""
         if cancel:
             task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def end(self) -> set[asyncio.Task[Any]]:
-        """
-        Cancel those that have not ended, and return them.
-        """
+        """Cancel those that have not ended, and return them."""
         for task in self._tasks:
             task.cancel()
         return set(self._tasks)
@@ -136,31 +122,23 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
 
 
 def spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str, /) -> asyncio.Task[T]:
-    """
-    Start *work* in a clean context: it must not inherit the trace or the locals of the caller that came first.
-    """
+    """Start *work* in a clean context: it must not inherit the trace or the locals of the caller that came first."""
     return loop.create_task(work, name=name, context=contextvars.Context())
 
 
 def cancelled_here(error: BaseException, /) -> bool:
-    """
-    Tell whether *error* is the cancellation of the running task, and not one that a call raised by itself.
-    """
+    """Tell whether *error* is the cancellation of the running task, and not one that a call raised by itself."""
     return isinstance(error, asyncio.CancelledError) and told_to_end()
 
 
 def told_to_end() -> bool:
-    """
-    Tell whether the running task was cancelled, whatever came of it.
-    """
+    """Tell whether the running task was cancelled, whatever came of it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def ring(future: asyncio.Future[None]) -> None:
-    """
-    Wake the one who waits for *future*.
-    """
+    """Wake the one who waits for *future*."""
     if not future.done():
         # Where its loop is closed, the one who waits is gone as well.
         with contextlib.suppress(RuntimeError):

@@ -66,9 +66,7 @@ def may_spend(state: KeyView, rules: Rules, /) -> bool:
 
 
 def on_ambiguous(state: KeyView, rules: Rules, age: float = 0.0, /) -> Ambiguity:
-    """
-    Return what follows *age* seconds after a request whose answer was lost.
-    """
+    """Return what follows *age* seconds after a request whose answer was lost."""
     habit: Ambiguity | None = getattr(state.source, "on_ambiguous", None)
     if habit is not None:
         return habit
@@ -77,9 +75,7 @@ def on_ambiguous(state: KeyView, rules: Rules, age: float = 0.0, /) -> Ambiguity
 
 
 def after_lost_answer(state: KeyState, failure: FailureState, now: float, rules: Rules, /) -> None:
-    """
-    Put the next attempt off as the source's habit wants it, if an answer is missing.
-    """
+    """Put the next attempt off as the source's habit wants it, if an answer is missing."""
     sent_at = failure.sent_at
     if sent_at is None:
         return
@@ -111,18 +107,14 @@ def lost_answer(state: KeyView, record: Record | None, owner: str, /) -> float |
 
 
 def peers_mark(state: KeyView, record: Record | None, owner: str, /) -> float | None:
-    """
-    Return when a peer sent a request whose answer is missing, with the refresh token that would be presented now.
-    """
+    """Return when a peer sent a request whose answer is missing, with the refresh token that would be presented now."""
     if record is None or record.sent_by in {owner, OFFERED} or not same_grant(record.token, state.token):
         return None
     return record.sent_at
 
 
 def offered_at(state: KeyView, record: Record | None, /) -> float | None:
-    """
-    Return when a store that had lost its record was given the refresh token that would be presented now.
-    """
+    """Return when a store that had lost its record was given the refresh token that would be presented now."""
     offered = record is not None and record.sent_by == OFFERED and same_grant(record.token, state.token)
     return record.sent_at if offered and record is not None else None
 
@@ -163,9 +155,7 @@ def unheard(state: KeyView, record: Record | None, now: float, rules: Rules, /) 
 
 
 def judge_sign_out(state: KeyView, record: Record | None, /, *, forced: bool) -> None:
-    """
-    Raise `GrantRejected` if the key was signed out, unless a person who knows it wants to begin anew.
-    """
+    """Raise `GrantRejected` if the key was signed out, unless a person who knows it wants to begin anew."""
     if forced and state.signed_out:
         return
     if state.signed_out or (record is not None and record.revoked and is_newer(state, record)):
@@ -197,9 +187,7 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
 
 
 def has_replaced(state: KeyView, token: Token, /) -> bool:
-    """
-    Tell whether what memory has came in the place of *token*, whatever the clock of its writer said.
-    """
+    """Tell whether what memory has came in the place of *token*, whatever the clock of its writer said."""
     failure, own = state.failure, state.token
     if failure is None or own is None:
         return False
@@ -212,9 +200,7 @@ def has_replaced(state: KeyView, token: Token, /) -> bool:
 
 
 def is_before(token: Token, before: Token | None, after: Token | None, /) -> bool:
-    """
-    Tell whether *token* is, or presents the same as, the token *before* that a fetch has replaced by *after*.
-    """
+    """Tell whether *token* is, or presents the same as, the token *before* that a fetch has replaced by *after*."""
     if before is None:
         return False
     if token.access_token and token.access_token == before.access_token:
@@ -223,9 +209,7 @@ def is_before(token: Token, before: Token | None, after: Token | None, /) -> boo
 
 
 def is_behind(state: KeyView, record: Record | None, /) -> bool:
-    """
-    Tell whether the store knows less than memory: it was flushed or restored, or a peer wrote something older.
-    """
+    """Tell whether the store knows less than memory: it was flushed or restored, or a peer wrote something older."""
     if record is None:
         return state.version > 0
     if record.since != state.since:
@@ -238,16 +222,12 @@ def is_behind(state: KeyView, record: Record | None, /) -> bool:
 
 
 def same_grant(one: Token | None, other: Token | None, /) -> bool:
-    """
-    Tell whether a fetch would present the same refresh token with either.
-    """
+    """Tell whether a fetch would present the same refresh token with either."""
     return _presented(one) == _presented(other)
 
 
 def adoptable(state: KeyView, record: Record, now: float, rules: Rules, /) -> Token | None:
-    """
-    Return the token of *record* if it should be taken into service here.
-    """
+    """Return the token of *record* if it should be taken into service here."""
     token = record.token
     if token is None or not token.valid_at(now) or not is_newer(state, record):
         return None
@@ -260,9 +240,7 @@ def adoptable(state: KeyView, record: Record, now: float, rules: Rules, /) -> To
 
 
 def record_of(state: KeyView, name: str, version: int, rules: Rules, /, *, token: Token | None = None) -> Record:
-    """
-    Return what the store should have of *state*; *token* is one that was just fetched.
-    """
+    """Return what the store should have of *state*; *token* is one that was just fetched."""
     if token is not None:
         return Record(name, version, token, since=state.since, origins=state.origins)
     sent_at = None if state.failure is None else state.failure.sent_at

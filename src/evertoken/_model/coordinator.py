@@ -1,6 +1,4 @@
-"""
-The coordinator: who may fetch, and what is on record. The engine knows it by this protocol alone.
-"""
+"""The coordinator: who may fetch, and what is on record. The engine knows it by this protocol alone."""
 
 from __future__ import annotations
 
@@ -41,19 +39,13 @@ class Permit:
 
 
 class Coordinator(Protocol):
-    """
-    Who may fetch for a key, and what is kept of it. One object serves one session.
-    """
+    """Who may fetch for a key, and what is kept of it. One object serves one session."""
 
     async def open(self) -> None:
-        """
-        Be ready for flights. A store that is down keeps nothing from starting.
-        """
+        """Be ready for flights. A store that is down keeps nothing from starting."""
 
     async def close(self) -> None:
-        """
-        Stop watching, and leave the store.
-        """
+        """Stop watching, and leave the store."""
 
     async def look(self, state: KeyState, flight: Any, /) -> Record | None:
         """
@@ -78,14 +70,10 @@ class Coordinator(Protocol):
         """
 
     def check(self, permit: Permit, /) -> None:
-        """
-        Raise `TransientRefreshError` unless *permit* still holds, however long this process stood still.
-        """
+        """Raise `TransientRefreshError` unless *permit* still holds, however long this process stood still."""
 
     def renew(self, state: KeyState, permit: Permit, /) -> None:
-        """
-        Keep *permit* alive from now on, because the fetch takes its time.
-        """
+        """Keep *permit* alive from now on, because the fetch takes its time."""
 
     async def finish(self, state: KeyState, flight: Any, permit: Permit, token: Token | None, /) -> bool | Record:
         """
@@ -95,6 +83,4 @@ class Coordinator(Protocol):
         """
 
     def ended(self, state: KeyState, flight: Any, permit: Permit, /) -> None:
-        """
-        The flight is at its end, perhaps cancelled: whatever `finish` has not done yet is done without it.
-        """
+        """The flight is at its end, perhaps cancelled: whatever `finish` has not done yet is done without it."""

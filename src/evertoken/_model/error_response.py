@@ -1,6 +1,4 @@
-"""
-Error answers of a token endpoint (RFC 6749 section 5.2) -> one of the two failures.
-"""
+"""Error answers of a token endpoint (RFC 6749 section 5.2) -> one of the two failures."""
 
 from __future__ import annotations
 

@@ -29,9 +29,7 @@ __all__ = [
 
 
 class TokenError(Exception):
-    """
-    The base of all errors of this library. Never raised itself.
-    """
+    """The base of all errors of this library. Never raised itself."""
 
 
 @final
@@ -112,16 +110,12 @@ class TokenUnavailable(TokenError):
 
 @final
 class OriginRefused(TokenError):
-    """
-    A request went to an origin (scheme, host, port) its auth object is not bound to. Nothing was sent.
-    """
+    """A request went to an origin (scheme, host, port) its auth object is not bound to. Nothing was sent."""
 
 
 @final
 class ManagerClosed(TokenError):
-    """
-    The manager is closed or closing. Enter it again to use it again.
-    """
+    """The manager is closed or closing. Enter it again to use it again."""
 
 
 def _rebuild_transient(message: str, retry_after: float | None, ambiguous: bool) -> TransientRefreshError:  # noqa: FBT001 - pickle passes by position

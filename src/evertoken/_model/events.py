@@ -1,6 +1,4 @@
-"""
-What can happen, as small frozen records. None of them carries a secret.
-"""
+"""What can happen, as small frozen records. None of them carries a secret."""
 
 from __future__ import annotations
 
@@ -62,33 +60,25 @@ class Event(Frozen):
 @final
 @frozen()
 class ManagerStarted(Event):
-    """
-    The supervisor runs.
-    """
+    """The supervisor runs."""
 
 
 @final
 @frozen()
 class ManagerClosing(Event):
-    """
-    The manager takes no more callers.
-    """
+    """The manager takes no more callers."""
 
 
 @final
 @frozen()
 class KeyOpened(Event):
-    """
-    A key was asked for the first time.
-    """
+    """A key was asked for the first time."""
 
 
 @final
 @frozen()
 class KeyEvicted(Event):
-    """
-    A key was dropped, because nobody had used it or because it was forgotten on demand.
-    """
+    """A key was dropped, because nobody had used it or because it was forgotten on demand."""
 
 
 @final

@@ -22,9 +22,7 @@ NEVER: Final = -math.inf
 
 @final
 class FailureState:
-    """
-    The failures of one key. All instants are epoch seconds.
-    """
+    """The failures of one key. All instants are epoch seconds."""
 
     __slots__ = (
         "echoes",
@@ -84,9 +82,7 @@ class FailureState:
 
     @property
     def over(self) -> bool:
-        """
-        Whether there is nothing left to remember.
-        """
+        """Whether there is nothing left to remember."""
         return not (
             self.error
             or self.refused
@@ -100,9 +96,7 @@ class FailureState:
         )
 
     def succeeded(self) -> None:
-        """
-        A token came: forget the failures, and keep what they taught about the server.
-        """
+        """A token came: forget the failures, and keep what they taught about the server."""
         self.failures = 0
         self.error = None
         self.retry_at = NEVER

@@ -1,6 +1,4 @@
-"""
-The exception that a fetch raised -> one of the two failures, with nothing in it that holds a secret.
-"""
+"""The exception that a fetch raised -> one of the two failures, with nothing in it that holds a secret."""
 
 from __future__ import annotations
 
@@ -24,25 +22,19 @@ _LONG: Final = 16
 
 @final
 class Overdue(Exception):
-    """
-    A bounded call did not end in time. It has been cancelled, and is no longer waited for.
-    """
+    """A bounded call did not end in time. It has been cancelled, and is no longer waited for."""
 
 
 _OURS: Final = (GrantRejected, TransientRefreshError, Overdue)
 
 
 def signed_out() -> GrantRejected:
-    """
-    Return what callers are told of a key that was signed out.
-    """
+    """Return what callers are told of a key that was signed out."""
     return GrantRejected("revoked", "the key was signed out; refresh() begins anew")
 
 
 def is_sign_out(error: BaseException | None, /) -> bool:
-    """
-    Tell whether *error* says that a key was signed out.
-    """
+    """Tell whether *error* says that a key was signed out."""
     return isinstance(error, GrantRejected) and error.error == "revoked"
 
 
@@ -90,9 +82,7 @@ def _longest(failures: Iterable[TransientRefreshError]) -> float | None:
 
 
 def _inside(error: BaseException) -> Iterator[BaseException]:
-    """
-    Yield the errors that *error* is made of: the members of groups, and a cause of ours in place of its effect.
-    """
+    """Yield the errors that *error* is made of: the members of groups, and a cause of ours in place of its effect."""
     # Each with the foreign exception that it is a cause of. Not recursive: groups may be nested deeply.
     left: list[tuple[BaseException, BaseException | None]] = [(error, None)]
     seen, told = set[int](), set[int]()

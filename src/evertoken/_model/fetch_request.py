@@ -1,6 +1,4 @@
-"""
-FetchRequest: one fetch, as the source sees it.
-"""
+"""FetchRequest: one fetch, as the source sees it."""
 
 from __future__ import annotations
 

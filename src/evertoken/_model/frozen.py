@@ -20,9 +20,7 @@ ClassT = TypeVar("ClassT", bound=type)
 
 
 class _SignatureOfFields:
-    """
-    The signature that `help` shows, made when somebody asks for it.
-    """
+    """The signature that `help` shows, made when somebody asks for it."""
 
     def __get__(self, instance: object, owner: type[Frozen]) -> Signature:
         if not is_dataclass(owner):

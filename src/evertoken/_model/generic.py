@@ -1,6 +1,4 @@
-"""
-Classes of a credential's type, and of a key's: what type checkers see of it, and what is left of it at run time.
-"""
+"""Classes of a credential's type, and of a key's: what type checkers see of it, and what is left of it at run time."""
 
 from __future__ import annotations
 
@@ -20,16 +18,12 @@ if TYPE_CHECKING:
     KeyT = TypeVar("KeyT", default=Any)
 
     class OfToken(Generic[TokenT]):
-        """
-        A class of one kind of credential.
-        """
+        """A class of one kind of credential."""
 
         __slots__ = ()
 
     class OfTokenAndKey(Generic[TokenT, KeyT]):
-        """
-        A class of one kind of credential and one of key.
-        """
+        """A class of one kind of credential and one of key."""
 
 else:
     from typing import TypeVar

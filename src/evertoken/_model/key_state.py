@@ -60,9 +60,7 @@ _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
 
 @final
 class KeyState(KeyView):
-    """
-    One key.
-    """
+    """One key."""
 
     __slots__ = ()
 
@@ -88,9 +86,7 @@ class KeyState(KeyView):
         return same
 
     def obtained(self, token: Token, /) -> None:
-        """
-        An answer came whose access token cannot be used: its refresh token is the one to present next.
-        """
+        """An answer came whose access token cannot be used: its refresh token is the one to present next."""
         if self.token is not None and self.token.refresh_token not in {None, token.refresh_token}:
             self._failing().rotated = True
         if self.failure is not None:
@@ -101,9 +97,7 @@ class KeyState(KeyView):
         self.token = token
 
     def rotated(self, refresh_token: str, /, *, refused: bool) -> None:
-        """
-        A late answer brought the *refresh_token* to present next. The access token stays what it was.
-        """
+        """A late answer brought the *refresh_token* to present next. The access token stays what it was."""
         if self.token is not None:
             self._spends(refresh_token)
             self.token = self.token.replace(refresh_token=refresh_token)
@@ -120,9 +114,7 @@ class KeyState(KeyView):
                 failure.refused = self.token
 
     def put(self, token: Token, now: float, rules: Rules, /) -> None:
-        """
-        Somebody logged in elsewhere, and brought *token*. It is in service, and replaces whatever was known.
-        """
+        """Somebody logged in elsewhere, and brought *token*. It is in service, and replaces whatever was known."""
         if token.refresh_token is None and self.token is not None and self.token.refresh_token is not None:
             # As in an answer that omits it (RFC 6749 section 6): a configured one may be spent.
             token = token.replace(refresh_token=self.token.refresh_token)
@@ -139,7 +131,8 @@ class KeyState(KeyView):
         """
         failure = self._failing()
         failure.unkept = True
-        if replaced is not None:
+        if failure.replaced is None:
+            # The first one, for the store has none of those that came since.
             failure.replaced = replaced
         failure.repair_at = now + min(REPAIR, max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay()))
         if withhold and rules.strict and self.token is not None:
@@ -147,9 +140,7 @@ class KeyState(KeyView):
             self.valid_until = NEVER
 
     def saved(self, version: int, since: float, /) -> None:
-        """
-        The store has what memory has, under that version.
-        """
+        """The store has what memory has, under that version."""
         self.version, self.since = version, since
         failure = self.failure
         if failure is None:
@@ -165,9 +156,7 @@ class KeyState(KeyView):
         self._heal()
 
     def adopted(self, record: Record, token: Token, rules: Rules, /) -> None:
-        """
-        Another member of the fleet fetched the *token* of *record*: it is in service here.
-        """
+        """Another member of the fleet fetched the *token* of *record*: it is in service here."""
         if self.failure is not None:
             self.failure.succeeded()
             self.failure.echoes = 0
@@ -180,9 +169,7 @@ class KeyState(KeyView):
         self._serve(token)
 
     def superseded(self, record: Record, rules: Rules, /) -> None:
-        """
-        A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present.
-        """
+        """A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present."""
         own, token, failure = self.token, record.token, self.failure
         if token is not None and failure is not None and not same_grant(own, token):
             failure.sent_at = None
@@ -216,9 +203,7 @@ class KeyState(KeyView):
             self._failing().newer = record
 
     def caught_up(self, rules: Rules, /) -> None:
-        """
-        The store no longer has the newer record that was seen there: its refresh token is the one to present.
-        """
+        """The store no longer has the newer record that was seen there: its refresh token is the one to present."""
         failure = self.failure
         if failure is not None and failure.newer is not None:
             record, failure.newer = failure.newer, None
@@ -226,9 +211,7 @@ class KeyState(KeyView):
                 self.superseded(record, rules)
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
-        """
-        The key was signed out: nothing is served, and nobody fetches until told otherwise.
-        """
+        """The key was signed out: nothing is served, and nobody fetches until told otherwise."""
         self.barred()
         self.token = None
         self.failure = None
@@ -240,18 +223,14 @@ class KeyState(KeyView):
             self._failing().retry_at = math.inf
 
     def still_signed_out(self, now: float, rules: Rules, /) -> None:
-        """
-        Nothing has ended the sign-out: no news in the store, and no token from an attempt to begin anew.
-        """
+        """Nothing has ended the sign-out: no news in the store, and no token from an attempt to begin anew."""
         failure = self._failing()
         failure.failed_at = now
         wait = rules.retry.probe_delay(None, None) if rules.shared else math.inf
         failure.retry_at = failure.not_before = now + wait
 
     def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> None:
-        """
-        A fetch failed for a reason that passes; a valid token stays in service.
-        """
+        """A fetch failed for a reason that passes; a valid token stays in service."""
         failure = self._failing()
         if self.signed_out:
             self.still_signed_out(now, rules)
@@ -275,17 +254,13 @@ class KeyState(KeyView):
         after_lost_answer(self, failure, now, rules)
 
     def unanswered(self, sent_at: float, /) -> None:
-        """
-        The answer to a request of *sent_at* was lost. The first of several in a row is what counts.
-        """
+        """The answer to a request of *sent_at* was lost. The first of several in a row is what counts."""
         failure = self._failing()
         if failure.sent_at is None:
             failure.sent_at = sent_at
 
     def rejected(self, error: GrantRejected, now: float, rules: Rules, /) -> None:
-        """
-        The authorization server said no; a valid token stays in service.
-        """
+        """The authorization server said no; a valid token stays in service."""
         failure = self._failing()
         if self.signed_out:
             self.still_signed_out(now, rules)
@@ -301,9 +276,7 @@ class KeyState(KeyView):
             failure.retry_at = failure.not_before = math.inf
 
     def unjudged(self, error: TransientRefreshError | GrantRejected, now: float, retry_at: float, /) -> None:
-        """
-        A fetch failed, and a policy that raises could not say when to try again: at *retry_at*.
-        """
+        """A fetch failed, and a policy that raises could not say when to try again: at *retry_at*."""
         failure = self._failing()
         failure.error = error
         failure.failures = max(failure.failures, 1)
@@ -311,9 +284,7 @@ class KeyState(KeyView):
         failure.retry_at = max(failure.retry_at, retry_at)
 
     def refused(self, access_token: str, now: float, rules: Rules, /) -> Refusal:
-        """
-        A resource server refused the token with this value. Only the token in service can be taken out by it.
-        """
+        """A resource server refused the token with this value. Only the token in service can be taken out by it."""
         token = self.in_service(now)
         if token is None or token.access_token != access_token:
             return "late"
@@ -336,16 +307,12 @@ class KeyState(KeyView):
         return "taken"
 
     def hurried(self, at: float, /) -> None:
-        """
-        Somebody asks for a token: the next attempt starts at *at*, if it was planned for later.
-        """
+        """Somebody asks for a token: the next attempt starts at *at*, if it was planned for later."""
         if self.failure is not None:
             self.failure.retry_at = min(self.failure.retry_at, at)
 
     def reanchored(self, by: float, /) -> None:
-        """
-        The wall clock stepped by *by* seconds: all instants follow, so that what is left stays left.
-        """
+        """The wall clock stepped by *by* seconds: all instants follow, so that what is left stays left."""
         failure, token = self.failure, self.token
         self.fetched_at += by
         if self.idle_since is not None:
@@ -363,16 +330,12 @@ class KeyState(KeyView):
                 failure.refused = self.token
 
     def peeked(self, now: float, /) -> None:
-        """
-        Somebody looked at it, on whatever thread: it is in use.
-        """
+        """Somebody looked at it, on whatever thread: it is in use."""
         if self.idle_since is not None:
             self.idle_since = now
 
     def seen(self, /) -> None:
-        """
-        Somebody asked for it: it is not idle, and the hot path may serve it again.
-        """
+        """Somebody asked for it: it is not idle, and the hot path may serve it again."""
         self.idle_since = None
         failure = self.failure
         if self.token is not None and not (failure is not None and (failure.withheld or failure.refused is self.token)):
@@ -389,9 +352,7 @@ class KeyState(KeyView):
         self.barred()
 
     def barred(self, /) -> None:
-        """
-        The hot path serves it no more. A flight under way may still land.
-        """
+        """The hot path serves it no more. A flight under way may still land."""
         self.valid_until = NEVER
 
     def closed(self, /) -> None:

@@ -28,9 +28,7 @@ Validity: TypeAlias = Literal["absent", "fresh", "stale", "expired"]
 
 
 class KeyView:
-    """
-    One key, as others see it.
-    """
+    """One key, as others see it."""
 
     __slots__ = (
         "deadline",
@@ -67,9 +65,7 @@ class KeyView:
         return False
 
     def in_service(self, now: float, /) -> Token | None:
-        """
-        Return the token if it may be handed out at *now*.
-        """
+        """Return the token if it may be handed out at *now*."""
         token, failure = self.token, self.failure
         if token is None or not token.valid_at(now):
             return None
@@ -78,17 +74,13 @@ class KeyView:
 
     @property
     def unkept(self) -> bool:
-        """
-        Whether the store lacks what memory has.
-        """
+        """Whether the store lacks what memory has."""
         failure = self.failure
         return failure is not None and failure.unkept
 
     @property
     def signed_out(self) -> bool:
-        """
-        Whether the key was signed out, and nobody has logged in since.
-        """
+        """Whether the key was signed out, and nobody has logged in since."""
         failure = self.failure
         return (
             self.token is None
@@ -99,18 +91,14 @@ class KeyView:
 
     @property
     def droppable(self) -> bool:
-        """
-        Whether nothing would be lost if memory forgot this key, in a manager without a store.
-        """
+        """Whether nothing would be lost if memory forgot this key, in a manager without a store."""
         failure, token = self.failure, self.token
         if failure is not None and (failure.sent_at is not None or failure.unkept or self.signed_out):
             return False
         return token is None or token.refresh_token is None
 
     def validity(self, now: float, rules: Rules, /) -> Validity:
-        """
-        Return which of the four states the key is in at *now*.
-        """
+        """Return which of the four states the key is in at *now*."""
         if self.token is None:
             return "absent"
         if self.in_service(now) is None:
@@ -118,9 +106,7 @@ class KeyView:
         return "stale" if now >= self.due_at(rules) else "fresh"
 
     def due_at(self, rules: Rules, /) -> float:
-        """
-        Return from when the token in service should be replaced; the distant past if there is none.
-        """
+        """Return from when the token in service should be replaced; the distant past if there is none."""
         # Each is read once, because a snapshot may be taken on any thread.
         token, failure = self.token, self.failure
         if token is None:
@@ -157,9 +143,7 @@ class KeyView:
         return max(failure.not_before, min(failure.retry_at, failure.failed_at + rules.retry.demand_delay()))
 
     def longest_obtainable(self, now: float, rules: Rules, /) -> bool:
-        """
-        Tell whether another fetch could hardly bring a longer life than the token in service has left.
-        """
+        """Tell whether another fetch could hardly bring a longer life than the token in service has left."""
         if self.token is None:
             return False
         lifetime = self.token.lifetime
@@ -167,9 +151,7 @@ class KeyView:
         return now - self.fetched_at < max(rules.refresh.floor(lifetime), share)
 
     def unavailable(self, what: str = "no valid token", /) -> TokenUnavailable | GrantRejected:
-        """
-        Return a new exception that says why there is none of *what*, with the last failure as its cause.
-        """
+        """Return a new exception that says why there is none of *what*, with the last failure as its cause."""
         failure = self.failure
         error = None if failure is None else failure.error
         if isinstance(error, GrantRejected):

@@ -1,6 +1,4 @@
-"""
-How long an access token lives: the fields of an answer -> absolute instants by our own clock.
-"""
+"""How long an access token lives: the fields of an answer -> absolute instants by our own clock."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ def bounded(at: float, requested_at: float, /) -> float | None:
 
 
 def expiry_of(fields: Mapping[str, Any], access_token: str, requested_at: float, skew: float, /) -> float | None:
-    """
-    Return when the access token expires (epoch seconds), or None where neither the answer nor the token tells.
-    """
+    """Return when the access token expires (epoch seconds), or None where neither the answer nor the token tells."""
     lifetime = number(fields.get("expires_in"))
     if lifetime is not None and lifetime <= MAX_LIFETIME:
         return bounded(requested_at + lifetime, requested_at)
@@ -48,9 +44,7 @@ def expiry_of(fields: Mapping[str, Any], access_token: str, requested_at: float,
 
 
 def refresh_hint_of(fields: Mapping[str, Any], requested_at: float, skew: float, /) -> float | None:
-    """
-    Return when the server wants the token replaced (epoch seconds), if it says so.
-    """
+    """Return when the server wants the token replaced (epoch seconds), if it says so."""
     seconds = number(fields.get("refresh_in"))
     if seconds is not None and 0.0 < seconds <= MAX_LIFETIME:
         return requested_at + seconds
@@ -60,9 +54,7 @@ def refresh_hint_of(fields: Mapping[str, Any], requested_at: float, skew: float,
 
 
 def skew_of(date: float | None, requested_at: float, received_at: float, /) -> float:
-    """
-    Return by how many seconds the server's clock is ahead of ours, from the Date field of its answer.
-    """
+    """Return by how many seconds the server's clock is ahead of ours, from the Date field of its answer."""
     if date is None:
         return 0.0
     skew = date - (requested_at + received_at) / 2.0

@@ -1,6 +1,4 @@
-"""
-Numbers and instants as they come over the wire, in every odd form.
-"""
+"""Numbers and instants as they come over the wire, in every odd form."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ def parse_retry_after(value: str | None, now: float | None, /) -> float | None:
 
 
 def number(value: object, /) -> float | None:
-    """
-    Return a finite number given as int, float or numeric string, or None.
-    """
+    """Return a finite number given as int, float or numeric string, or None."""
     if type(value) is float:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool) or not isinstance(value, _NUMERIC):
@@ -55,9 +51,7 @@ def number(value: object, /) -> float | None:
 
 
 def is_finite(value: object, /) -> bool:
-    """
-    Tell whether *value* is a finite number, and not one in words.
-    """
+    """Tell whether *value* is a finite number, and not one in words."""
     return not isinstance(value, str) and number(value) is not None
 
 
@@ -98,9 +92,7 @@ def instant(value: object, /) -> float | None:
 
 
 def http_date(value: str, /) -> float | None:
-    """
-    Return the epoch seconds of an HTTP date (RFC 9110 section 5.6.7), or None.
-    """
+    """Return the epoch seconds of an HTTP date (RFC 9110 section 5.6.7), or None."""
     # It brings a good part of the package for mail, which is slow to import.
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
 

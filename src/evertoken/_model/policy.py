@@ -46,9 +46,7 @@ PROBE_FLOOR_SHARE: Final = 0.01
 
 
 def spread(*parts: object) -> float:
-    """
-    Return a number in [0, 1) that is always the same for the same *parts* and even over different ones.
-    """
+    """Return a number in [0, 1) that is always the same for the same *parts* and even over different ones."""
     digest = hashlib.blake2b("\x1f".join(map(repr, parts)).encode(), digest_size=7).digest()
     return int.from_bytes(digest) / 2**56
 
@@ -103,17 +101,13 @@ class RefreshPolicy(Frozen):
             _check("default_lifetime", self.default_lifetime, least=0.0, open_below=True)
 
     def lead(self, lifetime: float, /) -> float:
-        """
-        Return how many seconds before expiry a token of *lifetime* seconds becomes due, jitter aside.
-        """
+        """Return how many seconds before expiry a token of *lifetime* seconds becomes due, jitter aside."""
         lead = self.lead_fraction * lifetime if self.lead_time is None else self.lead_time
         # A five-minute lead on a five-minute token would be due at birth, for ever.
         return min(lead, lifetime * MAX_LEAD_SHARE)
 
     def floor(self, lifetime: float | None, /) -> float:
-        """
-        Return the least seconds from the start of one fetch to the start of the next for the same key.
-        """
+        """Return the least seconds from the start of one fetch to the start of the next for the same key."""
         if lifetime is None:
             return FLOOR
         return max(LEAST_FLOOR, min(FLOOR, lifetime * MAX_LEAD_SHARE))
@@ -253,15 +247,11 @@ class RetryPolicy(Frozen):
         return max(wait, min(self.probe, floor), LEAST_FLOOR)
 
     def demand_delay(self) -> float:
-        """
-        Return the seconds from the end of a failed attempt to the next one while somebody asks for a token.
-        """
+        """Return the seconds from the end of a failed attempt to the next one while somebody asks for a token."""
         return max(min(self.patience, FLOOR), LEAST_FLOOR)
 
     def refusal_cooldown(self, refusals: int, /) -> float:
-        """
-        Return for how many seconds, after that many refused tokens in a row, no refusal starts a fetch.
-        """
+        """Return for how many seconds, after that many refused tokens in a row, no refusal starts a fetch."""
         return _grown(REFUSAL_FIRST, 2.0, max(refusals - 1, 0), REFUSAL_CAP)
 
 

@@ -1,6 +1,4 @@
-"""
-What the parts promise each other. Protocols and the records they pass, no implementation.
-"""
+"""What the parts promise each other. Protocols and the records they pass, no implementation."""
 
 from __future__ import annotations
 
@@ -45,32 +43,22 @@ Observer: TypeAlias = Callable[[Event], object]
 
 
 class Timer(Protocol):
-    """
-    A callback that may still be cancelled.
-    """
+    """A callback that may still be cancelled."""
 
     def cancel(self) -> object: ...
 
 
 class Clock(Protocol):
-    """
-    The one door for time.
-    """
+    """The one door for time."""
 
     def time(self) -> float:
-        """
-        Return the wall clock in epoch seconds.
-        """
+        """Return the wall clock in epoch seconds."""
 
     def monotonic(self) -> float:
-        """
-        Return a clock in seconds that no one sets. Only differences mean anything.
-        """
+        """Return a clock in seconds that no one sets. Only differences mean anything."""
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
-        """
-        Call *callback* on the running loop after *delay* seconds.
-        """
+        """Call *callback* on the running loop after *delay* seconds."""
 
 
 @runtime_checkable
@@ -100,15 +88,11 @@ class TokenSource(Protocol):
 
 
 class CredentialSource(TokenSource, Protocol[TokenT_co]):
-    """
-    A source of credentials that are more than a bearer token.
-    """
+    """A source of credentials that are more than a bearer token."""
 
     @property
     def credential(self) -> type[TokenT_co]:
-        """
-        What it gives: a subclass of `Token`.
-        """
+        """What it gives: a subclass of `Token`."""
 
 
 @final
@@ -246,9 +230,7 @@ class TokenStore(Protocol):
     """
 
     async def read(self, key: str, /) -> Record | None:
-        """
-        Return the record of *key*, or None. No lease is needed.
-        """
+        """Return the record of *key*, or None. No lease is needed."""
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """
@@ -266,26 +248,18 @@ class TokenStore(Protocol):
         """
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Do what `mark` does and, where that is done, end *lease*.
-        """
+        """Do what `mark` does and, where that is done, end *lease*."""
 
     async def abandon(self, lease: Lease, /) -> None:
-        """
-        End *lease* without a write, if its owner still holds it.
-        """
+        """End *lease* without a write, if its owner still holds it."""
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """
-        Let *lease* end *ttl* seconds from now; return False where it is no longer held.
-        """
+        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
 
 
 @runtime_checkable
 class WatchedStore(TokenStore, Protocol):
-    """
-    A store that says when something was written, so that peers adopt a new token at once.
-    """
+    """A store that says when something was written, so that peers adopt a new token at once."""
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
@@ -298,50 +272,32 @@ class WatchedStore(TokenStore, Protocol):
 
 @runtime_checkable
 class ListedStore(TokenStore, Protocol):
-    """
-    A store that can be looked into and cleaned by an operator.
-    """
+    """A store that can be looked into and cleaned by an operator."""
 
     def keys(self) -> AsyncIterator[str]:
-        """
-        Yield the key of every record, in no order, without holding them all in memory.
-        """
+        """Yield the key of every record, in no order, without holding them all in memory."""
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """
-        Return who holds the lease of *key* and for how many seconds yet, or None.
-        """
+        """Return who holds the lease of *key* and for how many seconds yet, or None."""
 
     async def delete(self, key: str, /) -> bool:
-        """
-        Take the record of *key* out; tell whether there was one. Leases and fences stay.
-        """
+        """Take the record of *key* out; tell whether there was one. Leases and fences stay."""
 
 
 class TokenReader(Protocol):
-    """
-    All that a client needs of a manager.
-    """
+    """All that a client needs of a manager."""
 
     async def get(self) -> Token:
-        """
-        Return a valid token.
-        """
+        """Return a valid token."""
 
     async def refused(self, token: Token, /, *, wait: bool = True) -> Token | None:
-        """
-        Report that a resource server refused *token*; return another to try with, or None where there is none.
-        """
+        """Report that a resource server refused *token*; return another to try with, or None where there is none."""
 
     def get_sync(self) -> Token:
-        """
-        `get` for callers without a loop.
-        """
+        """`get` for callers without a loop."""
 
     def refused_sync(self, token: Token, /, *, wait: bool = True) -> Token | None:
-        """
-        `refused` for callers without a loop.
-        """
+        """`refused` for callers without a loop."""
 
 
 #: A source may be as small as this.

@@ -1,6 +1,4 @@
-"""
-Taking secrets out of text that others wrote.
-"""
+"""Taking secrets out of text that others wrote."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ _NAMED_SECRET: Final = re.compile(
 
 
 def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
-    """
-    Return *text* without the given secrets and without what looks like one, in at most 1,000 characters.
-    """
+    """Return *text* without the given secrets and without what looks like one, in at most 1,000 characters."""
     spelled = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
     for secret in sorted(spelled, key=len, reverse=True):
         text = text.replace(secret, "***")
@@ -43,9 +39,7 @@ def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
 
 
 def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str:
-    """
-    Return the class of *error*, its scrubbed words and the place it was raised at: enough to find it by.
-    """
+    """Return the class of *error*, its scrubbed words and the place it was raised at: enough to find it by."""
     try:
         words = scrub(str(error), secrets)
     except Exception:  # noqa: BLE001 - an exception that cannot be printed is still to be named

@@ -1,6 +1,4 @@
-"""
-What is, as frozen records without secrets.
-"""
+"""What is, as frozen records without secrets."""
 
 from __future__ import annotations
 

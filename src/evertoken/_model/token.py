@@ -28,17 +28,13 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def fingerprint_of(secret: str, /) -> str:
-    """
-    Return the eight hexadecimal digits by which a secret may be told apart in logs.
-    """
+    """Return the eight hexadecimal digits by which a secret may be told apart in logs."""
     # JSON may carry lone surrogates, which UTF-8 proper has no bytes for.
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def origin_of(refresh_token: str, /) -> str:
-    """
-    Return the sixteen hexadecimal digits by which a record remembers a refresh token of the configuration.
-    """
+    """Return the sixteen hexadecimal digits by which a record remembers a refresh token of the configuration."""
     return hashlib.sha256(refresh_token.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
@@ -99,9 +95,7 @@ class Token:
 
     @staticmethod
     def restored(fields: Mapping[str, Any], /) -> Token:
-        """
-        Return the token, or the credential of another kind, that *fields* are.
-        """
+        """Return the token, or the credential of another kind, that *fields* are."""
         return KINDS.get(str(fields.get("token_type")), Token)(**fields)
 
     def __init__(
@@ -160,29 +154,21 @@ class Token:
 
     @property
     def fingerprint(self) -> str:
-        """
-        Eight hexadecimal digits by which this token may be told apart in logs.
-        """
+        """Eight hexadecimal digits by which this token may be told apart in logs."""
         return fingerprint_of(self.access_token)
 
     @property
     def lifetime(self) -> float | None:
-        """
-        Seconds from issue to expiry, or None where the expiry is unknown.
-        """
+        """Seconds from issue to expiry, or None where the expiry is unknown."""
         return None if self.expires_at is None else self.expires_at - self.issued_at
 
     @property
     def scopes(self) -> frozenset[str]:
-        """
-        The granted scope as a set; empty where the server did not say.
-        """
+        """The granted scope as a set; empty where the server did not say."""
         return frozenset((self.scope or "").split())
 
     def remaining(self, now: float, /) -> float:
-        """
-        Return the seconds of life left at *now* (epoch seconds): infinite if unknown, negative if expired.
-        """
+        """Return the seconds of life left at *now* (epoch seconds): infinite if unknown, negative if expired."""
         if self.expires_at is None:
             return math.inf
         left = self.expires_at - now
@@ -190,23 +176,17 @@ class Token:
         return left if self.access_token else min(left, 0.0)
 
     def valid_at(self, now: float, /, *, min_ttl: float = 0.0) -> bool:
-        """
-        Tell whether more than *min_ttl* seconds of life are left at *now* (epoch seconds).
-        """
+        """Tell whether more than *min_ttl* seconds of life are left at *now* (epoch seconds)."""
         # Infinite life is enough for any *min_ttl*, infinity included.
         return self.expires_at is None or (bool(self.access_token) and self.remaining(now) > min_ttl)
 
     def replace(self, **changes: Any) -> Self:
-        """
-        Return a copy with the named fields changed.
-        """
+        """Return a copy with the named fields changed."""
         fields = {name: getattr(self, name) for name in Token.__slots__}
         return type(self)(**{**fields, **changes})
 
     def shifted(self, seconds: float, /) -> Self:
-        """
-        Return a copy with every instant moved by *seconds*, as when the local clock was stepped.
-        """
+        """Return a copy with every instant moved by *seconds*, as when the local clock was stepped."""
         expires_at = None if self.expires_at is None else self.expires_at + seconds
         refresh_at = None if self.refresh_at is None else self.refresh_at + seconds
         return self.replace(issued_at=self.issued_at + seconds, expires_at=expires_at, refresh_at=refresh_at)
@@ -278,9 +258,7 @@ class RedactedToken:
 
     @property
     def access_token(self) -> NoReturn:
-        """
-        Raise: the secret was not pickled.
-        """
+        """Raise: the secret was not pickled."""
         msg = "this token went through pickle, which carries no secrets; ask a TokenManager in this process"
         raise AttributeError(msg)
 

@@ -164,6 +164,9 @@ def read_response(
     token = _keeping(token, current)
     if token.valid_at(max(requested_at, received_at)):
         return Response(token, None)
+    if token.refresh_token is not None:
+        # It stays dead where the clock is set back. Its refresh token is what is kept.
+        token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
     return Response(token, TransientRefreshError("the token in the answer is already expired"))
 
 

@@ -1,6 +1,4 @@
-"""
-Token types (RFC 6749 section 7.1): which ones the library can present, and by which HTTP authentication scheme.
-"""
+"""Token types (RFC 6749 section 7.1): which ones the library can present, and by which HTTP authentication scheme."""
 
 from __future__ import annotations
 

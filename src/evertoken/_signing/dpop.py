@@ -1,6 +1,4 @@
-"""
-Proofs of possession (DPoP, RFC 9449).
-"""
+"""Proofs of possession (DPoP, RFC 9449)."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ class DPoPKey(CarriesSecrets):
 
     @property
     def thumbprint(self) -> str:
-        """
-        The SHA-256 thumbprint of the public key (RFC 7638): the `jkt` that tokens are bound to.
-        """
+        """The SHA-256 thumbprint of the public key (RFC 7638): the `jkt` that tokens are bound to."""
         canonical = json.dumps(self._pair.jwk, sort_keys=True, separators=(",", ":"))
         return _base64url(hashlib.sha256(canonical.encode()).digest())
 

@@ -1,6 +1,4 @@
-"""
-Signed JSON Web Tokens, by PyJWT: assertions of clients and of those they speak for.
-"""
+"""Signed JSON Web Tokens, by PyJWT: assertions of clients and of those they speak for."""
 
 from __future__ import annotations
 
@@ -139,9 +137,7 @@ class KeyPair(CarriesSecrets):
         raise ValueError(failure)
 
     def sign(self, claims: Mapping[str, Any], *, kind: str) -> str:
-        """
-        Return *claims* as a JWT of the type *kind*, with the public key in its header.
-        """
+        """Return *claims* as a JWT of the type *kind*, with the public key in its header."""
         text: str = _library().encode(
             dict(claims), self._key, algorithm=self.algorithm, headers={"typ": kind, "jwk": self.jwk}
         )

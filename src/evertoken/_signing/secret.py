@@ -1,6 +1,4 @@
-"""
-Secrets that are read at each fetch, so that they may be rotated without a restart.
-"""
+"""Secrets that are read at each fetch, so that they may be rotated without a restart."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ class CarriesSecrets:
 
 
 def check_secret(parameter: str, secret: object, /) -> None:
-    """
-    Raise ValueError where *secret* is no secret; the message names *parameter*.
-    """
+    """Raise ValueError where *secret* is no secret; the message names *parameter*."""
     if not (callable(secret) or isinstance(secret, Path) or (isinstance(secret, str) and secret)):
         msg = f"{parameter} must be a non-empty string, a pathlib.Path, or a function that returns one"
         raise ValueError(msg)

@@ -1,6 +1,4 @@
-"""
-Signed requests to AWS (Signature Version 4), by botocore.
-"""
+"""Signed requests to AWS (Signature Version 4), by botocore."""
 
 from __future__ import annotations
 
@@ -19,27 +17,19 @@ _SIGNED: Final = frozenset({"content-md5", "content-type", "host"})
 
 
 class KeyPair(Protocol):
-    """
-    What signs.
-    """
+    """What signs."""
 
     @property
     def access_key_id(self) -> str:
-        """
-        Which key it is.
-        """
+        """Which key it is."""
 
     @property
     def secret_access_key(self) -> str:
-        """
-        The key itself, which is never sent.
-        """
+        """The key itself, which is never sent."""
 
     @property
     def session_token(self) -> str | None:
-        """
-        What shows that the key is a temporary one.
-        """
+        """What shows that the key is a temporary one."""
 
 
 @final
@@ -67,9 +57,7 @@ class SigV4:
         self.region = region
 
     def sign(self, keys: KeyPair, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-        """
-        Return the header fields to add to a request: the signature, its date, and the session token.
-        """
+        """Return the header fields to add to a request: the signature, its date, and the session token."""
         auth, awsrequest, credentials = _library()
         signed = {
             name: value

@@ -1,6 +1,4 @@
-"""
-The demo: one server, two sides, one timetable.
-"""
+"""The demo: one server, two sides, one timetable."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ _TICK = 0.1
 @final
 @dataclass(slots=True)
 class Progress:
-    """
-    The demo as it stands, for a view.
-    """
+    """The demo as it stands, for a view."""
 
     plan: Plan
     evertoken: Side
@@ -46,27 +42,19 @@ class Progress:
     news: list[str] = field(default_factory=list)
 
     def fetches(self, side: Side) -> int:
-        """
-        Return how many token requests *side* has made.
-        """
+        """Return how many token requests *side* has made."""
         return sum(dict(request.form).get("client_id") == side.name for request in list(self.server.requests))
 
 
 class View(Protocol):
-    """
-    Shows the progress.
-    """
+    """Shows the progress."""
 
     def update(self, progress: Progress) -> None:
-        """
-        Show it as it stands.
-        """
+        """Show it as it stands."""
 
 
 async def run_demo(plan: Plan, view: View) -> tuple[Result, Progress]:
-    """
-    Run both sides by the timetable; a cancellation ends it early, with what there is.
-    """
+    """Run both sides by the timetable; a cancellation ends it early, with what there is."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(
             TokenServer(lifetime=plan.lifetime, latency=plan.latency, resource_latency=0.005)

@@ -1,6 +1,4 @@
-"""
-The demo on a terminal: both sides beside each other, ten times a second.
-"""
+"""The demo on a terminal: both sides beside each other, ten times a second."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ _BAR = 17
 
 @final
 class LiveView:
-    """
-    Draws the progress in place.
-    """
+    """Draws the progress in place."""
 
     def __init__(self) -> None:
         self._live = Live(console=Console(), auto_refresh=False, transient=True)
@@ -45,9 +41,7 @@ class LiveView:
         self._live.stop()
 
     def update(self, progress: Progress) -> None:
-        """
-        Draw it anew.
-        """
+        """Draw it anew."""
         sides = Table.grid(expand=True, padding=(0, 1))
         sides.add_column(ratio=1)
         sides.add_column(ratio=1)
@@ -83,9 +77,7 @@ def _judged(words: str, *, good: bool) -> Text:
 
 
 def _life(progress: Progress, side: Side) -> Text:
-    """
-    Draw what is left of the token's life, with a mark where a refresh is due.
-    """
+    """Draw what is left of the token's life, with a mark where a refresh is due."""
     now, expires_at, due_at = time.time(), side.expires_at(), side.due_at()
     share = 0.0 if expires_at is None else max(0.0, min((expires_at - now) / progress.plan.lifetime, 1.0))
     cells = ["█" if cell < share * _BAR else "░" for cell in range(_BAR)]

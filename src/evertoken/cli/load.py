@@ -1,6 +1,4 @@
-"""
-A steady load: requests start at their appointed times, whether or not those before have ended.
-"""
+"""A steady load: requests start at their appointed times, whether or not those before have ended."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ class Sample:
 
     @property
     def good(self) -> bool:
-        """
-        Whether the caller got what it wanted.
-        """
+        """Whether the caller got what it wanted."""
         return self.status == httpx.codes.OK
 
 
@@ -69,9 +65,7 @@ class Side:
     expiries: list[float] = field(default_factory=list)
 
     async def run(self, begun: float, seconds: float, rate: float) -> None:
-        """
-        Send *rate* requests a second, for so many seconds from *begun* on the loop's clock.
-        """
+        """Send *rate* requests a second, for so many seconds from *begun* on the loop's clock."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             for number in range(int(seconds * rate)):
@@ -91,9 +85,7 @@ class Side:
 
 @final
 class TimedReader:
-    """
-    A token reader that measures how long `get` takes, from the start of the load on.
-    """
+    """A token reader that measures how long `get` takes, from the start of the load on."""
 
     def __init__(self, tokens: TokenReader, since: Callable[[], float]) -> None:
         self._tokens = tokens
@@ -101,28 +93,20 @@ class TimedReader:
         self.waits: list[tuple[float, float]] = []
 
     async def get(self) -> Token:
-        """
-        Return a valid token.
-        """
+        """Return a valid token."""
         begun = time.perf_counter()
         token = await self._tokens.get()
         self.waits.append((self._since(), time.perf_counter() - begun))
         return token
 
     async def refused(self, token: Token, /, *, wait: bool = True) -> Token | None:
-        """
-        Pass a refusal on.
-        """
+        """Pass a refusal on."""
         return await self._tokens.refused(token, wait=wait)
 
     def get_sync(self) -> Any:
-        """
-        Not used here.
-        """
+        """Not used here."""
         return self._tokens.get_sync()
 
     def refused_sync(self, token: Token, /, *, wait: bool = True) -> Token | None:
-        """
-        Not used here.
-        """
+        """Not used here."""
         return self._tokens.refused_sync(token, wait=wait)

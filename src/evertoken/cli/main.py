@@ -1,6 +1,4 @@
-"""
-`evertoken`, on the command line.
-"""
+"""`evertoken`, on the command line."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """
-    Run the command line; return the exit status.
-    """
+    """Run the command line; return the exit status."""
     options = _parser().parse_args(argv)
     try:
         status: int = options.run(options)

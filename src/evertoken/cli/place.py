@@ -1,6 +1,4 @@
-"""
-The store that a URL on the command line means.
-"""
+"""The store that a URL on the command line means."""
 
 from __future__ import annotations
 

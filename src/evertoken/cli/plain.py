@@ -1,6 +1,4 @@
-"""
-The demo as a log: a line a second, and one for each thing that happens.
-"""
+"""The demo as a log: a line a second, and one for each thing that happens."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ class PlainView:
         self._told = 0
 
     def update(self, progress: Progress) -> None:
-        """
-        Write what is new.
-        """
+        """Write what is new."""
         for line in progress.news[self._told :]:
             print(line, file=self._out, flush=True)
         self._told = len(progress.news)

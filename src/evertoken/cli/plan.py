@@ -1,6 +1,4 @@
-"""
-What happens in the demo, and when.
-"""
+"""What happens in the demo, and when."""
 
 from __future__ import annotations
 
@@ -72,9 +70,7 @@ class Plan:
         )
 
     def phase(self, at: float) -> str:
-        """
-        Say what happens *at* seconds from the start.
-        """
+        """Say what happens *at* seconds from the start."""
         if self.outage[0] <= at < self.outage[1]:
             return "the token endpoint is down (503)"
         if at >= self.revocation:

@@ -1,6 +1,4 @@
-"""
-The picture: the latency of every request over time, both sides, one above the other.
-"""
+"""The picture: the latency of every request over time, both sides, one above the other."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ _INK: Final = "#333333"
 
 
 def plot(result: Result, progress: Progress, path: Path) -> None:
-    """
-    Write the picture to *path*, as SVG or PNG by its suffix.
-    """
+    """Write the picture to *path*, as SVG or PNG by its suffix."""
     with mpl.rc_context({"font.size": 10, "svg.hashsalt": "evertoken", "svg.fonttype": "path", "axes.edgecolor": _INK}):
         figure = Figure(figsize=(10, 5.2), layout="constrained")
         figure.suptitle("Latency of every request, as its caller saw it", x=0.01, ha="left", weight="bold")

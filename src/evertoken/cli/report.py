@@ -1,6 +1,4 @@
-"""
-The result in words: a table with both sides, and the promises.
-"""
+"""The result in words: a table with both sides, and the promises."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ __all__ = ["report"]
 
 
 def report(result: Result) -> str:
-    """
-    Return the summary as plain text, at most 80 columns wide.
-    """
+    """Return the summary as plain text, at most 80 columns wide."""
     rows = [("", "evertoken", "the snippet"), *_rows(result.evertoken, result.snippet)]
     width = max(len(row[0]) for row in rows)
     lines = [f"{row[0]:<{width}}  {row[1]:>14}  {row[2]:>14}" for row in rows]

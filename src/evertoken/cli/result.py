@@ -1,6 +1,4 @@
-"""
-What the demo found, and whether evertoken kept its promises.
-"""
+"""What the demo found, and whether evertoken kept its promises."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ WAITED: Final = 0.1
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """
-    One side in numbers. Latencies are in seconds.
-    """
+    """One side in numbers. Latencies are in seconds."""
 
     name: str
     requests: int
@@ -50,9 +46,7 @@ class Column:
 @final
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """
-    One thing evertoken promises, and what was seen of it.
-    """
+    """One thing evertoken promises, and what was seen of it."""
 
     says: str
     seen: str
@@ -62,9 +56,7 @@ class Promise:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """
-    Both sides, and the promises.
-    """
+    """Both sides, and the promises."""
 
     plan: Plan
     evertoken: Column
@@ -74,22 +66,16 @@ class Result:
 
     @property
     def kept(self) -> bool:
-        """
-        Whether all promises were kept, in a run that was not cut short.
-        """
+        """Whether all promises were kept, in a run that was not cut short."""
         return self.complete and all(promise.kept for promise in self.promises)
 
     def as_json(self) -> dict[str, Any]:
-        """
-        Return all of it as plain values.
-        """
+        """Return all of it as plain values."""
         return {**asdict(self), "kept": self.kept}
 
 
 def column_of(name: str, samples: Sequence[Sample], plan: Plan, *, token_requests: int, tokens_issued: int) -> Column:
-    """
-    Return what *samples* come to.
-    """
+    """Return what *samples* come to."""
     latencies = sorted(sample.latency for sample in samples)
     bad = [sample for sample in samples if not sample.good]
     begin, end = plan.outage

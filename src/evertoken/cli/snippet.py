@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 class SnippetTokens:
-    """
-    What forty lines make of it.
-    """
+    """What forty lines make of it."""
 
     def __init__(
         self, client: httpx.AsyncClient, token_endpoint: str, client_id: str, client_secret: str, margin: float
@@ -31,9 +29,7 @@ class SnippetTokens:
         self.expires_at: float = 0.0
 
     async def get(self) -> str:
-        """
-        Return the token; fetch one if it has expired.
-        """
+        """Return the token; fetch one if it has expired."""
         if time.time() < self.expires_at - self._margin:
             return self._token
         async with self._lock:

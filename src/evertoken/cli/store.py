@@ -1,6 +1,4 @@
-"""
-`evertoken store`: what an operator sees of a store, and may take out of it. It shows no token, only fingerprints.
-"""
+"""`evertoken store`: what an operator sees of a store, and may take out of it. It shows no token, only fingerprints."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ _AGES: Final = 3.2e10
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """
-    What is shown of one key. Instants are epoch seconds.
-    """
+    """What is shown of one key. Instants are epoch seconds."""
 
     key: str
     state: str
@@ -54,9 +50,7 @@ class Row:
 
 
 def run_store(options: argparse.Namespace) -> int:
-    """
-    Do what the command line asks of a store; return the exit status.
-    """
+    """Do what the command line asks of a store; return the exit status."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     try:
         store = store_at(options.url, key_file=options.key_file, prefix=options.prefix, table=options.table)
@@ -260,9 +254,7 @@ async def _purge(store: ListedStore, options: argparse.Namespace) -> int:
 
 
 class _Counting(logging.Handler):
-    """
-    How many warnings the store wrote: one for each record that it set aside.
-    """
+    """How many warnings the store wrote: one for each record that it set aside."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,3 +1,1 @@
-"""
-Plugging a manager into HTTP clients, one file for each library.
-"""
+"""Plugging a manager into HTTP clients, one file for each library."""

@@ -127,9 +127,7 @@ class BearerFlow:
             request, token = again, other
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        """
-        Do the same for a sync client in another thread than the manager's.
-        """
+        """Do the same for a sync client in another thread than the manager's."""
         url = request.url
         if (url.scheme, url.raw_host, url.port) not in self._admitted:
             self._admit(url)
@@ -201,9 +199,7 @@ class BearerFlow:
             authorize(request, token.authorization)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
-        """
-        Take note of *response*, and return what to send again at once, with the same token, if anything.
-        """
+        """Take note of *response*, and return what to send again at once, with the same token, if anything."""
         if response.status_code not in self.wanting or self.field in response.request.headers:
             return None
         again = self._sent_on(request, response)
@@ -247,9 +243,7 @@ def origin_in(url: Any) -> Origin:
 
 
 def _host(host: str) -> str | None:
-    """
-    Return the one way to write *host* (IDNA in ASCII, IPv6 compressed), or None if it is no host.
-    """
+    """Return the one way to write *host* (IDNA in ASCII, IPv6 compressed), or None if it is no host."""
     try:
         if ":" in host:
             return str(ipaddress.IPv6Address(host))
@@ -265,9 +259,7 @@ def _written(origin: Origin) -> str:
 
 
 def _to_send_again(request: Any, response: Any) -> Any | None:
-    """
-    Return the request that may follow *response*, or None where the body cannot be sent twice.
-    """
+    """Return the request that may follow *response*, or None where the body cannot be sent twice."""
     last = response.request
     # A POST that was answered "see other" is done: only what it led to is asked again.
     again = request if last.method == request.method else last

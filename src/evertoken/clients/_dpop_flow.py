@@ -1,6 +1,4 @@
-"""
-The flow of tokens that are bound to a key (DPoP, RFC 9449). It imports no HTTP library.
-"""
+"""The flow of tokens that are bound to a key (DPoP, RFC 9449). It imports no HTTP library."""
 
 from __future__ import annotations
 

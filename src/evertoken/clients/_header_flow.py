@@ -1,6 +1,4 @@
-"""
-The flow of a token in a field of its own, such as X-Api-Key. It imports no HTTP library.
-"""
+"""The flow of a token in a field of its own, such as X-Api-Key. It imports no HTTP library."""
 
 from __future__ import annotations
 

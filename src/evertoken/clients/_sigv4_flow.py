@@ -1,6 +1,4 @@
-"""
-The flow of requests that are signed for AWS. It imports no HTTP library.
-"""
+"""The flow of requests that are signed for AWS. It imports no HTTP library."""
 
 from __future__ import annotations
 

@@ -19,9 +19,7 @@ _kinds: dict[type, type] = {}
 
 
 class _Withheld:
-    """
-    Header fields with some more, which no copy has.
-    """
+    """Header fields with some more, which no copy has."""
 
     #: Name, as it is sent, and value, by the lower-case name.
     withheld: dict[str, tuple[str, str]]
@@ -53,9 +51,7 @@ class _Withheld:
 
 
 def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
-    """
-    Return *headers* with *fields* besides, which no copy has. They replace those of the same name.
-    """
+    """Return *headers* with *fields* besides, which no copy has. They replace those of the same name."""
     kind = type(headers)
     if not issubclass(kind, _Withheld):
         if kind not in _kinds:
@@ -69,9 +65,7 @@ def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
 
 
 def check_withholding(library: Any, name: str) -> None:
-    """
-    Raise RuntimeError if copies of *library*, a class of header fields, would have the field *name*.
-    """
+    """Raise RuntimeError if copies of *library*, a class of header fields, would have the field *name*."""
     fields = withholding(library({"a": "b"}), {name: "token"})
     copied = library(fields)
     if name in copied or "a" not in copied or (name.encode(), b"token") not in fields.raw:

@@ -1,6 +1,4 @@
-"""
-A manager as an `httpx.Auth`.
-"""
+"""A manager as an `httpx.Auth`."""
 
 from __future__ import annotations
 

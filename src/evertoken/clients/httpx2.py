@@ -33,24 +33,18 @@ class BearerAuth(BearerFlow, httpx2.Auth):
 
 @final
 class DPoPAuth(DPoPFlow, httpx2.Auth):
-    """
-    An `httpx2.Auth` that sends tokens that are bound to a key (RFC 9449): `evertoken.clients.httpx.DPoPAuth`.
-    """
+    """An `httpx2.Auth` that sends tokens that are bound to a key (RFC 9449): `evertoken.clients.httpx.DPoPAuth`."""
 
 
 @final
 class HeaderAuth(HeaderFlow, httpx2.Auth):
-    """
-    An `httpx2.Auth` that sends the token in a field of its own, as `evertoken.clients.httpx.HeaderAuth` does.
-    """
+    """An `httpx2.Auth` that sends the token in a field of its own, as `evertoken.clients.httpx.HeaderAuth` does."""
 
     headers: ClassVar[Any] = httpx2.Headers
 
 
 @final
 class SigV4Auth(SigV4Flow, httpx2.Auth):
-    """
-    An `httpx2.Auth` that signs requests with AWS credentials: `evertoken.clients.httpx.SigV4Auth`.
-    """
+    """An `httpx2.Auth` that signs requests with AWS credentials: `evertoken.clients.httpx.SigV4Auth`."""
 
     headers: ClassVar[Any] = httpx2.Headers

@@ -1,6 +1,4 @@
-"""
-Where tokens come from, one grant a file, and one folder a cloud.
-"""
+"""Where tokens come from, one grant a file, and one folder a cloud."""
 
 from evertoken.sources._client_authentication import ClientAssertion, ClientSecretJwt, PrivateKeyJwt, TlsClientAuth
 from evertoken.sources.client_credentials import ClientCredentials

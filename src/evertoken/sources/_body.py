@@ -1,6 +1,4 @@
-"""
-The body of an answer: bounded, unpacked, and read as fields.
-"""
+"""The body of an answer: bounded, unpacked, and read as fields."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ async def bounded_body(response: Any) -> bytes:
 
 
 def fields_of(body: bytes, content_type: str) -> dict[str, Any] | None:
-    """
-    Return the fields of a JSON object, or of a form, that *body* is; None if it is neither.
-    """
+    """Return the fields of a JSON object, or of a form, that *body* is; None if it is neither."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
@@ -73,9 +69,7 @@ def fields_of(body: bytes, content_type: str) -> dict[str, Any] | None:
 
 
 def text_of(body: bytes, content_type: str) -> dict[str, Any] | None:  # noqa: ARG001 - the protocol of readers
-    """
-    Return the plain text that *body* is, as the field `text`; None if there is none.
-    """
+    """Return the plain text that *body* is, as the field `text`; None if there is none."""
     try:
         text = body.decode().strip()
     except ValueError:

@@ -1,6 +1,4 @@
-"""
-How a client shows who it is (RFC 6749 section 2.3.1, RFC 7523, RFC 8705).
-"""
+"""How a client shows who it is (RFC 6749 section 2.3.1, RFC 7523, RFC 8705)."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class _Jwt(CarriesSecrets):
-    """
-    A client that signs an assertion for each request (RFC 7523 section 2.2).
-    """
+    """A client that signs an assertion for each request (RFC 7523 section 2.2)."""
 
     def __init__(
         self,
@@ -64,9 +60,7 @@ class _Jwt(CarriesSecrets):
         self._claims = dict(claims or {})
 
     async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:
-        """
-        Return the form fields, and what of them must not be seen.
-        """
+        """Return the form fields, and what of them must not be seen."""
         claims = {"iss": client_id, "sub": client_id, "aud": self._audience or token_endpoint, **self._claims}
         assertion, hidden = await self._signer.sign(claims)
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
@@ -188,9 +182,7 @@ class ClientAssertion(CarriesSecrets):
         self._assertion = assertion
 
     async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - as of those that are signed here
-        """
-        Return the form fields, and what of them must not be seen.
-        """
+        """Return the form fields, and what of them must not be seen."""
         assertion = await resolve(self._assertion, "assertion")
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return fields, (assertion,)
@@ -248,9 +240,7 @@ ClientAuth: TypeAlias = ClientAuthMethod | PrivateKeyJwt | ClientSecretJwt | Cli
 
 
 def check_method(method: ClientAuth, secret: Secret | None, client: object) -> None:
-    """
-    Raise ValueError where *method* is unknown, or does not go with *secret* or *client*.
-    """
+    """Raise ValueError where *method* is unknown, or does not go with *secret* or *client*."""
     if isinstance(method, _Jwt | ClientAssertion):
         if secret is not None:
             msg = f"client_auth={method!r} takes no client_secret beside its own key"

@@ -1,6 +1,4 @@
-"""
-Where an authorization server has its endpoints: told by the user, or by the server itself (RFC 8414).
-"""
+"""Where an authorization server has its endpoints: told by the user, or by the server itself (RFC 8414)."""
 
 from __future__ import annotations
 
@@ -109,9 +107,7 @@ class Server:
         return self._endpoint("token_endpoint", await self._metadata(timeout))
 
     async def revocation_endpoint(self, timeout: float) -> Endpoint | None:
-        """
-        Return its revocation endpoint, or None if it has none that is known.
-        """
+        """Return its revocation endpoint, or None if it has none that is known."""
         if self._revocation is not None or self._issuer is None:
             return self._revocation
         metadata = await self._metadata(timeout)

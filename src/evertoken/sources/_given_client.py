@@ -14,9 +14,7 @@ __all__ = ["drop_cookies", "drop_defaults"]
 
 
 def drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> None:
-    """
-    Take out of *outgoing* what the client would send to anybody.
-    """
+    """Take out of *outgoing* what the client would send to anybody."""
     # A client that is shared with an API carries what is meant for the API.
     own = {"accept", "accept-encoding", "content-type", "host", "user-agent", *(name.lower() for name in headers)}
     for name in ("authorization", "cookie", *client.headers):
@@ -25,9 +23,7 @@ def drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> Non
 
 
 def drop_cookies(response: Any, cookies: Any, before: list[Any]) -> None:
-    """
-    Undo what *response* did to the client's jar.
-    """
+    """Undo what *response* did to the client's jar."""
     # Others may use the jar meanwhile: only what this very answer did to it is undone.
     if "set-cookie" not in response.headers:
         return

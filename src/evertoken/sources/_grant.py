@@ -31,9 +31,7 @@ _RESERVED: Final = frozenset({
 
 
 class GrantOptions(TypedDict, total=False):
-    """
-    What every grant may be given besides its own.
-    """
+    """What every grant may be given besides its own."""
 
     token_endpoint: str | None
     issuer: str | None
@@ -166,9 +164,7 @@ class Grant(CarriesSecrets):
         return {"client_auth": provider.client_auth} if with_secret else {}
 
     async def post(self, request: FetchRequest, *own: tuple[str, str], secrets: tuple[str, ...] = ()) -> Answer:
-        """
-        Send the fields of the grant itself with those that go with every request.
-        """
+        """Send the fields of the grant itself with those that go with every request."""
         endpoint = await self._server.token_endpoint(request.timeout)
         answered = Answered(endpoint.url, self._dpop)
         try:

@@ -1,6 +1,4 @@
-"""
-What is made of a provider's habits: endpoints, the meaning of its errors, and what its answers leave out.
-"""
+"""What is made of a provider's habits: endpoints, the meaning of its errors, and what its answers leave out."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ _WHOLE: Final = 1.0 - 1e-6
 
 @final
 class Answered:
-    """
-    What the last answer of a token endpoint said besides its fields.
-    """
+    """What the last answer of a token endpoint said besides its fields."""
 
     def __init__(self, url: str, dpop: DPoPKey | None) -> None:
         self._url = url
@@ -42,9 +38,7 @@ class Answered:
         self.retry_after: float | None = None
 
     def seen(self, status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG002 - a reader's protocol
-        """
-        Take note of it, before it is judged.
-        """
+        """Take note of it, before it is judged."""
         date = headers.get("date")
         self.retry_after = parse_retry_after(headers.get("retry-after"), None if date is None else http_date(date))
         fresh = self._dpop is not None and self._dpop.learn(self._url, headers.get("dpop-nonce"), self.proof)
@@ -92,9 +86,7 @@ def endpoints_of(provider: Provider, options: dict[str, Any]) -> dict[str, str]:
 def as_meant(
     error: GrantRejected | TransientRefreshError, provider: Provider | None, answered: Answered, current: Token | None
 ) -> GrantRejected | TransientRefreshError:
-    """
-    Return *error*, or the one that *provider* means by it.
-    """
+    """Return *error*, or the one that *provider* means by it."""
     if provider is None or isinstance(error, TransientRefreshError):
         return error
     if provider.refuses_early_refresh and current is not None and current.valid_at(SystemClock.time() - _EARLY):
@@ -106,9 +98,7 @@ def as_meant(
 
 
 def completed(answer: Answer, provider: Provider | None) -> Answer:
-    """
-    Return *answer* with what *provider* leaves out of it.
-    """
+    """Return *answer* with what *provider* leaves out of it."""
     if provider is None:
         return answer
     fields = answer.fields

@@ -1,6 +1,4 @@
-"""
-Whether a request left.
-"""
+"""Whether a request left."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ __all__ = ["Sent"]
 
 @final
 class Sent:
-    """
-    Whether the request left, as the client's own trace tells.
-    """
+    """Whether the request left, as the client's own trace tells."""
 
     def __init__(self, request: FetchRequest) -> None:
         self._request = request
@@ -28,9 +24,7 @@ class Sent:
         self.arrived: Callable[[int, Any, bytes], object] | None = None
 
     def begin(self) -> None:
-        """
-        The client has it now. Until its transport tells more, and some never do, it may be on its way.
-        """
+        """The client has it now. Until its transport tells more, and some never do, it may be on its way."""
         self._request.sending()
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:

@@ -61,9 +61,7 @@ _verify: dict[str, ssl.SSLContext | bool] = {}
 @final
 @dataclass(frozen=True, slots=True, repr=False)
 class Content:
-    """
-    What a request carries.
-    """
+    """What a request carries."""
 
     method: str
     body: bytes | None
@@ -108,9 +106,7 @@ class Endpoint:
 
     @property
     def origin(self) -> str:
-        """
-        The scheme and authority of the URL, which name the provider.
-        """
+        """The scheme and authority of the URL, which name the provider."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 

@@ -1,6 +1,4 @@
-"""
-A source that the environment does not offer, in its place in a row of those it might.
-"""
+"""A source that the environment does not offer, in its place in a row of those it might."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ __all__ = ["Unset"]
 
 @final
 class Unset:
-    """
-    Says why it is not there, so that whoever looks for credentials sees all that was looked at.
-    """
+    """Says why it is not there, so that whoever looks for credentials sees all that was looked at."""
 
     rotates = False
     on_ambiguous = "retry"
@@ -27,9 +23,7 @@ class Unset:
         self._reason = reason
 
     async def fetch(self, request: FetchRequest, /) -> NoReturn:  # noqa: ARG002 - the protocol's
-        """
-        Raise GrantRejected.
-        """
+        """Raise GrantRejected."""
         raise GrantRejected("not_configured", self._reason)
 
     def __repr__(self) -> str:

@@ -1,6 +1,4 @@
-"""
-Where secrets may be sent: https, or http to loopback, unless more was allowed.
-"""
+"""Where secrets may be sent: https, or http to loopback, unless more was allowed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The client credentials grant (RFC 6749 section 4.4).
-"""
+"""The client credentials grant (RFC 6749 section 4.4)."""
 
 from __future__ import annotations
 
@@ -106,9 +104,7 @@ class ClientCredentials(Grant):
         )
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """
-        Ask the token endpoint for a token.
-        """
+        """Ask the token endpoint for a token."""
         grant_type = "client_credentials" if self._habits is None else self._habits.grant_type
         answer = await self.post(request, ("grant_type", grant_type))
         # RFC 6749 section 4.4.3: there should be no refresh token here, and one that came would never be used.

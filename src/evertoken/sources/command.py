@@ -1,6 +1,4 @@
-"""
-What a command prints, as a token.
-"""
+"""What a command prints, as a token."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Several sources, of which the first that works is used.
-"""
+"""Several sources, of which the first that works is used."""
 
 from __future__ import annotations
 
@@ -60,9 +58,7 @@ class Fallback(OfToken[TokenT]):
         self._strays = Strays()
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
-        """
-        Ask the one that worked last, then the others.
-        """
+        """Ask the one that worked last, then the others."""
         names = sorted(self._sources, key=lambda name: name != self._last)
         failures: list[str] = []
         rejected: list[GrantRejected] = []

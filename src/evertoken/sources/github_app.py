@@ -1,6 +1,4 @@
-"""
-Installation tokens of a GitHub App.
-"""
+"""Installation tokens of a GitHub App."""
 
 from __future__ import annotations
 

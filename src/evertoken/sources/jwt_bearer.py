@@ -1,6 +1,4 @@
-"""
-The JWT bearer grant (RFC 7523 section 2.1).
-"""
+"""The JWT bearer grant (RFC 7523 section 2.1)."""
 
 from __future__ import annotations
 
@@ -69,9 +67,7 @@ class Assertion(CarriesSecrets):
         self._claims = {"iss": issuer, "sub": subject or issuer, **(claims or {})}
 
     async def sign(self, token_endpoint: str, /) -> tuple[str, tuple[str, ...]]:
-        """
-        Return it for *token_endpoint*, and what must not be seen.
-        """
+        """Return it for *token_endpoint*, and what must not be seen."""
         return await self._signer.sign({"aud": self._audience or token_endpoint, **self._claims})
 
     def __repr__(self) -> str:
@@ -105,9 +101,7 @@ class JwtBearer(Grant):
         self._assertion = assertion
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """
-        Present a fresh assertion.
-        """
+        """Present a fresh assertion."""
         if isinstance(self._assertion, Assertion):
             text, hidden = await self._assertion.sign((await self._server.token_endpoint(request.timeout)).url)
         else:

@@ -1,6 +1,4 @@
-"""
-The password grant (RFC 6749 section 4.3), for servers that know nothing better.
-"""
+"""The password grant (RFC 6749 section 4.3), for servers that know nothing better."""
 
 from __future__ import annotations
 
@@ -51,9 +49,7 @@ class LegacyPassword(Grant):
         self._username, self._password = username, password
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """
-        Log in.
-        """
+        """Log in."""
         password = await resolve(self._password, "password")
         form = ("grant_type", "password"), ("username", self._username), ("password", password)
         answer = await self.post(request, *form, secrets=(password,))

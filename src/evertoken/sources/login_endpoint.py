@@ -1,6 +1,4 @@
-"""
-Login endpoints that are not OAuth: any URL that answers JSON with a token in it.
-"""
+"""Login endpoints that are not OAuth: any URL that answers JSON with a token in it."""
 
 from __future__ import annotations
 
@@ -107,9 +105,7 @@ class LoginEndpoint(CarriesSecrets):
         self.provider: str = self._endpoint.origin
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """
-        Log in.
-        """
+        """Log in."""
         hidden: list[str] = []
         headers = {name: await _read(value, name, hidden) for name, value in self._headers.items()}
         content = Content(self._method, None)

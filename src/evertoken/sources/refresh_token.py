@@ -1,6 +1,4 @@
-"""
-The refresh token grant (RFC 6749 section 6).
-"""
+"""The refresh token grant (RFC 6749 section 6)."""
 
 from __future__ import annotations
 
@@ -138,9 +136,7 @@ class RefreshToken(Grant):
         return {**super()._habits_for(provider, options), **habits}
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """
-        Present the newest refresh token, or the configured one where that is a new login.
-        """
+        """Present the newest refresh token, or the configured one where that is a new login."""
         token = await self._newest(request)
         return await self.post(request, ("grant_type", "refresh_token"), ("refresh_token", token), secrets=(token,))
 

@@ -1,6 +1,4 @@
-"""
-Token exchange (RFC 8693).
-"""
+"""Token exchange (RFC 8693)."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ class _Parent(Protocol):
     """
 
     async def get(self) -> Token:
-        """
-        Return a valid token.
-        """
+        """Return a valid token."""
 
 
 #: A token to exchange: another key of a manager, or a secret.
@@ -99,9 +95,7 @@ class TokenExchange(Grant):
         self.provider: str = f"{self._server.origin} exchange"
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """
-        Exchange what is valid now.
-        """
+        """Exchange what is valid now."""
         parents: list[tuple[Any, Token]] = []
         try:
             return await self._exchange(request, parents)

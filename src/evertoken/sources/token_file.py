@@ -1,6 +1,4 @@
-"""
-A token in a file that others rewrite.
-"""
+"""A token in a file that others rewrite."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Where tokens are kept and shared.
-"""
+"""Where tokens are kept and shared."""
 
 from evertoken.stores.file import FileStore
 from evertoken.stores.memory import MemoryStore

@@ -1,6 +1,4 @@
-"""
-Connections to an SQLite file that is ours alone: made when needed, kept while the store is entered.
-"""
+"""Connections to an SQLite file that is ours alone: made when needed, kept while the store is entered."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ _SCHEMA: Final = (
 @final
 @dataclass(slots=True)
 class _Kept:
-    """
-    A connection, and the files that it was made to.
-    """
+    """A connection, and the files that it was made to."""
 
     connection: sqlite3.Connection
     identity: _Identity
@@ -82,16 +78,12 @@ class Connections:
         self._pid = os.getpid()
 
     def enter(self) -> None:
-        """
-        Keep connections from now on.
-        """
+        """Keep connections from now on."""
         with self._lock:
             self._users += 1
 
     def leave(self) -> None:
-        """
-        Close the connections, if everyone who entered has left.
-        """
+        """Close the connections, if everyone who entered has left."""
         with self._lock:
             self._users -= 1
             free, self._free = ([], self._free) if self._users else (self._free, [])
@@ -100,9 +92,7 @@ class Connections:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """
-        Give a connection to the file that is under the path now.
-        """
+        """Give a connection to the file that is under the path now."""
         kept = self._take()
         try:
             yield kept.connection
@@ -132,9 +122,7 @@ class Connections:
                 raise OSError(msg)
 
     def file(self) -> object:
-        """
-        Return what tells the file under the path from others, or None where there is none.
-        """
+        """Return what tells the file under the path from others, or None where there is none."""
         return self._identity()[0]
 
     def exists(self) -> bool:

@@ -1,6 +1,4 @@
-"""
-A lock between processes, which the system takes back from whoever dies.
-"""
+"""A lock between processes, which the system takes back from whoever dies."""
 
 from __future__ import annotations
 

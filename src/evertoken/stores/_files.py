@@ -1,6 +1,4 @@
-"""
-What `FileStore` does in worker threads: records and leases as files, under a lock.
-"""
+"""What `FileStore` does in worker threads: records and leases as files, under a lock."""
 
 from __future__ import annotations
 
@@ -63,9 +61,7 @@ class Files:
         self._timeout = timeout
 
     def read(self, key: str) -> Record | None:
-        """
-        Return the record of *key*. It is replaced whole, so that no lock is needed to read it.
-        """
+        """Return the record of *key*. It is replaced whole, so that no lock is needed to read it."""
         name = _name_of(key)
         with private_directory(self.path) as folder:
             try:
@@ -75,9 +71,7 @@ class Files:
                     return self._mended(folder, name, key)
 
     def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Begun:
-        """
-        Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record.
-        """
+        """Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record."""
         name = _name_of(key)
         with private_directory(self.path) as folder, self._lock(name):
             record = self._mended(folder, name, key)
@@ -90,9 +84,7 @@ class Files:
         return Begun(lease, record)
 
     def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
-        """
-        Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
-        """
+        """Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it."""
         name = _name_of(record.key)
         # Before the lock: the codec may have to ask for its keys.
         data = written(record, self._codec)
@@ -111,9 +103,7 @@ class Files:
         return True
 
     def renew(self, lease: Lease, ttl: float) -> bool:
-        """
-        Let *lease* end *ttl* seconds from now, if it is held.
-        """
+        """Let *lease* end *ttl* seconds from now, if it is held."""
         name = _name_of(lease.key)
         with private_directory(self.path) as folder, self._lock(name):
             fence, owner, ends = self._lease(folder, name)
@@ -123,9 +113,7 @@ class Files:
         return True
 
     def abandon(self, lease: Lease) -> None:
-        """
-        End *lease* without a write, if its owner holds it.
-        """
+        """End *lease* without a write, if its owner holds it."""
         name = _name_of(lease.key)
         with private_directory(self.path) as folder, self._lock(name):
             fence, owner, ends = self._lease(folder, name)
@@ -133,18 +121,14 @@ class Files:
                 self._put(folder, name, lease, None)
 
     def holder(self, key: str) -> tuple[str, float] | None:
-        """
-        Return who holds the lease of *key* and for how long yet.
-        """
+        """Return who holds the lease of *key* and for how long yet."""
         with private_directory(self.path) as folder:
             _, owner, ends = self._lease(folder, _name_of(key))
             remaining = self._clock.binding(ends)
         return None if owner is None or remaining <= 0.0 else (owner, remaining)
 
     def delete(self, key: str) -> bool:
-        """
-        Take the record of *key* out, readable or not, with the copies that were set aside or left behind.
-        """
+        """Take the record of *key* out, readable or not, with the copies that were set aside or left behind."""
         name = _name_of(key)
         with private_directory(self.path) as folder, self._lock(name):
             _journal.begin(folder, key)
@@ -156,17 +140,13 @@ class Files:
         return True
 
     def keys(self) -> Generator[str]:
-        """
-        Yield the key of every record.
-        """
+        """Yield the key of every record."""
         for _, key in self._named():
             if key is not None:
                 yield key
 
     def damaged(self) -> Generator[str]:
-        """
-        Yield the name of each file in the place of a record that does not say of which key.
-        """
+        """Yield the name of each file in the place of a record that does not say of which key."""
         for name, key in self._named():
             if key is None:
                 yield name
@@ -187,9 +167,7 @@ class Files:
                     yield entry.name, key if key is not None and _name_of(key) + _RECORD == entry.name else None
 
     def changes(self, follower: _journal.Follower) -> list[str | None]:
-        """
-        Return the keys written since *follower* looked last; None stands for any.
-        """
+        """Return the keys written since *follower* looked last; None stands for any."""
         with private_directory(self.path) as folder:
             return follower.look(folder)
 

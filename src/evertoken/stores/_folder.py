@@ -1,6 +1,4 @@
-"""
-A directory that nobody else may touch, and files that are replaced whole or not at all.
-"""
+"""A directory that nobody else may touch, and files that are replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -105,9 +103,7 @@ class Folder:
             return None
 
     def stat(self, name: str) -> os.stat_result | None:
-        """
-        Return what is known of the file *name*, or None where there is none.
-        """
+        """Return what is known of the file *name*, or None where there is none."""
         try:
             return os.stat(self._name(name), dir_fd=self._at, follow_symlinks=False)
         except FileNotFoundError:
@@ -135,24 +131,18 @@ class Folder:
             self.sync()
 
     def append(self, name: str, data: bytes) -> tuple[int, int]:
-        """
-        Add *data* to the end of the file *name* in one piece; return which file that was, and its size.
-        """
+        """Add *data* to the end of the file *name* in one piece; return which file that was, and its size."""
         with self._opened(name, _WRITE | os.O_CREAT | os.O_APPEND) as fd:
             _write_all(fd, memoryview(data))
             found = os.fstat(fd)
             return found.st_ino, found.st_size
 
     def rename(self, name: str, new: str) -> None:
-        """
-        Give the file *name* a new name; what had that name is gone.
-        """
+        """Give the file *name* a new name; what had that name is gone."""
         os.replace(self._name(name), self._name(new), src_dir_fd=self._at, dst_dir_fd=self._at)
 
     def remove(self, name: str) -> bool:
-        """
-        Remove the file *name*; tell whether there was one.
-        """
+        """Remove the file *name*; tell whether there was one."""
         try:
             os.unlink(self._name(name), dir_fd=self._at)
         except FileNotFoundError:
@@ -160,9 +150,7 @@ class Folder:
         return True
 
     def sync(self) -> None:
-        """
-        Make names durable.
-        """
+        """Make names durable."""
         if self._fd is not None:
             os.fsync(self._fd)
 

@@ -52,9 +52,7 @@ class Deadline:
 
     @classmethod
     def of(cls, fields: Any, /) -> Deadline | None:
-        """
-        Return the deadline that was written as *fields*, or None where they are no deadline.
-        """
+        """Return the deadline that was written as *fields*, or None where they are no deadline."""
         try:
             ttl, at, wall, boot = fields
         except (TypeError, ValueError):
@@ -64,9 +62,7 @@ class Deadline:
         return cls(ttl, at, wall, boot)
 
     def fields(self) -> list[Any]:
-        """
-        Return what `of` reads.
-        """
+        """Return what `of` reads."""
         return [self.ttl, self.at, self.wall, self.boot]
 
 
@@ -95,15 +91,11 @@ class HostClock:
         self._wall = wall
 
     def after(self, ttl: float, /) -> Deadline:
-        """
-        Return the deadline *ttl* seconds from now.
-        """
+        """Return the deadline *ttl* seconds from now."""
         return Deadline(ttl, self._since_boot(), self._wall(), self._this_boot())
 
     def remaining(self, deadline: Deadline | None, /) -> float:
-        """
-        Return the seconds until *deadline*, never more than it was given for; zero or less where it is over.
-        """
+        """Return the seconds until *deadline*, never more than it was given for; zero or less where it is over."""
         if deadline is None:
             return 0.0
         passed = self._since_boot() - deadline.at

@@ -30,16 +30,12 @@ _PATIENCE: Final = 2
 
 
 def begin(folder: Folder, key: str) -> None:
-    """
-    Say that the record of *key* is about to be replaced.
-    """
+    """Say that the record of *key* is about to be replaced."""
     _append(folder, b"~" + json.dumps(key).encode() + b"\n")
 
 
 def end(folder: Folder, key: str, lock: Callable[[], AbstractContextManager[object]]) -> None:
-    """
-    Say that the record of *key* was replaced, and shorten what has become long if *lock* is free.
-    """
+    """Say that the record of *key* was replaced, and shorten what has become long if *lock* is free."""
     size = _append(folder, json.dumps(key).encode() + b"\n")
     if size < LIMIT:
         return
@@ -64,9 +60,7 @@ def _append(folder: Folder, line: bytes) -> int:
 
 @final
 class Follower:
-    """
-    One watcher's place in the journal.
-    """
+    """One watcher's place in the journal."""
 
     def __init__(self) -> None:
         self._started = False
@@ -76,9 +70,7 @@ class Follower:
         self._begun: dict[str, int] = {}
 
     def look(self, folder: Folder) -> list[str | None]:
-        """
-        Return which keys were written since the last look, with None where it may have been any: so at first.
-        """
+        """Return which keys were written since the last look, with None where it may have been any: so at first."""
         if not self._started:
             self._start(folder)
             self._started = True

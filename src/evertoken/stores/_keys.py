@@ -1,6 +1,4 @@
-"""
-Keys for sealing, and where they come from: a value, a file or a callable, read again when they have changed.
-"""
+"""Keys for sealing, and where they come from: a value, a file or a callable, read again when they have changed."""
 
 from __future__ import annotations
 
@@ -62,9 +60,7 @@ def generate_key(file: str | os.PathLike[str] | None = None, /) -> str:
 
 @final
 class SecretKey:
-    """
-    A key that does not show itself.
-    """
+    """A key that does not show itself."""
 
     __slots__ = ("id", "value")
 
@@ -102,15 +98,11 @@ class Keys:
 
     @property
     def first(self) -> SecretKey:
-        """
-        The key to seal with. A file that was changed is read again, and so is a callable after a minute.
-        """
+        """The key to seal with. A file that was changed is read again, and so is a callable after a minute."""
         return self._all(again=False)[0]
 
     def find(self, key_id: bytes) -> SecretKey | None:
-        """
-        Return the key with that id; where it is not known, sources are read again, at most once a second.
-        """
+        """Return the key with that id; where it is not known, sources are read again, at most once a second."""
         for again in (False, True):
             for key in self._all(again=again):
                 if key.id == key_id:
@@ -135,9 +127,7 @@ class Keys:
 
 @final
 class _Source:
-    """
-    Where keys come from, and which they were last.
-    """
+    """Where keys come from, and which they were last."""
 
     def __init__(self, origin: KeySource, number: int) -> None:
         self.known: list[SecretKey] | None = None
@@ -156,9 +146,7 @@ class _Source:
             raise TypeError(msg)
 
     def outdated(self, now: float) -> bool:
-        """
-        Tell whether it is worth while to read it again.
-        """
+        """Tell whether it is worth while to read it again."""
         if self._origin is None:
             return False
         if self.known is None:
@@ -166,9 +154,7 @@ class _Source:
         return self._look() != self._seen if isinstance(self._origin, Path) else now - self._read_at >= _AT_MOST
 
     def read(self, now: float) -> None:
-        """
-        Read it; where that fails, what was known still is.
-        """
+        """Read it; where that fails, what was known still is."""
         if self._origin is None:
             return
         self._read_at = now

@@ -1,6 +1,4 @@
-"""
-The steps of `RedisStore`: scripts, each of which the server runs as a whole on one key.
-"""
+"""The steps of `RedisStore`: scripts, each of which the server runs as a whole on one key."""
 
 from __future__ import annotations
 

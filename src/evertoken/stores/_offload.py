@@ -1,6 +1,4 @@
-"""
-Work that blocks, done in worker threads, so that it never holds up the loop.
-"""
+"""Work that blocks, done in worker threads, so that it never holds up the loop."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ _limiter: RunVar[anyio.CapacityLimiter] = RunVar("evertoken_stores")
 
 
 class Abandoned(threading.Event):
-    """
-    Set when nobody waits for the work any more: what only its caller could use should not be done.
-    """
+    """Set when nobody waits for the work any more: what only its caller could use should not be done."""
 
 
 async def offload(work: Callable[[*Ts], T], /, *args: *Ts, abandoned: Abandoned | None = None) -> T:

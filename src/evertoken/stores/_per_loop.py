@@ -44,9 +44,7 @@ class PerLoop(Generic[T]):
         self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held[T]] = weakref.WeakKeyDictionary()
 
     def enter(self) -> None:
-        """
-        Keep what is made on this loop.
-        """
+        """Keep what is made on this loop."""
         loop = asyncio.get_running_loop()
         held = self._held.get(loop)
         if held is None:
@@ -54,9 +52,7 @@ class PerLoop(Generic[T]):
         held.users += 1
 
     async def leave(self) -> None:
-        """
-        Close it, if everyone who entered on this loop has left.
-        """
+        """Close it, if everyone who entered on this loop has left."""
         loop = asyncio.get_running_loop()
         held = self._held.get(loop)
         if held is None:
@@ -71,9 +67,7 @@ class PerLoop(Generic[T]):
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[T]:
-        """
-        Give this loop's resource; where nobody has entered, one of its own.
-        """
+        """Give this loop's resource; where nobody has entered, one of its own."""
         held = self._held.get(asyncio.get_running_loop())
         if held is None:
             resource = await self._make()

@@ -1,6 +1,4 @@
-"""
-A few connections that all statements of one event loop share.
-"""
+"""A few connections that all statements of one event loop share."""
 
 from __future__ import annotations
 
@@ -61,9 +59,7 @@ class Pool:
             self._give(wire)
 
     async def close(self) -> None:
-        """
-        Close the free connections. A connection in use is closed after its statement.
-        """
+        """Close the free connections. A connection in use is closed after its statement."""
         self._size = 0
         making = list(self._making)
         for task in making:

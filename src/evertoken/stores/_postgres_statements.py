@@ -1,6 +1,4 @@
-"""
-The statements of `PostgresStore`, for one table. Each step of the protocol is one of them.
-"""
+"""The statements of `PostgresStore`, for one table. Each step of the protocol is one of them."""
 
 from __future__ import annotations
 

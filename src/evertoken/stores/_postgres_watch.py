@@ -1,6 +1,4 @@
-"""
-How `PostgresStore` hears of what others write: by notices, or by looks where a pooler keeps notices away.
-"""
+"""How `PostgresStore` hears of what others write: by notices, or by looks where a pooler keeps notices away."""
 
 from __future__ import annotations
 

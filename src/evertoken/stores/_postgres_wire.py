@@ -115,9 +115,7 @@ def bounded(conninfo: str) -> str:
 
 
 def place_of(conninfo: str) -> str:
-    """
-    Return where *conninfo* leads, without a password.
-    """
+    """Return where *conninfo* leads, without a password."""
     known = psycopg.conninfo.conninfo_to_dict(conninfo)
     return " ".join(f"{name}={known[name]}" for name in ("host", "port", "dbname") if name in known)
 
@@ -152,9 +150,7 @@ class Wire:
 
     @property
     def pid(self) -> int:
-        """
-        The server's process, as it was named when this connected.
-        """
+        """The server's process, as it was named when this connected."""
         return self._pgconn.backend_pid
 
     async def run(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
@@ -191,15 +187,11 @@ class Wire:
         return [row for result in results for row in _rows_of(result)]
 
     def close(self) -> None:
-        """
-        Hang up, without waiting for anything.
-        """
+        """Hang up, without waiting for anything."""
         self._lose(None)
 
     def gone(self) -> Exception:
-        """
-        Return why it is lost.
-        """
+        """Return why it is lost."""
         error = self.lost.result() if self.lost.done() else None
         return psycopg.OperationalError("the connection was closed") if error is None else error
 

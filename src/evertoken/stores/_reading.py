@@ -1,6 +1,4 @@
-"""
-What stores that keep records as bytes do: write them, and read, refuse or set aside what they find.
-"""
+"""What stores that keep records as bytes do: write them, and read, refuse or set aside what they find."""
 
 from __future__ import annotations
 
@@ -50,9 +48,7 @@ def written(record: Record, codec: Codec | None, /) -> memoryview:
 
 
 def key_in(data: memoryview, /) -> str | None:
-    """
-    Return the key that the record *data* carries, or None where it is no record.
-    """
+    """Return the key that the record *data* carries, or None where it is no record."""
     try:
         key = json.loads(bytes(data))["key"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -61,7 +57,5 @@ def key_in(data: memoryview, /) -> str | None:
 
 
 def report(place: str, key: str, error: TornRecord, went: str, /) -> None:
-    """
-    Write to the log that what stood at *place* was set aside.
-    """
+    """Write to the log that what stood at *place* was set aside."""
     _log.warning("evertoken: the record of %r in %s is taken for missing: %s; %s", key, place, error, went)

@@ -44,9 +44,7 @@ class UnreadableRecord(Exception):
 
 @final
 class TornRecord(UnreadableRecord):
-    """
-    The stored bytes are not a record: cut off, foreign, or of another key. They may be set aside.
-    """
+    """The stored bytes are not a record: cut off, foreign, or of another key. They may be set aside."""
 
 
 class Codec(Protocol):
@@ -60,9 +58,7 @@ class Codec(Protocol):
     accept_plain: bool
 
     def seal(self, plain: bytes, context: bytes, /) -> bytes:
-        """
-        Return *plain* sealed, so that it opens with the same *context* alone.
-        """
+        """Return *plain* sealed, so that it opens with the same *context* alone."""
 
     def open(self, sealed: bytes, context: bytes, /) -> bytes:
         """

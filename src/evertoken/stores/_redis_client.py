@@ -1,6 +1,4 @@
-"""
-An asyncio client of redis-py or valkey-py, of which a bounded number of connections are in use at a time.
-"""
+"""An asyncio client of redis-py or valkey-py, of which a bounded number of connections are in use at a time."""
 
 from __future__ import annotations
 
@@ -30,17 +28,13 @@ _EMPTY: Final = frozenset({"Too many connections", "No connection available."})
 
 
 def is_error(error: BaseException, name: str, /) -> bool:
-    """
-    Tell whether *error* is of the class *name* in either library, none of which is imported here.
-    """
+    """Tell whether *error* is of the class *name* in either library, none of which is imported here."""
     return any(kind.__name__ == name for kind in type(error).__mro__)
 
 
 @final
 class _Pool:
-    """
-    The state that all users of one pool share, on one loop.
-    """
+    """The state that all users of one pool share, on one loop."""
 
     def __init__(self, size: int | None, limit: int) -> None:
         self.size = size
@@ -65,16 +59,12 @@ class BoundedClient:
         self._pool = _pool_of(client, limit)
 
     async def run(self, *words: object) -> Any:
-        """
-        Return what the server answers to one command. Bytes come as views, whose contents no traceback shows.
-        """
+        """Return what the server answers to one command. Bytes come as views, whose contents no traceback shows."""
         async with self._pool.free:
             return _veiled(await _patiently(lambda: self._client.execute_command(*words, NEVER_DECODE=True)))
 
     async def script(self, script: str, key: str, *arguments: object) -> Any:
-        """
-        Return what *script* returns for *key*. The server is sent its text only if it does not know it.
-        """
+        """Return what *script* returns for *key*. The server is sent its text only if it does not know it."""
         try:
             return await self.run("EVALSHA", _digest(script), 1, key, *arguments)
         except Exception as error:
@@ -83,9 +73,7 @@ class BoundedClient:
         return await self.run("EVAL", script, 1, key, *arguments)
 
     async def names(self, pattern: str) -> AsyncIterator[str]:
-        """
-        Yield the names of all keys in the server that match *pattern*.
-        """
+        """Yield the names of all keys in the server that match *pattern*."""
         found = self._client.scan_iter(match=pattern, count=500)
         while True:
             async with self._pool.free:
@@ -122,9 +110,7 @@ class BoundedClient:
                     told(data if isinstance(data, str) else data.decode(errors="replace"))
 
     async def aclose(self) -> None:
-        """
-        Close the client.
-        """
+        """Close the client."""
         await self._client.aclose()
 
     @asynccontextmanager

@@ -1,6 +1,4 @@
-"""
-The URL of a Redis or Valkey server: a client for it, and a name for the place without its password.
-"""
+"""The URL of a Redis or Valkey server: a client for it, and a name for the place without its password."""
 
 from __future__ import annotations
 

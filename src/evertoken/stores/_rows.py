@@ -1,6 +1,4 @@
-"""
-What `SQLiteStore` does in worker threads: records and leases as rows.
-"""
+"""What `SQLiteStore` does in worker threads: records and leases as rows."""
 
 from __future__ import annotations
 
@@ -48,9 +46,7 @@ class Rows:
         self._clock = clock
 
     def read(self, key: str) -> Record | None:
-        """
-        Return the record of *key*.
-        """
+        """Return the record of *key*."""
         with self._connections.reading() as db:
             try:
                 return self._record(db, key)
@@ -61,9 +57,7 @@ class Rows:
                 return found
 
     def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Begun:
-        """
-        Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record.
-        """
+        """Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record."""
         # A lease need not be durable: its holder does not live after a loss of power.
         with self._connections.writing(durable=False) as db:
             record = self._mended(db, key)
@@ -79,9 +73,7 @@ class Rows:
         return Begun(Lease(key, owner, fence + 1), record)
 
     def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
-        """
-        Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it.
-        """
+        """Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it."""
         # Before the transaction: the codec may have to ask for its keys.
         data = written(record, self._codec)
         with self._connections.writing() as db:
@@ -100,9 +92,7 @@ class Rows:
         return True
 
     def renew(self, lease: Lease, ttl: float) -> bool:
-        """
-        Let *lease* end *ttl* seconds from now, if it is held.
-        """
+        """Let *lease* end *ttl* seconds from now, if it is held."""
         with self._connections.writing(durable=False) as db:
             fence, owner, ends = self._lease(db, lease.key)
             if (owner, fence) != (lease.owner, lease.fence) or self._clock.remaining(ends) <= 0.0:
@@ -111,9 +101,7 @@ class Rows:
         return True
 
     def abandon(self, lease: Lease) -> None:
-        """
-        End *lease* without a write, if its owner holds it.
-        """
+        """End *lease* without a write, if its owner holds it."""
         with self._connections.writing(durable=False) as db:
             db.execute(
                 "UPDATE evertoken SET ends = NULL WHERE key = ? AND owner = ? AND fence = ?",
@@ -121,18 +109,14 @@ class Rows:
             )
 
     def holder(self, key: str) -> tuple[str, float] | None:
-        """
-        Return who holds the lease of *key* and for how long yet.
-        """
+        """Return who holds the lease of *key* and for how long yet."""
         with self._connections.reading() as db:
             _, owner, ends = self._lease(db, key)
         remaining = self._clock.binding(ends)
         return None if owner is None or remaining <= 0.0 else (owner, remaining)
 
     def delete(self, key: str) -> bool:
-        """
-        Take the record of *key* out, readable or not, and its torn copy.
-        """
+        """Take the record of *key* out, readable or not, and its torn copy."""
         with self._connections.writing() as db:
             done = db.execute(
                 f"UPDATE evertoken SET record = NULL, torn = NULL, change = {_NEXT}"  # noqa: S608 - a constant
@@ -142,9 +126,7 @@ class Rows:
             return done.rowcount > 0
 
     def keys(self, after: int, limit: int) -> list[tuple[int, str]]:
-        """
-        Return the keys of the next *limit* records, each with its place.
-        """
+        """Return the keys of the next *limit* records, each with its place."""
         with self._connections.reading() as db:
             return db.execute(
                 "SELECT rowid, key FROM evertoken WHERE rowid > ? AND record IS NOT NULL AND typeof(key) = 'text'"
@@ -153,9 +135,7 @@ class Rows:
             ).fetchall()
 
     def changes(self, since: tuple[object, int] | None) -> tuple[tuple[object, int], list[str | None]]:
-        """
-        Return where the newest change stands, and the keys changed after *since*: None stands for any.
-        """
+        """Return where the newest change stands, and the keys changed after *since*: None stands for any."""
         with self._connections.reading() as db:
             file = self._connections.file()
             newest = int(db.execute("SELECT coalesce(max(change), 0) FROM evertoken").fetchone()[0])

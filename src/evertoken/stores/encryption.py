@@ -1,6 +1,4 @@
-"""
-Encryption at rest: a codec that seals what any store of ours keeps.
-"""
+"""Encryption at rest: a codec that seals what any store of ours keeps."""
 
 from __future__ import annotations
 

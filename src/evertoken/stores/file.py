@@ -1,6 +1,4 @@
-"""
-A store in a directory: for the processes of one host.
-"""
+"""A store in a directory: for the processes of one host."""
 
 from __future__ import annotations
 
@@ -78,40 +76,28 @@ class FileStore:
         self._files: Files = Files(Path(path).absolute(), codec, HostClock(), LOCK_TIMEOUT)
 
     async def read(self, key: str, /) -> Record | None:
-        """
-        Return the record of *key*, or None.
-        """
+        """Return the record of *key*, or None."""
         return await offload(self._files.read, key)
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """
-        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
-        """
+        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
         abandoned = Abandoned()
         return await offload(self._files.begin, key, owner, ttl, abandoned, abandoned=abandoned)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* durably, and the lease; return False where the lease or the version is outdated.
-        """
+        """Keep *record* durably, and the lease; return False where the lease or the version is outdated."""
         return await offload(partial(self._files.keep, record, lease, ending=False))
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* durably, and end the lease; return False where the lease or the version is outdated.
-        """
+        """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
         return await offload(partial(self._files.keep, record, lease, ending=True))
 
     async def abandon(self, lease: Lease, /) -> None:
-        """
-        End *lease* without a write, if its owner still holds it.
-        """
+        """End *lease* without a write, if its owner still holds it."""
         await offload(self._files.abandon, lease)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """
-        Let *lease* end *ttl* seconds from now; return False where it is no longer held.
-        """
+        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
         return await offload(self._files.renew, lease, ttl)
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
@@ -128,9 +114,7 @@ class FileStore:
             await anyio.sleep(self._poll)
 
     async def keys(self) -> AsyncIterator[str]:
-        """
-        Yield the key of every record.
-        """
+        """Yield the key of every record."""
         async for key in _each(self._files.keys()):
             yield key
 
@@ -142,15 +126,11 @@ class FileStore:
             yield name
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """
-        Return who holds the lease of *key* and for how many seconds yet, or None.
-        """
+        """Return who holds the lease of *key* and for how many seconds yet, or None."""
         return await offload(self._files.holder, key)
 
     async def delete(self, key: str, /) -> bool:
-        """
-        Take the record of *key* out, and its torn copies; tell whether there was one.
-        """
+        """Take the record of *key* out, and its torn copies; tell whether there was one."""
         return await offload(self._files.delete, key)
 
     def __repr__(self) -> str:

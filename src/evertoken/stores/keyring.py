@@ -1,6 +1,4 @@
-"""
-Keys in the keyring of the operating system.
-"""
+"""Keys in the keyring of the operating system."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ class KeyringKey:
         return found.split()
 
     def generate(self) -> None:
-        """
-        Put a new key into the entry, before those that it holds, which still open what they sealed.
-        """
+        """Put a new key into the entry, before those that it holds, which still open what they sealed."""
         found = keyring.get_password(self._service, self._username) or ""
         keyring.set_password(self._service, self._username, " ".join([generate_key(), *found.split()]))
 

@@ -1,6 +1,4 @@
-"""
-A store in memory: for tests, and for several managers in one process.
-"""
+"""A store in memory: for tests, and for several managers in one process."""
 
 from __future__ import annotations
 
@@ -45,15 +43,11 @@ class MemoryStore:
         self._watchers: list[tuple[asyncio.AbstractEventLoop, Callable[[str | None], object]]] = []
 
     async def read(self, key: str, /) -> Record | None:
-        """
-        Return the record of *key*, or None.
-        """
+        """Return the record of *key*, or None."""
         return self._records.get(key)
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """
-        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
-        """
+        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
         with self._lock:
             # Under the lock: a lease that another thread took meanwhile must not seem to last too long.
             now = self._clock.monotonic()
@@ -69,9 +63,7 @@ class MemoryStore:
             return Begun(lease, self._records.get(key))
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* and the lease; return False where the lease or the version is outdated.
-        """
+        """Keep *record* and the lease; return False where the lease or the version is outdated."""
         with self._lock:
             kept = self._keep(record, lease)
         if kept and self._watchers:
@@ -79,9 +71,7 @@ class MemoryStore:
         return kept
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* and end the lease; return False where the lease or the version is outdated.
-        """
+        """Keep *record* and end the lease; return False where the lease or the version is outdated."""
         with self._lock:
             kept = self._keep(record, lease)
             if kept:
@@ -91,17 +81,13 @@ class MemoryStore:
         return kept
 
     async def abandon(self, lease: Lease, /) -> None:
-        """
-        End *lease* without a write, if its owner still holds it.
-        """
+        """End *lease* without a write, if its owner still holds it."""
         with self._lock:
             if self._is_newest(lease):
                 self._leases[lease.key] = lease, _ENDED
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """
-        Let *lease* end *ttl* seconds from now; return False where it is no longer held.
-        """
+        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
         with self._lock:
             now = self._clock.monotonic()
             if not self._is_newest(lease) or self._leases[lease.key][1] <= now:
@@ -110,9 +96,7 @@ class MemoryStore:
             return True
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
-        """
-        Call *changed* with each key that was written, until cancelled.
-        """
+        """Call *changed* with each key that was written, until cancelled."""
         watcher = asyncio.get_running_loop(), changed
         self._watchers.append(watcher)
         try:
@@ -122,16 +106,12 @@ class MemoryStore:
             self._watchers.remove(watcher)
 
     async def keys(self) -> AsyncIterator[str]:
-        """
-        Yield the key of every record.
-        """
+        """Yield the key of every record."""
         for key in list(self._records):
             yield key
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """
-        Return who holds the lease of *key* and for how many seconds yet, or None.
-        """
+        """Return who holds the lease of *key* and for how many seconds yet, or None."""
         newest = self._leases.get(key)
         if newest is None:
             return None
@@ -140,9 +120,7 @@ class MemoryStore:
         return (lease.owner, left) if 0.0 < left <= LONGEST_LEASE else None
 
     async def delete(self, key: str, /) -> bool:
-        """
-        Take the record of *key* out; tell whether there was one.
-        """
+        """Take the record of *key* out; tell whether there was one."""
         return self._records.pop(key, None) is not None
 
     def __len__(self) -> int:

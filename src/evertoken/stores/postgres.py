@@ -1,6 +1,4 @@
-"""
-A store in PostgreSQL: for processes on many hosts, whose tokens should be as durable as their other data.
-"""
+"""A store in PostgreSQL: for processes on many hosts, whose tokens should be as durable as their other data."""
 
 from __future__ import annotations
 
@@ -97,16 +95,12 @@ class PostgresStore:
         self._pools: PerLoop[Pool] = PerLoop(self._make, Pool.close)
 
     async def read(self, key: str, /) -> Record | None:
-        """
-        Return the record of *key*, or None.
-        """
+        """Return the record of *key*, or None."""
         rows = await self._run(self._sql.read, _row_of(key))
         return await self._opened(key, rows[0][0]) if rows else None
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """
-        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
-        """
+        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
         # The other steps make no table: its name may be mistyped.
         ((holder, fence, remaining, data, _),) = await self._run(self._sql.begin, _row_of(key), owner, ttl, make=True)
         lease = Lease(key, owner, fence) if holder == owner else Held(max(remaining, 0.0))
@@ -121,27 +115,19 @@ class PostgresStore:
             raise
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* durably, and the lease; return False where the lease or the version is outdated.
-        """
+        """Keep *record* durably, and the lease; return False where the lease or the version is outdated."""
         return await self._keep(self._sql.mark, record, lease)
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* durably, and end the lease; return False where the lease or the version is outdated.
-        """
+        """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
         return await self._keep(self._sql.commit, record, lease)
 
     async def abandon(self, lease: Lease, /) -> None:
-        """
-        End *lease* without a write, if its owner still holds it.
-        """
+        """End *lease* without a write, if its owner still holds it."""
         await self._run(self._sql.abandon, _row_of(lease.key), lease.fence, lease.owner)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """
-        Let *lease* end *ttl* seconds from now; return False where it is no longer held.
-        """
+        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
         return bool(await self._run(self._sql.renew, _row_of(lease.key), lease.fence, lease.owner, ttl))
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
@@ -154,37 +140,27 @@ class PostgresStore:
         await self._watch.watch(self._conninfo, self._sql, self._poll, _LONGEST_KEY, changed)
 
     async def keys(self) -> AsyncIterator[str]:
-        """
-        Yield the key of every record.
-        """
+        """Yield the key of every record."""
         after = ""
         while rows := await self._run(self._sql.keys, after, _LONGEST_KEY):
             for after, record in rows:
                 yield after if record is None else key_in(record) or after
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """
-        Return who holds the lease of *key* and for how many seconds yet, or None.
-        """
+        """Return who holds the lease of *key* and for how many seconds yet, or None."""
         rows = await self._run(self._sql.holder, _row_of(key))
         return (rows[0][0], rows[0][1]) if rows and rows[0][1] > 0.0 else None
 
     async def delete(self, key: str, /) -> bool:
-        """
-        Take the record of *key* out, and its torn copy; tell whether there was one.
-        """
+        """Take the record of *key* out, and its torn copy; tell whether there was one."""
         return bool(await self._run(self._sql.delete, _row_of(key), self._notice(key)))
 
     async def exists(self) -> bool:
-        """
-        Tell whether the table is there.
-        """
+        """Tell whether the table is there."""
         return await self._run(self._sql.exists, self._sql.name) == [(True,)]
 
     async def create_table(self) -> None:
-        """
-        Make the table, unless it is there. Done by itself with the first lease.
-        """
+        """Make the table, unless it is there. Done by itself with the first lease."""
         errors = self._wire.errors
         try:
             await self._asked(self._sql.create)

@@ -1,6 +1,4 @@
-"""
-A store in Redis or Valkey: for processes on many hosts.
-"""
+"""A store in Redis or Valkey: for processes on many hosts."""
 
 from __future__ import annotations
 
@@ -126,16 +124,12 @@ class RedisStore:
         self._clients: PerLoop[BoundedClient] = PerLoop(make, close)
 
     async def read(self, key: str, /) -> Record | None:
-        """
-        Return the record of *key*, or None.
-        """
+        """Return the record of *key*, or None."""
         async with self._clients.use() as client:
             return await self._record(client, key, await client.run("HGET", self._name(key), "record"))
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """
-        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
-        """
+        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
         async with self._clients.use() as client:
             asked = (owner, _milliseconds(ttl), _LONGEST, self._expire)
             given, number, data = await client.script(lua.BEGIN, self._name(key), *asked)
@@ -164,17 +158,13 @@ class RedisStore:
         return await self._keep(record, lease, ending=True)
 
     async def abandon(self, lease: Lease, /) -> None:
-        """
-        End *lease* without a write, if its owner still holds it.
-        """
+        """End *lease* without a write, if its owner still holds it."""
         self._seen.pop(lease.key, None)
         async with self._clients.use() as client:
             await client.script(lua.ABANDON, self._name(lease.key), lease.fence, lease.owner)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """
-        Let *lease* end *ttl* seconds from now; return False where it is no longer held.
-        """
+        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
         async with self._clients.use() as client:
             asked = (lease.fence, lease.owner, _milliseconds(ttl), self._expire)
             return bool(await client.script(lua.RENEW, self._name(lease.key), *asked))
@@ -202,9 +192,7 @@ class RedisStore:
                 await anyio.sleep(REFUSED)
 
     async def keys(self) -> AsyncIterator[str]:
-        """
-        Yield the key of every record. A foreign value in the place of one is passed over, and reported once.
-        """
+        """Yield the key of every record. A foreign value in the place of one is passed over, and reported once."""
         async with self._clients.use() as client:
             # Not all that begins with the prefix: another store's may begin with this one.
             async for name in client.names(f"{_escaped(self._prefix)}{{{'[0-9a-f]' * _DIGITS}}}"):
@@ -224,17 +212,13 @@ class RedisStore:
                     yield key
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """
-        Return who holds the lease of *key* and for how many seconds yet, or None.
-        """
+        """Return who holds the lease of *key* and for how many seconds yet, or None."""
         async with self._clients.use() as client:
             found = await client.script(lua.HOLDER, self._name(key), _LONGEST)
         return None if not found else (str(found[0], "utf-8"), found[1] / 1000.0)
 
     async def delete(self, key: str, /) -> bool:
-        """
-        Take the record of *key* out, and a copy that was set aside; tell whether there was one.
-        """
+        """Take the record of *key* out, and a copy that was set aside; tell whether there was one."""
         async with self._clients.use() as client:
             return bool(await client.script(lua.DELETE, self._name(key)))
 

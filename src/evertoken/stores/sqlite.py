@@ -1,6 +1,4 @@
-"""
-A store in one SQLite file: for the processes of one host, and many keys.
-"""
+"""A store in one SQLite file: for the processes of one host, and many keys."""
 
 from __future__ import annotations
 
@@ -75,40 +73,28 @@ class SQLiteStore:
         self._rows = Rows(self._connections, codec, HostClock())
 
     async def read(self, key: str, /) -> Record | None:
-        """
-        Return the record of *key*, or None.
-        """
+        """Return the record of *key*, or None."""
         return await offload(self._rows.read, key)
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """
-        Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
-        """
+        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
         abandoned = Abandoned()
         return await offload(self._rows.begin, key, owner, ttl, abandoned, abandoned=abandoned)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* durably, and the lease; return False where the lease or the version is outdated.
-        """
+        """Keep *record* durably, and the lease; return False where the lease or the version is outdated."""
         return await offload(partial(self._rows.keep, record, lease, ending=False))
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* durably, and end the lease; return False where the lease or the version is outdated.
-        """
+        """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
         return await offload(partial(self._rows.keep, record, lease, ending=True))
 
     async def abandon(self, lease: Lease, /) -> None:
-        """
-        End *lease* without a write, if its owner still holds it.
-        """
+        """End *lease* without a write, if its owner still holds it."""
         await offload(self._rows.abandon, lease)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """
-        Let *lease* end *ttl* seconds from now; return False where it is no longer held.
-        """
+        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
         return await offload(self._rows.renew, lease, ttl)
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
@@ -125,30 +111,22 @@ class SQLiteStore:
             await anyio.sleep(self._poll)
 
     async def keys(self) -> AsyncIterator[str]:
-        """
-        Yield the key of every record.
-        """
+        """Yield the key of every record."""
         place = 0
         while batch := await offload(self._rows.keys, place, _BATCH):
             for place, key in batch:  # noqa: B007 - where the next batch begins
                 yield key
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """
-        Return who holds the lease of *key* and for how many seconds yet, or None.
-        """
+        """Return who holds the lease of *key* and for how many seconds yet, or None."""
         return await offload(self._rows.holder, key)
 
     async def delete(self, key: str, /) -> bool:
-        """
-        Take the record of *key* out, and its torn copy; tell whether there was one.
-        """
+        """Take the record of *key* out, and its torn copy; tell whether there was one."""
         return await offload(self._rows.delete, key)
 
     async def exists(self) -> bool:
-        """
-        Tell whether the file and its table are there. This makes neither.
-        """
+        """Tell whether the file and its table are there. This makes neither."""
         return await offload(self._connections.exists)
 
     async def __aenter__(self) -> Self:

@@ -1,6 +1,4 @@
-"""
-The authorization server and its protected resource as a plain ASGI application.
-"""
+"""The authorization server and its protected resource as a plain ASGI application."""
 
 from __future__ import annotations
 
@@ -33,17 +31,13 @@ _NO_STORE: Final = [(b"cache-control", b"no-store")]
 
 @final
 class App:
-    """
-    The ASGI application of a `TokenServer`.
-    """
+    """The ASGI application of a `TokenServer`."""
 
     def __init__(self, server: TokenServer) -> None:
         self._server = server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """
-        Answer one request.
-        """
+        """Answer one request."""
         if scope["type"] != "http":
             return
         reply = _Reply(send, receive, self._server)
@@ -168,9 +162,7 @@ class App:
 
 @final
 class _Reply:
-    """
-    One answer.
-    """
+    """One answer."""
 
     def __init__(self, send: Send, receive: Receive, server: TokenServer) -> None:
         self._send = send

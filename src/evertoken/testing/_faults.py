@@ -1,6 +1,4 @@
-"""
-What may go wrong at a token endpoint, one line each.
-"""
+"""What may go wrong at a token endpoint, one line each."""
 
 from __future__ import annotations
 
@@ -63,15 +61,11 @@ class Fault:
 
     @property
     def active(self) -> bool:
-        """
-        Whether it still strikes.
-        """
+        """Whether it still strikes."""
         return not self.healed and (self.times is None or self.used < self.times)
 
     def heal(self) -> None:
-        """
-        Strike no more.
-        """
+        """Strike no more."""
         self.healed = True
 
     def __enter__(self) -> Self:
@@ -83,32 +77,24 @@ class Fault:
 
 @final
 class Faults:
-    """
-    The faults in force; the first one set strikes first.
-    """
+    """The faults in force; the first one set strikes first."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """
-        Put *fault* in force.
-        """
+        """Put *fault* in force."""
         self._faults.append(fault)
         return fault
 
     def heal(self) -> None:
-        """
-        End them all.
-        """
+        """End them all."""
         for fault in self._faults:
             fault.heal()
         self._faults.clear()
 
     def strike(self) -> Fault | None:
-        """
-        Return the fault for the next request, if any, and count it.
-        """
+        """Return the fault for the next request, if any, and count it."""
         self._faults = [fault for fault in self._faults if fault.active]
         if not self._faults:
             return None

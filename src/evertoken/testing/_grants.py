@@ -1,6 +1,4 @@
-"""
-What an authorization server remembers: clients, grants that rotate, and the tokens it gave out.
-"""
+"""What an authorization server remembers: clients, grants that rotate, and the tokens it gave out."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ __all__ = ["Family", "Grants", "OAuthError"]
 
 @final
 class OAuthError(Exception):
-    """
-    An error answer (RFC 6749 section 5.2).
-    """
+    """An error answer (RFC 6749 section 5.2)."""
 
     def __init__(self, error: str, description: str, status: int = 400) -> None:
         super().__init__(error)
@@ -31,9 +27,7 @@ class OAuthError(Exception):
 @final
 @dataclass(slots=True, repr=False)
 class Family:
-    """
-    One grant: the refresh tokens that came of one login.
-    """
+    """One grant: the refresh tokens that came of one login."""
 
     subject: str
     client_id: str
@@ -46,9 +40,7 @@ class Family:
 @final
 @dataclass(slots=True, repr=False)
 class Grants:
-    """
-    The server's memory. All times are the server's own.
-    """
+    """The server's memory. All times are the server's own."""
 
     clock: Callable[[], float]
     clients: dict[str, str | None] = field(default_factory=dict)
@@ -58,18 +50,14 @@ class Grants:
     _numbers: Any = field(default_factory=itertools.count)
 
     def authenticate(self, client_id: str | None, client_secret: str | None) -> str:
-        """
-        Return the client's id, or raise invalid_client.
-        """
+        """Return the client's id, or raise invalid_client."""
         if client_id is None or client_id not in self.clients or self.clients[client_id] != client_secret:
             error = "invalid_client"
             raise OAuthError(error, "unknown client or wrong secret", 401)
         return client_id
 
     def new_family(self, subject: str, client_id: str) -> Family:
-        """
-        Begin a grant, as a login does.
-        """
+        """Begin a grant, as a login does."""
         family = Family(subject, client_id, self._secret("refresh"))
         self.families[family.current] = family
         return family
@@ -92,9 +80,7 @@ class Grants:
         return token
 
     def valid(self, access_token: str) -> bool:
-        """
-        Tell whether an access token is good now.
-        """
+        """Tell whether an access token is good now."""
         return self.access_tokens.get(access_token, 0.0) > self.clock()
 
     def present(
@@ -107,9 +93,7 @@ class Grants:
         reuse_revokes_family: bool,
         refuse_early: bool = False,
     ) -> Family:
-        """
-        Accept a refresh token and rotate it, or raise invalid_grant.
-        """
+        """Accept a refresh token and rotate it, or raise invalid_grant."""
         error = "invalid_grant"
         family = self.families.get(refresh_token)
         if family is None or family.revoked or family.client_id != client_id:
@@ -130,9 +114,7 @@ class Grants:
         return family
 
     def revoke(self, family: Family) -> None:
-        """
-        End a grant and its access tokens.
-        """
+        """End a grant and its access tokens."""
         family.revoked = True
         for token in family.access_tokens:
             self.access_tokens.pop(token, None)

@@ -1,6 +1,4 @@
-"""
-What a server was asked, and how often.
-"""
+"""What a server was asked, and how often."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ class TokenRequest:
 
     @property
     def grant_type(self) -> str:
-        """
-        The grant asked for.
-        """
+        """The grant asked for."""
         return dict(self.form).get("grant_type", "")
 
     def __repr__(self) -> str:

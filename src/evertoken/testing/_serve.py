@@ -1,6 +1,4 @@
-"""
-Serving an ASGI application from a thread.
-"""
+"""Serving an ASGI application from a thread."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ class Serving:
         self._thread.start()
 
     def stop(self) -> None:
-        """
-        Stop, and wait for the end of the thread.
-        """
+        """Stop, and wait for the end of the thread."""
         self._server.should_exit = True
         self._server.force_exit = True
         self._thread.join()

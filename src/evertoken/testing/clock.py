@@ -1,6 +1,4 @@
-"""
-Clocks that a test moves: one for the virtual loop, one for any loop.
-"""
+"""Clocks that a test moves: one for the virtual loop, one for any loop."""
 
 from __future__ import annotations
 
@@ -38,37 +36,27 @@ class VirtualClock:
         self._stepped = 0.0
 
     def time(self) -> float:
-        """
-        Return the wall clock in epoch seconds.
-        """
+        """Return the wall clock in epoch seconds."""
         loop = _virtual_loop()
         if self._begun is None:
             self._begun = loop.time()
         return self._start + self._stepped + (loop.time() - self._begun)
 
     def monotonic(self) -> float:
-        """
-        Return the loop's own seconds, which no step moves.
-        """
+        """Return the loop's own seconds, which no step moves."""
         return _virtual_loop().time()
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: object) -> asyncio.TimerHandle:
-        """
-        Call *callback* after *delay* virtual seconds.
-        """
+        """Call *callback* after *delay* virtual seconds."""
         return _virtual_loop().call_later(delay, callback, *args)
 
     def step(self, seconds: float) -> None:
-        """
-        Move the wall clock while the loop's stands: a clock that is set, or a machine that slept.
-        """
+        """Move the wall clock while the loop's stands: a clock that is set, or a machine that slept."""
         self.time()
         self._stepped += seconds
 
     async def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
-        """
-        Let that much virtual time pass, and everything happen that happens in it.
-        """
+        """Let that much virtual time pass, and everything happen that happens in it."""
         await asyncio.sleep(seconds + 60.0 * minutes + 3600.0 * hours)
 
     def __repr__(self) -> str:
@@ -93,35 +81,25 @@ class ManualClock:
         self._order = itertools.count()
 
     def time(self) -> float:
-        """
-        Return the wall clock in epoch seconds.
-        """
+        """Return the wall clock in epoch seconds."""
         return self._wall
 
     def monotonic(self) -> float:
-        """
-        Return the seconds that were advanced, steps aside.
-        """
+        """Return the seconds that were advanced, steps aside."""
         return self._monotonic
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: object) -> _ManualTimer:
-        """
-        Call *callback* once that many seconds were advanced.
-        """
+        """Call *callback* once that many seconds were advanced."""
         timer = _ManualTimer(callback, args)
         heapq.heappush(self._timers, (self._monotonic + max(delay, 0.0), next(self._order), timer))
         return timer
 
     def step(self, seconds: float) -> None:
-        """
-        Move the wall clock alone.
-        """
+        """Move the wall clock alone."""
         self._wall += seconds
 
     async def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
-        """
-        Move both clocks, calling what is due in order and letting the loop become quiet after each.
-        """
+        """Move both clocks, calling what is due in order and letting the loop become quiet after each."""
         end = self._monotonic + seconds + 60.0 * minutes + 3600.0 * hours
         await _settle()
         while self._timers and self._timers[0][0] <= end:

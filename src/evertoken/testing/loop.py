@@ -1,6 +1,4 @@
-"""
-An event loop whose time jumps when there is nothing to do: a day of supervision in a few hundredths of a second.
-"""
+"""An event loop whose time jumps when there is nothing to do: a day of supervision in a few hundredths of a second."""
 
 from __future__ import annotations
 
@@ -52,31 +50,23 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = 1e-6
 
     def time(self) -> float:
-        """
-        Return the loop's own seconds.
-        """
+        """Return the loop's own seconds."""
         return self._virtual_now
 
     def advance(self, seconds: float) -> None:
-        """
-        Move the loop's clock on. The loop does so by itself; call it to make a callback late.
-        """
+        """Move the loop's clock on. The loop does so by itself; call it to make a callback late."""
         self._virtual_now += seconds
         self.jumps += 1
 
     def run_forever(self) -> None:
-        """
-        Run until stopped, counting jobs in worker threads as work.
-        """
+        """Run until stopped, counting jobs in worker threads as work."""
         with _counted_worker_threads():
             super().run_forever()
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """
-        Run *func* in a thread; virtual time stands meanwhile.
-        """
+        """Run *func* in a thread; virtual time stands meanwhile."""
         self.outside += 1
         try:
             future = super().run_in_executor(executor, func, *args)
@@ -87,9 +77,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002 - 3.11 has none
-        """
-        Join the default executor's threads, however long that takes in real time.
-        """
+        """Join the default executor's threads, however long that takes in real time."""
         self.outside += 1
         try:
             await super().shutdown_default_executor()
@@ -102,9 +90,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 @final
 class _JumpSelector(selectors.BaseSelector):
-    """
-    The default selector, but for waiting.
-    """
+    """The default selector, but for waiting."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
@@ -147,9 +133,7 @@ class _JumpSelector(selectors.BaseSelector):
 
 
 class _counted_worker_threads:  # noqa: N801 - reads as the function it would be
-    """
-    Counts anyio's worker threads as work outside the loop, while any virtual loop runs.
-    """
+    """Counts anyio's worker threads as work outside the loop, while any virtual loop runs."""
 
     _users = 0
     _real: Any = None

@@ -21,9 +21,7 @@ __all__ = ["manual_clock", "token_server", "virtual_clock"]
 
 @pytest.fixture
 def token_server() -> Iterator[TokenServer]:
-    """
-    A `TokenServer` that listens on loopback, fresh for each test.
-    """
+    """A `TokenServer` that listens on loopback, fresh for each test."""
     from evertoken.testing.server import TokenServer  # noqa: PLC0415 - needs the extra, which other fixtures do not
 
     with TokenServer() as server:
@@ -32,9 +30,7 @@ def token_server() -> Iterator[TokenServer]:
 
 @pytest.fixture
 def virtual_clock() -> VirtualClock:
-    """
-    A `VirtualClock`, for tests that run on a `VirtualTimeLoop`.
-    """
+    """A `VirtualClock`, for tests that run on a `VirtualTimeLoop`."""
     from evertoken.testing.clock import VirtualClock  # noqa: PLC0415
 
     return VirtualClock()
@@ -42,9 +38,7 @@ def virtual_clock() -> VirtualClock:
 
 @pytest.fixture
 def manual_clock() -> ManualClock:
-    """
-    A `ManualClock`, for tests on any loop.
-    """
+    """A `ManualClock`, for tests on any loop."""
     from evertoken.testing.clock import ManualClock  # noqa: PLC0415
 
     return ManualClock()

@@ -1,6 +1,4 @@
-"""
-A real authorization server on loopback, with the habits and the faults of those people meet.
-"""
+"""A real authorization server on loopback, with the habits and the faults of those people meet."""
 
 from __future__ import annotations
 
@@ -134,22 +132,16 @@ class TokenServer:
 
     @property
     def token_endpoint(self) -> str:
-        """
-        The URL of the token endpoint (RFC 6749 section 3.2).
-        """
+        """The URL of the token endpoint (RFC 6749 section 3.2)."""
         return f"{self.url}/token"
 
     @property
     def resource(self) -> str:
-        """
-        The URL of the protected resource. Paths below it work too; those that end in /forbidden forbid.
-        """
+        """The URL of the protected resource. Paths below it work too; those that end in /forbidden forbid."""
         return f"{self.url}/resource"
 
     def metadata(self) -> dict[str, Any]:
-        """
-        Return the authorization server metadata (RFC 8414 section 2).
-        """
+        """Return the authorization server metadata (RFC 8414 section 2)."""
         return {
             "issuer": self.url,
             "token_endpoint": self.token_endpoint,
@@ -159,31 +151,23 @@ class TokenServer:
         }
 
     def now(self) -> float:
-        """
-        Return the server's own time, in epoch seconds.
-        """
+        """Return the server's own time, in epoch seconds."""
         return self.clock()
 
     # Who may come
 
     def add_client(self, client_id: str, client_secret: str | None = None) -> None:
-        """
-        Register a client; one without a secret is public (RFC 6749 section 2.1).
-        """
+        """Register a client; one without a secret is public (RFC 6749 section 2.1)."""
         with self.lock:
             self.grants.clients[client_id] = client_secret
 
     def issue_grant(self, subject: str = "alice", *, client_id: str = DEFAULT_CLIENT[0]) -> str:
-        """
-        Return the first refresh token of a new grant, as a login would.
-        """
+        """Return the first refresh token of a new grant, as a login would."""
         with self.lock:
             return self.grants.new_family(subject, client_id).current
 
     def client_credentials(self, **options: Any) -> ClientCredentials:
-        """
-        Return a source for this server's own client.
-        """
+        """Return a source for this server's own client."""
         return ClientCredentials(
             token_endpoint=self.token_endpoint,
             client_id=DEFAULT_CLIENT[0],
@@ -192,9 +176,7 @@ class TokenServer:
         )
 
     def refresh_token(self, **options: Any) -> RefreshToken:
-        """
-        Return a source for a new grant.
-        """
+        """Return a source for a new grant."""
         return RefreshToken(
             token_endpoint=self.token_endpoint,
             client_id=DEFAULT_CLIENT[0],
@@ -241,16 +223,12 @@ class TokenServer:
             return self._faults.add(fault)
 
     def heal(self) -> None:
-        """
-        End all faults.
-        """
+        """End all faults."""
         with self.lock:
             self._faults.heal()
 
     def revoke_all(self) -> None:
-        """
-        End all access tokens. Refresh tokens stay.
-        """
+        """End all access tokens. Refresh tokens stay."""
         with self.lock:
             self.grants.access_tokens.clear()
 
@@ -268,9 +246,7 @@ class TokenServer:
 
     @property
     def stats(self) -> Stats:
-        """
-        What it was asked so far.
-        """
+        """What it was asked so far."""
         with self.lock:
             outcomes = Counter(request.outcome for request in self.requests)
             return Stats(
@@ -285,9 +261,7 @@ class TokenServer:
             )
 
     def reset_stats(self) -> None:
-        """
-        Begin to count anew.
-        """
+        """Begin to count anew."""
         with self.lock:
             self.requests.clear()
             self._counts.clear()
@@ -296,17 +270,13 @@ class TokenServer:
     # For the application
 
     def strike(self) -> Fault | None:
-        """
-        Return the fault for the request at hand, if any.
-        """
+        """Return the fault for the request at hand, if any."""
         with self.lock:
             return self._faults.strike()
 
     @contextlib.contextmanager
     def counting(self, form: Sequence[tuple[str, str]], headers: dict[str, str]) -> Iterator[TokenRequest]:
-        """
-        Count a token request while it is in flight.
-        """
+        """Count a token request while it is in flight."""
         record = TokenRequest(self.now(), form, headers)
         with self.lock:
             self.requests.append(record)
@@ -319,9 +289,7 @@ class TokenServer:
                 self._in_flight -= 1
 
     def count_resource(self, status: int) -> None:
-        """
-        Count a request to the protected resource.
-        """
+        """Count a request to the protected resource."""
         with self.lock:
             self._counts["resource"] += 1
             self._counts[str(status)] += 1
@@ -343,9 +311,7 @@ class TokenServer:
         return self
 
     def stop(self) -> None:
-        """
-        Stop listening, and cut what is under way.
-        """
+        """Stop listening, and cut what is under way."""
         serving, self._serving = self._serving, None
         if serving is not None:
             serving.stop()

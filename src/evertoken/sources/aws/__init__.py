@@ -1,6 +1,4 @@
-"""
-Amazon Web Services: credentials that sign, one way to them a file.
-"""
+"""Amazon Web Services: credentials that sign, one way to them a file."""
 
 from evertoken.sources.aws._credentials import AwsCredentials
 from evertoken.sources.aws._environment import from_environment

@@ -1,6 +1,4 @@
-"""
-AWS credentials: a key pair with a session token and an expiry.
-"""
+"""AWS credentials: a key pair with a session token and an expiry."""
 
 from __future__ import annotations
 
@@ -73,31 +71,23 @@ class AwsCredentials(Token, token_type=SCHEME):
 
     @property
     def access_key_id(self) -> str:
-        """
-        Which key it is. It is no secret, and stands in the logs of AWS.
-        """
+        """Which key it is. It is no secret, and stands in the logs of AWS."""
         return self.access_token
 
     @property
     def secret_access_key(self) -> str:
-        """
-        The key itself, which signs and is never sent.
-        """
+        """The key itself, which signs and is never sent."""
         return str(self.extra["secret_access_key"])
 
     @property
     def session_token(self) -> str | None:
-        """
-        What is sent along with a signature of a temporary key.
-        """
+        """What is sent along with a signature of a temporary key."""
         found: str | None = self.extra.get("session_token")
         return found
 
     @property
     def authorization(self) -> NoReturn:
-        """
-        Raise: these credentials sign requests, and are not sent.
-        """
+        """Raise: these credentials sign requests, and are not sent."""
         msg = "AWS credentials sign requests, and are not sent: use SigV4Auth(tokens.handle(), service=..., region=...)"
         raise TypeError(msg)
 

@@ -1,6 +1,4 @@
-"""
-What AWS tools would use here.
-"""
+"""What AWS tools would use here."""
 
 from __future__ import annotations
 

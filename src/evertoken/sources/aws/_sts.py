@@ -1,6 +1,4 @@
-"""
-The Security Token Service: one request of its Query API, and its XML answers.
-"""
+"""The Security Token Service: one request of its Query API, and its XML answers."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ _SESSION: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 
 def check_role(role_arn: object, session_name: object, duration: object) -> None:
-    """
-    Raise ValueError where they are none that the service would take; the message names the parameter.
-    """
+    """Raise ValueError where they are none that the service would take; the message names the parameter."""
     if not isinstance(role_arn, str) or not _ROLE.fullmatch(role_arn):
         msg = f"role_arn must be as in 'arn:aws:iam::123456789012:role/name', not {role_arn!r}"
         raise ValueError(msg)
@@ -70,9 +66,7 @@ def check_role(role_arn: object, session_name: object, duration: object) -> None
 
 
 def check_region(region: object) -> None:
-    """
-    Raise ValueError where *region* is neither None nor the name of one, which becomes a part of a host's.
-    """
+    """Raise ValueError where *region* is neither None nor the name of one, which becomes a part of a host's."""
     if region is not None and not (isinstance(region, str) and _REGION.fullmatch(region)):
         msg = f"region must be as in 'eu-west-1', not {region!r}"
         raise ValueError(msg)
@@ -136,9 +130,7 @@ class Sts:
 
 
 def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
-    """
-    Return the leaves of an XML answer by name, its error in the words of RFC 6749.
-    """
+    """Return the leaves of an XML answer by name, its error in the words of RFC 6749."""
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
         msg = "unreadable answer: XML with a document type"
         raise TransientRefreshError(msg, ambiguous=True)

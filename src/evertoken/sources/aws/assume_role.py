@@ -1,6 +1,4 @@
-"""
-Roles that are assumed with other credentials, or with a token of an identity provider.
-"""
+"""Roles that are assumed with other credentials, or with a token of an identity provider."""
 
 from __future__ import annotations
 
@@ -20,25 +18,17 @@ HOUR: Final = 3600
 
 
 class _Reader(Protocol):
-    """
-    A key of a manager.
-    """
+    """A key of a manager."""
 
     async def get(self) -> Any:
-        """
-        Return valid credentials.
-        """
+        """Return valid credentials."""
 
 
 class _Source(Protocol):
-    """
-    A source of credentials.
-    """
+    """A source of credentials."""
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
-        """
-        Return credentials.
-        """
+        """Return credentials."""
 
 
 #: Whose credentials sign: a handle of a manager, a source, or the credentials themselves.
@@ -112,9 +102,7 @@ class AssumeRole:
         self.provider: str = f"{self._sts.provider} {role_arn}"
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
-        """
-        Assume the role with what is valid now.
-        """
+        """Assume the role with what is valid now."""
         parent: Any = self._parent
         if not isinstance(parent, Token):
             parent = await (parent.get() if hasattr(parent, "get") else parent.fetch(request))
@@ -181,9 +169,7 @@ class AssumeRoleWithWebIdentity(CarriesSecrets):
         self.provider: str = self._sts.provider
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
-        """
-        Show the token, which is all that is needed.
-        """
+        """Show the token, which is all that is needed."""
         token = await resolve(self._token, "token")
         parameters = {**self._parameters, "WebIdentityToken": token}
         return await self._sts.ask(request, "AssumeRoleWithWebIdentity", parameters, secrets=(token,))

@@ -1,6 +1,4 @@
-"""
-The role of a container: ECS tasks and EKS pod identity.
-"""
+"""The role of a container: ECS tasks and EKS pod identity."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The role of an EC2 instance (IMDSv2).
-"""
+"""The role of an EC2 instance (IMDSv2)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A profile of the files that AWS tools share.
-"""
+"""A profile of the files that AWS tools share."""
 
 from __future__ import annotations
 

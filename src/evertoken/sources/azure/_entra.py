@@ -1,6 +1,4 @@
-"""
-Microsoft Entra ID: where its token endpoint is.
-"""
+"""Microsoft Entra ID: where its token endpoint is."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What Azure's tools would use here.
-"""
+"""What Azure's tools would use here."""
 
 from __future__ import annotations
 

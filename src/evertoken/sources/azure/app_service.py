@@ -1,6 +1,4 @@
-"""
-The managed identity of an app or a function of Azure App Service.
-"""
+"""The managed identity of an app or a function of Azure App Service."""
 
 from __future__ import annotations
 

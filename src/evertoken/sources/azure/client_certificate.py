@@ -1,6 +1,4 @@
-"""
-An application of Microsoft Entra ID, by its certificate.
-"""
+"""An application of Microsoft Entra ID, by its certificate."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The managed identity of a machine or a container of Azure.
-"""
+"""The managed identity of a machine or a container of Azure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Workload identity of Azure: a pod's own token for one of Microsoft's.
-"""
+"""Workload identity of Azure: a pod's own token for one of Microsoft's."""
 
 from __future__ import annotations
 
@@ -64,9 +62,7 @@ class WorkloadIdentity(CarriesSecrets):
         self.provider: str = self._grant.provider
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """
-        Show the other provider's token.
-        """
+        """Show the other provider's token."""
         return await self._grant.fetch(request)
 
     def __repr__(self) -> str:

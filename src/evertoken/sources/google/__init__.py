@@ -1,6 +1,4 @@
-"""
-Google Cloud, one way to its tokens a file.
-"""
+"""Google Cloud, one way to its tokens a file."""
 
 from evertoken.sources.google._environment import from_environment
 from evertoken.sources.google.authorized_user import AuthorizedUser

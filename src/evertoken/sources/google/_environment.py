@@ -1,6 +1,4 @@
-"""
-What Google's tools would use here: Application Default Credentials.
-"""
+"""What Google's tools would use here: Application Default Credentials."""
 
 from __future__ import annotations
 

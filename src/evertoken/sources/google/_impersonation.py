@@ -1,6 +1,4 @@
-"""
-One account's token for another's: the IAM Credentials API.
-"""
+"""One account's token for another's: the IAM Credentials API."""
 
 from __future__ import annotations
 

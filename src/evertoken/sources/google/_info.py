@@ -1,6 +1,4 @@
-"""
-What Google hands out as a JSON file.
-"""
+"""What Google hands out as a JSON file."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ Info: TypeAlias = Mapping[str, Any] | Path
 
 
 def check_info(info: object) -> None:
-    """
-    Raise ValueError where *info* is neither.
-    """
+    """Raise ValueError where *info* is neither."""
     if not isinstance(info, Mapping | Path):
         msg = f"info must be the content of a credentials file, or a pathlib.Path to one, not {type(info).__name__}"
         raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake

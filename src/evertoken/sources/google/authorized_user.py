@@ -1,6 +1,4 @@
-"""
-A person who logged in with gcloud.
-"""
+"""A person who logged in with gcloud."""
 
 from __future__ import annotations
 

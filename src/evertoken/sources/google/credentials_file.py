@@ -1,6 +1,4 @@
-"""
-A credentials file of Google, whatever it holds.
-"""
+"""A credentials file of Google, whatever it holds."""
 
 from __future__ import annotations
 

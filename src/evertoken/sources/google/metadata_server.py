@@ -1,6 +1,4 @@
-"""
-The service account of a machine or a container of Google Cloud.
-"""
+"""The service account of a machine or a container of Google Cloud."""
 
 from __future__ import annotations
 

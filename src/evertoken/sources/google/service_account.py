@@ -1,6 +1,4 @@
-"""
-A service account of Google, by its key.
-"""
+"""A service account of Google, by its key."""
 
 from __future__ import annotations
 
@@ -91,9 +89,7 @@ class ServiceAccount(CarriesSecrets):
 
 
 def id_token_in(answer: Answer) -> Answer:
-    """
-    Return *answer* with the ID token in it as the token.
-    """
+    """Return *answer* with the ID token in it as the token."""
     token = answer.fields.get("id_token")
     if not isinstance(token, str):
         msg = "unreadable answer: no id_token in it"

@@ -1,6 +1,4 @@
-"""
-Workload identity federation of Google: a token of another provider for one of Google's.
-"""
+"""Workload identity federation of Google: a token of another provider for one of Google's."""
 
 from __future__ import annotations
 

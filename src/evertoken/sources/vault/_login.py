@@ -1,6 +1,4 @@
-"""
-A login at OpenBao or Vault, and the renewal of its token's lease.
-"""
+"""A login at OpenBao or Vault, and the renewal of its token's lease."""
 
 from __future__ import annotations
 
@@ -67,9 +65,7 @@ class Login(CarriesSecrets, abc.ABC):
 
     @abc.abstractmethod
     async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        """
-        Return what is sent to log in, and what of it must not be seen.
-        """
+        """Return what is sent to log in, and what of it must not be seen."""
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

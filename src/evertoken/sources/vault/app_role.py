@@ -1,6 +1,4 @@
-"""
-AppRole of OpenBao and Vault.
-"""
+"""AppRole of OpenBao and Vault."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ class AppRole(Login):
         self._role_id, self._secret_id = role_id, secret_id
 
     async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        """
-        Return the role's id and its secret.
-        """
+        """Return the role's id and its secret."""
         sent = {"role_id": await resolve(self._role_id, "role_id")}
         if self._secret_id is None:
             return sent, ()

@@ -1,6 +1,4 @@
-"""
-JWT and Kubernetes logins of OpenBao and Vault.
-"""
+"""JWT and Kubernetes logins of OpenBao and Vault."""
 
 from __future__ import annotations
 
@@ -58,8 +56,6 @@ class JwtLogin(Login):
         self._role, self._jwt = role, jwt
 
     async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        """
-        Return the role and the token that is shown for it.
-        """
+        """Return the role and the token that is shown for it."""
         token = await resolve(self._jwt, "jwt")
         return {"role": self._role, "jwt": token}, (token,)

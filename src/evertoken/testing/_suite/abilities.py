@@ -1,6 +1,4 @@
-"""
-Conformance: what a store may be able to do besides: tell of writes, and be looked into.
-"""
+"""Conformance: what a store may be able to do besides: tell of writes, and be looked into."""
 
 from __future__ import annotations
 
@@ -21,15 +19,11 @@ __all__ = ["Listing", "Watching"]
 
 
 class Watching(Suite):
-    """
-    `WatchedStore.watch`; skipped where the store has none.
-    """
+    """`WatchedStore.watch`; skipped where the store has none."""
 
     @asynccontextmanager
     async def told(self, store: WatchedStore) -> AsyncGenerator[list[str | None]]:
-        """
-        Watch *store*; give the keys that it names from the moment at which nothing can be missed.
-        """
+        """Watch *store*; give the keys that it names from the moment at which nothing can be missed."""
         calls: list[str | None] = []
         task = asyncio.get_running_loop().create_task(store.watch(calls.append))
         try:
@@ -47,9 +41,7 @@ class Watching(Suite):
         assert len(calls) == said, "a watch that is cancelled calls nobody"
 
     async def heard(self, calls: list[str | None], key: str) -> None:
-        """
-        Wait until *calls* tell of *key*, or that anything may have been written.
-        """
+        """Wait until *calls* tell of *key*, or that anything may have been written."""
         await wait_until(lambda: key in calls or None in calls, self.patience, f"the watch does not tell of {key!r}")
         calls.clear()
 
@@ -99,14 +91,10 @@ class Watching(Suite):
 
 
 class Listing(Suite):
-    """
-    `ListedStore`: keys, holder, delete; skipped where the store has none.
-    """
+    """`ListedStore`: keys, holder, delete; skipped where the store has none."""
 
     async def names(self, store: TokenStore) -> list[str]:
-        """
-        Return all keys.
-        """
+        """Return all keys."""
         return sorted([key async for key in listed(store).keys()])  # noqa: SIM118 - it is no mapping
 
     async def test_keys(self) -> None:

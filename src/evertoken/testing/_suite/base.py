@@ -1,6 +1,4 @@
-"""
-The common parts of the conformance suite: stores to test, and how long to wait for them.
-"""
+"""The common parts of the conformance suite: stores to test, and how long to wait for them."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ GRAIN = 0.05
 
 
 def a_token(value: str = "token", **changes: Any) -> Token:
-    """
-    Return a token that lived at some time.
-    """
+    """Return a token that lived at some time."""
     return Token(value, **{"issued_at": 1_700_000_000.0, "expires_at": 1_700_003_600.0, **changes})
 
 
@@ -52,14 +48,10 @@ class Suite(ABC):
 
     @abstractmethod
     async def make(self) -> TokenStore:
-        """
-        Return a store. All that one test makes are on the same data, which is empty when the test begins.
-        """
+        """Return a store. All that one test makes are on the same data, which is empty when the test begins."""
 
     async def clean(self) -> None:  # noqa: B027 - most leave nothing
-        """
-        Take away what the test left. Called when its stores have been left.
-        """
+        """Take away what the test left. Called when its stores have been left."""
 
     async def plant(self, key: str, data: bytes) -> None:  # noqa: ARG002 - for those who override it
         """
@@ -79,17 +71,13 @@ class Suite(ABC):
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[TokenStore]:
-        """
-        Give one store, entered if it is a context manager.
-        """
+        """Give one store, entered if it is a context manager."""
         async with self.pair(1) as stores:
             yield stores[0]
 
     @asynccontextmanager
     async def pair(self, count: int = 2) -> AsyncGenerator[list[TokenStore]]:
-        """
-        Give *count* stores on the same data, entered if they are context managers.
-        """
+        """Give *count* stores on the same data, entered if they are context managers."""
         try:
             async with AsyncExitStack() as stack:
                 stores = [await self.make() for _ in range(count)]
@@ -102,9 +90,7 @@ class Suite(ABC):
 
 
 async def lease_of(store: TokenStore, key: str = "k", owner: str = "me", ttl: float = LONGEST_LEASE) -> Lease:
-    """
-    Take a lease that must be free.
-    """
+    """Take a lease that must be free."""
     lease = (await store.begin(key, owner, ttl)).lease
     assert isinstance(lease, Lease), f"the lease of {key!r} is free, and was not given: {lease!r}"
     assert (lease.key, lease.owner) == (key, owner)
@@ -112,18 +98,14 @@ async def lease_of(store: TokenStore, key: str = "k", owner: str = "me", ttl: fl
 
 
 async def held_from(store: TokenStore, key: str = "k", owner: str = "other", ttl: float = LONGEST_LEASE) -> Held:
-    """
-    Ask for a lease that somebody else holds; return what the store says.
-    """
+    """Ask for a lease that somebody else holds; return what the store says."""
     held = (await store.begin(key, owner, ttl)).lease
     assert isinstance(held, Held), f"the lease of {key!r} is somebody else's, and was given: {held!r}"
     return held
 
 
 async def win(store: TokenStore, key: str, owner: str, ttl: float, patience: float) -> Lease:
-    """
-    Take a lease that becomes free within *patience* seconds.
-    """
+    """Take a lease that becomes free within *patience* seconds."""
     end = time.monotonic() + patience
     while True:
         lease = (await store.begin(key, owner, ttl)).lease
@@ -135,9 +117,7 @@ async def win(store: TokenStore, key: str, owner: str, ttl: float, patience: flo
 
 
 async def keep(store: TokenStore, key: str, version: int = 1, token: Token | None = None) -> Record:
-    """
-    Write a record under a lease of its own.
-    """
+    """Write a record under a lease of its own."""
     lease = await lease_of(store, key)
     record = Record(key, version, a_token(f"token-of-version-{version}") if token is None else token)
     assert await store.commit(record, lease)
@@ -145,9 +125,7 @@ async def keep(store: TokenStore, key: str, version: int = 1, token: Token | Non
 
 
 async def wait_until(condition: Callable[[], bool], patience: float, what: str) -> None:
-    """
-    Wait for *condition*, for at most *patience* seconds.
-    """
+    """Wait for *condition*, for at most *patience* seconds."""
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {patience} s"
@@ -155,18 +133,14 @@ async def wait_until(condition: Callable[[], bool], patience: float, what: str) 
 
 
 def watched(store: TokenStore) -> WatchedStore:
-    """
-    Return *store* if it can be watched; skip the test otherwise.
-    """
+    """Return *store* if it can be watched; skip the test otherwise."""
     if not isinstance(store, WatchedStore):
         pytest.skip("the store cannot be watched")
     return store
 
 
 def listed(store: TokenStore) -> ListedStore:
-    """
-    Return *store* if it can be listed; skip the test otherwise.
-    """
+    """Return *store* if it can be listed; skip the test otherwise."""
     if not all(hasattr(store, name) for name in ("keys", "holder", "delete")):
         pytest.skip("the store cannot be listed")
     return store  # type: ignore[return-value]

@@ -1,6 +1,4 @@
-"""
-Conformance: at any instant one owner may fetch, and an owner that was replaced can write no more.
-"""
+"""Conformance: at any instant one owner may fetch, and an owner that was replaced can write no more."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ __all__ = ["Leases"]
 
 
 class Leases(Suite):
-    """
-    Beginning, renewing, ending, and fences.
-    """
+    """Beginning, renewing, ending, and fences."""
 
     async def test_a_lease_has_one_holder(self) -> None:
         """K2: a lease is one owner's until it ends; every other owner is told for how long."""

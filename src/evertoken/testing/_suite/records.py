@@ -1,6 +1,4 @@
-"""
-Conformance: a record is read as it was written, and no older one displaces it.
-"""
+"""Conformance: a record is read as it was written, and no older one displaces it."""
 
 from __future__ import annotations
 
@@ -100,9 +98,7 @@ TORN = [
 
 
 class Records(Suite):
-    """
-    Reading and writing.
-    """
+    """Reading and writing."""
 
     async def test_what_was_never_written_is_none(self) -> None:
         """K1: a key that nobody wrote has no record."""

@@ -1,6 +1,4 @@
-"""
-Conformance: many tasks at once, cancellation in the middle, other loops, and being entered more than once.
-"""
+"""Conformance: many tasks at once, cancellation in the middle, other loops, and being entered more than once."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ _TASKS = 20
 
 
 class Trouble(Suite):
-    """
-    A store in a busy program.
-    """
+    """A store in a busy program."""
 
     async def test_twenty_tasks_on_one_key(self) -> None:
         """K2: tasks on two instances that take turns by the lease lose no write: each builds on the one before."""

@@ -1,0 +1,135 @@
+"""
+Change the package's core at a sample of places, one at a time, and count the changes that a test notices.
+
+A change that none notices is printed. It gets a test, or an entry in `tests/mutation/equivalent.toml` that says why it
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.mutation.equivalent import Change, equivalents
+from tests.mutation.mutants import Mutant, sample
+from tests.mutation.trial import CAUGHT, ROOT, SURVIVED, TESTS, TIMED_OUT, Copy, Verdict
+
+# The share that must be caught.
+LEAST = 0.92
+# How much longer than without a mutant the tests may take, and how much longer at least, in seconds.
+SLOWER, AT_LEAST = 3, 120
+
+
+class Campaign:
+    """One run: a sample, a copy of the tree for each worker, and what became of each mutant."""
+
+    def __init__(self, mutants: Iterator[Mutant], wanted: int, known: dict[Change, str]) -> None:
+        self._mutants = mutants
+        self._left = wanted
+        self._known = known
+        self._lock = threading.Lock()
+        self._favourites: dict[str, Counter[str]] = defaultdict(Counter)
+        self.verdicts: list[Verdict] = []
+        self.harmless: list[Mutant] = []
+        self.broken = 0
+
+    def work(self, copy: Copy, without: frozenset[str], limit: float) -> None:
+        """Judge mutants until there are as many as are wanted."""
+        while (mutant := self._next(copy)) is not None:
+            with self._lock:
+                favourites = self._favourites[mutant.change.file].copy()
+            verdict = copy.judge(mutant, favourites, without, limit)
+            with self._lock:
+                self.verdicts.append(verdict)
+                if verdict.outcome == CAUGHT and "::" in verdict.by:
+                    self._favourites[mutant.change.file][verdict.by.partition("::")[0]] += 1
+                line = f"{len(self.verdicts):4} {verdict.outcome:<9} {verdict.seconds:5.0f} s  {mutant} {verdict.by}"
+                print(line, flush=True)
+
+    def _next(self, copy: Copy) -> Mutant | None:
+        while True:
+            with self._lock:
+                mutant = next(self._mutants, None) if self._left else None
+                if mutant is None:
+                    return None
+                self._left -= 1
+                if mutant.change in self._known:
+                    self.harmless.append(mutant)
+                    continue
+            if copy.imports(mutant):
+                return mutant
+            with self._lock:
+                self._left += 1
+                self.broken += 1
+
+    def report(self) -> float:
+        """Print the result, and return the share that was caught."""
+        counts = Counter(verdict.outcome for verdict in self.verdicts)
+        total = len(self.verdicts) + len(self.harmless)
+        share = (counts[CAUGHT] + counts[TIMED_OUT]) / total if total else 1.0
+        for verdict in self.verdicts:
+            if verdict.outcome != CAUGHT:
+                print(f"{verdict.outcome}: {verdict.mutant}")
+        print(
+            f"{total} mutants: {counts[CAUGHT]} caught, {counts[TIMED_OUT]} timed out, {counts[SURVIVED]} survived, "
+            f"{len(self.harmless)} known to change nothing; {self.broken} more could not be imported"
+        )
+        print(f"{share:.1%} caught or timed out; at least {LEAST:.0%} must be")
+        return share
+
+
+def main() -> int:
+    """Run the campaign; return 1 if too few mutants were caught, or one survived, or a test fails without any."""
+    parser = argparse.ArgumentParser(prog="tests.mutation", description=__doc__)
+    parser.add_argument("--mutants", type=int, default=300, metavar="N", help="how many; 300 by default")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which ones")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at a time")
+    parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="the tests that look; see trial.py")
+    parser.add_argument("--list", action="store_true", help="print the sample, and run nothing")
+    options = parser.parse_args()
+    mutants = sample(ROOT / "src" / "evertoken", options.seed)
+    if options.list:
+        for _, mutant in zip(range(options.mutants), mutants, strict=False):
+            print(mutant)
+        return 0
+    campaign = Campaign(mutants, options.mutants, equivalents())
+    with tempfile.TemporaryDirectory(prefix="evertoken-mutation-") as folder:
+        copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
+        for number in range(options.jobs):
+            copies.put(Copy(Path(folder) / str(number), options.tests))
+        own, seconds = _unchanged(copies)
+        limit = max(seconds * SLOWER, seconds + AT_LEAST)
+        with ThreadPoolExecutor(options.jobs) as workers:
+            jobs = [workers.submit(campaign.work, copies.get(), frozenset(own), limit) for _ in range(options.jobs)]
+        for job in jobs:
+            job.result()
+    share = campaign.report()
+    survived = any(verdict.outcome == SURVIVED for verdict in campaign.verdicts)
+    return 1 if own or survived or share < LEAST else 0
+
+
+def _unchanged(copies: queue.SimpleQueue[Copy]) -> tuple[tuple[str, ...], float]:
+    copy = copies.get()
+    began = time.perf_counter()
+    ran = copy.suite()
+    seconds = time.perf_counter() - began
+    copies.put(copy)
+    print(f"without a mutant: {seconds:.0f} s, {len(ran.failed)} failed", flush=True)
+    for name in ran.failed:
+        print(f"    left out, because it fails by itself: {name}", flush=True)
+    if not ran.passed and not ran.failed:
+        sys.exit("the tests cannot run without a mutant")
+    return ran.failed, seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
