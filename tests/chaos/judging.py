@@ -45,8 +45,8 @@ def excuse(history: History, successor: str, until: float, within: float = KEEPS
     - if a process that had it ran during *within* seconds before the second use, or at any time during *within* seconds
       while the store was well: it had the time to keep it.
 
-    A process that sent the request has its answer from the moment the server got it: two at a time are no excuse. Where the store came back empty,
-    what was before does not count: only who lived on can tell.
+    A process that sent the request has its answer from the moment the server got it: two at a time are no excuse.
+    Where the store came back empty, what was before does not count: only who lived on can tell.
     """
     emptied = history.emptied if history.emptied is not None and history.emptied < until else None
     if any(at < until and (emptied is None or at > emptied) for at in history.kept.get(successor, [])):

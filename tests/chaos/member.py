@@ -8,6 +8,7 @@ for each key. Its log is written with O_APPEND, one write a line, so a SIGKILL l
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -38,7 +39,8 @@ class Log:
         os.write(self._file, (json.dumps(line) + "\n").encode())
 
     def observe(self, event: events.Event) -> None:
-        said = {name: str(getattr(event, name)) for name in type(event).__slots__ if name not in {"at", "key"}}
+        names = [field.name for field in dataclasses.fields(event) if field.name not in {"at", "key"}]
+        said = {name: str(getattr(event, name)) for name in names}
         self.write(type(event).__name__, event.key, **said)
 
 
