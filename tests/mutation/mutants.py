@@ -111,7 +111,7 @@ def sample(package: Path, seed: int) -> Iterator[Mutant]:
         after = mutate_code(before, get_operator(name)(), occurrence)
         if after is None or _same(before, after):
             continue
-        old, new = _first_difference(before, after, number)
+        old, new = _difference(before, after)
         yield Mutant(Change(path.relative_to(package).as_posix(), name, old, new), number, after)
 
 
@@ -123,8 +123,9 @@ def _same(before: str, after: str) -> bool:
         return True
 
 
-def _first_difference(before: str, after: str, number: int) -> tuple[str, str]:
-    for old, new in zip(before.splitlines(), after.splitlines(), strict=False):
-        if old != new:
-            return old.strip(), new.strip()
-    return before.splitlines()[number - 1].strip(), ""
+def _difference(before: str, after: str) -> tuple[str, str]:
+    """
+    Return the line that differs, as it was and as it is; where one is missing, the line that follows stands for it.
+    """
+    old, new = ([line.strip() for line in text.splitlines() if line.strip()] for text in (before, after))
+    return next(pair for pair in zip(old, new, strict=False) if pair[0] != pair[1])
