@@ -19,6 +19,9 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 from tests.mutation.equivalent import Change
 
+# Decorators that do nothing at run time.
+_FOR_CHECKERS = {"final", "overload", "override"}
+
 ROOMS = ("_model", "_engine", "_coordination")
 
 
@@ -51,11 +54,18 @@ class _AtRunTime(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
+        return self._typeless(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        node.returns = None
+        return self._typeless(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._typeless(node)
+
+    def _typeless(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
+        if not isinstance(node, ast.ClassDef):
+            node.returns = None
+        node.decorator_list = [one for one in node.decorator_list if ast.unparse(one) not in _FOR_CHECKERS]
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
