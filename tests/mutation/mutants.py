@@ -19,6 +19,9 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 from tests.mutation.equivalent import Change
 
+# Decorators that do nothing at run time.
+_FOR_CHECKERS = {"final", "overload", "override"}
+
 ROOMS = ("_model", "_engine", "_coordination")
 
 
@@ -47,11 +50,18 @@ class _AtRunTime(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
+        return self._typeless(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        node.returns = None
+        return self._typeless(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._typeless(node)
+
+    def _typeless(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
+        if not isinstance(node, ast.ClassDef):
+            node.returns = None
+        node.decorator_list = [one for one in node.decorator_list if ast.unparse(one) not in _FOR_CHECKERS]
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
@@ -103,7 +113,7 @@ def sample(package: Path, seed: int) -> Iterator[Mutant]:
         after = mutate_code(before, get_operator(name)(), occurrence)
         if after is None or _same(before, after):
             continue
-        old, new = _first_difference(before, after, number)
+        old, new = _difference(before, after)
         yield Mutant(Change(path.relative_to(package).as_posix(), name, old, new), number, after)
 
 
@@ -115,8 +125,9 @@ def _same(before: str, after: str) -> bool:
         return True
 
 
-def _first_difference(before: str, after: str, number: int) -> tuple[str, str]:
-    for old, new in zip(before.splitlines(), after.splitlines(), strict=False):
-        if old != new:
-            return old.strip(), new.strip()
-    return before.splitlines()[number - 1].strip(), ""
+def _difference(before: str, after: str) -> tuple[str, str]:
+    """
+    Return the line that differs, as it was and as it is; where one is missing, the line that follows stands for it.
+    """
+    old, new = ([line.strip() for line in text.splitlines() if line.strip()] for text in (before, after))
+    return next(pair for pair in zip(old, new, strict=False) if pair[0] != pair[1])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -29,7 +29,6 @@ ROUNDS = 4
 ONE_TEST = 60
 
 CAUGHT, SURVIVED, TIMED_OUT = "caught", "survived", "timed out"
-_NAMED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::\S+(?:\[.*?\])?)?)(?: - .*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,8 @@ class Copy:
             shutil.copytree(ROOT / name, root / name, ignore=ignored)
         for name in ("pyproject.toml", "README.md", "noxfile.py"):
             shutil.copy2(ROOT / name, root / name)
+        # Where pytest notes what failed.
+        self._cache = root / "cache"
         self._package = root / "src" / "evertoken"
         self._environment = {
             **os.environ,
@@ -120,8 +121,9 @@ class Copy:
         return SURVIVED, ""
 
     def _pytest(self, arguments: Sequence[str], *, first: bool = True, limit: float | None = None) -> Outcome:
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", f"--override-ini=cache_dir={self._cache}"]
         command += [f"--timeout={ONE_TEST}", *(["-x"] if first else []), *arguments]
+        shutil.rmtree(self._cache, ignore_errors=True)
         with subprocess.Popen(
             command,
             cwd=self._root,
@@ -140,4 +142,8 @@ class Copy:
                 return Outcome(passed=False, failed=(), timed_out=True)
         # 5: all that was selected is left out.
         passed = process.returncode in {0, 5}
-        return Outcome(passed, tuple(_NAMED.findall(printed)), timed_out="+ Timeout +" in printed)
+        return Outcome(passed, self._failed(), timed_out="+ Timeout +" in printed)
+
+    def _failed(self) -> tuple[str, ...]:
+        noted = self._cache / "v" / "cache" / "lastfailed"
+        return tuple(json.loads(noted.read_text(encoding="utf-8"))) if noted.exists() else ()

@@ -110,6 +110,22 @@ def test_replaced_forever_stays_small():
     assert len(queue._heap) <= 65
 
 
+def test_discarding_rebuilds_seldom():
+    """F6: the queue is rebuilt only when a fifth of it counts no more, so that discarding many items stays cheap."""
+    queue: Deadlines[Item] = Deadlines()
+    items = [Item(name) for name in range(1000)]
+    for item in items:
+        queue.set(item, float(item.name))
+    rebuilt = []
+    for item in reversed(items):
+        heap = queue._heap
+        queue.discard(item)
+        if queue._heap is not heap:
+            rebuilt.append(len(queue))
+    assert rebuilt[:3] == [799, 639, 511]
+    assert len(rebuilt) <= 13
+
+
 def test_equal_instants_need_no_order():
     """F6: items due at one instant are all handed out, and need not be comparable."""
     queue: Deadlines[Item] = Deadlines()
