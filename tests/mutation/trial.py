@@ -21,7 +21,8 @@ from tests.mutation.mutants import Mutant
 ROOT = Path(__file__).parent.parent.parent
 # The part of the suite that needs no server. What is short and tells most stands first.
 TESTS = (
-    "tests/unit", "tests/machinery", "tests/kinds", "tests/fleet", "tests/races", "tests/enumeration",
+    "tests/unit", "tests/machinery", "tests/kinds", "tests/fleet", "tests/races", "tests/sources/test_callables.py",
+    "tests/enumeration",
 )  # fmt: skip
 # So many files that caught others of the same module are asked before all.
 FAVOURITES = 3
