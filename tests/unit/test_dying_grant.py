@@ -27,7 +27,7 @@ DAY = 86_400.0
     ],
 )
 def test_a_grant_that_dies(lifetime, age, left, dies):
-    """F4: a grant that dies soon is told in time, and one that lives long is not."""
+    """L2: a grant that dies soon is told in time, and one that lives long is not."""
     extra = {GRANT_EXPIRES_AT: NOW + left, GRANT_ISSUED_AT: NOW - age}
     token = Token("a", issued_at=NOW, expires_at=NOW + lifetime, refresh_token="r", extra=extra)
     assert _dying_grant(token, NOW) == (None if dies is None else NOW + dies)
@@ -38,6 +38,6 @@ def test_a_grant_that_dies(lifetime, age, left, dies):
     [{}, {GRANT_EXPIRES_AT: NOW + 60.0}, {GRANT_ISSUED_AT: NOW}, {GRANT_EXPIRES_AT: NOW + 60.0, GRANT_ISSUED_AT: NOW}],
 )
 def test_a_grant_that_is_put_off(extra):
-    """F4: a grant whose end is unknown, or which each refresh prolongs, is not about to die."""
+    """L2: a grant whose end is unknown, or which each refresh prolongs, is not about to die."""
     token = Token("a", issued_at=NOW, expires_at=NOW + 3600.0, refresh_token="r", extra=extra)
     assert _dying_grant(token, NOW) is None
