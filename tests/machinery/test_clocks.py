@@ -238,6 +238,22 @@ async def test_many_small_steps(clock, step):
 
 
 @virtual
+@pytest.mark.parametrize("step", [1.25, -1.25, 1.75, -1.75])
+async def test_a_second_is_a_step(clock, step):
+    """T2: a step of more than a second is noticed within a beat, and told once; a part of a second is not."""
+    truth = Truth(clock, 300.0)
+    recorder = Recorder()
+    async with TokenManager(truth.source, policy=UNJITTERED, clock=clock, observers=[recorder]) as manager:
+        await manager.get()
+        truth.set(step / 2.0)
+        await clock.advance(2.0 * BEAT)
+        assert not recorder.of(ClockStepped)
+        truth.set(step / 2.0)
+        await clock.advance(2.0 * BEAT)
+    assert [event.by for event in recorder.of(ClockStepped)] == pytest.approx([step])
+
+
+@virtual
 async def test_to_and_fro(clock):
     """T2: a clock that is set an hour forward and back again, over and over, costs one fetch a turn at the most."""
     truth = Truth(clock, 3600.0)

@@ -127,7 +127,7 @@ def _unchanged(copies: queue.SimpleQueue[Copy]) -> tuple[tuple[str, ...], float]
     for name in ran.failed:
         print(f"    left out, because it fails by itself: {name}", flush=True)
     if not ran.passed and not ran.failed:
-        sys.exit("the tests cannot run without a mutant")
+        sys.exit(f"the tests cannot run without a mutant:\n{ran.printed[-3000:]}")
     return ran.failed, seconds
 
 

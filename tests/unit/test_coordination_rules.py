@@ -18,6 +18,7 @@ from evertoken._model.coordination_rules import (
     on_ambiguous,
     record_of,
     same_grant,
+    unheard,
 )
 from evertoken._model.failures import signed_out
 from evertoken._model.key_state import KeyState
@@ -214,6 +215,26 @@ def test_lost_answer(own, mark, sent_at):
     if own is not None:
         state.unanswered(own)
     assert lost_answer(state, mark, "me") == sent_at
+
+
+@pytest.mark.parametrize(
+    ("habits", "mark", "now", "sent_at"),
+    [
+        # A member that would present the refresh token now waits for the peer's answer.
+        ({"rotates": True}, record(SAME, sent_at=NOW, sent_by="peer"), NOW + LIFE, NOW),
+        # Nothing is presented while the token in service is kept, or after the grant has ended.
+        ({"rotates": True}, record(SAME, sent_at=NOW, sent_by="peer"), NOW + 800.0, None),
+        ({"on_ambiguous": "reject"}, record(SAME, sent_at=NOW, sent_by="peer"), NOW + LIFE, None),
+        # A refresh token that may be presented twice waits for nobody.
+        ({"rotates": False}, record(SAME, sent_at=NOW, sent_by="peer"), NOW + LIFE, None),
+        ({"rotates": True}, record(SAME, sent_at=NOW, sent_by="me"), NOW + LIFE, None),
+        ({"rotates": True}, record(SAME), NOW + LIFE, None),
+        ({"rotates": True}, None, NOW + LIFE, None),
+    ],
+)
+def test_unheard(habits, mark, now, sent_at):
+    """K4: a peer's lost answer is waited for where the same refresh token would be presented now, and only there."""
+    assert unheard(knows(SAME, **habits), mark, now, ALONE) == sent_at
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,20 @@ def test_misuse_shows_no_value():
     assert "the-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", events.__all__)
+def test_every_event_is_a_record(name):
+    """L2: each event takes all that its class names, and shows it."""
+    kind = getattr(events, name)
+    if not isinstance(kind, type):
+        return
+    given = {
+        field: 1.0 for base in reversed(kind.__mro__) for field in inspect.get_annotations(base) if field[0] != "_"
+    }
+    event = kind(**given)
+    assert {field: getattr(event, field) for field in given} == given
+    assert set(given) == set(inspect.signature(kind).parameters)
+
+
 def test_matching():
     """L2: an event is matched by its attributes, and a record of a store by position too."""
     match events.KeyOpened(at=1.0, key="k"):

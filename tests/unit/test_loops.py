@@ -148,6 +148,23 @@ def test_a_timeout_ends_the_wait(session, how, monkeypatch):
     assert session.cancelled.wait(10.0)
 
 
+@pytest.mark.parametrize("began", [0.5, 1e6])
+@pytest.mark.parametrize("timeout", [0.0, 0.5, 2.0])
+def test_when_a_timeout_ends_the_wait(session, monkeypatch, timeout, began):
+    """R4: a caller's timeout counts from the call, and an answer that is under way then has a moment more."""
+    now = [began]
+    monkeypatch.setattr(loops, "_monotonic", lambda: now[0])
+    call = loops._Call(session, session.hang, (), timeout)
+    now[0] = began + timeout + loops._WAY - 0.125
+    call.check()
+    now[0] = began + timeout + loops._WAY
+    with pytest.raises(TokenUnavailable, match="busy"):
+        call.check()
+    assert session.entered.wait(10.0)
+    call.cancel()
+    assert session.cancelled.wait(10.0)
+
+
 @both
 def test_a_loop_that_is_closed(session, how):
     """L1: a call to a loop that is closed raises at once."""
