@@ -136,7 +136,8 @@ async def test_down_past_expiry_and_nobody_asks(clock):
         between = gaps(source.at[1:])
         assert min(between) >= 1.0 - 0.01
         assert max(between) <= 60.0 + 0.01
-        assert between[-1] > 5.0
+        # By chance any of them may be short, but not all.
+        assert max(between) > 5.0
         source.error = None
         retry_at = manager.snapshot().keys[None].next_attempt_at
         assert retry_at is not None

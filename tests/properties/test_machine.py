@@ -187,7 +187,6 @@ class Life(RuleBasedStateMachine):
     def forget(self, key: str) -> None:
         self.provoke(key)
         assert self.run(self.manager().forget(key))
-        self.signed_out.discard(key)
 
     @precondition(lambda self: self.open)
     @rule(key=keys, lifetime=st.sampled_from([10.0, 3600.0]))

@@ -130,9 +130,9 @@ async def test_credentials_show_nothing(tmp_path):
     with pytest.raises(ValueError, match="secret_access_key"):
         AwsCredentials.of("AKID", "")
     store = FileStore(tmp_path / "store")
-    lease = await store.acquire("k", "me", 10.0)
+    lease = (await store.begin("k", "me", 10.0)).lease
     assert isinstance(lease, Lease)
-    assert await store.write(Record("k", 1, made), lease)
+    assert await store.commit(Record("k", 1, made), lease)
     record = await store.read("k")
     assert record is not None
     assert record.token == made

@@ -75,14 +75,14 @@ def timeouts(monkeypatch):
 @pytest.mark.parametrize("timeout", [0.5, 60.0, 600.0])
 @pytest.mark.parametrize("name", SOURCES)
 async def test_no_step_has_a_bound_of_its_own(name, timeout, timeouts):
-    """F7: every step of a request may take as long as the fetch, also with a given client that has other timeouts."""
+    """F7, T2: no step of a request has a timer of its own, also with a given client that has one."""
     for client in (None, httpx.AsyncClient(), httpx.AsyncClient(timeout=1.0), httpx2.AsyncClient(timeout=None)):
         with pytest.raises(TransientRefreshError):
             await SOURCES[name](client).fetch(FetchRequest(None, None, timeout))
         if client is not None:
             await client.aclose()
     assert len(timeouts) >= 4
-    assert all(steps == dict.fromkeys(("connect", "read", "write", "pool"), timeout) for steps in timeouts)
+    assert all(steps == dict.fromkeys(("connect", "read", "write", "pool")) for steps in timeouts)
 
 
 @pytest.mark.parametrize("name", ["ClientCredentials", "RefreshToken", "vault.AppRole"])
@@ -96,4 +96,4 @@ async def test_a_revocation_is_bounded_by_the_manager(name, timeouts):
     }[name]()
     with pytest.raises(TransientRefreshError):
         await source.revoke(Token("a", issued_at=0.0))
-    assert min(timeouts[0].values()) >= 300.0
+    assert set(timeouts[0].values()) == {None}

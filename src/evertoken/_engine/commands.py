@@ -187,7 +187,7 @@ class Commands:
             unavailable = TokenUnavailable(f"no new token: {flight.error}")
             unavailable.__cause__ = flight.error
             return unavailable
-        if isinstance(flight.error, GrantRejected) and not isinstance(error, GrantRejected):
+        if isinstance(flight.error, GrantRejected):
             return GrantRejected(flight.error.error, flight.error.error_description, flight.error.error_uri)
         return error
 
