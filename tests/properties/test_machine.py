@@ -165,7 +165,6 @@ class Life(RuleBasedStateMachine):
     @rule(key=keys)
     def force(self, key: str) -> None:
         self.provoke(key)
-        self.signed_out.discard(key)
 
         async def force() -> None:
             try:
@@ -178,6 +177,8 @@ class Life(RuleBasedStateMachine):
                 stepped = self.clock.monotonic() - self.stepped_at <= 20.0
                 assert provider.error is not None or slow or stepped
             else:
+                # Only a token ends a sign-out.
+                self.signed_out.discard(key)
                 assert self.is_alive(key, token)
 
         self.run(force())
