@@ -43,7 +43,7 @@ class TokenHandle(OfToken[TokenT]):
         if now() < state.valid_until:
             return state.token  # type: ignore[return-value]  # valid, so it is there
         token = await self._manager.get(self.key)
-        self._state = self._manager.state_of(self.key)
+        self._state = self._manager._state_of(self.key)  # noqa: SLF001 - the two are one
         return token
 
     def get_sync(self) -> TokenT:

@@ -309,8 +309,8 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         keys = len(self._keys)
         return f"TokenManager({self._life.state}, {keys} {'key' if keys == 1 else 'keys'})"
 
-    def state_of(self, key: Hashable) -> KeyState:
-        """Return what a handle reads. Not for callers."""
+    def _state_of(self, key: Hashable) -> KeyState:
+        # What a handle reads.
         return self._keys.get(key, NO_KEY)
 
     def _in_service(self, key: Hashable) -> Token | None:

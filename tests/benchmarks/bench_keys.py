@@ -13,6 +13,7 @@ from time import perf_counter, process_time
 from tests.benchmarks._measure import Options, Row, Rows, median, run
 
 from evertoken import TokenManager
+from evertoken._engine.maintenance import Maintenance
 from evertoken._engine.supervisor import Supervisor
 from evertoken._model.key_state import KeyState
 from evertoken.sources import RefreshToken
@@ -55,6 +56,12 @@ def strings(count: int) -> dict[str, str]:
     return {f"tenant-{number:06d}": f"token-{number:06d}-{'x' * 32}" for number in range(count)}
 
 
+def upkeep_of(manager: TokenManager) -> Maintenance:
+    session = manager._life.session
+    assert session is not None, "the manager runs"
+    return session.maintenance
+
+
 async def fill(manager, keys):
     for begin in range(0, len(keys), 1000):
         await asyncio.gather(*map(manager.get, keys[begin : begin + 1000]))
@@ -85,7 +92,7 @@ async def _arming(count: int, options: Options) -> list[Row]:
         return took
 
     def deadlines() -> float:
-        supervisor: Supervisor[KeyState] = manager._life.session.maintenance.supervisor
+        supervisor: Supervisor[KeyState] = upkeep_of(manager).supervisor
         fresh = type(supervisor)(manager.clock, on_due=print, on_step=print, on_restart=print)
         entries = [KeyState(key, source) for key in tokens]
         gc.collect()
@@ -100,7 +107,7 @@ async def _arming(count: int, options: Options) -> list[Row]:
 
         def restart() -> float:
             # All that a start does for keys in memory: the policy, the jitter of each, and the queue.
-            upkeep = manager._life.session.maintenance
+            upkeep = upkeep_of(manager)
             for entry in manager._keys.values():
                 entry.deadline = None
             upkeep.supervisor.deadlines = type(upkeep.supervisor.deadlines)()
@@ -197,7 +204,7 @@ async def _hour(count: int) -> list[Row]:
     async with TokenManager(source_for=source_for(source), clock=clock, concurrency=CAP, idle_after=None) as manager:
         await fill(manager, keys)
         took = clock.time()
-        supervisor = manager._life.session.maintenance.supervisor
+        supervisor = upkeep_of(manager).supervisor
         first, wakeups = source.fetches, supervisor.wakeups
         most_tasks = 0
         begun = process_time()
@@ -230,7 +237,7 @@ async def _real(count: int, seconds: float) -> tuple[float, int, int, int]:
     source = Source(tokens, 0.01, seconds)
     async with TokenManager(source_for=source_for(source), concurrency=CAP * 4) as manager:
         await fill(manager, list(tokens))
-        supervisor = manager._life.session.maintenance.supervisor
+        supervisor = upkeep_of(manager).supervisor
         fetches, wakeups = source.fetches, supervisor.wakeups
         gc.collect()
         begun = process_time()

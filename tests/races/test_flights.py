@@ -308,7 +308,7 @@ async def test_another_is_wanted_while_one_is_brought_to_the_store(clock: Virtua
         store.down = True
         first = await tokens.get()
         await clock.advance(200.0)
-        store.down, state = False, tokens.state_of(None)
+        store.down, state = False, tokens._state_of(None)
         while state.flight is None:
             await clock.advance(0.1)
         assert state.flight.reason == "repair"

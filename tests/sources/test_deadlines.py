@@ -28,7 +28,7 @@ from evertoken.sources import (
 URL = "https://as.example.com/token"
 USER = {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}
 ARN = "arn:aws:iam::123456789012:role/r"
-OAUTH = {"token_endpoint": URL, "client_id": "a", "client_secret": "b"}
+OAUTH: dict[str, Any] = {"token_endpoint": URL, "client_id": "a", "client_secret": "b"}
 
 SOURCES: dict[str, Callable[[Any], Any]] = {
     "ClientCredentials": lambda client: ClientCredentials(**OAUTH, client=client),

@@ -1,7 +1,7 @@
 """
 The coordinator of a fleet that shares one store: begin, mark, finish, by leases and fenced writes.
 
-What a member does is decided by the rules in `coordination_rules`; this file only carries records to and fro.
+What a member does is decided by the rules in `coordination_rules`; this file only carries records there and back.
 """
 
 from __future__ import annotations

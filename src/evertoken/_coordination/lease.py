@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._engine.tasks import Gate, spawn
@@ -78,7 +79,7 @@ class Leases:
             lease, until = permit.lease, self.until(ttl)
             if lease is None:
                 return
-            renewed = await self._client.outside("renew", state, lambda: self._client.store.renew(lease, ttl))  # noqa: B023 - called at once
+            renewed = await self._client.outside("renew", state, partial(self._client.store.renew, lease, ttl))
             if renewed is False and permit.lease is lease:
                 # Nothing can be done about it here: the write is fenced.
                 return

@@ -54,7 +54,8 @@ class Commands:
         """Fetch now, or join the fetch under way; return its token or raise its failure."""
         state = await self._read_path.state(key)
         signed_out = state.signed_out
-        for _ in range(_JOINED):
+        joined = 0
+        while True:
             if state.signed_out and not signed_out:
                 # It was signed out meanwhile. Who asked before that does not begin anew.
                 raise state.unavailable()
@@ -64,13 +65,14 @@ class Commands:
                 await flight.wait(self._clock)
             self._check_open()
             token = flight.token
-            if flight.void or (token is not None and not token.valid_at(self._clock.time())):
+            joined += 1
+            if joined < _JOINED and (flight.void or (token is not None and not token.valid_at(self._clock.time()))):
                 # It was replaced, or its token did not live to be handed out, as where the machine slept.
                 continue
             # One that found nothing newer than what was there is no refresh.
-            if flight.request is not None or flight.error is not None or (token is not None and token is not before):
+            found = flight.request is not None or flight.error is not None
+            if joined == _JOINED or found or (token is not None and token is not before):
                 break
-        token = flight.token
         if token is None or not token.valid_at(self._clock.time()):
             raise self._no_new_token(state, flight)
         return token

@@ -159,7 +159,7 @@ class Flight(Gate):
 
     def _all_waiting(self) -> set[Flight]:
         found: set[Flight] = set()
-        left = [self]
+        left: list[Flight] = [self]
         while left:
             for waiting in left.pop().waited_by or ():
                 if waiting not in found:

@@ -155,12 +155,14 @@ class ReadPath:
         return now < state.demand_at(self._rules) or state.longest_obtainable(now, self._rules)
 
     def _hangs(self, state: KeyState) -> bool:
-        failure, flight = state.failure, state.flight
+        failure = state.failure
+        flight: Flight | None = state.flight
         if failure is not None and failure.error is not None:
             return True
         # A refresh ahead of expiry that is under way still hangs as well. Only a first fetch is waited for to its end.
-        ahead = flight is not None and flight.reason == "due" and flight.request is not None and flight.response is None
-        return ahead and self._clock.time() - flight.started_at > self._rules.retry.patience
+        if flight is None or flight.reason != "due" or flight.request is None or flight.response is not None:
+            return False
+        return self._clock.time() - flight.started_at > self._rules.retry.patience
 
     def _has_failed(self, state: KeyState, tried: Flight, end: float | None) -> bool:
         # A failure of its own, not one that came since; or a token that did not live to be handed out.

@@ -7,7 +7,7 @@ No clock and no event loop: `now` comes in.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.failure_state import NEVER, FailureState
@@ -108,8 +108,8 @@ class KeyService(KeyView):
         The session has ended. A fetch that failed may be tried at once next time, unless it may spend a refresh token.
         """
         self.barred()
-        self.deadline = None
-        self.flight = None
+        self.deadline: float | None = None
+        self.flight: Any = None
         failure = self.failure
         if failure is not None and failure.sent_at is None and failure.retry_at < math.inf:
             failure.retry_at = failure.not_before = NEVER

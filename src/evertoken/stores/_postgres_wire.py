@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 try:
     import psycopg
-    from psycopg import errors, pq
+    from psycopg import conninfo as conninfos, errors, pq
 except ImportError as _error:
     msg = "evertoken.stores.PostgresStore needs psycopg: pip install 'evertoken[postgres]'"
     raise ImportError(msg) from _error
@@ -107,16 +107,16 @@ def bounded(conninfo: str) -> str:
         "application_name": "evertoken",
     }
     try:
-        known = psycopg.conninfo.conninfo_to_dict(conninfo)
+        known = conninfos.conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
         msg = "conninfo is neither a URL nor what libpq takes"
         raise ValueError(msg) from None
-    return psycopg.conninfo.make_conninfo(**{**bounds, **known, "client_encoding": "utf8"})
+    return conninfos.make_conninfo(**{**bounds, **known, "client_encoding": "utf8"})
 
 
 def place_of(conninfo: str) -> str:
     """Return where *conninfo* leads, without a password."""
-    known = psycopg.conninfo.conninfo_to_dict(conninfo)
+    known = conninfos.conninfo_to_dict(conninfo)
     return " ".join(f"{name}={known[name]}" for name in ("host", "port", "dbname") if name in known)
 
 

@@ -196,6 +196,7 @@ class RedisStore:
         async with self._clients.use() as client:
             # Not all that begins with the prefix: another store's may begin with this one.
             async for name in client.names(f"{_escaped(self._prefix)}{{{'[0-9a-f]' * _DIGITS}}}"):
+                key: str | None = None
                 try:
                     found = await client.run("HGET", name, "key")
                     key = None if found is None else str(found, "utf-8")
