@@ -50,7 +50,7 @@ class Stressed(World):
         super().__init__(Plan(where, draw.choice(PROVIDERS)), lifetime=draw.choice([20.0, 60.0]))
         self.kind = draw.choice(["one", "mapping", "source_for"])
         self.keys: list[Any] = [None] if self.kind == "one" else ["x", "y", "z"][: draw.randint(1, 3)]
-        self.eager = sys.version_info >= (3, 12) and draw.random() < 0.2
+        self.eager = draw.random() < 0.2 and sys.version_info >= (3, 12)
         self.strict = self.shared and draw.random() < 0.2
         self.calm = False
         # After a flush the instants of tokens tell which one is newer. So a run has flushes, or clocks that are set

@@ -55,6 +55,16 @@ def test_a_key_that_has_only_a_refresh_token_serves_nothing():
     assert state.in_service(NOW - 120.0) is None
 
 
+@pytest.mark.parametrize("offset", [-120.0, 0.0, 120.0])
+def test_what_is_kept_at_a_forget_is_newer_than_the_record(offset):
+    """K1: a refresh token that the store lacks outlives forget(), and what it replaced stays older."""
+    state = holding(1, 2, issued_at=NOW + offset)
+    state.unsaved(NOW, RULES, withhold=False, replaced=token(1))
+    state.forgotten(keep_refresh_token=True)
+    state.unsaved(NOW, RULES, withhold=False)
+    assert not is_newer(state, Record("k", 5, token(1), since=NOW))
+
+
 @pytest.mark.parametrize("version", [1, 9])
 @pytest.mark.parametrize("offset", [-120.0, 0.0, 120.0])
 def test_a_record_with_a_spent_refresh_token_is_older(version, offset):

@@ -294,6 +294,10 @@ class KeyState(KeyService):
             self.unanswered(failure.sent_at)
         if keep_refresh_token and token is not None and token.refresh_token is not None:
             self.token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
+            if failure is not None and failure.unkept:
+                # A record that has what this refresh token replaced is older, whatever its instants.
+                kept = self._failing()
+                kept.replaced, kept.spent = failure.replaced, failure.spent
         elif not keep_grant:
             # So that what the store holds is news.
             self.version, self.since, self.origins = 0, 0.0, ()
