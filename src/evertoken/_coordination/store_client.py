@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
@@ -84,8 +85,6 @@ class StoreClient:
         self, store: TokenStore, namespace: str, *, clock: Clock, observers: Observers, strays: Strays
     ) -> None:
         self.store = store
-        #: Whether a watch is running that tells of writes.
-        self.watched: bool = False
         self._namespace = namespace
         self._clock = clock
         self._observers = observers
@@ -95,6 +94,8 @@ class StoreClient:
         self._queue: deque[asyncio.Future[None]] = deque()
         # Writes of this member that the store is yet to tell it of, and until when, by the monotonic clock.
         self._own: dict[str, tuple[int, float]] = {}
+        # The watch that tells of all that is written from now on, or None.
+        self._watch: object | None = None
 
     def name_of(self, state: KeyState, flight: Flight) -> str:
         """Return the store's key of *state*, made once a flight."""
@@ -111,9 +112,10 @@ class StoreClient:
             self._own[name] = count - 1, until
         return True
 
-    def notices_lost(self) -> None:
-        """Something may not have been told: count anew."""
+    def hears(self, *, watching: bool) -> None:
+        """A watch tells of all that is written from now on, whatever was missed before; or it has ended."""
         self._own.clear()
+        self._watch = object() if watching else None
 
     async def begin(self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float) -> Begun | None:
         """Ask for the lease, and for the record."""
@@ -139,15 +141,15 @@ class StoreClient:
 
     async def mark(self, state: KeyState, flight: Flight, record: Record, lease: Lease) -> bool | None:
         """Keep *record*, and the lease; False where the lease or the version is outdated."""
-        return self._wrote(record, await self._step("mark", state, flight, lambda: self.store.mark(record, lease)))
+        step = self._step("mark", state, flight, lambda: self.store.mark(record, lease))
+        return await self._write(record.key, step)
 
     async def commit(
         self, state: KeyState, flight: Flight, record: Record, lease: Lease, timeout: float
     ) -> bool | None:
         """Keep *record*, and end the lease; False where the lease or the version is outdated."""
-        return self._wrote(
-            record, await self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
-        )
+        step = self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
+        return await self._write(record.key, step)
 
     async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> None:
         """Give the lease back."""
@@ -220,10 +222,21 @@ class StoreClient:
                 return False
         return True
 
-    def _wrote(self, record: Record, written: bool | None) -> bool | None:  # noqa: FBT001 - what a store said
-        if written and self.watched:
-            count, _ = self._own.get(record.key, (0, 0.0))
-            self._own[record.key] = count + 1, self._clock.monotonic() + _TOLD_WITHIN
+    async def _write(self, name: str, step: Awaitable[bool | None]) -> bool | None:
+        # A notice that is wrongly taken for this member's own hides what a peer wrote, as a sign-out. So a write is
+        # counted before it leaves, because the notice may come before the answer; and only where the store merges none.
+        watch = self._watch
+        if watch is None or not getattr(self.store, "tells_each_write", False):
+            return await step
+        written = None
+        count, _ = self._own.get(name, (0, 0.0))
+        self._own[name] = count + 1, math.inf
+        try:
+            written = await step
+        finally:
+            count, _ = self._own.pop(name, (0, 0.0))
+            if count and written and watch is self._watch and getattr(self.store, "tells_each_write", False):
+                self._own[name] = count, self._clock.monotonic() + _TOLD_WITHIN
         return written
 
     def _is_of(self, record: Record | None, name: str) -> bool:

@@ -132,13 +132,12 @@ class Watch:
                 if failures.bit_count() == 1:
                     # The first, second, fourth and so on: an outage is not told once a second.
                     self._client.failed("watch", error)
-            self._client.watched = False
+            self._client.hears(watching=False)
             await Gate().wait(self._session.clock, REWATCH)
 
     def _written(self, name: str | None) -> None:
         if name is None:
-            self._client.notices_lost()
-            self._client.watched = True
+            self._client.hears(watching=True)
         elif self._client.is_own_notice(name):
             return
         self._notify(name)

@@ -259,7 +259,13 @@ class TokenStore(Protocol):
 
 @runtime_checkable
 class WatchedStore(TokenStore, Protocol):
-    """A store that says when something was written, so that peers adopt a new token at once."""
+    """
+    A store that says when something was written, so that peers adopt a new token at once.
+
+    A store that calls *changed* exactly once for each mark and each commit may have the attribute `tells_each_write`,
+    which is True while that holds. Then the manager does not read again what it wrote itself. A store that merges
+    writes into one call, as those do that look from time to time, must not have it.
+    """
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """

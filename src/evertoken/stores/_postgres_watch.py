@@ -23,7 +23,13 @@ LONGEST_NOTICE: Final = 7000
 
 
 async def watch(
-    conninfo: str, statements: Statements, poll: float, longest: int, changed: Callable[[str | None], object]
+    conninfo: str,
+    statements: Statements,
+    poll: float,
+    longest: int,
+    changed: Callable[[str | None], object],
+    *,
+    listening: Callable[..., object],
 ) -> None:
     """
     Call *changed* with each key that is written, until cancelled.
@@ -39,18 +45,22 @@ async def watch(
 
         changed: Told of each key, and of None where it may have been any.
 
+        listening: Told whether each write will be told once, or the table is looked at from time to time.
+
     Raises:
         Exception: The server is gone, or what *changed* raised.
     """
     wire = await connect(conninfo, lambda said: changed(said or None))
     try:
         if not wire.shared and await _listens(wire, statements):
+            listening(listens=True)
             changed(None)
             while True:
                 # A connection that was cut without a word looks like one where nothing happens.
                 await _pause(wire, SILENCE)
                 if not await _still(wire, statements):
                     break
+        listening(listens=False)
         await _look(wire, statements, poll, longest, changed)
     finally:
         wire.close()

@@ -33,6 +33,9 @@ class MemoryStore:
         clock: Where time comes from, for leases.
     """
 
+    #: Each write is told to each watch once.
+    tells_each_write: Final = True
+
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = SystemClock() if clock is None else clock
         # Managers may share a store from several threads.

@@ -85,6 +85,8 @@ class PostgresStore:
             if not number > 0:
                 msg = f"{name} must be above zero, not {number!r}"
                 raise ValueError(msg)
+        #: Whether each write is told to each watch once. It is not where a watch has to look from time to time.
+        self.tells_each_write: bool = False
         self._sql = Statements(table)
         self._wire, self._watch = _postgres_wire, _postgres_watch
         self._conninfo = _postgres_wire.bounded(conninfo)
@@ -137,7 +139,11 @@ class PostgresStore:
         Raises:
             OSError: The server has not answered for four seconds.
         """
-        await self._watch.watch(self._conninfo, self._sql, self._poll, _LONGEST_KEY, changed)
+
+        def listening(*, listens: bool) -> None:
+            self.tells_each_write = listens
+
+        await self._watch.watch(self._conninfo, self._sql, self._poll, _LONGEST_KEY, changed, listening=listening)
 
     async def keys(self) -> AsyncIterator[str]:
         """Yield the key of every record."""

@@ -97,6 +97,8 @@ class RedisStore:
         if max_connections < 1:
             msg = f"max_connections must be above zero, not {max_connections!r}"
             raise ValueError(msg)
+        #: Whether each write is told to each watch once. It is not where the user may not publish.
+        self.tells_each_write: bool = True
         self._codec = codec
         self._prefix = prefix
         self._expire = 0 if expire_after is None else _milliseconds(expire_after)
@@ -276,6 +278,7 @@ class RedisStore:
         if not ending:
             self._seen[key] = lease, _digest(data)
         if not found:
+            self.tells_each_write = False
             self._say_once(f"its user may not publish on the channel {self._channel!r}: {_LATER}")
         return True
 

@@ -1,0 +1,106 @@
+"""A member is not told what it wrote itself, and never mistakes a peer's write for its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from tests.fleet.simulation import Server, Store, Worker
+from tests.gated import virtual
+
+from evertoken import GrantRejected, Lease, Record, TokenManager
+from evertoken.stores import MemoryStore
+
+
+class Telling:
+    """
+    A store whose notices come when *how* says.
+
+    "early": before the writer has its answer. "late": after it. "merged": one for all writes of half a second.
+    "deaf": for the first second the watch misses what is written, as one that has only just begun.
+    """
+
+    def __init__(self, inner: MemoryStore, how: str) -> None:
+        self.inner, self.how = inner, how
+        self.tells_each_write = how not in {"merged", "deaf"}
+        self.begin, self.renew, self.abandon = inner.begin, inner.renew, inner.abandon
+        self.reads = 0
+        self.watchers: list[Callable[[str | None], object]] = []
+        self.pending: set[str] = set()
+        self.deaf = how == "deaf"
+
+    async def read(self, key: str) -> Record | None:
+        self.reads += 1
+        return await self.inner.read(key)
+
+    async def mark(self, record: Record, lease: Lease) -> bool:
+        return await self._written(record.key, written=await self.inner.mark(record, lease))
+
+    async def commit(self, record: Record, lease: Lease) -> bool:
+        return await self._written(record.key, written=await self.inner.commit(record, lease))
+
+    async def watch(self, changed: Callable[[str | None], object]) -> None:
+        self.watchers.append(changed)
+        try:
+            changed(None)
+            await asyncio.Event().wait()
+        finally:
+            self.watchers.remove(changed)
+
+    async def _written(self, key: str, *, written: bool) -> bool:
+        if not written or self.deaf:
+            return written
+        loop = asyncio.get_running_loop()
+        if self.how == "early":
+            self._tell(key)
+            await asyncio.sleep(0.01)
+        elif self.how == "late":
+            loop.call_later(0.01, self._tell, key)
+        else:
+            if key not in self.pending:
+                loop.call_later(0.5, self._tell, key)
+            self.pending.add(key)
+        return written
+
+    def _tell(self, key: str) -> None:
+        self.pending.discard(key)
+        for changed in list(self.watchers):
+            changed(key)
+
+
+@virtual
+@pytest.mark.parametrize("rotating", [False, True])
+@pytest.mark.parametrize("how", ["early", "late", "merged", "deaf"])
+async def test_a_sign_out_right_after_an_own_write_is_heard(clock, how, rotating):
+    """K3: a member that has written just now hears at once of a peer's sign-out, whenever the store tells of writes."""
+    store = Telling(MemoryStore(clock=clock), how)
+    source = Worker("source", Store(clock), Server(clock, rotating=rotating))
+    async with (
+        TokenManager(source, store=store, clock=clock) as one,
+        TokenManager(source, store=store, clock=clock) as two,
+    ):
+        await one.get()
+        store.deaf = False
+        await two.get()
+        await two.revoke()
+        await clock.advance(0.9)
+        assert one.peek() is None
+        with pytest.raises(GrantRejected, match="signed out"):
+            await one.get()
+
+
+@virtual
+@pytest.mark.parametrize("rotating", [False, True])
+@pytest.mark.parametrize("how", ["early", "late"])
+async def test_an_own_write_is_not_read_again(clock, how, rotating):
+    """Where the store tells each write once, a member alone reads nothing again of what it wrote."""
+    store = Telling(MemoryStore(clock=clock), how)
+    source = Worker("source", Store(clock), Server(clock, rotating=rotating))
+    async with TokenManager(source, store=store, clock=clock) as one:
+        await one.get()
+        await clock.advance(2.0)
+        reads = store.reads
+        await one.refresh()
+        await clock.advance(5.0)
+        assert store.reads == reads
