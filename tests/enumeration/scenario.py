@@ -113,7 +113,7 @@ async def _played(plan: Plan) -> World:
     await _until(begun + ACTIVE + QUIET + STEP * world.steps("ahead", "behind"), world)
     world.check_deadlines()
     await _check_quiet(world, callers)
-    await _check_close(world)
+    await world.check_close(rounds=3, owned=bool(world.dead))
     await world.bury()
     return world
 
@@ -217,18 +217,3 @@ def _differences(world: World) -> list[str]:
         elif record.token.refresh_token != state.token.refresh_token:
             found.append(f"{process.name}: after quiet memory and store have different refresh tokens")
     return found
-
-
-async def _check_close(world: World) -> None:
-    world.closing = True
-    for process in list(world.processes.values()):
-        world.close_and_start(process)
-        await process.closings[-1]
-    for _ in range(3):
-        await asyncio.sleep(0)
-    left = world.left()
-    if world.dead:
-        # What a callback of a killed process started has no owner.
-        left = [task for task in left if world.owners.get(task) is not None]
-    for task in left:
-        world.fault(f"a task is left: {task.get_name()} {task.get_coro()!r}")

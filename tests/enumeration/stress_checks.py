@@ -37,17 +37,7 @@ async def check(world: Stressed, callers: list[asyncio.Task[Any]]) -> None:
     for process in world.processes.values():
         for key in world.keys:
             _check_agreement(world, process, key)
-    world.closing = True
-    for process in list(world.processes.values()):
-        world.close_and_start(process)
-        await process.closings[-1]
-    for _ in range(5):
-        await asyncio.sleep(0)
-    left = world.left()
-    if world.dead or world.eager:
-        left = [task for task in left if world.owners.get(task) is not None]
-    for task in left:
-        world.fault(f"a task is left: {task.get_name()} {task.get_coro()!r}")
+    await world.check_close(rounds=5, owned=bool(world.dead) or world.eager)
 
 
 def _reads(task: asyncio.Task[Any]) -> bool:

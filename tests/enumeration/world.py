@@ -263,6 +263,22 @@ class World:
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.fault(f"unhandled: {context.get('message')} {context.get('exception')!r}")
 
+    async def check_close(self, *, rounds: int, owned: bool) -> None:
+        """
+        Close all managers, and check that no task is left after *rounds* of the loop.
+
+        With *owned* only tasks with an owner count: what a callback of a killed process started has none.
+        """
+        self.closing = True
+        for process in list(self.processes.values()):
+            self.close_and_start(process)
+            await process.closings[-1]
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        for task in self.left():
+            if not owned or self.owners.get(task) is not None:
+                self.fault(f"a task is left: {task.get_name()} {task.get_coro()!r}")
+
     def left(self) -> list[asyncio.Task[Any]]:
         """Return the tasks of living processes that have not ended."""
         here = asyncio.current_task()
