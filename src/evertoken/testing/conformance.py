@@ -8,14 +8,14 @@ plugin alike. Nothing but pytest is needed beyond evertoken itself.
 from __future__ import annotations
 
 from evertoken.testing._suite.abilities import Listing, Watching
+from evertoken.testing._suite.concurrency import Concurrency
 from evertoken.testing._suite.leases import Leases
 from evertoken.testing._suite.records import Records
-from evertoken.testing._suite.trouble import Trouble
 
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(Records, Leases, Watching, Listing, Trouble):
+class StoreConformance(Records, Leases, Watching, Listing, Concurrency):
     """
     The tests that each store of ours passes.
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from evertoken._model.protocols import TokenStore
 
-__all__ = ["Trouble"]
+__all__ = ["Concurrency"]
 
 _TASKS = 20
 
 
-class Trouble(Suite):
+class Concurrency(Suite):
     """A store in a busy program."""
 
     async def test_twenty_tasks_on_one_key(self) -> None:
