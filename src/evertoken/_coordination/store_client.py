@@ -12,8 +12,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
-from evertoken._engine.observers import SHUTDOWN
-from evertoken._engine.tasks import bounded, cancelled_here, ring
+from evertoken._engine.tasks import bounded, must_propagate, ring
 from evertoken._model import events
 from evertoken._model.redaction import describe
 
@@ -161,10 +160,8 @@ class StoreClient:
             return await bounded(
                 call, STORE_TIMEOUT, clock=self._clock, strays=self._strays, name=f"evertoken:store:{operation}"
             )
-        except (*SHUTDOWN, GeneratorExit):
-            raise
         except BaseException as error:
-            if cancelled_here(error):
+            if must_propagate(error):
                 raise
             self.failed(operation, error, state)
             return None
@@ -190,10 +187,8 @@ class StoreClient:
         self._running += 1
         try:
             answer = await flight.step(call(), timeout, self._clock)
-        except (*SHUTDOWN, GeneratorExit):
-            raise
         except BaseException as error:
-            if cancelled_here(error):
+            if must_propagate(error):
                 raise
             self.failed(operation, error, state)
             return None

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from evertoken._coordination.store_client import STORE_TIMEOUT, store_key
 from evertoken._engine.flight import LOOKS
-from evertoken._engine.observers import SHUTDOWN
-from evertoken._engine.tasks import Gate, cancelled_here, spawn, told_to_end
+from evertoken._engine.tasks import Gate, must_propagate, spawn, told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -123,10 +122,8 @@ class Watch:
             begun = self._session.clock.monotonic()
             try:
                 await store.watch(self._written)
-            except (*SHUTDOWN, GeneratorExit):
-                raise
             except BaseException as error:
-                if cancelled_here(error):
+                if must_propagate(error):
                     raise
                 failures = failures + 1 if self._session.clock.monotonic() - begun < _LASTED else 1
                 if failures.bit_count() == 1:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._engine.observers import SHUTDOWN
-from evertoken._engine.tasks import bounded, cancelled_here
+from evertoken._engine.tasks import bounded, must_propagate
 from evertoken._model import events
 from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
 from evertoken._model.failures import failure_of, signed_out
@@ -111,10 +110,12 @@ class Commands:
             return False
         flight: Flight | None = state.flight
         # A store that has it keeps it. A fetch that has spent it brings the next one.
-        keep = not self._rules.shared or state.unkept
         unkept = state.unkept
-        state.forgotten(keep_refresh_token=keep, keep_grant=flight is not None and flight.irreplaceable)
-        if keep and unkept and state.token is not None:
+        state.forgotten(
+            keep_refresh_token=unkept or not self._rules.shared,
+            keep_grant=flight is not None and flight.irreplaceable,
+        )
+        if unkept and state.token is not None:
             state.unsaved(self._clock.time(), self._rules, withhold=False)
         if flight is not None and not flight.irreplaceable:
             self._flights.replace(state, "absent")
@@ -141,8 +142,7 @@ class Commands:
         flight: Flight | None = state.flight
         if self._rules.shared:
             state.unsaved(now, self._rules, withhold=True)
-            flight = self._flights.replace(state, "repair", decided=True)
-        elif flight is not None:
+        if self._rules.shared or flight is not None:
             flight = self._flights.replace(state, "repair", decided=True)
         self._maintenance.published(state)
         if flight is not None and not flight.landed:
@@ -205,10 +205,8 @@ class Commands:
                 strays=self._strays,
                 name=f"evertoken:revoke:{state.key!r}",
             )
-        except (*SHUTDOWN, GeneratorExit):
-            raise
         except BaseException as error:
-            if cancelled_here(error):
+            if must_propagate(error):
                 raise
             # Raised by the caller, without the frames it came through.
             return failure_of(error, FetchRequest(state.key, token, self._timeout))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evertoken._model.token import Token
     from evertoken._model.token_response import Response
 
-__all__ = ["LOOKS", "Flight"]
+__all__ = ["CANCEL_GRACE", "LOOKS", "Flight"]
 
 T = TypeVar("T")
 
@@ -35,8 +35,8 @@ LOOKS: Final = frozenset({"peer", "repair"})
 _LATE: Final = 0.5
 # How long an answer that may wait in a socket is then given to be read, in seconds.
 _READ: Final = 1.0
-# Seconds in which a step that was cancelled should have ended.
-_CANCEL_GRACE: Final = 1.0
+#: Seconds in which what was cancelled should have ended.
+CANCEL_GRACE: Final = 1.0
 
 
 @final
@@ -261,4 +261,4 @@ class _Bound:
         if self.task is not None:
             self.task.cancel()
         if self.flight.stuck is not None:
-            self.timer = self.clock.call_later(_CANCEL_GRACE, self.flight.stuck)
+            self.timer = self.clock.call_later(CANCEL_GRACE, self.flight.stuck)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, cast, final
 
-from evertoken._engine.flight import LOOKS, Flight
+from evertoken._engine.flight import CANCEL_GRACE, LOOKS, Flight
 from evertoken._engine.rate_limit import INSIDE
 from evertoken._engine.refresh import RefreshPath
 from evertoken._engine.settlement import Settlement
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from evertoken._model.key_state import KeyState
 
 __all__ = ["Flights"]
-
-# Seconds in which a flight that was cancelled should have ended.
-_CANCEL_GRACE: Final = 1.0
 
 
 @final
@@ -106,10 +103,10 @@ class Flights:
         for task, (_, flight) in list(self._flying.items()):
             if flight.response is None:
                 task.cancel()
-        await self._wait(bound if any(flight.response for _, flight in self._flying.values()) else _CANCEL_GRACE)
+        await self._wait(bound if any(flight.response for _, flight in self._flying.values()) else CANCEL_GRACE)
         for task in list(self._flying):
             task.cancel()
-        await self._wait(_CANCEL_GRACE)
+        await self._wait(CANCEL_GRACE)
         for task, (state, flight) in list(self._flying.items()):
             self._strays.add(task)
             self._settlement.settle(state, flight, _closed())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import anyio
 
 from evertoken._engine.counters import Counters
-from evertoken._engine.loops import call_elsewhere, call_sync, running_loop
+from evertoken._engine.loops import call_elsewhere, call_sync, loop_lost, running_loop
 from evertoken._engine.observers import Observers
 from evertoken._engine.session import Session
 from evertoken._model.errors import ManagerClosed
@@ -159,8 +159,7 @@ class Lifecycle:
             )
             raise RuntimeError(msg)
         if session.is_lost():
-            msg = "the event loop on which the manager was started no longer runs: start it again on the running one"
-            raise RuntimeError(msg)
+            raise loop_lost()
         return session
 
     @property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from evertoken._engine.session import Session
 
-__all__ = ["call_elsewhere", "call_sync", "running_loop"]
+__all__ = ["call_elsewhere", "call_sync", "loop_lost", "running_loop"]
 
 #: Seconds between two looks at whether the session's loop still runs.
 _WATCH: Final = 0.25
@@ -128,8 +128,7 @@ class _Call(Generic[T]):
         if self._session.state == "closed":
             raise _gone(self._session)
         if self._session.is_lost():
-            msg = "the event loop on which the manager was started no longer runs: start it again on the running one"
-            raise RuntimeError(msg)
+            raise loop_lost()
         if self._timeout is not None and now - self._asked_at >= self._timeout + _WAY:
             msg = f"no valid token within {self._timeout:g} s: the manager's event loop is busy and has not answered"
             raise TokenUnavailable(msg)
@@ -177,6 +176,13 @@ class _Call(Generic[T]):
             self.done.set_exception(error)
         else:
             self.done.set_result(task.result())
+
+
+def loop_lost() -> RuntimeError:
+    """Return what callers are told where the loop of the session has ended or stopped."""
+    return RuntimeError(
+        "the event loop on which the manager was started no longer runs: start it again on the running one"
+    )
 
 
 def _gone(session: Session) -> Exception:

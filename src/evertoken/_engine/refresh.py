@@ -18,7 +18,7 @@ from evertoken._engine.tasks import cancelled_here
 from evertoken._model import events
 from evertoken._model.coordination_rules import may_spend, on_ambiguous
 from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
-from evertoken._model.failures import failure_of
+from evertoken._model.failures import failure_of, held_back
 from evertoken._model.fetch_request import FetchRequest
 from evertoken._model.key_state import TICK
 from evertoken._model.protocols import Record
@@ -85,7 +85,7 @@ class RefreshPath:
         try:
             if self._only_keeps(state, flight):
                 kept = await coordinator.finish(state, flight, permit, None)
-                failure = self._withheld(state) if kept is False else None
+                failure = held_back() if kept is False and state.withheld else None
             else:
                 failure = await self._fetch(state, flight, permit)
                 token = None if flight.response is None else flight.response.token
@@ -103,16 +103,11 @@ class RefreshPath:
     def _only_keeps(self, state: KeyState, flight: Flight) -> bool:
         if flight.reason in LOOKS:
             return True
-        failure, token = state.failure, state.token
-        if failure is None or not failure.withheld or token is None:
+        token = state.token
+        if not state.withheld or token is None:
             return False
         # What is held back comes into service once it is kept: nothing else has to be fetched.
         return flight.reason not in {"forced", "min_ttl", "refused"} and token.valid_at(self._clock.time())
-
-    def _withheld(self, state: KeyState) -> Failure | None:
-        if state.failure is None or not state.failure.withheld:
-            return None
-        return TransientRefreshError("the store did not keep the token, which is held back")
 
     async def _fetch(self, state: KeyState, flight: Flight, permit: Permit) -> Failure | None:
         rules, coordinator = self._rules, self._coordinator
@@ -130,6 +125,7 @@ class RefreshPath:
         flight.started_at = started = self._clock.time()
         began = self._clock.monotonic()
         INSIDE.set(flight)
+        failure: Failure | None = None
         try:
             answer = await flight.step(
                 state.source.fetch(request),
@@ -149,11 +145,10 @@ class RefreshPath:
                 if flight.response is None and request.sent and state.flight is flight:
                     state.unanswered(started)
                 raise
-            failure = None if flight.response is not None else failure_of(error, request)
-        else:
-            return None if flight.response is None else flight.response.failure
-        if failure is None:
-            return None if flight.response is None else flight.response.failure
+            if flight.response is None:
+                failure = failure_of(error, request)
+        if flight.response is not None:
+            return flight.response.failure
         if getattr(failure, "ambiguous", False):
             state.unanswered(started)
         # Not raised in the handler: as its context, what others raised would keep their locals alive.

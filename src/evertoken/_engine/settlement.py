@@ -15,7 +15,7 @@ from evertoken._engine.supervisor import BEAT, STEP
 from evertoken._model import events
 from evertoken._model.coordination_rules import adoptable, may_spend
 from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
-from evertoken._model.failures import signed_out
+from evertoken._model.failures import held_back, signed_out
 from evertoken._model.protocols import Record
 from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT, Response
 
@@ -130,8 +130,8 @@ class Settlement:
             emitted.append(
                 events.TokenUnpersisted(at=now, key=state.key, fingerprint=token.fingerprint, serving=serving)
             )
-        if state.failure is not None and state.failure.withheld:
-            failure = TransientRefreshError("the store did not keep the token, which is held back")
+        if state.withheld:
+            failure = held_back()
         if failure is not None:
             self._failed(state, flight, failure, now, emitted)
             return

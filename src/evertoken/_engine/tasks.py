@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
+from evertoken._engine.observers import SHUTDOWN
 from evertoken._model.failures import Overdue
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from evertoken._model.protocols import Clock
 
-__all__ = ["Gate", "Strays", "bounded", "cancelled_here", "ring", "spawn", "told_to_end"]
+__all__ = ["Gate", "Strays", "bounded", "cancelled_here", "must_propagate", "ring", "spawn", "told_to_end"]
 
 T = TypeVar("T")
 
@@ -97,7 +98,7 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
     async def carry() -> None:
         try:
             value = await call()
-        except (KeyboardInterrupt, SystemExit) as error:
+        except SHUTDOWN as error:
             settle(None, error)
             raise
         except BaseException as error:  # noqa: BLE001 - contained here, judged by the caller
@@ -129,6 +130,11 @@ def spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: s
 def cancelled_here(error: BaseException, /) -> bool:
     """Tell whether *error* is the cancellation of the running task, and not one that a call raised by itself."""
     return isinstance(error, asyncio.CancelledError) and told_to_end()
+
+
+def must_propagate(error: BaseException, /) -> bool:
+    """Tell whether *error* ends the process, or the running task, and so is no failure of what was called."""
+    return isinstance(error, (*SHUTDOWN, GeneratorExit)) or cancelled_here(error)
 
 
 def told_to_end() -> bool:

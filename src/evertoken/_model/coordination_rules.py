@@ -115,8 +115,9 @@ def peers_mark(state: KeyView, record: Record | None, owner: str, /) -> float | 
 
 def offered_at(state: KeyView, record: Record | None, /) -> float | None:
     """Return when a store that had lost its record was given the refresh token that would be presented now."""
-    offered = record is not None and record.sent_by == OFFERED and same_grant(record.token, state.token)
-    return record.sent_at if offered and record is not None else None
+    if record is None or record.sent_by != OFFERED or not same_grant(record.token, state.token):
+        return None
+    return record.sent_at
 
 
 def judge_lost_answer(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evertoken._model.fetch_request import FetchRequest
     from evertoken._model.token import Token
 
-__all__ = ["Overdue", "failure_of", "is_sign_out", "signed_out"]
+__all__ = ["Overdue", "failure_of", "held_back", "is_sign_out", "signed_out"]
 
 # No secret is shorter than this, and few words are longer.
 _LONG: Final = 16
@@ -31,6 +31,11 @@ _OURS: Final = (GrantRejected, TransientRefreshError, Overdue)
 def signed_out() -> GrantRejected:
     """Return what callers are told of a key that was signed out."""
     return GrantRejected("revoked", "the key was signed out; refresh() begins anew")
+
+
+def held_back() -> TransientRefreshError:
+    """Return what callers are told while the store does not keep a token that it has to keep first."""
+    return TransientRefreshError("the store did not keep the token, which is held back")
 
 
 def is_sign_out(error: BaseException | None, /) -> bool:

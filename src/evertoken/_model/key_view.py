@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from evertoken._model.errors import GrantRejected, TokenUnavailable
 from evertoken._model.failure_state import NEVER, FailureState
+from evertoken._model.failures import is_sign_out
 from evertoken._model.policy import MIN_TTL_SHARE, spread
 
 if TYPE_CHECKING:
@@ -81,13 +82,12 @@ class KeyView:
     @property
     def signed_out(self) -> bool:
         """Whether the key was signed out, and nobody has logged in since."""
-        failure = self.failure
-        return (
-            self.token is None
-            and failure is not None
-            and isinstance(failure.error, GrantRejected)
-            and failure.error.error == "revoked"
-        )
+        return self.token is None and self.failure is not None and is_sign_out(self.failure.error)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the token is held back until the store keeps it."""
+        return self.failure is not None and self.failure.withheld
 
     @property
     def droppable(self) -> bool:
