@@ -154,7 +154,7 @@ class FleetCoordinator:
                 raise
             if newer is not None:
                 self._judge.behind.pop(state, None)
-                await self._give_back(state, flight, begun)
+                self._give_back_later(state, begun)
                 return newer
             hearing.last = begun.record or hearing.last
             # Peers are heard to the end, also by a source with less time: its next flight would begin with it anew.
@@ -279,7 +279,7 @@ class FleetCoordinator:
         record = begun.record
         if record is not None and self._judge.came_since(state, record, token):
             permit.lease = None
-            await self._give_back(state, flight, begun)
+            self._give_back_later(state, begun)
             return record
         if isinstance(begun.lease, Lease):
             permit.lease, permit.record, permit.until = begun.lease, record, until
@@ -288,6 +288,12 @@ class FleetCoordinator:
     async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> None:
         if isinstance(begun.lease, Lease):
             await self._client.abandon(state, flight, begun.lease)
+
+    def _give_back_later(self, state: KeyState, begun: Begun) -> None:
+        # By the session: a flight that is cancelled here would lose the record that it has read.
+        if isinstance(begun.lease, Lease):
+            work = self._give_back(state, Flight("repair"), begun)
+            self._session.spawn(work, f"evertoken:abandon:{state.key!r}")
 
     async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> None:
         # A flight that waits for a peer holds no place of the provider's limit.

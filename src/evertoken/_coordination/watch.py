@@ -117,6 +117,8 @@ class Watch:
 
     async def _watch(self, store: WatchedStore) -> None:
         failures = 0
+        # With an eager task factory this runs before _begin() knows the task, and a notice may close the manager.
+        await asyncio.sleep(0)
         # A store that swallowed the cancellation is not asked again.
         while not told_to_end():
             begun = self._session.clock.monotonic()

@@ -204,6 +204,8 @@ class Session:
             self.drop()
 
     async def _await_opening(self) -> None:
+        # With an eager task factory this runs before closing() knows the task.
+        await asyncio.sleep(0)
         # A start under way is let through to where it finds that it is not wanted any more.
         if self._opening is not None:
             await self._opening.wait(self.clock, _KEEP_BOUND)

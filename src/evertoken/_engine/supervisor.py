@@ -149,6 +149,8 @@ class Supervisor(Generic[ItemT]):
         self._on_step(by)
 
     async def _main(self) -> None:
+        # With an eager task factory this runs before start() knows the task, and what is due may close the manager.
+        await asyncio.sleep(0)
         while True:
             try:
                 await self._run()

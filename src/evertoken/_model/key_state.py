@@ -168,6 +168,9 @@ class KeyState(KeyService):
         if token is not None and failure is not None and not same_grant(own, token):
             failure.sent_at = None
         self._known(record, rules)
+        if token is None and failure is not None and failure.newer is not None and failure.newer.since == record.since:
+            # A peer has forgotten the token of the record before. Its refresh token is still the one to present.
+            token = failure.newer.token
         if token is None:
             return
         if own is not None and own.access_token == token.access_token:
@@ -189,7 +192,7 @@ class KeyState(KeyService):
         A peer left *record* behind, as in `superseded`. A token in service gives way only to one that is valid as well.
         """
         own, token = self.token, record.token
-        rotated = own is None or token is None or own.refresh_token != token.refresh_token
+        rotated = token is not None and not same_grant(own, token)
         if self.in_service(now) is None or (rotated and token is not None and token.valid_at(now)):
             self.superseded(record, rules)
         elif rotated:
