@@ -53,9 +53,6 @@ class Stressed(World):
         self.eager = draw.random() < 0.2 and sys.version_info >= (3, 12)
         self.strict = self.shared and draw.random() < 0.2
         self.calm = False
-        # After a flush the instants of tokens tell which one is newer. So a run has flushes, or clocks that are set
-        # back or differ.
-        self.never = draw.choice([{"flush", "restart"}, {"back", "ahead", "behind"}])
         self.down_until = self.slow_until = 0.0
         self.logins: dict[object, int] = {}
         self.drawn: dict[str, int] = {}
@@ -75,7 +72,7 @@ class Stressed(World):
         if self.random.random() >= _TROUBLED:
             return None
         outcome = self.random.choice(outcomes_of(self.plan.where, step))
-        if outcome in self.never or (outcome.startswith("kill") and not self.shared):
+        if outcome.startswith("kill") and not self.shared:
             return None
         return self.count(outcome)
 
@@ -178,7 +175,7 @@ class Stressed(World):
         elif kind == "slow":
             self.slow_until = loop.time() + draw.uniform(0.5, _FLAP)
         elif kind == "step":
-            back = draw.random() < 0.5 and "back" not in self.never
+            back = draw.random() < 0.5
             self.count("back" if back else "forward")
             self.step(-STEP if back else STEP)
         elif kind == "pause":
@@ -186,7 +183,7 @@ class Stressed(World):
             process.pause()
         elif kind == "close":
             self.close_and_start(process)
-        elif kind == "flush" and "flush" not in self.never:
+        elif kind == "flush":
             heard = draw.random() < 0.5
             self.count("restart" if heard else "flush")
             self.flush(heard=heard)

@@ -236,15 +236,10 @@ class World:
         if token is None or token.expires_at is None or token.access_token not in process.known.own:
             return True
         instant = asyncio.get_running_loop().time()
-        if instant < process.clock.noticed_at or (self.plan.provider == "minting" and self._is_undatable()):
+        if instant < process.clock.noticed_at:
             return True
         left = self.server.expiry[token.access_token] - instant
         return token.expires_at - now < left + _NOTICED
-
-    def _is_undatable(self) -> bool:
-        # Which of two tokens is newer is told by their instants once the versions are lost with the store. An instant
-        # of before a step back seems to be the later one.
-        return bool(self.steps("back", "ahead", "behind") and self.steps("flush", "restart"))
 
     # Tasks
 

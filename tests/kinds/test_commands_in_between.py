@@ -12,7 +12,7 @@ import pytest
 from tests.kinds.rotating import Server, Source, ask
 from tests.machinery.scripted import ScriptedSource, down
 
-from evertoken import GrantRejected, Token, TokenError, TokenManager, TokenUnavailable
+from evertoken import GrantRejected, ManagerClosed, Token, TokenError, TokenManager, TokenUnavailable
 from evertoken.stores import MemoryStore
 
 plain = pytest.mark.asyncio(loop_factories=["virtual"])
@@ -153,6 +153,47 @@ async def test_required_at_start(clock, case):
     took = clock.monotonic() - begun
     # The close gives fetches under way its grace.
     assert took <= (7.0 if case == "hang" else 0.0) + 5.0 + 1.1
+    assert len(asyncio.all_tasks()) == 1
+
+
+@eager
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_close_in_the_first_step_of_a_start(clock, again, stored):
+    """L1: a source that closes the manager, and starts it again, at once when it is asked, leaves no task behind."""
+    fetches, under_way, ended = 0, 0, []
+
+    async def close():
+        await tokens.aclose()
+        if again:
+            await tokens.start()
+
+    async def fetch():
+        nonlocal fetches, under_way
+        fetches, under_way = fetches + 1, under_way + 1
+        assert under_way == 1
+        if fetches == 2:
+            ended.append(asyncio.ensure_future(close()))
+        try:
+            await asyncio.sleep(0.1)
+        finally:
+            under_way -= 1
+        return f"token-{fetches}", 60.0
+
+    store = MemoryStore(clock=clock) if stored else None
+    tokens = TokenManager(fetch, store=store, namespace="a", clock=clock, close_grace=0.0)
+    async with tokens:
+        await tokens.get()
+    await clock.advance(120.0)
+    with contextlib.suppress(ManagerClosed):
+        await tokens.start()
+    await clock.advance(30.0)
+    await asyncio.gather(*ended)
+    assert len(ended) == 1
+    assert tokens.snapshot().state == ("running" if again else "closed")
+    if again:
+        assert await tokens.get()
+        await tokens.aclose()
     assert len(asyncio.all_tasks()) == 1
 
 

@@ -149,8 +149,8 @@ def test_unkept():
     assert one.next_at(NOW, RULES) == NOW + 2.0
     one.fetched(token("t2"), NOW, RULES)
     assert one.unkept
-    one.saved(7, NOW)
-    assert (one.version, one.since, one.failure) == (7, NOW, None)
+    one.saved()
+    assert one.failure is None
 
 
 def test_rotation_is_found_out():

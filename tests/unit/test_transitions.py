@@ -117,8 +117,8 @@ ROWS: dict[str, tuple[Callable[[], KeyState], Callable[[KeyState], object], str 
     "unsaved": (fresh, lambda one: one.unsaved(NOW, SHARED, withhold=True), "old", NOW + 2.0, "r1"),
     "unsaved, strict": (fresh, lambda one: one.unsaved(NOW, STRICT, withhold=True), None, NOW, "r1"),
     "unsaved, strict, not new": (fresh, lambda one: one.unsaved(NOW, STRICT, withhold=False), "old", NOW + 2.0, "r1"),
-    "saved": (failing, lambda one: one.saved(3, BORN), "old", NOW + 4.0, "r1"),
-    "saved, withheld": (withheld, lambda one: one.saved(3, BORN), "new", NEW_DUE, "r2"),
+    "saved": (failing, lambda one: one.saved(), "old", NOW + 4.0, "r1"),
+    "saved, withheld": (withheld, lambda one: one.saved(), "new", NEW_DUE, "r2"),
     "adopted, withheld": (
         withheld, lambda one: one.adopted(record(token("peer")), token("peer"), SHARED), "peer", NEW_DUE, "r2"
     ),
@@ -164,7 +164,7 @@ AFTER: dict[str, tuple[Callable[[KeyState], object], bool]] = {
     "unjudged": (lambda one: one.unjudged(DOWN, NOW, NOW + 10.0), True),
     "refused": (lambda one: one.refused("old", NOW, SHARED), True),
     "unsaved": (lambda one: one.unsaved(NOW, SHARED, withhold=False), True),
-    "saved": (lambda one: one.saved(2, BORN), True),
+    "saved": (lambda one: one.saved(), True),
     "closed": (lambda one: one.closed(), True),
     "lost again": (lambda one: one.unanswered(NOW), True),
 }

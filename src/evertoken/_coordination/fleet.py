@@ -22,6 +22,7 @@ from evertoken._model.coordination_rules import (
     is_newer,
     lost_answer,
     record_of,
+    same_grant,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
@@ -106,8 +107,10 @@ class FleetCoordinator:
         if record is not None and is_newer(state, record):
             if record.revoked or self._judge.adoptable(state, record) is not None:
                 return record
-            # Its access token is of no use here, but its refresh token is the one to present.
-            state.overtaken(record, self._clock.time(), self._rules)
+            rotated = record.token is not None and not same_grant(state.token, record.token)
+            if rotated or state.in_service(self._clock.time()) is None:
+                # Its access token is of no use here, but its refresh token is the one to present.
+                state.superseded(record, self._rules)
             return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
             if not state.unkept:
@@ -239,7 +242,11 @@ class FleetCoordinator:
     async def _finish_later(self, state: KeyState, flight: Flight, permit: Permit) -> None:
         if not flight.landed:
             await flight.wait(self._clock)
-        await self.finish(state, Flight("repair"), permit, None)
+        newer = await self.finish(state, Flight("repair"), permit, None)
+        if isinstance(newer, Record) and not newer.revoked and is_newer(state, newer):
+            # No flight is left to adopt it, and the store may lose it before the next one reads it.
+            state.superseded(newer, self._rules)
+            self._session.maintenance.published(state)
 
     # Steps
 
@@ -277,7 +284,7 @@ class FleetCoordinator:
         if begun is None:
             return None
         record = begun.record
-        if record is not None and self._judge.came_since(state, record, token):
+        if record is not None and self._judge.came_since(state, flight, record, token):
             permit.lease = None
             self._give_back_later(state, begun)
             return record

@@ -15,7 +15,6 @@ from evertoken._model import events
 from evertoken._model.coordination_rules import (
     OFFERED,
     adoptable,
-    is_before,
     is_behind,
     is_newer,
     judge_lost_answer,
@@ -30,13 +29,14 @@ from evertoken._model.coordination_rules import (
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.key_state import TICK
+from evertoken._model.protocols import Record
 
 if TYPE_CHECKING:
     from evertoken._coordination.store_client import StoreClient
     from evertoken._engine.flight import Flight
     from evertoken._engine.session import Session
     from evertoken._model.key_state import KeyState
-    from evertoken._model.protocols import Begun, Record
+    from evertoken._model.protocols import Begun
     from evertoken._model.token import Token
 
 __all__ = ["RecordJudge"]
@@ -72,7 +72,6 @@ class RecordJudge:
         if flight.reason not in LOOKS:
             judge_sign_out(state, None, forced=flight.reason == "forced")
         if record is None or not is_newer(state, record):
-            state.caught_up(self._rules)
             return None
         if record.revoked or self.adoptable(state, record) is not None:
             return record
@@ -131,10 +130,21 @@ class RecordJudge:
 
     def wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
         """Return what should be on record: what memory has, or *token* that was just fetched."""
-        version, before = self.following(state, permit), permit.lost or permit.record
-        wanted = record_of(state, self._client.name_of(state, flight), version, self._rules, token=token)
-        if token is not None or wanted.revoked:
+        name, version = self._client.name_of(state, flight), self.following(state, permit)
+        request = flight.request
+        if token is not None and request is not None:
+            # A person may have decided otherwise since it was asked for: the record says of which grant it is.
+            return Record(
+                name, version, token, since=flight.since, origins=request.origins, generation=flight.generation
+            )
+        wanted, before = record_of(state, name, version, self._rules), permit.lost or permit.record
+        if wanted.revoked:
             return wanted
+        if wanted.token is None and before is not None and before.since == wanted.since:
+            # It was forgotten here: whatever the store has of it stays there.
+            wanted = dataclasses.replace(
+                wanted, token=before.token, origins=before.origins, generation=before.generation
+            )
         if state in self.behind and wanted.sent_at is None and may_spend(state, self._rules):
             wanted = dataclasses.replace(wanted, sent_at=self.behind[state], sent_by=OFFERED)
         if before is None:
@@ -165,25 +175,23 @@ class RecordJudge:
 
     def known(self, state: KeyState, record: Record) -> None:
         """Remember what is on record."""
-        state.version, state.since = record.version, record.since
+        state.version = record.version
 
     def saved(self, state: KeyState, record: Record | None, token: Token | None) -> None:
         """Remember that the store has what memory has, or *token*."""
         self.behind.pop(state, None)
-        if record is not None and token is None:
-            state.saved(record.version, record.since)
-        elif record is not None:
+        if record is None:
+            return
+        self.known(state, record)
+        if token is None and record.since == state.since:
             # The token itself comes into service when the flight lands.
-            self.known(state, record)
+            state.saved()
 
-    def came_since(self, state: KeyState, record: Record, token: Token | None) -> bool:
+    def came_since(self, state: KeyState, flight: Flight, record: Record, token: Token | None) -> bool:
         """Tell whether a peer wrote *record* after *token* was asked for."""
-        if record.revoked:
+        if token is None:
             return is_newer(state, record)
-        if token is None or record.since != state.since:
-            return is_newer(state, record)
-        # An older token is what a peer offered to a store that was flushed, whatever the peer's clock says of it.
-        other = record.token
-        if other is None or other.access_token == token.access_token or is_before(other, state.token, token):
-            return False
-        return other.issued_at > token.issued_at
+        if record.since != flight.since:
+            return record.since > flight.since
+        same = record.token is not None and record.token.access_token == token.access_token
+        return record.generation >= flight.generation and not same

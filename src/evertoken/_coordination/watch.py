@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from evertoken._coordination.store_client import STORE_TIMEOUT, store_key
 from evertoken._engine.flight import LOOKS
-from evertoken._engine.tasks import Gate, must_propagate, spawn, told_to_end
+from evertoken._engine.tasks import Gate, must_propagate, next_turn, spawn, told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -117,8 +117,7 @@ class Watch:
 
     async def _watch(self, store: WatchedStore) -> None:
         failures = 0
-        # With an eager task factory this runs before _begin() knows the task, and a notice may close the manager.
-        await asyncio.sleep(0)
+        await next_turn()
         # A store that swallowed the cancellation is not asked again.
         while not told_to_end():
             begun = self._session.clock.monotonic()

@@ -62,6 +62,7 @@ class Flight(Gate):
         "decided",
         "error",
         "found",
+        "generation",
         "kept",
         "landed",
         "limits",
@@ -71,6 +72,7 @@ class Flight(Gate):
         "reason",
         "request",
         "response",
+        "since",
         "spends",
         "started",
         "started_at",
@@ -112,6 +114,9 @@ class Flight(Gate):
         #: What was received, from the moment of its arrival; and whether the store has it.
         self.response: Response | None = None
         self.kept: bool = False
+        #: What the record says of a token that is received: since when its grant is, and its generation.
+        self.since: float = 0.0
+        self.generation: int = 0
         #: By how much the wall clock was ahead of the monotonic one when the response was received.
         self.offset: float = 0.0
         #: The token that the store had before, where the flight brought a sign-out to it.

@@ -31,6 +31,8 @@ class Maintenance:
         self.supervisor: Supervisor[KeyState] = Supervisor(
             session.clock, on_due=self._due, on_step=self._stepped, on_restart=self._restarted
         )
+        # The clock may have been set since the last session looked at it.
+        self.supervisor.offset = session.registry.offset
         self._session = session
         self._registry = session.registry
         self._lock = session.lock
@@ -45,8 +47,6 @@ class Maintenance:
 
     def start(self) -> None:
         """Run the supervisor. What is in memory is served again, what is missing is fetched."""
-        # The clock may have been set since the last session looked at it.
-        self.supervisor.offset = self._registry.offset
         self.supervisor.compare_clocks()
         for state in self._registry.keys.values():
             state.seen()

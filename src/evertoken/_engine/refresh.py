@@ -119,6 +119,8 @@ class RefreshPath:
         guard = None if permit.lease is None else partial(coordinator.check, permit)
         request = FetchRequest(state.key, current, self._timeout, origins=state.origins, guard=guard)
         flight.request = request
+        # Of what is presented now: a person may decide otherwise before the answer is here.
+        flight.since, flight.generation = state.since, state.generation + 1
         self._counters.fetches += 1
         if self._observers.listens_to(events.FetchStarted):
             self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
@@ -134,13 +136,13 @@ class RefreshPath:
                 suspended=None if permit.lease is None else partial(coordinator.renew, state, permit),
             )
             # From here on nothing is awaited until the answer stands on the flight.
-            self._receive(state, flight, permit, answer, began)
+            self._receive(flight, answer, began)
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
             if request.answer is not None:
                 # It arrived before the fetch was ended.
-                self._receive(state, flight, permit, request.answer, began)
+                self._receive(flight, request.answer, began)
             if cancelled_here(error):
                 if flight.response is None and request.sent and state.flight is flight:
                     state.unanswered(started)
@@ -154,7 +156,7 @@ class RefreshPath:
         # Not raised in the handler: as its context, what others raised would keep their locals alive.
         return failure
 
-    def _receive(self, state: KeyState, flight: Flight, permit: Permit, answer: object, began: float) -> None:
+    def _receive(self, flight: Flight, answer: object, began: float) -> None:
         request, started = cast("FetchRequest", flight.request), flight.started_at
         self._session.compare_clocks()
         received = self._clock.time()
@@ -174,8 +176,5 @@ class RefreshPath:
         )
         flight.started_at = started
         flight.offset = received - self._clock.monotonic()
-        state.origins = request.origins
-        if self._rules.shared:
-            # The key may have been forgotten meanwhile: its grant is as old as the record says, by whatever clock.
-            since = state.since if permit.record is None else max(state.since, permit.record.since)
-            state.since = max(started, since + TICK) if request.began_anew else since or started
+        if self._rules.shared and request.began_anew:
+            flight.since = max(started, flight.since + TICK)

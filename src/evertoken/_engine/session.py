@@ -20,7 +20,7 @@ from evertoken._engine.observers import say
 from evertoken._engine.rate_limit import Limits
 from evertoken._engine.read_path import ReadPath
 from evertoken._engine.subscription import Subscriptions
-from evertoken._engine.tasks import Gate, Strays, spawn
+from evertoken._engine.tasks import Gate, Strays, next_turn, spawn
 from evertoken._model import events
 from evertoken._model.errors import ManagerClosed
 
@@ -204,8 +204,7 @@ class Session:
             self.drop()
 
     async def _await_opening(self) -> None:
-        # With an eager task factory this runs before closing() knows the task.
-        await asyncio.sleep(0)
+        await next_turn()
         # A start under way is let through to where it finds that it is not wanted any more.
         if self._opening is not None:
             await self._opening.wait(self.clock, _KEEP_BOUND)

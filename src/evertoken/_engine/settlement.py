@@ -88,6 +88,7 @@ class Settlement:
         # As where a policy raises. What was received is not lost by it.
         if flight.response is not None and state.token is not flight.response.token:
             state.obtained(flight.response.token)
+            _belongs(state, flight)
         if flight.token is None:
             error = outcome if isinstance(outcome, TransientRefreshError | GrantRejected) else None
             flight.error = error or TransientRefreshError("the end of the fetch could not be judged")
@@ -116,16 +117,17 @@ class Settlement:
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
         token, failure = flight.response  # type: ignore[misc]  # there is one
-        repeated, before = False, state.token
+        repeated = False
         if failure is None:
             repeated = state.fetched(token, flight.started_at, self._rules)
             self._counters.refreshed += 1
         else:
             state.obtained(token)
+        _belongs(state, flight)
         if flight.kept:
-            state.saved(state.version, state.since)
+            state.saved()
         elif self._rules.shared:
-            state.unsaved(now, self._rules, withhold=True, replaced=before)
+            state.unsaved(now, self._rules, withhold=True)
             serving = state.in_service(now) is not None
             emitted.append(
                 events.TokenUnpersisted(at=now, key=state.key, fingerprint=token.fingerprint, serving=serving)
@@ -233,9 +235,16 @@ class Settlement:
             state.obtained(response.token)
         else:
             return
+        _belongs(state, flight)
         if self._rules.shared:
-            state.unsaved(self._clock.time(), self._rules, withhold=False, replaced=held)
+            state.unsaved(self._clock.time(), self._rules, withhold=False)
         self._session.maintenance.published(state)
+
+
+def _belongs(state: KeyState, flight: Flight) -> None:
+    """The token of *state* is the one that *flight* received."""
+    if flight.request is not None and flight.since >= state.since:
+        state.since, state.generation, state.origins = flight.since, flight.generation, flight.request.origins
 
 
 def _dying_grant(token: Token, now: float) -> float | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 from evertoken._engine.deadlines import Deadlines, Due
 from evertoken._engine.observers import SHUTDOWN, say
-from evertoken._engine.tasks import ring, spawn, told_to_end
+from evertoken._engine.tasks import next_turn, ring, spawn, told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,8 +149,7 @@ class Supervisor(Generic[ItemT]):
         self._on_step(by)
 
     async def _main(self) -> None:
-        # With an eager task factory this runs before start() knows the task, and what is due may close the manager.
-        await asyncio.sleep(0)
+        await next_turn()
         while True:
             try:
                 await self._run()

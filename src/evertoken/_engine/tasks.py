@@ -5,17 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import types
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from evertoken._engine.observers import SHUTDOWN
 from evertoken._model.failures import Overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
     from evertoken._model.protocols import Clock
 
-__all__ = ["Gate", "Strays", "bounded", "cancelled_here", "must_propagate", "ring", "spawn", "told_to_end"]
+__all__ = [
+    "Gate",
+    "Strays",
+    "bounded",
+    "cancelled_here",
+    "must_propagate",
+    "next_turn",
+    "ring",
+    "spawn",
+    "told_to_end",
+]
 
 T = TypeVar("T")
 
@@ -125,6 +136,16 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
 def spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str, /) -> asyncio.Task[T]:
     """Start *work* in a clean context: it must not inherit the trace or the locals of the caller that came first."""
     return loop.create_task(work, name=name, context=contextvars.Context())
+
+
+@types.coroutine
+def next_turn() -> Generator[None, None, None]:
+    """
+    Wait for the loop's next turn.
+
+    With an eager task factory a task begins before the one who made it knows it, and what it does may end a session.
+    """
+    yield
 
 
 def cancelled_here(error: BaseException, /) -> bool:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import signed_out
 from evertoken._model.protocols import Record
-from evertoken._model.token import origin_of
 
 if TYPE_CHECKING:
     from evertoken._model.events import Ambiguity
@@ -27,8 +26,6 @@ __all__ = [
     "OFFERED",
     "adoptable",
     "after_lost_answer",
-    "has_replaced",
-    "is_before",
     "is_behind",
     "is_newer",
     "judge_lost_answer",
@@ -167,59 +164,26 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
     """
     Tell whether *record* is newer than what memory has.
 
-    The later login, or sign-out, wins. Within one grant the higher version wins, and what the store has not taken
-    from memory yet is compared by its age.
+    The later login, or sign-out, wins; then the later token, by its generation; then whatever was written since.
     """
     if record.since != state.since:
         return record.since > state.since
-    if record.token is not None and has_replaced(state, record.token):
-        return False
     if state.token is None and record.token is not None and not state.signed_out:
         # It was forgotten here, so whatever is on record is news.
         return True
-    if state.unkept:
-        own, token = state.token, record.token
-        if own is None or token is None:
-            return own is None and record.version > state.version and not state.signed_out
-        return _fetched_later(token, own)
-    return record.version > state.version or (
-        record.version == state.version and _fetched_later(record.token, state.token)
-    )
-
-
-def has_replaced(state: KeyView, token: Token, /) -> bool:
-    """Tell whether what memory has came in the place of *token*, whatever the clock of its writer said."""
-    failure, own = state.failure, state.token
-    if failure is None or own is None:
+    if record.generation != state.generation:
+        return record.generation > state.generation
+    if state.unkept and (state.signed_out or record.token is None or _is_same(record.token, state.token)):
+        # It says what memory says, but for what memory is still to write.
         return False
-    before, presented = failure.replaced, token.refresh_token
-    if before is not None and token.access_token and before.access_token == token.access_token:
-        return True
-    if failure.spent is None or presented is None or presented == own.refresh_token:
-        return False
-    return origin_of(presented) == failure.spent
-
-
-def is_before(token: Token, before: Token | None, after: Token | None, /) -> bool:
-    """Tell whether *token* is, or presents the same as, the token *before* that a fetch has replaced by *after*."""
-    if before is None:
-        return False
-    if token.access_token and token.access_token == before.access_token:
-        return True
-    return same_grant(token, before) and not same_grant(before, after)
+    return record.version > state.version
 
 
 def is_behind(state: KeyView, record: Record | None, /) -> bool:
     """Tell whether the store knows less than memory: it was flushed or restored, or a peer wrote something older."""
     if record is None:
         return state.version > 0
-    if record.since != state.since:
-        return record.since < state.since
-    if record.token is not None and has_replaced(state, record.token):
-        return True
-    if record.version != state.version:
-        return record.version < state.version
-    return _fetched_later(state.token, record.token)
+    return (record.since, record.generation, record.version) < (state.since, state.generation, state.version)
 
 
 def same_grant(one: Token | None, other: Token | None, /) -> bool:
@@ -240,10 +204,8 @@ def adoptable(state: KeyView, record: Record, now: float, rules: Rules, /) -> To
     return token if now < due_at or state.in_service(now) is None else None
 
 
-def record_of(state: KeyView, name: str, version: int, rules: Rules, /, *, token: Token | None = None) -> Record:
-    """Return what the store should have of *state*; *token* is one that was just fetched."""
-    if token is not None:
-        return Record(name, version, token, since=state.since, origins=state.origins)
+def record_of(state: KeyView, name: str, version: int, rules: Rules, /) -> Record:
+    """Return what the store should have of *state*."""
     sent_at = None if state.failure is None else state.failure.sent_at
     return Record(
         name,
@@ -254,16 +216,13 @@ def record_of(state: KeyView, name: str, version: int, rules: Rules, /, *, token
         revoked=state.signed_out,
         since=state.since,
         origins=state.origins,
+        generation=state.generation,
     )
 
 
-def _fetched_later(one: Token | None, other: Token | None) -> bool:
-    if one is None or other is None:
-        return False
-    if one.access_token == other.access_token and one.refresh_token == other.refresh_token:
-        # The same token. Where a wall clock was set back, memory has other instants for it.
-        return False
-    return one.issued_at > other.issued_at
+def _is_same(one: Token, other: Token | None) -> bool:
+    # Where a wall clock was set back, memory has other instants for it.
+    return other is not None and one.access_token == other.access_token and same_grant(one, other)
 
 
 def _presented(token: Token | None) -> str | None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from evertoken._model.errors import GrantRejected, TransientRefreshError
-    from evertoken._model.protocols import Record
     from evertoken._model.token import Token
 
 __all__ = ["NEVER", "FailureState"]
@@ -29,17 +28,14 @@ class FailureState:
         "error",
         "failed_at",
         "failures",
-        "newer",
         "not_before",
         "refusals",
         "refused",
         "refused_at",
         "repair_at",
-        "replaced",
         "retry_at",
         "rotated",
         "sent_at",
-        "spent",
         "told",
         "unkept",
         "withheld",
@@ -71,12 +67,6 @@ class FailureState:
         #: Whether the store lacks what memory has, and when it is offered to it again.
         self.unkept: bool = False
         self.repair_at: float = NEVER
-        #: The token that was replaced by what the store lacks. A record that still has it is older.
-        self.replaced: Token | None = None
-        #: The fingerprint of the refresh token before, which is spent. A record that still has it is older.
-        self.spent: str | None = None
-        #: A peer's record whose refresh token is the one to present, and whose access token is of no use here.
-        self.newer: Record | None = None
         #: Whether the token is held back until the store keeps it.
         self.withheld: bool = False
 
@@ -89,8 +79,6 @@ class FailureState:
             or self.echoes
             or self.refusals
             or self.rotated
-            or self.spent
-            or self.newer
             or self.unkept
             or self.sent_at is not None
         )
@@ -102,7 +90,6 @@ class FailureState:
         self.retry_at = NEVER
         self.not_before = NEVER
         self.sent_at = None
-        self.newer = None
         self.refused = None
         self.told = False
         self.withheld = False

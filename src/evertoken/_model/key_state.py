@@ -11,8 +11,6 @@ adopted         a peer's                                            when it is d
 rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
-overtaken       as before, or a peer's that is due                  now, if it is a peer's
-caught_up       none: as in superseded                              now
 put             the one that was put                                when it is due
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
@@ -31,12 +29,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._model.coordination_rules import after_lost_answer, is_newer, on_ambiguous, same_grant
+from evertoken._model.coordination_rules import after_lost_answer, on_ambiguous, same_grant
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failure_state import NEVER
 from evertoken._model.key_service import KeyService
 from evertoken._model.policy import spread
-from evertoken._model.token import origin_of
 
 if TYPE_CHECKING:
     from evertoken._model.policy import Rules
@@ -74,7 +71,6 @@ class KeyState(KeyService):
             failure.echoes = failure.echoes + 1 if repeated else 0
             failure.rotated = failure.rotated or rotated
             self._heal()
-        self._spends(token.refresh_token)
         self.fetched_at = started_at
         self._serve(token)
         return same
@@ -87,13 +83,11 @@ class KeyState(KeyService):
             # The answer arrived, so none is missing any more.
             self.failure.sent_at = None
         self.barred()
-        self._spends(token.refresh_token)
         self.token = token
 
     def rotated(self, refresh_token: str, /, *, refused: bool) -> None:
         """A late answer brought the *refresh_token* to present next. The access token stays what it was."""
         if self.token is not None:
-            self._spends(refresh_token)
             self.token = self.token.replace(refresh_token=refresh_token)
             failure = self._failing()
             failure.rotated = True
@@ -114,33 +108,27 @@ class KeyState(KeyService):
             token = token.replace(refresh_token=self.token.refresh_token)
         self.failure = None
         self.since = max(now, self.since + TICK) if rules.shared else 0.0
+        self.generation += 1
         self.fetched_at = now
         self._serve(token)
 
-    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool, replaced: Token | None = None) -> None:
+    def unsaved(self, now: float, rules: Rules, /, *, withhold: bool) -> None:
         """
         The store lacks what memory has, and is offered it soon. By strict rules a new token is withheld until then.
-
-        If memory has it in the place of the token *replaced*, a record with that one is older, whatever its instants.
         """
         failure = self._failing()
         failure.unkept = True
-        if failure.replaced is None:
-            # The first one, for the store has none of those that came since.
-            failure.replaced = replaced
         failure.repair_at = now + min(REPAIR, max(min(rules.retry.first, rules.retry.cap), rules.retry.demand_delay()))
         if withhold and rules.strict and self.token is not None:
             failure.withheld = True
             self.valid_until = NEVER
 
-    def saved(self, version: int, since: float, /) -> None:
-        """The store has what memory has, under that version."""
-        self.version, self.since = version, since
+    def saved(self, /) -> None:
+        """The store has what memory has."""
         failure = self.failure
         if failure is None:
             return
         failure.unkept = False
-        failure.replaced = None
         if failure.withheld:
             failure.withheld = False
             failure.error = None
@@ -155,10 +143,8 @@ class KeyState(KeyService):
             self.failure.succeeded()
             self.failure.echoes = 0
             self.failure.unkept = False
-            self.failure.replaced = None
             self._heal()
         self._known(record, rules)
-        self._spends(token.refresh_token)
         self.fetched_at = token.issued_at
         self._serve(token)
 
@@ -168,9 +154,6 @@ class KeyState(KeyService):
         if token is not None and failure is not None and not same_grant(own, token):
             failure.sent_at = None
         self._known(record, rules)
-        if token is None and failure is not None and failure.newer is not None and failure.newer.since == record.since:
-            # A peer has forgotten the token of the record before. Its refresh token is still the one to present.
-            token = failure.newer.token
         if token is None:
             return
         if own is not None and own.access_token == token.access_token:
@@ -178,34 +161,12 @@ class KeyState(KeyService):
             token = own if own.refresh_token == token.refresh_token else own.replace(refresh_token=token.refresh_token)
         if failure is not None:
             failure.unkept = failure.withheld = False
-            failure.replaced = failure.newer = None
             refused = failure.refused
             if refused is not None and refused.access_token == token.access_token:
                 failure.refused = token
-        self._spends(token.refresh_token)
         self.token = token
         if self.idle_since is None:
             self.seen()
-
-    def overtaken(self, record: Record, now: float, rules: Rules, /) -> None:
-        """
-        A peer left *record* behind, as in `superseded`. A token in service gives way only to one that is valid as well.
-        """
-        own, token = self.token, record.token
-        rotated = token is not None and not same_grant(own, token)
-        if self.in_service(now) is None or (rotated and token is not None and token.valid_at(now)):
-            self.superseded(record, rules)
-        elif rotated:
-            # Its clock is far behind. It is remembered, because the store may lose it before the next fetch.
-            self._failing().newer = record
-
-    def caught_up(self, rules: Rules, /) -> None:
-        """The store no longer has the newer record that was seen there: its refresh token is the one to present."""
-        failure = self.failure
-        if failure is not None and failure.newer is not None:
-            record, failure.newer = failure.newer, None
-            if is_newer(self, record):
-                self.superseded(record, rules)
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
         """The key was signed out: nothing is served, and nobody fetches until told otherwise."""
@@ -297,27 +258,19 @@ class KeyState(KeyService):
             self.unanswered(failure.sent_at)
         if keep_refresh_token and token is not None and token.refresh_token is not None:
             self.token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
-            if failure is not None and failure.unkept:
-                # A record that has what this refresh token replaced is older, whatever its instants.
-                kept = self._failing()
-                kept.replaced, kept.spent = failure.replaced, failure.spent
         elif not keep_grant:
             # So that what the store holds is news.
-            self.version, self.since, self.origins = 0, 0.0, ()
+            self.version, self.since, self.generation, self.origins = 0, 0.0, 0, ()
         self.idle_since = None
 
     # How
-
-    def _spends(self, following: str | None) -> None:
-        before = None if self.token is None else self.token.refresh_token
-        if before is not None and following is not None and before != following:
-            self._failing().spent = origin_of(before)
 
     def _known(self, record: Record, rules: Rules) -> None:
         if self.version == 0 and record.sent_at is not None and record.sent_by == rules.owner:
             # Memory knows nothing of this key, and so not what became of the request that it marked.
             self.unanswered(record.sent_at)
         self.version, self.since, self.origins = record.version, record.since, record.origins
+        self.generation = record.generation
 
     def _due_at_once(self, token: Token, started_at: float, rules: Rules) -> bool:
         due_at = rules.refresh.due_at(token, started_at, spread(rules.seed, self.key))

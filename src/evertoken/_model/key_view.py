@@ -36,6 +36,7 @@ class KeyView:
         "failure",
         "fetched_at",
         "flight",
+        "generation",
         "idle_since",
         "key",
         "origins",
@@ -55,9 +56,11 @@ class KeyView:
         self.flight: Any = None
         self.failure: FailureState | None = None
         self.fetched_at: float = NEVER
-        #: What the store's record was when it was last seen or written: its version, and since when the grant is.
+        #: The version of the store's record when it was last seen or written.
         self.version: int = 0
+        #: When a person last decided, and how many tokens there were: these say which record is newer.
         self.since: float = 0.0
+        self.generation: int = 0
         #: Configured refresh tokens that the grant has taken into account, by fingerprint.
         self.origins: tuple[str, ...] = ()
         self.idle_since: float | None = None

@@ -104,7 +104,7 @@ class Record(Frozen):
     Args:
         key: The store's key. A reader can tell by it that records were mixed up.
 
-        version: Grows with each write. Within one grant the highest version is the newest record.
+        version: Grows with each write. A write with a version that is not above the stored one is refused.
 
         token: The token; None where there is none yet, and where the key was signed out.
 
@@ -117,12 +117,16 @@ class Record(Frozen):
         revoked: Whether the key was signed out: a tombstone.
 
         since:
-            When the grant began, by a login or a first fetch, or when it was signed out (epoch seconds). Of two
-            records the one with the later instant wins, whatever their versions.
+            When a person last decided, by a login or a sign-out (epoch seconds); 0 if nobody has. Of two records the
+            one with the later instant wins.
 
         origins:
             Fingerprints of the refresh tokens from the configuration that this grant has taken into account, the
             newest last. A configured refresh token that is not among them is a new login.
+
+        generation:
+            How many tokens this key has had: one more than that of the token which was replaced. Of two records with
+            the same *since* the one with the higher generation is newer, whatever their instants and versions.
     """
 
     key: str
@@ -133,6 +137,7 @@ class Record(Frozen):
     revoked: bool = False
     since: float = 0.0
     origins: tuple[str, ...] = ()
+    generation: int = 0
 
     # Written out for these three, because each refresh makes some of them.
     def __init__(  # noqa: PLR0917 - as many as there are fields
@@ -145,6 +150,7 @@ class Record(Frozen):
         revoked: bool = False,  # noqa: FBT001, FBT002 - a field
         since: float = 0.0,
         origins: tuple[str, ...] = (),
+        generation: int = 0,
     ) -> None:
         put = object.__setattr__
         put(self, "key", key)
@@ -155,6 +161,7 @@ class Record(Frozen):
         put(self, "revoked", revoked)
         put(self, "since", since)
         put(self, "origins", origins)
+        put(self, "generation", generation)
 
 
 @final

@@ -87,6 +87,7 @@ def dump(record: Record, codec: Codec | None = None, /) -> bytes:
         "revoked": record.revoked,
         "since": record.since,
         "origins": list(record.origins),
+        "generation": record.generation,
     }
     if codec is None:
         body["token"] = token
@@ -126,7 +127,7 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
 def _history(body: dict[str, Any]) -> dict[str, Any]:
     # A field that an earlier release did not write has its default.
     sent_at, sent_by, since = body.get("sent_at"), body.get("sent_by"), body.get("since", 0.0)
-    origins = body.get("origins", [])
+    origins, generation = body.get("origins", []), body.get("generation", 0)
     if not (sent_at is None or is_finite(sent_at)):
         msg = "the record has a mark that is no instant"
         raise TornRecord(msg)
@@ -139,12 +140,16 @@ def _history(body: dict[str, Any]) -> dict[str, Any]:
     if not (isinstance(origins, list) and all(isinstance(origin, str) for origin in origins)):
         msg = "the record has origins that are no list of texts"
         raise TornRecord(msg)
+    if not (isinstance(generation, int) and is_finite(generation) and 0 <= generation <= _LAST_VERSION):
+        msg = "the record has a generation that is no number of tokens"
+        raise TornRecord(msg)
     return {
         "sent_at": sent_at,
         "sent_by": sent_by,
         "revoked": body.get("revoked") is True,
         "since": since,
         "origins": tuple(origins),
+        "generation": generation,
     }
 
 

@@ -70,8 +70,8 @@ FORMAT_1 = {
     b' "extra": {}}}': Record("k", 8, Token("at", issued_at=1.0, token_type="DPoP"), 1700003001.25),
     b'{"format": 1, "key": "k", "version": 9, "sent_at": null, "token": null}': Record("k", 9, None),
     b'{"format": 1, "key": "k", "version": 9, "sent_at": 5.5, "sent_by": "a-member", "revoked": false, "since": 4.25,'
-    b' "origins": ["a1b2", "c3d4"], "token": {"access_token": "at", "issued_at": 1.0}}': Record(
-        "k", 9, Token("at", issued_at=1.0), 5.5, "a-member", since=4.25, origins=("a1b2", "c3d4")
+    b' "origins": ["a1b2", "c3d4"], "generation": 7, "token": {"access_token": "at", "issued_at": 1.0}}': Record(
+        "k", 9, Token("at", issued_at=1.0), 5.5, "a-member", since=4.25, origins=("a1b2", "c3d4"), generation=7
     ),
     b'{"format": 1, "key": "k", "version": 9, "revoked": true, "token": null}': Record("k", 9, None, revoked=True),
     # A later release wrote this: fields are added within a format, and readers pass over those that they do not know.
@@ -92,6 +92,8 @@ TORN = [
     b'{"format": 1, "key": "k", "version": 1, "sent_by": 7, "token": null}',
     b'{"format": 1, "key": "k", "version": 1, "since": null, "token": null}',
     b'{"format": 1, "key": "k", "version": 1, "origins": "abc", "token": null}',
+    b'{"format": 1, "key": "k", "version": 1, "generation": -1, "token": null}',
+    b'{"format": 1, "key": "k", "version": 1, "generation": 1.5, "token": null}',
     b'{"format": 1, "key": "k", "version": 1, "origins": [1], "token": null}',
     b'{"format": 1, "key": "k", "version": 1, "sent_at": null, "token": {"access_token": "at", "issued_at": 1e999}}',
 ]
@@ -133,7 +135,16 @@ class Records(Suite):
             Record("k", 2, bare),
             Record("k", 3, None, 5.5),
             Record("k", 4, None, revoked=True, since=1_700_000_009.123456),
-            Record("k", 5, token, 6.5, "host-\u2603:4711", since=1_700_000_000.25, origins=("a1b2", "", "\u043a")),
+            Record(
+                "k",
+                5,
+                token,
+                6.5,
+                "host-\u2603:4711",
+                since=1_700_000_000.25,
+                origins=("a1b2", "", "\u043a"),
+                generation=2**40,
+            ),
             Record("k", 6, bare, since=0.5, origins=tuple(f"{number:064x}" for number in range(40))),
         ]
         async with self.pair() as (one, other):
