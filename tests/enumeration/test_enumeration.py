@@ -30,6 +30,9 @@ FOUND = [
     "store:rotating:a.read#2=ahead+a.begin#4=flush",
     "store:rotating:b.begin#3=flush+a.begin#12=behind",
     "store:rotating:b.commit#1=behind+b.renew#1=killed",
+    # A fetch that brought a dead token read its own record, after the clock was set back.
+    "store:minting:a.fetch#2=dead+a.commit#2=back",
+    "store:minting:a.fetch#2=dead+a.read#1=back",
 ]
 
 

@@ -95,7 +95,7 @@ class RefreshPath:
         if isinstance(kept, Record):
             return kept
         flight.kept = kept
-        if failure is not None and held and flight.request is not None:
+        if failure is not None and held and flight.request is not None and flight.response is None:
             # A peer may have done better, as while this process was stopped; or have signed the key out.
             return await coordinator.look(state, flight) or failure
         return failure
