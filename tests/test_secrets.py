@@ -202,7 +202,7 @@ async def test_values_show_no_secret(logged):
         clean(repr(thing), str(thing), f"{thing}", f"{thing!s:>3}", [thing], {"k": thing})
     clean(pickle.dumps(token), pickle.dumps([token]), pickle.dumps(Record("key", 1, token)))
     store = MemoryStore()
-    async with TokenManager(lambda: token, store=store) as manager:
+    async with TokenManager(lambda: token, store=store, namespace="") as manager:
         assert await manager.get() is token
         auth = manager.auth()
         clean(manager, auth, store, manager.snapshot(), manager.health(), manager._life.registry.keys)

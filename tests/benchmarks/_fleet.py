@@ -27,7 +27,7 @@ async def live(task: dict[str, Any]) -> dict[str, Any]:
     requests: list[float] = []
     bad: list[str] = []
     async with (
-        TokenManager(source, store=store, start="require") as tokens,
+        TokenManager(source, store=store, namespace="", start="require") as tokens,
         httpx.AsyncClient(auth=tokens.auth(), limits=httpx.Limits(max_connections=20)) as api,
     ):
         await tokens.get()

@@ -168,7 +168,7 @@ async def main(task: dict[str, Any]) -> None:
         for key, (endpoint, refresh_token) in task["grants"].items()
     }
     store = LoggedStore(store_at(*task["store"]), log)
-    async with TokenManager(sources, store=store, observers=[log.observe]) as tokens:
+    async with TokenManager(sources, store=store, namespace="", observers=[log.observe]) as tokens:
         working = [asyncio.create_task(use(tokens, key, log)) for key in sources]
         while (words := (await asyncio.to_thread(sys.stdin.readline)).split()) and words[0] != "end":
             working.append(asyncio.create_task(obey(tokens, words[0], words[1], log)))

@@ -231,8 +231,8 @@ async def test_new_token_kills_the_old(clock, played):
         TokenManager(source, clock=clock)
     store = MemoryStore()
     async with (
-        TokenManager(source, clock=clock, store=store) as ours,
-        TokenManager(source, clock=clock, store=store) as peer,
+        TokenManager(source, clock=clock, store=store, namespace="") as ours,
+        TokenManager(source, clock=clock, store=store, namespace="") as peer,
     ):
         assert (await ours.get()).access_token == (await peer.get()).access_token
         await clock.advance(3600.0 * 5)

@@ -91,7 +91,7 @@ async def main(task: dict[str, Any]) -> None:
         async def fetch(self, request: FetchRequest, /) -> Any:
             return await source.fetch(request)
 
-    async with TokenManager(Source(), store=store, start="require", observers=[observe]) as tokens:
+    async with TokenManager(Source(), store=store, namespace="", start="require", observers=[observe]) as tokens:
         say("lives", (await tokens.get()).fingerprint)
         while words := (await asyncio.to_thread(sys.stdin.readline)).split():
             try:

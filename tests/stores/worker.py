@@ -70,7 +70,7 @@ async def live(store: TokenStore, endpoint: str, seconds: float) -> None:
     """Ask a manager for its token all the time, and say how long it took at most and how many tokens it saw."""
     source = ClientCredentials(OAuthClient(token_endpoint=endpoint, client_id="svc", client_secret="s3cret"))
     slowest, seen = 0.0, set()
-    async with TokenManager(source, store=store, start="require") as tokens:
+    async with TokenManager(source, store=store, namespace="", start="require") as tokens:
         say("lives")
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -136,7 +136,7 @@ async def keyed() -> None:
             rotates=True,
         )
 
-    by_number = TokenManager(source_for=source_for, store=MemoryStore(), idle_after=60)
+    by_number = TokenManager(source_for=source_for, store=MemoryStore(), namespace="", idle_after=60)
     assert_type(by_number, TokenManager[Token, int])
     assert_type(await by_number.get(7), Token)
     assert_type(by_number.get_sync(7), Token)
@@ -152,7 +152,7 @@ def parts() -> None:
     )
     store: TokenStore = Store()
     answered: list[Answered] = [Answer({"access_token": "a"}), Token("a", issued_at=0.0), ("a", 1.0), "a"]
-    TokenManager(source, store=store, strict_persist=True, start="warm")
+    TokenManager(source, store=store, namespace="", strict_persist=True, start="warm")
     with run_in_background(TokenManager(pair)) as tokens:
         assert_type(tokens.get_sync(), Token)
     assert answered
