@@ -118,7 +118,7 @@ class Api:
     rotates = False
 
     def __init__(self, clock: Any, name: str) -> None:
-        self.clock, self.identity, self.fetches, self.revoked = clock, name, 0, []
+        self.clock, self.identity, self.fetches = clock, name, 0
 
     async def fetch(self, _request: object) -> Token:
         self.fetches += 1
