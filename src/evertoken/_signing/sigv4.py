@@ -17,14 +17,14 @@ __all__ = ["CONTENT_HASH", "OURS", "KeyPair", "SigV4"]
 
 #: The field for the hash of the body, or for what stands in its place.
 CONTENT_HASH: Final = "x-amz-content-sha256"
-#: The fields that are of the signature alone. A request has no others of these names.
+#: The fields that belong to the signature. A caller's own are replaced.
 OURS: Final = frozenset({"authorization", "x-amz-date", "x-amz-security-token"})
 
-# S3 signs the path of the key as it is, where other services take dot segments and double slashes out of it.
+# S3 takes the path for a key: dot segments and double slashes stay, and it is encoded once.
 _S3: Final = frozenset({"s3", "s3-object-lambda", "s3-outposts", "s3express"})
 # These refuse a request without CONTENT_HASH. aoss: OpenSearch Service Developer Guide, "Signing HTTP requests".
 _HASH_REQUIRED: Final = _S3 | {"aoss", "glacier"}
-# VPC Lattice User Guide, "SIGv4 authenticated requests": it does not support signed bodies, and wants the field.
+# VPC Lattice User Guide, "SIGv4 authenticated requests": UNSIGNED-PAYLOAD is required.
 _NEVER_HASHED: Final = frozenset({"vpc-lattice-svcs"})
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 
@@ -76,21 +76,21 @@ class SigV4:
         self.region = region
 
     def hashes(self, given: str) -> bool:
-        """Tell whether a signature needs the body, where the request's own CONTENT_HASH is *given*, or empty."""
+        """Tell whether a signature needs the body. *given* is the request's own CONTENT_HASH, empty if it has none."""
         return not given and self.service not in _NEVER_HASHED
 
     def sign(
         self, keys: KeyPair, method: str, url: str, headers: Mapping[str, str], body: bytes, *, skew: float = 0.0
     ) -> dict[str, str]:
         """
-        Return the header fields to add to a request that is yet to be built.
+        Return the header fields to add to a request that a client has yet to build.
 
         Args:
             keys: What signs.
 
             method: The request's method.
 
-            url: Its absolute URL, which says what Host will be.
+            url: Its absolute URL. Host is signed as a client makes it of that.
 
             headers: Its other fields, each name once.
 
@@ -115,7 +115,7 @@ class SigV4:
         skew: float = 0.0,
     ) -> dict[str, str]:
         """
-        Return the header fields to add to a request: the signature, its date, and what the service wants besides.
+        Return the header fields to add to a request: the signature, its date, and the session token and hash if needed.
 
         Args:
             keys: What signs.
@@ -124,9 +124,9 @@ class SigV4:
 
             target: Path and query, as they are sent.
 
-            fields: All header fields, as they are sent. Those of `OURS` are not looked at.
+            fields: All header fields, as they are sent. Those of `OURS` are ignored.
 
-            body: The content. It is not looked at where `hashes` says so.
+            body: The content. It may be empty if `hashes` says that it is not needed.
 
             skew: By how many seconds the service's clock is ahead of this one.
         """
@@ -144,7 +144,7 @@ class SigV4:
         canonical = b"\n".join(
             (
                 method.encode(),
-                _canonical_path(target, as_it_is=self.service in _S3),
+                _canonical_path(target, key=self.service in _S3),
                 _canonical_query(target),
                 *(name + b":" + b",".join(signed[name]) for name in sorted(signed)),
                 b"",
@@ -155,7 +155,7 @@ class SigV4:
         return {**added, "Authorization": self._authorization(keys, stamp, names.decode("latin-1"), canonical)}
 
     def _authorization(self, keys: KeyPair, stamp: str, names: str, canonical: bytes) -> str:
-        # Not by add_auth: it asks for the time itself, and logs the session token.
+        # add_auth would ask for the time itself, and would log the session token.
         auth, awsrequest, credentials = _library()
         signer = auth.SigV4Auth(
             credentials.Credentials(keys.access_key_id, keys.secret_access_key), self.service, self.region
@@ -171,7 +171,8 @@ class SigV4:
         return f"SigV4(service={self.service!r}, region={self.region!r})"
 
 
-# What a service makes of the bytes that reach it: IAM User Guide, "Create a signed AWS API request".
+# The canonical request, as the service computes it from what it receives: IAM User Guide, "Create a signed AWS API
+# request".
 
 
 def _signed(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
@@ -184,10 +185,10 @@ def _signed(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
     return found
 
 
-def _canonical_path(target: bytes, *, as_it_is: bool) -> bytes:
+def _canonical_path(target: bytes, *, key: bool) -> bytes:
     path = target.partition(b"?")[0]
-    if as_it_is:
-        # Amazon S3 API Reference, "Signature Calculations": the key, encoded once, however the wire spells it.
+    if key:
+        # Amazon S3 API Reference, "Signature Calculations": the key is encoded once, however it is written in the URL.
         return quote(unquote_to_bytes(path), safe="/").encode()
     kept: list[bytes] = []
     for segment in path.split(b"/"):

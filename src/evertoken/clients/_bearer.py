@@ -192,7 +192,7 @@ class BearerFlow:
     wanting: ClassVar[frozenset[int]] = frozenset({_UNAUTHORIZED})
 
     async def _aread_body(self, request: Any) -> None:
-        """Read the body, which is known to be needed for the signature."""
+        """Read the body before the request is signed."""
         await request.aread()
 
     def _read_body(self, request: Any) -> None:

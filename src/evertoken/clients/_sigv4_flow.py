@@ -26,21 +26,21 @@ __all__ = ["SigV4Flow"]
 _NOT_GOOD: Final = re.compile(
     rb"\b(?:ExpiredToken|InvalidClientTokenId|InvalidToken|InvalidAccessKeyId|UnrecognizedClient)(?:Exception)?\b"
 )
-# What it says of a time that is not its own, and what it says of that among other faults.
+# What it says of the time of a signature, and what it may say of that or of another fault.
 _WRONG_TIME: Final = re.compile(
     rb"\b(?:RequestTimeTooSkewed|RequestExpired|RequestInTheFuture)(?:Exception)?\b"
     rb"|\bSignature (?:expired|not yet current)\b"
 )
 _MAYBE_WRONG_TIME: Final = re.compile(rb"\b(?:AuthFailure|InvalidSignature|SignatureDoesNotMatch)(?:Exception)?\b")
-# Services allow 5 minutes or more, and the answer took its time to come.
+# Services accept a signature that is at least 5 minutes off. A minute is left for the way of the request.
 _TOLERATED_SECONDS: Final = 240.0
-# A machine without a clock may begin in 1970. Beyond this a Date is no time that a signature can bear.
+# A machine without a battery may start in 1970. A Date that is further away is an error.
 _MAX_SKEW: Final = 100 * 365 * 86_400.0
 
 
 class SigV4Flow(BearerFlow):
     """
-    Signs each request as it is sent. It heals the refusal of its credentials once, and of its time once.
+    Signs each request as it is sent, and heals a refusal of the credentials or of the time once.
 
     Args:
         tokens: A handle of a manager of AWS credentials.
@@ -69,7 +69,7 @@ class SigV4Flow(BearerFlow):
     def __init__(self, tokens: TokenReader, *, service: str, region: str, origins: Iterable[str] = ()) -> None:
         super().__init__(tokens, origins=origins)
         self._signer = SigV4(service, region)
-        # By how many seconds the service's clock is ahead of this one, as its last refusal of a time said.
+        # Seconds by which the service's clock is ahead of this one, learnt from its last refusal of a time.
         self._skew = 0.0
         check_withholding(self.headers, "X-Amz-Security-Token")
 
@@ -84,7 +84,7 @@ class SigV4Flow(BearerFlow):
             _send_whole(request)
 
     def _is_to_be_read(self, request: Any, kind: type) -> bool:
-        # S3 takes no body whose length it does not know beforehand.
+        # S3 needs the length as well, and refuses a body in chunks.
         if not self._signer.hashes(request.headers.get(CONTENT_HASH, "")) and "content-length" in request.headers:
             return False
         if not isinstance(request.stream, kind):
@@ -100,7 +100,7 @@ class SigV4Flow(BearerFlow):
         if not hasattr(token, "secret_access_key"):
             msg = f"requests are signed with AWS credentials, and the manager gives {type(token).__name__}"
             raise TypeError(msg)
-        # It is of this request alone, and a redirect must not take the session token elsewhere.
+        # An earlier signature goes, and so does what the caller has set in its place.
         request.headers = withholding(request.headers, {})
         for name in OURS:
             request.headers.pop(name, None)
@@ -114,6 +114,7 @@ class SigV4Flow(BearerFlow):
             request.read() if self._signer.hashes(given) else b"",
             skew=self._skew,
         )
+        # The signature is for this request alone, and a redirect must not take the session token elsewhere.
         request.headers = withholding(request.headers, signature)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
@@ -127,7 +128,7 @@ class SigV4Flow(BearerFlow):
         return last
 
     def _blames_time(self, response: Any) -> bool:
-        """Tell whether the refusal is for the time of the signature, and keep what its Date says of the clocks."""
+        """Tell whether the answer refuses the time of the signature, and learn the skew from its Date."""
         signed = response.request.headers.get("x-amz-date")
         date = http_date(response.headers.get("date", ""))
         if response.status_code not in self.telling or signed is None or date is None:
@@ -135,7 +136,7 @@ class SigV4Flow(BearerFlow):
         said = _said(response)
         if not _WRONG_TIME.search(said):
             at = dt.datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC).timestamp()
-            # The answer to a HEAD says nothing at all.
+            # The answer to a HEAD has no body.
             may_be = not said.strip() or _MAYBE_WRONG_TIME.search(said)
             if not may_be or abs(date - at) <= _TOLERATED_SECONDS:
                 return False
@@ -152,23 +153,24 @@ class SigV4Flow(BearerFlow):
 
 
 def _said(response: Any) -> bytes:
-    return response.headers.get("x-amzn-errortype", "").encode() + b" " + cast("bytes", response.content)
+    content: bytes = response.content
+    return str(response.headers.get("x-amzn-errortype", "")).encode() + b" " + content
 
 
 def _target(request: Any) -> bytes:
-    # What httpcore sends in place of path and query, such as "/a/../b", which a URL cannot hold.
+    # httpcore sends the extension in place of path and query. So a key such as "/a/../b" can be asked for.
     target: bytes | str = request.extensions.get("target", request.url.raw_path)
     return target.encode() if isinstance(target, str) else target
 
 
 def _without_empty_parts(url: Any) -> Any:
-    """Return *url* with a query as in "a=1&b=2" for "a=1&&b=2&": AWS's own clients sign the latter differently."""
+    """Return *url* without the empty parts of a query such as "a=1&&b=2": implementations sign them differently."""
     kept = b"&".join(part for part in url.query.split(b"&") if part)
     return url if kept == url.query else url.copy_with(query=kept or None)
 
 
 def _send_whole(request: Any) -> None:
-    """Send a body that was read with its length: S3 does not take chunks."""
+    """Make the request say the length of its body, which was read, instead of sending it in chunks."""
     chunked = "transfer-encoding" in request.headers
     if chunked:
         del request.headers["transfer-encoding"]
