@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from tests.clients.aws_service import SECRET, AwsService
+from hypothesis import given, settings, strategies as st
+from tests.clients.aws_service import SECRET, AwsService, parse, refusal
 
 from evertoken import TokenManager
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
@@ -217,6 +218,36 @@ async def test_signature_of_each_character(service):
     assert len(aws.refusals) == len(characters) + 512 + 256
 
 
+class Held:
+    """A reader whose token is at hand."""
+
+    def get_sync(self) -> AwsCredentials:
+        return AwsCredentials.of("AKIDEXAMPLE", SECRET, "session")
+
+
+letters = st.sampled_from([*"aB0-._~/%+&=;:,@!$'()*[]{}|^`\\\"<> ?#\u00e9\u1234", "%2F", "%e9", "%zz", "&&"])
+words = st.lists(letters, max_size=12).map("".join)
+values = st.lists(st.sampled_from([b"a", b",", b" ", b"\t", b"\xe9", b"\xc3\xa9", b"\xa0", b'"'])).map(b"".join)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@settings(deadline=None, max_examples=300)
+@given(
+    target=words,
+    params=st.none() | st.lists(st.tuples(words, words)),
+    headers=st.lists(st.tuples(st.sampled_from([b"x-amz-a", b"X-Amz-A", b"x-amz-b", b"X-Amz-B"]), values)),
+    body=st.binary(max_size=9),
+)
+def test_signature_of_any_request(service, target, params, headers, body):
+    """Signature Version 4: whatever is in the URL and the fields, the bytes of the request verify."""
+    request = httpx.Request("POST", f"https://h.example/{target}", params=params, headers=headers, content=body)
+    held: Any = Held()
+    auth = for_httpx.SigV4Auth(held, service=service, region="us-east-1")
+    sent = next(auth.sync_auth_flow(request))
+    lines = [b"POST " + sent.url.raw_path + b" HTTP/1.1", *(b": ".join(one) for one in sent.headers.raw)]
+    assert refusal(parse(b"\r\n".join([*lines, b"", sent.content])), service=service) == ""
+
+
 @pytest.mark.parametrize("service", ["execute-api", "s3", "aoss", "vpc-lattice-svcs", "s3-outposts", "glacier"])
 @pytest.mark.parametrize("kind", ["bytes", "parts", "none"])
 def test_sync_client(lib, service, kind):
@@ -249,7 +280,7 @@ STREAMING = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
 
 @pytest.mark.parametrize(
-    ("service", "given", "sent"),
+    ("service", "given_hash", "sent"),
     [
         ("execute-api", None, None),
         ("es", None, None),
@@ -272,13 +303,13 @@ STREAMING = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
         ("aoss", "", HASH),
     ],
 )
-async def test_content_hash(lib, service, given, sent):
+async def test_content_hash(lib, service, given_hash, sent):
     """The hash of the body: sent and signed where the service wants it, and the caller's own wherever there is one."""
     library, ours = lib
     async with AwsService(service) as aws, TokenManager(keys) as tokens:
         auth = ours.SigV4Auth(tokens.handle(), service=service, region="us-east-1")
         async with library.AsyncClient(auth=auth) as client:
-            headers = {} if given is None else {"X-Amz-Content-SHA256": given}
+            headers = {} if given_hash is None else {"X-Amz-Content-SHA256": given_hash}
             response = await client.post(f"{aws.url}/index/_doc", content=b"body", headers=headers)
             await client.send(response.request)
     assert aws.refusals == ["", ""]
@@ -286,20 +317,19 @@ async def test_content_hash(lib, service, given, sent):
         assert received.all(b"x-amz-content-sha256") == ([] if sent is None else [sent.encode()])
 
 
-async def test_content_hash_after_a_redirect(lib):
+@pytest.mark.parametrize(("given_hash", "sent"), [(UNSIGNED, UNSIGNED), (None, HASH)])
+async def test_content_hash_after_a_redirect(lib, given_hash, sent):
     """The caller's own hash goes along with a redirect, as its other fields do, and ours is made anew."""
     library, ours = lib
-    for given, sent in ((UNSIGNED, [UNSIGNED.encode()]), (None, [HASH.encode()])):
-        async with AwsService("s3") as aws, TokenManager(keys) as tokens:
-            aws.elsewhere = "/elsewhere"
-            auth = ours.SigV4Auth(tokens.handle(), service="s3", region="us-east-1")
-            async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
-                headers = {} if given is None else {"x-amz-content-sha256": given}
-                answer = await client.put(f"{aws.url}/a", content=in_parts(b"bo", b"dy"), headers=headers)
-        assert answer.status_code == 200
-        assert [received.target for received in aws.received] == [b"/a", b"/elsewhere", b"/elsewhere"]
-        assert aws.last.all(b"x-amz-content-sha256") == sent
-        assert aws.last.body == b"body"
+    headers = {} if given_hash is None else {"x-amz-content-sha256": given_hash}
+    async with AwsService("s3", elsewhere="/elsewhere") as aws, TokenManager(keys) as tokens:
+        auth = ours.SigV4Auth(tokens.handle(), service="s3", region="us-east-1")
+        async with library.AsyncClient(auth=auth, follow_redirects=True) as client:
+            answer = await client.put(f"{aws.url}/a", content=in_parts(b"bo", b"dy"), headers=headers)
+    assert answer.status_code == 200
+    assert [received.target for received in aws.received] == [b"/a", b"/elsewhere", b"/elsewhere"]
+    assert aws.last.all(b"x-amz-content-sha256") == [sent.encode()]
+    assert aws.last.body == b"body"
 
 
 # Bodies
@@ -329,11 +359,11 @@ async def test_body_of_unknown_length(lib, service, headers, content):
     assert aws.last.body == b"in parts"
 
 
-@pytest.mark.parametrize(("service", "given"), [("s3", UNSIGNED), ("s3", HASH), ("vpc-lattice-svcs", None)])
-async def test_body_that_is_not_read(lib, service, given):
+@pytest.mark.parametrize(("service", "given_hash"), [("s3", UNSIGNED), ("s3", HASH), ("vpc-lattice-svcs", None)])
+async def test_body_that_is_not_read(lib, service, given_hash):
     """A body whose hash is given or not wanted, and whose length is known, is not held in memory."""
     library, ours = lib
-    headers = {"Content-Length": "4"} if given is None else {"Content-Length": "4", "x-amz-content-sha256": given}
+    headers = {"Content-Length": "4", **({} if given_hash is None else {"x-amz-content-sha256": given_hash})}
     async with AwsService(service) as aws, TokenManager(keys) as tokens:
         auth = ours.SigV4Auth(tokens.handle(), service=service, region="us-east-1")
         async with library.AsyncClient(auth=auth) as client:
