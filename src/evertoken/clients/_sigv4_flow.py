@@ -120,15 +120,14 @@ class SigV4Flow(BearerFlow):
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         again = super()._seen(request, response, token)
         last = response.request
-        if again is not None or origin_in(last.url) not in self._origins or not self._blames_time(response):
+        if again is not None or not self._blames_time(response) or not replayable(last):
             return again
-        if not replayable(last):
-            return None
         self._sign(last, token)
         return last
 
     def _blames_time(self, response: Any) -> bool:
         """Tell whether the answer refuses the time of the signature, and learn the skew from its Date."""
+        # A request has the field if it was signed here, and so was sent to an origin of this auth.
         signed = response.request.headers.get("x-amz-date")
         date = http_date(response.headers.get("date", ""))
         if response.status_code not in self.telling or signed is None or date is None:
