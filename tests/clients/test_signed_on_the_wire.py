@@ -359,6 +359,23 @@ async def test_body_of_unknown_length(lib, service, headers, content):
     assert aws.last.body == b"in parts"
 
 
+async def test_body_without_framing(lib):
+    """A stream of which the request says neither the length nor that it comes in chunks is sent with its length."""
+    library, ours = lib
+
+    class Stream(library.AsyncByteStream):
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return in_parts()
+
+    async with AwsService("s3") as aws, TokenManager(keys) as tokens:
+        auth = ours.SigV4Auth(tokens.handle(), service="s3", region="us-east-1")
+        request = library.Request("PUT", f"{aws.url}/key", headers={"Host": f"127.0.0.1:{aws.port}"}, stream=Stream())
+        async with library.AsyncClient(auth=auth) as client:
+            await client.send(request)
+    assert aws.refusals == [""]
+    assert aws.last.body == b"in parts"
+
+
 @pytest.mark.parametrize(("service", "given_hash"), [("s3", UNSIGNED), ("s3", HASH), ("vpc-lattice-svcs", None)])
 async def test_body_that_is_not_read(lib, service, given_hash):
     """A body whose hash is given or not wanted, and whose length is known, is not held in memory."""
