@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -52,7 +53,9 @@ async def machine(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
             f"<AccessKeyId>{name}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
             f"<Expiration>{dies}</Expiration>"
         )
-        text = f"<{action}Response><{action}Result><Credentials>{inner}</Credentials></{action}Result></{action}Response>"
+        text = (
+            f"<{action}Response><{action}Result><Credentials>{inner}</Credentials></{action}Result></{action}Response>"
+        )
         return http(200, text.encode(), {"Content-Type": "text/xml"})
     found = {"Code": "Success", "SecretAccessKey": "s", "Token": "t", "Expiration": FAR}
     if target == "/agent":
@@ -89,9 +92,15 @@ BASE = f"[base]\n{keys('BASE')}"
 ENVIRONMENTS: dict[str, Env] = {
     # Keys.
     "keys": Env("ENV", ENV_KEYS),
-    "keys, and all else": Env("ENV", {**ENV_KEYS, **WEB, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"}, credentials=f"[default]\n{keys('FILE')}"),
+    "keys, and all else": Env(
+        "ENV",
+        {**ENV_KEYS, **WEB, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"},
+        credentials=f"[default]\n{keys('FILE')}",
+    ),
     "keys, no secret": Env("misconfigured", {"AWS_ACCESS_KEY_ID": "ENV"}),
-    "keys, secret alone": Env("misconfigured", {"AWS_SECRET_ACCESS_KEY": "s"}, theirs="NODE", differs="half a key pair"),
+    "keys, secret alone": Env(
+        "misconfigured", {"AWS_SECRET_ACCESS_KEY": "s"}, theirs="NODE", differs="half a key pair"
+    ),
     "keys, empty": Env("NODE", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}),
     "keys, blank": Env("NODE", {"AWS_ACCESS_KEY_ID": " ", "AWS_SECRET_ACCESS_KEY": " "}, theirs=" ", differs="blank"),
     "keys that expire": Env("ENV", {**ENV_KEYS, "AWS_CREDENTIAL_EXPIRATION": FAR}),
@@ -108,65 +117,197 @@ ENVIRONMENTS: dict[str, Env] = {
     "web identity, refused": Env("refused", {**WEB, "AWS_ROLE_ARN": f"{ROLE}AccessDenied"}),
     "web identity, invalid": Env("failed", {**WEB, "AWS_ROLE_ARN": f"{ROLE}InvalidIdentityToken"}),
     "web identity, and keys of the default profile": Env("WEB", WEB, credentials=f"[default]\n{keys('FILE')}"),
-    "web identity, and a role of the default profile": Env("PROFILE", WEB, config="[default]\n" + role("PROFILE", source_profile="base"), credentials=BASE),
-    "web identity, and a role of AWS_PROFILE": Env("PROFILE", {**WEB, "AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", source_profile="base"), credentials=BASE),
-    "web identity of the profile": Env("PROFILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", web_identity_token_file="{dir}/jwt")),
-    "web identity of the profile, role of the environment": Env("WEB", {"AWS_PROFILE": "p", "AWS_ROLE_ARN": f"{ROLE}WEB"}, config="[profile p]\n" + role("PROFILE", web_identity_token_file="{dir}/jwt")),
-    "web identity of the profile, no role": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\nweb_identity_token_file = {dir}/jwt\n"),
-    "web identity in the home": Env("PROFILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", web_identity_token_file="~/jwt"), theirs="failed", differs="home of a token file"),
+    "web identity, and a role of the default profile": Env(
+        "PROFILE", WEB, config="[default]\n" + role("PROFILE", source_profile="base"), credentials=BASE
+    ),
+    "web identity, and a role of AWS_PROFILE": Env(
+        "PROFILE",
+        {**WEB, "AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("PROFILE", source_profile="base"),
+        credentials=BASE,
+    ),
+    "web identity of the profile": Env(
+        "PROFILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", web_identity_token_file="{dir}/jwt")
+    ),
+    "web identity of the profile, role of the environment": Env(
+        "WEB",
+        {"AWS_PROFILE": "p", "AWS_ROLE_ARN": f"{ROLE}WEB"},
+        config="[profile p]\n" + role("PROFILE", web_identity_token_file="{dir}/jwt"),
+    ),
+    "web identity of the profile, no role": Env(
+        "misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\nweb_identity_token_file = {dir}/jwt\n"
+    ),
+    "web identity in the home": Env(
+        "PROFILE",
+        {"AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("PROFILE", web_identity_token_file="~/jwt"),
+        theirs="failed",
+        differs="home of a token file",
+    ),
     # Profiles.
     "profile": Env("FILE", {"AWS_PROFILE": "p"}, credentials=f"[p]\n{keys('FILE')}"),
     "profile of the config file": Env("FILE", {"AWS_PROFILE": "p"}, config=f"[profile p]\n{keys('FILE')}"),
-    "profile of both files": Env("FILE", {"AWS_PROFILE": "p"}, config=f"[profile p]\n{keys('CONFIG')}", credentials=f"[p]\n{keys('FILE')}"),
+    "profile of both files": Env(
+        "FILE", {"AWS_PROFILE": "p"}, config=f"[profile p]\n{keys('CONFIG')}", credentials=f"[p]\n{keys('FILE')}"
+    ),
     "AWS_DEFAULT_PROFILE": Env("FILE", {"AWS_DEFAULT_PROFILE": "p"}, credentials=f"[p]\n{keys('FILE')}"),
-    "AWS_DEFAULT_PROFILE and AWS_PROFILE": Env("P", {"AWS_DEFAULT_PROFILE": "p", "AWS_PROFILE": "q"}, credentials=f"[p]\n{keys('P')}[q]\n{keys('Q')}"),
+    "AWS_DEFAULT_PROFILE and AWS_PROFILE": Env(
+        "P", {"AWS_DEFAULT_PROFILE": "p", "AWS_PROFILE": "q"}, credentials=f"[p]\n{keys('P')}[q]\n{keys('Q')}"
+    ),
     "profile that is not there": Env("misconfigured", {"AWS_PROFILE": "typo"}, credentials=f"[p]\n{keys('FILE')}"),
     "profile, half a pair": Env("misconfigured", {"AWS_PROFILE": "p"}, credentials="[p]\naws_access_key_id = FILE\n"),
-    "profile, secret alone": Env("misconfigured", {"AWS_PROFILE": "p"}, credentials="[p]\naws_secret_access_key = s\n", theirs="NODE", differs="half a key pair"),
+    "profile, secret alone": Env(
+        "misconfigured",
+        {"AWS_PROFILE": "p"},
+        credentials="[p]\naws_secret_access_key = s\n",
+        theirs="NODE",
+        differs="half a key pair",
+    ),
     "profile without credentials": Env("NODE", {"AWS_PROFILE": "p"}, config="[profile p]\nregion = eu-west-1\n"),
-    "profile without credentials, and an agent": Env("POD", {"AWS_PROFILE": "p", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"}, config="[profile p]\nregion = eu-west-1\n"),
-    "default profile": Env("FILE", credentials=f"[default]\n{keys('FILE')}", variables={"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"}),
+    "profile without credentials, and an agent": Env(
+        "POD",
+        {"AWS_PROFILE": "p", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"},
+        config="[profile p]\nregion = eu-west-1\n",
+    ),
+    "default profile": Env(
+        "FILE",
+        credentials=f"[default]\n{keys('FILE')}",
+        variables={"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"},
+    ),
     "a file that is no INI": Env("failed", {"AWS_PROFILE": "p"}, config="what is this\n"),
     "a file that is no INI, no profile named": Env("failed", config="[default\nregion = x\n"),
-    "a comment behind a value": Env("FILE", {"AWS_PROFILE": "p"}, credentials="[p]\naws_access_key_id = FILE # mine\naws_secret_access_key = s\n", theirs="FILE # mine", differs="comments behind values"),
-    "a prefix before default": Env("PREFIXED", config=f"[profile default]\n{keys('PREFIXED')}[default]\n{keys('PLAIN')}", theirs="PLAIN", differs="`[profile default]`"),
-    "a profile twice": Env("SECOND", {"AWS_PROFILE": "p"}, credentials=f"[p]\n{keys('FIRST')}[p]\n{keys('SECOND')}", theirs="failed", differs="duplicates"),
-    "a role": Env("PROFILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", source_profile="base"), credentials=BASE),
-    "a role, refused": Env("refused", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("AccessDenied", source_profile="base"), credentials=BASE),
-    "a role, STS down": Env("failed", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("DOWN", source_profile="base"), credentials=BASE),
+    "a comment behind a value": Env(
+        "FILE",
+        {"AWS_PROFILE": "p"},
+        credentials="[p]\naws_access_key_id = FILE # mine\naws_secret_access_key = s\n",
+        theirs="FILE # mine",
+        differs="comments behind values",
+    ),
+    "a prefix before default": Env(
+        "PREFIXED",
+        config=f"[profile default]\n{keys('PREFIXED')}[default]\n{keys('PLAIN')}",
+        theirs="PLAIN",
+        differs="`[profile default]`",
+    ),
+    "a profile twice": Env(
+        "SECOND",
+        {"AWS_PROFILE": "p"},
+        credentials=f"[p]\n{keys('FIRST')}[p]\n{keys('SECOND')}",
+        theirs="failed",
+        differs="duplicates",
+    ),
+    "a role": Env(
+        "PROFILE",
+        {"AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("PROFILE", source_profile="base"),
+        credentials=BASE,
+    ),
+    "a role, refused": Env(
+        "refused",
+        {"AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("AccessDenied", source_profile="base"),
+        credentials=BASE,
+    ),
+    "a role, STS down": Env(
+        "failed", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("DOWN", source_profile="base"), credentials=BASE
+    ),
     "a role without source": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE")),
-    "a role with two sources": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", source_profile="base", credential_source="Environment"), credentials=BASE),
-    "a role with a source that is not there": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", source_profile="typo")),
-    "a role with an empty source": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", source_profile="q") + "[profile q]\nregion = eu-west-1\n"),
-    "a role that leads back": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("P", source_profile="q") + "[profile q]\n" + role("Q", source_profile="p")),
-    "a role of its own keys": Env("PROFILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", source_profile="p") + keys("OWN")),
-    "a role of no keys of the environment": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", credential_source="Environment")),
-    "a role of the agent": Env("PROFILE", {"AWS_PROFILE": "p", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"}, config="[profile p]\n" + role("PROFILE", credential_source="EcsContainer")),
-    "a role of the agent, which fails": Env("failed", {"AWS_PROFILE": "p", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent-500"}, config="[profile p]\n" + role("PROFILE", credential_source="EcsContainer")),
-    "a role of no agent": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", credential_source="EcsContainer")),
-    "a role of the instance": Env("PROFILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", credential_source="Ec2InstanceMetadata")),
-    "a role of an unknown source": Env("misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", credential_source="Moon")),
+    "a role with two sources": Env(
+        "misconfigured",
+        {"AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("PROFILE", source_profile="base", credential_source="Environment"),
+        credentials=BASE,
+    ),
+    "a role with a source that is not there": Env(
+        "misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", source_profile="typo")
+    ),
+    "a role with an empty source": Env(
+        "misconfigured",
+        {"AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("PROFILE", source_profile="q") + "[profile q]\nregion = eu-west-1\n",
+    ),
+    "a role that leads back": Env(
+        "misconfigured",
+        {"AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("P", source_profile="q") + "[profile q]\n" + role("Q", source_profile="p"),
+    ),
+    "a role of its own keys": Env(
+        "PROFILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", source_profile="p") + keys("OWN")
+    ),
+    "a role of no keys of the environment": Env(
+        "misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", credential_source="Environment")
+    ),
+    "a role of the agent": Env(
+        "PROFILE",
+        {"AWS_PROFILE": "p", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"},
+        config="[profile p]\n" + role("PROFILE", credential_source="EcsContainer"),
+    ),
+    "a role of the agent, which fails": Env(
+        "failed",
+        {"AWS_PROFILE": "p", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent-500"},
+        config="[profile p]\n" + role("PROFILE", credential_source="EcsContainer"),
+    ),
+    "a role of no agent": Env(
+        "misconfigured",
+        {"AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("PROFILE", credential_source="EcsContainer"),
+    ),
+    "a role of the instance": Env(
+        "PROFILE",
+        {"AWS_PROFILE": "p"},
+        config="[profile p]\n" + role("PROFILE", credential_source="Ec2InstanceMetadata"),
+    ),
+    "a role of an unknown source": Env(
+        "misconfigured", {"AWS_PROFILE": "p"}, config="[profile p]\n" + role("PROFILE", credential_source="Moon")
+    ),
     "a process": Env("PROCESS", {"AWS_PROFILE": "p"}, config="[profile p]\n" + printing("PROCESS")),
-    "a process, and keys of the config file": Env("PROCESS", {"AWS_PROFILE": "p"}, config="[profile p]\n" + printing("PROCESS") + keys("FILE")),
-    "a process, and keys of the credentials file": Env("FILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + printing("PROCESS"), credentials=f"[p]\n{keys('FILE')}"),
-    "a process of another version": Env("failed", {"AWS_PROFILE": "p"}, config="[profile p]\n" + printing("PROCESS", Version=2)),
-    "a process that fails": Env("failed", {"AWS_PROFILE": "p"}, config=f"[profile p]\ncredential_process = {sys.executable} -c 'raise SystemExit(1)'\n"),
-    "a process that is not there": Env("failed", {"AWS_PROFILE": "p"}, config="[profile p]\ncredential_process = /nowhere/tool\n"),
+    "a process, and keys of the config file": Env(
+        "PROCESS", {"AWS_PROFILE": "p"}, config="[profile p]\n" + printing("PROCESS") + keys("FILE")
+    ),
+    "a process, and keys of the credentials file": Env(
+        "FILE", {"AWS_PROFILE": "p"}, config="[profile p]\n" + printing("PROCESS"), credentials=f"[p]\n{keys('FILE')}"
+    ),
+    "a process of another version": Env(
+        "failed", {"AWS_PROFILE": "p"}, config="[profile p]\n" + printing("PROCESS", Version=2)
+    ),
+    "a process that fails": Env(
+        "failed",
+        {"AWS_PROFILE": "p"},
+        config=f"[profile p]\ncredential_process = {sys.executable} -c 'raise SystemExit(1)'\n",
+    ),
+    "a process that is not there": Env(
+        "failed", {"AWS_PROFILE": "p"}, config="[profile p]\ncredential_process = /nowhere/tool\n"
+    ),
     # Agents and the instance.
     "an agent": Env("POD", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"}),
     "an agent that answers 404": Env("failed", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent-404"}),
     "an agent that answers 500": Env("failed", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent-500"}),
     "an agent that does not listen": Env("failed", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/agent"}),
-    "an agent somewhere": Env("misconfigured", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://agent.example.com/agent"}),
-    "an agent without its token": Env("failed", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "{dir}/missing"}),
-    "an agent, its token with a line break": Env("POD", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "{dir}/token"}, theirs="misconfigured", differs="line break"),
+    "an agent somewhere": Env(
+        "misconfigured", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://agent.example.com/agent"}
+    ),
+    "an agent without its token": Env(
+        "failed",
+        {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "{dir}/missing",
+        },
+    ),
+    "an agent, its token with a line break": Env(
+        "POD",
+        {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "{dir}/token"},
+        theirs="misconfigured",
+        differs="line break",
+    ),
     "the instance": Env("NODE"),
     "no role of the instance": Env("nothing", instance="{url}/gone"),
     "no instance": Env("nothing", instance="http://127.0.0.1:1"),
     "instance switched off": Env("nothing", {"AWS_EC2_METADATA_DISABLED": "true"}),
-    "instance of the config file": Env("NODE", config="[default]\nec2_metadata_service_endpoint = {url}\n", instance=""),
+    "instance of the config file": Env(
+        "NODE", config="[default]\nec2_metadata_service_endpoint = {url}\n", instance=""
+    ),
     "instance by a bad mode": Env("misconfigured", {"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv7"}, instance=""),
-}  # fmt: skip
+}
 
 
 async def ours() -> str:
@@ -212,7 +353,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_identity_is_that_of_botocore(name, monkeypatch, tmp_path):
     """K1, K7, K16: the same identity, or the same kind of error, unless a difference is documented."""
     env = ENVIRONMENTS[name]
-    for variable in [one for one in __import__("os").environ if one.startswith("AWS_")]:
+    for variable in [one for one in os.environ if one.startswith("AWS_")]:
         monkeypatch.delenv(variable)
     (tmp_path / "jwt").write_text("ey.J.x")
     (tmp_path / "token").write_text("authorization\n")

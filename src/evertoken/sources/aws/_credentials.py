@@ -20,6 +20,7 @@ __all__ = ["AwsCredentials", "credentials_of", "environment_keys", "key_pair", "
 
 SCHEME: Final = "AWS4-HMAC-SHA256"
 
+_KEY_ID: Final = re.compile(r"[!-~]+")
 _CODE: Final = re.compile(r"[A-Z][A-Za-z.]{1,60}", re.ASCII)
 
 
@@ -203,8 +204,7 @@ def key_pair(said: Variables, names: tuple[str, str, str, str], where: str) -> A
         found = names[0] if missing[0] == names[1] else names[1]
         msg = f"{where} has {found}, and {missing[0]} is not there or is blank"
         raise GrantRejected("invalid_request", msg)
-    try:
-        return AwsCredentials.of(said.get(names[0]) or "", said.get(names[1]) or "", said.first(*names[2:]))
-    except ValueError:
-        failure = GrantRejected("invalid_request", f"{names[0]} of {where} has characters that no key has")
-    raise failure
+    if not _KEY_ID.fullmatch(said.get(names[0]) or ""):
+        msg = f"{names[0]} of {where} has characters that no key has"
+        raise GrantRejected("invalid_request", msg)
+    return AwsCredentials.of(said.get(names[0]) or "", said.get(names[1]) or "", said.first(*names[2:]))

@@ -135,7 +135,7 @@ class ProfileReader:
             return await self._follow(request, said, base, seen)
         if source is None:
             raise no_credentials(
-                said.name, "it has a role_arn, and no source_profile, credential_source or web identity"
+                said.name, "it has a role_arn, and no source_profile or credential_source for its keys"
             )
         found: AwsCredentials | None = None
         if source.lower() == "environment":

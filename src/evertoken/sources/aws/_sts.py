@@ -50,11 +50,9 @@ _BLAMES_A_CLOCK: Final = re.compile(
     r"\bexpired\b|not yet (?:current|valid)|is now (?:earlier|later) than|\bclock\b|\bskew", re.IGNORECASE
 )
 
-# What the service says of keys that were replaced.
-_OF_THE_KEYS: Final = frozenset({
-    "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-})  # fmt: skip
+# What the service says of keys that were replaced. Without a rejection, a signature that does not match is a clock's.
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"})
+_OF_THE_KEYS: Final = frozenset({"InvalidClientTokenId", "SignatureDoesNotMatch"})
 _CODE: Final = re.compile(r"[A-Za-z.]{1,60}", re.ASCII)
 
 _ROLE: Final = re.compile(r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
@@ -187,7 +185,8 @@ class Sts:
             return credentials_of(answer, started=started)
         except (GrantRejected, TransientRefreshError) as error:
             failure = error.with_traceback(None)
-        if said and said[0] in _OF_THE_KEYS and refusals is not None:
+        final = isinstance(failure, GrantRejected)
+        if said and refusals is not None and said[0] in (_OF_THE_KEYS if final else _EXPIRED):
             refusals.append(said[0])
         if said and isinstance(failure, TransientRefreshError):
             msg = f"{self.provider}: {failure}: {said[1]}"
