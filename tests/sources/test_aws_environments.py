@@ -103,6 +103,12 @@ ENVIRONMENTS: dict[str, Env] = {
     ),
     "keys, empty": Env("NODE", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}),
     "keys, blank": Env("NODE", {"AWS_ACCESS_KEY_ID": " ", "AWS_SECRET_ACCESS_KEY": " "}, theirs=" ", differs="blank"),
+    "keys with a line break": Env(
+        "ENV",
+        {"AWS_ACCESS_KEY_ID": "ENV\n", "AWS_SECRET_ACCESS_KEY": "s\n"},
+        theirs="ENV\n",
+        differs="white space around keys",
+    ),
     "keys that expire": Env("ENV", {**ENV_KEYS, "AWS_CREDENTIAL_EXPIRATION": FAR}),
     "keys that have expired": Env("failed", {**ENV_KEYS, "AWS_CREDENTIAL_EXPIRATION": "2020-01-01T00:00:00Z"}),
     "keys that expire some day": Env("misconfigured", {**ENV_KEYS, "AWS_CREDENTIAL_EXPIRATION": "some day"}),
@@ -281,6 +287,12 @@ ENVIRONMENTS: dict[str, Env] = {
     # Agents and the instance.
     "an agent": Env("POD", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent"}),
     "an agent that answers 404": Env("failed", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent-404"}),
+    "an agent that answers 401": Env(
+        "refused",
+        {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent-401"},
+        theirs="failed",
+        differs="an agent that refuses",
+    ),
     "an agent that answers 500": Env("failed", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/agent-500"}),
     "an agent that does not listen": Env("failed", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/agent"}),
     "an agent somewhere": Env(

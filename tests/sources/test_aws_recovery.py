@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import re
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tests.sources.wire import Asked, Wire, a_request, always, http
 from tests.test_secrets import rendered
 
 from evertoken import FetchRequest, GrantRejected, TokenManager, TransientRefreshError
+from evertoken.clients.httpx import SigV4Auth
 from evertoken.sources.aws import (
     AssumeRole,
     AssumeRoleWithWebIdentity,
@@ -345,3 +347,28 @@ async def test_direct_calls_show_no_secret(status, monkeypatch, tmp_path):
         with pytest.raises(GrantRejected) as caught:
             await from_environment().fetch(a_request())
         assert SECRET not in rendered(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["AWS_CREDENTIAL_FILE", "BOTO_CONFIG"])
+async def test_files_of_older_tools(variable, monkeypatch):
+    """K1: an identity in a file that is not read is an error, and no other identity is served."""
+    async with Wire(Metadata()) as imds:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url(""))
+        monkeypatch.setenv(variable, "/nowhere")
+        with pytest.raises(GrantRejected, match=f"{variable} names a file that is not read: put its keys into a"):
+            await from_environment().fetch(a_request())
+    assert imds.asked == []
+
+
+@pytest.mark.parametrize("make", [from_environment, Profile, InstanceRole])
+def test_the_environment_is_not_pickled(make):
+    """S1: what reads the environment, or remembers credentials, is not pickled with them."""
+    with pytest.raises(TypeError, match="carries secrets, and is not pickled"):
+        pickle.dumps(make())
+
+
+@pytest.mark.parametrize("region", ["*", "us-*", "us-east-1,us-west-2"])
+def test_sets_of_regions(region):
+    """SigV4a is not built, and the error says what to use."""
+    with pytest.raises(ValueError, match="SigV4a is not built, so use the endpoint of one region"):
+        SigV4Auth(TokenManager(InstanceRole()).handle(), service="s3", region=region)

@@ -62,7 +62,7 @@ class SigV4:
         region: Its region, such as "eu-west-1".
 
     Raises:
-        ValueError: One of them is empty.
+        ValueError: One of them is empty, or *region* is a set of regions.
         ImportError: The extra `aws` is not installed.
     """
 
@@ -71,6 +71,9 @@ class SigV4:
             if not isinstance(value, str) or not value:
                 msg = f"{name} must be a non-empty string, not {value!r}"
                 raise ValueError(msg)
+        if "*" in region or "," in region:
+            msg = f"region must be one region, not {region!r}: SigV4a is not built, so use the endpoint of one region"
+            raise ValueError(msg)
         _library()
         self.service = service
         self.region = region

@@ -26,6 +26,9 @@ __all__ = ["EnvironmentChain", "from_environment"]
 #: Seconds in which a metadata service answers that is there at all, unless AWS_METADATA_SERVICE_TIMEOUT says otherwise.
 PROBE: Final = 2.0
 
+# Files that botocore reads before it asks the machine for a role.
+_OLDER: Final = ("AWS_CREDENTIAL_FILE", "BOTO_CONFIG")
+
 
 def from_environment(*, sts_endpoint: str | None = None, client: Any = None) -> EnvironmentChain:
     """
@@ -89,6 +92,11 @@ class EnvironmentChain:
         found = await reader.fetch(request, name, in_chain=True)
         if found is not None:
             return found
+        older = next((variable for variable in _OLDER if self._environ.get(variable) is not None), None)
+        if older is not None:
+            raise GrantRejected(
+                "invalid_request", f"{older} names a file that is not read: put its keys into a profile"
+            )
         container = self._machine.container()
         if container is not None:
             return await container.fetch(request)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from evertoken._signing.secret import CarriesSecrets
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -11,7 +13,7 @@ __all__ = ["Variables"]
 
 
 @final
-class Variables:
+class Variables(CarriesSecrets):
     """
     Values by name. They show nothing, because a traceback with the locals of its frames would show keys.
 
