@@ -118,6 +118,7 @@ ENVIRONMENTS: dict[str, Env] = {
     "web identity, no role": Env("misconfigured", {"AWS_WEB_IDENTITY_TOKEN_FILE": "{dir}/jwt"}),
     "web identity, no token": Env("NODE", {"AWS_ROLE_ARN": f"{ROLE}WEB"}),
     "web identity, no file": Env("failed", {**WEB, "AWS_WEB_IDENTITY_TOKEN_FILE": "{dir}/missing"}),
+    "web identity, an empty file": Env("failed", {**WEB, "AWS_WEB_IDENTITY_TOKEN_FILE": "{dir}/empty"}),
     "web identity, STS down": Env("failed", {**WEB, "AWS_ROLE_ARN": f"{ROLE}DOWN"}),
     "web identity, STS throttles": Env("failed", {**WEB, "AWS_ROLE_ARN": f"{ROLE}Throttling"}),
     "web identity, refused": Env("refused", {**WEB, "AWS_ROLE_ARN": f"{ROLE}AccessDenied"}),
@@ -368,6 +369,7 @@ async def test_the_identity_is_that_of_botocore(name, monkeypatch, tmp_path):
     for variable in [one for one in os.environ if one.startswith("AWS_")]:
         monkeypatch.delenv(variable)
     (tmp_path / "jwt").write_text("ey.J.x")
+    (tmp_path / "empty").write_text("")
     (tmp_path / "token").write_text("authorization\n")
     async with Wire(machine) as wire:
 
@@ -394,4 +396,4 @@ def test_differences_are_documented():
     for name, env in ENVIRONMENTS.items():
         assert bool(env.differs) == (env.theirs not in {None, env.gives}), name
         assert env.differs in table, name
-    assert len(ENVIRONMENTS) >= 60
+    assert len(ENVIRONMENTS) > 70

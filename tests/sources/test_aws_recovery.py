@@ -258,7 +258,8 @@ async def test_an_instance_that_is_not_ready(late, monkeypatch):
     """K9: a service that has no role in its first seconds is asked again soon, alone and in from_environment()."""
     answer = http(403 if late == "token" else 404)
     for make in (lambda url: InstanceRole(endpoint=url), lambda _: from_environment()):
-        service = Metadata(**{late: answer})
+        service = Metadata()
+        setattr(service, late, answer)
         async with Wire(service) as wire:
             monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", wire.url(""))
             source: Any = make(wire.url(""))

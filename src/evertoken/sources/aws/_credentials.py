@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from evertoken._engine.clock import SystemClock
@@ -149,14 +150,20 @@ async def read_token(secret: Secret, parameter: str) -> str:
     Return the token that goes out in a request.
 
     Raises:
-        TransientRefreshError: Its file cannot be read.
+        TransientRefreshError: Its file cannot be read, or is empty.
+        TypeError: A function returned something else.
     """
     try:
         return await resolve(secret, parameter)
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or type(error).__name__
-        failure = TransientRefreshError(f"the file of the {parameter} cannot be read: {str(secret)!r}: {said}")
-    raise failure
+    except TypeError:
+        # A file that is being rewritten is empty for a moment. What a function returns stays a mistake.
+        if not isinstance(secret, Path):
+            raise
+        said = "it is empty"
+    msg = f"the file of the {parameter} cannot be read: {str(secret)!r}: {said}"
+    raise TransientRefreshError(msg)
 
 
 def environment_keys(environ: Variables, /) -> AwsCredentials | None:
