@@ -238,6 +238,29 @@ async def test_expired_credentials_of_an_instance(lives):
             await ContainerRole(wire.url("/c")).fetch(a_request())
 
 
+@pytest.mark.parametrize("how", ["environment", "profile"])
+async def test_the_instance_is_remembered(how, monkeypatch, tmp_path):
+    """Static stability: the environment and a profile put off the credentials of the instance as well."""
+    service = Metadata(keys=node(30.0))
+    signing: list[str] = []
+
+    async def sts(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        signing.append(asked.headers["x-amz-security-token"])
+        return assumed("ROLE")
+
+    async with Wire(service) as imds, Wire(sts) as wire:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url(""))
+        (tmp_path / "config").write_text(f"[profile p]\nrole_arn={ARN}\ncredential_source=Ec2InstanceMetadata\n")
+        source: Any = from_environment()
+        if how == "profile":
+            source = Profile("p", config_file=tmp_path / "config", sts_endpoint=wire.url("/"))
+        first = await source.fetch(a_request())
+        service.token = http(500)
+        again = await source.fetch(a_request())
+    assert again.access_key_id == first.access_key_id == ("NODE" if how == "environment" else "ROLE")
+    assert signing == ([] if how == "environment" else ["planted-token"] * 2)
+
+
 async def test_a_role_that_was_taken_away():
     """K9: once it has worked, an instance without a role needs a person, and the last credentials are not put off."""
     service, clock = Metadata(), Ahead()
