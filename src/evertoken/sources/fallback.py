@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Any, final
 from evertoken._engine.callable_source import CallableSource
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import Strays, bounded
-from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
 from evertoken._model.failures import failure_of
 from evertoken._model.generic import OfToken, TokenT
 from evertoken._model.identity import identity_of
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.token_response import read_response
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from evertoken._model.protocols import Answered, TokenSource
     from evertoken._model.token import Token
 
@@ -30,6 +34,9 @@ class Fallback(OfToken[TokenT]):
     As long as none has worked, all are tried in order at each fetch, each for its share of the time that is left.
     Where all fail, the error lists what was tried and why each failed. It is a rejection only if every one was
     rejected; otherwise it is worth trying again.
+
+    Each source sees only tokens that it gave itself, and a token is revoked at its own source alone. Which source gave
+    a token is remembered in this process.
 
     Args:
         sources: Sources by name, or in a row. None of them may have refresh tokens that rotate, for a refresh token
@@ -56,6 +63,8 @@ class Fallback(OfToken[TokenT]):
                 raise ValueError(msg)
             self._sources[name] = usable
         self._last: str | None = None
+        # Which source gave the token of a key, and the fingerprint of that token.
+        self._given: dict[Hashable, tuple[str, str]] = {}
         self._clock = SystemClock()
         self._strays = Strays()
 
@@ -74,7 +83,8 @@ class Fallback(OfToken[TokenT]):
         until = self._clock.monotonic() + request.timeout
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
             share = max((until - self._clock.monotonic()) / left, 0.001)
-            own = FetchRequest(request.key, request.current, share, guard=request.guard, origins=request.origins)
+            current = request.current if self._gave(name, request) else None
+            own = FetchRequest(request.key, current, share, guard=request.guard, origins=request.origins)
             try:
                 # A source that hangs must not keep the others from their turn.
                 answer = await bounded(
@@ -88,7 +98,10 @@ class Fallback(OfToken[TokenT]):
                 failure = failure_of(error, own)
             else:
                 self._last = name
-                request.sent, request.origins, request.began_anew = own.sent, own.origins, own.began_anew
+                request.sent, request.origins = own.sent, own.origins
+                # Nothing of another source's token belongs to this one.
+                request.began_anew = own.began_anew or (request.current is not None and current is None)
+                self._remember(request.key, name, answer)
                 return answer
             failures.append(f"{name} ({type(self._sources[name]).__name__}): {failure}")
             if isinstance(failure, GrantRejected):
@@ -103,15 +116,27 @@ class Fallback(OfToken[TokenT]):
 
     async def revoke(self, token: Token, /) -> None:
         """
-        Tell the server of the source that worked last, if it can be told.
+        Tell the server of the source that gave *token*, if it can be told.
 
         Raises:
-            TransientRefreshError: It could not be told.
+            TransientRefreshError: It could not be told, or it is not known which source gave the token.
             GrantRejected: It does not know the client, or the token.
         """
-        tell = getattr(self._sources.get(self._last or ""), "revoke", None)
+        name = next((name for name, value in self._given.values() if value == token.fingerprint), None)
+        if name is None and any(hasattr(source, "revoke") for source in self._sources.values()):
+            msg = f"no server was told: it is not known which of {', '.join(self._sources)} gave this token"
+            raise TransientRefreshError(msg)
+        tell = getattr(self._sources.get(name or ""), "revoke", None)
         if tell is not None:
             await tell(token)
+
+    def _gave(self, name: str, request: FetchRequest) -> bool:
+        return request.current is not None and self._given.get(request.key) == (name, request.current.fingerprint)
+
+    def _remember(self, key: Hashable, name: str, answer: Answered) -> None:
+        # An answer that cannot be read is the manager's to judge.
+        with contextlib.suppress(TokenError):
+            self._given[key] = name, read_response(answer, requested_at=self._clock.time()).token.fingerprint
 
     def __repr__(self) -> str:
         return f"Fallback({', '.join(self._sources)})"
