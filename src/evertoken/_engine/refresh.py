@@ -117,7 +117,14 @@ class RefreshPath:
             await coordinator.mark(state, flight, permit, started)
         current = state.token
         guard = None if permit.lease is None else partial(coordinator.check, permit)
-        request = FetchRequest(state.key, current, self._timeout, origins=state.origins, guard=guard)
+        request = FetchRequest(
+            state.key,
+            current,
+            self._timeout,
+            origins=state.origins,
+            guard=guard,
+            connections=self._session.connections,
+        )
         flight.request = request
         # Of what is presented now: a person may decide otherwise before the answer is here.
         flight.since, flight.generation = state.since, state.generation + 1

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.commands import Commands
+from evertoken._engine.connections import Connections
 from evertoken._engine.flights import Flights
 from evertoken._engine.maintenance import Maintenance
 from evertoken._engine.observers import say
@@ -87,6 +88,7 @@ class Session:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self.counters = counters
+        self.connections: Connections = Connections(self.clock, self.strays, self.spawn)
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
         self.maintenance: Maintenance = Maintenance(self)
         self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
@@ -225,6 +227,7 @@ class Session:
 
     async def _leave(self) -> None:
         await self.coordinator.close()
+        await self.connections.aclose()
         left = self.strays.end()
         if left:
             _, left = await asyncio.wait(left, timeout=_STRAY_GRACE)

@@ -36,6 +36,8 @@ class FetchRequest:
             into account, the newest last. `refresh_token_for` adds to them.
 
         guard: Raises if the request must not leave any more. Called by `sending`.
+
+        connections: What the manager's sources keep open between fetches; None outside a manager.
     """
 
     key: Hashable
@@ -46,6 +48,7 @@ class FetchRequest:
     #: Whether the configuration brought a new login, so that nothing of *current* belongs to the answer.
     began_anew: bool = field(default=False, init=False)
     guard: Callable[[], object] | None = field(default=None, repr=False, compare=False, kw_only=True)
+    connections: Any = field(default=None, repr=False, compare=False, kw_only=True)
     #: What `received` was told, if anything.
     answer: Any = field(default=None, init=False, repr=False, compare=False)
 

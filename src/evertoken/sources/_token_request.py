@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 from urllib.parse import urlencode, urlsplit
 
@@ -53,6 +54,9 @@ _NOT_SENT: Final = frozenset({
     "ConnectError", "ConnectTimeout", "InvalidURL", "LocalProtocolError", "PoolTimeout", "ProxyError",
     "UnsupportedProtocol",
 })  # fmt: skip
+
+# Seconds for which a connection is used again.
+_KEPT_ALIVE: Final = 1.0
 
 # What clients for a scheme verify certificates with, made once a process.
 _verify: dict[str, ssl.SSLContext | bool] = {}
@@ -195,7 +199,7 @@ class Endpoint:
 
         sent.arrived = arrived
         try:
-            status, fields, body = await self._exchange(content, headers, sent)
+            status, fields, body = await self._exchange(request, content, headers, sent)
         except TransientRefreshError:
             raise
         except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
@@ -212,14 +216,22 @@ class Endpoint:
             return self._read(status, fields, found, secrets=secrets, rejections=rejections, codes=codes)
         raise failure
 
-    async def _exchange(self, content: Content, headers: Mapping[str, str], sent: Sent) -> tuple[int, Any, bytes]:
+    async def _exchange(
+        self, request: FetchRequest, content: Content, headers: Mapping[str, str], sent: Sent
+    ) -> tuple[int, Any, bytes]:
         if self._client is not None:
             return await self._send(self._client, content, headers, sent)
         verify = await self._trust()
         # What may go in the clear is at loopback or on the machine's own link, or was to: no proxy is to see it.
         secure = urlsplit(self.url).scheme == "https"
-        options: dict[str, Any] = {"follow_redirects": False, "trust_env": secure}
-        async with httpx.AsyncClient(verify=verify, **options) as client:
+        # A server closes what is idle for longer. A request that meets that moment has no answer, and is ambiguous.
+        limits = httpx.Limits(keepalive_expiry=_KEPT_ALIVE)
+        make = partial(httpx.AsyncClient, verify=verify, follow_redirects=False, trust_env=secure, limits=limits)
+        if request.connections is None or self._context is not None:
+            # A certificate of the client's is read anew each time.
+            async with make() as client:
+                return await self._send(client, content, headers, sent)
+        async with request.connections.use(("httpx", secure), make) as client:
             return await self._send(client, content, headers, sent)
 
     async def _trust(self) -> ssl.SSLContext | bool:

@@ -84,7 +84,14 @@ class Fallback(OfToken[TokenT]):
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
             share = max((until - self._clock.monotonic()) / left, 0.001)
             current = request.current if self._gave(name, request) else None
-            own = FetchRequest(request.key, current, share, guard=request.guard, origins=request.origins)
+            own = FetchRequest(
+                request.key,
+                current,
+                share,
+                guard=request.guard,
+                origins=request.origins,
+                connections=request.connections,
+            )
             try:
                 # A source that hangs must not keep the others from their turn.
                 answer = await bounded(
