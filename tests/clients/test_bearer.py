@@ -224,10 +224,26 @@ async def test_a_resource_that_refuses_everything(lib, kind, issuer):
 
 @pytest.mark.parametrize("status", [400, 403, 404, 407, 500])
 async def test_other_statuses_refresh_nothing(call, resource, issuer, status):
-    """U1: 403 and other statuses never refresh."""
-    resource.handler = always(http(status, b"no", {"WWW-Authenticate": 'Bearer error="invalid_token"'}))
+    """U1: other statuses never refresh, nor does a 403 that does not blame the token."""
+    challenge = "insufficient_scope" if status == 403 else "invalid_token"
+    resource.handler = always(http(status, b"no", {"WWW-Authenticate": f'Bearer error="{challenge}"'}))
     assert (await call.get(resource.url())).status_code == status
     assert (len(resource.asked), issuer.fetches) == (1, 1)
+
+
+@pytest.mark.parametrize("challenge", ['Bearer error="invalid_token"', "bearer realm=a, ERROR = invalid_token"])
+async def test_forbidden_for_the_token(call, resource, issuer, challenge):
+    """U1: a 403 that says error="invalid_token" is healed as a 401 is."""
+    ordinary = resource.handler
+
+    async def handler(asked: Any, writer: Any) -> bytes | None:
+        if len(resource.asked) == 1:
+            return http(403, b"no", {"WWW-Authenticate": challenge})
+        return await ordinary(asked, writer)
+
+    resource.handler = handler
+    assert (await call.get(resource.url())).status_code == 200
+    assert (len(resource.asked), issuer.fetches) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -908,7 +924,7 @@ def test_threads_never_mix_tokens(lib):
 
         def get_sync(self) -> Any:
             self.number += 1
-            return SimpleNamespace(authorization=f"Bearer {self.number}", number=self.number)
+            return SimpleNamespace(authorization=f"Bearer {self.number}", number=self.number, extra={})
 
         def refused_sync(self, token: Any, *, wait: bool = True) -> Any:
             reported.append((str(token.number), seen.pop(threading.get_ident())))

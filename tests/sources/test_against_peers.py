@@ -265,7 +265,7 @@ def azure_identity(url: str, name: str, **options: Any) -> None:
     made.get_token("https://vault.azure.net/.default")
 
 
-def entra(url: str) -> dict[str, str]:
+def entra(url: str) -> dict[str, Any]:
     return {"tenant_id": "tenant", "client_id": "app", "scope": "https://vault.azure.net/.default", "authority": url}
 
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from evertoken._model.protocols import Answered, TokenSource
     from evertoken.sources._token_request import Endpoint
 
-__all__ = ["FIRST_MINUTE", "Detected", "Patience"]
+__all__ = ["ABSENT", "FIRST_MINUTE", "Detected", "Patience"]
+
+#: The code of a `GrantRejected` which says that the machine has no identity, or that another service answers.
+ABSENT: Final = "no_identity"
 
 #: Seconds for which a refusal may mean that a service is not ready yet.
 FIRST_MINUTE: Final = 60.0
@@ -34,12 +37,15 @@ class Patience:
     Args:
         seconds: For how long.
 
+        only: What a refusal must say to be taken for one that passes; any refusal unless given.
+
         always: Whether an answer that works starts this anew. Without it, a refusal after that is a rejection.
     """
 
-    def __init__(self, seconds: float = FIRST_MINUTE, *, always: bool = False) -> None:
+    def __init__(self, seconds: float = FIRST_MINUTE, *, always: bool = False, only: str = "") -> None:
         self._seconds = seconds
         self._always = always
+        self._only = only
         self._since: float | None = None
         self._worked = False
 
@@ -56,7 +62,8 @@ class Patience:
         except GrantRejected as error:
             now = SystemClock.monotonic()
             self._since = now if self._since is None else self._since
-            if now - self._since >= self._seconds or (self._worked and not self._always):
+            late = now - self._since >= self._seconds
+            if late or (self._worked and not self._always) or self._only not in str(error):
                 raise
             failure = TransientRefreshError(f"{error} (the service may not be ready yet: it is asked again)")
         else:
@@ -80,8 +87,8 @@ class Detected:
 
         within: Seconds to wait for that answer.
 
-        absent: Tells whether an error of *own* says that the machine has no identity. It is asked before the first
-            token alone.
+        first: Asked in place of *own* until there is a token. It raises `GrantRejected` with the code `ABSENT` where
+            the machine has no identity.
 
         otherwise: The name and the source of what is used then, if anything.
 
@@ -97,14 +104,14 @@ class Detected:
         *,
         look: tuple[Endpoint, Mapping[str, str]],
         within: float,
-        absent: Callable[[TokenError], bool] = lambda _: False,
+        first: Callable[[FetchRequest], Awaitable[Answered]] | None = None,
         otherwise: tuple[str, TokenSource] | None = None,
         looked: str,
     ) -> None:
         self._own = own
         self._look = look
         self._within = within
-        self._absent = absent
+        self._first = own.fetch if first is None else first
         self._otherwise = otherwise
         self._looked = looked
         self._settled: TokenSource | None = None
@@ -125,9 +132,9 @@ class Detected:
         said = f"{self.provider} did not answer within {self._within:g} s"
         if await self._is_there(request):
             try:
-                answer = await self._own.fetch(request)
-            except TokenError as error:
-                if not self._absent(error):
+                answer = await self._first(request)
+            except GrantRejected as error:
+                if error.error != ABSENT:
                     raise
                 said = str(error)
             else:
