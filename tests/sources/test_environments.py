@@ -21,6 +21,7 @@ from evertoken.sources import azure
 from evertoken.sources.google import from_environment
 
 requests = pytest.importorskip("requests")
+adapters = pytest.importorskip("requests.adapters")
 google_auth = pytest.importorskip("google.auth")
 google_requests = pytest.importorskip("google.auth.transport.requests")
 google_metadata = pytest.importorskip("google.auth.compute_engine._metadata")
@@ -83,7 +84,7 @@ def _granted(host: str, url: str, form: Mapping[str, str]) -> dict[str, Any]:
     return {**granted, "expires_on": 4_078_000_000} if host in {"metadata", "app.example", "127.0.0.1"} else granted
 
 
-class Adapter(requests.adapters.BaseAdapter):  # type: ignore[misc]
+class Adapter(adapters.BaseAdapter):  # type: ignore[misc,name-defined]
     """The world, for clients that use requests."""
 
     def __init__(self, world: World) -> None:
@@ -185,6 +186,7 @@ FEDERATED = {
 }  # fmt: skip
 LEFT = "home/.config/gcloud/application_default_credentials.json"
 MACHINE: Answers = {"metadata": (200, {})}
+PORTAL: Answers = {"metadata": (200, b"<html>")}
 
 
 def files_of_google(folder: Path) -> dict[str, str]:
@@ -210,7 +212,7 @@ GOOGLE: dict[str, tuple[str | None, str | None, Answers, str]] = {
     "nothing": (None, None, {}, ERROR),
     "a machine": (None, None, MACHINE, "machine"),
     "a machine that is asked in vain": (None, None, {"metadata": (500, {"error": "x"})}, ERROR),
-    "a portal in place of a machine": (None, None, {"metadata": (200, b"<html>")}, ERROR),
+    "a portal in place of a machine": (None, None, PORTAL, ERROR),
     "a machine without an account": (None, None, {"metadata": (404, b"not found")}, ERROR),
     "an account": ("account", None, {}, "account"),
     "an account on a machine": ("account", None, MACHINE, "account"),
@@ -293,7 +295,6 @@ ML = {"MSI_ENDPOINT": "http://app.example/msi", "MSI_SECRET": "h"}
 SHELL = {"MSI_ENDPOINT": "http://app.example/msi"}
 ENTRA = "login.microsoftonline.com"
 NO_IDENTITY: Answers = {"metadata": (400, {"error": "invalid_request", "error_description": "Identity not found"})}
-UNREACHABLE: Answers = {"metadata": (403, {"error": "unreachable"})}
 REFUSED = (401, {"error": "invalid_client", "error_description": "AADSTS7000215: no"})
 CHOICE = "AZURE_TOKEN_CREDENTIALS"
 
@@ -307,7 +308,7 @@ AZURE: dict[str, tuple[dict[str, str], Answers, bool, str] | tuple[dict[str, str
     "a machine by client id": ({"AZURE_CLIENT_ID": "app"}, MACHINE, True, "machine"),
     "a machine without an identity": ({}, NO_IDENTITY, False, ERROR),
     "a machine without an identity, and az": ({}, NO_IDENTITY, True, "az"),
-    "a portal, and az": ({}, {"metadata": (200, b"<html>")}, True, "az"),
+    "a portal, and az": ({}, PORTAL, True, "az"),
     "a client id where no machine is, and az": ({"AZURE_CLIENT_ID": "app"}, {}, True, "az"),
     "an application": (SECRET, {}, False, "application"),
     "an application on a machine": (SECRET, MACHINE, True, "application"),

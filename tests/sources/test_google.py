@@ -465,7 +465,8 @@ async def test_environment_without_a_home(home, monkeypatch, tmp_path):
         monkeypatch.setenv("CLOUDSDK_CONFIG", "")
     async with Wire(always(THERE)) as machine:
         monkeypatch.setenv("GCE_METADATA_HOST", machine.url("").removeprefix("http://"))
-        assert (await from_environment().fetch(a_request())).fields["access_token"] == "at-1"
+        async with TokenManager(from_environment()) as tokens:
+            assert (await tokens.get()).access_token == "at-1"
 
 
 def _no_home() -> Path:

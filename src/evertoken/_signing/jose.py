@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -22,6 +23,10 @@ SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 ALGORITHMS: Final = (
     *SYMMETRIC, "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
+
+
+# A private key among other blocks of PEM.
+_KEY_IN: Final = re.compile(rb"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.+?-----END \1PRIVATE KEY-----", re.DOTALL)
 
 
 @final
@@ -180,40 +185,48 @@ def pair_in(data: bytes, password: str | None) -> tuple[str, list[bytes]]:
         ImportError: The extra is not installed.
     """
     _library()
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - needed for a key, not for the name
+
+    try:
+        key, chain = _pair(data, password)
+        # The key's own is the first one, whatever their order in the file.
+        own = key.public_key()
+        chain.sort(key=lambda one: one.public_key() != own)
+        failure = "" if chain[0].public_key() == own else "certificate holds no certificate of its private key"
+        plain = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    except _MissingError as error:
+        failure = f"certificate holds no {error}"
+    except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+        failure = _why_no_pair(error, pem=b"-----BEGIN" in data, password=password is not None)
+    else:
+        if not failure:
+            return plain.decode(), [one.public_bytes(serialization.Encoding.DER) for one in chain]
+    data, password, plain, key = b"", None, b"", None
+    raise ValueError(failure)
+
+
+class _MissingError(Exception):
+    """What is not there."""
+
+
+def _pair(data: bytes, password: str | None) -> tuple[Any, list[Any]]:
     from cryptography import x509  # noqa: PLC0415 - needed for a certificate, not for the name
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12  # noqa: PLC0415
 
     secret = None if password is None else password.encode()
-    text = data.decode("ascii", "replace")
-    pem = "-----BEGIN" in text
-    missing = [kind for kind in ("CERTIFICATE", "PRIVATE KEY") if pem and f"{kind}-----" not in text]
+    if b"-----BEGIN" not in data:
+        key, first, more = pkcs12.load_key_and_certificates(data, secret)
+        if key is None or (first is None and not more):
+            raise _MissingError("PRIVATE KEY" if key is None else "CERTIFICATE")
+        return key, [*([] if first is None else [first]), *more]
+    missing = [kind for kind in ("CERTIFICATE", "PRIVATE KEY") if f"{kind}-----".encode() not in data]
     if missing:
-        failure = f"certificate holds no {missing[0]} in PEM"
-    else:
-        try:
-            if pem:
-                whole = as_meant(text).encode("ascii", "replace")
-                key: Any = serialization.load_pem_private_key(whole, secret)
-                chain = x509.load_pem_x509_certificates(whole)
-            else:
-                key, first, more = pkcs12.load_key_and_certificates(data, secret)
-                chain = [*([] if first is None else [first]), *more]
-            if key is None or not chain:
-                failure = f"certificate holds no {'certificate' if key else 'private key'} in PKCS #12"
-            else:
-                # The key's own is the first one, whatever their order in the file.
-                own = key.public_key()
-                chain.sort(key=lambda one: one.public_key() != own)
-                failure = "" if chain[0].public_key() == own else "certificate holds no certificate of its private key"
-        except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
-            failure = _why_no_pair(error, pem=pem, password=password is not None)
-    if failure:
-        del data, text, password, secret
-        raise ValueError(failure)
-    der, pkcs8 = serialization.Encoding.DER, serialization.PrivateFormat.PKCS8
-    plain = key.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption())
-    return plain.decode(), [one.public_bytes(der) for one in chain]
+        raise _MissingError(missing[0])
+    whole = as_meant(data.decode("utf-8-sig")).encode()
+    found = _KEY_IN.search(whole)
+    return load_pem_private_key(whole if found is None else found[0], secret), x509.load_pem_x509_certificates(whole)
 
 
 def _why_no_pair(error: Exception, *, pem: bool, password: bool) -> str:

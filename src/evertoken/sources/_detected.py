@@ -67,9 +67,13 @@ class Patience:
                 raise
             failure = TransientRefreshError(f"{error} (the service may not be ready yet: it is asked again)")
         else:
-            self._worked, self._since = True, None
+            self.worked()
             return answer
         raise failure
+
+    def worked(self) -> None:
+        """Take note that the service has answered well."""
+        self._worked, self._since = True, None
 
 
 @final

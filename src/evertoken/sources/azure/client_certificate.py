@@ -106,8 +106,15 @@ class ClientCertificate(CarriesSecrets):
             data = await anyio.to_thread.run_sync(self._certificate.read_bytes)
         else:
             data = (await resolve(self._certificate, "certificate")).encode()
-        key, chain = await anyio.to_thread.run_sync(pair_in, data, password)
-        return await self._grant(key, chain).fetch(request)
+        try:
+            key, chain = await anyio.to_thread.run_sync(pair_in, data, password)
+        except ValueError as error:
+            failure = str(error)
+        else:
+            del data, password
+            return await self._grant(key, chain).fetch(request)
+        del data, password
+        raise ValueError(failure)
 
     def _grant(self, key: str, chain: Sequence[bytes]) -> ClientCredentials:
         header: dict[str, Any] = {"x5t#S256": _base64url(hashlib.sha256(chain[0]).digest())}

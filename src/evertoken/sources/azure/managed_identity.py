@@ -97,7 +97,7 @@ class ManagedIdentity:
         """
         seen: list[tuple[int, bool]] = []
         try:
-            return await self._ask(request, lambda status, _, fields: seen.append((status, bool(fields))))
+            answer = await self._ask(request, lambda status, _, fields: seen.append((status, bool(fields))))
         except TokenError as error:
             status, read = seen[-1] if seen else (0, False)
             busy = status in _BUSY or status >= 500  # noqa: PLR2004 - RFC 9110
@@ -106,6 +106,9 @@ class ManagedIdentity:
             if not seen or busy or (read and not refused):
                 raise
             failure = GrantRejected(ABSENT, f"{self.provider} answered {status}: {error}")
+        else:
+            self._patience.worked()
+            return answer
         raise failure
 
     async def _ask(self, request: FetchRequest, seen: Seen | None = None) -> Answer:
