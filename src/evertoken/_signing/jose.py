@@ -166,8 +166,6 @@ def why_not(key: str, error: Exception) -> str:
         return "it is no PEM: it has no line -----BEGIN ... PRIVATE KEY-----"
     if "PRIVATE KEY-----" not in key:
         return "it is a public key or a certificate, where the private key is needed"
-    if "\n" not in as_meant(key).strip():
-        return "it is a PEM without line ends"
     return f"{type(error).__name__}; it is of another kind, or damaged"
 
 
