@@ -209,7 +209,6 @@ async def test_a_token_that_is_not_known_everywhere_yet(
     """U1: a new token that servers learn of late, says its source, is sent again after a moment, and not replaced."""
     monkeypatch.setattr("evertoken.clients._bearer._MOMENT", 0.0)
     made: list[str] = []
-    now = time.time()
 
     async def source() -> dict[str, Any]:
         made.append(f"token-{len(made) + 1}")
@@ -220,6 +219,7 @@ async def test_a_token_that_is_not_known_everywhere_yet(
 
     async with Wire(handler) as wire, TokenManager(source) as manager:
         await manager.get()
+        now = time.time()
         monkeypatch.setattr(SystemClock, "time", staticmethod(lambda: now + age))
         async with Caller(lib, kind, lib.BearerAuth(manager.handle())) as caller:
             answer = await caller("POST", wire.url(), content=b"body")
