@@ -32,18 +32,15 @@ class Patience:
     """
     Takes the refusals of a service for ones that pass, as long as it may not be ready.
 
-    A refusal is transient for *seconds* from the first one on. After that it is a rejection.
+    A refusal is transient for a minute from the first one on. After that it is a rejection.
 
     Args:
-        seconds: For how long.
-
         only: What a refusal must say to be taken for one that passes; any refusal unless given.
 
         always: Whether an answer that works starts this anew. Without it, a refusal after that is a rejection.
     """
 
-    def __init__(self, seconds: float = FIRST_MINUTE, *, always: bool = False, only: str = "") -> None:
-        self._seconds = seconds
+    def __init__(self, *, always: bool = False, only: str = "") -> None:
         self._always = always
         self._only = only
         self._since: float | None = None
@@ -62,7 +59,7 @@ class Patience:
         except GrantRejected as error:
             now = SystemClock.monotonic()
             self._since = now if self._since is None else self._since
-            late = now - self._since >= self._seconds
+            late = now - self._since >= FIRST_MINUTE
             if late or (self._worked and not self._always) or self._only not in str(error):
                 raise
             failure = TransientRefreshError(f"{error} (the service may not be ready yet: it is asked again)")
