@@ -49,6 +49,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "IDENTITY_HEADER",
         "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST", "IDENTITY_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST",
         "AZURE_TOKEN_CREDENTIALS", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
+        "AZURE_KUBERNETES_TOKEN_PROXY", "AZURE_USERNAME", "AZURE_PASSWORD",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -382,6 +383,13 @@ async def test_first_minute_of_a_platform(name, works, monkeypatch):
             },
             "AZURE_CLIENT_ID is not",
         ),
+        (
+            {
+                "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "a", "AZURE_FEDERATED_TOKEN_FILE": "/token",
+                "AZURE_KUBERNETES_TOKEN_PROXY": "https://p",
+            },
+            "AZURE_KUBERNETES_TOKEN_PROXY.*enable_azure_proxy=True",
+        ),
         ({"AZURE_TOKEN_CREDENTIALS": "AzurePowerShellCredential"}, "is 'AzurePowerShell.*use one of"),
         ({"AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"}, "leaves EnvironmentCredential.*are not all set"),
     ],
@@ -497,3 +505,33 @@ async def test_environment_that_offers_nothing(monkeypatch):
     for said in ("AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "Identity not found", "'az' cannot be run"):
         assert said in str(caught.value)
     assert json.dumps(str(caught.value))
+
+
+async def test_keys_that_come_at_once(monkeypatch, tmp_path):
+    """K1: two keys that find out at the same time which identity it is end with the same one."""
+    az = tmp_path / "az"
+    az.write_text('#!/bin/sh\necho \'{"accessToken": "of-az", "expires_on": 2051222400}\'\n')
+    az.chmod(0o755)
+    refused = asyncio.Event()
+    first = True
+
+    async def machine(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        nonlocal first
+        if "metadata" in asked.headers and first:
+            # The identity is assigned between the two.
+            first = False
+            return http(400, {"error": "invalid_request", "error_description": "Identity not found"})
+        if "metadata" in asked.headers:
+            await refused.wait()
+        return granted()
+
+    async with Wire(machine) as wire:
+        monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", wire.url(""))
+        source = from_environment(SCOPE)
+        async with TokenManager({"a": source, "b": source}) as tokens:
+            one = asyncio.create_task(tokens.get("a"))
+            other = asyncio.create_task(tokens.get("b"))
+            await asyncio.wait([one, other], return_when=asyncio.FIRST_COMPLETED)
+            refused.set()
+            found = {(await one).access_token, (await other).access_token}
+    assert found == {"of-az"}

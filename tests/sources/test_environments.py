@@ -354,6 +354,7 @@ AZURE: dict[str, tuple[dict[str, str], Answers, bool, str] | tuple[dict[str, str
     "a machine that is down, and az": ({}, {"metadata": (503, {"error": "x"})}, True, ERROR, "az"),
     "a machine without the named identity": ({"AZURE_CLIENT_ID": "app"}, NO_IDENTITY, True, ERROR, "az"),
     "App Service that refuses, and az": (APP, {"app.example": (400, {"error": "x"})}, True, ERROR, "az"),
+    "a pod with an identity binding": ({**POD, "AZURE_KUBERNETES_TOKEN_PROXY": "https://p"}, {}, True, ERROR, "pod"),
     "half of App Service, and az": ({"IDENTITY_ENDPOINT": "http://app.example/msi"}, {}, True, ERROR, "az"),
 }  # fmt: skip
 

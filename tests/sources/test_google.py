@@ -450,6 +450,15 @@ async def test_content_in_the_variable(monkeypatch):
     assert "planted" not in f"{caught.value} {source!r}"
 
 
+async def test_host_that_is_none(monkeypatch):
+    """Bad input: a variable that is wrong is named at the fetch; an argument that is wrong, at once."""
+    monkeypatch.setenv("GCE_METADATA_HOST", "a b")
+    with pytest.raises(GrantRejected, match="GCE_METADATA_HOST is no host"):
+        await from_environment().fetch(a_request())
+    with pytest.raises(ValueError, match="scopes must be"):
+        from_environment(scopes=[])
+
+
 @pytest.mark.parametrize("home", ["none", "forbidden", "blank"])
 async def test_environment_without_a_home(home, monkeypatch, tmp_path):
     """K11: a user without a home, or with one that may not be read, still has the metadata server."""

@@ -139,8 +139,7 @@ class Detected:
                     raise
                 said = str(error)
             else:
-                self._settled = self._own
-                return answer
+                return await self._settle(self._own, answer, request)
         said = f"no credentials are configured: {self._looked}; {type(self._own).__name__}: {said}"
         if self._otherwise is None:
             raise TransientRefreshError(said)
@@ -150,9 +149,13 @@ class Detected:
         except TokenError as error:
             failure = TransientRefreshError(f"{said}; {name}: {error}")
         else:
-            self._settled = other
-            return answer
+            return await self._settle(other, answer, request)
         raise failure
+
+    async def _settle(self, source: TokenSource, answer: Answered, request: FetchRequest) -> Answered:
+        # Another key may have been faster: all of them have one identity.
+        self._settled = self._settled or source
+        return answer if self._settled is source else await self._settled.fetch(request)
 
     async def _is_there(self, request: FetchRequest) -> bool:
         answered: list[int] = []

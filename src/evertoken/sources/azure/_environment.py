@@ -44,6 +44,10 @@ _FABRIC: Final = (
     "IDENTITY_SERVER_THUMBPRINT is set: the managed identity of Service Fabric, whose server is known by its "
     "certificate alone, is not built in; give a function that asks azure.identity.ManagedIdentityCredential"
 )
+_BINDING: Final = (
+    "AZURE_KUBERNETES_TOKEN_PROXY is set: identity bindings of AKS are not built in; give a function that asks "
+    "azure.identity.WorkloadIdentityCredential(enable_azure_proxy=True)"
+)
 
 
 def from_environment(scope: str, *, client: Any = None) -> TokenSource:
@@ -148,6 +152,9 @@ def _workload_identity(scope: str, environ: Mapping[str, str], client: Any) -> T
         # The webhook of AKS sets all of them: with the authority it is meant, and not complete.
         said = "AZURE_FEDERATED_TOKEN_FILE and AZURE_TENANT_ID are set, and AZURE_CLIENT_ID is not"
         return Unset(said) if "AZURE_AUTHORITY_HOST" in environ else None
+    if "AZURE_KUBERNETES_TOKEN_PROXY" in environ:
+        # Microsoft takes the token of such a pod at the proxy of the cluster alone.
+        return Unset(_BINDING)
     if is_content(file):
         return Unset("AZURE_FEDERATED_TOKEN_FILE holds a token, where the path of its file is needed")
     authority = environ.get("AZURE_AUTHORITY_HOST") or AUTHORITY

@@ -10,7 +10,7 @@ from evertoken.sources._detected import Detected
 from evertoken.sources._path import is_content
 from evertoken.sources._token_request import Endpoint
 from evertoken.sources._unset import Unset
-from evertoken.sources.google._info import CLOUD_PLATFORM
+from evertoken.sources.google._info import CLOUD_PLATFORM, scope_of
 from evertoken.sources.google.credentials_file import CredentialsFile
 from evertoken.sources.google.metadata_server import FLAVOR, MetadataServer
 
@@ -40,9 +40,12 @@ def from_environment(*, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: An
         scopes: What the token may be used for.
 
         client: An `httpx.AsyncClient` to use.
+
+    Raises:
+        ValueError: *scopes* are none.
     """
     environ = os.environ
-    scopes = scopes if isinstance(scopes, str) else list(scopes)
+    scopes = scope_of(scopes)
     left = _left_by_gcloud(environ)
     named = environ.get(_VARIABLE, "")
     if is_content(named):
@@ -56,7 +59,10 @@ def from_environment(*, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: An
     looked = f"{_VARIABLE} is not set; {gcloud}"
     if environ.get("NO_GCE_CHECK", "").lower() == "true":
         return Unset(f"no credentials are configured: {looked}; NO_GCE_CHECK is true")
-    own = MetadataServer(scopes=scopes, client=client)
+    try:
+        own = MetadataServer(scopes=scopes, client=client)
+    except ValueError as error:
+        return Unset(f"GCE_METADATA_HOST is no host: {error}")
     look = Endpoint(f"{own.provider}/", client=client, allow_http=True, parameter="GCE_METADATA_HOST")
     return Detected(own, look=(look, FLAVOR), within=_WITHIN, looked=looked)
 

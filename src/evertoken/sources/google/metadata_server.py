@@ -60,7 +60,7 @@ class MetadataServer:
         host: str | None = None,
         client: Any = None,
     ) -> None:
-        there = host or os.environ.get("GCE_METADATA_HOST") or HOST
+        there = host or os.environ.get("GCE_METADATA_HOST", "").strip() or HOST
         base = f"http://{there}/computeMetadata/v1/instance/service-accounts/{quote(account, safe='@')}"
         if audience is not None:
             url = f"{base}/identity?{urlencode({'audience': audience, 'format': 'full'})}"
