@@ -57,7 +57,13 @@ def federated(wire: Wire, source: dict[str, Any], **more: Any) -> dict[str, Any]
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep this machine's own settings out."""
-    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST", "NO_GCE_CHECK", "APPDATA"):
+    for name in (
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GCE_METADATA_HOST",
+        "NO_GCE_CHECK",
+        "APPDATA",
+        "GOOGLE_CLOUD_QUOTA_PROJECT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
 
@@ -125,7 +131,7 @@ async def test_garbled_file(tmp_path):
     """A file that is no JSON is named; one that is missing may come yet."""
     file = tmp_path / "key.json"
     async with TokenManager(CredentialsFile(file)) as tokens:
-        with pytest.raises(TokenUnavailable, match="No such file"):
+        with pytest.raises(TokenUnavailable, match=r"the credentials file .*key\.json': No such file"):
             await tokens.get()
     file.write_text("{")
     with pytest.raises(GrantRejected, match=r"key\.json"):
@@ -337,8 +343,8 @@ async def test_person_of_a_workforce(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["service_account", "authorized_user", "external_account", "acting", "universe"])
-async def test_project_that_pays(kind, tmp_path):
-    """The quota_project_id of any file comes along with the token, for the field x-goog-user-project."""
+async def test_project_that_pays(kind, tmp_path, monkeypatch):
+    """The project of any file, or of the variable, comes along with the token, for the field x-goog-user-project."""
 
     async def service(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
         return http(200, {"accessToken": "ya29", "expireTime": LATER}) if asked.target == "/act" else granted()
@@ -358,6 +364,8 @@ async def test_project_that_pays(kind, tmp_path):
         (tmp_path / "file.json").write_text(json.dumps({**contents[kind], "quota_project_id": "payer"}))
         async with TokenManager(CredentialsFile(tmp_path / "file.json")) as tokens:
             assert (await tokens.get()).extra["quota_project_id"] == "payer"
+            monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "another")
+            assert (await tokens.refresh()).extra["quota_project_id"] == "another"
 
 
 async def test_account_of_another_universe():

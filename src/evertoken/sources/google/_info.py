@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -77,8 +78,12 @@ async def read_info(info: Info, *kinds: str) -> Mapping[str, Any]:
 
 
 def quota_told(answer: Answer, info: Mapping[str, Any]) -> Answer:
-    """Return *answer* with the project that pays for requests, if the file names one, as `quota_project_id`."""
-    project = info.get("quota_project_id")
+    """
+    Return *answer* with the project that pays for requests, as `quota_project_id`, if anything names one.
+
+    As in google-auth, `GOOGLE_CLOUD_QUOTA_PROJECT` goes before the file.
+    """
+    project = os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT", "").strip() or info.get("quota_project_id")
     if not isinstance(project, str) or not project:
         return answer
     return replace(answer, fields={**answer.fields, "quota_project_id": project})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.clock import SystemClock
-from evertoken._model.errors import GrantRejected
+from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.token_response import read_response
 from evertoken.sources._path import wrong_path
 from evertoken.sources.google._impersonation import impersonated
@@ -66,7 +66,15 @@ class CredentialsFile:
             TransientRefreshError: It cannot be read, or what it says failed for a reason that passes.
             GrantRejected: It is no such file, or Google rejects what it says.
         """
-        return await self._follow(request, await read_info(self._path, *_KINDS), self._scope)
+        try:
+            info = await read_info(self._path, *_KINDS)
+        except OSError as error:
+            # It may come yet: whoever mounts it may be late.
+            said = error.strerror or type(error).__name__
+            failure = TransientRefreshError(f"the credentials file {str(self._path)!r}: {said}")
+        else:
+            return await self._follow(request, info, self._scope)
+        raise failure
 
     async def _follow(self, request: FetchRequest, info: Mapping[str, Any], scope: str) -> Answer:
         kind, client = info["type"], self._client
