@@ -384,6 +384,39 @@ async def test_standby_that_sends_elsewhere(location, says):
     assert "planted" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("host", "followed"),
+    [
+        ("https://10.1.2.3:8200", True),
+        ("https://active.example.com", True),
+        ("https://127.0.0.1:8200", False),
+        ("https://[::1]:8200", False),
+        ("https://0.0.0.0:8200", False),
+        ("https://localhost:8200", False),
+        ("https://vault.localhost", False),
+        ("https://169.254.169.254", False),
+    ],
+)
+async def test_active_node_that_calls_itself_local(host, followed):
+    """S2: a standby elsewhere cannot send the secret id to this machine, or to its own link."""
+    asked: list[str] = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        if request.url.host == "standby.example.com":
+            return httpx.Response(307, headers={"Location": f"{host}{request.url.path}"})
+        return httpx.Response(200, json={"auth": {"client_token": "hvs.1", "lease_duration": 100}})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as client:
+        source = AppRole("https://standby.example.com", "role-1", "planted", client=client)
+        if followed:
+            assert (await source.fetch(a_request())).fields["access_token"] == "hvs.1"
+        else:
+            with pytest.raises(TransientRefreshError, match=r"calls itself https://.* \(api_addr\)"):
+                await source.fetch(a_request())
+    assert len(asked) == 1 + followed
+
+
 async def test_wrapped_secret_id(tmp_path):
     """A wrapping token is unwrapped once, and what was in it serves for all logins until there is another one."""
     bao = Bao()

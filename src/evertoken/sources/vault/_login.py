@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -173,9 +174,13 @@ class Login(CarriesSecrets, abc.ABC):
         failure = f"{asked.origin} is a standby and sends to another place than the same path of the active node"
         if (there.path, there.query, there.fragment) == (here.path, "", "") and there.scheme == here.scheme:
             try:
-                return Endpoint(location, **self._options)
+                found = Endpoint(location, **self._options)
             except ValueError:
                 failure = f"{asked.origin} is a standby and names no active node (api_addr) that may be asked"
+            else:
+                if _is_local(here.hostname) or not _is_local(there.hostname):
+                    return found
+                failure = f"{asked.origin} is a standby whose active node calls itself {found.origin} (api_addr)"
         msg = f"{failure}; use the address of the active node, or of a load balancer"
         raise TransientRefreshError(msg)
 
@@ -185,6 +190,15 @@ class Login(CarriesSecrets, abc.ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._login.url!r})"
+
+
+def _is_local(host: str | None) -> bool:
+    """Tell whether *host* means whoever asks: another machine has no say about that."""
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return host is None or host.lower() == "localhost" or host.lower().endswith(".localhost")
+    return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def _token_in(answer: Answer, first: float | None) -> Answer:
