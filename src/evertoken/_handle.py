@@ -35,6 +35,11 @@ class TokenHandle(OfToken[TokenT]):
         self._now = manager.clock.time
         self._state: KeyState = NO_KEY
 
+    @property
+    def identity(self) -> str | None:
+        """Whose token it is, if the source of the key says so."""
+        return self._manager._identity_of(self.key)  # noqa: SLF001 - the two are one
+
     async def get(self) -> TokenT:
         """Return a valid token, as `TokenManager.get` does."""
         # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.

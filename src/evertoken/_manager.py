@@ -75,7 +75,8 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
 
         store: Where tokens are kept and shared; without one they live in this manager alone.
 
-        namespace: Sets this manager's keys apart in a shared store.
+        namespace: Sets this manager's keys apart in a shared store. It is needed where a source does not say whose
+            tokens it gives, as a function cannot.
 
         strict_persist:
             Hold back a token that the store did not keep, until it does. By default it is served from memory
@@ -131,7 +132,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         policy: RefreshPolicy = RefreshPolicy(),
         retry: RetryPolicy = RetryPolicy(),
         store: TokenStore | None = None,
-        namespace: str = "",
+        namespace: str | None = None,
         strict_persist: bool = False,
         start: StartMode = "lazy",
         observers: Sequence[Observer] = (),
@@ -157,7 +158,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
             concurrency=concurrency,
             idle_after=idle_after,
         )
-        registry = Registry(source, source_for, shared=store is not None)
+        registry = Registry(source, source_for, shared=store is not None, named=namespace is not None)
         if start != "lazy" and source_for is not None:
             msg = f"start={start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
@@ -175,6 +176,9 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         self._now = clock.time
         self._only = registry.only
         self._keys = registry.keys
+
+    def _identity_of(self, key: Hashable) -> str | None:
+        return self._life.registry.identity_of(key)
 
     # Reading
 
@@ -318,7 +322,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         return None if state is None else state.in_service(self._now())
 
 
-def _coordinator(store: TokenStore | None, namespace: str, patience: float, session: Session, /) -> Coordinator:
+def _coordinator(store: TokenStore | None, namespace: str | None, patience: float, session: Session, /) -> Coordinator:
     if store is None:
         return LocalCoordinator(clock=session.clock, rules=session.rules)
     return FleetCoordinator(store, namespace, session, patience=patience)

@@ -54,7 +54,7 @@ async def _measured(name: str, store: Any, folder: Path | None, many: int) -> li
         listing = perf_counter() - begun
         assert listed >= many
         begun = perf_counter()
-        async with TokenManager(_fetch, store=store) as tokens:
+        async with TokenManager(_fetch, store=store, namespace="") as tokens:
             await tokens.get()
             start = perf_counter() - begun
     size = 0.0

@@ -19,7 +19,7 @@ from tests.stores.member import store_at
 
 from evertoken import Begun, FetchRequest, Lease, Record, Token, TokenError, TokenManager, events
 from evertoken._model.token import fingerprint_of
-from evertoken.sources import RefreshToken
+from evertoken.sources import OAuthClient, RefreshToken
 
 #: Seconds between two uses of a key.
 PAUSE = 0.2
@@ -158,9 +158,7 @@ async def main(task: dict[str, Any]) -> None:
     sources = {
         key: LoggedSource(
             RefreshToken(
-                token_endpoint=endpoint,
-                client_id="svc",
-                client_secret="s3cret",
+                OAuthClient(token_endpoint=endpoint, client_id="svc", client_secret="s3cret"),
                 refresh_token=refresh_token,
                 rotates=True,
                 parameters={"member": task["name"]},
@@ -170,7 +168,7 @@ async def main(task: dict[str, Any]) -> None:
         for key, (endpoint, refresh_token) in task["grants"].items()
     }
     store = LoggedStore(store_at(*task["store"]), log)
-    async with TokenManager(sources, store=store, observers=[log.observe]) as tokens:
+    async with TokenManager(sources, store=store, namespace="", observers=[log.observe]) as tokens:
         working = [asyncio.create_task(use(tokens, key, log)) for key in sources]
         while (words := (await asyncio.to_thread(sys.stdin.readline)).split()) and words[0] != "end":
             working.append(asyncio.create_task(obey(tokens, words[0], words[1], log)))

@@ -53,7 +53,11 @@ class Process:
         #: Whether the store tells it of writes, which it does not where the watch hangs.
         self.hears = False
         self.manager: TokenManager[Any, Any] = TokenManager(
-            **options, store=Face(self) if world.shared else None, clock=self.clock, observers=[self._observe]
+            **options,
+            store=Face(self) if world.shared else None,
+            namespace="",
+            clock=self.clock,
+            observers=[self._observe],
         )
         rules = self.manager._life.rules
         rules.seed = rules.owner = f"{name}{life}"

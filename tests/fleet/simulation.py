@@ -137,6 +137,7 @@ class Worker:
         self.manager: TokenManager[Any, None] = TokenManager(
             self,
             store=self,
+            namespace="",
             clock=server.clock,
             policy=RefreshPolicy(),
             fetch_timeout=fetch_timeout,

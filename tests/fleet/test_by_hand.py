@@ -124,7 +124,7 @@ async def test_an_idle_key_that_no_store_keeps(clock):
     """K1: a refresh token that the store should hold and does not is not dropped with its key, however idle that is."""
     store, server = Store(clock), Server(clock, rotating=True, lifetime=600.0)
     one = Worker("one", store, server)
-    async with TokenManager(source_for=lambda _: one, store=one, clock=clock, idle_after=100.0) as tokens:
+    async with TokenManager(source_for=lambda _: one, store=one, namespace="", clock=clock, idle_after=100.0) as tokens:
         await tokens.get("k")
         await clock.advance(1.0)
         call = store.call

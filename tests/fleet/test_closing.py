@@ -63,7 +63,7 @@ async def test_in_the_middle_of_each_operation(clock, operation, rotating, stubb
     memory, server = Store(clock), Server(clock, rotating=rotating)
     source = Worker("source", memory, server)
     store = Hanging(memory.memory, operation, stubborn=stubborn)
-    manager = TokenManager(source, store=store, clock=clock, fetch_timeout=8.0, close_grace=2.0)
+    manager = TokenManager(source, store=store, namespace="", clock=clock, fetch_timeout=8.0, close_grace=2.0)
     before = asyncio.all_tasks()
     begun = clock.monotonic()
     await manager.start()
@@ -107,7 +107,7 @@ async def test_starting_reads_what_is_asked_for(clock):
 
     memory.read, memory.begin = counted, begun
     issued = server.issued
-    async with TokenManager(source_for=lambda _: source, store=memory, clock=clock) as tokens:
+    async with TokenManager(source_for=lambda _: source, store=memory, namespace="", clock=clock) as tokens:
         await clock.advance(5.0)
         assert reads == []
         assert (await tokens.get(7)).access_token == "at-8"

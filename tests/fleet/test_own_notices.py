@@ -77,8 +77,8 @@ async def test_a_sign_out_right_after_an_own_write_is_heard(clock, how, rotating
     store = Telling(MemoryStore(clock=clock), how)
     source = Worker("source", Store(clock), Server(clock, rotating=rotating))
     async with (
-        TokenManager(source, store=store, clock=clock) as one,
-        TokenManager(source, store=store, clock=clock) as two,
+        TokenManager(source, store=store, namespace="", clock=clock) as one,
+        TokenManager(source, store=store, namespace="", clock=clock) as two,
     ):
         await one.get()
         store.deaf = False
@@ -97,7 +97,7 @@ async def test_an_own_write_is_not_read_again(clock, how, rotating):
     """Where the store tells each write once, a member alone reads nothing again of what it wrote."""
     store = Telling(MemoryStore(clock=clock), how)
     source = Worker("source", Store(clock), Server(clock, rotating=rotating))
-    async with TokenManager(source, store=store, clock=clock) as one:
+    async with TokenManager(source, store=store, namespace="", clock=clock) as one:
         await one.get()
         await clock.advance(2.0)
         reads = store.reads

@@ -92,8 +92,8 @@ async def test_a_store_that_passes_on_is_watched(clock):
     """K2: a store around another, as one that measures, is watched like that."""
     _store, _server, (one, two) = fleet(clock, 2)
     async with (
-        TokenManager(one, store=PassedOn(one), clock=clock) as here,
-        TokenManager(two, store=PassedOn(two), clock=clock) as there,
+        TokenManager(one, store=PassedOn(one), namespace="", clock=clock) as here,
+        TokenManager(two, store=PassedOn(two), namespace="", clock=clock) as there,
     ):
         assert await here.get() == await there.get()
         second = await here.refresh()

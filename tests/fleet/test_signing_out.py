@@ -59,8 +59,8 @@ async def test_without_a_watch_a_peer_stops_when_its_token_is_due(clock):
     told: list[events.Event] = []
     source = Worker("source", Store(clock), server)
     async with (
-        TokenManager(source, store=store, clock=clock) as one,
-        TokenManager(source, store=store, clock=clock, observers=[told.append]) as two,
+        TokenManager(source, store=store, namespace="", clock=clock) as one,
+        TokenManager(source, store=store, namespace="", clock=clock, observers=[told.append]) as two,
     ):
         assert await one.get() == await two.get()
         await one.revoke()

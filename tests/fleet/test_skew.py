@@ -29,7 +29,7 @@ class Elsewhere(Worker):
         super().__init__(name, store, server)
         self.by = by
         self.manager = TokenManager(
-            self, store=self, clock=Skewed(server.clock, by), policy=RefreshPolicy(), fetch_timeout=10.0
+            self, store=self, namespace="", clock=Skewed(server.clock, by), policy=RefreshPolicy(), fetch_timeout=10.0
         )
 
     async def fetch(self, request, /):

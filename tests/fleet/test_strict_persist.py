@@ -38,7 +38,9 @@ async def test_held_back_until_it_is_kept(clock, rotating):
     store, server = Store(clock), Server(clock, rotating=rotating)
     source = Worker("source", store, server)
     told: list[events.Event] = []
-    async with TokenManager(source, store=source, clock=clock, strict_persist=True, observers=[told.append]) as tokens:
+    async with TokenManager(
+        source, store=source, namespace="", clock=clock, strict_persist=True, observers=[told.append]
+    ) as tokens:
         first = await tokens.get()
         await clock.advance(1.0)
         mend = refusing(store)
@@ -74,7 +76,7 @@ async def test_a_store_that_is_down_from_the_beginning(clock):
     store, server = Store(clock), Server(clock, rotating=False)
     source = Worker("source", store, server)
     mend = refusing(store, everything=True)
-    async with TokenManager(source, store=source, clock=clock, strict_persist=True) as tokens:
+    async with TokenManager(source, store=source, namespace="", clock=clock, strict_persist=True) as tokens:
         with pytest.raises(TokenUnavailable, match="held back"):
             await tokens.get()
         await clock.advance(20.0)
@@ -90,7 +92,10 @@ async def test_a_peer_is_served_at_once(clock):
     """K1: what a peer kept is adopted by a strict member, also while its own is held back."""
     store, server = Store(clock), Server(clock, rotating=False)
     source, peer = Worker("source", store, server), Worker("peer", store, server)
-    async with TokenManager(source, store=source, clock=clock, strict_persist=True) as tokens, peer.manager:
+    async with (
+        TokenManager(source, store=source, namespace="", clock=clock, strict_persist=True) as tokens,
+        peer.manager,
+    ):
         assert await tokens.get() == await peer.use()
         await clock.advance(1.0)
         mend = refusing(store)

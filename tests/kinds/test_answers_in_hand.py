@@ -22,7 +22,7 @@ ARRIVING = [*KEPT, "received", "broken", "late", "stubborn"]
 
 def manager(clock, source, *, shared, **options):
     store = MemoryStore(clock=clock) if shared else None
-    return TokenManager(source, clock=clock, store=store, **({"fetch_timeout": 5.0} | options))
+    return TokenManager(source, clock=clock, store=store, namespace="", **({"fetch_timeout": 5.0} | options))
 
 
 @virtual
@@ -159,7 +159,9 @@ async def test_the_close_comes_while_the_answer_is_written(clock, fate, grace, d
         memory = MemoryStore(clock=clock)
         store = Slow(memory)
         for _ in range(3):
-            async with TokenManager(source, clock=clock, store=store, fetch_timeout=5.0, close_grace=grace) as tokens:
+            async with TokenManager(
+                source, clock=clock, store=store, namespace="", fetch_timeout=5.0, close_grace=grace
+            ) as tokens:
                 await ask(tokens)
                 flying = asyncio.create_task(ask_anew(tokens))
                 store.delay = delay
@@ -169,7 +171,7 @@ async def test_the_close_comes_while_the_answer_is_written(clock, fate, grace, d
         if grace < 0.3 and at == 0.2:
             continue
         # Another process, which knows what the store knows.
-        async with TokenManager(source, clock=clock, store=memory) as tokens:
+        async with TokenManager(source, clock=clock, store=memory, namespace="") as tokens:
             await live(clock, [tokens], 700.0)
         assert server.replays == [], (fate, grace, delay, at)
 

@@ -44,7 +44,9 @@ async def test_failed_attempts(clock, policy, error, asked, shared):
     """F1: there are never more than ten failed attempts a second, whatever the policy says and whoever asks."""
     source = ScriptedSource(clock, lifetime=5.0)
     store = MemoryStore(clock=clock) if shared else None
-    async with TokenManager(source, clock=clock, retry=RetryPolicy(**RETRIES[policy]), store=store) as tokens:
+    async with TokenManager(
+        source, clock=clock, retry=RetryPolicy(**RETRIES[policy]), store=store, namespace=""
+    ) as tokens:
         await tokens.get()
         begun = source.fetches
         source.error = ERRORS[error]

@@ -33,7 +33,9 @@ async def test_a_login_while_it_is_refreshed(clock, shared, number, at, times):
     """K6: refresh() during which somebody logs in, however often, brings a token of the login, and does not fail."""
     server = Server(clock)
     source = Source(server, server.login())
-    async with TokenManager(source, clock=clock, store=MemoryStore(clock=clock) if shared else None) as tokens:
+    async with TokenManager(
+        source, clock=clock, store=MemoryStore(clock=clock) if shared else None, namespace=""
+    ) as tokens:
         if number == 2:
             await ask(tokens)
         callers = [asyncio.ensure_future(tokens.refresh()) for _ in range(3)]
@@ -70,7 +72,7 @@ async def test_refresh_after_put_fetches(clock, after, first):
     """K6: refresh() fetches, also where the store is slow and a token was put just now."""
     server = Server(clock)
     source = Source(server, server.login())
-    async with TokenManager(source, clock=clock, store=Slow(MemoryStore(clock=clock))) as tokens:
+    async with TokenManager(source, clock=clock, store=Slow(MemoryStore(clock=clock)), namespace="") as tokens:
         if not first:
             await ask(tokens)
         putting = asyncio.ensure_future(tokens.put(login(clock, server)))
@@ -89,7 +91,9 @@ async def test_a_sign_out_and_what_follows(clock, then, shared):
     """K6: the last word counts, while a fetch is under way as well as after it."""
     server = Server(clock)
     source = Source(server, server.login())
-    async with TokenManager(source, clock=clock, store=MemoryStore(clock=clock) if shared else None) as tokens:
+    async with TokenManager(
+        source, clock=clock, store=MemoryStore(clock=clock) if shared else None, namespace=""
+    ) as tokens:
         await ask(tokens)
         token = tokens.peek()
         waiting = asyncio.ensure_future(tokens.refresh())

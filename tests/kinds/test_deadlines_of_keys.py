@@ -62,7 +62,7 @@ async def test_cancelled_at_each_step(clock, call, fate, shared):
         server = Server(clock)
         source = Source(server, server.login(), fates={2: fate})
         store = MemoryStore(clock=clock) if shared else None
-        async with TokenManager(source, clock=clock, store=store, fetch_timeout=5.0) as tokens:
+        async with TokenManager(source, clock=clock, store=store, namespace="", fetch_timeout=5.0) as tokens:
             await ask(tokens)
             await clock.advance(81.0 - 0.9)
             taken = await steps_of(CALLS[call](tokens, clock, server), at)
@@ -86,7 +86,7 @@ async def test_at_random(clock, seed):
     server = Server(clock, lifetime=draw.choice([3.0, 30.0, 100.0]))
     source = Source(server, server.login(), fates={n: draw.choice(FATES) for n in range(1, 12)})
     store = MemoryStore(clock=clock) if seed % 2 else None
-    async with TokenManager(source, clock=clock, store=store, fetch_timeout=5.0) as tokens:
+    async with TokenManager(source, clock=clock, store=store, namespace="", fetch_timeout=5.0) as tokens:
         pending = []
         for _ in range(40):
             name = draw.choice(list(CALLS))

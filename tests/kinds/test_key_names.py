@@ -32,7 +32,7 @@ async def test_each_key_has_its_own_token(clock, shared):
 
     store = MemoryStore(clock=clock) if shared else None
     for _ in range(2):
-        async with TokenManager(source_for=source_for, clock=clock, store=store) as tokens:
+        async with TokenManager(source_for=source_for, clock=clock, store=store, namespace="") as tokens:
             for at, key in enumerate(KEYS):
                 assert (await tokens.get(key)).access_token == f"token-{at}"
             for at, key in enumerate(KEYS):
@@ -71,7 +71,7 @@ async def test_keys_that_no_store_can_keep(clock, case, call):
     async with TokenManager(source_for=lambda _: lambda: ("token", 60.0), clock=clock) as tokens:
         assert (await use(tokens)).access_token == "token"
     async with TokenManager(
-        source_for=lambda _: lambda: ("token", 60.0), clock=clock, store=MemoryStore(clock=clock)
+        source_for=lambda _: lambda: ("token", 60.0), clock=clock, store=MemoryStore(clock=clock), namespace=""
     ) as tokens:
         with pytest.raises(error):
             await use(tokens)

@@ -52,7 +52,7 @@ async def test_a_step_that_failed_once(clock, steps, when, lifetime, rotating):
     server = Server(clock, lifetime=lifetime)
     source = Source(server, server.login(), latency=0.1) if rotating else ScriptedSource(clock, lifetime=lifetime)
     store = Faulty(MemoryStore(clock=clock))
-    async with TokenManager(source, clock=clock, store=store) as tokens:
+    async with TokenManager(source, clock=clock, store=store, namespace="") as tokens:
         await ask(tokens)
         for _ in range(4):
             await clock.advance(lifetime * 1.3)
@@ -73,7 +73,7 @@ async def test_a_slow_store_starves_nobody(clock, delay, lifetime):
     store = Faulty(MemoryStore(clock=clock))
     source = ScriptedSource(clock, lifetime=lifetime)
     source.rotates = False
-    async with TokenManager(source, clock=clock, store=store) as tokens:
+    async with TokenManager(source, clock=clock, store=store, namespace="") as tokens:
         await ask(tokens)
         store.delay = delay
         await clock.advance(20.0)
@@ -95,7 +95,7 @@ async def test_the_clock_is_set_while_a_holder_dies(clock, step, shared_clock):
     server = Server(clock)
     await store.begin('["",null]', "somebody who died", 10.0)
     own.step(step)
-    async with TokenManager(Source(server, server.login()), clock=clock, store=store) as tokens:
+    async with TokenManager(Source(server, server.login()), clock=clock, store=store, namespace="") as tokens:
         begun = clock.monotonic()
         assert await tokens.get(timeout=60.0) is not None
         assert clock.monotonic() - begun <= 12.0

@@ -164,7 +164,7 @@ class World:
         first = self.server.login()
         self.ways = [self.shared.for_one() for _ in range(2)]
         self.members = [
-            TokenManager(Source(self.server, first), clock=one, store=way)
+            TokenManager(Source(self.server, first), clock=one, store=way, namespace="")
             for one, way in zip(self.clocks, self.ways, strict=True)
         ]
 
@@ -234,7 +234,9 @@ async def test_a_sign_out_in_an_outage(clock, long, by, flushed):
             with pytest.raises(GrantRejected):
                 await one.get()
     # And for a member that starts later.
-    async with TokenManager(Source(world.server, "family-0"), clock=clock, store=world.shared.for_one()) as tokens:
+    async with TokenManager(
+        Source(world.server, "family-0"), clock=clock, store=world.shared.for_one(), namespace=""
+    ) as tokens:
         with pytest.raises(GrantRejected):
             await tokens.get()
 

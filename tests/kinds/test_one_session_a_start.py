@@ -95,7 +95,7 @@ def test_a_second_life(fault, under_way, end, shared):
     """L1: whatever was under way when its loop ended or stopped, the manager works and closes on the next one."""
     source = Faulty(fault)
     store = MemoryStore() if shared else None
-    manager = TokenManager(source, store=store, close_grace=0.2, fetch_timeout=5.0)
+    manager = TokenManager(source, store=store, namespace="", close_grace=0.2, fetch_timeout=5.0)
     first = asyncio.new_event_loop()
 
     async def life():
@@ -159,7 +159,7 @@ def test_a_manager_that_is_dropped(shared):
 
     async def main():
         source = Faulty("fails")
-        manager = TokenManager(source, store=MemoryStore() if shared else None, close_grace=0.1)
+        manager = TokenManager(source, store=MemoryStore() if shared else None, namespace="", close_grace=0.1)
         await manager.start()
         await asyncio.sleep(0.05)
         gone = weakref.ref(manager)

@@ -88,7 +88,13 @@ async def test_reject_presents_it_once(clock, later, number, kind, shared):
     source = Source(server, server.login(), fates={number: "lost"}, on_ambiguous="reject")
     store = MemoryStore(clock=clock) if shared else None
     tokens, key = of_key(
-        kind, source, clock=clock, store=store, fetch_timeout=5.0, idle_after=1800.0 if kind == "source_for" else 3600.0
+        kind,
+        source,
+        clock=clock,
+        store=store,
+        namespace="",
+        fetch_timeout=5.0,
+        idle_after=1800.0 if kind == "source_for" else 3600.0,
     )
     async with tokens:
         await ask(tokens, *key)
@@ -115,7 +121,7 @@ async def test_signed_out_stays_signed_out(clock, later, rotates, kind, shared):
     server = Server(clock)
     source = Source(server, server.login(), rotates=rotates)
     store = MemoryStore(clock=clock) if shared else None
-    tokens, key = of_key(kind, source, clock=clock, store=store, idle_after=1800.0)
+    tokens, key = of_key(kind, source, clock=clock, store=store, namespace="", idle_after=1800.0)
     async with tokens:
         await ask(tokens, *key)
         await tokens.revoke(*key)
@@ -142,7 +148,7 @@ async def test_hold_keeps_the_token_in_service_safe(clock, rotates, call, shared
     server = Server(clock)
     source = Source(server, server.login(), fates={3: "lost"}, rotates=rotates)
     store = MemoryStore(clock=clock) if shared else None
-    async with TokenManager(source, clock=clock, store=store, fetch_timeout=5.0) as tokens:
+    async with TokenManager(source, clock=clock, store=store, namespace="", fetch_timeout=5.0) as tokens:
         await ask(tokens)
         while source.fetches < 3:
             await clock.advance(1.0)
@@ -232,9 +238,9 @@ async def test_a_new_login_member_by_member(clock, again):
     server = Server(clock)
     store = MemoryStore(clock=clock)
     old, new = server.login("old"), server.login("new")
-    a = TokenManager(Source(server, old), clock=clock, store=store)
-    b = TokenManager(Source(server, old), clock=clock, store=store)
-    c = TokenManager(Source(server, new), clock=clock, store=store)
+    a = TokenManager(Source(server, old), clock=clock, store=store, namespace="")
+    b = TokenManager(Source(server, old), clock=clock, store=store, namespace="")
+    c = TokenManager(Source(server, new), clock=clock, store=store, namespace="")
     async with a, b:
         await live(clock, [a, b], 250.0)
         await b.aclose()
@@ -256,7 +262,7 @@ async def test_a_new_login_member_by_member(clock, again):
             for one in (a, b, c):
                 assert one.peek() is not None
     # The next one to start still has the old configuration.
-    async with TokenManager(Source(server, old), clock=clock, store=store) as d:
+    async with TokenManager(Source(server, old), clock=clock, store=store, namespace="") as d:
         await live(clock, [d], 300.0)
         assert d.peek() is not None
     assert server.presented.count(old) == server.presented.count(new) == 1

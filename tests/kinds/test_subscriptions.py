@@ -61,6 +61,7 @@ async def test_a_reader_is_not_starved(clock, change, kind, shared):
         clock=clock,
         idle_after=300.0,
         store=MemoryStore(clock=clock) if shared else None,
+        namespace="",
     )
     found = []
 
@@ -86,7 +87,9 @@ async def test_a_reader_is_not_starved(clock, change, kind, shared):
 async def test_a_busy_reader_gets_no_dead_token(clock, what, shared):
     """U5: a reader that comes late is handed what is valid then, and nothing that died meanwhile."""
     source = ScriptedSource(clock, lifetime=100.0)
-    async with TokenManager(source, clock=clock, store=MemoryStore(clock=clock) if shared else None) as tokens:
+    async with TokenManager(
+        source, clock=clock, store=MemoryStore(clock=clock) if shared else None, namespace=""
+    ) as tokens:
         reader = tokens.subscribe()
         await anext(reader)
         await tokens.refresh()
@@ -173,8 +176,8 @@ async def test_a_login_that_a_peer_brings(clock):
     """K2: what a peer fetches, puts or signs out reaches the subscribers of each member."""
     server, store = Server(clock), MemoryStore(clock=clock)
     first = server.login()
-    a = TokenManager(Source(server, first), clock=clock, store=store)
-    b = TokenManager(Source(server, first), clock=clock, store=store)
+    a = TokenManager(Source(server, first), clock=clock, store=store, namespace="")
+    b = TokenManager(Source(server, first), clock=clock, store=store, namespace="")
     found = []
 
     async def read():

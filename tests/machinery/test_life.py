@@ -77,7 +77,7 @@ async def test_a_hundred_lives_in_real_time():
 LIVES = """
     import asyncio, gc, os, sys
     from evertoken import TokenManager
-    from evertoken.sources import ClientCredentials
+    from evertoken.sources import ClientCredentials, OAuthClient
 
     endpoint, client_secret = sys.argv[1:]
 
@@ -88,9 +88,8 @@ LIVES = """
     async def main():
         # A machine that is busy is no fault of ours.
         asyncio.get_running_loop().slow_callback_duration = 60.0
-        manager = TokenManager(ClientCredentials(
-            token_endpoint=endpoint, client_id="lives", client_secret=client_secret
-        ))
+        client = OAuthClient(token_endpoint=endpoint, client_id="lives", client_secret=client_secret)
+        manager = TokenManager(ClientCredentials(client))
         before = None
         for turn in range(100):
             async with manager:
@@ -242,7 +241,7 @@ async def test_what_lands_while_closing_is_not_served(clock):
     store = MemoryStore(clock=clock)
     sources = {"a": ScriptedSource(clock, latency=1.0), "b": ScriptedSource(clock), "c": ScriptedSource(clock)}
     sources["c"].latency = 1e6
-    manager = await TokenManager(sources, close_grace=5.0, clock=clock, store=store).start()
+    manager = await TokenManager(sources, close_grace=5.0, clock=clock, store=store, namespace="").start()
     await clock.advance(0.5)
     assert isinstance((await store.begin('["","b"]', "somebody", 7.0)).lease, Lease)
     hand_made = Token("by-hand", issued_at=clock.time(), expires_at=clock.time() + 1000.0)
@@ -412,7 +411,7 @@ BAD: dict[str, tuple[str, Callable[[], Any]]] = {
     "start, source_for": ("start", lambda: TokenManager(source_for=lambda key: a_function, start="warm")),
     "policy": ("policy", lambda: TokenManager(a_function, policy=300)),
     "retry": ("retry", lambda: TokenManager(a_function, retry=RefreshPolicy())),
-    "store": ("store", lambda: TokenManager(a_function, store={})),
+    "store": ("store", lambda: TokenManager(a_function, store={}, namespace="")),
     "namespace": ("namespace", lambda: TokenManager(a_function, namespace=5)),
     "clock": ("clock", lambda: TokenManager(a_function, clock=object())),
     "observers": ("observers", lambda: TokenManager(a_function, observers=print)),

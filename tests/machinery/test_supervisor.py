@@ -471,7 +471,9 @@ async def test_a_store_that_raises(clock, method, make):
     source = ScriptedSource(clock, lifetime=300.0)
     source.rotates = False
     policy = RefreshPolicy(jitter=0.0)
-    async with TokenManager(source, policy=policy, clock=clock, store=store, observers=[recorder]) as manager:
+    async with TokenManager(
+        source, policy=policy, clock=clock, store=store, namespace="", observers=[recorder]
+    ) as manager:
         await manager.get()
         store.faults[method] = make
         await clock.advance(1200.0)
@@ -500,7 +502,9 @@ async def test_a_store_that_raises_after_a_failure(clock, method, make):
     source = ScriptedSource(clock, lifetime=300.0)
     source.rotates = False
     policy = RefreshPolicy(jitter=0.0)
-    async with TokenManager(source, policy=policy, clock=clock, store=store, observers=[recorder]) as manager:
+    async with TokenManager(
+        source, policy=policy, clock=clock, store=store, namespace="", observers=[recorder]
+    ) as manager:
         first = await manager.get()
         store.faults[method] = make
         source.error = down()
@@ -530,7 +534,9 @@ async def test_a_store_that_raises_under_a_rotating_source(clock, method, make):
         return {"access_token": f"a{source.fetches}", "expires_in": 300, "refresh_token": f"r{source.fetches}"}
 
     source.answer = answer
-    async with TokenManager(source, policy=RefreshPolicy(jitter=0.0), clock=clock, store=store) as manager:
+    async with TokenManager(
+        source, policy=RefreshPolicy(jitter=0.0), clock=clock, store=store, namespace=""
+    ) as manager:
         await manager.get()
         store.faults[method] = make
         await clock.advance(1200.0)
@@ -571,7 +577,7 @@ async def test_the_life_of_a_store_that_raises(clock, method, make):
     store.faults[method] = make
     source = ScriptedSource(clock, lifetime=300.0, latency=15.0)
     source.rotates = False
-    manager = TokenManager(source, clock=clock, store=store, observers=[recorder])
+    manager = TokenManager(source, clock=clock, store=store, namespace="", observers=[recorder])
     try:
         async with manager:
             await manager.get()
@@ -718,7 +724,7 @@ async def test_asked_before_it_has_started(clock, caplog):
 
         async def __aexit__(self, *_: object) -> None: ...
 
-    manager = TokenManager(ScriptedSource(clock), clock=clock, store=Slow(clock))
+    manager = TokenManager(ScriptedSource(clock), clock=clock, store=Slow(clock), namespace="")
     starting = asyncio.ensure_future(manager.start())
     await clock.advance(1.0)
     assert await manager.get()

@@ -149,7 +149,9 @@ async def test_a_cancelled_caller_takes_nothing_from_others(
 
     async def scenario(at: int) -> tuple[str, int]:
         source = GatedSource(clock)
-        async with TokenManager(source, clock=clock, store=MemoryStore(clock=clock) if store else None) as tokens:
+        async with TokenManager(
+            source, clock=clock, store=MemoryStore(clock=clock) if store else None, namespace=""
+        ) as tokens:
             others = [asyncio.create_task(tokens.get()) for _ in range(3)]
             opened = asyncio.get_running_loop().call_later(1.0, source.release)
             outcome, steps = await cancelled(lambda: CALLS[call](tokens), at)
@@ -241,7 +243,9 @@ async def test_a_cancelled_change(clock: VirtualClock, cancelled: Any, call: str
     async def scenario(at: int) -> tuple[str, int]:
         source = GatedSource(clock, open_=True)
         source.rotates = False
-        async with TokenManager(source, clock=clock, store=MemoryStore(clock=clock) if store else None) as tokens:
+        async with TokenManager(
+            source, clock=clock, store=MemoryStore(clock=clock) if store else None, namespace=""
+        ) as tokens:
             token = await tokens.get()
             source.hold()
             forced = [asyncio.create_task(tokens.refresh())] if flying else []
@@ -288,7 +292,7 @@ async def test_a_cancelled_start_with_a_store(clock: VirtualClock, cancelled: An
 
     async def scenario(at: int) -> tuple[str, int]:
         store = Entered(clock)
-        tokens = TokenManager(GatedSource(clock, open_=True), clock=clock, store=store, start="require")
+        tokens = TokenManager(GatedSource(clock, open_=True), clock=clock, store=store, namespace="", start="require")
         outcome, steps = await cancelled(tokens.start, at)
         await tokens.aclose()
         await nothing_left(before)
@@ -318,7 +322,7 @@ async def test_cancelled_in_the_very_round_in_which_the_store_is_entered(clock: 
                 nonlocal inside
                 inside -= 1
 
-        tokens = TokenManager(GatedSource(clock, open_=True), clock=clock, store=Gated(clock=clock))
+        tokens = TokenManager(GatedSource(clock, open_=True), clock=clock, store=Gated(clock=clock), namespace="")
         starting = asyncio.create_task(tokens.start())
         await clock.advance(1.0)
         entering.set()
@@ -335,7 +339,7 @@ async def test_closed_while_starting(clock: VirtualClock):
     """L1: closing while a start opens the store leaves neither a supervisor nor an open store, and start() says so."""
     before, store = asyncio.all_tasks(), Entered(clock)
     for late in (0.0, 0.5, 1.0, 1.5):
-        tokens = TokenManager(GatedSource(clock), clock=clock, store=store, start="warm")
+        tokens = TokenManager(GatedSource(clock), clock=clock, store=store, namespace="", start="warm")
         starting = asyncio.create_task(tokens.start())
         await asyncio.sleep(late)
         await tokens.aclose()

@@ -304,7 +304,7 @@ async def test_another_is_wanted_while_one_is_brought_to_the_store(clock: Virtua
     """R2, K3: who needs another token, just when the store is back and is brought the last one, gets another."""
     source, store = GatedSource(clock, lifetime=1000.0, open_=True), Unsteady(clock=clock)
     source.rotates = False
-    async with TokenManager(source, clock=clock, store=store) as tokens:
+    async with TokenManager(source, clock=clock, store=store, namespace="") as tokens:
         store.down = True
         first = await tokens.get()
         await clock.advance(200.0)

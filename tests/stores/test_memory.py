@@ -319,7 +319,9 @@ async def test_one_fetch_a_lifetime(clock, members, rotating):
     store, server = MemoryStore(clock=clock), Server(clock, rotating=rotating)
     told: list[Any] = []
     managers = [
-        TokenManager(server.source(), store=store, clock=clock, policy=UNJITTERED, observers=[told.append])
+        TokenManager(
+            server.source(), store=store, namespace="", clock=clock, policy=UNJITTERED, observers=[told.append]
+        )
         for _ in range(members)
     ]
     async with asyncio.timeout(10_000):
@@ -346,7 +348,11 @@ async def test_jittered_members(clock):
     store, server = MemoryStore(clock=clock), Server(clock, rotating=True)
     managers = [
         TokenManager(
-            server.source(), store=store, clock=clock, policy=RefreshPolicy(jitter=share / 10.0, lead_fraction=0.3)
+            server.source(),
+            store=store,
+            namespace="",
+            clock=clock,
+            policy=RefreshPolicy(jitter=share / 10.0, lead_fraction=0.3),
         )
         for share in range(6)
     ]
@@ -367,10 +373,10 @@ async def test_jittered_members(clock):
 async def test_made_anew(clock):
     """K2: a manager made anew while the kept token is fresh makes no fetch at all."""
     store, server = MemoryStore(clock=clock), Server(clock, rotating=True)
-    async with TokenManager(server.source(), store=store, clock=clock) as manager:
+    async with TokenManager(server.source(), store=store, namespace="", clock=clock) as manager:
         first = await manager.get()
     for _ in range(5):
-        async with TokenManager(server.source(), store=store, clock=clock, start="require") as manager:
+        async with TokenManager(server.source(), store=store, namespace="", clock=clock, start="require") as manager:
             assert (await manager.get()).access_token == first.access_token
     assert server.fetches == 1
 
@@ -379,11 +385,11 @@ async def test_made_anew(clock):
 async def test_made_anew_late(clock):
     """K1: a manager made anew after the kept token died presents the kept refresh token, not the first one."""
     store, server = MemoryStore(clock=clock), Server(clock, rotating=True)
-    async with TokenManager(server.source(), store=store, clock=clock) as manager:
+    async with TokenManager(server.source(), store=store, namespace="", clock=clock) as manager:
         await manager.get()
         await manager.refresh()
     await clock.advance(500.0)
-    async with TokenManager(server.source(), store=store, clock=clock) as manager:
+    async with TokenManager(server.source(), store=store, namespace="", clock=clock) as manager:
         assert (await manager.get()).access_token == "at-3"
     assert server.reused == []
 
@@ -406,7 +412,7 @@ async def test_namespaces(clock):
 async def test_a_refused_token_is_replaced_once_for_all(clock):
     """K2, U1: a token that every member sees refused is replaced by one fetch; the others adopt its token."""
     store, server = MemoryStore(clock=clock), Server(clock, rotating=True)
-    managers = [TokenManager(server.source(), store=store, clock=clock) for _ in range(5)]
+    managers = [TokenManager(server.source(), store=store, namespace="", clock=clock) for _ in range(5)]
     for manager in managers:
         await manager.start()
     tokens = [await manager.get() for manager in managers]
@@ -424,8 +430,8 @@ async def test_a_holder_that_dies(clock, rotating):
     store, server = MemoryStore(clock=clock), Server(clock, rotating=rotating)
     await store.begin(KEY, "the dead", 10.0)
     died = clock.time()
-    async with TokenManager(server.source(), store=store, clock=clock) as one:
-        async with TokenManager(server.source(), store=store, clock=clock) as other:
+    async with TokenManager(server.source(), store=store, namespace="", clock=clock) as one:
+        async with TokenManager(server.source(), store=store, namespace="", clock=clock) as other:
             values = await asyncio.gather(one.get(), other.get())
     assert {token.access_token for token in values} == {"at-1"}
     assert server.fetches == 1
@@ -437,7 +443,7 @@ async def test_a_holder_whose_lease_is_long(clock):
     """K2, R4: where a dead holder's lease outlasts a fetch's time, callers are told, and recovery comes by itself."""
     store, server = MemoryStore(clock=clock), Server(clock)
     await store.begin(KEY, "the dead", 10.0)
-    async with TokenManager(server.source(), store=store, clock=clock, fetch_timeout=5.0) as manager:
+    async with TokenManager(server.source(), store=store, namespace="", clock=clock, fetch_timeout=5.0) as manager:
         with pytest.raises(TokenUnavailable, match="holds the lease"):
             await manager.get()
         assert server.fetches == 0
@@ -448,13 +454,13 @@ async def test_a_holder_whose_lease_is_long(clock):
 async def test_a_flight_that_is_cancelled_gives_its_lease_back(clock):
     """K2: a manager closed in mid-fetch releases its lease; its peer fetches at once."""
     store, server = MemoryStore(clock=clock), Server(clock, latency=20.0)
-    one = TokenManager(server.source(), store=store, clock=clock, close_grace=0.0)
+    one = TokenManager(server.source(), store=store, namespace="", clock=clock, close_grace=0.0)
     await one.start()
     await clock.advance(1.0)
     assert server.fetches == 1
     await one.aclose()
     begun = clock.time()
-    async with TokenManager(server.source(), store=store, clock=clock) as two:
+    async with TokenManager(server.source(), store=store, namespace="", clock=clock) as two:
         await two.get()
     assert clock.time() - begun < 21.0
 
@@ -464,7 +470,9 @@ async def test_a_late_answer_does_not_overwrite(clock):
     """K2: what a fetch brought whose lease was taken meanwhile is not kept over what the peer wrote, and not served."""
     store, server = MemoryStore(clock=clock), Server(clock, latency=10.0)
     told: list[Any] = []
-    async with TokenManager(server.source(), store=store, clock=clock, observers=[told.append]) as manager:
+    async with TokenManager(
+        server.source(), store=store, namespace="", clock=clock, observers=[told.append]
+    ) as manager:
         await clock.advance(1.0)
         # As if its lease had run out: a peer has it, and wrote.
         newest, _ = store._leases[KEY]
@@ -490,7 +498,9 @@ async def test_store_down_and_tokens_that_are_minted(clock, fault):
     store, server = Faulty(MemoryStore(clock=clock)), Server(clock)
     store.fault = fault
     told: list[Any] = []
-    async with TokenManager(server.source(), store=store, clock=clock, observers=[told.append]) as manager:
+    async with TokenManager(
+        server.source(), store=store, namespace="", clock=clock, observers=[told.append]
+    ) as manager:
         assert (await manager.get()).access_token == "at-1"
         for _ in range(300):
             await clock.advance(1.0)
@@ -511,7 +521,7 @@ async def test_store_down_and_tokens_that_are_minted(clock, fault):
 async def test_store_down_and_tokens_that_rotate(clock, fault):
     """K3: with the store down, a rotating refresh token is not presented; the valid token stays in service."""
     store, server = Faulty(MemoryStore(clock=clock)), Server(clock, rotating=True)
-    async with TokenManager(server.source(), store=store, clock=clock) as manager:
+    async with TokenManager(server.source(), store=store, namespace="", clock=clock) as manager:
         token = await manager.get()
         store.fault = fault
         while clock.time() < server.at[0] + 99.0:
@@ -535,7 +545,7 @@ async def test_store_down_at_one_step(clock, rotating, operation, fault):
     """K3: a store that fails at one step alone costs no valid token, and no refresh token is spent twice."""
     store, server = Faulty(MemoryStore(clock=clock)), Server(clock, rotating=rotating)
     store.operations = {operation}
-    async with TokenManager(server.source(), store=store, clock=clock) as manager:
+    async with TokenManager(server.source(), store=store, namespace="", clock=clock) as manager:
         token = await manager.get()
         store.fault = fault
         while clock.time() < server.at[0] + 99.0:
@@ -553,7 +563,7 @@ async def test_the_longer_lived_token_stays_in_service(clock):
     """K3, F3: a token minted while the store was down stays, though an older record is found later."""
     store, server = Faulty(MemoryStore(clock=clock)), Server(clock, latency=0.0)
     source = server.source()
-    async with TokenManager(source, store=store, clock=clock, policy=UNJITTERED) as manager:
+    async with TokenManager(source, store=store, namespace="", clock=clock, policy=UNJITTERED) as manager:
         await manager.get()
         await clock.advance(1.0)
         # A peer writes a newer record, and then the store is gone before this manager has seen it.

@@ -123,8 +123,8 @@ async def test_managers_and_a_server_that_restarts():
     with postgres() as server, TokenServer(lifetime=2.0) as idp:
         source = idp.client_credentials()
         async with (
-            TokenManager(source, store=PostgresStore(conninfo(server)), start="require") as one,
-            TokenManager(source, store=PostgresStore(conninfo(server)), start="require") as other,
+            TokenManager(source, store=PostgresStore(conninfo(server)), namespace="", start="require") as one,
+            TokenManager(source, store=PostgresStore(conninfo(server)), namespace="", start="require") as other,
         ):
             assert await one.get() == await other.get()
             await asyncio.to_thread(server.stop)

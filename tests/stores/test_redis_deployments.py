@@ -124,8 +124,8 @@ async def test_a_master_that_dies(replicated: tuple[Server, Server, Server]) -> 
             redis_asyncio.Redis(port=replica.port) as copy,
             redis_asyncio.Redis(port=watcher.port, decode_responses=True) as looking,
         ):
-            one = TokenManager(source, store=RedisStore(first), start="require")
-            two = TokenManager(source, store=RedisStore(second), start="require")
+            one = TokenManager(source, store=RedisStore(first), namespace="", start="require")
+            two = TokenManager(source, store=RedisStore(second), namespace="", start="require")
             async with one, two:
                 token = await one.get()
                 assert await two.get() == token

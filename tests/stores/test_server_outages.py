@@ -112,7 +112,9 @@ async def test_minted_tokens_do_not_notice(store_server, idp, how):
     idp.lifetime = 1.5
     async with (
         Proxy(store_server.port) as proxy,
-        TokenManager(idp.client_credentials(), store=RedisStore(url(proxy.port)), start="require") as tokens,
+        TokenManager(
+            idp.client_credentials(), store=RedisStore(url(proxy.port)), namespace="", start="require"
+        ) as tokens,
         working(tokens, idp) as bad,
     ):
         await until(lambda: idp.stats.token_requests >= 2, "a refresh")
@@ -147,7 +149,9 @@ async def test_a_store_that_takes_no_writes(store_server, idp, how):
     rotating = idp.refresh_token(rotates=True)
     async with (
         redis_asyncio.Redis(port=store_server.port) as client,
-        TokenManager(idp.client_credentials(), store=RedisStore(url(store_server.port)), start="require") as tokens,
+        TokenManager(
+            idp.client_credentials(), store=RedisStore(url(store_server.port)), namespace="", start="require"
+        ) as tokens,
         TokenManager(
             rotating, store=RedisStore(url(store_server.port)), namespace="rotating", start="require"
         ) as logins,
@@ -179,7 +183,9 @@ async def test_a_slow_wire_under_rotating_ones(store_server, idp, monkeypatch):
     idp.lifetime = 5.0
     async with (
         Proxy(store_server.port) as proxy,
-        TokenManager(idp.refresh_token(rotates=True), store=RedisStore(url(proxy.port)), start="require") as tokens,
+        TokenManager(
+            idp.refresh_token(rotates=True), store=RedisStore(url(proxy.port)), namespace="", start="require"
+        ) as tokens,
     ):
         proxy.delay = 0.05
         proxy.set("slow")
@@ -201,7 +207,7 @@ async def test_rotating_ones_are_served_and_not_spent(store_server, idp, how):
     source = idp.refresh_token(rotates=True)
     async with (
         Proxy(store_server.port) as proxy,
-        TokenManager(source, store=RedisStore(url(proxy.port)), start="require") as tokens,
+        TokenManager(source, store=RedisStore(url(proxy.port)), namespace="", start="require") as tokens,
         working(tokens, idp) as bad,
     ):
         first = await tokens.get()
@@ -229,7 +235,7 @@ async def test_gone_for_thirty_seconds_and_empty_after(store_server, idp):
     with TokenServer(lifetime=120.0) as login_server:
         rotating = login_server.refresh_token(rotates=True)
         async with (
-            TokenManager(idp.client_credentials(), store=RedisStore(address), start="require") as minted,
+            TokenManager(idp.client_credentials(), store=RedisStore(address), namespace="", start="require") as minted,
             TokenManager(rotating, store=RedisStore(address), namespace="rotating", start="require") as logins,
             working(minted, idp) as bad,
             working(logins, login_server) as worse,
@@ -258,8 +264,8 @@ async def test_watching_goes_on(store_server, idp, how):
     source = idp.client_credentials()
     async with (
         Proxy(store_server.port) as proxy,
-        TokenManager(source, store=RedisStore(url(proxy.port)), start="require") as one,
-        TokenManager(source, store=RedisStore(url(proxy.port)), start="require") as other,
+        TokenManager(source, store=RedisStore(url(proxy.port)), namespace="", start="require") as one,
+        TokenManager(source, store=RedisStore(url(proxy.port)), namespace="", start="require") as other,
     ):
         assert await one.get() == await other.get()
         if how == "stopped":
@@ -288,8 +294,8 @@ async def test_flushed(store_server, idp):
     """K3: a store that forgot everything is told again by who knows most, and no spent refresh token is presented."""
     first_login = idp.refresh_token(rotates=True)
     async with (
-        TokenManager(first_login, store=RedisStore(url(store_server.port)), start="require") as one,
-        TokenManager(first_login, store=RedisStore(url(store_server.port)), start="require") as other,
+        TokenManager(first_login, store=RedisStore(url(store_server.port)), namespace="", start="require") as one,
+        TokenManager(first_login, store=RedisStore(url(store_server.port)), namespace="", start="require") as other,
         working(one, idp) as bad,
     ):
         await one.refresh()
@@ -305,12 +311,12 @@ async def test_flushed(store_server, idp):
 async def test_flushed_while_all_were_away(store_server, idp):
     """K3: what was kept is what there is: with the log of the server intact a restart of both needs no login."""
     source = idp.refresh_token(rotates=True)
-    async with TokenManager(source, store=RedisStore(url(store_server.port)), start="require") as tokens:
+    async with TokenManager(source, store=RedisStore(url(store_server.port)), namespace="", start="require") as tokens:
         await tokens.refresh()
         last = await tokens.get()
     await asyncio.to_thread(store_server.stop)
     await asyncio.to_thread(store_server.start)
-    async with TokenManager(source, store=RedisStore(url(store_server.port)), start="require") as tokens:
+    async with TokenManager(source, store=RedisStore(url(store_server.port)), namespace="", start="require") as tokens:
         assert await tokens.get() == last
         assert await tokens.refresh() != last
     assert idp.stats.replays == 0

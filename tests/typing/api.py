@@ -31,7 +31,7 @@ from evertoken import (
     run_in_background,
 )
 from evertoken.clients.httpx import BearerAuth, DPoPAuth, HeaderAuth, SigV4Auth
-from evertoken.sources import ClientCredentials, Fallback, RefreshToken, aws
+from evertoken.sources import ClientCredentials, Fallback, OAuthClient, RefreshToken, aws
 from evertoken.stores import MemoryStore
 
 
@@ -131,10 +131,12 @@ async def keyed() -> None:
 
     def source_for(tenant: int) -> RefreshToken:
         return RefreshToken(
-            token_endpoint="https://as.example.com/token", client_id="id", refresh_token=str(tenant), rotates=True
+            OAuthClient(token_endpoint="https://as.example.com/token", client_id="id"),
+            refresh_token=str(tenant),
+            rotates=True,
         )
 
-    by_number = TokenManager(source_for=source_for, store=MemoryStore(), idle_after=60)
+    by_number = TokenManager(source_for=source_for, store=MemoryStore(), namespace="", idle_after=60)
     assert_type(by_number, TokenManager[Token, int])
     assert_type(await by_number.get(7), Token)
     assert_type(by_number.get_sync(7), Token)
@@ -144,15 +146,13 @@ async def keyed() -> None:
 
 def parts() -> None:
     source: TokenSource = ClientCredentials(
-        token_endpoint="https://as.example.com/token",
-        client_id="id",
-        client_secret=lambda: "secret",
+        OAuthClient(token_endpoint="https://as.example.com/token", client_id="id", client_secret=lambda: "secret"),
         scope=["read", "write"],
         parameters={"tenant": "a"},
     )
     store: TokenStore = Store()
     answered: list[Answered] = [Answer({"access_token": "a"}), Token("a", issued_at=0.0), ("a", 1.0), "a"]
-    TokenManager(source, store=store, strict_persist=True, start="warm")
+    TokenManager(source, store=store, namespace="", strict_persist=True, start="warm")
     with run_in_background(TokenManager(pair)) as tokens:
         assert_type(tokens.get_sync(), Token)
     assert answered
@@ -182,6 +182,6 @@ async def credentials() -> None:
     httpx.AsyncClient(auth=SigV4Auth(only.handle(), service="s3", region="eu-west-1"))
     httpx.AsyncClient(auth=HeaderAuth(plain.handle(), "X-Api-Key"))
     key = DPoPKey()
-    bound = ClientCredentials.for_provider("auth0", domain="a.example.com", client_id="id", dpop=key)
+    bound = ClientCredentials(OAuthClient.for_provider("auth0", domain="a.example.com", client_id="id", dpop=key))
     assert_type(bound, ClientCredentials)
     httpx.Client(auth=DPoPAuth(TokenManager(bound).handle(), key))

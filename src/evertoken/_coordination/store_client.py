@@ -10,10 +10,11 @@ import asyncio
 import json
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from evertoken._engine.tasks import bounded, must_propagate, ring
 from evertoken._model import events
+from evertoken._model.identity import digest_of, identity_of
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
@@ -41,21 +42,24 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 T = TypeVar("T")
 
 
-def store_key(namespace: str, key: Hashable, /) -> str:
+def store_key(namespace: str | None, key: Hashable, identity: str | None = None, /) -> str:
     """
-    Return the text under which *key* stands in a store; different keys never share one.
+    Return the text under which *key* stands in a store. Different keys, and different identities, never share one.
 
     Raises:
         TypeError: The key is not made of None, strings, numbers, booleans and tuples of those.
     """
+    parts: list[Any] = [namespace or "", key]
+    if identity is not None:
+        parts.append(digest_of(identity))
     try:
-        return _ENCODER.encode([namespace, key])
+        return _ENCODER.encode(parts)
     except TypeError:
         msg = f"with a store, a key must be a string, a number or a tuple of those, not {type(key).__name__}"
         raise TypeError(msg) from None
 
 
-def check_key(namespace: str, key: Hashable, /) -> None:
+def check_key(namespace: str | None, key: Hashable, /) -> None:
     """
     Raise unless *key* can stand in a store, in which different keys never share a name.
 
@@ -81,7 +85,7 @@ class StoreClient:
     """
 
     def __init__(
-        self, store: TokenStore, namespace: str, *, clock: Clock, observers: Observers, strays: Strays
+        self, store: TokenStore, namespace: str | None, *, clock: Clock, observers: Observers, strays: Strays
     ) -> None:
         self.store = store
         self._namespace = namespace
@@ -99,7 +103,7 @@ class StoreClient:
     def name_of(self, state: KeyState, flight: Flight) -> str:
         """Return the store's key of *state*, made once a flight."""
         if flight.name is None:
-            flight.name = store_key(self._namespace, state.key)
+            flight.name = store_key(self._namespace, state.key, identity_of(state.source))
         return flight.name
 
     def is_own_notice(self, name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 from evertoken._coordination.store_client import STORE_TIMEOUT, store_key
 from evertoken._engine.flight import LOOKS
 from evertoken._engine.tasks import Gate, must_propagate, next_turn, spawn, told_to_end
+from evertoken._model.identity import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -44,10 +45,10 @@ class Watch:
     """
 
     def __init__(
-        self, client: StoreClient, namespace: str, session: Session, *, written: Callable[[str | None], object]
+        self, client: StoreClient, namespace: str | None, session: Session, *, written: Callable[[str | None], object]
     ) -> None:
         self._client = client
-        self._namespace = namespace
+        self._namespace = namespace or ""
         self._session = session
         self._notify = written
         self._entered = False
@@ -148,7 +149,7 @@ class Watch:
                 self._look(state)
             return
         known = self._session.registry.keys.get(self._key_of(name))
-        if known is not None and store_key(self._namespace, known.key) == name:
+        if known is not None and store_key(self._namespace, known.key, identity_of(known.source)) == name:
             self._look(known)
 
     def _look(self, state: KeyState) -> None:
@@ -169,7 +170,8 @@ class Watch:
 
     def _key_of(self, name: str) -> Hashable:
         try:
-            namespace, key = json.loads(name)
+            # The digest of an identity may follow.
+            namespace, key, *_ = json.loads(name)
         except (ValueError, TypeError):
             return _NO_KEY
         return _hashable(key) if namespace == self._namespace else _NO_KEY

@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
     policy: RefreshPolicy
     retry: RetryPolicy
     store: TokenStore | None
-    namespace: str
+    namespace: str | None
     strict_persist: bool
     start: StartMode
     observers: Sequence[Observer]
@@ -57,7 +57,7 @@ class Settings(Frozen):
     policy: RefreshPolicy = RefreshPolicy()
     retry: RetryPolicy = RetryPolicy()
     store: TokenStore | None = None
-    namespace: str = ""
+    namespace: str | None = None
     strict_persist: bool = False
     start: StartMode = "lazy"
     observers: Sequence[Observer] = ()
@@ -71,7 +71,8 @@ class Settings(Frozen):
     def __post_init__(self) -> None:
         _of("policy", self.policy, RefreshPolicy)
         _of("retry", self.retry, RetryPolicy)
-        _of("namespace", self.namespace, str)
+        if self.namespace is not None:
+            _of("namespace", self.namespace, str)
         _of("strict_persist", self.strict_persist, bool)
         _with("store", self.store, "read", "begin", "mark", "commit", "abandon", "renew")
         _with("clock", self.clock, "time", "monotonic", "call_later")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.callable_source import CallableSource, as_source
+from evertoken._model.identity import identity_of
 from evertoken._model.key_state import NO_KEY, KeyState
 
 if TYPE_CHECKING:
@@ -34,12 +35,22 @@ class Registry:
 
         shared: Whether there is a store.
 
+        named: Whether a namespace was given, so that a store needs no identity of the sources.
+
     Raises:
         TypeError: Neither or both were given, or something is no source.
-        ValueError: The mapping is empty, or a source whose new token kills the old one has no store.
+        ValueError: The mapping is empty, a source whose new token kills the old one has no store, or one that does not
+            say whose tokens it gives has a store and no namespace.
     """
 
-    def __init__(self, source: object, source_for: Callable[[Any], object] | None, *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        source: object,
+        source_for: Callable[[Any], object] | None,
+        *,
+        shared: bool = False,
+        named: bool = True,
+    ) -> None:
         if (source is None) == (source_for is None):
             msg = "give either source (a source, a function or a mapping of keys to those) or source_for, and not both"
             raise TypeError(msg)
@@ -49,7 +60,7 @@ class Registry:
         if inspect.iscoroutinefunction(source_for):
             msg = f"source_for must be a plain function, called as a key is opened; got the async {source_for!r}"
             raise TypeError(msg)
-        self._shared = shared
+        self._shared, self._named = shared, named
         self.keys: dict[Hashable, KeyState] = {}
         #: By how much the wall clock was ahead of the monotonic one when the last session ended.
         self.offset: float | None = None
@@ -124,6 +135,11 @@ class Registry:
             raise LookupError(msg)
         return self._checked(self.source_for(key), f"source_for({key!r})")
 
+    def identity_of(self, key: Hashable) -> str | None:
+        """Return whose tokens the source of *key* gives, if it says so."""
+        state = self.keys.get(key)
+        return identity_of(self.source_of(key) if state is None else state.source)
+
     def drop(self, state: KeyState) -> None:
         """Take *state* out, if it is in. Called under the lock."""
         if self.keys.get(state.key) is state:
@@ -135,6 +151,12 @@ class Registry:
             msg = (
                 f"{parameter} is exclusive: its new token kills the one before, so two processes would take turns in "
                 "killing each other's; give a store that they share"
+            )
+            raise ValueError(msg)
+        if self._shared and not self._named and identity_of(checked) is None:
+            msg = (
+                f"{parameter} does not say whose tokens it gives (it has no identity), so that the store could serve "
+                "them to another manager, or another's to this one: give the manager a namespace="
             )
             raise ValueError(msg)
         return checked

@@ -73,6 +73,8 @@ class TokenSource(Protocol):
     - `on_ambiguous` ("retry", "hold" or "reject"): what follows a request whose answer was lost.
     - `grace` (float): seconds after its first use during which a refresh token may be presented again.
     - `provider` (str): keys of one provider share its limit of concurrent fetches.
+    - `identity` (str): whose tokens it gives, and for what: issuer or endpoint, client, subject, scope, audience. It
+      holds no secret. Different identities never share a record in a store. Without it a store needs a namespace.
     - `exclusive` (bool): whether a new token kills the one before. It then needs a store, and its lease.
     - `revoke` (an async method that takes the token): how the server is told that it is no longer needed.
     """

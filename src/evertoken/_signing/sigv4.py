@@ -1,19 +1,38 @@
-"""Signed requests to AWS (Signature Version 4), by botocore."""
+"""Signed requests to AWS (Signature Version 4). botocore derives the keys and computes the signatures."""
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
+import re
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from evertoken._engine.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["KeyPair", "SigV4"]
+__all__ = ["CONTENT_HASH", "OURS", "KeyPair", "SigV4"]
 
-# S3 signs the path as it is, and the hash of the body besides.
+#: The field for the hash of the body, or for what stands in its place.
+CONTENT_HASH: Final = "x-amz-content-sha256"
+#: The fields that belong to the signature. A caller's own are replaced.
+OURS: Final = frozenset({"authorization", "x-amz-date", "x-amz-security-token"})
+
+# S3 takes the path for a key: dot segments and double slashes stay, and it is encoded once.
 _S3: Final = frozenset({"s3", "s3-object-lambda", "s3-outposts", "s3express"})
+# These refuse a request without CONTENT_HASH. aoss: OpenSearch Service Developer Guide, "Signing HTTP requests".
+_HASH_REQUIRED: Final = _S3 | {"aoss", "glacier"}
+# VPC Lattice User Guide, "SIGv4 authenticated requests": UNSIGNED-PAYLOAD is required.
+_NEVER_HASHED: Final = frozenset({"vpc-lattice-svcs"})
+_UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 
 # What else a client adds may still change on its way.
-_SIGNED: Final = frozenset({"content-md5", "content-type", "host"})
+_SIGNED: Final = frozenset({b"content-md5", b"content-type", b"host"})
+
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+_SPACES: Final = re.compile(rb" +")
 
 
 class KeyPair(Protocol):
@@ -43,7 +62,7 @@ class SigV4:
         region: Its region, such as "eu-west-1".
 
     Raises:
-        ValueError: One of them is empty.
+        ValueError: One of them is empty, or *region* is a set of regions.
         ImportError: The extra `aws` is not installed.
     """
 
@@ -52,30 +71,146 @@ class SigV4:
             if not isinstance(value, str) or not value:
                 msg = f"{name} must be a non-empty string, not {value!r}"
                 raise ValueError(msg)
+        if "*" in region or "," in region:
+            msg = f"region must be one region, not {region!r}: SigV4a is not built, so use the endpoint of one region"
+            raise ValueError(msg)
         _library()
         self.service = service
         self.region = region
 
-    def sign(self, keys: KeyPair, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-        """Return the header fields to add to a request: the signature, its date, and the session token."""
+    def hashes(self, given: str) -> bool:
+        """Tell whether a signature needs the body. *given* is the request's own CONTENT_HASH, empty if it has none."""
+        return not given and self.service not in _NEVER_HASHED
+
+    def sign(
+        self, keys: KeyPair, method: str, url: str, headers: Mapping[str, str], body: bytes, *, skew: float = 0.0
+    ) -> dict[str, str]:
+        """
+        Return the header fields to add to a request that a client has yet to build.
+
+        Args:
+            keys: What signs.
+
+            method: The request's method.
+
+            url: Its absolute URL. Host is signed as a client makes it of that.
+
+            headers: Its other fields, each name once.
+
+            body: Its content.
+
+            skew: By how many seconds the service's clock is ahead of this one.
+        """
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        fields = [(name.encode(), value.encode()) for name, value in {"Host": host, **headers}.items()]
+        return self.sign_sent(keys, method, target.encode(), fields, body, skew=skew)
+
+    def sign_sent(
+        self,
+        keys: KeyPair,
+        method: str,
+        target: bytes,
+        fields: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        skew: float = 0.0,
+    ) -> dict[str, str]:
+        """
+        Return the header fields to add to a request: the signature, its date, and the session token and hash if needed.
+
+        Args:
+            keys: What signs.
+
+            method: The request's method, as it is sent.
+
+            target: Path and query, as they are sent.
+
+            fields: All header fields, as they are sent. Those of `OURS` are ignored.
+
+            body: The content. It may be empty if `hashes` says that it is not needed.
+
+            skew: By how many seconds the service's clock is ahead of this one.
+        """
+        stamp = dt.datetime.fromtimestamp(SystemClock.time() + skew, dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+        added = {"X-Amz-Date": stamp}
+        if keys.session_token:
+            added["X-Amz-Security-Token"] = keys.session_token
+        signed = _signed(fields)
+        given = b",".join(signed.get(CONTENT_HASH.encode(), ())).decode("latin-1")
+        content_hash = given or (hashlib.sha256(body).hexdigest() if self.hashes(given) else _UNSIGNED)
+        if not given and self.service in _HASH_REQUIRED | _NEVER_HASHED:
+            added["X-Amz-Content-SHA256"] = content_hash
+        signed |= {name.lower().encode(): [value.encode()] for name, value in added.items()}
+        names = b";".join(sorted(signed))
+        canonical = b"\n".join(
+            (
+                method.encode(),
+                _canonical_path(target, key=self.service in _S3),
+                _canonical_query(target),
+                *(name + b":" + b",".join(signed[name]) for name in sorted(signed)),
+                b"",
+                names,
+                content_hash.encode("latin-1"),
+            )
+        )
+        return {**added, "Authorization": self._authorization(keys, stamp, names.decode("latin-1"), canonical)}
+
+    def _authorization(self, keys: KeyPair, stamp: str, names: str, canonical: bytes) -> str:
+        # add_auth would ask for the time itself, and would log the session token.
         auth, awsrequest, credentials = _library()
-        signed = {
-            name: value
-            for name, value in headers.items()
-            if name.lower() in _SIGNED or (name.lower().startswith("x-amz-") and name.lower() not in _OURS)
-        }
-        request = awsrequest.AWSRequest(method=method, url=url, data=body, headers=signed)
-        signer = auth.S3SigV4Auth if self.service in _S3 else auth.SigV4Auth
-        pair = credentials.Credentials(keys.access_key_id, keys.secret_access_key, keys.session_token)
-        signer(pair, self.service, self.region).add_auth(request)
-        return {name: value for name, value in request.headers.items() if name.lower() in _OURS}
+        signer = auth.SigV4Auth(
+            credentials.Credentials(keys.access_key_id, keys.secret_access_key), self.service, self.region
+        )
+        request = awsrequest.AWSRequest()
+        request.context["timestamp"] = stamp
+        digest = hashlib.sha256(canonical).hexdigest()
+        text = "\n".join(("AWS4-HMAC-SHA256", stamp, signer.credential_scope(request), digest))
+        signature = signer.signature(text, request)
+        return f"AWS4-HMAC-SHA256 Credential={signer.scope(request)}, SignedHeaders={names}, Signature={signature}"
 
     def __repr__(self) -> str:
         return f"SigV4(service={self.service!r}, region={self.region!r})"
 
 
-#: The fields that a signature brings.
-_OURS: Final = frozenset({"authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"})
+# The canonical request, as the service computes it from what it receives: IAM User Guide, "Create a signed AWS API
+# request".
+
+
+def _signed(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    """Return the values of each field to sign, by its lower-case name, in the order in which they are sent."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        lower = name.lower()
+        if lower in _SIGNED or (lower.startswith(b"x-amz-") and lower.decode("latin-1") not in OURS):
+            found.setdefault(lower, []).append(_SPACES.sub(b" ", value.strip()))
+    return found
+
+
+def _canonical_path(target: bytes, *, key: bool) -> bytes:
+    path = target.partition(b"?")[0]
+    if key:
+        # Amazon S3 API Reference, "Signature Calculations": the key is encoded once, however it is written in the URL.
+        return quote(unquote_to_bytes(path), safe="/").encode()
+    kept: list[bytes] = []
+    for segment in path.split(b"/"):
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    end = b"/" if kept and path.endswith(b"/") else b""
+    return quote(b"/" + b"/".join(kept) + end, safe="/").encode()
+
+
+def _canonical_query(target: bytes) -> bytes:
+    query = target.partition(b"?")[2]
+    pairs = sorted(tuple(map(_encoded, part.partition(b"=")[::2])) for part in query.split(b"&") if part)
+    return "&".join(f"{name}={value}" for name, value in pairs).encode()
+
+
+def _encoded(word: bytes) -> str:
+    return quote(unquote_to_bytes(word.replace(b"+", b" ")), safe="")
 
 
 def _library() -> tuple[Any, Any, Any]:

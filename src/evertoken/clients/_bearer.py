@@ -113,7 +113,7 @@ class BearerFlow:
             self._admit(url)
         token = await self._tokens.get()
         if self.requires_request_body:
-            await request.aread()
+            await self._aread_body(request)
         for healed in (False, True):
             self._sign(request, token)
             response = yield request
@@ -151,7 +151,7 @@ class BearerFlow:
             self._admit(url)
         token = self._tokens.get_sync()
         if self.requires_request_body:
-            request.read()
+            self._read_body(request)
         for healed in (False, True):
             self._sign(request, token)
             response = yield request
@@ -213,6 +213,13 @@ class BearerFlow:
     telling: ClassVar[frozenset[int]] = frozenset()
     #: Status codes that may say that no token came along.
     wanting: ClassVar[frozenset[int]] = frozenset({_UNAUTHORIZED})
+
+    async def _aread_body(self, request: Any) -> None:
+        """Read the body before the request is signed."""
+        await request.aread()
+
+    def _read_body(self, request: Any) -> None:
+        request.read()
 
     def _sign(self, request: Any, token: Token) -> None:
         if request.url.scheme == "https":

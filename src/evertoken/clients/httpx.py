@@ -75,8 +75,19 @@ class SigV4Auth(SigV4Flow, httpx.Auth):
     """
     An `httpx.Auth` that signs requests with AWS credentials (Signature Version 4). Needs the extra `aws`.
 
-    Made from a handle: `SigV4Auth(tokens.handle(), service="execute-api", region="eu-west-1")`. Credentials that AWS
-    calls expired or unknown are reported, and the request is signed once more with others.
+    Made from a handle: `SigV4Auth(tokens.handle(), service="execute-api", region="eu-west-1")`. It signs the path, the
+    query, Host, Content-Type, Content-MD5 and all fields that begin with X-Amz-, as they are sent (IAM User Guide,
+    "Create a signed AWS API request"). Authorization, X-Amz-Date and X-Amz-Security-Token of the caller are replaced.
+
+    The body is read into memory for its hash. A body of unknown length is sent with Content-Length, because S3 refuses
+    Transfer-Encoding: chunked. The field X-Amz-Content-SHA256 is sent where the service requires it (S3, OpenSearch
+    Serverless, S3 Glacier, VPC Lattice). If the caller sets it, to the hash or to UNSIGNED-PAYLOAD, it is signed as
+    given, and a body whose Content-Length is set too is streamed and not read.
+
+    Credentials that AWS calls expired or unknown are reported, and the request is signed once more with others. If AWS
+    refuses the time of a signature, the skew of the clock is learnt from the Date of the answer, and the request is
+    signed and sent once more. A body that was not read is not sent again; the refusal goes to the caller. A request
+    raises TypeError if the manager's tokens are no AWS credentials, or if the client cannot read its body.
 
     Args:
         tokens: A handle of a manager of `AwsCredentials`.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from evertoken._model.errors import TransientRefreshError
 
-__all__ = ["MAX_BODY", "bounded_body", "fields_of", "text_of"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MAX_BODY", "bounded_body", "fields_of", "object_of", "text_of"]
 
 #: The most that is read of an answer, in bytes, after decompression.
 MAX_BODY: Final = 1024 * 1024
@@ -75,3 +78,11 @@ def text_of(body: bytes, content_type: str) -> dict[str, Any] | None:  # noqa: A
     except ValueError:
         return None
     return {"text": text} if text else None
+
+
+def object_of(form: Sequence[tuple[str, str]], /) -> dict[str, str | list[str]]:
+    """Return the fields of *form* as a JSON object has them: what is there several times is a list."""
+    several: dict[str, list[str]] = {}
+    for name, value in form:
+        several.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in several.items()}

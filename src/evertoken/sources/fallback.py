@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
@@ -11,6 +12,7 @@ from evertoken._engine.tasks import Strays, bounded
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import failure_of
 from evertoken._model.generic import OfToken, TokenT
+from evertoken._model.identity import identity_of
 from evertoken._model.protocols import FetchRequest
 
 if TYPE_CHECKING:
@@ -56,6 +58,12 @@ class Fallback(OfToken[TokenT]):
         self._last: str | None = None
         self._clock = SystemClock()
         self._strays = Strays()
+
+    @property
+    def identity(self) -> str | None:
+        """Whose tokens its sources give; None where one of them does not say so."""
+        found = [identity_of(source) for source in self._sources.values()]
+        return None if None in found else json.dumps(["Fallback", *found])
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
         """Ask the one that worked last, then the others."""

@@ -51,6 +51,7 @@ class TokenFile:
         self._path = Path(path)
         self._reread = reread
         self.provider: str = f"file:{self._path}"
+        self.identity: str = self.provider
 
     async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
         """

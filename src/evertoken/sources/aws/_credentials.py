@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from evertoken._engine.clock import SystemClock
-from evertoken._model.errors import TransientRefreshError
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.parsing import instant
 from evertoken._model.token import Token
 from evertoken._model.token_response import Answer, read_response
+from evertoken._signing.secret import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from evertoken._signing.secret import Secret
+    from evertoken.sources.aws._variables import Variables
 
-__all__ = ["AwsCredentials", "credentials_of"]
+__all__ = ["AwsCredentials", "credentials_of", "environment_keys", "key_pair", "read_token"]
 
 SCHEME: Final = "AWS4-HMAC-SHA256"
 
+_KEY_ID: Final = re.compile(r"[!-~]+")
 _CODE: Final = re.compile(r"[A-Z][A-Za-z.]{1,60}", re.ASCII)
 
 
@@ -92,33 +97,121 @@ class AwsCredentials(Token, token_type=SCHEME):
         raise TypeError(msg)
 
 
-def credentials_of(fields: Mapping[str, Any], *, started: float, date: float | None = None) -> AwsCredentials:
+def credentials_of(answer: Answer, *, started: float, outage: float = 0.0) -> AwsCredentials:
     """
-    Return the credentials that *fields* spell as AWS does everywhere but in files: `AccessKeyId` and so on.
+    Return the credentials that *answer* spells as AWS does everywhere but in files: `AccessKeyId` and so on.
 
     Args:
-        fields: The answer.
+        answer: The answer.
 
         started: The instant (epoch seconds) at which the request for it started.
 
-        date: The server's own time when it answered, to correct the expiry by.
+        outage: Seconds for which credentials are used that have expired by the answer itself. None unless given.
 
     Raises:
-        TransientRefreshError: They are not there, or have expired.
+        TransientRefreshError: They are not there, or have expired, or their expiry cannot be read.
     """
+    # The fields have no name here, because a frame that raises shows its locals.
+    found = _read(answer, started, outage)
+    if isinstance(found, str):
+        raise TransientRefreshError(found)
+    return found
+
+
+def _read(answer: Answer, started: float, outage: float) -> AwsCredentials | str:
+    fields = answer.fields
     parts = [fields.get("AccessKeyId"), fields.get("SecretAccessKey")]
     session = fields.get("Token", fields.get("SessionToken"))
     if not all(isinstance(part, str) and part for part in parts) or not isinstance(session, str | None):
         code = fields.get("Code")
         # Nothing but a code is repeated: who knows what else the answer says.
         said = f", and says {code!r}" if isinstance(code, str) and _CODE.fullmatch(code) else ""
-        msg = f"the answer holds no credentials{said}"
-        raise TransientRefreshError(msg)
-    answer = Answer({"access_token": parts[0], "expires_at": fields.get("Expiration")}, date=date)
+        return f"the answer holds no credentials{said}"
     now = SystemClock.time()
-    plain, failure = read_response(answer, requested_at=started, received_at=now)
+    expiration, at = fields.get("Expiration"), instant(fields.get("Expiration"))
+    if expiration and at is None:
+        return "the answer holds credentials whose Expiration is no instant"
+    if outage and at is not None and at <= (now if answer.date is None else answer.date):
+        expiration = now + outage
+    spelled = Answer({"access_token": parts[0], "expires_at": expiration}, date=answer.date)
+    try:
+        plain, failure = read_response(spelled, requested_at=started, received_at=now)
+    except TransientRefreshError as error:
+        return str(error)
     if failure is not None:
-        raise failure
+        return str(failure)
     return AwsCredentials.of(
         str(parts[0]), str(parts[1]), session or None, issued_at=started, expires_at=plain.expires_at
     )
+
+
+async def read_token(secret: Secret, parameter: str) -> str:
+    """
+    Return the token that goes out in a request.
+
+    Raises:
+        TransientRefreshError: Its file cannot be read, or is empty.
+        TypeError: A function returned something else.
+    """
+    try:
+        return await resolve(secret, parameter)
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or type(error).__name__
+    except TypeError:
+        # A file that is being rewritten is empty for a moment. What a function returns stays a mistake.
+        if not isinstance(secret, Path):
+            raise
+        said = "it is empty"
+    msg = f"the file of the {parameter} cannot be read: {str(secret)!r}: {said}"
+    raise TransientRefreshError(msg)
+
+
+def environment_keys(environ: Variables, /) -> AwsCredentials | None:
+    """
+    Return the keys that *environ* holds under the names AWS tools read, or None. A blank variable is not set.
+
+    Raises:
+        GrantRejected: There is half a pair, or `AWS_CREDENTIAL_EXPIRATION` cannot be read.
+        TransientRefreshError: They have expired.
+    """
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+    keys = key_pair(environ, names, "the environment")
+    expiration = environ.get("AWS_CREDENTIAL_EXPIRATION")
+    if keys is None or expiration is None:
+        return keys
+    at = instant(expiration)
+    if at is None:
+        msg = f"AWS_CREDENTIAL_EXPIRATION must be an instant as in '2030-01-01T00:00:00Z', not {expiration!r}"
+        raise GrantRejected("invalid_request", msg)
+    if at <= SystemClock.time():
+        msg = f"the keys of the environment have expired: AWS_CREDENTIAL_EXPIRATION is {expiration}"
+        raise TransientRefreshError(msg)
+    return keys.replace(expires_at=at)
+
+
+def key_pair(said: Variables, names: tuple[str, str, str, str], where: str) -> AwsCredentials | None:
+    """
+    Return the keys that *said* holds, or None where neither half is there.
+
+    Args:
+        said: Where they may be.
+
+        names: What the key's id, the key, the session token and the older name of that are called.
+
+        where: What the user calls *said*.
+
+    Raises:
+        GrantRejected: One half is there without the other, or is no key.
+    """
+    # No value has a name of its own here, because a frame that raises shows its locals.
+    missing = [name for name in names[:2] if said.get(name) is None]
+    if len(missing) == 2:  # noqa: PLR2004 - both
+        return None
+    if missing:
+        found = names[0] if missing[0] == names[1] else names[1]
+        msg = f"{where} has {found}, and {missing[0]} is not there or is blank"
+        raise GrantRejected("invalid_request", msg)
+    if not _KEY_ID.fullmatch(said.get(names[0]) or ""):
+        msg = f"{names[0]} of {where} has characters that no key has"
+        raise GrantRejected("invalid_request", msg)
+    return AwsCredentials.of(said.get(names[0]) or "", said.get(names[1]) or "", said.first(*names[2:]))

@@ -4,78 +4,146 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._engine.callable_source import CallableSource
-from evertoken.sources._unset import Unset
-from evertoken.sources.aws.assume_role import AssumeRoleWithWebIdentity
-from evertoken.sources.aws.container_role import ContainerRole
-from evertoken.sources.aws.instance_role import InstanceRole
-from evertoken.sources.aws.profile import Profile, environment_credentials
-from evertoken.sources.fallback import Fallback
+from evertoken._engine.clock import SystemClock
+from evertoken._engine.tasks import Strays, bounded
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.failures import Overdue
+from evertoken.sources.aws._credentials import AwsCredentials, environment_keys
+from evertoken.sources.aws._machine import Machine
+from evertoken.sources.aws._profiles import ProfileReader, no_credentials
+from evertoken.sources.aws._settings import Settings, check_sts
+from evertoken.sources.aws._shared_files import Locations, profile_name
+from evertoken.sources.aws._variables import Variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from evertoken._model.protocols import FetchRequest
+    from evertoken.sources.aws.instance_role import InstanceRole
 
-    from evertoken.sources.aws._credentials import AwsCredentials
+__all__ = ["EnvironmentChain", "from_environment"]
 
-__all__ = ["from_environment"]
+#: Seconds in which a metadata service answers that is there at all, unless AWS_METADATA_SERVICE_TIMEOUT says otherwise.
+PROBE: Final = 2.0
+
+# Files that botocore reads before it asks the machine for a role.
+_OLDER: Final = ("AWS_CREDENTIAL_FILE", "BOTO_CONFIG")
 
 
-def from_environment(*, sts_endpoint: str | None = None, client: Any = None) -> Fallback[AwsCredentials]:
+def from_environment(*, sts_endpoint: str | None = None, client: Any = None) -> EnvironmentChain:
     """
-    Return what AWS tools would use here, in their order: the first of these that works.
+    Return what AWS tools would use here: the first of these that is configured, in the order of botocore.
 
-    Keys in the environment (`AWS_ACCESS_KEY_ID`), a web identity (`AWS_WEB_IDENTITY_TOKEN_FILE`), the shared profile
-    (`AWS_PROFILE`), the container's role, the instance's role. Where all fail, the error says why each did.
+    Keys in the environment (`AWS_ACCESS_KEY_ID`), the role of the profile (`AWS_PROFILE`, or "default"), a web
+    identity (`AWS_WEB_IDENTITY_TOKEN_FILE`), what else the profile has, the container's role, the instance's role.
+
+    The next one is for where one is *not configured*. If one that is configured fails, its error is the answer, because
+    the next one would be another identity. The environment and the files are read at each fetch.
 
     Args:
         sts_endpoint: Another URL for roles that are assumed.
 
         client: An `httpx.AsyncClient` to use.
+
+    Raises:
+        ValueError: *sts_endpoint* is no URL that may be asked.
     """
-    environ = os.environ
-    return Fallback(
-        environment=_keys(environ),
-        web_identity=_web_identity(environ, sts_endpoint, client),
-        profile=Profile(sts_endpoint=sts_endpoint, client=client),
-        container=_container(environ, client),
-        instance=_instance(environ, client),
-    )
+    return EnvironmentChain(sts_endpoint=sts_endpoint, client=client)
 
 
-def _keys(environ: Mapping[str, str]) -> Any:
-    try:
-        environment_credentials(environ)
-    except LookupError as error:
-        return Unset(str(error))
-    return CallableSource(partial(environment_credentials, environ))
+@final
+class EnvironmentChain:
+    """The first identity that is configured here. `from_environment` makes one."""
 
+    credential = AwsCredentials
+    rotates = False
+    on_ambiguous = "retry"
+    provider = "aws environment"
 
-def _web_identity(environ: Mapping[str, str], sts_endpoint: str | None, client: Any) -> Any:
-    file, role_arn = environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"), environ.get("AWS_ROLE_ARN")
-    if not file or not role_arn:
-        return Unset("AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set")
-    return AssumeRoleWithWebIdentity(
-        Path(file),
-        role_arn,
-        session_name=environ.get("AWS_ROLE_SESSION_NAME") or "evertoken",
-        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
-        endpoint=sts_endpoint,
-        client=client,
-    )
+    def __init__(self, *, sts_endpoint: str | None, client: Any) -> None:
+        check_sts(sts_endpoint, client)
+        self._environ = Variables(os.environ)
+        self._sts_endpoint = sts_endpoint
+        self._client = client
+        self._machine = Machine(self._environ, client)
+        self._clock = SystemClock()
+        self._strays = Strays()
 
+    async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
+        """
+        Find the identity, and fetch its credentials.
 
-def _container(environ: Mapping[str, str], client: Any) -> Any:
-    try:
-        return ContainerRole.from_environment(environ, client=client)
-    except LookupError as error:
-        return Unset(str(error))
+        Raises:
+            TransientRefreshError: What is configured failed for a reason that passes, or nothing is configured and no
+                metadata service answers.
+            GrantRejected: What is configured was refused, or makes no sense; or nothing is configured.
+        """
+        named = profile_name(self._environ)
+        name = named or "default"
+        files = await Locations(None, None, self._environ).read()
+        said = files.get(name)
+        if named is not None and said is None:
+            raise no_credentials(name, f"AWS_PROFILE or AWS_DEFAULT_PROFILE names it, and it is not in {files.where}")
+        keys = environment_keys(self._environ)
+        if keys is not None:
+            return keys
+        settings = Settings(self._environ, said, sts_endpoint=self._sts_endpoint)
+        reader = ProfileReader(files, settings, self._machine, self._environ, self._client)
+        found = await reader.fetch(request, name, in_chain=True)
+        if found is not None:
+            return found
+        older = next((variable for variable in _OLDER if self._environ.get(variable) is not None), None)
+        if older is not None:
+            raise GrantRejected(
+                "invalid_request", f"{older} names a file that is not read: put its keys into a profile"
+            )
+        container = self._machine.container()
+        if container is not None:
+            return await container.fetch(request)
+        instance = self._machine.instance(settings)
+        profile = f"the profile {name!r} gives none" if said is not None else f"no profile {name!r} in {files.where}"
+        looked = (
+            "no AWS credentials are configured (AWS_ACCESS_KEY_ID, AWS_WEB_IDENTITY_TOKEN_FILE, "
+            f"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI are not set; {profile})"
+        )
+        if instance is None:
+            raise GrantRejected("not_configured", f"{looked}, and AWS_EC2_METADATA_DISABLED is true")
+        return await self._probe(instance, request, looked)
 
+    async def _probe(self, instance: InstanceRole, request: FetchRequest, looked: str) -> AwsCredentials:
+        if instance.has_worked:
+            return await instance.fetch(request)
+        timeout = min(self._timeout(), request.timeout)
+        failure: GrantRejected | TransientRefreshError
+        try:
+            # Where there is no such service, nothing answers at its address, and a laptop would wait.
+            return await bounded(
+                partial(instance.fetch, request),
+                timeout,
+                clock=self._clock,
+                strays=self._strays,
+                name="evertoken:instance-role",
+            )
+        except Overdue:
+            words = f"{instance.provider} does not answer within {timeout:g} s (AWS_METADATA_SERVICE_TIMEOUT)"
+            failure = TransientRefreshError(f"{looked}, and no instance metadata: {words}")
+        except TransientRefreshError as error:
+            msg = f"{looked}, and no instance metadata: {error}"
+            failure = TransientRefreshError(msg, retry_after=error.retry_after)
+        except GrantRejected as error:
+            failure = GrantRejected(error.error, f"{looked}, and no instance metadata: {error.error_description}")
+        raise failure
 
-def _instance(environ: Mapping[str, str], client: Any) -> Any:
-    try:
-        return InstanceRole.from_environment(environ, client=client)
-    except LookupError as error:
-        return Unset(str(error))
+    def _timeout(self) -> float:
+        said = self._environ.get("AWS_METADATA_SERVICE_TIMEOUT")
+        try:
+            seconds = PROBE if said is None else float(said)
+        except ValueError:
+            seconds = -1.0
+        if seconds > 0.0:
+            return seconds
+        msg = f"AWS_METADATA_SERVICE_TIMEOUT must be seconds above zero, not {said!r}"
+        raise GrantRejected("invalid_request", msg)
+
+    def __repr__(self) -> str:
+        return "aws.from_environment()"

@@ -10,16 +10,19 @@ from xml.etree import ElementTree as ET
 import anyio.to_thread
 
 from evertoken._engine.clock import SystemClock
-from evertoken._model.errors import TransientRefreshError
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.redaction import scrub
 from evertoken._signing.sigv4 import KeyPair, SigV4
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evertoken._model.protocols import FetchRequest
 
-__all__ = ["Sts", "check_region", "check_role"]
+__all__ = ["Sts", "check_role", "sts_url"]
 
 VERSION: Final = "2011-06-15"
 
@@ -38,16 +41,31 @@ _REJECTIONS: Final = {
     "ValidationError": "invalid_request",
 }
 
+# What passes by itself, unless the words say that a person must act ("Get a new identity token ... and then retry").
+_PASSING: Final = frozenset({"InvalidIdentityToken"})
+_LASTING: Final = re.compile(r"audience|no openidconnect provider|not a valid jwt", re.IGNORECASE)
+
+_OF_TIME: Final = frozenset({"IDPRejectedClaim", "InvalidIdentityToken", "SignatureDoesNotMatch"})
+_BLAMES_A_CLOCK: Final = re.compile(
+    r"\bexpired\b|not yet (?:current|valid)|is now (?:earlier|later) than|\bclock\b|\bskew", re.IGNORECASE
+)
+
+# What the service says of keys that were replaced. Without a rejection, a signature that does not match is a clock's.
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"})
+_OF_THE_KEYS: Final = frozenset({"InvalidClientTokenId", "SignatureDoesNotMatch"})
+_CODE: Final = re.compile(r"[A-Za-z.]{1,60}", re.ASCII)
+
 _ROLE: Final = re.compile(r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 _REGION: Final = re.compile(r"[a-z0-9-]+", re.ASCII)
-#: Where the regions are that are not Amazon's own, by how their names begin.
+_AMAZON: Final = ("amazonaws.com", "api.aws")
+#: Where the regions are that are not Amazon's own, by how their names begin: the domain, and the one of dual stack.
 _DOMAINS: Final = {
-    "cn-": "amazonaws.com.cn",
-    "eu-isoe-": "cloud.adc-e.uk",
-    "eusc-": "amazonaws.eu",
-    "us-iso-": "c2s.ic.gov",
-    "us-isob-": "sc2s.sgov.gov",
-    "us-isof-": "csp.hci.ic.gov",
+    "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    "eu-isoe-": ("cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+    "eusc-": ("amazonaws.eu", "api.amazonwebservices.eu"),
+    "us-iso-": ("c2s.ic.gov", "api.aws.ic.gov"),
+    "us-isob-": ("sc2s.sgov.gov", "api.aws.scloud"),
+    "us-isof-": ("csp.hci.ic.gov", "api.aws.hci.ic.gov"),
 }
 _SESSION: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
@@ -65,11 +83,29 @@ def check_role(role_arn: object, session_name: object, duration: object) -> None
         raise ValueError(msg)
 
 
-def check_region(region: object) -> None:
-    """Raise ValueError where *region* is neither None nor the name of one, which becomes a part of a host's."""
-    if region is not None and not (isinstance(region, str) and _REGION.fullmatch(region)):
+def sts_url(region: str | None, *, fips: bool = False, dual_stack: bool = False) -> str:
+    """
+    Return the URL of the service in *region*; of the global one where that is None.
+
+    Args:
+        region: The region.
+
+        fips: Whether only cryptography that is validated by FIPS 140 will do.
+
+        dual_stack: Whether it is to be reachable by IPv6 as well.
+
+    Raises:
+        ValueError: *region* is no name of a region. It becomes a part of a host's name.
+    """
+    if region is None:
+        return "https://sts.amazonaws.com/"
+    if not isinstance(region, str) or not _REGION.fullmatch(region):
         msg = f"region must be as in 'eu-west-1', not {region!r}"
         raise ValueError(msg)
+    partition = next((names for start, names in _DOMAINS.items() if region.startswith(start)), _AMAZON)
+    # The usual endpoints of GovCloud are validated already.
+    special = fips and not (region.startswith("us-gov-") and not dual_stack)
+    return f"https://sts{'-fips' if special else ''}.{region}.{partition[dual_stack]}/"
 
 
 @final
@@ -85,15 +121,15 @@ class Sts:
         client: A client to use.
 
         signed: Whether requests are signed, which needs the extra `aws`.
+
+        parameter: What the user calls the endpoint.
     """
 
-    def __init__(self, region: str | None, *, endpoint: str | None, client: Any, signed: bool) -> None:
-        check_region(region)
-        if endpoint is None:
-            beginning = (start for start in _DOMAINS if (region or "").startswith(start))
-            domain = _DOMAINS.get(next(beginning, ""), "amazonaws.com")
-            endpoint = f"https://sts.{f'{region}.' if region else ''}{domain}/"
-        self._endpoint = Endpoint(endpoint, client=client, parameter="endpoint")
+    def __init__(
+        self, region: str | None, *, endpoint: str | None, client: Any, signed: bool, parameter: str = "endpoint"
+    ) -> None:
+        usual = sts_url(region)
+        self._endpoint = Endpoint(usual if endpoint is None else endpoint, client=client, parameter=parameter)
         self._signer = SigV4("sts", region or "us-east-1") if signed else None
         self.provider: str = self._endpoint.origin
 
@@ -105,13 +141,25 @@ class Sts:
         *,
         keys: KeyPair | None = None,
         secrets: tuple[str, ...] = (),
-    ) -> AwsCredentials:
+        refusals: list[str] | None = None,
+    ) -> AwsCredentials | GrantRejected | TransientRefreshError:
         """
-        Return the credentials that *action* answers.
+        Return the credentials that *action* answers, or why it does not.
 
-        Raises:
-            TransientRefreshError: It did not, for a reason that passes.
-            GrantRejected: A person must act.
+        It raises no failure, because the locals of this frame hold what was sent.
+
+        Args:
+            request: The fetch this is for.
+
+            action: What to do.
+
+            parameters: What the action takes.
+
+            keys: What signs.
+
+            secrets: What must not be seen in any error.
+
+            refusals: Told of the code where the service blames the keys that signed.
         """
         started = SystemClock.time()
         given = {name: value for name, value in parameters.items() if value is not None}
@@ -125,8 +173,25 @@ class Sts:
                 self._signer.sign, keys, "POST", self._endpoint.url, headers, content.body or b""
             )
             secrets = (*secrets, keys.secret_access_key, keys.session_token or keys.secret_access_key)
-        answer = await self._endpoint.send(request, content, headers, secrets=secrets, read=_fields)
-        return credentials_of(answer.fields, started=started, date=answer.date)
+        said: list[str] = []
+
+        def seen(status: int, _: Any, fields: Mapping[str, Any]) -> None:
+            code = fields.get("Code")
+            if status >= 400 and isinstance(code, str) and _CODE.fullmatch(code):  # noqa: PLR2004 - RFC 9110
+                said[:] = [code, scrub(str(fields.get("Message", "")), secrets)]
+
+        try:
+            answer = await self._endpoint.send(request, content, headers, secrets=secrets, read=_fields, seen=seen)
+            return credentials_of(answer, started=started)
+        except (GrantRejected, TransientRefreshError) as error:
+            failure = error.with_traceback(None)
+        final = isinstance(failure, GrantRejected)
+        if said and refusals is not None and said[0] in (_OF_THE_KEYS if final else _EXPIRED):
+            refusals.append(said[0])
+        if said and isinstance(failure, TransientRefreshError):
+            msg = f"{self.provider}: {failure}: {said[1]}"
+            return TransientRefreshError(msg, retry_after=failure.retry_after, ambiguous=failure.ambiguous)
+        return failure
 
 
 def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
@@ -141,5 +206,13 @@ def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
     leaves = {leaf.tag.rpartition("}")[2]: (leaf.text or "").strip() for leaf in root.iter() if len(leaf) == 0}
     code = leaves.get("Code")
     if code is not None:
-        leaves |= {"error": _REJECTIONS.get(code, code), "error_description": leaves.get("Message", "")}
+        said = leaves.get("Message", "")
+        leaves |= {"error": _judged(code, said), "error_description": said}
     return leaves
+
+
+def _judged(code: str, said: str) -> str:
+    if code in _PASSING and not _LASTING.search(said):
+        return code
+    # A clock that is off is set right some day, and then the same request succeeds.
+    return code if code in _OF_TIME and _BLAMES_A_CLOCK.search(said) else _REJECTIONS.get(code, code)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from evertoken._model.token import Token
-from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
-from evertoken.sources.aws._credentials import AwsCredentials
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
+from evertoken.sources.aws._credentials import AwsCredentials, read_token
 from evertoken.sources.aws._sts import Sts, check_role
 
 if TYPE_CHECKING:
+    from evertoken._model.errors import GrantRejected, TransientRefreshError
     from evertoken._model.protocols import FetchRequest
 
 __all__ = ["AssumeRole", "AssumeRoleWithWebIdentity"]
@@ -102,14 +103,35 @@ class AssumeRole:
         self.provider: str = f"{self._sts.provider} {role_arn}"
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
-        """Assume the role with what is valid now."""
+        """
+        Assume the role with what is valid now.
+
+        Where the service blames the keys of a parent that is a key of a manager, the parent is told of it, and the role
+        is assumed once more with what it gives then.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes.
+            GrantRejected: The service said no.
+        """
+        keys = await self._keys(request)
+        refusals: list[str] = []
+        found = await self._sts.ask(request, "AssumeRole", self._parameters, keys=keys, refusals=refusals)
         parent: Any = self._parent
-        if not isinstance(parent, Token):
-            parent = await (parent.get() if hasattr(parent, "get") else parent.fetch(request))
-        if not isinstance(parent, AwsCredentials):
-            msg = f"the parent gives {type(parent).__name__}, where AWS credentials are needed to sign with"
+        if refusals and hasattr(parent, "refused") and await parent.refused(keys) is not None:
+            keys = await self._keys(request)
+            found = await self._sts.ask(request, "AssumeRole", self._parameters, keys=keys)
+        if isinstance(found, AwsCredentials):
+            return found
+        raise found
+
+    async def _keys(self, request: FetchRequest) -> AwsCredentials:
+        found: Any = self._parent
+        if not isinstance(found, Token):
+            found = await (found.get() if hasattr(found, "get") else found.fetch(request))
+        if not isinstance(found, AwsCredentials):
+            msg = f"the parent gives {type(found).__name__}, where AWS credentials are needed to sign with"
             raise TypeError(msg)
-        return await self._sts.ask(request, "AssumeRole", self._parameters, keys=parent)
+        return found
 
     def __repr__(self) -> str:
         return f"AssumeRole({self._role_arn!r})"
@@ -169,8 +191,20 @@ class AssumeRoleWithWebIdentity(CarriesSecrets):
         self.provider: str = self._sts.provider
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
-        """Show the token, which is all that is needed."""
-        token = await resolve(self._token, "token")
+        """
+        Show the token, which is all that is needed.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes, or the file of the token cannot be read.
+            GrantRejected: The service said no.
+        """
+        found = await self._ask(request)
+        if isinstance(found, AwsCredentials):
+            return found
+        raise found
+
+    async def _ask(self, request: FetchRequest) -> AwsCredentials | GrantRejected | TransientRefreshError:
+        token = await read_token(self._token, "token")
         parameters = {**self._parameters, "WebIdentityToken": token}
         return await self._sts.ask(request, "AssumeRoleWithWebIdentity", parameters, secrets=(token,))
 

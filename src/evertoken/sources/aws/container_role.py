@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
-from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
+from evertoken.sources._url import check_url
+from evertoken.sources.aws._credentials import AwsCredentials, credentials_of, read_token
+from evertoken.sources.aws._variables import Variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evertoken._model.protocols import FetchRequest
 
-__all__ = ["ContainerRole"]
+__all__ = ["ContainerRole", "container_role"]
 
 ECS: Final = "http://169.254.170.2"
 
@@ -63,35 +66,62 @@ class ContainerRole(CarriesSecrets):
 
         Raises:
             LookupError: They tell of none.
+            ValueError: One of them holds no URL that may be asked; the message names it.
         """
-        relative = environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-        url = f"{ECS}{relative}" if relative else environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-        if not url:
+        found = container_role(Variables(environ), client=client)
+        # A frame that raises shows its locals, and the environment holds keys.
+        del environ
+        if found is None:
             msg = "neither AWS_CONTAINER_CREDENTIALS_RELATIVE_URI nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set"
             raise LookupError(msg)
-        file = environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-        authorization = Path(file) if file else environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN") or None
-        return cls(url, authorization=authorization, client=client)
+        return found
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """
         Ask the agent.
 
         Raises:
-            TransientRefreshError: It did not answer, or has no credentials.
+            TransientRefreshError: It did not answer, or has no credentials, or the file of the authorization cannot be
+                read.
             GrantRejected: It refuses the authorization.
         """
+        # The frame below holds the authorization in its locals.
+        try:
+            return await self._ask(request)
+        except (GrantRejected, TransientRefreshError) as error:
+            failure = error.with_traceback(None)
+        raise failure
+
+    async def _ask(self, request: FetchRequest) -> AwsCredentials:
         started = SystemClock.time()
         headers: dict[str, str] = {}
         if self._authorization is not None:
-            headers["Authorization"] = await resolve(self._authorization, "authorization")
+            headers["Authorization"] = await read_token(self._authorization, "authorization")
         answer = await self._endpoint.send(
             request, Content("GET", None), headers, secrets=tuple(headers.values()), rejections=(401, 403)
         )
-        return credentials_of(answer.fields, started=started, date=answer.date)
+        return credentials_of(answer, started=started)
 
     def __repr__(self) -> str:
         return f"ContainerRole({self._endpoint.url!r})"
+
+
+def container_role(environ: Variables, *, client: Any = None) -> ContainerRole | None:
+    """
+    Return the role that ECS or EKS tell of in *environ*, or None where they tell of none.
+
+    Raises:
+        ValueError: A variable holds no URL that may be asked; the message names it.
+    """
+    relative = environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+    url = f"{ECS}{relative}" if relative else environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    if url is None:
+        return None
+    variable = f"AWS_CONTAINER_CREDENTIALS_{'RELATIVE' if relative else 'FULL'}_URI"
+    check_url(variable, url, allow_http=_is_agent(url))
+    file = environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+    authorization = Path(file) if file else environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
+    return ContainerRole(url, authorization=authorization, client=client)
 
 
 def _is_agent(url: object) -> bool:

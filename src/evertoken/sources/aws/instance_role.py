@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.clock import SystemClock
-from evertoken._model.errors import GrantRejected
+from evertoken._engine.tasks import Strays, bounded
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.failures import Overdue
+from evertoken._model.protocols import FetchRequest
+from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import text_of
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
+from evertoken.sources.aws._settings import METADATA, Settings
+from evertoken.sources.aws._variables import Variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.protocols import Clock
 
 __all__ = ["InstanceRole"]
 
-ENDPOINT: Final = "http://169.254.169.254"
-ON_IPV6: Final = "http://[fd00:ec2::254]"
 #: Seconds that a session with the service lasts: what its clients ask for.
 SESSION: Final = 21_600
+#: Seconds for which credentials are used on that have expired, while the service has no newer ones.
+OUTAGE: Final = 600.0
+#: Seconds after the first request for which an instance may not have its role yet.
+STARTING: Final = 60.0
 
 _ROLES: Final = "/latest/meta-data/iam/security-credentials/"
+# Seconds before the end of the last credentials from which on they are put off, so that no reader waits.
+_ENDING: Final = 60.0
+# The part of the fetch that the service has, where the last credentials are there for the case that it is silent.
+_SHARE: Final = 0.8
 
 
 @final
-class InstanceRole:
+class InstanceRole(CarriesSecrets):
     """
     The credentials of the role that an EC2 instance has, from its metadata service (IMDSv2).
 
     Only the second version is spoken, which a forged request cannot use. In a container the service answers where the
     instance's hop limit allows one hop more.
+
+    A service that has no role yet may have one soon: until it has worked once, that is a failure that passes for the
+    first minute. Where the service fails, or has none but expired credentials, the last ones are used for ten
+    minutes more at a time, because AWS honours them in such an outage (AWS SDKs and Tools Reference Guide, "IMDS
+    credential provider", static stability).
 
     Args:
         role: The role's name; the one the instance has, unless given.
@@ -48,11 +66,15 @@ class InstanceRole:
     rotates = False
     on_ambiguous = "retry"
 
-    def __init__(self, role: str | None = None, *, endpoint: str = ENDPOINT, client: Any = None) -> None:
+    def __init__(self, role: str | None = None, *, endpoint: str = METADATA, client: Any = None) -> None:
         self._role = role
         self._endpoint = endpoint.rstrip("/")
         self._client = client
         self.provider: str = self._at("").origin
+        self._clock: Clock = SystemClock()
+        self._strays = Strays()
+        self._began: float | None = None
+        self._last: AwsCredentials | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], /, *, client: Any = None) -> InstanceRole:
@@ -63,13 +85,26 @@ class InstanceRole:
 
         Raises:
             LookupError: `AWS_EC2_METADATA_DISABLED` says that there is none.
+            ValueError: One of the two makes no sense.
         """
-        if environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        variables = Variables(environ)
+        # A frame that raises shows its locals, and the environment holds keys.
+        del environ
+        if variables.says("AWS_EC2_METADATA_DISABLED"):
             msg = "AWS_EC2_METADATA_DISABLED is true"
             raise LookupError(msg)
-        on_ipv6 = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
-        there = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or (ON_IPV6 if on_ipv6 else ENDPOINT)
-        return cls(endpoint=there, client=client)
+        try:
+            there = Settings(variables, None).metadata()
+        except GrantRejected as error:
+            failure = ValueError(error.error_description)
+        else:
+            return cls(endpoint=there, client=client)
+        raise failure
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether the service has given credentials."""
+        return self._last is not None
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """
@@ -79,7 +114,37 @@ class InstanceRole:
             TransientRefreshError: The service did not answer, or has no credentials yet.
             GrantRejected: The instance has no role, or the service is switched off.
         """
-        started = SystemClock.time()
+        last = self._last
+        self._began = self._clock.monotonic() if self._began is None else self._began
+        failure: GrantRejected | TransientRefreshError
+        try:
+            found = await self._ask(request) if last is None else await self._bounded(request)
+        except Overdue:
+            failure = TransientRefreshError(f"{self.provider}: the metadata service of the instance does not answer")
+        except GrantRejected as error:
+            failure = error.with_traceback(None)
+            if last is None and self._clock.monotonic() - self._began < STARTING:
+                failure = TransientRefreshError(f"{error}; the instance may not have its role yet")
+            else:
+                last = None
+        except TransientRefreshError as error:
+            failure = error.with_traceback(None)
+        else:
+            self._last = found
+            return found
+        now = self._clock.time()
+        if last is not None and last.expires_at is not None and last.expires_at - now < _ENDING:
+            return last.replace(issued_at=now, expires_at=now + OUTAGE)
+        raise failure
+
+    async def _bounded(self, request: FetchRequest) -> AwsCredentials:
+        own = FetchRequest(request.key, request.current, request.timeout * _SHARE)
+        return await bounded(
+            partial(self._ask, own), own.timeout, clock=self._clock, strays=self._strays, name="evertoken:instance-role"
+        )
+
+    async def _ask(self, request: FetchRequest) -> AwsCredentials:
+        started = self._clock.time()
         lasting = {"X-aws-ec2-metadata-token-ttl-seconds": str(SESSION)}
         opened = await self._at("/latest/api/token").send(
             request, Content("PUT", None), lasting, secrets=(), rejections=(403,), read=text_of
@@ -97,7 +162,7 @@ class InstanceRole:
         )
         if answer.fields.get("Code") == "AssumeRoleUnauthorizedAccess":
             raise GrantRejected("access_denied", f"the instance may not assume its role {role!r}")
-        return credentials_of(answer.fields, started=started, date=answer.date)
+        return credentials_of(answer, started=started, outage=OUTAGE)
 
     def _at(self, path: str) -> Endpoint:
         # The service is on the instance's own link: there is no way to it but this.

@@ -18,6 +18,7 @@ from evertoken.sources.azure.msi_endpoint import CloudShellIdentity, MachineLear
 from evertoken.sources.azure.workload_identity import WorkloadIdentity
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.command import Command
+from evertoken.sources.oauth_client import OAuthClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,12 +118,14 @@ def _application(scope: str, environ: Mapping[str, str], client: Any) -> TokenSo
     authority = environ.get("AZURE_AUTHORITY_HOST") or AUTHORITY
     if application and tenant and secret:
         return ClientCredentials(
-            token_endpoint=token_endpoint_of(tenant, authority),
-            client_id=application,
-            client_secret=secret,
-            client_auth="client_secret_post",
+            OAuthClient(
+                token_endpoint=token_endpoint_of(tenant, authority),
+                client_id=application,
+                client_secret=secret,
+                client_auth="client_secret_post",
+                http_client=client,
+            ),
             scope=scope,
-            client=client,
         )
     if application and tenant and certificate:
         if is_content(certificate):

@@ -15,6 +15,7 @@ from evertoken.sources._client_authentication import PrivateKeyJwt
 from evertoken.sources._path import wrong_path
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
+from evertoken.sources.oauth_client import OAuthClient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,9 +87,9 @@ class ClientCertificate(CarriesSecrets):
         self._options: dict[str, Any] = {
             "token_endpoint": token_endpoint_of(tenant_id, authority),
             "client_id": client_id,
-            "scope": scope,
-            "client": client,
+            "http_client": client,
         }
+        self._scope = scope
         self.provider: str = self._grant("-", [b""]).provider
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
@@ -121,7 +122,7 @@ class ClientCertificate(CarriesSecrets):
         if self._send_chain:
             header["x5c"] = [base64.b64encode(one).decode() for one in chain]
         method = PrivateKeyJwt(key, "PS256", lifetime=LIFETIME, header=header)
-        return ClientCredentials(client_auth=method, **self._options)
+        return ClientCredentials(OAuthClient(client_auth=method, **self._options), scope=self._scope)
 
     def __repr__(self) -> str:
         return f"ClientCertificate({self.provider!r})"

@@ -1,0 +1,164 @@
+"""Whose tokens a source gives: each part of its identity makes another record of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.gated import virtual
+
+from evertoken import Token, TokenManager
+from evertoken._coordination.store_client import store_key
+from evertoken._model.identity import identity_of
+from evertoken.sources import (
+    Assertion,
+    ClientCredentials,
+    Fallback,
+    JwtBearer,
+    LegacyPassword,
+    OAuthClient,
+    RefreshToken,
+    TokenExchange,
+    TokenFile,
+)
+from evertoken.stores import MemoryStore
+
+AT: dict[str, Any] = {"token_endpoint": "https://as.example.com/token", "client_id": "svc", "client_secret": "s3cret"}
+CLIENT = OAuthClient(**AT)
+OTHER = OAuthClient(**{**AT, "client_id": "other"})
+
+
+def machine(client: OAuthClient = CLIENT, **options: Any) -> ClientCredentials:
+    return ClientCredentials(client, **options)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (machine(), machine(OTHER)),
+        (machine(), machine(OAuthClient(**{**AT, "token_endpoint": "https://other.example.com/token"}))),
+        (machine(), machine(OAuthClient(**{**AT, "token_endpoint": "https://as.example.com/tenant/token"}))),
+        (machine(), machine(scope="read")),
+        (machine(scope="read"), machine(scope="read write")),
+        (machine(audience="https://a.example.com"), machine(audience="https://b.example.com")),
+        (machine(audience="a"), machine(scope="a")),
+        (machine(resource=["a", "b"]), machine(resource="a")),
+        (machine(parameters={"tenant": "a"}), machine(parameters={"tenant": "b"})),
+        (machine(), RefreshToken(CLIENT, "rt")),
+        (RefreshToken(CLIENT, "rt", scope="a"), RefreshToken(CLIENT, "rt", scope="b")),
+        (LegacyPassword(CLIENT, "alice", "pw"), LegacyPassword(CLIENT, "bob", "pw")),
+        (JwtBearer(CLIENT, "assertion-1"), JwtBearer(CLIENT, "assertion-2")),
+        (JwtBearer(CLIENT, Path("/a")), JwtBearer(CLIENT, Path("/b"))),
+        (
+            JwtBearer(CLIENT, Assertion("k", issuer="me", subject="alice")),
+            JwtBearer(CLIENT, Assertion("k", issuer="me", subject="bob")),
+        ),
+        (TokenExchange(CLIENT, "alice"), TokenExchange(CLIENT, "bob")),
+        (TokenExchange(CLIENT, "alice"), TokenExchange(CLIENT, "alice", actor_token="bob")),
+        (
+            TokenExchange(CLIENT, TokenManager(machine()).handle()),
+            TokenExchange(CLIENT, TokenManager(machine(OTHER)).handle()),
+        ),
+        (TokenFile("/a"), TokenFile("/b")),
+        (Fallback(machine(), machine(OTHER)), Fallback(machine(OTHER), machine())),
+    ],
+)
+def test_whose_token_it_is(one, other):
+    """K5: what makes it another token makes it another identity, and so another record, and no secret is in it."""
+    assert identity_of(one)
+    assert identity_of(one) != identity_of(other)
+    names = {store_key(namespace, key, identity_of(source)) for source in (one, other) for key in (None, "a")
+             for namespace in ("", "n")}  # fmt: skip
+    assert len(names) == 8
+    for secret in ("s3cret", "pw", '"rt"', "assertion-1", '"alice"' if isinstance(one, TokenExchange) else "pw"):
+        assert secret not in str(identity_of(one))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (machine(scope="read"), machine(scope=["read"])),
+        (machine(), machine(OAuthClient(**{**AT, "client_secret": "rotated"}))),
+        (machine(), machine(OAuthClient(**AT, client_auth="client_secret_post"))),
+        (RefreshToken(CLIENT, "rt-1"), RefreshToken(CLIENT, "rt-2", rotates=True)),
+        (LegacyPassword(CLIENT, "alice", "pw"), LegacyPassword(CLIENT, "alice", "changed")),
+    ],
+)
+def test_what_may_change(one, other):
+    """K5, K6: a rotated secret, a changed password and a new login belong to the same record."""
+    assert identity_of(one) == identity_of(other)
+
+
+async def fetch() -> str:
+    return "token"
+
+
+@pytest.mark.parametrize("source", [fetch, JwtBearer(CLIENT, lambda: "jwt"), Fallback(machine(), fetch)])
+@pytest.mark.parametrize("how", ["one", "mapping", "source_for"])
+async def test_a_store_needs_to_know(source, how):
+    """K5: a source that does not say whose tokens it gives is refused where there is a store and no namespace."""
+    options: dict[str, Any] = {
+        "one": {"source": source},
+        "mapping": {"source": {"k": source}},
+        "source_for": {"source_for": lambda _: source},
+    }[how]
+    with pytest.raises(ValueError, match="give the manager a namespace="):
+        async with TokenManager(**options, store=MemoryStore()) as tokens:
+            await tokens.get(*(() if how == "one" else ("k",)))
+    TokenManager(**options, store=MemoryStore(), namespace="app")
+    TokenManager(**options)
+
+
+class Api:
+    """A source of one API."""
+
+    rotates = False
+
+    def __init__(self, clock: Any, name: str) -> None:
+        self.clock, self.identity, self.fetches = clock, name, 0
+
+    async def fetch(self, _request: object) -> Token:
+        self.fetches += 1
+        now = self.clock.time()
+        return Token(f"{self.identity}-{self.fetches}", issued_at=now, expires_at=now + 600.0)
+
+
+@virtual
+async def test_two_apis_in_one_store(clock):
+    """K5: managers of two APIs on one store keep apart, whatever one of them does, and a restart finds its own."""
+    store = MemoryStore(clock=clock)
+    bank, weather = Api(clock, "bank"), Api(clock, "weather")
+    async with (
+        TokenManager(bank, store=store, clock=clock) as one,
+        TokenManager(weather, store=store, clock=clock) as other,
+    ):
+        assert [(await tokens.get()).access_token for tokens in (one, other)] == ["bank-1", "weather-1"]
+        await one.refresh()
+        await other.revoke()
+        await asyncio.sleep(1.0)
+        assert (await one.get()).access_token == "bank-2"
+    async with TokenManager(bank, store=store, clock=clock) as again:
+        assert (await again.get()).access_token == "bank-2"
+    keys = [json.loads(key) async for key in store.keys()]  # noqa: SIM118
+    assert sorted(key[:2] for key in keys) == [["", None], ["", None]]
+    assert len({key[2] for key in keys}) == 2
+
+
+@virtual
+async def test_a_peer_is_heard_under_its_identity(clock):
+    """K5, K2: a notice of the store reaches the manager of the same identity, and no other."""
+    store = MemoryStore(clock=clock)
+    async with (
+        TokenManager(Api(clock, "bank"), store=store, clock=clock) as one,
+        TokenManager(Api(clock, "bank"), store=store, clock=clock) as two,
+        TokenManager(Api(clock, "weather"), store=store, clock=clock) as other,
+    ):
+        for tokens in (one, two, other):
+            await tokens.get()
+        newer = await one.refresh()
+        await asyncio.sleep(1.0)
+        assert two.peek() == newer
+        assert other.peek() != newer
