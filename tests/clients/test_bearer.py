@@ -7,6 +7,7 @@ import concurrent.futures
 import functools
 import io
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, Self
@@ -25,6 +26,7 @@ from evertoken import (
     TransientRefreshError,
     run_in_background,
 )
+from evertoken._engine.clock import SystemClock
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
 from evertoken.sources import ClientCredentials, OAuthClient
 
@@ -187,6 +189,44 @@ async def test_a_late_refusal_costs_nothing(call, resource, issuer, tokens):
     assert issuer.fetches == 2
 
 
+@pytest.mark.parametrize(
+    ("refusals", "settles_in", "age", "fetches", "requests"),
+    [
+        # How often a new token is refused, for how long it may be, its age, and what it costs.
+        (1, 5, 0.0, 1, 2),
+        (5, 5, 0.0, 1, 6),
+        # It is refused for longer: the other token has its own moments.
+        (6, 5, 0.0, 2, 7),
+        (1, 5, 6.0, 2, 2),
+        (1, 0, 0.0, 2, 2),
+        (1, "soon", 0.0, 2, 2),
+        (1, None, 0.0, 2, 2),
+    ],
+)
+async def test_a_token_that_is_not_known_everywhere_yet(
+    lib, kind, monkeypatch, refusals, settles_in, age, fetches, requests
+):
+    """U1: a new token that servers learn of late, says its source, is sent again after a moment, and not replaced."""
+    monkeypatch.setattr("evertoken.clients._bearer._MOMENT", 0.0)
+    made: list[str] = []
+
+    async def source() -> dict[str, Any]:
+        made.append(f"token-{len(made) + 1}")
+        return {"access_token": made[-1], "expires_in": 3600, "settles_in": settles_in}
+
+    async def handler(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        return http(401 if len(wire.asked) <= refusals else 200, asked.body)
+
+    async with Wire(handler) as wire, TokenManager(source) as manager:
+        await manager.get()
+        now = time.time()
+        monkeypatch.setattr(SystemClock, "time", staticmethod(lambda: now + age))
+        async with Caller(lib, kind, lib.BearerAuth(manager.handle())) as caller:
+            answer = await caller("POST", wire.url(), content=b"body")
+    assert (answer.status_code, answer.content) == (200, b"body")
+    assert (len(made), len(wire.asked)) == (fetches, requests)
+
+
 async def test_a_fresh_token_that_is_refused_too(call, resource, issuer):
     """U1: where the fresh token is refused too, the 401 is the caller's: no loop."""
     issuer.refuses_all = True
@@ -224,10 +264,26 @@ async def test_a_resource_that_refuses_everything(lib, kind, issuer):
 
 @pytest.mark.parametrize("status", [400, 403, 404, 407, 500])
 async def test_other_statuses_refresh_nothing(call, resource, issuer, status):
-    """U1: 403 and other statuses never refresh."""
-    resource.handler = always(http(status, b"no", {"WWW-Authenticate": 'Bearer error="invalid_token"'}))
+    """U1: other statuses never refresh, nor does a 403 that does not blame the token."""
+    challenge = "insufficient_scope" if status == 403 else "invalid_token"
+    resource.handler = always(http(status, b"no", {"WWW-Authenticate": f'Bearer error="{challenge}"'}))
     assert (await call.get(resource.url())).status_code == status
     assert (len(resource.asked), issuer.fetches) == (1, 1)
+
+
+@pytest.mark.parametrize("challenge", ['Bearer error="invalid_token"', "bearer realm=a, ERROR = invalid_token"])
+async def test_forbidden_for_the_token(call, resource, issuer, challenge):
+    """U1: a 403 that says error="invalid_token" is healed as a 401 is."""
+    ordinary = resource.handler
+
+    async def handler(asked: Any, writer: Any) -> bytes | None:
+        if len(resource.asked) == 1:
+            return http(403, b"no", {"WWW-Authenticate": challenge})
+        return await ordinary(asked, writer)
+
+    resource.handler = handler
+    assert (await call.get(resource.url())).status_code == 200
+    assert (len(resource.asked), issuer.fetches) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -910,7 +966,7 @@ def test_threads_never_mix_tokens(lib):
 
         def get_sync(self) -> Any:
             self.number += 1
-            return SimpleNamespace(authorization=f"Bearer {self.number}", number=self.number)
+            return SimpleNamespace(authorization=f"Bearer {self.number}", number=self.number, extra={})
 
         def refused_sync(self, token: Any, *, wait: bool = True) -> Any:
             reported.append((str(token.number), seen.pop(threading.get_ident())))

@@ -64,6 +64,63 @@ async def test_own_field(lib, scheme, value):
     assert wire.asked[0].body == b"body"
 
 
+@pytest.mark.parametrize(
+    ("header", "extra", "heals"),
+    [
+        ("X-Vault-Token", {}, True),
+        ("x-vault-token", {}, True),
+        ("X-Api-Key", {}, False),
+        # The source may name the status itself, and a store brings the field back as it is.
+        ("X-Api-Key", {"refused_by": [403]}, True),
+        ("X-Api-Key", {"refused_by": [418]}, False),
+        ("X-Api-Key", {"refused_by": "403"}, False),
+    ],
+)
+@pytest.mark.parametrize("how", ["async", "sync"])
+async def test_forbidden_for_a_token_that_has_ended(lib, how, header, extra, heals):
+    """U1: where a 403 is how a server refuses a token, it costs one fetch and one retry, however many come late."""
+    library, ours = lib
+    fetches = 0
+
+    async def source() -> dict[str, Any]:
+        nonlocal fetches
+        fetches += 1
+        return {"access_token": f"planted-{fetches}", "expires_in": 3600, **extra}
+
+    async def server(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        ended = asked.headers[header.lower()] == "planted-1"
+        return http(403 if ended else 200, {"errors": ["permission denied", "invalid token"]})
+
+    async with Wire(server) as wire, TokenManager(source) as tokens:
+        auth = ours.HeaderAuth(tokens.handle(), header)
+
+        def in_thread() -> int:
+            with library.Client(auth=auth) as client:
+                return int(client.get(wire.url("/b")).status_code)
+
+        if how == "sync":
+            statuses = await asyncio.gather(*(asyncio.to_thread(in_thread) for _ in range(4)))
+        else:
+            async with library.AsyncClient(auth=auth) as client:
+                statuses = [
+                    one.status_code for one in await asyncio.gather(*(client.get(wire.url()) for _ in range(20)))
+                ]
+    assert set(statuses) == ({200} if heals else {403})
+    assert fetches == (2 if heals else 1)
+
+
+async def test_forbidden_by_a_policy(lib):
+    """U1: a 403 that no token cures is the caller's after one retry, and the cool-down bounds what it costs."""
+    library, ours = lib
+    keys = Keys()
+    async with Wire(always(http(403, {"errors": ["permission denied"]}))) as wire, TokenManager(keys) as tokens:
+        async with library.AsyncClient(auth=ours.HeaderAuth(tokens.handle(), "X-Vault-Token")) as client:
+            for _ in range(20):
+                assert (await client.get(wire.url())).status_code == 403
+    assert keys.fetches <= 3
+    assert len(wire.asked) <= 22
+
+
 async def test_redirect_to_another_origin(lib):
     """U4: a redirect to another origin goes on without the token, and its 401 refreshes nothing."""
     library, ours = lib

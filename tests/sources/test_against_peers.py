@@ -96,6 +96,8 @@ async def answer(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
         return http(200, {"access_token": "at-1", "token_type": "Bearer", "expires_in": 3600})
     if "dpop" in asked.headers:
         return http(200, {**OAUTH, "token_type": "DPoP"})
+    if path == "/shell":
+        return http(200, {"access_token": "at-1", "token_type": "Bearer", "expires_on": "2051222400", "resource": "r"})
     return http(200, {**OAUTH, "expires_on": "2051222400", "resource": "r"})
 
 
@@ -266,7 +268,7 @@ def azure_identity(url: str, name: str, **options: Any) -> None:
     made.get_token("https://vault.azure.net/.default")
 
 
-def entra(url: str) -> dict[str, str]:
+def entra(url: str) -> dict[str, Any]:
     return {"tenant_id": "tenant", "client_id": "app", "scope": "https://vault.azure.net/.default", "authority": url}
 
 
@@ -516,6 +518,20 @@ CASES: dict[str, Case] = {
         lambda url, _: azure_identity(url, "ManagedIdentityCredential"),
         ("x-identity-header",),
         environ={"IDENTITY_ENDPOINT": "{url}/msi", "IDENTITY_HEADER": "h-1"},
+    ),
+    "azure, machine learning": Case(
+        lambda url, _: azure.MachineLearningIdentity(
+            "https://vault.azure.net", endpoint=f"{url}/msi", secret="s-1", client_id="app"
+        ),
+        lambda url, _: azure_identity(url, "ManagedIdentityCredential", client_id="app"),
+        ("secret",),
+        environ={"MSI_ENDPOINT": "{url}/msi", "MSI_SECRET": "s-1"},
+    ),
+    "azure, cloud shell": Case(
+        lambda url, _: azure.CloudShellIdentity("https://vault.azure.net", endpoint=f"{url}/shell"),
+        lambda url, _: azure_identity(url, "ManagedIdentityCredential"),
+        ("metadata",),
+        environ={"MSI_ENDPOINT": "{url}/shell"},
     ),
     "azure, workload identity": Case(
         lambda url, folder: azure.WorkloadIdentity(folder / "federated", **entra(url)),

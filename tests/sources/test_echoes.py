@@ -37,7 +37,7 @@ from evertoken.sources import (
 SECRET = "planted secret/+&=?"
 HEADER = "planted-secret/+&=?"
 ARN = "arn:aws:iam::123456789012:role/r"
-ENTRA = {"tenant_id": "tenant", "client_id": "app", "scope": "https://r/.default"}
+ENTRA: dict[str, Any] = {"tenant_id": "tenant", "client_id": "app", "scope": "https://r/.default"}
 
 
 def account(wire: Wire) -> dict[str, Any]:

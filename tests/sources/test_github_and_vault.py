@@ -6,15 +6,19 @@ import asyncio
 import itertools
 import json
 import time
+from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 import httpx
 import jwt
 import pytest
-from tests.sources.keys import rsa_pem, rsa_public_pem
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from tests.sources.keys import certificate, ec_pem, rsa_key, rsa_pem, rsa_public_pem
 from tests.sources.wire import Asked, Wire, a_request, always, http
 
 from evertoken import GrantRejected, TokenManager, TransientRefreshError
+from evertoken._engine.clock import SystemClock
 from evertoken.clients.httpx import HeaderAuth
 from evertoken.sources import GitHubApp
 from evertoken.sources.vault import AppRole, JwtLogin
@@ -66,6 +70,102 @@ async def test_github_that_refuses(answer, error, says):
             await GitHubApp(1, 7, rsa_pem(), api=wire.url("")).fetch(a_request())
 
 
+IAT = "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued"
+EXP = "'Expiration time' claim ('exp') is too far in the future"
+OVER = "'Expiration time' claim ('exp') must be a numeric value representing the future time at which it expires"
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, -700.0, 70.0, 200.0, 86_400.0])
+async def test_clock_that_is_off(ahead):
+    """T3: where GitHub refuses the times, its Date corrects the clock, and the request goes out once more."""
+
+    async def service(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        now = time.time() - ahead
+        date = {"Date": formatdate(now, usegmt=True)}
+        sent = jwt.decode(asked.headers["authorization"].removeprefix("Bearer "), options={"verify_signature": False})
+        if sent["iat"] > now:
+            return http(401, {"message": IAT}, date)
+        if not now < sent["exp"] <= now + 600:
+            return http(401, {"message": OVER if sent["exp"] <= now else EXP}, date)
+        return http(201, {"token": "ghs_1", "expires_at": "2099-01-01T00:00:00Z"}, date)
+
+    async with Wire(service) as wire:
+        source = GitHubApp(1, 7, rsa_pem(), api=wire.url(""))
+        assert (await source.fetch(a_request())).fields["access_token"] == "ghs_1"
+        assert len(wire.asked) == 2
+        # What was learnt is kept.
+        await source.fetch(a_request())
+    assert len(wire.asked) == 3
+
+
+@pytest.mark.parametrize("words", [IAT, EXP, OVER])
+@pytest.mark.parametrize("date", [-200.0, 0.0, None])
+async def test_clock_that_stays_off(words, date):
+    """F4: a refusal of the times passes, and is not asked about for ever."""
+    fields = {} if date is None else {"Date": formatdate(time.time() + date, usegmt=True)}
+    async with Wire(always(http(401, {"message": words}, fields))) as wire:
+        with pytest.raises(TransientRefreshError, match=r"401.*claim"):
+            await GitHubApp(1, 7, rsa_pem(), api=wire.url("")).fetch(a_request())
+    assert len(wire.asked) == (2 if date else 1)
+
+
+async def test_new_tokens_of_github():
+    """U1: the token says for how long servers of GitHub may not know it."""
+    answer = {"token": "ghs_1", "expires_at": "2099-01-01T00:00:00Z"}
+    async with (
+        Wire(always(http(201, answer))) as wire,
+        TokenManager(GitHubApp(1, 7, rsa_pem(), api=wire.url(""))) as tokens,
+    ):
+        assert (await tokens.get()).extra["settles_in"] == 5
+
+
+KEYS: dict[str, tuple[Callable[[], str], str | None]] = {
+    # A key, and what is said of it; None where it serves.
+    "pem": (rsa_pem, None),
+    "line ends spelled out": (lambda: rsa_pem().replace("\n", "\\n"), None),
+    "line ends of Windows spelled out": (lambda: rsa_pem().replace("\n", "\\r\\n"), None),
+    "line ends of Windows": (lambda: rsa_pem().replace("\n", "\r\n"), None),
+    "encrypted": (lambda: _encrypted(PrivateFormat.PKCS8), "encrypted with a password"),
+    "encrypted, the old way": (lambda: _encrypted(PrivateFormat.TraditionalOpenSSL), "encrypted with a password"),
+    "public": (rsa_public_pem, "a public key or a certificate"),
+    "a certificate": (lambda: certificate().partition("-----BEGIN PRIVATE")[0], "a public key or a certificate"),
+    "no pem": (lambda: "planted-key", "no PEM"),
+    "base64 alone": (lambda: "".join(rsa_pem().splitlines()[1:-1]), "no PEM"),
+    "one line": (lambda: rsa_pem().replace("\n", ""), None),
+    "of another kind": (ec_pem, "of another kind, or damaged"),
+    "damaged": (lambda: rsa_pem().replace("MII", "planted"), "of another kind, or damaged"),
+}
+
+
+def _encrypted(form: PrivateFormat) -> str:
+    return rsa_key().private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"planted")).decode()
+
+
+@pytest.mark.parametrize("name", KEYS)
+async def test_keys_in_all_forms(name):
+    """K19: a key as people have it serves; else the message says what is wrong with it, and shows nothing of it."""
+    content, says = KEYS[name]
+    key = content()
+    async with Wire(always(http(201, {"token": "ghs_1", "expires_at": "2099-01-01T00:00:00Z"}))) as wire:
+        source = GitHubApp(1, 7, key, api=wire.url(""))
+        if says is None:
+            assert (await source.fetch(a_request())).fields["access_token"] == "ghs_1"
+            return
+        with pytest.raises(ValueError, match=says) as caught:
+            await source.fetch(a_request())
+    assert not [line for line in key.splitlines() if len(line) > 30 and line in str(caught.value)]
+    assert "planted" not in str(caught.value)
+    assert wire.asked == []
+
+
+async def test_key_file_that_is_no_text(tmp_path):
+    """K19: a PFX or DER file where PEM is needed is named, and its content is in no error."""
+    (tmp_path / "key.pfx").write_bytes(b"planted\xff\x00")
+    with pytest.raises(TypeError, match=r"key.pfx' is not text in UTF-8 \(PEM is") as caught:
+        await GitHubApp(1, 7, tmp_path / "key.pfx").fetch(a_request())
+    assert "planted" not in f"{caught.value!r} {caught.value.__context__!r}"
+
+
 @pytest.mark.parametrize("status", [403, 429])
 @pytest.mark.parametrize(
     ("headers", "wait"),
@@ -95,6 +195,7 @@ async def test_limit_of_an_hour(status, headers, wait):
         (lambda: AppRole("nowhere", "r"), "address must be"),
         (lambda: AppRole("https://v.example.com", ""), "role_id must be"),
         (lambda: AppRole("https://v.example.com", "r", mount="/"), "mount must be"),
+        (lambda: AppRole("https://v.example.com", "r", wrapped=True), "wrapped=True needs a secret_id"),
         (lambda: JwtLogin("https://v.example.com", "", "j"), "role must be"),
     ],
 )
@@ -182,6 +283,22 @@ async def test_token_that_cannot_be_renewed(how):
     assert (bao.logins, bao.renewals) == (2, 0)
 
 
+async def test_dead_token():
+    """U1: Vault answers 403 for a token that has ended: a login replaces it, once for all that come late."""
+    bao = Bao()
+    async with Wire(bao) as wire, TokenManager(AppRole(wire.url(""), "role-1")) as tokens:
+        await tokens.get()
+        bao.logins = 7
+        for auth in (HeaderAuth(tokens.handle(), "X-Vault-Token"), tokens.auth()):
+            async with httpx.AsyncClient(auth=auth) as client:
+                answers = await asyncio.gather(*(client.get(wire.url("/v1/secret/data/a")) for _ in range(9)))
+            if auth.field == "x-vault-token":
+                assert {answer.status_code for answer in answers} == {200}
+                assert bao.logins == 8
+        # Sent in Authorization, which this server does not read, every token is refused.
+        assert {answer.status_code for answer in answers} == {403}
+
+
 async def test_token_without_a_lease(tmp_path):
     """T1: a token with a lease of 0 seconds never ends."""
     bao = Bao()
@@ -192,6 +309,148 @@ async def test_token_without_a_lease(tmp_path):
             assert (await tokens.get()).expires_at is None
     assert json.loads(wire.asked[0].body) == {"role": "web", "jwt": "pod-token"}
     assert wire.asked[0].target == "/v1/auth/kubernetes/login"
+
+
+REFUSED = http(403, {"errors": ["permission denied"]})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        # Seconds, the answer (None for a token), and what comes of it.
+        [(0, REFUSED, TransientRefreshError), (5, None, None)],
+        [(0, REFUSED, TransientRefreshError), (59, REFUSED, TransientRefreshError), (60, REFUSED, GrantRejected)],
+        [(0, None, None), (500, REFUSED, TransientRefreshError), (561, REFUSED, GrantRejected)],
+        [(0, REFUSED, TransientRefreshError), (50, None, None), (70, REFUSED, TransientRefreshError)],
+        [(0, http(400, {"errors": ["role could not be found"]}), GrantRejected)],
+    ],
+)
+@pytest.mark.parametrize("mount", ["kubernetes", "jwt"])
+async def test_login_that_the_cluster_does_not_answer(answers, mount, monkeypatch):
+    """F4: "permission denied" passes for a minute, for Vault says the same where it cannot ask the cluster."""
+    now = [0.0]
+    monkeypatch.setattr(SystemClock, "monotonic", lambda: now[0])
+    bao: Any = Bao()
+    async with Wire(bao) as wire:
+        source = JwtLogin(wire.url(""), "web", "pod", mount=mount)
+        for after, answer, error in answers:
+            now[0], bao.problem = 1000.0 + after, answer
+            if error is None:
+                await source.fetch(a_request())
+            else:
+                with pytest.raises(error):
+                    await source.fetch(a_request())
+
+
+async def test_standby_that_sends_to_the_active_node():
+    """A standby's 307 is followed once, with the same path: the login, its renewal and its end."""
+    bao = Bao()
+    async with Wire(bao) as active:
+
+        async def standby(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+            return http(307, b"", {"Location": active.url(asked.target)})
+
+        async with Wire(standby) as wire, TokenManager(AppRole(wire.url(""), "role-1", "planted")) as tokens:
+            await tokens.get()
+            await tokens.refresh()
+            await tokens.revoke()
+    assert (bao.logins, bao.renewals, bao.ended) == (1, 1, ["hvs.1"])
+    assert json.loads(active.asked[0].body)["secret_id"] == "planted"
+
+
+@pytest.mark.parametrize(
+    ("location", "says"),
+    [
+        ("http://127.0.0.1:9/v1/sys/other", "another place"),
+        ("https://127.0.0.1:9/v1/auth/approle/login", "another place"),
+        ("http://127.0.0.1:9/v1/auth/approle/login?x=1", "another place"),
+        ("/v1/auth/approle/login", "another place"),
+        ("", "another place"),
+        ("http://active.example.com/v1/auth/approle/login", "names no active node"),
+        ("http://user:pass@127.0.0.1:9/v1/auth/approle/login", "names no active node"),
+        ("self", "a redirect, which is not followed"),
+    ],
+)
+async def test_standby_that_sends_elsewhere(location, says):
+    """S2: the secret id goes to the same path of the same scheme alone, and is sent on once."""
+
+    async def standby(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        return http(307, b"", {"Location": wire.url(asked.target) if location == "self" else location})
+
+    async with Wire(standby) as wire:
+        with pytest.raises(TransientRefreshError, match=says) as caught:
+            await AppRole(wire.url(""), "role-1", "planted").fetch(a_request())
+    assert len(wire.asked) == (2 if location == "self" else 1)
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "followed"),
+    [
+        ("https://10.1.2.3:8200", True),
+        ("https://active.example.com", True),
+        ("https://127.0.0.1:8200", False),
+        ("https://[::1]:8200", False),
+        ("https://0.0.0.0:8200", False),
+        ("https://localhost:8200", False),
+        ("https://vault.localhost", False),
+        ("https://169.254.169.254", False),
+    ],
+)
+async def test_active_node_that_calls_itself_local(host, followed):
+    """S2: a standby elsewhere cannot send the secret id to this machine, or to its own link."""
+    asked: list[str] = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        if request.url.host == "standby.example.com":
+            return httpx.Response(307, headers={"Location": f"{host}{request.url.path}"})
+        return httpx.Response(200, json={"auth": {"client_token": "hvs.1", "lease_duration": 100}})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as client:
+        source = AppRole("https://standby.example.com", "role-1", "planted", client=client)
+        if followed:
+            assert (await source.fetch(a_request())).fields["access_token"] == "hvs.1"
+        else:
+            with pytest.raises(TransientRefreshError, match=r"calls itself https://.* \(api_addr\)"):
+                await source.fetch(a_request())
+    assert len(asked) == 1 + followed
+
+
+async def test_wrapped_secret_id(tmp_path):
+    """A wrapping token is unwrapped once, and what was in it serves for all logins until there is another one."""
+    bao = Bao()
+    unwrapped: list[str] = []
+
+    async def server(asked: Asked, writer: asyncio.StreamWriter) -> bytes | None:
+        if asked.target == "/v1/sys/wrapping/unwrap":
+            token = asked.headers["x-vault-token"]
+            if token in unwrapped:
+                return http(400, {"errors": ["wrapping token is not valid or does not exist"]})
+            unwrapped.append(token)
+            return http(200, {"data": {"secret_id": f"of-{token}", "secret_id_accessor": "a"}})
+        return await bao(asked, writer)
+
+    file = tmp_path / "wrapped"
+    async with Wire(server) as wire:
+        source = AppRole(wire.url(""), "role-1", file, wrapped=True)
+        for token in ("planted-1", "planted-1", "planted-2"):
+            file.write_text(token)
+            await source.fetch(a_request())
+        sent = [json.loads(asked.body)["secret_id"] for asked in wire.asked if asked.target.endswith("/login")]
+        assert sent == ["of-planted-1", "of-planted-1", "of-planted-2"]
+        assert unwrapped == ["planted-1", "planted-2"]
+        with pytest.raises(GrantRejected, match=r"not valid.*somebody has used it") as caught:
+            await AppRole(wire.url(""), "role-1", "planted-1", wrapped=True).fetch(a_request())
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [None, {}, {"secret_id": ""}, {"value": "x"}])
+async def test_wrapped_thing_that_is_no_secret_id(data):
+    """Bad input: a wrapping token of something else is told."""
+    async with Wire(always(http(200, {"data": data}))) as wire:
+        with pytest.raises(GrantRejected, match="wraps no secret_id"):
+            await AppRole(wire.url(""), "role-1", "planted-1", wrapped=True).fetch(a_request())
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KINDS", "RedactedToken", "Token", "fingerprint_of", "origin_of"]
+__all__ = ["KINDS", "REFUSED_BY", "SETTLES_IN", "RedactedToken", "Token", "fingerprint_of", "origin_of"]
+
+#: The extra field of a token with the status codes, besides 401, by which a resource server refuses it.
+REFUSED_BY: Final = "refused_by"
+#: The extra field that says for how many seconds a new token may still be unknown to some resource servers.
+SETTLES_IN: Final = "settles_in"
 
 #: Credentials that are more than a token, by their token type.
 KINDS: Final[dict[str, type[Token]]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
 
     from evertoken._signing.secret import Secret
 
-__all__ = ["KeyPair", "Signer"]
+__all__ = ["KeyPair", "Signer", "as_meant", "pair_in", "why_not"]
 
 #: Algorithms by registered name (RFC 7518 section 3.1, RFC 8037), the symmetric ones first.
 SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 ALGORITHMS: Final = (
     *SYMMETRIC, "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
+
+
+# A private key among other blocks of PEM.
+_KEY_IN: Final = re.compile(rb"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.+?-----END \1PRIVATE KEY-----", re.DOTALL)
 
 
 @final
@@ -55,7 +60,7 @@ class Signer(CarriesSecrets):
         symmetric: bool | None,
         key_id: str | None,
         lifetime: float,
-        header: Mapping[str, str] | None = None,
+        header: Mapping[str, Any] | None = None,
     ) -> None:
         known = ALGORITHMS if symmetric is None else SYMMETRIC if symmetric else ALGORITHMS[len(SYMMETRIC) :]
         if algorithm not in known:
@@ -87,13 +92,13 @@ class Signer(CarriesSecrets):
         headers = self._header or None
 
         def sign() -> str:
-            text: str = _library().encode(whole, key, algorithm=self._algorithm, headers=headers)
+            text: str = _library().encode(whole, as_meant(key), algorithm=self._algorithm, headers=headers)
             return text
 
         try:
             text = await anyio.to_thread.run_sync(sign)
         except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
-            failure = f"the key does not sign with {self._algorithm}: {type(error).__name__}"
+            failure = f"the key does not sign with {self._algorithm}: {why_not(key, error)}"
         else:
             return text, (text, key)
         raise ValueError(failure)
@@ -123,10 +128,10 @@ class KeyPair(CarriesSecrets):
             raise ValueError(msg)
         scheme = _library().get_algorithm_by_name(algorithm)
         try:
-            self._key = _new_key() if key is None else scheme.prepare_key(key)
+            self._key = _new_key() if key is None else scheme.prepare_key(as_meant(key))
             public = scheme.to_jwk(self._key.public_key(), as_dict=True)
         except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
-            failure = f"the key does not sign with {algorithm}: {type(error).__name__}"
+            failure = f"the key does not sign with {algorithm}: {why_not(key or '', error)}"
         else:
             self.algorithm = algorithm
             #: The public key as a JWK (RFC 7517), by the members that make its thumbprint (RFC 7638).
@@ -145,6 +150,91 @@ class KeyPair(CarriesSecrets):
 
     def __repr__(self) -> str:
         return f"KeyPair(algorithm={self.algorithm!r})"
+
+
+def as_meant(key: str) -> str:
+    """Return *key* with its line ends as line ends, where it is a PEM whose line ends are spelled out."""
+    # Variables of CI systems hold a backslash and a letter for each.
+    return key.replace("\\r", "").replace("\\n", "\n") if "-----BEGIN" in key and "\\n" in key else key
+
+
+def why_not(key: str, error: Exception) -> str:
+    """Return why *key* was not taken, in words that do not hold it."""
+    if "ENCRYPTED" in key or "password" in str(error).lower():
+        return "it is encrypted with a password; give it without one (openssl pkey -in FILE -out FILE)"
+    if "-----BEGIN" not in key:
+        return "it is no PEM: it has no line -----BEGIN ... PRIVATE KEY-----"
+    if "PRIVATE KEY-----" not in key:
+        return "it is a public key or a certificate, where the private key is needed"
+    return f"{type(error).__name__}; it is of another kind, or damaged"
+
+
+def pair_in(data: bytes, password: str | None) -> tuple[str, list[bytes]]:
+    """
+    Return the private key in PEM, and the certificates in DER with that of the key first.
+
+    Args:
+        data: Both in PEM, or in PKCS #12 (a PFX file).
+
+        password: The password of the key, or of the file.
+
+    Raises:
+        ValueError: They cannot be read. The message says why, and holds nothing of them.
+        ImportError: The extra is not installed.
+    """
+    _library()
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - needed for a key, not for the name
+
+    try:
+        key, chain = _pair(data, password)
+        # The key's own is the first one, whatever their order in the file.
+        own = key.public_key()
+        chain.sort(key=lambda one: one.public_key() != own)
+        failure = "" if chain[0].public_key() == own else "certificate holds no certificate of its private key"
+        plain = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    except _MissingError as error:
+        failure = f"certificate holds no {error}"
+    except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+        failure = _why_no_pair(error, pem=b"-----BEGIN" in data, password=password is not None)
+    else:
+        if not failure:
+            return plain.decode(), [one.public_bytes(serialization.Encoding.DER) for one in chain]
+    data, password, plain, key = b"", None, b"", None
+    raise ValueError(failure)
+
+
+class _MissingError(Exception):
+    """What is not there."""
+
+
+def _pair(data: bytes, password: str | None) -> tuple[Any, list[Any]]:
+    from cryptography import x509  # noqa: PLC0415 - needed for a certificate, not for the name
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12  # noqa: PLC0415
+
+    secret = None if password is None else password.encode()
+    if b"-----BEGIN" not in data:
+        key, first, more = pkcs12.load_key_and_certificates(data, secret)
+        if key is None or (first is None and not more):
+            raise _MissingError("PRIVATE KEY" if key is None else "CERTIFICATE")
+        return key, [*([] if first is None else [first]), *more]
+    missing = [kind for kind in ("CERTIFICATE", "PRIVATE KEY") if f"{kind}-----".encode() not in data]
+    if missing:
+        raise _MissingError(missing[0])
+    whole = as_meant(data.decode("utf-8-sig")).encode()
+    found = _KEY_IN.search(whole)
+    return load_pem_private_key(whole if found is None else found[0], secret), x509.load_pem_x509_certificates(whole)
+
+
+def _why_no_pair(error: Exception, *, pem: bool, password: bool) -> str:
+    if pem and not password and isinstance(error, TypeError):
+        return "the private key of certificate is encrypted: give password="
+    if pem and password and isinstance(error, TypeError):
+        return "the private key of certificate is not encrypted: leave password out"
+    if password:
+        return f"certificate cannot be read: the password is wrong, or it is {'damaged' if pem else 'no PFX file'}"
+    return f"certificate is {'damaged' if pem else 'no PEM, and no PFX file that needs no password'}"
 
 
 def _new_key() -> Any:

@@ -67,12 +67,13 @@ async def resolve(secret: Secret, parameter: str, /) -> str:
 
     Raises:
         OSError: The file cannot be read.
-        TypeError: There is nothing in it, or the function returned something else.
+        TypeError: There is nothing in it, or no text, or the function returned something else.
     """
     if isinstance(secret, Path):
-        text = (await anyio.to_thread.run_sync(secret.read_text, "utf-8")).rstrip("\r\n")
+        text = _text_in(await anyio.to_thread.run_sync(secret.read_bytes))
         if not text:
-            msg = f"{parameter}: the file {str(secret)!r} is empty"
+            what = "is empty" if text is not None else "is not text in UTF-8 (PEM is; a PFX or DER file is not)"
+            msg = f"{parameter}: the file {str(secret)!r} {what}"
             raise TypeError(msg)
         return text
     value: object = secret
@@ -84,6 +85,14 @@ async def resolve(secret: Secret, parameter: str, /) -> str:
         msg = f"{parameter} must return a non-empty string, and returned {type(value).__name__}"
         raise TypeError(msg)
     return value
+
+
+def _text_in(data: bytes) -> str | None:
+    try:
+        return data.decode("utf-8").replace("\r\n", "\n").rstrip("\r\n")
+    except UnicodeDecodeError:
+        # The error would hold the content.
+        return None
 
 
 def _is_async(function: Callable[[], object]) -> bool:

@@ -11,13 +11,18 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import anyio
 import idna
 
+from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import OriginRefused
+from evertoken._model.parsing import number
+from evertoken._model.token import REFUSED_BY, SETTLES_IN
+from evertoken.clients._replayable import replayable
 from evertoken.clients._withheld import withholding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Container, Generator, Iterable
+    from collections.abc import AsyncGenerator, Container, Generator, Iterable, Iterator
 
     from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
@@ -35,7 +40,15 @@ _MAX_PORT: Final = 65_535
 # RFC 6750 section 3.1: with these the token is not what is wrong.
 _NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:insufficient_scope|invalid_request)\b""", re.IGNORECASE)
 
+# The words for a token that is, with whatever status.
+_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?invalid_token\b""", re.IGNORECASE)
+
 _UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+
+# Seconds before a new token that is not known everywhere yet is sent again, and how often it is at most.
+_MOMENT: Final = 1.0
+_MOMENTS: Final = 5
 
 # One origin can be written in many ways, of which so many are remembered.
 _SPELLINGS: Final = 64
@@ -59,7 +72,7 @@ def origin_of(text: str, /) -> Origin:
 
 class BearerFlow:
     """
-    Sends the token of a reader to the origins it is bound to, and heals a 401 once.
+    Sends the token of a reader to the origins it is bound to, and heals a refusal of it once.
 
     Args:
         tokens: A handle of a manager, or anything with its `get` and `refused`.
@@ -88,7 +101,7 @@ class BearerFlow:
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """
-        Send the token; on a 401 report it, and try once with another.
+        Send the token; where it is refused, report it and try once with another.
 
         Raises:
             OriginRefused: The request is addressed to another origin. Nothing was sent.
@@ -106,6 +119,11 @@ class BearerFlow:
             response = yield request
             if response.status_code not in self.noted:
                 return
+            moments = iter(range(_MOMENTS))
+            while (again := self._settling(request, response, token, moments)) is not None:
+                await response.aread()
+                await anyio.sleep(_MOMENT)
+                response = yield again
             if response.status_code in self.telling:
                 await response.aread()
             again = self._seen(request, response, token)
@@ -115,7 +133,7 @@ class BearerFlow:
                 if response.status_code in self.telling:
                     await response.aread()
                 self._seen(again, response, token)
-            if healed or not self._blames_token(response):
+            if healed or not (self._blames_token(response) or self._forbids_token(response, token)):
                 return
             again = _to_send_again(request, response)
             if again is not None:
@@ -139,6 +157,11 @@ class BearerFlow:
             response = yield request
             if response.status_code not in self.noted:
                 return
+            moments = iter(range(_MOMENTS))
+            while (again := self._settling(request, response, token, moments)) is not None:
+                response.read()
+                threading.Event().wait(_MOMENT)
+                response = yield again
             if response.status_code in self.telling:
                 response.read()
             again = self._seen(request, response, token)
@@ -148,7 +171,7 @@ class BearerFlow:
                 if response.status_code in self.telling:
                     response.read()
                 self._seen(again, response, token)
-            if healed or not self._blames_token(response):
+            if healed or not (self._blames_token(response) or self._forbids_token(response, token)):
                 return
             again = _to_send_again(request, response)
             if again is not None:
@@ -185,7 +208,7 @@ class BearerFlow:
     # What kinds of credentials do otherwise
 
     #: Status codes of the answers that are looked at. Any other answer goes to the caller at once.
-    noted: ClassVar[Container[int]] = frozenset({_UNAUTHORIZED})
+    noted: ClassVar[Container[int]] = frozenset({_UNAUTHORIZED, _FORBIDDEN})
     #: Status codes whose bodies tell what was wrong, and are read before that is judged.
     telling: ClassVar[frozenset[int]] = frozenset()
     #: Status codes that may say that no token came along.
@@ -228,12 +251,36 @@ class BearerFlow:
     def _blames_token(self, response: Any) -> bool:
         if response.status_code != _UNAUTHORIZED:
             return False
-        # After a redirect the 401 may be a stranger's, or come from here by way of one: whoever never saw the token
+        return self._came_along(response) and not _NOT_THE_TOKEN.search(response.headers.get("www-authenticate", ""))
+
+    #: Status codes, besides 401, by which servers that read this field refuse a token.
+    refused_by: frozenset[int] = frozenset()
+
+    def _forbids_token(self, response: Any, token: Token) -> bool:
+        status = response.status_code
+        if status == _UNAUTHORIZED or not self._came_along(response):
+            return False
+        named = token.extra.get(REFUSED_BY)
+        if status in self.refused_by or (isinstance(named, list | tuple) and status in named):
+            return True
+        return status == _FORBIDDEN and _THE_TOKEN.search(response.headers.get("www-authenticate", "")) is not None
+
+    def _came_along(self, response: Any) -> bool:
+        # After a redirect the answer may be a stranger's, or come from here by way of one: whoever never saw the token
         # must not cost us one.
         last = response.request
-        if self.field not in last.headers or origin_in(last.url) not in self._origins:
-            return False
-        return not _NOT_THE_TOKEN.search(response.headers.get("www-authenticate", ""))
+        return self.field in last.headers and origin_in(last.url) in self._origins
+
+    def _settling(self, request: Any, response: Any, token: Token, moments: Iterator[int]) -> Any | None:
+        """Return the request to send again after a moment, for the token is so new that not all servers know it."""
+        seconds = number(token.extra.get(SETTLES_IN)) if response.status_code == _UNAUTHORIZED else None
+        if seconds is None or SystemClock.time() - token.issued_at >= seconds or not self._blames_token(response):
+            return None
+        again = _to_send_again(request, response)
+        if again is None or next(moments, None) is None:
+            return None
+        self._sign(again, token)
+        return again
 
 
 def authorize(request: Any, value: str) -> None:
@@ -271,28 +318,3 @@ def _to_send_again(request: Any, response: Any) -> Any | None:
     # A POST that was answered "see other" is done: only what it led to is asked again.
     again = request if last.method == request.method else last
     return again if replayable(again) else None
-
-
-def replayable(request: Any) -> bool:
-    try:
-        request.content  # noqa: B018 - it raises where the body was not read
-    except RuntimeError:
-        return _replayable_multipart(request.stream)
-    return True
-
-
-def _replayable_multipart(stream: Any) -> bool:
-    # A multipart body is written anew for each attempt, and its files are wound back if they can be.
-    fields = getattr(stream, "fields", None)
-    if not isinstance(fields, list) or not fields:
-        return False
-    return all(_replayable_file(getattr(field, "file", b"")) for field in fields)
-
-
-def _replayable_file(file: Any) -> bool:
-    if isinstance(file, str | bytes):
-        return True
-    if getattr(file, "closed", False):
-        return False
-    seekable = getattr(file, "seekable", None)
-    return seekable is not None and bool(seekable())

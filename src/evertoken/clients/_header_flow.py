@@ -20,10 +20,16 @@ __all__ = ["HeaderFlow"]
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TAKEN: Final = frozenset({"connection", "content-length", "content-type", "cookie", "host", "transfer-encoding"})
 
+# Vault and OpenBao say 403 of a token that has ended (HTTP API, "Status codes"), and never 401.
+_REFUSED_BY: Final = {"x-vault-token": frozenset({403})}
+
 
 class HeaderFlow(BearerFlow):
     """
     Sends the token in a field of its own to the origins it is bound to, and heals a 401 once.
+
+    In the field X-Vault-Token a 403 is healed as well. It may also mean that a policy forbids the path. The cool-down
+    of refused tokens bounds what that costs.
 
     A redirect to another origin goes on without the token, and one within the origin with it.
 
@@ -53,6 +59,7 @@ class HeaderFlow(BearerFlow):
             raise ValueError(msg)
         self.field: str = header.lower()
         self._name = header
+        self.refused_by = _REFUSED_BY.get(self.field, frozenset())
         self._scheme = scheme
         check_withholding(self.headers, header)
 

@@ -50,7 +50,8 @@ class HeaderAuth(HeaderFlow, httpx.Auth):
     An `httpx.Auth` that sends the token in a field of its own, such as X-Api-Key.
 
     Made from a handle: `HeaderAuth(tokens.handle(), "X-Api-Key")`. A client that follows a redirect carries all fields
-    but Authorization to other origins; this one it does not.
+    but Authorization to other origins; this one it does not. A 401 is healed once, and so is a 403 where the field is
+    X-Vault-Token: Vault and OpenBao answer it for a token that has ended.
 
     Args:
         tokens: A handle of a manager.

@@ -53,7 +53,7 @@ class _Jwt(CarriesSecrets):
         lifetime: float,
         claims: Mapping[str, Any] | None,
         symmetric: bool,
-        header: Mapping[str, str] | None = None,
+        header: Mapping[str, Any] | None = None,
     ) -> None:
         self._signer = Signer(key, algorithm, symmetric=symmetric, key_id=key_id, lifetime=lifetime, header=header)
         self._audience = audience
@@ -106,7 +106,7 @@ class PrivateKeyJwt(_Jwt):
         audience: str | None = None,
         lifetime: float = 60.0,
         claims: Mapping[str, Any] | None = None,
-        header: Mapping[str, str] | None = None,
+        header: Mapping[str, Any] | None = None,
     ) -> None:
         check_secret("key", key)
         super().__init__(

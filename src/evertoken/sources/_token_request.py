@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import anyio.to_thread
 import httpx
 
-from evertoken._model.error_response import REJECTIONS, failure_from
+from evertoken._model.error_response import REJECTIONS, failure_from, passes
 from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
 from evertoken._model.parsing import http_date, parse_retry_after
 from evertoken._model.redaction import scrub
@@ -312,7 +312,7 @@ class Endpoint:
             for name, value in (fields or {}).items()
             if isinstance(value, str)
         }
-        if status in rejections:
+        if status in rejections and not passes(clean.get("error_description")):
             words = clean.get("error_description")
             said = f"{self.origin} answered {status}{': ' if words else ''}{words or ''}"
             raise GrantRejected(str(clean.get("error") or "invalid_client"), said)

@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.error_response import passes
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.parsing import http_date, number
+from evertoken._model.token import SETTLES_IN
 from evertoken._model.token_response import Answer
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
@@ -27,11 +29,20 @@ API: Final = "https://api.github.com"
 _BACK: Final = 60
 _LIFETIME: Final = 540.0
 
+# Seconds until a token is known to all servers of GitHub; its own client waits as long.
+_SETTLES_IN: Final = 5
+
+# The Date field knows no fractions of a second: less than this is no correction.
+_NOISE: Final = 2.0
+
 
 @final
 class GitHubApp(CarriesSecrets):
     """
     Tokens of an installation of a GitHub App, for assertions signed with its key. Needs the extra `jwt`.
+
+    A new token may be unknown to some servers of GitHub for its first seconds. An auth object of a manager sends a
+    request that is refused then again after a moment, and does not replace the token.
 
     Args:
         client_id: The app's client id, or its app id.
@@ -83,17 +94,31 @@ class GitHubApp(CarriesSecrets):
         self._issuer = str(client_id)
         asked = {"repositories": repositories and list(repositories), "permissions": permissions and dict(permissions)}
         self._asked = {name: value for name, value in asked.items() if value}
+        # Seconds by which GitHub's clock is ahead of ours, as its Date field said when it refused our times.
+        self._skew = 0.0
         self.provider: str = self._endpoint.origin
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
         Sign an assertion, and ask for a token.
 
+        Where GitHub refuses the times of the assertion, the clock is corrected by its Date, and it is asked once more.
+
         Raises:
-            TransientRefreshError: GitHub did not answer, or throttles.
+            TransientRefreshError: GitHub did not answer, throttles, or refuses the times again.
             GrantRejected: The app or its installation is not known, suspended, or may not do what was asked.
         """
-        now = int(SystemClock.time())
+        before = self._skew
+        try:
+            return await self._ask(request)
+        except TransientRefreshError:
+            # Only a refusal of the assertion's times corrects the clock.
+            if abs(self._skew - before) < _NOISE:
+                raise
+        return await self._ask(request)
+
+    async def _ask(self, request: FetchRequest) -> Answer:
+        now = int(SystemClock.time() + self._skew)
         claims = {"iss": self._issuer, "iat": now - _BACK, "exp": now + int(_LIFETIME)}
         assertion, hidden = await self._signer.sign(claims)
         headers = {
@@ -103,16 +128,22 @@ class GitHubApp(CarriesSecrets):
         }
         content = Content("POST", json.dumps(self._asked).encode(), "application/json")
         answer = await self._endpoint.send(
-            request, content, headers, secrets=hidden, rejections=(401, 404, 422), read=_fields, seen=_judge_rate
+            request, content, headers, secrets=hidden, rejections=(401, 404, 422), read=_fields, seen=self._seen
         )
-        fields = {**answer.fields, "access_token": answer.fields.get("token")}
+        fields = {**answer.fields, "access_token": answer.fields.get("token"), SETTLES_IN: _SETTLES_IN}
         return Answer({name: value for name, value in fields.items() if name != "token"}, date=answer.date)
+
+    def _seen(self, status: int, headers: Any, fields: Mapping[str, Any]) -> None:
+        _judge_rate(status, headers)
+        date = http_date(headers.get("date", ""))
+        if status == 401 and date is not None and passes(fields.get("error_description")):  # noqa: PLR2004 - RFC 9110
+            self._skew = date - SystemClock.time()
 
     def __repr__(self) -> str:
         return f"GitHubApp({self._issuer!r}, {self._endpoint.url!r})"
 
 
-def _judge_rate(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
+def _judge_rate(status: int, headers: Any) -> None:
     # The limit of an hour is told without Retry-After.
     if status in {403, 429} and headers.get("x-ratelimit-remaining") == "0" and "retry-after" not in headers:
         ends, now = number(headers.get("x-ratelimit-reset")), http_date(headers.get("date", ""))

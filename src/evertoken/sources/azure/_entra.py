@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["AUTHORITY", "resource_of", "token_endpoint_of"]
+__all__ = ["AUTHORITY", "identity_named", "resource_of", "token_endpoint_of"]
 
 AUTHORITY: Final = "https://login.microsoftonline.com"
 
@@ -37,3 +37,17 @@ def resource_of(scope: str) -> str:
         msg = f"scope must be one resource's, as in 'https://vault.azure.net/.default', not {scope!r}"
         raise ValueError(msg)
     return scope.removesuffix("/.default")
+
+
+def identity_named(**which: str | None) -> dict[str, str]:
+    """
+    Return the one of *which* that names a user-assigned identity, if one does.
+
+    Raises:
+        ValueError: More than one does.
+    """
+    named = {name: value for name, value in which.items() if value is not None}
+    if len(named) > 1:
+        msg = "only one of client_id, object_id and resource_id may say which identity is meant"
+        raise ValueError(msg)
+    return named

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources.azure._entra import resource_of
+from evertoken.sources.azure._entra import identity_named, resource_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,11 @@ class AppServiceIdentity(CarriesSecrets):
 
         header: What it finds in `IDENTITY_HEADER`; a secret.
 
-        client_id: Which user-assigned identity; the system-assigned one unless told.
+        client_id: Which user-assigned identity, by its client id; the system-assigned one unless told.
+
+        object_id: The same, by its object id.
+
+        resource_id: The same, by its resource id.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
@@ -44,16 +49,24 @@ class AppServiceIdentity(CarriesSecrets):
     on_ambiguous = "retry"
 
     def __init__(
-        self, scope: str, *, endpoint: str, header: Secret, client_id: str | None = None, client: Any = None
+        self,
+        scope: str,
+        *,
+        endpoint: str,
+        header: Secret,
+        client_id: str | None = None,
+        object_id: str | None = None,
+        resource_id: str | None = None,
+        client: Any = None,
     ) -> None:
         check_secret("header", header)
-        asked = {"api-version": _VERSION, "resource": resource_of(scope)}
-        if client_id is not None:
-            asked["client_id"] = client_id
+        named = identity_named(client_id=client_id, object_id=object_id, mi_res_id=resource_id)
+        asked = {"api-version": _VERSION, "resource": resource_of(scope), **named}
         # The endpoint is the platform's own, beside the app.
         url = f"{endpoint}?{urlencode(asked)}"
         self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="endpoint")
         self._header = header
+        self._patience = Patience()
         self.provider: str = self._endpoint.origin
 
     @classmethod
@@ -77,14 +90,16 @@ class AppServiceIdentity(CarriesSecrets):
         Ask the platform.
 
         Raises:
-            TransientRefreshError: It did not answer.
+            TransientRefreshError: It did not answer, or refuses in its first minute.
             GrantRejected: There is no such identity.
         """
         header = await resolve(self._header, "header")
         fields = {"X-IDENTITY-HEADER": header}
-        return await self._endpoint.send(
+        asked = self._endpoint.send(
             request, Content("GET", None), fields, secrets=(header,), rejections=(400, 401, 403), codes=()
         )
+        answer: Answer = await self._patience.of(asked)
+        return answer
 
     def __repr__(self) -> str:
         return f"AppServiceIdentity({self._endpoint.url!r})"

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
-import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._signing.jose import Signer
+import anyio.to_thread
+
+from evertoken._signing.jose import Signer, pair_in
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._client_authentication import PrivateKeyJwt
+from evertoken.sources._path import wrong_path
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.oauth_client import OAuthClient
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evertoken._model.protocols import FetchRequest
     from evertoken._model.token_response import Answer
 
 __all__ = ["ClientCertificate"]
-
-_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_KEY: Final = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.+?-----END \1PRIVATE KEY-----", re.DOTALL)
 
 #: Seconds that an assertion is good for.
 LIFETIME: Final = 600.0
@@ -34,8 +35,8 @@ class ClientCertificate(CarriesSecrets):
     Tokens of an application that shows its certificate (RFC 7523 section 2.2). Needs the extra `jwt`.
 
     Args:
-        certificate: The certificate and its private key in PEM, in one text: a string, a `pathlib.Path`, or a function.
-            It is read at each fetch.
+        certificate: The certificate and its private key: a `pathlib.Path` to both in PEM or in PKCS #12 (a PFX file);
+            or both in PEM in one text, as a string or a function. It is read at each fetch.
 
         tenant_id: The tenant.
 
@@ -44,6 +45,11 @@ class ClientCertificate(CarriesSecrets):
         scope: What the token is for, such as "https://vault.azure.net/.default".
 
         authority: Another cloud's, such as "https://login.microsoftonline.us".
+
+        password: The password of the private key, or of the PFX file.
+
+        send_chain: Whether the certificates are sent along (`x5c`), for applications that trust a subject name and an
+            issuer in place of one certificate.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
@@ -63,39 +69,64 @@ class ClientCertificate(CarriesSecrets):
         client_id: str,
         scope: str,
         authority: str = AUTHORITY,
+        password: Secret | None = None,
+        send_chain: bool = False,
         client: Any = None,
     ) -> None:
+        failure = wrong_path("certificate", certificate) if isinstance(certificate, Path) else None
+        if failure is not None:
+            del certificate
+            raise ValueError(failure)
         check_secret("certificate", certificate)
+        if password is not None:
+            check_secret("password", password)
         Signer("-", "PS256", symmetric=False, key_id=None, lifetime=LIFETIME)
         self._certificate = certificate
+        self._password = password
+        self._send_chain = send_chain
         self._options: dict[str, Any] = {
             "token_endpoint": token_endpoint_of(tenant_id, authority),
             "client_id": client_id,
             "http_client": client,
         }
         self._scope = scope
-        self.provider: str = self._grant("-", "-").provider
+        self.provider: str = self._grant("-", [b""]).provider
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
         Sign with the key, and name the certificate.
 
         Raises:
-            ValueError: The text holds no certificate, or no private key.
+            OSError: The file cannot be read.
+            ValueError: There is no certificate or no private key in it, or the password is wrong.
+            TransientRefreshError: Microsoft did not answer, or refuses for a reason that passes.
+            GrantRejected: Microsoft rejects the application or its certificate.
         """
-        text = await resolve(self._certificate, "certificate")
-        certificate, key = _CERTIFICATE.search(text), _KEY.search(text)
-        if certificate is None or key is None:
-            failure = f"certificate holds no {'CERTIFICATE' if certificate is None else 'PRIVATE KEY'} in PEM"
-            del text, key
-            raise ValueError(failure)
-        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate[0])).digest()
-        thumbprint = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        return await self._grant(key[0], thumbprint).fetch(request)
+        password = None if self._password is None else await resolve(self._password, "password")
+        if isinstance(self._certificate, Path):
+            data = await anyio.to_thread.run_sync(self._certificate.read_bytes)
+        else:
+            data = (await resolve(self._certificate, "certificate")).encode()
+        try:
+            key, chain = await anyio.to_thread.run_sync(pair_in, data, password)
+        except ValueError as error:
+            failure = str(error)
+        else:
+            del data, password
+            return await self._grant(key, chain).fetch(request)
+        del data, password
+        raise ValueError(failure)
 
-    def _grant(self, key: str, thumbprint: str) -> ClientCredentials:
-        method = PrivateKeyJwt(key, "PS256", lifetime=LIFETIME, header={"x5t#S256": thumbprint})
+    def _grant(self, key: str, chain: Sequence[bytes]) -> ClientCredentials:
+        header: dict[str, Any] = {"x5t#S256": _base64url(hashlib.sha256(chain[0]).digest())}
+        if self._send_chain:
+            header["x5c"] = [base64.b64encode(one).decode() for one in chain]
+        method = PrivateKeyJwt(key, "PS256", lifetime=LIFETIME, header=header)
         return ClientCredentials(OAuthClient(client_auth=method, **self._options), scope=self._scope)
 
     def __repr__(self) -> str:
         return f"ClientCertificate({self.provider!r})"
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
+from evertoken._model.errors import GrantRejected, TokenError
+from evertoken.sources._detected import ABSENT, Patience
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources.azure._entra import resource_of
+from evertoken.sources.azure._entra import identity_named, resource_of
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
     from evertoken._model.token_response import Answer
+    from evertoken.sources._token_request import Seen
 
 __all__ = ["ManagedIdentity"]
 
@@ -19,11 +22,16 @@ ENDPOINT: Final = "http://169.254.169.254"
 _PATH: Final = "/metadata/identity/oauth2/token"
 _VERSION: Final = "2018-02-01"
 
+# While it is updated, or throttles (Microsoft, "Use managed identities on an Azure VM to acquire an access token").
+_BUSY: Final = (404, 410, 429)
+
 
 @final
 class ManagedIdentity:
     """
     Tokens of a managed identity, from the instance metadata service (IMDS) of Azure.
+
+    An identity that was just assigned may not be known yet: a refusal is transient for a minute, until it has worked.
 
     Args:
         scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
@@ -55,15 +63,15 @@ class ManagedIdentity:
         endpoint: str = ENDPOINT,
         client: Any = None,
     ) -> None:
-        which = {"client_id": client_id, "object_id": object_id, "msi_res_id": resource_id}
-        named = {name: value for name, value in which.items() if value is not None}
-        if len(named) > 1:
-            msg = "only one of client_id, object_id and resource_id may say which identity is meant"
-            raise ValueError(msg)
+        named = identity_named(client_id=client_id, object_id=object_id, msi_res_id=resource_id)
         asked = urlencode({"api-version": _VERSION, "resource": resource_of(scope), **named})
         # The service is on the machine's own link: there is no way to it but this.
         url = f"{endpoint.rstrip('/')}{_PATH}?{asked}"
         self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="endpoint")
+        self._named = bool(named)
+        self._patience = Patience()
+        #: A request without the field Metadata: the service answers at once, and does nothing.
+        self.look: tuple[Endpoint, dict[str, str]] = (self._endpoint, {})
         self.provider: str = self._endpoint.origin
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
@@ -71,10 +79,41 @@ class ManagedIdentity:
         Ask the service.
 
         Raises:
-            TransientRefreshError: It did not answer, is being updated (410), or throttles.
+            TransientRefreshError: It did not answer, is being updated (404, 410), throttles, or refuses in its first
+                minute.
             GrantRejected: The machine has no such identity.
         """
-        return await self._endpoint.send(request, Content("GET", None), {"Metadata": "true"}, secrets=(), codes=())
+        answer: Answer = await self._patience.of(self._ask(request))
+        return answer
+
+    async def first(self, request: FetchRequest, /) -> Answer:
+        """
+        Ask the service where it is not known whether it is there.
+
+        Raises:
+            TransientRefreshError: It did not answer, is being updated, or throttles.
+            GrantRejected: The machine has not the identity that was named; or, with the code `ABSENT`, it has none, or
+                it is not the service that answers.
+        """
+        seen: list[tuple[int, bool]] = []
+        try:
+            answer = await self._ask(request, lambda status, _, fields: seen.append((status, bool(fields))))
+        except TokenError as error:
+            status, read = seen[-1] if seen else (0, False)
+            busy = status in _BUSY or status >= 500  # noqa: PLR2004 - RFC 9110
+            refused = status == 400 and not self._named  # noqa: PLR2004 - no identity is assigned
+            # A proxy or a portal answers in its own way.
+            if not seen or busy or (read and not refused):
+                raise
+            failure = GrantRejected(ABSENT, f"{self.provider} answered {status}: {error}")
+        else:
+            self._patience.worked()
+            return answer
+        raise failure
+
+    async def _ask(self, request: FetchRequest, seen: Seen | None = None) -> Answer:
+        content = Content("GET", None)
+        return await self._endpoint.send(request, content, {"Metadata": "true"}, secrets=(), codes=(), seen=seen)
 
     def __repr__(self) -> str:
         return f"ManagedIdentity({self._endpoint.url!r})"

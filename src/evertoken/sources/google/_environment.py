@@ -4,45 +4,76 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from evertoken.sources._detected import Detected
+from evertoken.sources._path import is_content
+from evertoken.sources._token_request import Endpoint
 from evertoken.sources._unset import Unset
-from evertoken.sources.fallback import Fallback
-from evertoken.sources.google._info import CLOUD_PLATFORM
+from evertoken.sources.google._info import CLOUD_PLATFORM, scope_of
 from evertoken.sources.google.credentials_file import CredentialsFile
-from evertoken.sources.google.metadata_server import MetadataServer
+from evertoken.sources.google.metadata_server import FLAVOR, MetadataServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from evertoken._model.protocols import TokenSource
 
 __all__ = ["from_environment"]
 
+_VARIABLE: Final = "GOOGLE_APPLICATION_CREDENTIALS"
+_FILE: Final = "application_default_credentials.json"
 
-def from_environment(*, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> Fallback:
+#: Seconds for which the metadata server is looked for, as google-auth does.
+_WITHIN: Final = 3.0
+
+
+def from_environment(*, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> TokenSource:
     """
-    Return what Google's tools would use here (Application Default Credentials): the first of these that works.
+    Return what Google's tools would use here (Application Default Credentials), in their order.
 
-    The file of `GOOGLE_APPLICATION_CREDENTIALS`, what `gcloud auth application-default login` left behind, the metadata
-    server. Where all fail, the error says why each did.
+    The file of `GOOGLE_APPLICATION_CREDENTIALS`; the file that `gcloud auth application-default login` left behind; the
+    metadata server. The first one that is there is used, and no other: a file that cannot be used is an error, and
+    never replaced by the machine's own service account. Variables and files are looked at when this is called.
 
     Args:
         scopes: What the token may be used for.
 
         client: An `httpx.AsyncClient` to use.
+
+    Raises:
+        ValueError: *scopes* are none.
     """
     environ = os.environ
-    scopes = scopes if isinstance(scopes, str) else list(scopes)
-    named = environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    folder = environ.get("CLOUDSDK_CONFIG") or (
-        Path(environ["APPDATA"], "gcloud") if environ.get("APPDATA") else Path("~/.config/gcloud").expanduser()
-    )
-    left = Path(folder, "application_default_credentials.json")
-    return Fallback(
-        environment=CredentialsFile(named, scopes=scopes, client=client)
-        if named
-        else Unset("GOOGLE_APPLICATION_CREDENTIALS is not set"),
-        gcloud=CredentialsFile(left, scopes=scopes, client=client) if left.exists() else Unset(f"there is no {left}"),
-        metadata=Unset("NO_GCE_CHECK is true")
-        if environ.get("NO_GCE_CHECK", "").lower() == "true"
-        else MetadataServer(scopes=scopes, client=client),
-    )
+    scopes = scope_of(scopes)
+    left = _left_by_gcloud(environ)
+    named = environ.get(_VARIABLE, "")
+    if is_content(named):
+        return Unset(f"{_VARIABLE} holds the content of a file, where the path of the file is needed")
+    # As google-auth does: this file may be missing even where the variable names it.
+    if named.strip() and named != str(left):
+        return CredentialsFile(named, scopes=scopes, client=client)
+    if left is not None and os.path.isfile(left):  # noqa: PTH113 - a folder that may not be read raises in pathlib
+        return CredentialsFile(left, scopes=scopes, client=client)
+    gcloud = "there is no home folder to look for a login of gcloud in" if left is None else f"there is no {left}"
+    looked = f"{_VARIABLE} is not set; {gcloud}"
+    if environ.get("NO_GCE_CHECK", "").lower() == "true":
+        return Unset(f"no credentials are configured: {looked}; NO_GCE_CHECK is true")
+    try:
+        own = MetadataServer(scopes=scopes, client=client)
+    except ValueError as error:
+        return Unset(f"GCE_METADATA_HOST is no host: {error}")
+    look = Endpoint(f"{own.provider}/", client=client, allow_http=True, parameter="GCE_METADATA_HOST")
+    return Detected(own, look=(look, FLAVOR), within=_WITHIN, looked=looked)
+
+
+def _left_by_gcloud(environ: Mapping[str, str]) -> Path | None:
+    if environ.get("CLOUDSDK_CONFIG"):
+        return Path(environ["CLOUDSDK_CONFIG"], _FILE)
+    if os.name == "nt" and environ.get("APPDATA"):
+        return Path(environ["APPDATA"], "gcloud", _FILE)
+    try:
+        return Path.home() / ".config" / "gcloud" / _FILE
+    except RuntimeError:
+        # The user has no home.
+        return None

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from evertoken._model.errors import GrantRejected
 from evertoken._signing.secret import resolve
+from evertoken.sources._path import wrong_path
 
-__all__ = ["CLOUD_PLATFORM", "IAM", "TOKEN_URI", "Info", "check_info", "read_info", "scope_of", "text_in"]
+if TYPE_CHECKING:
+    from evertoken._model.token_response import Answer
+
+__all__ = [
+    "CLOUD_PLATFORM", "IAM", "TOKEN_URI", "UNIVERSE", "Info", "basic", "quota_told", "read_info", "scope_of", "text_in",
+    "universe_of", "wrong_info",
+]  # fmt: skip
+
+UNIVERSE: Final = "googleapis.com"
 
 TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL, and no secret
 
@@ -20,15 +32,24 @@ CLOUD_PLATFORM: Final = "https://www.googleapis.com/auth/cloud-platform"
 #: All that a token needs which is only used to act as another account.
 IAM: Final = "https://www.googleapis.com/auth/iam"
 
+# What to do with files that hold something else.
+_HINTS: Final = {
+    "client": "this is the file of an OAuth client, with which a person logs in; give the file that the login leaves",
+    "gdch_service_account": "accounts of Google Distributed Cloud are not built in; give a function that asks"
+    " google-auth (google.oauth2.gdch_credentials) for a token",
+}
+
 #: The content of such a file, or where the file is; it is read at each fetch.
 Info: TypeAlias = Mapping[str, Any] | Path
 
 
-def check_info(info: object) -> None:
-    """Raise ValueError where *info* is neither."""
-    if not isinstance(info, Mapping | Path):
-        msg = f"info must be the content of a credentials file, or a pathlib.Path to one, not {type(info).__name__}"
-        raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
+def wrong_info(info: object) -> str | None:
+    """Return what is wrong with *info*, without repeating it; None where it may be the content or a path."""
+    if isinstance(info, Path):
+        return wrong_path("info", info)
+    if isinstance(info, Mapping):
+        return None
+    return f"info must be the content of a credentials file, or a pathlib.Path to one, not {type(info).__name__}"
 
 
 async def read_info(info: Info, *kinds: str) -> Mapping[str, Any]:
@@ -43,13 +64,34 @@ async def read_info(info: Info, *kinds: str) -> Mapping[str, Any]:
     found: object = info
     if isinstance(info, Path):
         try:
-            found = json.loads(await resolve(info, "info"))
+            found = json.loads((await resolve(info, "info")).removeprefix("\ufeff"))
         except (ValueError, TypeError, RecursionError):
             found = None
-    if not isinstance(found, Mapping) or found.get("type") not in kinds:
-        kind = found.get("type") if isinstance(found, Mapping) else None
-        raise GrantRejected("invalid_request", f"{where} are of type {kind!r}, where {' or '.join(kinds)} is needed")
+    if not isinstance(found, Mapping):
+        raise GrantRejected("invalid_request", f"{where} hold no JSON object; {' or '.join(kinds)} is needed")
+    kind = found.get("type")
+    if kind not in kinds:
+        said = f"{where} are of type {kind!r}, where {' or '.join(kinds)} is needed"
+        hint = _HINTS["client"] if {"installed", "web"} & found.keys() else _HINTS.get(str(kind))
+        raise GrantRejected("invalid_request", said if hint is None else f"{said}: {hint}")
     return found
+
+
+def quota_told(answer: Answer, info: Mapping[str, Any]) -> Answer:
+    """
+    Return *answer* with the project that pays for requests, as `quota_project_id`, if anything names one.
+
+    As in google-auth, `GOOGLE_CLOUD_QUOTA_PROJECT` goes before the file.
+    """
+    project = os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT", "").strip() or info.get("quota_project_id")
+    if not isinstance(project, str) or not project:
+        return answer
+    return replace(answer, fields={**answer.fields, "quota_project_id": project})
+
+
+def universe_of(info: Mapping[str, Any]) -> str:
+    """Return the domain of the cloud that the file is for: "googleapis.com", or that of a sovereign cloud."""
+    return str(info.get("universe_domain") or UNIVERSE)
 
 
 def text_in(info: Mapping[str, Any], name: str) -> str:
@@ -79,3 +121,8 @@ def scope_of(scopes: object) -> str:
         msg = f"scopes must be one or several strings, not {scopes!r}"
         raise ValueError(msg)
     return " ".join(several)
+
+
+def basic(name: str, secret: str) -> dict[str, str]:
+    """Return the header field that authenticates a client at Google's Security Token Service."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}

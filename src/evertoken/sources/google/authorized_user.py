@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._token_request import Endpoint
-from evertoken.sources.google._info import TOKEN_URI, Info, check_info, read_info, scope_of, text_in
+from evertoken.sources.google._info import TOKEN_URI, Info, basic, quota_told, read_info, scope_of, text_in, wrong_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,13 +14,20 @@ if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
     from evertoken._model.token_response import Answer
 
-__all__ = ["AuthorizedUser"]
+__all__ = ["AUTHORIZED_USERS", "AuthorizedUser"]
+
+#: The types of files that a person's login leaves.
+AUTHORIZED_USERS: Final = ("authorized_user", "external_account_authorized_user")
 
 
 @final
 class AuthorizedUser(CarriesSecrets):
     """
     Tokens on behalf of a person who logged in: what `gcloud auth application-default login` left behind.
+
+    The file may be of the type `authorized_user`, or of `external_account_authorized_user`, which a login through
+    workforce identity federation leaves. If it names a `quota_project_id`, that is in the token's `extra`, for the
+    field `x-goog-user-project`.
 
     Args:
         info: The content of that file, or a `pathlib.Path` to it, which is read at each fetch.
@@ -38,7 +45,10 @@ class AuthorizedUser(CarriesSecrets):
     provider = TOKEN_URI
 
     def __init__(self, info: Info, *, scopes: str | Iterable[str] | None = None, client: Any = None) -> None:
-        check_info(info)
+        failure = wrong_info(info)
+        if failure is not None:
+            del info
+            raise ValueError(failure)
         self._info = info
         self._scope = None if scopes is None else scope_of(scopes)
         self._client = client
@@ -51,14 +61,21 @@ class AuthorizedUser(CarriesSecrets):
             TransientRefreshError: It failed for a reason that passes.
             GrantRejected: The file is none, or the person has to log in again.
         """
-        info = await read_info(self._info, "authorized_user")
-        endpoint = Endpoint(str(info.get("token_uri") or TOKEN_URI), client=self._client, parameter="token_uri")
-        form = [("grant_type", "refresh_token")]
-        form += [(name, text_in(info, name)) for name in ("client_id", "client_secret")]
-        form.append(("refresh_token", request.refresh_token_for(text_in(info, "refresh_token"))))
+        info = await read_info(self._info, *AUTHORIZED_USERS)
+        token = request.refresh_token_for(text_in(info, "refresh_token"))
+        form = [("grant_type", "refresh_token"), ("refresh_token", token)]
+        name, secret = text_in(info, "client_id"), text_in(info, "client_secret")
+        headers: dict[str, str] = {}
+        if info["type"] == "authorized_user":
+            url, parameter = str(info.get("token_uri") or TOKEN_URI), "token_uri"
+            form += [("client_id", name), ("client_secret", secret)]
+        else:
+            url, parameter = text_in(info, "token_url"), "token_url"
+            headers = basic(name, secret)
         if self._scope is not None:
             form.append(("scope", self._scope))
-        return await endpoint.post(request, form, {}, secrets=[value for name, value in form[2:4]])
+        endpoint = Endpoint(url, client=self._client, parameter=parameter)
+        return quota_told(await endpoint.post(request, form, headers, secrets=(token, secret)), info)
 
     def __repr__(self) -> str:
         return "AuthorizedUser()"

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.clock import SystemClock
-from evertoken._model.errors import GrantRejected
+from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.token_response import read_response
+from evertoken.sources._path import wrong_path
 from evertoken.sources.google._impersonation import impersonated
-from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, check_info, read_info, scope_of, text_in
-from evertoken.sources.google.authorized_user import AuthorizedUser
+from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, quota_told, read_info, scope_of, text_in
+from evertoken.sources.google.authorized_user import AUTHORIZED_USERS, AuthorizedUser
 from evertoken.sources.google.service_account import ServiceAccount
 from evertoken.sources.google.workload_identity import WorkloadIdentity
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CredentialsFile"]
 
-_KINDS = ("service_account", "authorized_user", "external_account", "impersonated_service_account")
+_KINDS = ("service_account", *AUTHORIZED_USERS, "external_account", "impersonated_service_account")
 
 
 @final
@@ -31,10 +32,10 @@ class CredentialsFile:
     Tokens by a credentials file of Google, whatever it holds.
 
     It may be a service account's key, what gcloud left of a person's login, the configuration of workload identity, or
-    of impersonation. It is read at each fetch.
+    of impersonation. It is read at each fetch. If it names a `quota_project_id`, that is in the token's `extra`.
 
     Args:
-        path: The file.
+        path: The file; not what is in it.
 
         scopes: What the token may be used for.
 
@@ -48,8 +49,11 @@ class CredentialsFile:
     on_ambiguous = "retry"
 
     def __init__(self, path: str | Path, *, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> None:
+        failure = wrong_path("path", path)
+        if failure is not None:
+            del path
+            raise ValueError(failure)
         self._path = Path(path)
-        check_info(self._path)
         self._scope = scope_of(scopes)
         self._client = client
         self.provider: str = f"file:{self._path}"
@@ -62,13 +66,21 @@ class CredentialsFile:
             TransientRefreshError: It cannot be read, or what it says failed for a reason that passes.
             GrantRejected: It is no such file, or Google rejects what it says.
         """
-        return await self._follow(request, await read_info(self._path, *_KINDS), self._scope)
+        try:
+            info = await read_info(self._path, *_KINDS)
+        except OSError as error:
+            # It may come yet: whoever mounts it may be late.
+            said = error.strerror or type(error).__name__
+            failure = TransientRefreshError(f"the credentials file {str(self._path)!r}: {said}")
+        else:
+            return await self._follow(request, info, self._scope)
+        raise failure
 
     async def _follow(self, request: FetchRequest, info: Mapping[str, Any], scope: str) -> Answer:
         kind, client = info["type"], self._client
         if kind == "service_account":
             return await ServiceAccount(info, scopes=scope, client=client).fetch(request)
-        if kind == "authorized_user":
+        if kind in AUTHORIZED_USERS:
             # What a person granted is not widened, and need not be named.
             return await AuthorizedUser(info, client=client).fetch(request)
         if kind == "external_account":
@@ -83,7 +95,7 @@ class CredentialsFile:
         base, failure = read_response(await self._follow(request, inner, IAM), requested_at=started)
         if failure is not None:
             raise failure
-        return await impersonated(
+        answer = await impersonated(
             request,
             text_in(info, "service_account_impersonation_url"),
             base.access_token,
@@ -91,6 +103,7 @@ class CredentialsFile:
             delegates=[str(one) for one in info.get("delegates") or ()],
             client=client,
         )
+        return quota_told(answer, info)
 
     def __repr__(self) -> str:
         return f"CredentialsFile({str(self._path)!r})"

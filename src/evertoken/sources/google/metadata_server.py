@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.token_response import Answer
 from evertoken.sources._body import fields_of, text_of
+from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.google._info import scope_of
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
     from evertoken._model.protocols import FetchRequest
 
-__all__ = ["MetadataServer"]
+__all__ = ["FLAVOR", "MetadataServer"]
 
 HOST: Final = "metadata.google.internal"
-_FLAVOR: Final = {"Metadata-Flavor": "Google"}
+#: What a request to the server has, so that no redirect or link makes one.
+FLAVOR: Final = {"Metadata-Flavor": "Google"}
 
 
 @final
@@ -28,7 +30,8 @@ class MetadataServer:
     """
     Tokens of the service account that a machine or container of Google Cloud runs as, from its metadata server.
 
-    The server gives every client on the machine the same token until its last minutes.
+    The server gives every client on the machine the same token until its last minutes. In the first seconds of a pod
+    or a machine it may not know the service account yet: a 404 is transient for a minute, until it has worked once.
 
     Args:
         scopes: What the token may be used for; all that the machine was given unless told.
@@ -57,7 +60,7 @@ class MetadataServer:
         host: str | None = None,
         client: Any = None,
     ) -> None:
-        there = host or os.environ.get("GCE_METADATA_HOST") or HOST
+        there = host or os.environ.get("GCE_METADATA_HOST", "").strip() or HOST
         base = f"http://{there}/computeMetadata/v1/instance/service-accounts/{quote(account, safe='@')}"
         if audience is not None:
             url = f"{base}/identity?{urlencode({'audience': audience, 'format': 'full'})}"
@@ -68,6 +71,7 @@ class MetadataServer:
         # The server is on the machine's own link: there is no way to it but this.
         self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="host")
         self._identity = audience is not None
+        self._patience = Patience()
         self.provider: str = self._endpoint.origin
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
@@ -75,9 +79,14 @@ class MetadataServer:
         Ask the server.
 
         Raises:
-            TransientRefreshError: It did not answer, or somebody else did.
+            TransientRefreshError: It did not answer, or somebody else did, or it has no such service account in its
+                first minute.
             GrantRejected: The machine has no such service account.
         """
+        answer: Answer = await self._patience.of(self._ask(request))
+        return answer
+
+    async def _ask(self, request: FetchRequest) -> Answer:
 
         def seen(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
             if headers.get("metadata-flavor") != "Google":
@@ -88,7 +97,7 @@ class MetadataServer:
         answer = await self._endpoint.send(
             request,
             Content("GET", None),
-            _FLAVOR,
+            FLAVOR,
             secrets=(),
             rejections=(404,),
             read=text_of if self._identity else fields_of,

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._model.errors import TransientRefreshError
+from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.token_response import Answer
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._token_request import Endpoint
-from evertoken.sources.google._info import CLOUD_PLATFORM, TOKEN_URI, Info, check_info, read_info, scope_of, text_in
+from evertoken.sources.google._info import (
+    CLOUD_PLATFORM,
+    TOKEN_URI,
+    UNIVERSE,
+    Info,
+    quota_told,
+    read_info,
+    scope_of,
+    text_in,
+    universe_of,
+    wrong_info,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from evertoken._model.protocols import FetchRequest
 
@@ -25,6 +36,9 @@ HOUR: Final = 3600.0
 class ServiceAccount(CarriesSecrets):
     """
     Tokens of a service account, for assertions signed with its key (RFC 7523 section 2.1). Needs the extra `jwt`.
+
+    In a sovereign cloud (`universe_domain` in the file) the token is a JWT that is signed here, and no server is asked
+    (Google, "Self-signed JSON Web Tokens").
 
     Args:
         info: The content of its key file, or a `pathlib.Path` to it, which is read at each fetch.
@@ -55,7 +69,10 @@ class ServiceAccount(CarriesSecrets):
         audience: str | None = None,
         client: Any = None,
     ) -> None:
-        check_info(info)
+        failure = wrong_info(info)
+        if failure is not None:
+            del info
+            raise ValueError(failure)
         Signer("-", "RS256", symmetric=False, key_id=None, lifetime=HOUR)
         self._info = info
         self._scope = scope_of(scopes)
@@ -72,9 +89,11 @@ class ServiceAccount(CarriesSecrets):
             GrantRejected: The key file is none, or Google rejects what it says.
         """
         info = await read_info(self._info, "service_account")
-        endpoint = Endpoint(str(info.get("token_uri") or TOKEN_URI), client=self._client, parameter="token_uri")
         key_id = str(info.get("private_key_id") or "") or None
         signer = Signer(text_in(info, "private_key"), "RS256", symmetric=False, key_id=key_id, lifetime=HOUR)
+        if universe_of(info) != UNIVERSE:
+            return quota_told(await self._signed_here(signer, info), info)
+        endpoint = Endpoint(str(info.get("token_uri") or TOKEN_URI), client=self._client, parameter="token_uri")
         claims = {"iss": text_in(info, "client_email"), "aud": TOKEN_URI}
         claims |= {"scope": self._scope} if self._audience is None else {"target_audience": self._audience}
         if self._subject is not None:
@@ -82,7 +101,17 @@ class ServiceAccount(CarriesSecrets):
         assertion, hidden = await signer.sign(claims)
         form = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion)]
         answer = await endpoint.post(request, form, {}, secrets=hidden)
-        return answer if self._audience is None else id_token_in(answer)
+        return quota_told(answer, info) if self._audience is None else id_token_in(answer)
+
+    async def _signed_here(self, signer: Signer, info: Mapping[str, Any]) -> Answer:
+        if self._subject is not None or self._audience is not None:
+            what = "audience" if self._subject is None else "subject"
+            where = f"an account of the universe {universe_of(info)!r}"
+            said = f"{what}= is not built in for {where}; leave it out, or use an account of {UNIVERSE}"
+            raise GrantRejected("invalid_request", said)
+        account = text_in(info, "client_email")
+        token, _ = await signer.sign({"iss": account, "sub": account, "scope": self._scope})
+        return Answer({"access_token": token, "token_type": "Bearer", "expires_in": HOUR})
 
     def __repr__(self) -> str:
         return "ServiceAccount()"

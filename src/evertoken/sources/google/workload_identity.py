@@ -13,7 +13,17 @@ from evertoken._signing.secret import CarriesSecrets, resolve
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources.google._impersonation import LIFETIME, impersonated
-from evertoken.sources.google._info import CLOUD_PLATFORM, IAM, Info, check_info, read_info, scope_of, text_in
+from evertoken.sources.google._info import (
+    CLOUD_PLATFORM,
+    IAM,
+    Info,
+    basic,
+    quota_told,
+    read_info,
+    scope_of,
+    text_in,
+    wrong_info,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,13 +36,23 @@ __all__ = ["WorkloadIdentity"]
 _EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, and no secret
 
+# What a credential_source may have and is not followed, and what serves in its place.
+_NOT_BUILT: Final = {
+    "environment_id": "requests signed for AWS are not built in; give a function that asks google-auth for a token,"
+    " or use a service account's key",
+    "executable": "commands are not run; run it by evertoken.sources.Command, or let it write a file and name the file",
+    "certificate": "certificates are not shown to the Security Token Service; give a function that asks google-auth for"
+    " a token",
+}
+
 
 @final
 class WorkloadIdentity(CarriesSecrets):
     """
     Tokens for the token of another identity provider: workload identity federation (RFC 8693).
 
-    The configuration says where that token is: in a file, or at a URL. The one of AWS, and commands, are not followed.
+    The configuration says where that token is: in a file, or at a URL. The client that it may name is authenticated at
+    the Security Token Service. A configuration for AWS, for a command or for a certificate is refused with words.
 
     Args:
         info: The content of the configuration (`gcloud iam workload-identity-pools create-cred-config`), or a
@@ -51,7 +71,10 @@ class WorkloadIdentity(CarriesSecrets):
     provider = "https://sts.googleapis.com"
 
     def __init__(self, info: Info, *, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> None:
-        check_info(info)
+        failure = wrong_info(info)
+        if failure is not None:
+            del info
+            raise ValueError(failure)
         self._info = info
         self._scope = scope_of(scopes)
         self._client = client
@@ -65,6 +88,8 @@ class WorkloadIdentity(CarriesSecrets):
             GrantRejected: The configuration is none, or Google rejects what it says.
         """
         info = await read_info(self._info, "external_account")
+        if str(info.get("subject_token_type")).startswith("urn:ietf:params:aws:"):
+            raise GrantRejected("invalid_request", f"the configuration is for AWS: {_NOT_BUILT['environment_id']}")
         subject = await self._subject(request, info)
         endpoint = Endpoint(text_in(info, "token_url"), client=self._client, parameter="token_url")
         impersonation = info.get("service_account_impersonation_url")
@@ -76,23 +101,31 @@ class WorkloadIdentity(CarriesSecrets):
             ("subject_token", subject),
             ("subject_token_type", text_in(info, "subject_token_type")),
         ]
-        project = info.get("workforce_pool_user_project")
-        if project:
+        project, known = info.get("workforce_pool_user_project"), info.get("client_id")
+        headers = basic(str(known), text_in(info, "client_secret")) if known else {}
+        if project and not known:
             form.append(("options", json.dumps({"userProject": project})))
-        answer = await endpoint.post(request, form, {}, secrets=(subject,))
+        answer = await endpoint.post(
+            request, form, headers, secrets=(subject, *headers.values(), str(info.get("client_secret") or subject))
+        )
         if not impersonation:
-            return answer
+            return quota_told(answer, info)
         token = str(answer.fields.get("access_token"))
         wanted = info.get("service_account_impersonation")
         seconds = number(wanted.get("token_lifetime_seconds")) if isinstance(wanted, Mapping) else None
         lifetime = LIFETIME if seconds is None else int(seconds)
-        return await impersonated(
+        acting = await impersonated(
             request, str(impersonation), token, self._scope, lifetime=lifetime, client=self._client
         )
+        return quota_told(acting, info)
 
     async def _subject(self, request: FetchRequest, info: Mapping[str, Any]) -> str:
         source = info.get("credential_source")
         source = source if isinstance(source, Mapping) else {}
+        refused = next((name for name in _NOT_BUILT if name in source), None)
+        if refused is not None:
+            said = f"the credential_source of the configuration has {refused!r}: {_NOT_BUILT[refused]}"
+            raise GrantRejected("invalid_request", said)
         form = source.get("format")
         form = form if isinstance(form, Mapping) else {}
         name = str(form.get("subject_token_field_name")) if form.get("type") == "json" else None

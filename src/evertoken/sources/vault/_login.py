@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.token import REFUSED_BY
 from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import fields_of
@@ -26,12 +29,16 @@ WORN_OUT: Final = 0.5
 
 _REJECTIONS: Final = (400, 403, 404)
 
+# What a standby answers that does not forward ("High availability mode"): the active node has the same path.
+_STANDBY: Final = 307
+
 
 class Login(CarriesSecrets, abc.ABC):
     """
     An auth method of OpenBao or Vault.
 
-    The token is renewed by its lease, as long as it can be, and then a login brings another.
+    The token is renewed by its lease, as long as it can be, and then a login brings another. Where a standby sends to
+    the active node (307), that is asked with the same path and scheme, once.
 
     Args:
         address: Where the server is, such as "https://vault.example.com:8200".
@@ -59,13 +66,24 @@ class Login(CarriesSecrets, abc.ABC):
             raise ValueError(msg)
         self._address = str(address).rstrip("/")
         self._options: dict[str, Any] = {"client": client, "allow_http": allow_http, "parameter": "address"}
-        self._login = self._at(f"auth/{mount.strip('/')}/login")
+        self._login = self.at(f"auth/{mount.strip('/')}/login")
         self._namespace = namespace
         self.provider: str = self._login.origin
 
     @abc.abstractmethod
-    async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
+    async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:
         """Return what is sent to log in, and what of it must not be seen."""
+
+    async def log_in(self, request: FetchRequest) -> Answer:
+        """
+        Log in.
+
+        Raises:
+            TransientRefreshError: The server did not answer, is sealed, or throttles.
+            GrantRejected: It does not accept the login.
+        """
+        sent, hidden = await self.body(request)
+        return _token_in(await self.post(self._login, request, sent, {}, hidden), None)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
@@ -80,8 +98,7 @@ class Login(CarriesSecrets, abc.ABC):
             answer = await self._renew(request, current)
             if answer is not None:
                 return answer
-        sent, hidden = await self.body()
-        return _token_in(await self._post(self._login, request, sent, {}, hidden), None)
+        return await self.log_in(request)
 
     async def revoke(self, token: Token, /) -> None:
         """
@@ -93,14 +110,14 @@ class Login(CarriesSecrets, abc.ABC):
         """
         request = FetchRequest(None, token, REVOCATION_TIMEOUT)
         headers = {"X-Vault-Token": token.access_token}
-        await self._post(self._at("auth/token/revoke-self"), request, {}, headers, (token.access_token,), wordless=True)
+        await self.post(self.at("auth/token/revoke-self"), request, {}, headers, (token.access_token,), wordless=True)
 
     async def _renew(self, request: FetchRequest, current: Token) -> Answer | None:
         first = current.extra.get("first_lease")
         headers = {"X-Vault-Token": current.access_token}
         try:
-            renewal = self._at("auth/token/renew-self")
-            answer = await self._post(renewal, request, {}, headers, (current.access_token,))
+            renewal = self.at("auth/token/renew-self")
+            answer = await self.post(renewal, request, {}, headers, (current.access_token,))
             renewed = _token_in(answer, first)
         except TokenError:
             # Whatever kept it from being renewed, a login may still work, and if not, it says why.
@@ -108,7 +125,7 @@ class Login(CarriesSecrets, abc.ABC):
         lease = renewed.fields.get("expires_in")
         return None if first and lease is not None and lease < first * WORN_OUT else renewed
 
-    async def _post(
+    async def post(
         self,
         endpoint: Endpoint,
         request: FetchRequest,
@@ -118,23 +135,70 @@ class Login(CarriesSecrets, abc.ABC):
         *,
         wordless: bool = False,
     ) -> Answer:
+        """
+        Send *body* to *endpoint*, or to the node that a standby names in its place.
+
+        Raises:
+            TransientRefreshError: The server did not answer, is sealed, or throttles.
+            GrantRejected: It refuses.
+        """
         if self._namespace is not None:
             headers = {**headers, "X-Vault-Namespace": self._namespace}
-        return await endpoint.send(
-            request,
-            Content("POST", json.dumps(dict(body)).encode(), "application/json"),
-            {**headers, "X-Vault-Request": "true"},
-            secrets=secrets,
-            wordless=wordless,
-            rejections=_REJECTIONS,
-            read=_empty_too if wordless else _fields,
-        )
+        active: list[str] = []
 
-    def _at(self, path: str) -> Endpoint:
+        def seen(status: int, fields: Any, _: object) -> None:
+            if status == _STANDBY:
+                active.append(fields.get("location", ""))
+
+        async def send(there: Endpoint) -> Answer:
+            return await there.send(
+                request,
+                Content("POST", json.dumps(dict(body)).encode(), "application/json"),
+                {**headers, "X-Vault-Request": "true"},
+                secrets=secrets,
+                wordless=wordless,
+                rejections=_REJECTIONS,
+                read=_empty_too if wordless else _fields,
+                seen=seen,
+            )
+
+        try:
+            return await send(endpoint)
+        except TransientRefreshError:
+            if not active:
+                raise
+        return await send(self._active(endpoint, active[0]))
+
+    def _active(self, asked: Endpoint, location: str) -> Endpoint:
+        here, there = urlsplit(asked.url), urlsplit(location)
+        failure = f"{asked.origin} is a standby and sends to another place than the same path of the active node"
+        if (there.path, there.query, there.fragment) == (here.path, "", "") and there.scheme == here.scheme:
+            try:
+                found = Endpoint(location, **self._options)
+            except ValueError:
+                failure = f"{asked.origin} is a standby and names no active node (api_addr) that may be asked"
+            else:
+                if _is_local(here.hostname) or not _is_local(there.hostname):
+                    return found
+                failure = f"{asked.origin} is a standby whose active node calls itself {found.origin} (api_addr)"
+        msg = f"{failure}; use the address of the active node, or of a load balancer"
+        raise TransientRefreshError(msg)
+
+    def at(self, path: str) -> Endpoint:
+        """Return the endpoint of the API at *path*."""
         return Endpoint(f"{self._address}/v1/{path}", **self._options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._login.url!r})"
+
+
+def _is_local(host: str | None) -> bool:
+    """Tell whether *host* means whoever asks: another machine has no say about that."""
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return host is None or host.lower() == "localhost" or host.lower().endswith(".localhost")
+    return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def _token_in(answer: Answer, first: float | None) -> Answer:
@@ -148,6 +212,8 @@ def _token_in(answer: Answer, first: float | None) -> Answer:
         "renewable": auth.get("renewable") is True,
         "first_lease": first or lease,
         "policies": auth.get("policies"),
+        # It never answers 401: a token that has ended is forbidden.
+        REFUSED_BY: [403],
         # A root-like token has no lease, and never ends.
         **({"expires_in": lease} if lease > 0 else {}),
     }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
+from evertoken._model.errors import GrantRejected
+from evertoken._model.token import fingerprint_of
 from evertoken._signing.secret import Secret, check_secret, resolve
 from evertoken.sources.vault._login import Login
+
+if TYPE_CHECKING:
+    from evertoken._model.protocols import FetchRequest
 
 __all__ = ["AppRole"]
 
@@ -23,6 +28,9 @@ class AppRole(Login):
         role_id: The role's id.
 
         secret_id: Its secret id: a string, a `pathlib.Path` or a function, read at each login; None if it needs none.
+
+        wrapped: Whether *secret_id* is the wrapping token of a secret id (response wrapping). It is unwrapped once, for
+            the server allows no more, and the secret id is kept in memory for later logins.
 
         mount: Where the auth method is mounted.
 
@@ -42,6 +50,7 @@ class AppRole(Login):
         role_id: Secret,
         secret_id: Secret | None = None,
         *,
+        wrapped: bool = False,
         mount: str = "approle",
         namespace: str | None = None,
         client: Any = None,
@@ -51,12 +60,48 @@ class AppRole(Login):
         check_secret("role_id", role_id)
         if secret_id is not None:
             check_secret("secret_id", secret_id)
-        self._role_id, self._secret_id = role_id, secret_id
+        if wrapped and secret_id is None:
+            msg = "wrapped=True needs a secret_id: the wrapping token"
+            raise ValueError(msg)
+        self._role_id, self._secret_id, self._wrapped = role_id, secret_id, wrapped
+        # The wrapping token that was unwrapped last, by its fingerprint, and what was in it.
+        self._unwrapped: tuple[str, str] | None = None
 
-    async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Return the role's id and its secret."""
+    async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:
+        """
+        Return the role's id and its secret.
+
+        Raises:
+            TransientRefreshError: The server did not answer.
+            GrantRejected: The wrapping token was used before, by somebody else, or has expired.
+        """
         sent = {"role_id": await resolve(self._role_id, "role_id")}
         if self._secret_id is None:
             return sent, ()
         secret = await resolve(self._secret_id, "secret_id")
-        return {**sent, "secret_id": secret}, (secret,)
+        hidden = (secret,)
+        if self._wrapped:
+            secret = await self._unwrap(request, secret)
+        return {**sent, "secret_id": secret}, (secret, *hidden)
+
+    async def _unwrap(self, request: FetchRequest, token: str) -> str:
+        known = fingerprint_of(token)
+        if self._unwrapped is None or self._unwrapped[0] != known:
+            try:
+                answer = await self.post(
+                    self.at("sys/wrapping/unwrap"), request, {}, {"X-Vault-Token": token}, (token,)
+                )
+            except GrantRejected as error:
+                said = (
+                    f"{error.error_description}; the wrapping token of secret_id has expired, or somebody has used it"
+                )
+                failure = GrantRejected(error.error, said)
+            else:
+                data = answer.fields.get("data")
+                found = data.get("secret_id") if isinstance(data, dict) else None
+                if isinstance(found, str) and found:
+                    self._unwrapped = known, found
+                    return found
+                failure = GrantRejected("invalid_request", "the wrapping token of secret_id wraps no secret_id")
+            raise failure
+        return self._unwrapped[1]

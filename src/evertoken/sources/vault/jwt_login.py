@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from evertoken._signing.secret import Secret, check_secret, resolve
+from evertoken.sources._detected import Patience
 from evertoken.sources.vault._login import Login
+
+if TYPE_CHECKING:
+    from evertoken._model.protocols import FetchRequest
+    from evertoken._model.token_response import Answer
 
 __all__ = ["JwtLogin"]
 
@@ -15,8 +20,9 @@ class JwtLogin(Login):
     """
     Tokens of OpenBao or Vault for a JWT of another identity provider, such as a Kubernetes service account's.
 
-    They are renewed by their lease, as long as they can be. Send them with `HeaderAuth(tokens.handle(),
-    "X-Vault-Token")`.
+    A "permission denied" is transient for its first minute: the server says the same where it cannot ask the cluster
+    about the token. Tokens are renewed by their lease, as long as they can be. Send them with
+    `HeaderAuth(tokens.handle(), "X-Vault-Token")`.
 
     Args:
         address: Where the server is, such as "https://vault.example.com:8200".
@@ -54,8 +60,21 @@ class JwtLogin(Login):
             raise ValueError(msg)
         check_secret("jwt", jwt)
         self._role, self._jwt = role, jwt
+        self._patience = Patience(always=True, only="permission denied")
 
-    async def body(self) -> tuple[dict[str, str], tuple[str, ...]]:
+    async def log_in(self, request: FetchRequest) -> Answer:
+        """
+        Log in.
+
+        Raises:
+            TransientRefreshError: The server did not answer, is sealed, throttles, or has refused for less than a
+                minute.
+            GrantRejected: It does not accept the login.
+        """
+        answer: Answer = await self._patience.of(super().log_in(request))
+        return answer
+
+    async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - every login's
         """Return the role and the token that is shown for it."""
         token = await resolve(self._jwt, "jwt")
         return {"role": self._role, "jwt": token}, (token,)
