@@ -106,4 +106,7 @@ def completed(answer: Answer, provider: Provider | None) -> Answer:
     if provider.refuses_early_refresh and lifetime is not None and "refresh_in" not in fields:
         # A refresh before its time would be refused: this one is due just when it ends.
         fields = {**fields, "refresh_in": lifetime * _WHOLE}
-    return replace(answer, fields=fields, default_lifetime=provider.default_lifetime, token_types=provider.token_types)
+    default = provider.default_lifetime
+    if lifetime is not None and lifetime in provider.never_expires:
+        fields, default = {name: value for name, value in fields.items() if name != "expires_in"}, None
+    return replace(answer, fields=fields, default_lifetime=default, token_types=provider.token_types)

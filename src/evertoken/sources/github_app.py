@@ -13,6 +13,7 @@ from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ class GitHubApp(CarriesSecrets):
         return Answer({name: value for name, value in fields.items() if name != "token"}, date=answer.date)
 
     def __repr__(self) -> str:
-        return f"GitHubApp({self._issuer!r}, {self._endpoint.url!r})"
+        return f"GitHubApp({self._issuer!r}, {without_query(self._endpoint.url)!r})"
 
 
 def _judge_rate(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol

@@ -12,6 +12,7 @@ from evertoken._model.errors import TransientRefreshError
 from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
@@ -129,7 +130,7 @@ class LoginEndpoint(CarriesSecrets):
         return Answer(fields, date=answer.date, token_types={self._token_type: self._token_type})
 
     def __repr__(self) -> str:
-        return f"LoginEndpoint({self._endpoint.url!r})"
+        return f"LoginEndpoint({without_query(self._endpoint.url)!r})"
 
 
 def _at(fields: Any, place: str) -> Any:

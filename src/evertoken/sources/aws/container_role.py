@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from evertoken._engine.clock import SystemClock
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class ContainerRole(CarriesSecrets):
         return credentials_of(answer.fields, started=started, date=answer.date)
 
     def __repr__(self) -> str:
-        return f"ContainerRole({self._endpoint.url!r})"
+        return f"ContainerRole({without_query(self._endpoint.url)!r})"
 
 
 def _is_agent(url: object) -> bool:

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import resource_of
 
 if TYPE_CHECKING:
@@ -87,4 +88,4 @@ class AppServiceIdentity(CarriesSecrets):
         )
 
     def __repr__(self) -> str:
-        return f"AppServiceIdentity({self._endpoint.url!r})"
+        return f"AppServiceIdentity({without_query(self._endpoint.url)!r})"

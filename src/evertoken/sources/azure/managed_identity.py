@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import resource_of
 
 if TYPE_CHECKING:
@@ -77,4 +78,4 @@ class ManagedIdentity:
         return await self._endpoint.send(request, Content("GET", None), {"Metadata": "true"}, secrets=(), codes=())
 
     def __repr__(self) -> str:
-        return f"ManagedIdentity({self._endpoint.url!r})"
+        return f"ManagedIdentity({without_query(self._endpoint.url)!r})"

@@ -10,6 +10,7 @@ from evertoken._model.errors import TransientRefreshError
 from evertoken._model.token_response import Answer
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.google._info import scope_of
 
 if TYPE_CHECKING:
@@ -99,4 +100,4 @@ class MetadataServer:
         return answer
 
     def __repr__(self) -> str:
-        return f"MetadataServer({self._endpoint.url!r})"
+        return f"MetadataServer({without_query(self._endpoint.url)!r})"
