@@ -71,6 +71,7 @@ def fields_of(body: bytes, content_type: str) -> dict[str, Any] | None:
     as text, or not at all.
     """
     text = _decoded(body, content_type)
+    fields: object
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
@@ -116,7 +117,7 @@ def error_in(body: bytes, content_type: str) -> dict[str, Any]:
 def _decoded(body: bytes, content_type: str) -> str:
     declared = _CHARSET.search(content_type)
     # A mark at the start says more than a label (RFC 3629 section 6); JSON may be UTF-16 or UTF-32, too.
-    encoding = json.detect_encoding(body[:4]) if body else "utf-8"
+    encoding: str = json.detect_encoding(body[:4]) if body else "utf-8"
     if declared is not None and encoding == "utf-8":
         encoding = declared[1]
     try:
