@@ -16,7 +16,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.sources.wire import Asked, Wire, always, http
 
-from evertoken import OriginRefused, TokenManager
+from evertoken import DPoPKey, OriginRefused, TokenManager
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
 from evertoken.sources.aws import AwsCredentials
 
@@ -227,6 +227,28 @@ async def test_library_that_would_carry_it_on(lib, monkeypatch):
     monkeypatch.setattr(library.Client, "_build_redirect_request", carried)
     with pytest.raises(RuntimeError, match="would carry X-Leaky to other origins"):
         ours.HeaderAuth(None, "X-Leaky")
+
+
+@pytest.mark.parametrize("kind", ["BearerAuth", "HeaderAuth", "SigV4Auth", "DPoPAuth", "TokenHandle"])
+async def test_deep_copies(lib, kind):
+    """U5: options that hold an auth or a handle can be copied: it refers to a manager, and stays the same object."""
+    _, ours = lib
+    async with TokenManager(Keys()) as tokens:
+        handle = tokens.handle()
+        made = {
+            "BearerAuth": lambda: ours.BearerAuth(handle),
+            "HeaderAuth": lambda: ours.HeaderAuth(handle, "X-Api-Key"),
+            "SigV4Auth": lambda: ours.SigV4Auth(handle, service="s3", region="eu-west-1"),
+            "DPoPAuth": lambda: ours.DPoPAuth(handle, DPoPKey()),
+            "TokenHandle": lambda: handle,
+        }[kind]()
+        options = {"retries": [1], "auth": made}
+        again = copy.deepcopy(options)
+        assert again["auth"] is made
+        assert again["retries"] is not options["retries"]
+        assert copy.copy(made) is made
+        with pytest.raises(TypeError, match="a manager cannot be pickled or copied"):
+            copy.deepcopy(tokens)
 
 
 def _rebuilt(library: Any, request: Any) -> Any:

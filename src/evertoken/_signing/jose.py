@@ -9,13 +9,18 @@ import anyio.to_thread
 
 from evertoken._engine.clock import SystemClock
 from evertoken._signing.secret import CarriesSecrets, resolve
+from evertoken._signing.server_time import dated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evertoken._signing.secret import Secret
 
-__all__ = ["KeyPair", "Signer"]
+__all__ = ["BACK", "KeyPair", "Signer"]
+
+#: Seconds by which the date of an assertion lies back (RFC 7519 section 4.1.6 lets servers allow for some skew, and not
+#: all do).
+BACK: Final = 10.0
 
 #: Algorithms by registered name (RFC 7518 section 3.1, RFC 8037), the symmetric ones first.
 SYMMETRIC: Final = ("HS256", "HS384", "HS512")
@@ -65,24 +70,37 @@ class Signer(CarriesSecrets):
             msg = f"lifetime must be at least 1 second, not {lifetime!r}"
             raise ValueError(msg)
         _library()
+        wrong = _wrong_with(key) if isinstance(key, str) and not symmetric else None
+        if wrong is not None and "-----BEGIN" in str(key):
+            msg = f"the key does not sign with {algorithm}: {wrong}"
+            raise ValueError(msg)
         self._key = key
         self._algorithm = algorithm
         self._key_id = key_id
         self._header = {**({} if key_id is None else {"kid": key_id}), **(header or {})}
         self._lifetime = int(lifetime)
 
-    async def sign(self, claims: Mapping[str, Any], /) -> tuple[str, tuple[str, ...]]:
+    async def sign(self, claims: Mapping[str, Any], /, *, server: str | None = None) -> tuple[str, tuple[str, ...]]:
         """
         Return *claims* as a signed JWT, and what must not be seen: it and the key.
 
-        It has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless the claims say others. Signing happens in a
-        thread, for RSA takes a millisecond.
+        It has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless the claims say others. `iat` is some
+        seconds back, for servers refuse what is dated ahead of their clock, and follows that clock where it is known.
+        Signing happens in a thread, for RSA takes a millisecond.
+
+        Args:
+            claims: The claims.
+
+            server: The URL of the server that reads it. The `aud` claim unless given.
 
         Raises:
             ValueError: The key does not fit the algorithm, or is none. The message does not show it.
         """
-        key = await resolve(self._key, "key")
-        now = int(SystemClock.time())
+        key = _as_pem(await resolve(self._key, "key"))
+        reader = claims.get("aud") if server is None else server
+        known = isinstance(reader, str) and reader.lower().startswith(("https://", "http://"))
+        # Ten seconds, or less where it does not live for long.
+        now = int((dated(str(reader)) if known else SystemClock.time()) - min(BACK, self._lifetime / 4.0))
         whole = {"iat": now, "exp": now + self._lifetime, "jti": secrets.token_urlsafe(24), **claims}
         headers = self._header or None
 
@@ -93,7 +111,8 @@ class Signer(CarriesSecrets):
         try:
             text = await anyio.to_thread.run_sync(sign)
         except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
-            failure = f"the key does not sign with {self._algorithm}: {type(error).__name__}"
+            why = _wrong_with(key) or type(error).__name__
+            failure = f"the key does not sign with {self._algorithm}: {why}"
         else:
             return text, (text, key)
         raise ValueError(failure)
@@ -122,11 +141,13 @@ class KeyPair(CarriesSecrets):
             msg = f"algorithm must be one of {', '.join(ALGORITHMS[len(SYMMETRIC) :])}, not {algorithm!r}"
             raise ValueError(msg)
         scheme = _library().get_algorithm_by_name(algorithm)
+        key = None if key is None else _as_pem(key)
         try:
             self._key = _new_key() if key is None else scheme.prepare_key(key)
             public = scheme.to_jwk(self._key.public_key(), as_dict=True)
         except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
-            failure = f"the key does not sign with {algorithm}: {type(error).__name__}"
+            why = (None if key is None else _wrong_with(key)) or type(error).__name__
+            failure = f"the key does not sign with {algorithm}: {why}"
         else:
             self.algorithm = algorithm
             #: The public key as a JWK (RFC 7517), by the members that make its thumbprint (RFC 7638).
@@ -145,6 +166,24 @@ class KeyPair(CarriesSecrets):
 
     def __repr__(self) -> str:
         return f"KeyPair(algorithm={self.algorithm!r})"
+
+
+def _as_pem(key: str) -> str:
+    # Environment variables and JSON files hold keys with their line breaks spelled out.
+    return key.replace("\\r", "").replace("\\n", "\n") if "-----BEGIN" in key and "\\n" in key else key
+
+
+def _wrong_with(key: str) -> str | None:
+    """Return why *key* is no private key in PEM that can sign, if that can be seen."""
+    if "-----BEGIN" not in key:
+        return "it is no key in PEM"
+    if "-----BEGIN ENCRYPTED" in key or "Proc-Type: 4,ENCRYPTED" in key:
+        return "it is encrypted with a password; decrypt it, as with openssl pkey -in key.pem -out plain.pem"
+    if "PRIVATE KEY-----" not in key:
+        return "it is a public key, and only a private key signs" if "PUBLIC KEY" in key else "it is a certificate"
+    if "-----END" not in key:
+        return "its end is missing"
+    return None
 
 
 def _new_key() -> Any:

@@ -61,7 +61,7 @@ async def resolve(secret: Secret, parameter: str, /) -> str:
         TypeError: There is nothing in it, or the function returned something else.
     """
     if isinstance(secret, Path):
-        text = (await anyio.to_thread.run_sync(secret.read_text, "utf-8")).rstrip("\r\n")
+        text = (await anyio.to_thread.run_sync(secret.read_text, "utf-8-sig")).rstrip("\r\n")
         if not text:
             msg = f"{parameter}: the file {str(secret)!r} is empty"
             raise TypeError(msg)
