@@ -40,7 +40,7 @@ from evertoken._model.grant_lifetime import (
     grant_lifetime,
 )
 from evertoken._model.lifetime import bounded, expiry_of, refresh_hint_of, skew_of
-from evertoken._model.parsing import is_finite, number
+from evertoken._model.parsing import is_finite, is_token, number
 from evertoken._model.redaction import scrub
 from evertoken._model.token import KINDS, Token
 from evertoken._model.token_fields import standard_fields
@@ -251,8 +251,7 @@ def _access_token(fields: Mapping[str, Any]) -> str:
         names = ", ".join(sorted(scrub(str(name))[:_LONGEST_TYPE] for name in fields)[:_MOST_NAMES])
         msg = f"unreadable answer: no access_token in it{', only ' if names else ''}{names}"
         raise TransientRefreshError(msg, ambiguous=True)
-    # A line break would end the header field it is sent in; RFC 6750 section 2.1 allows no space either.
-    if not value.isascii() or not value.isprintable() or " " in value:
+    if not is_token(value):
         msg = "unreadable answer: access_token has characters that RFC 6750 does not allow"
         raise TransientRefreshError(msg, ambiguous=True)
     return value
