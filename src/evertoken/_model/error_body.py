@@ -84,7 +84,7 @@ def codes_in(fields: Mapping[str, Any], /) -> Iterator[str]:
     """Yield what may be the error code of *fields*, the likeliest first."""
     for _, node in _nodes(fields):
         for name, value in _named(node, _CODES):
-            if isinstance(value, int) and not isinstance(value, bool) and name != "status":
+            if isinstance(value, int) and not isinstance(value, bool) and name != "status" and _says_which(str(value)):
                 yield str(value)
             elif isinstance(value, str) and _CODE_LIKE.fullmatch(value.strip()) and _says_which(value):
                 yield value.strip()
@@ -133,8 +133,9 @@ def _nodes(fields: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]
             inner = node.values()
         elif isinstance(node, list):
             inner = node  # type: ignore[assignment]  # looked at in the same way
-            if any(isinstance(one, str) for one in node):
-                yield from ((level, {"error": one}) for one in node[:_TEXTS] if isinstance(one, str))
+            for one in node[:_TEXTS]:
+                if isinstance(one, str):
+                    yield level, {"message" if _code_in(one, common=False) is None else "error": one}
         else:
             continue
         if level < _DEEPEST:

@@ -127,6 +127,9 @@ def failure_from(
     other = code or next(codes_in(fields), None)
     known = code is not None or any(other == one for one in codes)
     shown = other if known or other is None else _one_line(scrub(other, hidden))
+    if words is not None and shown is not None and words.lower().startswith(f"{shown.lower()}:"):
+        # It was said in one text.
+        words = words[len(shown) + 1 :].strip() or None
     if (code is not None and not passing) or rejected:
         uri = fields.get("error_uri")
         uri = _one_line(scrub(uri, hidden)) if isinstance(uri, str) and uri else None

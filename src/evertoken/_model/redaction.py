@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "scrub"]
 
+# Shorter secrets than this are taken out where they stand alone.
+_SHORT: Final = 4
+
 # Room for what a chain of sources says of each.
 _LONGEST: Final = 1000
 
@@ -56,11 +59,16 @@ def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     """
     spelled = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
     for secret in sorted(spelled, key=len, reverse=True):
-        text = text.replace(secret, "***")
+        text = text.replace(secret, "***") if len(secret) >= _SHORT else _without_word(text, secret)
     text = _NAMED_SECRET.sub(_without_value, text)
     text = _LOOKS_SECRET.sub(lambda match: match[0] if _NO_SECRET.fullmatch(match[0]) else "***", text)
     text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _without_word(text: str, secret: str) -> str:
+    # One or two letters stand in most words, which would be told as stars.
+    return re.sub(rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])", "***", text)
 
 
 def _without_value(match: re.Match[str]) -> str:

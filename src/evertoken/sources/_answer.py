@@ -95,8 +95,11 @@ class Judge:
     def _unreadable(self, status: int, headers: Any, said: Mapping[str, Any]) -> TransientRefreshError:
         if status >= _MULTIPLE_CHOICES:
             # A missing slash at the end, or http for https, is seen from where it leads to.
-            place = headers.get("location")
-            to = "" if not place else f" to {scrub(without_query(urljoin(self.url, place)), self.secrets)!r}"
+            try:
+                place = without_query(urljoin(self.url, headers.get("location") or ""))
+            except ValueError:
+                place = ""
+            to = f" to {scrub(place, self.secrets)!r}" if place and headers.get("location") else ""
             return TransientRefreshError(f"{self.origin} answered {status} with a redirect{to}, which is not followed")
         # A page has no token in it. Any other text may be one.
         words = read_words({"title": said.get("title")}, lambda text: scrub(text, self.secrets))
