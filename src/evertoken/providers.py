@@ -184,7 +184,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         rotates=True,
         grace=_DAY,
         # Its gateway answers in the format of the API ("Error codes": 3200 is a failed authentication).
-        rejections=frozenset({Rejection(r"\AAUTHENTICATION\Z", "Fault.type", "Fault.Error")}),
+        rejections=frozenset({Rejection(r"\AAUTHENTICATION\Z", "Fault.type")}),
     ),
     "salesforce": Provider(
         token_endpoint="https://{domain}/services/oauth2/token",

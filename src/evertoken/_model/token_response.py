@@ -147,6 +147,7 @@ def read_response(
         GrantRejected: A mapping with a terminal `error` member.
     """
     received_at = requested_at if received_at is None else received_at
+    fields: Mapping[str, Any] = {}
     if isinstance(answer, Token):
         token = answer
     else:
@@ -169,7 +170,7 @@ def read_response(
     if token.refresh_token is not None:
         # It stays dead where the clock is set back. Its refresh token is what is kept.
         token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
-    seconds = None if isinstance(answer, Token) else number(fields.get("expires_in"))
+    seconds = number(fields.get("expires_in"))
     said = "" if seconds is None else f": its expires_in is {seconds:g}"
     return Response(token, TransientRefreshError(f"the token in the answer is already expired{said}"))
 
