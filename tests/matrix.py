@@ -115,11 +115,10 @@ def supports(source: type) -> str:
         found.append("key pairs")
     if hasattr(source, "revoke"):
         found.append("revocation")
-    if hasattr(source, "for_provider"):
-        found.append("providers by name")
-    if "dpop" in parameters or "options" in parameters:
-        found.append("DPoP")
-    if "read at each" in doc or "Path" in doc or "rewrite" in doc:
+    of_client = "client" in parameters and "OAuthClient" in str(parameters["client"].annotation)
+    if of_client:
+        found += ["providers by name", "DPoP"]
+    if of_client or "read at each" in doc or "Path" in doc or "rewrite" in doc:
         found.append("secrets read anew")
     extra = re.search(r"extra `(\w+)`", doc)
     if extra is not None:

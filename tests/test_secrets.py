@@ -32,7 +32,7 @@ from evertoken import (
     sources as all_sources,
 )
 from evertoken.clients.httpx import BearerAuth
-from evertoken.sources import ClientCredentials, RefreshToken, aws, azure, google, vault
+from evertoken.sources import ClientCredentials, OAuthClient, RefreshToken, aws, azure, google, vault
 from evertoken.stores import MemoryStore
 from evertoken.testing import TokenServer
 
@@ -94,15 +94,20 @@ def rendered(error: BaseException) -> str:
 
 def sources(server: TokenServer) -> dict[str, Any]:
     return {
-        "client": ClientCredentials(token_endpoint=server.token_endpoint, client_id="id", client_secret=CLIENT_SECRET),
+        "client": ClientCredentials(
+            OAuthClient(token_endpoint=server.token_endpoint, client_id="id", client_secret=CLIENT_SECRET)
+        ),
         "post": ClientCredentials(
-            token_endpoint=server.token_endpoint,
-            client_id="id",
-            client_secret=CLIENT_SECRET,
-            client_auth="client_secret_post",
+            OAuthClient(
+                token_endpoint=server.token_endpoint,
+                client_id="id",
+                client_secret=CLIENT_SECRET,
+                client_auth="client_secret_post",
+            )
         ),
         "refresh": RefreshToken(
-            token_endpoint=server.token_endpoint, client_id="id", client_secret=CLIENT_SECRET, refresh_token=REFRESH
+            OAuthClient(token_endpoint=server.token_endpoint, client_id="id", client_secret=CLIENT_SECRET),
+            refresh_token=REFRESH,
         ),
     }
 
@@ -148,11 +153,13 @@ async def test_a_server_that_echoes_shows_no_secret(logged):
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(echo)) as client:
         source = RefreshToken(
-            token_endpoint="https://idp.example/token",
-            client_id="id",
-            client_secret=CLIENT_SECRET,
+            OAuthClient(
+                token_endpoint="https://idp.example/token",
+                client_id="id",
+                client_secret=CLIENT_SECRET,
+                http_client=client,
+            ),
             refresh_token=REFRESH,
-            client=client,
         )
         async with TokenManager(source) as manager:
             with pytest.raises(GrantRejected) as info:
@@ -218,12 +225,14 @@ INFO: dict[str, Any] = {
     "type": "authorized_user",
 }
 CARRIERS: dict[str, Any] = {
-    "client credentials": lambda: ClientCredentials(client_secret=CLIENT_SECRET, **AT),
-    "refresh token": lambda: RefreshToken(refresh_token=REFRESH, **AT),
-    "password": lambda: all_sources.LegacyPassword("alice", CLIENT_SECRET, **AT),
-    "assertion": lambda: all_sources.JwtBearer(CLIENT_SECRET, **AT),
-    "signed assertion": lambda: all_sources.JwtBearer(all_sources.Assertion(rsa_pem(), issuer="app"), **AT),
-    "exchange": lambda: all_sources.TokenExchange(ACCESS, **AT),
+    "client credentials": lambda: ClientCredentials(OAuthClient(client_secret=CLIENT_SECRET, **AT)),
+    "refresh token": lambda: RefreshToken(OAuthClient(**AT), refresh_token=REFRESH),
+    "password": lambda: all_sources.LegacyPassword(all_sources.OAuthClient(**AT), "alice", CLIENT_SECRET),
+    "assertion": lambda: all_sources.JwtBearer(all_sources.OAuthClient(**AT), CLIENT_SECRET),
+    "signed assertion": lambda: all_sources.JwtBearer(
+        all_sources.OAuthClient(**AT), all_sources.Assertion(rsa_pem(), issuer="app")
+    ),
+    "exchange": lambda: all_sources.TokenExchange(all_sources.OAuthClient(**AT), ACCESS),
     "key": lambda: all_sources.PrivateKeyJwt(rsa_pem()),
     "client secret": lambda: all_sources.ClientSecretJwt(2 * CLIENT_SECRET),
     "login": lambda: all_sources.LoginEndpoint("https://api.example.com/login", json={"password": CLIENT_SECRET}),

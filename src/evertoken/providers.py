@@ -1,8 +1,8 @@
 """
 Known authorization servers: where their endpoints are, and what habits they have. Data, and nothing else.
 
-Used by name: `ClientCredentials.for_provider("auth0", domain="tenant.eu.auth0.com", ...)`. A server that is not here is
-a `Provider` of your own, in place of the name.
+Used by name: `OAuthClient.for_provider("auth0", domain="tenant.eu.auth0.com", ...)`. A server that is not here is a
+`Provider` of your own, in place of the name.
 """
 
 from __future__ import annotations

@@ -13,16 +13,16 @@ from typing import Any
 import httpx
 
 from evertoken import TokenManager
-from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.sources import ClientCredentials, OAuthClient, RefreshToken
 from evertoken.stores import FileStore, RedisStore
 
 
 async def live(task: dict[str, Any]) -> dict[str, Any]:
     store: Any = RedisStore(task["store"]) if task["store"].startswith("redis:") else FileStore(task["store"])
     client = {"token_endpoint": task["token_endpoint"], "client_id": "svc", "client_secret": "s3cret"}
-    source: Any = ClientCredentials(**client)
+    source: Any = ClientCredentials(OAuthClient(**client))
     if task["refresh_token"]:
-        source = RefreshToken(**client, refresh_token=task["refresh_token"], rotates=True)
+        source = RefreshToken(OAuthClient(**client), refresh_token=task["refresh_token"], rotates=True)
     waits: list[float] = []
     requests: list[float] = []
     bad: list[str] = []

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
-from evertoken.sources import ClientCredentials
+from evertoken.sources import ClientCredentials, OAuthClient
 from evertoken.testing import Stats, TokenServer
 
 __all__ = ["ServerProcess", "cpu_of"]
@@ -78,7 +78,9 @@ class ServerProcess:
         return found
 
     def client_credentials(self, **options: Any) -> ClientCredentials:
-        return ClientCredentials(token_endpoint=self.token_endpoint, client_id="svc", client_secret="s3cret", **options)
+        return ClientCredentials(
+            OAuthClient(token_endpoint=self.token_endpoint, client_id="svc", client_secret="s3cret", **options)
+        )
 
     def tell(self, name: str, *arguments: Any) -> Any:
         self._pipe.send((name, arguments))

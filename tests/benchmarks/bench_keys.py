@@ -16,7 +16,7 @@ from evertoken import TokenManager
 from evertoken._engine.maintenance import Maintenance
 from evertoken._engine.supervisor import Supervisor
 from evertoken._model.key_state import KeyState
-from evertoken.sources import RefreshToken
+from evertoken.sources import OAuthClient, RefreshToken
 from evertoken.testing import VirtualClock, VirtualTimeLoop
 
 KEYS, CAP = 100_000, 16
@@ -181,9 +181,7 @@ def _source_bytes(count: int) -> tuple[float, str]:
 
 def _refresh_token(refresh_token: str) -> RefreshToken:
     return RefreshToken(
-        token_endpoint="https://login.example.com/token",
-        client_id="svc",
-        client_secret="s3cret",
+        OAuthClient(token_endpoint="https://login.example.com/token", client_id="svc", client_secret="s3cret"),
         refresh_token=refresh_token,
     )
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from tests.benchmarks._measure import Options, Row, Rows, run
 
 from evertoken import RetryPolicy, TokenManager, TokenUnavailable, TransientRefreshError
-from evertoken.sources import ClientCredentials
+from evertoken.sources import ClientCredentials, OAuthClient
 from evertoken.testing import VirtualClock, VirtualTimeLoop
 
 RATE = 100
@@ -97,7 +97,7 @@ class Provider:
         """Serve on loopback; yield a source for it."""
         async with await asyncio.start_server(self.connected, "127.0.0.1", 0) as server:
             endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token"
-            yield ClientCredentials(token_endpoint=endpoint, client_id="svc", client_secret="s3cret")
+            yield ClientCredentials(OAuthClient(token_endpoint=endpoint, client_id="svc", client_secret="s3cret"))
 
 
 def rows(options: Options) -> Rows:

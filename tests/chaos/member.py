@@ -19,7 +19,7 @@ from tests.stores.member import store_at
 
 from evertoken import Begun, FetchRequest, Lease, Record, Token, TokenError, TokenManager, events
 from evertoken._model.token import fingerprint_of
-from evertoken.sources import RefreshToken
+from evertoken.sources import OAuthClient, RefreshToken
 
 #: Seconds between two uses of a key.
 PAUSE = 0.2
@@ -158,9 +158,7 @@ async def main(task: dict[str, Any]) -> None:
     sources = {
         key: LoggedSource(
             RefreshToken(
-                token_endpoint=endpoint,
-                client_id="svc",
-                client_secret="s3cret",
+                OAuthClient(token_endpoint=endpoint, client_id="svc", client_secret="s3cret"),
                 refresh_token=refresh_token,
                 rotates=True,
                 parameters={"member": task["name"]},

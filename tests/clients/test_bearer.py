@@ -26,7 +26,7 @@ from evertoken import (
     run_in_background,
 )
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
-from evertoken.sources import ClientCredentials
+from evertoken.sources import ClientCredentials, OAuthClient
 
 LIBRARIES = {
     "httpx": SimpleNamespace(http=httpx, BearerAuth=for_httpx.BearerAuth),
@@ -303,7 +303,9 @@ async def test_refused_with_one_pool_for_all(lib):
             return granted(access_token=f"token-{issuer.fetches}")
 
         async with Wire(both) as wire:
-            source = ClientCredentials(token_endpoint=wire.url(), client_id="app", client_secret="s", client=client)
+            source = ClientCredentials(
+                OAuthClient(token_endpoint=wire.url(), client_id="app", client_secret="s", http_client=client)
+            )
             async with TokenManager(source) as manager:
                 auth = lib.BearerAuth(manager.handle())
                 await client.get(wire.url("/things"), auth=auth)

@@ -17,7 +17,7 @@ from tests.sources.wire import Wire, a_request, granted, http
 from evertoken import DPoPKey, TokenManager, TokenUnavailable, TransientRefreshError
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
 from evertoken.providers import Provider
-from evertoken.sources import ClientCredentials, PrivateKeyJwt
+from evertoken.sources import ClientCredentials, OAuthClient, PrivateKeyJwt
 
 LIBRARIES = {"httpx": (httpx, for_httpx.DPoPAuth), "httpx2": (httpx2, for_httpx2.DPoPAuth)}
 
@@ -41,7 +41,9 @@ def server(wire) -> Guarded:
 
 def source(wire: Wire, key: DPoPKey, **options: Any) -> ClientCredentials:
     given: dict[str, Any] = {"client_secret": "s3cret"} if "client_auth" not in options else {}
-    return ClientCredentials(token_endpoint=wire.url("/token"), client_id="svc", dpop=key, **given, **options)
+    return ClientCredentials(
+        OAuthClient(token_endpoint=wire.url("/token"), client_id="svc", dpop=key, **given, **options)
+    )
 
 
 @pytest.mark.parametrize("nonces", [False, True])
@@ -271,7 +273,7 @@ async def test_provider_that_throttles_after_the_nonce(wire, server):
 
     wire.handler = throttles
     habits = Provider(token_endpoint=wire.url("/token"), throttles=(("invalid_grant", "rate"),))
-    one = ClientCredentials.for_provider(habits, client_id="svc", client_secret="s3cret", dpop=DPoPKey())
+    one = ClientCredentials(OAuthClient.for_provider(habits, client_id="svc", client_secret="s3cret", dpop=DPoPKey()))
     with pytest.raises(TransientRefreshError, match="throttles") as caught:
         await one.fetch(a_request())
     assert caught.value.retry_after == 9.0
@@ -292,7 +294,7 @@ async def test_proof_that_is_refused(wire, server):
         (lambda: DPoPKey(rsa_pem()), "the key does not sign with ES256: "),
         (lambda: DPoPKey(ec_pem(), "HS256"), "algorithm must be"),
         (lambda: DPoPKey(algorithm="EdDSA"), "give key="),
-        (lambda: ClientCredentials(token_endpoint="https://a.example.com", client_id="a", client_secret="b", dpop="k"),  # type: ignore[arg-type]
+        (lambda: OAuthClient(token_endpoint="https://a.example.com", client_id="a", dpop="k"),  # type: ignore[arg-type]
          "dpop must be a DPoPKey"),
     ],
 )  # fmt: skip

@@ -97,3 +97,39 @@ async def test_peers_are_heard_whatever_a_fetch_may_take(clock, fetch_timeout, g
     assert server.issued >= 2
     assert server.replays == []
     await end([one, two] if gone != "flushed" else [one])
+
+
+@virtual
+@pytest.mark.parametrize("peers", [1, 3, 6])
+@pytest.mark.parametrize("resumed", [0.5, 3.0, 6.0, 9.5])
+async def test_the_holder_is_heard_after_a_dead_member_held_the_lease(clock, peers, resumed):
+    """K1, K4: while a member that died holds the lease nobody can write; the member with the answer is heard then."""
+    store, server = Store(clock), Server(clock, rotating=True, lifetime=6.0)
+    one = Worker("w0", store, server, fetch_timeout=60.0)
+    others = [Worker(f"w{number}", store, server, fetch_timeout=60.0) for number in range(1, peers + 1)]
+    await start([one, *others])
+    for worker in (one, *others):
+        await worker.use()
+    fetching = asyncio.create_task(one.manager.refresh())
+    while server.issued < 2:
+        await clock.advance(0.01)
+    one.stop()
+    # Its peers give it time. A member that knows no token takes the longest lease there is meanwhile.
+    await clock.advance(7.0)
+    dead = Worker("dead", store, server)
+    dead.dies_at = ("after begin", 1)
+    await start([dead])
+    waiting = asyncio.create_task(dead.manager.get())
+    while dead.state == "running":
+        await clock.advance(0.01)
+    await clock.advance(resumed)
+    one.resume()
+    await clock.advance(40.0)
+
+    assert server.replays == []
+    assert [token.access_token for worker in (one, *others) if (token := await worker.use())] == [
+        f"at-{server.issued}" for _ in (one, *others)
+    ]
+    waiting.cancel()
+    await asyncio.gather(fetching, waiting, return_exceptions=True)
+    await end([one, *others, dead])

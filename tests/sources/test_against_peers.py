@@ -29,6 +29,7 @@ from evertoken.sources import (
     GitHubApp,
     JwtBearer,
     LegacyPassword,
+    OAuthClient,
     PrivateKeyJwt,
     RefreshToken,
     TokenExchange,
@@ -296,14 +297,18 @@ BASIC = ("authorization",)
 
 CASES: dict[str, Case] = {
     "client_credentials, basic": Case(
-        lambda url, _: ClientCredentials(**of_client(url), scope=["read", "write"], audience="https://api"),
+        lambda url, _: ClientCredentials(
+            OAuthClient(**of_client(url)), scope=["read", "write"], audience="https://api"
+        ),
         lambda url, _: oauth2_client(
             url, auth=requests_oauth2client.ClientSecretBasic("svc", "s3cret")
         ).client_credentials(scope="read write", audience="https://api"),
         BASIC,
     ),
     "client_credentials, post": Case(
-        lambda url, _: ClientCredentials(**of_client(url), client_auth="client_secret_post", resource="https://api"),
+        lambda url, _: ClientCredentials(
+            OAuthClient(client_auth="client_secret_post", **of_client(url)), resource="https://api"
+        ),
         lambda url, _: oauth2_client(
             url, auth=requests_oauth2client.ClientSecretPost("svc", "s3cret")
         ).client_credentials(resource="https://api"),
@@ -311,7 +316,9 @@ CASES: dict[str, Case] = {
     ),
     "client_credentials, private_key_jwt": Case(
         lambda url, _: ClientCredentials(
-            token_endpoint=f"{url}/token", client_id="svc", client_auth=PrivateKeyJwt(rsa_pem(), key_id="kid-1")
+            OAuthClient(
+                token_endpoint=f"{url}/token", client_id="svc", client_auth=PrivateKeyJwt(rsa_pem(), key_id="kid-1")
+            )
         ),
         lambda url, _: oauth2_client(
             url,
@@ -321,7 +328,7 @@ CASES: dict[str, Case] = {
     ),
     "client_credentials, client_secret_jwt": Case(
         lambda url, _: ClientCredentials(
-            token_endpoint=f"{url}/token", client_id="svc", client_auth=ClientSecretJwt("s3cret" * 8)
+            OAuthClient(token_endpoint=f"{url}/token", client_id="svc", client_auth=ClientSecretJwt("s3cret" * 8))
         ),
         lambda url, _: oauth2_client(
             url, auth=requests_oauth2client.ClientSecretJwt("svc", "s3cret" * 8)
@@ -329,7 +336,7 @@ CASES: dict[str, Case] = {
         BASIC,
     ),
     "client_credentials, DPoP": Case(
-        lambda url, _: ClientCredentials(**of_client(url), dpop=DPoPKey()),
+        lambda url, _: ClientCredentials(OAuthClient(dpop=DPoPKey(), **of_client(url))),
         lambda url, _: oauth2_client(
             url, auth=requests_oauth2client.ClientSecretBasic("svc", "s3cret")
         ).client_credentials(dpop=True),
@@ -337,14 +344,14 @@ CASES: dict[str, Case] = {
         {"jwt.dpop.header.jwk": "the peer says the algorithm twice"},
     ),
     "refresh_token": Case(
-        lambda url, _: RefreshToken(**of_client(url), refresh_token="rt-1", scope="read"),
+        lambda url, _: RefreshToken(OAuthClient(**of_client(url)), refresh_token="rt-1", scope="read"),
         lambda url, _: oauth2_client(url, auth=requests_oauth2client.ClientSecretBasic("svc", "s3cret")).refresh_token(
             "rt-1", scope="read"
         ),
         BASIC,
     ),
     "token exchange": Case(
-        lambda url, _: TokenExchange("subject", actor_token="actor", **of_client(url), scope="read"),
+        lambda url, _: TokenExchange(OAuthClient(**of_client(url)), "subject", actor_token="actor", scope="read"),
         lambda url, _: oauth2_client(url, auth=requests_oauth2client.ClientSecretBasic("svc", "s3cret")).token_exchange(
             subject_token="subject",
             subject_token_type="urn:ietf:params:oauth:token-type:access_token",
@@ -355,14 +362,14 @@ CASES: dict[str, Case] = {
         BASIC,
     ),
     "jwt bearer": Case(
-        lambda url, _: JwtBearer(lambda: A_JWT, **of_client(url), scope="read"),
+        lambda url, _: JwtBearer(OAuthClient(**of_client(url)), lambda: A_JWT, scope="read"),
         lambda url, _: oauth2_client(url, auth=requests_oauth2client.ClientSecretBasic("svc", "s3cret")).jwt_bearer(
             A_JWT, scope="read"
         ),
         BASIC,
     ),
     "password": Case(
-        lambda url, _: LegacyPassword("alice", "wonder land", **of_client(url), scope="read"),
+        lambda url, _: LegacyPassword(OAuthClient(**of_client(url)), "alice", "wonder land", scope="read"),
         lambda url, _: oauth2_client(
             url, auth=requests_oauth2client.ClientSecretBasic("svc", "s3cret")
         ).resource_owner_password("alice", "wonder land", scope="read"),
@@ -382,6 +389,7 @@ CASES: dict[str, Case] = {
     ),
     "google, service account by the plain grant": Case(
         lambda url, _: JwtBearer(
+            OAuthClient(token_endpoint=f"{url}/token"),
             Assertion(
                 rsa_pem(),
                 issuer="svc@project.iam.gserviceaccount.com",
@@ -390,7 +398,6 @@ CASES: dict[str, Case] = {
                 lifetime=3600,
                 claims={"scope": "read"},
             ),
-            token_endpoint=f"{url}/token",
         ),
         lambda url, _: google_service_account(url, scopes=["read"]),
         BASIC,

@@ -22,6 +22,7 @@ from evertoken.sources import (
     GitHubApp,
     JwtBearer,
     LoginEndpoint,
+    OAuthClient,
     PrivateKeyJwt,
     RefreshToken,
     TokenFile,
@@ -55,15 +56,17 @@ SOURCES: dict[str, Callable[[Wire, Path], Any]] = {
     "file": lambda _, folder: TokenFile(folder / "secret"),
     "command": lambda _, folder: Command([sys.executable, "-c", "print('t')"]),
     "secret in a file": lambda wire, folder: ClientCredentials(
-        token_endpoint=wire.url(), client_id="a", client_secret=folder / "secret"
+        OAuthClient(token_endpoint=wire.url(), client_id="a", client_secret=folder / "secret")
     ),
     "secret of a function": lambda wire, _: RefreshToken(
-        token_endpoint=wire.url(), client_id="a", client_secret=slow, refresh_token=slow
+        OAuthClient(token_endpoint=wire.url(), client_id="a", client_secret=slow), refresh_token=slow
     ),
     "key in a file": lambda wire, folder: ClientCredentials(
-        token_endpoint=wire.url(), client_id="a", client_auth=PrivateKeyJwt(folder / "key.pem")
+        OAuthClient(token_endpoint=wire.url(), client_id="a", client_auth=PrivateKeyJwt(folder / "key.pem"))
     ),
-    "assertion": lambda wire, folder: JwtBearer(Assertion(folder / "key.pem", issuer="me"), token_endpoint=wire.url()),
+    "assertion": lambda wire, folder: JwtBearer(
+        OAuthClient(token_endpoint=wire.url()), Assertion(folder / "key.pem", issuer="me")
+    ),
     "login": lambda wire, folder: LoginEndpoint(wire.url(), json={"a": folder / "secret"}),
     "github": lambda wire, folder: GitHubApp("app", 1, folder / "key.pem", api=wire.url("")),
     "vault": lambda wire, folder: vault.AppRole(wire.url(""), "role", folder / "secret"),

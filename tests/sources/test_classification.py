@@ -14,7 +14,17 @@ from tests.sources.wire import Wire, always, http
 
 from evertoken import GrantRejected, RetryPolicy, TokenManager, TokenUnavailable, events
 from evertoken.providers import PROVIDERS, Provider
-from evertoken.sources import ClientCredentials, GitHubApp, LoginEndpoint, RefreshToken, aws, azure, google, vault
+from evertoken.sources import (
+    ClientCredentials,
+    GitHubApp,
+    LoginEndpoint,
+    OAuthClient,
+    RefreshToken,
+    aws,
+    azure,
+    google,
+    vault,
+)
 
 RETRY = RetryPolicy(first=5.0, probe=300.0, jitter=0.0)
 PASSES, REJECTED = "passes", "rejected"
@@ -32,14 +42,16 @@ def oauth(provider: str) -> Callable[[Wire], Any]:
             rejections=habits.rejections,
             refuses_early_refresh=habits.refuses_early_refresh,
         )
-        return ClientCredentials.for_provider(here, client_id="svc", client_secret="s3cret")
+        return ClientCredentials(OAuthClient.for_provider(here, client_id="svc", client_secret="s3cret"))
 
     return make
 
 
 def plain(wire: Wire) -> Any:
     return RefreshToken(
-        token_endpoint=wire.url(), client_id="svc", client_secret="s3cret", refresh_token="rt-1", on_ambiguous="retry"
+        OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret"),
+        refresh_token="rt-1",
+        on_ambiguous="retry",
     )
 
 

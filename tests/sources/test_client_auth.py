@@ -25,6 +25,7 @@ from evertoken.sources import (
     ClientSecretJwt,
     JwtBearer,
     LegacyPassword,
+    OAuthClient,
     PrivateKeyJwt,
     TlsClientAuth,
     TokenExchange,
@@ -61,7 +62,9 @@ async def asked_by(make, **options):
 async def test_private_key_jwt(algorithm, audience):
     """RFC 7523 section 3: signed by the key, by and for this client, for this server, for a minute, once."""
     method = PrivateKeyJwt(PEMS[algorithm], algorithm, key_id="key-1", audience=audience)
-    form, headers, url = await asked_by(ClientCredentials, client_id="svc", client_auth=method)
+    form, headers, url = await asked_by(
+        lambda **given: ClientCredentials(OAuthClient(**given)), client_id="svc", client_auth=method
+    )
 
     assertion = form.pop("client_assertion")
     assert form == {
@@ -81,7 +84,7 @@ async def test_each_assertion_is_new():
     """RFC 7523 section 3: no two assertions have the same `jti`."""
     async with Wire(always(granted())) as wire:
         source = ClientCredentials(
-            token_endpoint=wire.url(), client_id="svc", client_auth=PrivateKeyJwt(PEMS["ES256"], "ES256")
+            OAuthClient(token_endpoint=wire.url(), client_id="svc", client_auth=PrivateKeyJwt(PEMS["ES256"], "ES256"))
         )
         for _ in range(3):
             await source.fetch(a_request())
@@ -96,7 +99,9 @@ async def test_client_secret_jwt(tmp_path):
     """OpenID Connect Core section 9: the secret signs, is read from its file each time, and stays at home."""
     (tmp_path / "secret").write_text(SECRET + "\n")
     method = ClientSecretJwt(tmp_path / "secret")
-    form, _, url = await asked_by(ClientCredentials, client_id="svc", client_auth=method)
+    form, _, url = await asked_by(
+        lambda **given: ClientCredentials(OAuthClient(**given)), client_id="svc", client_auth=method
+    )
 
     assert jwt.decode(form["client_assertion"], SECRET, ["HS256"], audience=url)["iss"] == "svc"
     assert SECRET not in str(form)
@@ -106,7 +111,7 @@ async def test_secret_in_a_file_that_is_rotated(tmp_path):
     """S1: a secret in a file is read at each fetch, without its line break."""
     path = tmp_path / "secret"
     async with Wire(always(granted())) as wire:
-        source = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret=path)
+        source = ClientCredentials(OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret=path))
         for secret in ("first", "second"):
             path.write_text(f"{secret}\n")
             await source.fetch(a_request())
@@ -144,9 +149,9 @@ async def test_tls_client_auth(guarded, tmp_path, by_client, trusted, monkeypatc
     given = authority if trusted == "given" else None
     method = TlsClientAuth(tmp_path / "svc.pem", tmp_path / "svc.key", authority=given)
     async with httpx.AsyncClient(verify=method.context()) as client:
-        options = {"client_auth": "tls_client_auth", "client": client} if by_client else {"client_auth": method}
+        options = {"client_auth": "tls_client_auth", "http_client": client} if by_client else {"client_auth": method}
         for client_id, granted_ in (("svc", True), ("somebody-else", False)):
-            source = ClientCredentials(token_endpoint=guarded.url(), client_id=client_id, **options)
+            source = ClientCredentials(OAuthClient(token_endpoint=guarded.url(), client_id=client_id, **options))
             if granted_:
                 await source.fetch(a_request())
             else:
@@ -162,7 +167,7 @@ async def test_certificate_that_is_renewed(guarded, tmp_path):
     """RFC 8705 section 2: the files are read at each fetch; while they are none, that passes, and nothing is sent."""
     certificate, key = tmp_path / "mine.pem", tmp_path / "mine.key"
     method = TlsClientAuth(certificate, key, authority=tmp_path / "authority.pem")
-    source = ClientCredentials(token_endpoint=guarded.url(), client_id="new", client_auth=method)
+    source = ClientCredentials(OAuthClient(token_endpoint=guarded.url(), client_id="new", client_auth=method))
     contents = {
         "No such file": None,
         "invalid_client": signed("old"),
@@ -190,7 +195,9 @@ async def test_no_certificate(guarded, tmp_path):
     """RFC 8705 section 2: a server that wants a certificate and gets none is no rejection, and reads no request."""
     context = ssl.create_default_context(cafile=tmp_path / "authority.pem")
     async with httpx.AsyncClient(verify=context) as client:
-        source = ClientCredentials(token_endpoint=guarded.url(), client_id="svc", client_auth="none", client=client)
+        source = ClientCredentials(
+            OAuthClient(token_endpoint=guarded.url(), client_id="svc", client_auth="none", http_client=client)
+        )
         with pytest.raises(TransientRefreshError):
             await source.fetch(a_request())
     assert guarded.asked == []
@@ -199,9 +206,15 @@ async def test_no_certificate(guarded, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"client_auth": "tls_client_auth"}, "needs client="),
-        ({"client_auth": TlsClientAuth(Path("x")), "client_secret": "x"}, "takes no client_secret, and no client="),
-        ({"client_auth": TlsClientAuth(Path("x")), "client": httpx.AsyncClient()}, "takes no client_secret, and no"),
+        ({"client_auth": "tls_client_auth"}, "needs http_client="),
+        (
+            {"client_auth": TlsClientAuth(Path("x")), "client_secret": "x"},
+            "takes no client_secret, and no http_client=",
+        ),
+        (
+            {"client_auth": TlsClientAuth(Path("x")), "http_client": httpx.AsyncClient()},
+            "takes no client_secret, and no",
+        ),
         ({"client_auth": "private_key_jwt", "client_secret": "x"}, r"PrivateKeyJwt\(...\)"),
         ({"client_auth": "client_secret_post"}, "needs a client_secret"),
         ({"client_auth": PrivateKeyJwt("x"), "client_secret": "x"}, "takes no client_secret beside"),
@@ -211,7 +224,7 @@ async def test_no_certificate(guarded, tmp_path):
 def test_bad_combinations(options, says):
     """What does not go together is refused when the source is made, by name."""
     with pytest.raises(ValueError, match=says):
-        ClientCredentials(token_endpoint="https://as.example.com/token", client_id="svc", **options)
+        ClientCredentials(OAuthClient(token_endpoint="https://as.example.com/token", client_id="svc", **options))
 
 
 @pytest.mark.parametrize(
@@ -225,10 +238,13 @@ def test_bad_combinations(options, says):
         (lambda: PrivateKeyJwt("pem", lifetime=0.0), "lifetime must be at least 1 second"),
         (lambda: Assertion("pem", issuer=""), "issuer must be"),
         (lambda: Assertion("pem", issuer="me", algorithm="none"), "algorithm must be"),
-        (lambda: JwtBearer("", token_endpoint="https://as.example.com"), "assertion must be"),
-        (lambda: LegacyPassword("", "x", token_endpoint="https://as.example.com"), "username must be"),
-        (lambda: TokenExchange("", token_endpoint="https://as.example.com"), "subject_token must be"),
-        (lambda: TokenExchange("x", token_endpoint="https://as.example.com", client_secret="x"), "need a client_id"),
+        (lambda: JwtBearer(OAuthClient(token_endpoint="https://as.example.com"), ""), "assertion must be"),
+        (lambda: LegacyPassword(OAuthClient(token_endpoint="https://as.example.com"), "", "x"), "username must be"),
+        (lambda: TokenExchange(OAuthClient(token_endpoint="https://as.example.com"), ""), "subject_token must be"),
+        (
+            lambda: TokenExchange(OAuthClient(token_endpoint="https://as.example.com", client_secret="x"), "x"),
+            "need a client_id",
+        ),
     ],
 )
 def test_bad_arguments(make, says):
@@ -241,7 +257,7 @@ async def test_wrong_key_is_not_shown():
     """S1: a key that does not sign is an error that does not show it."""
     planted = "-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----"
     source = ClientCredentials(
-        token_endpoint="https://as.example.com/token", client_id="svc", client_auth=PrivateKeyJwt(planted)
+        OAuthClient(token_endpoint="https://as.example.com/token", client_id="svc", client_auth=PrivateKeyJwt(planted))
     )
     with pytest.raises(ValueError, match="the key does not sign with RS256") as caught:
         await source.fetch(a_request())
@@ -277,9 +293,9 @@ async def test_keys_that_cannot_sign(kind, tmp_path):
     path.write_text(make())
     for key in (make(), path):
         with pytest.raises(ValueError, match=says) as caught:
-            await ClientCredentials(
-                token_endpoint="https://as.example.com/token", client_id="svc", client_auth=PrivateKeyJwt(key)
-            ).fetch(a_request())
+            method = PrivateKeyJwt(key)
+            client = OAuthClient(token_endpoint="https://as.example.com", client_id="svc", client_auth=method)
+            await ClientCredentials(client).fetch(a_request())
         assert "planted" not in str(caught.value)
 
 
@@ -295,7 +311,8 @@ async def test_keys_that_cannot_sign(kind, tmp_path):
 )
 async def test_line_breaks_of_keys(spell):
     """A key in an environment variable often has its line breaks spelled out. It is read all the same."""
-    form, _, url = await asked_by(lambda **options: JwtBearer(Assertion(spell(rsa_pem()), issuer="me"), **options))
+    assertion = Assertion(spell(rsa_pem()), issuer="me")
+    form, _, url = await asked_by(lambda **options: JwtBearer(OAuthClient(**options), assertion))
     assert jwt.decode(form["assertion"], rsa_key().public_key(), ["RS256"], audience=url)["iss"] == "me"
 
 
@@ -304,9 +321,10 @@ async def test_secret_file_with_a_mark(tmp_path):
     path = tmp_path / "secret"
     path.write_bytes(b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n")
     form, _, _ = await asked_by(
-        lambda **options: ClientCredentials(
-            client_id="svc", client_secret=path, client_auth="client_secret_post", **options
-        )
+        lambda **given: ClientCredentials(OAuthClient(**given)),
+        client_id="svc",
+        client_secret=path,
+        client_auth="client_secret_post",
     )
     assert form["client_secret"] == SECRET
 
@@ -314,7 +332,7 @@ async def test_secret_file_with_a_mark(tmp_path):
 async def test_jwt_bearer():
     """RFC 7523 section 2.1: the assertion is signed here, for the endpoint, and no client is needed."""
     assertion = Assertion(PEMS["RS256"], issuer="me@example.com", key_id="k", claims={"scope": "read"})
-    form, headers, url = await asked_by(lambda **options: JwtBearer(assertion, **options))
+    form, headers, url = await asked_by(lambda **options: JwtBearer(OAuthClient(**options), assertion))
 
     claims = jwt.decode(form.pop("assertion"), KEYS["RS256"].public_key(), ["RS256"], audience=url)
     assert (claims["iss"], claims["sub"], claims["scope"]) == ("me@example.com", "me@example.com", "read")
@@ -329,7 +347,9 @@ async def test_jwt_bearer_signed_elsewhere():
         return "signed-elsewhere"
 
     form, headers, _ = await asked_by(
-        lambda **options: JwtBearer(assertion, client_id="svc", client_secret="s3cret", scope="read", **options)
+        lambda **options: JwtBearer(
+            OAuthClient(client_id="svc", client_secret="s3cret", **options), assertion, scope="read"
+        )
     )
     assert (form["assertion"], form["scope"]) == ("signed-elsewhere", "read")
     assert headers["authorization"].startswith("Basic ")
@@ -338,7 +358,7 @@ async def test_jwt_bearer_signed_elsewhere():
 async def test_password():
     """RFC 6749 section 4.3: name and password; a refresh token that comes along is not kept."""
     async with Wire(always(granted(refresh_token="unused"))) as wire:
-        source = LegacyPassword("alice", lambda: "pass word", token_endpoint=wire.url(), client_id="app")
+        source = LegacyPassword(OAuthClient(token_endpoint=wire.url(), client_id="app"), "alice", lambda: "pass word")
         answer = await source.fetch(a_request())
         assert dict(wire.asked[0].form) == {
             "grant_type": "password", "username": "alice", "password": "pass word", "client_id": "app",

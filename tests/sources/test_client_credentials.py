@@ -13,17 +13,17 @@ import httpx
 import httpx2
 import pytest
 from tests.gated import until
-from tests.sources.wire import Asked, Wire, a_request, always, granted, http
+from tests.sources.wire import Asked, Wire, a_request, always, divided, granted, http
 
 from evertoken import Token, TokenManager, TokenUnavailable
-from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.sources import ClientCredentials, OAuthClient, RefreshToken
 
 ODD = ["plain", "sp ace", "a:b", "p+lus", "100%", "a&b=c", "häß€", "tab\t", "'\"\\", "*-._~", "🔑", "%41", "@/?#"]
 
 
 def source(url: str, **options: Any) -> ClientCredentials:
-    given: dict[str, Any] = {"client_id": "app", "client_secret": "s3cr3t", **options}
-    return ClientCredentials(token_endpoint=url, **given)
+    client, grant = divided({"client_id": "app", "client_secret": "s3cr3t", **options})
+    return ClientCredentials(OAuthClient(token_endpoint=url, **client), **grant)
 
 
 def basic(asked: Asked) -> tuple[str, str]:
@@ -342,14 +342,15 @@ def test_bad_arguments(grant: Any, options: Any, named: str) -> None:
     if grant is RefreshToken:
         given["refresh_token"] = "rt-0"
     with pytest.raises(ValueError, match=named) as caught:
-        grant(**{**given, **options})
+        client, own = divided({**given, **options})
+        grant(OAuthClient(**client), **own)
     assert "s3cr3t" not in str(caught.value)
     assert "pw@" not in str(caught.value)
 
 
 def test_a_secret_is_needed():
     """RFC 6749 section 4.4: client credentials without a secret are rejected by name."""
-    with pytest.raises(ValueError, match="needs a client_secret"):
+    with pytest.raises(ValueError, match="give the OAuthClient a client_secret"):
         source("https://as.example.com/token", client_secret=None)
 
 
@@ -380,7 +381,7 @@ def test_http_if_that_is_meant():
 def test_repr():
     """S1: a source shows its endpoint and client, and no secret."""
     one = source("https://as.example.com/token", client_secret="hush-hush", parameters={"password": "hush-hush"})
-    assert repr(one) == "ClientCredentials(token_endpoint='https://as.example.com/token', client_id='app')"
+    assert repr(one) == "ClientCredentials(OAuthClient(token_endpoint='https://as.example.com/token', client_id='app'))"
     assert one.provider == "https://as.example.com"
 
 

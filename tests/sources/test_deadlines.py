@@ -17,6 +17,7 @@ from evertoken.sources import (
     JwtBearer,
     LegacyPassword,
     LoginEndpoint,
+    OAuthClient,
     RefreshToken,
     TokenExchange,
     aws,
@@ -31,16 +32,18 @@ ARN = "arn:aws:iam::123456789012:role/r"
 OAUTH: dict[str, Any] = {"token_endpoint": URL, "client_id": "a", "client_secret": "b"}
 
 SOURCES: dict[str, Callable[[Any], Any]] = {
-    "ClientCredentials": lambda client: ClientCredentials(**OAUTH, client=client),
+    "ClientCredentials": lambda client: ClientCredentials(OAuthClient(http_client=client, **OAUTH)),
     "discovery": lambda client: ClientCredentials(
-        issuer="https://as.example.com", client_id="a", client_secret="b", client=client
+        OAuthClient(issuer="https://as.example.com", client_id="a", client_secret="b", http_client=client)
     ),
     "GitHubApp": lambda client: GitHubApp("app", 1, rsa_pem(), client=client),
-    "JwtBearer": lambda client: JwtBearer("signed", token_endpoint=URL, client=client),
-    "LegacyPassword": lambda client: LegacyPassword(**OAUTH, username="u", password="p", client=client),
+    "JwtBearer": lambda client: JwtBearer(OAuthClient(token_endpoint=URL, http_client=client), "signed"),
+    "LegacyPassword": lambda client: LegacyPassword(
+        OAuthClient(http_client=client, **OAUTH), username="u", password="p"
+    ),
     "LoginEndpoint": lambda client: LoginEndpoint(URL, json={"a": "b"}, client=client),
-    "RefreshToken": lambda client: RefreshToken(**OAUTH, refresh_token="r", client=client),
-    "TokenExchange": lambda client: TokenExchange("subject", **OAUTH, client=client),
+    "RefreshToken": lambda client: RefreshToken(OAuthClient(http_client=client, **OAUTH), refresh_token="r"),
+    "TokenExchange": lambda client: TokenExchange(OAuthClient(http_client=client, **OAUTH), "subject"),
     "aws.AssumeRoleWithWebIdentity": lambda client: aws.AssumeRoleWithWebIdentity(
         "jwt", ARN, endpoint=URL, client=client
     ),
@@ -90,8 +93,8 @@ async def test_a_revocation_is_bounded_by_the_manager(name, timeouts):
     """F7: a source sets no bound to a revocation that a fetch_timeout could exceed."""
     options = {"revocation_endpoint": "https://as.example.com/revoke"}
     source = {
-        "ClientCredentials": lambda: ClientCredentials(**OAUTH, **options),
-        "RefreshToken": lambda: RefreshToken(**OAUTH, **options, refresh_token="r"),
+        "ClientCredentials": lambda: ClientCredentials(OAuthClient(**OAUTH, **options)),
+        "RefreshToken": lambda: RefreshToken(OAuthClient(**OAUTH, **options), refresh_token="r"),
         "vault.AppRole": lambda: SOURCES[name](None),
     }[name]()
     with pytest.raises(TransientRefreshError):

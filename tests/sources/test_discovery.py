@@ -10,7 +10,7 @@ from tests.gated import until
 from tests.sources.wire import Wire, granted, http
 
 from evertoken import FetchRequest, Token, TokenManager, TransientRefreshError
-from evertoken.sources import ClientCredentials, JwtBearer, _discovery as module
+from evertoken.sources import ClientCredentials, JwtBearer, OAuthClient, _discovery as module
 from evertoken.testing import TokenServer
 
 FIRST, SECOND = "/.well-known/oauth-authorization-server/tenant", "/tenant/.well-known/openid-configuration"
@@ -43,7 +43,9 @@ def good(wire):
 
 
 def source(wire, **options):
-    return ClientCredentials(issuer=wire.url("/tenant"), client_id="svc", client_secret="s3cret", **options)
+    return ClientCredentials(
+        OAuthClient(issuer=wire.url("/tenant"), client_id="svc", client_secret="s3cret", **options)
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ async def test_endpoints_for_certificates():
     async with serving(aliased) as wire, httpx.AsyncClient() as client:
         await source(wire).fetch(a_request())
         by_certificate = ClientCredentials(
-            issuer=wire.url("/tenant"), client_id="svc", client_auth="tls_client_auth", client=client
+            OAuthClient(issuer=wire.url("/tenant"), client_id="svc", client_auth="tls_client_auth", http_client=client)
         )
         with pytest.raises(TransientRefreshError, match="404"):
             await by_certificate.fetch(a_request())
@@ -186,14 +188,14 @@ async def test_bad_metadata(metadata, says):
 async def test_an_assertion_is_for_the_endpoint_that_was_found():
     """RFC 7523 section 3: the endpoint is known by the time the request is made."""
     async with serving(good) as wire:
-        await JwtBearer("signed", issuer=wire.url("/tenant")).fetch(a_request())
+        await JwtBearer(OAuthClient(issuer=wire.url("/tenant")), "signed").fetch(a_request())
         assert dict(wire.asked[-1].form)["assertion"] == "signed"
 
 
 async def test_own_server():
     """The token server of `evertoken.testing` is found by its issuer, and tokens are revoked where it says."""
     async with TokenServer() as server:
-        one = ClientCredentials(issuer=server.url, client_id="svc", client_secret="s3cret")
+        one = ClientCredentials(OAuthClient(issuer=server.url, client_id="svc", client_secret="s3cret"))
         answer = await one.fetch(a_request())
         assert server.grants.valid(answer.fields["access_token"])
         await one.revoke(Token(answer.fields["access_token"], issued_at=0.0))
@@ -213,4 +215,4 @@ async def test_own_server():
 def test_bad_issuer(options, says):
     """Bad input is refused when it is given, and named."""
     with pytest.raises(ValueError, match=says):
-        ClientCredentials(client_id="svc", client_secret="s3cret", **options)
+        ClientCredentials(OAuthClient(client_id="svc", client_secret="s3cret", **options))

@@ -23,6 +23,7 @@ from evertoken.sources import (
     JwtBearer,
     LegacyPassword,
     LoginEndpoint,
+    OAuthClient,
     PrivateKeyJwt,
     RefreshToken,
     TokenExchange,
@@ -59,26 +60,28 @@ def federated(wire: Wire, **more: Any) -> dict[str, Any]:
 
 
 SOURCES: dict[str, Callable[[Wire], Any]] = {
-    "basic": lambda wire: ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret=SECRET),
+    "basic": lambda wire: ClientCredentials(
+        OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret=SECRET)
+    ),
     "post": lambda wire: ClientCredentials(
-        token_endpoint=wire.url(), client_id="svc", client_secret=SECRET, client_auth="client_secret_post"
+        OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret=SECRET, client_auth="client_secret_post")
     ),
     "provider": lambda wire: RefreshToken(
-        token_endpoint=wire.url(), client_id="svc", client_secret=SECRET, refresh_token=SECRET + "3"
+        OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret=SECRET), refresh_token=SECRET + "3"
     ),
     "private_key_jwt": lambda wire: ClientCredentials(
-        token_endpoint=wire.url(), client_id="svc", client_auth=PrivateKeyJwt(rsa_pem())
+        OAuthClient(token_endpoint=wire.url(), client_id="svc", client_auth=PrivateKeyJwt(rsa_pem()))
     ),
     "client_secret_jwt": lambda wire: ClientCredentials(
-        token_endpoint=wire.url(), client_id="svc", client_auth=ClientSecretJwt(SECRET * 3)
+        OAuthClient(token_endpoint=wire.url(), client_id="svc", client_auth=ClientSecretJwt(SECRET * 3))
     ),
     "client_assertion": lambda wire: ClientCredentials(
-        token_endpoint=wire.url(), client_id="svc", client_auth=ClientAssertion(lambda: SECRET)
+        OAuthClient(token_endpoint=wire.url(), client_id="svc", client_auth=ClientAssertion(lambda: SECRET))
     ),
-    "jwt_bearer": lambda wire: JwtBearer(Assertion(rsa_pem(), issuer="me"), token_endpoint=wire.url()),
-    "jwt_bearer, given": lambda wire: JwtBearer(lambda: SECRET, token_endpoint=wire.url()),
-    "exchange": lambda wire: TokenExchange(SECRET, actor_token=SECRET + "4", token_endpoint=wire.url()),
-    "password": lambda wire: LegacyPassword("alice", SECRET, token_endpoint=wire.url()),
+    "jwt_bearer": lambda wire: JwtBearer(OAuthClient(token_endpoint=wire.url()), Assertion(rsa_pem(), issuer="me")),
+    "jwt_bearer, given": lambda wire: JwtBearer(OAuthClient(token_endpoint=wire.url()), lambda: SECRET),
+    "exchange": lambda wire: TokenExchange(OAuthClient(token_endpoint=wire.url()), SECRET, actor_token=SECRET + "4"),
+    "password": lambda wire: LegacyPassword(OAuthClient(token_endpoint=wire.url()), "alice", SECRET),
     "login": lambda wire: LoginEndpoint(wire.url(), json={"a": {"b": SECRET}}, headers={"X-Key": HEADER}),
     "login by form": lambda wire: LoginEndpoint(wire.url(), form={"a": SECRET}),
     "github": lambda wire: GitHubApp("app", 1, rsa_pem(), api=wire.url("")),

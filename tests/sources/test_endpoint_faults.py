@@ -13,19 +13,18 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from tests.sources.wire import Asked, Wire, a_request, always, granted, http, reset
+from tests.sources.wire import Asked, Wire, a_request, always, divided, granted, http, reset
 
 from evertoken import GrantRejected, TokenManager, TokenUnavailable, TransientRefreshError, events
-from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.sources import ClientCredentials, OAuthClient, RefreshToken
 from evertoken.testing import ManualClock
 
 SECRETS = ("s3cr3t-of-the-client", "rt-0-the-first-one")
 
 
 def refresh_token(url: str, **options: Any) -> RefreshToken:
-    return RefreshToken(
-        token_endpoint=url, client_id="app", client_secret=SECRETS[0], refresh_token=SECRETS[1], **options
-    )
+    client, grant = divided({"client_secret": SECRETS[0], "refresh_token": SECRETS[1], **options})
+    return RefreshToken(OAuthClient(token_endpoint=url, client_id="app", **client), **grant)
 
 
 @pytest.fixture(params=["owned", "httpx", "httpx2"])
@@ -506,7 +505,7 @@ async def test_errors_that_echo_secrets(options):
 async def test_a_secret_that_is_part_of_a_code():
     """F4: a secret that happens to be a word of the error code does not hide the rejection."""
     async with Wire(always(http(400, {"error": "invalid_grant"}))) as wire:
-        source = ClientCredentials(token_endpoint=wire.url(), client_id="app", client_secret="grant")
+        source = ClientCredentials(OAuthClient(token_endpoint=wire.url(), client_id="app", client_secret="grant"))
         with pytest.raises(GrantRejected, match="invalid_grant"):
             await source.fetch(a_request())
 

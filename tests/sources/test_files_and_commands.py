@@ -17,7 +17,7 @@ import pytest
 from tests.sources.wire import Wire, always, granted, http
 
 from evertoken import FetchRequest, GrantRejected, TokenManager, TransientRefreshError
-from evertoken.sources import ClientCredentials, Command, Fallback, LoginEndpoint, RefreshToken, TokenFile
+from evertoken.sources import ClientCredentials, Command, Fallback, LoginEndpoint, OAuthClient, RefreshToken, TokenFile
 
 
 def a_request(timeout: float = 5.0) -> FetchRequest:
@@ -268,13 +268,13 @@ def test_bad_arguments(make, says):
 
 
 def a_rotating() -> RefreshToken:
-    return RefreshToken(token_endpoint="https://as.example.com", client_id="a", refresh_token="b")
+    return RefreshToken(OAuthClient(token_endpoint="https://as.example.com", client_id="a"), refresh_token="b")
 
 
 async def test_fallback_remembers_what_worked(tmp_path):
     """The first that works is used, and asked first from then on; when it fails, the others are tried again."""
     async with Wire(always(granted(access_token="from-the-endpoint"))) as wire:
-        endpoint = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        endpoint = ClientCredentials(OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret"))
         source = Fallback(file=TokenFile(tmp_path / "token"), endpoint=endpoint)
         async with TokenManager(source) as tokens:
             assert (await tokens.get()).access_token == "from-the-endpoint"
@@ -288,7 +288,12 @@ async def test_fallback_signs_out_where_it_came_from(tmp_path):
     """RFC 7009: the server whose token it is is told that it is no longer needed; one that cannot be told is not."""
     async with Wire(always(granted())) as wire:
         endpoint = ClientCredentials(
-            token_endpoint=wire.url(), revocation_endpoint=wire.url("/gone"), client_id="svc", client_secret="s3cret"
+            OAuthClient(
+                token_endpoint=wire.url(),
+                revocation_endpoint=wire.url("/gone"),
+                client_id="svc",
+                client_secret="s3cret",
+            )
         )
         async with TokenManager(Fallback(file=TokenFile(tmp_path / "token"), endpoint=endpoint)) as tokens:
             await tokens.get()
@@ -303,7 +308,7 @@ async def test_fallback_signs_out_where_it_came_from(tmp_path):
 async def test_fallback_tells_all_it_tried(tmp_path):
     """Where none works, the error lists each with its reason; all rejected is rejected, otherwise it is tried again."""
     async with Wire(always(http(400, {"error": "invalid_client"}))) as wire:
-        endpoint = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        endpoint = ClientCredentials(OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret"))
         with pytest.raises(TransientRefreshError) as caught:
             await Fallback(file=TokenFile(tmp_path / "token"), endpoint=endpoint).fetch(a_request())
         assert "file (TokenFile)" in str(caught.value)

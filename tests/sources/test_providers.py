@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.sources.wire import Wire, a_request, always, granted, http
+from tests.sources.wire import Wire, a_request, always, divided, granted, http
 
 from evertoken import (
     GrantRejected,
@@ -21,7 +21,7 @@ from evertoken import (
     events,
 )
 from evertoken.providers import PROVIDERS, Provider
-from evertoken.sources import ClientCredentials, LegacyPassword, RefreshToken
+from evertoken.sources import ClientCredentials, LegacyPassword, OAuthClient, RefreshToken
 from evertoken.stores import MemoryStore
 from evertoken.testing import TokenServer
 from evertoken.testing.clock import VirtualClock
@@ -32,7 +32,9 @@ NAMES = {"domain": "tenant.example.com", "realm": "main", "server": "default", "
 
 
 def of(provider: Provider | str, **options: Any) -> Any:
-    return ClientCredentials.for_provider(provider, client_id="svc", client_secret="s3cret", **options)
+    client, grant = divided(options)
+    known = OAuthClient.for_provider(provider, client_id="svc", client_secret="s3cret", **client)
+    return ClientCredentials(known, **grant)
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -41,7 +43,7 @@ def test_every_provider(name):
     found = PROVIDERS[name]
     given = {key: NAMES[key] for key in found.names}
     machine = of(name, **given)
-    person = RefreshToken.for_provider(name, client_id="svc", refresh_token="rt-1", **given)
+    person = RefreshToken(OAuthClient.for_provider(name, client_id="svc", **given), refresh_token="rt-1")
     assert "https://" in repr(machine)
     assert "{" not in repr(machine)
     assert (machine.rotates, machine.on_ambiguous) == (False, "retry")
@@ -75,7 +77,7 @@ async def test_client_authentication_of_the_provider():
         own = Provider(token_endpoint=wire.url(), client_auth="client_secret_post", grant_type="account_credentials")
         await of(own, parameters={"account_id": "7"}).fetch(a_request())
         await of(own, client_auth="client_secret_basic").fetch(a_request())
-        await ClientCredentials.for_provider(own, client_id="svc", client_auth="none").fetch(a_request())
+        await ClientCredentials(OAuthClient.for_provider(own, client_id="svc", client_auth="none")).fetch(a_request())
     posted, basic, none = (asked for asked in wire.asked)
     assert dict(posted.form) == {
         "grant_type": "account_credentials", "account_id": "7", "client_id": "svc", "client_secret": "s3cret",
@@ -91,7 +93,7 @@ async def test_omits_expires_in():
     """T1: where the answer does not say how long the token lives, the provider's usual is taken."""
     async with Wire(always(http(200, {"access_token": "at-1"}))) as wire:
         own = Provider(token_endpoint=wire.url(), default_lifetime=7200.0)
-        for source in (of(own), LegacyPassword.for_provider(own, username="alice", password="planted")):
+        for source in (of(own), LegacyPassword(OAuthClient.for_provider(own), username="alice", password="planted")):
             async with TokenManager(source, policy=RefreshPolicy(default_lifetime=60.0)) as tokens:
                 assert (await tokens.get()).lifetime == pytest.approx(7200.0)
     async with Wire(always(granted(expires_in=90))) as wire:
@@ -139,14 +141,11 @@ async def played(clock) -> AsyncIterator[Any]:
 
 
 def person(played: Any, provider: Provider, **options: Any) -> RefreshToken:
-    return RefreshToken.for_provider(
-        provider,
-        client_id="svc",
-        client_secret="s3cret",
-        refresh_token=played.server.issue_grant(),
-        client=played.client,
-        **options,
+    client, grant = divided(options)
+    known = OAuthClient.for_provider(
+        provider, client_id="svc", client_secret="s3cret", http_client=played.client, **client
     )
+    return RefreshToken(known, played.server.issue_grant(), **grant)
 
 
 def at(server: Any, **habits: Any) -> Provider:
@@ -396,7 +395,9 @@ async def test_token_types_of_a_provider(name, said, scheme):
     own = {"custom": "Token"} if name == "own" else PROVIDERS[name].token_types
     async with Wire(always(granted(token_type=said))) as wire:
         provider = Provider(token_endpoint=wire.url(), token_types=own)
-        async with TokenManager(ClientCredentials.for_provider(provider, client_id="a", client_secret="b")) as tokens:
+        async with TokenManager(
+            ClientCredentials(OAuthClient.for_provider(provider, client_id="a", client_secret="b"))
+        ) as tokens:
             if scheme is None:
                 with pytest.raises(TokenUnavailable, match=f"type {said!r}"):
                     await tokens.get()

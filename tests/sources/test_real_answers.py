@@ -24,6 +24,7 @@ from evertoken.sources import (
     Command,
     JwtBearer,
     LoginEndpoint,
+    OAuthClient,
     PrivateKeyJwt,
     RefreshToken,
 )
@@ -36,10 +37,12 @@ def library(request) -> Any:
     return LIBRARIES[request.param]
 
 
+def a_client(url: str, **options: Any) -> OAuthClient:
+    return OAuthClient(token_endpoint=url, client_id="svc", **options)
+
+
 def refresh_token(url: str, **options: Any) -> RefreshToken:
-    return RefreshToken(
-        token_endpoint=url, client_id="svc", client_secret="s3cret-x", refresh_token="planted-r", **options
-    )
+    return RefreshToken(a_client(url, client_secret="s3cret-x", **options), "planted-r")
 
 
 # Bytes and labels
@@ -130,7 +133,7 @@ async def test_never_expires(seconds, never):
     """T1: where the provider says so, zero or a negative number of seconds means for ever."""
     async with Wire(always(granted(expires_in=seconds))) as wire:
         habits = Provider(token_endpoint=wire.url(), never_expires=never, default_lifetime=60.0)
-        source = ClientCredentials.for_provider(habits, client_id="svc", client_secret="s")
+        source = ClientCredentials(OAuthClient.for_provider(habits, client_id="svc", client_secret="s"))
         async with TokenManager(source) as tokens:
             assert (await tokens.get()).expires_at is None
 
@@ -151,7 +154,7 @@ SCOPES = [
 async def test_scopes(fields, asked, scopes):
     """Commas part scopes as well; what is left out is what was asked for (RFC 6749 section 5.1)."""
     async with Wire(always(granted(**fields))) as wire:
-        source = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s", scope=asked)
+        source = ClientCredentials(a_client(wire.url(), client_secret="s"), scope=asked)
         async with TokenManager(source) as tokens:
             assert (await tokens.get()).scopes == scopes
 
@@ -188,7 +191,7 @@ async def test_request_hook_that_raises(library):
     async with Wire(always(granted())) as wire:
         async with library.AsyncClient(event_hooks={"request": [refuse]}) as client:
             with pytest.raises(TransientRefreshError, match="ValueError: no secret") as caught:
-                await refresh_token(wire.url(), client=client).fetch(a_request())
+                await refresh_token(wire.url(), http_client=client).fetch(a_request())
         assert wire.asked == []
     assert not caught.value.ambiguous
     assert "planted" not in str(caught.value)
@@ -199,7 +202,7 @@ async def test_closed_client(library):
     client = library.AsyncClient()
     await client.aclose()
     with pytest.raises(TransientRefreshError, match="closed") as caught:
-        await refresh_token("https://as.example.com", client=client).fetch(a_request())
+        await refresh_token("https://as.example.com", http_client=client).fetch(a_request())
     assert not caught.value.ambiguous
 
 
@@ -234,7 +237,7 @@ async def test_response_hooks_see_no_token_answer(library):
         hooks = {"request": [requested], "response": [answered]}
         async with library.AsyncClient(event_hooks=hooks) as client:
             with pytest.raises(GrantRejected, match="invalid_grant: revoked"):
-                await refresh_token(wire.url(), client=client).fetch(a_request())
+                await refresh_token(wire.url(), http_client=client).fetch(a_request())
             assert seen == []
             assert client.event_hooks == hooks
             with pytest.raises(library.HTTPStatusError):
@@ -259,7 +262,7 @@ async def test_transport_that_raises_for_an_answer(library, read):
     async with Wire(always(http(400, {"error": "invalid_grant"}))) as wire:
         async with library.AsyncClient(transport=Raising()) as client:
             with pytest.raises((GrantRejected, TransientRefreshError), match="answered 400") as caught:
-                await refresh_token(wire.url(), client=client).fetch(a_request())
+                await refresh_token(wire.url(), http_client=client).fetch(a_request())
     assert isinstance(caught.value, GrantRejected) is read
     assert not getattr(caught.value, "ambiguous", False)
 
@@ -291,16 +294,12 @@ class Strict:
 
 
 SIGNED: dict[str, Any] = {
-    "private_key_jwt": lambda url: ClientCredentials(
-        token_endpoint=url, client_id="svc", client_auth=PrivateKeyJwt(rsa_pem())
-    ),
+    "private_key_jwt": lambda url: ClientCredentials(a_client(url, client_auth=PrivateKeyJwt(rsa_pem()))),
     "another audience": lambda url: ClientCredentials(
-        token_endpoint=url, client_id="svc", client_auth=PrivateKeyJwt(rsa_pem(), audience="urn:as")
+        a_client(url, client_auth=PrivateKeyJwt(rsa_pem(), audience="urn:as"))
     ),
-    "client_secret_jwt": lambda url: ClientCredentials(
-        token_endpoint=url, client_id="svc", client_auth=ClientSecretJwt("s" * 40)
-    ),
-    "dpop": lambda url: ClientCredentials(token_endpoint=url, client_id="svc", client_secret="s", dpop=DPoPKey()),
+    "client_secret_jwt": lambda url: ClientCredentials(a_client(url, client_auth=ClientSecretJwt("s" * 40))),
+    "dpop": lambda url: ClientCredentials(a_client(url, client_secret="s", dpop=DPoPKey())),
 }
 
 
@@ -338,7 +337,7 @@ async def test_assertion_as_a_grant():
     """T3: an assertion that was refused for its date is no dead grant: the next fetch signs by the server's clock."""
     server = Strict(-600.0)
     async with Wire(server) as wire:
-        source = JwtBearer(Assertion(rsa_pem(), issuer="me"), token_endpoint=wire.url(), client_id="svc")
+        source = JwtBearer(a_client(wire.url()), Assertion(rsa_pem(), issuer="me"))
         with pytest.raises(TransientRefreshError, match=r"the clock of .* is -600 s off"):
             await source.fetch(a_request())
         assert (await source.fetch(a_request())).fields["access_token"] == "at-1"
@@ -421,7 +420,7 @@ async def test_program_that_prints_no_token(printed, says, tmp_path):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda url: ClientCredentials(token_endpoint=url, client_id="svc", client_secret="s"),
+        lambda url: ClientCredentials(a_client(url, client_secret="s")),
         lambda url: LoginEndpoint(url, json={"user": "a"}),
     ],
     ids=["grant", "login"],

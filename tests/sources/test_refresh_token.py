@@ -11,17 +11,17 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from tests.sources.wire import Asked, Wire, a_request, always, granted, http
+from tests.sources.wire import Asked, Wire, a_request, always, divided, granted, http
 
 from evertoken import FetchRequest, GrantRejected, Token, TokenManager, TokenUnavailable, TransientRefreshError
 from evertoken._model.token import origin_of
 from evertoken.providers import Provider
-from evertoken.sources import Fallback, RefreshToken
+from evertoken.sources import Fallback, OAuthClient, RefreshToken
 
 
 def source(url: str, **options: Any) -> RefreshToken:
-    given = {"client_id": "app", "refresh_token": "rt-0", **options}
-    return RefreshToken(token_endpoint=url, **given)
+    client, grant = divided({"client_id": "app", "refresh_token": "rt-0", **options})
+    return RefreshToken(OAuthClient(token_endpoint=url, **client), **grant)
 
 
 def rotating(counter: list[int], **fields: Any) -> Any:
@@ -190,7 +190,7 @@ async def test_a_new_login_at_a_provider_that_refuses_early_refresh():
     valid = Token("at", issued_at=0.0, expires_at=4e9, refresh_token="newest")
     async with Wire(always(http(400, {"error": "invalid_grant"}))) as wire:
         here = dataclasses.replace(habits, token_endpoint=wire.url())
-        one = RefreshToken.for_provider(here, client_id="app", refresh_token="rt-0")
+        one = RefreshToken(OAuthClient.for_provider(here, client_id="app"), refresh_token="rt-0")
         for known, error in (("rt-0", TransientRefreshError), ("before", GrantRejected)):
             with pytest.raises(error):
                 await one.fetch(FetchRequest(None, valid, 5.0, origins=(origin_of(known),)))
@@ -270,7 +270,7 @@ def test_bad_arguments(options, named):
 def test_repr():
     """S1: a source shows no secret."""
     one = source("https://as.example.com/token", client_secret="hush", refresh_token="hush-hush")
-    assert repr(one) == "RefreshToken(token_endpoint='https://as.example.com/token', client_id='app')"
+    assert repr(one) == "RefreshToken(OAuthClient(token_endpoint='https://as.example.com/token', client_id='app'))"
 
 
 def test_habits():

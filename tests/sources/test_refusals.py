@@ -15,7 +15,7 @@ from tests.sources.wire import Wire, a_request, always, http
 
 from evertoken import GrantRejected, TransientRefreshError
 from evertoken.providers import PROVIDERS, Provider, Rejection
-from evertoken.sources import RefreshToken
+from evertoken.sources import OAuthClient, RefreshToken
 
 SECRET, REFRESH = "planted-s3cret/+&=?", "planted-refresh-1"
 PROBLEM = "application/problem+json"
@@ -325,7 +325,7 @@ TABLE = [
 def source_of(name: str, url: str) -> Any:
     habits = OWN if name == "own" else PROVIDERS.get(name, Provider(token_endpoint=url))
     here = dataclasses.replace(habits, token_endpoint=url, revocation_endpoint=None, defaults={})
-    return RefreshToken.for_provider(here, client_id="svc", client_secret=SECRET, refresh_token=REFRESH)
+    return RefreshToken(OAuthClient.for_provider(here, client_id="svc", client_secret=SECRET), REFRESH)
 
 
 def answer_of(status: int, body: Any, kind: str) -> bytes:

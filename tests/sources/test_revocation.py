@@ -7,14 +7,15 @@ import pytest
 from tests.sources.wire import Wire, always, http
 
 from evertoken import GrantRejected, Token, TokenManager, TransientRefreshError
-from evertoken.sources import ClientCredentials, RefreshToken
+from evertoken.sources import ClientCredentials, OAuthClient, RefreshToken
 from evertoken.testing import TokenServer
 
 
 async def test_signed_out_at_the_server():
     """K3: revoke() ends the grant and its tokens at the server, and callers are told that a person must act."""
     async with TokenServer() as server:
-        source = server.refresh_token(revocation_endpoint=server.metadata()["revocation_endpoint"])
+        client = server.oauth_client(revocation_endpoint=server.metadata()["revocation_endpoint"])
+        source = RefreshToken(client, server.issue_grant())
         async with TokenManager(source) as tokens, httpx.AsyncClient() as client:
             token = await tokens.get()
             await tokens.revoke()
@@ -31,11 +32,13 @@ async def test_what_is_sent():
     """RFC 7009 section 2.1: the refresh token first, then the access token, each with its hint, as this client."""
     async with Wire(always(http(200, b""))) as wire:
         source = RefreshToken(
-            token_endpoint=wire.url(),
-            revocation_endpoint=wire.url(),
-            client_id="svc",
-            client_secret="s3cret",
-            client_auth="client_secret_post",
+            OAuthClient(
+                token_endpoint=wire.url(),
+                revocation_endpoint=wire.url(),
+                client_id="svc",
+                client_secret="s3cret",
+                client_auth="client_secret_post",
+            ),
             refresh_token="unused",
         )
         await source.revoke(Token("at-1", issued_at=0.0, refresh_token="rt-1"))
@@ -63,7 +66,9 @@ async def test_refused(status, body, raised):
     secret = "planted-access-1"
     async with Wire(always(http(status, body))) as wire:
         source = ClientCredentials(
-            token_endpoint=wire.url(), revocation_endpoint=wire.url(), client_id="svc", client_secret="s3cret"
+            OAuthClient(
+                token_endpoint=wire.url(), revocation_endpoint=wire.url(), client_id="svc", client_secret="s3cret"
+            )
         )
         with pytest.raises(raised) as caught:
             await source.revoke(Token(secret, issued_at=0.0))
@@ -73,7 +78,7 @@ async def test_refused(status, body, raised):
 async def test_nothing_to_tell():
     """Without a revocation endpoint nothing is sent, and it is no error."""
     async with Wire(always(http(200, b""))) as wire:
-        source = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        source = ClientCredentials(OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret"))
         await source.revoke(Token("at", issued_at=0.0))
         assert wire.asked == []
 
@@ -82,8 +87,10 @@ def test_bad_endpoint():
     """A revocation endpoint that would send tokens in the clear is refused, by its own name."""
     with pytest.raises(ValueError, match="revocation_endpoint must use https"):
         ClientCredentials(
-            token_endpoint="https://as.example.com/token",
-            revocation_endpoint="http://as.example.com/revoke",
-            client_id="svc",
-            client_secret="s3cret",
+            OAuthClient(
+                token_endpoint="https://as.example.com/token",
+                revocation_endpoint="http://as.example.com/revoke",
+                client_id="svc",
+                client_secret="s3cret",
+            )
         )

@@ -11,7 +11,7 @@ import pytest
 from tests.sources.wire import Wire, always, granted, http
 
 from evertoken import FetchRequest, GrantRejected, RefreshPolicy, Token, TokenManager, TokenUnavailable
-from evertoken.sources import ClientCredentials, TokenExchange
+from evertoken.sources import ClientCredentials, OAuthClient, TokenExchange
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 
@@ -21,8 +21,8 @@ async def test_what_is_sent(tmp_path):
     (tmp_path / "actor").write_text("actor-token\n")
     async with Wire(always(granted())) as wire:
         source = TokenExchange(
+            OAuthClient(token_endpoint=wire.url()),
             "subject-token",
-            token_endpoint=wire.url(),
             subject_token_type="urn:ietf:params:oauth:token-type:jwt",
             actor_token=tmp_path / "actor",
             requested_token_type=ACCESS_TOKEN,
@@ -51,7 +51,7 @@ async def test_parent_is_made_valid_first_and_caps_the_child():
         return granted(access_token="child-token", expires_in=3600)
 
     async with Wire(answer) as wire:
-        parent = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        parent = ClientCredentials(OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret"))
         tokens = TokenManager({"parent": parent, "child": _child(wire, lambda: tokens)})
         async with tokens:
             child = await tokens.get("child")
@@ -95,7 +95,7 @@ async def test_a_child_that_does_not_say(default, lives):
 
 
 def _exchange(parent, wire):
-    return TokenExchange(parent, token_endpoint=wire.url())
+    return TokenExchange(OAuthClient(token_endpoint=wire.url()), parent)
 
 
 def _child(wire, manager):
@@ -103,7 +103,7 @@ def _child(wire, manager):
         async def get(self):
             return await manager().get("parent")
 
-    return TokenExchange(Parent(), token_endpoint=wire.url())
+    return TokenExchange(OAuthClient(token_endpoint=wire.url()), Parent())
 
 
 async def test_parent_by_a_handle_of_the_same_manager():
@@ -120,7 +120,9 @@ async def test_parent_by_a_handle_of_the_same_manager():
         client = {"token_endpoint": wire.url(), "client_id": "svc", "client_secret": "s3cret"}
         tokens = TokenManager(
             source_for=lambda user: (
-                TokenExchange(tokens.handle(""), **client, scope=user) if user else ClientCredentials(**client)
+                TokenExchange(OAuthClient(**client), tokens.handle(""), scope=user)
+                if user
+                else ClientCredentials(OAuthClient(**client))
             )
         )
         async with tokens:
@@ -143,7 +145,7 @@ async def test_parent_by_a_handle_of_the_same_manager():
 async def test_failure_of_the_parent_is_the_child_s(status, error, raised):
     """F4: a rejected parent rejects the child; one that is only away makes it unavailable."""
     async with Wire(always(http(status, {"error": error}))) as wire:
-        parent = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        parent = ClientCredentials(OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret"))
         tokens = TokenManager({"parent": parent, "child": _child(wire, lambda: tokens)})
         async with tokens:
             with pytest.raises(raised):
@@ -170,9 +172,9 @@ async def test_parent_revoked_early(role, error):
         client = {"token_endpoint": wire.url(), "client_id": "svc", "client_secret": "s3cret"}
         tokens = TokenManager(
             source_for=lambda key: (
-                TokenExchange(**{"subject_token": "static", role: tokens.handle("parent")}, **client)
+                TokenExchange(OAuthClient(**client), **{"subject_token": "static", role: tokens.handle("parent")})
                 if key == "child"
-                else ClientCredentials(**client)
+                else ClientCredentials(OAuthClient(**client))
             )
         )
         async with tokens:
@@ -199,7 +201,9 @@ async def test_child_that_is_rejected_itself(error, exchanges, parents):
         client = {"token_endpoint": wire.url(), "client_id": "svc", "client_secret": "s3cret"}
         tokens = TokenManager(
             source_for=lambda key: (
-                TokenExchange(tokens.handle("parent"), **client) if key == "child" else ClientCredentials(**client)
+                TokenExchange(OAuthClient(**client), tokens.handle("parent"))
+                if key == "child"
+                else ClientCredentials(OAuthClient(**client))
             )
         )
         async with tokens:
@@ -235,7 +239,7 @@ async def test_parent_that_has_no_other(with_word):
 async def test_many_children_of_one_parent_do_not_stand_in_its_way():
     """F6: more children than there are places for fetches wait for their parent, which still gets one."""
     async with Wire(always(granted(expires_in=600))) as wire:
-        parent = ClientCredentials(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
+        parent = ClientCredentials(OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret"))
         keys = range(40)
         sources = {number: _child(wire, lambda: tokens) for number in keys}
         tokens: TokenManager = TokenManager({"parent": parent, **sources}, concurrency=2)

@@ -132,3 +132,16 @@ def granted(**fields: Any) -> bytes:
 
 def a_request(current: Token | None = None, timeout: float = 5.0) -> FetchRequest:
     return FetchRequest(None, current, timeout)
+
+
+OF_GRANTS = {"audience", "grace", "on_ambiguous", "parameters", "refresh_token", "resource", "rotates", "scope"}
+
+
+def divided(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what of *options* is a client's, and what is a grant's."""
+    if "client" in options:
+        options["http_client"] = options.pop("client")
+    return (
+        {name: value for name, value in options.items() if name not in OF_GRANTS},
+        {name: value for name, value in options.items() if name in OF_GRANTS},
+    )

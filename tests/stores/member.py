@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from evertoken import FetchRequest, Lease, Record, TokenError, TokenManager, events
-from evertoken.sources import RefreshToken
+from evertoken.sources import OAuthClient, RefreshToken
 from evertoken.stores import FileStore, PostgresStore, RedisStore
 
 
@@ -74,9 +74,7 @@ def store_at(place: str, name: str = "") -> Any:
 async def main(task: dict[str, Any]) -> None:
     store = Standing(store_at(*task["store"]))
     source = RefreshToken(
-        token_endpoint=task["token_endpoint"],
-        client_id="svc",
-        client_secret="s3cret",
+        OAuthClient(token_endpoint=task["token_endpoint"], client_id="svc", client_secret="s3cret"),
         refresh_token=task["refresh_token"],
         rotates=True,
         on_ambiguous=task.get("on_ambiguous", "retry"),

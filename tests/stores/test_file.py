@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evertoken import Held, Lease, Record, Token, TokenManager, TokenUnavailable
-from evertoken.sources import RefreshToken
+from evertoken.sources import OAuthClient, RefreshToken
 from evertoken.stores import FileStore, SQLiteStore, _journal
 from evertoken.stores._file_lock import locked
 from evertoken.stores._folder import Folder, private_directory
@@ -64,9 +64,8 @@ async def test_reason_of_a_store_that_is_down(kind, says, tmp_path):
         place.write_text("x")
     else:
         place.symlink_to(tmp_path)
-    source = RefreshToken(
-        token_endpoint="https://127.0.0.1:9", client_id="svc", client_secret="s", refresh_token="r", rotates=True
-    )
+    client = OAuthClient(token_endpoint="https://127.0.0.1:9", client_id="svc", client_secret="s")
+    source = RefreshToken(client, "r", rotates=True)
     async with TokenManager(source, store=FileStore(place)) as tokens:
         with pytest.raises(TokenUnavailable, match=rf"the store is down \({says}: .*in-the-way"):
             await tokens.get()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from evertoken import Lease, Record, Token, TokenManager, TokenStore
-from evertoken.sources import ClientCredentials
+from evertoken.sources import ClientCredentials, OAuthClient
 from evertoken.stores import FileStore, SQLiteStore
 
 KINDS: dict[str, Callable[..., FileStore | SQLiteStore]] = {"file": FileStore, "sqlite": SQLiteStore}
@@ -68,7 +68,7 @@ async def hold(store: TokenStore, owner: str, ttl: float) -> None:
 
 async def live(store: TokenStore, endpoint: str, seconds: float) -> None:
     """Ask a manager for its token all the time, and say how long it took at most and how many tokens it saw."""
-    source = ClientCredentials(token_endpoint=endpoint, client_id="svc", client_secret="s3cret")
+    source = ClientCredentials(OAuthClient(token_endpoint=endpoint, client_id="svc", client_secret="s3cret"))
     slowest, seen = 0.0, set()
     async with TokenManager(source, store=store, start="require") as tokens:
         say("lives")

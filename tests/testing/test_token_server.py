@@ -12,6 +12,7 @@ import pytest
 from tests.gated import until
 
 from evertoken import TokenManager
+from evertoken.sources import ClientCredentials
 from evertoken.testing import Fault, TokenServer
 
 CLIENT = ("svc", "s3cret")
@@ -302,7 +303,7 @@ async def test_without_a_socket():
     """`app` is the same server as an ASGI application."""
     server = TokenServer()
     client = httpx.AsyncClient(transport=httpx.ASGITransport(server.app))
-    async with client, TokenManager(server.client_credentials(client=client)) as tokens:
+    async with client, TokenManager(ClientCredentials(server.oauth_client(http_client=client))) as tokens:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(server.app), auth=tokens.auth()) as api:
             assert (await api.get(server.resource)).status_code == 200
             server.refuse_all = True

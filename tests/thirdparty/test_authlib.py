@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evertoken import GrantRejected, TokenManager
-from evertoken.sources import Assertion, ClientCredentials, ClientSecretJwt, JwtBearer, PrivateKeyJwt
+from evertoken.sources import Assertion, ClientCredentials, ClientSecretJwt, JwtBearer, OAuthClient, PrivateKeyJwt
 
 if TYPE_CHECKING:
     from tests.thirdparty.conftest import AuthlibServer
@@ -27,21 +27,27 @@ async def test_private_key_jwt(authlib_server: AuthlibServer, algorithm: str):
     """RFC 7523 section 3: signature, issuer, subject, audience, expiry and a fresh `jti` are what the server wants."""
     method = PrivateKeyJwt(authlib_server.keys[algorithm], algorithm)
     await twice(
-        ClientCredentials(token_endpoint=authlib_server.token_endpoint, client_id=algorithm, client_auth=method)
+        ClientCredentials(
+            OAuthClient(token_endpoint=authlib_server.token_endpoint, client_id=algorithm, client_auth=method)
+        )
     )
 
 
 async def test_client_secret_jwt(authlib_server: AuthlibServer):
     """OpenID Connect Core section 9: so is what the secret signs."""
     method = ClientSecretJwt(authlib_server.secret)
-    await twice(ClientCredentials(token_endpoint=authlib_server.token_endpoint, client_id="HS256", client_auth=method))
+    await twice(
+        ClientCredentials(
+            OAuthClient(token_endpoint=authlib_server.token_endpoint, client_id="HS256", client_auth=method)
+        )
+    )
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_jwt_bearer(authlib_server: AuthlibServer, algorithm: str):
     """RFC 7523 section 2.1: a token on behalf of somebody, for an assertion that the issuer signed."""
     assertion = Assertion(authlib_server.keys[algorithm], issuer=algorithm, subject="alice", algorithm=algorithm)
-    await twice(JwtBearer(assertion, token_endpoint=authlib_server.token_endpoint))
+    await twice(JwtBearer(OAuthClient(token_endpoint=authlib_server.token_endpoint), assertion))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +63,6 @@ async def test_what_the_server_refuses(authlib_server: AuthlibServer, change: di
     """F4: an assertion for somebody else, by somebody else, or with another's key, is a rejection."""
     given: dict[str, Any] = {"issuer": "ES256", "subject": "alice", **change}
     assertion = Assertion(authlib_server.keys["ES256"], algorithm="ES256", **given)
-    async with TokenManager(JwtBearer(assertion, token_endpoint=authlib_server.token_endpoint)) as tokens:
+    async with TokenManager(JwtBearer(OAuthClient(token_endpoint=authlib_server.token_endpoint), assertion)) as tokens:
         with pytest.raises(GrantRejected, match=error):
             await tokens.get()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from evertoken import GrantRejected, TokenManager
-from evertoken.sources import ClientCredentials, LegacyPassword, LoginEndpoint, RefreshToken
+from evertoken.sources import ClientCredentials, LegacyPassword, LoginEndpoint, OAuthClient, RefreshToken
 
 if TYPE_CHECKING:
     from tests.thirdparty.conftest import DjangoServer
@@ -19,18 +19,16 @@ if TYPE_CHECKING:
 def machine(server: DjangoServer, **options: Any) -> ClientCredentials:
     client_id, client_secret = server.machine
     return ClientCredentials(
-        token_endpoint=server.token_endpoint, client_id=client_id, client_secret=client_secret, scope="read", **options
+        OAuthClient(token_endpoint=server.token_endpoint, client_id=client_id, client_secret=client_secret, **options),
+        scope="read",
     )
 
 
 def login(server: DjangoServer, grant: str, **options: Any) -> RefreshToken:
     client_id, client_secret = server.login
     return RefreshToken(
-        token_endpoint=server.token_endpoint,
-        client_id=client_id,
-        client_secret=client_secret,
+        OAuthClient(token_endpoint=server.token_endpoint, client_id=client_id, client_secret=client_secret, **options),
         refresh_token=grant,
-        **options,
     )
 
 
@@ -47,7 +45,9 @@ async def test_client_credentials_are_understood(django_server: DjangoServer, cl
 async def test_wrong_secret_is_a_rejection(django_server: DjangoServer):
     """F4: a wrong secret is rejected with the RFC's code."""
     source = ClientCredentials(
-        token_endpoint=django_server.token_endpoint, client_id=django_server.machine[0], client_secret="wrong"
+        OAuthClient(
+            token_endpoint=django_server.token_endpoint, client_id=django_server.machine[0], client_secret="wrong"
+        )
     )
     async with TokenManager(source) as tokens:
         with pytest.raises(GrantRejected) as caught:
@@ -60,7 +60,7 @@ async def test_endpoints_are_found_by_the_issuer(django_server: DjangoServer):
     """RFC 8414 section 3: what it tells of itself is found and believed; signing out goes where it says (RFC 7009)."""
     client_id, client_secret = django_server.machine
     source = ClientCredentials(
-        issuer=django_server.issuer, client_id=client_id, client_secret=client_secret, scope="read"
+        OAuthClient(issuer=django_server.issuer, client_id=client_id, client_secret=client_secret), scope="read"
     )
     async with TokenManager(source) as tokens, httpx.AsyncClient() as client:
         token = await tokens.get()
@@ -74,11 +74,11 @@ async def test_name_and_password(django_server: DjangoServer):
     """RFC 6749 section 4.3: a password full of reserved characters gets through, and a wrong one is a rejection."""
     name, password = django_server.alice
     endpoint = django_server.token_endpoint
-    options: Any = {"token_endpoint": endpoint, "client_id": "password-client", "scope": "read"}
-    async with TokenManager(LegacyPassword(name, password, **options)) as tokens:
+    options: Any = {"token_endpoint": endpoint, "client_id": "password-client"}
+    async with TokenManager(LegacyPassword(OAuthClient(**options), name, password, scope="read")) as tokens:
         async with httpx.AsyncClient(auth=tokens.auth()) as client:
             assert (await client.get(django_server.resource)).status_code == 200
-    async with TokenManager(LegacyPassword(name, "wrong", **options)) as tokens:
+    async with TokenManager(LegacyPassword(OAuthClient(**options), name, "wrong", scope="read")) as tokens:
         with pytest.raises(GrantRejected, match="invalid_grant"):
             await tokens.get()
 

@@ -31,7 +31,7 @@ from evertoken import (
     run_in_background,
 )
 from evertoken.clients.httpx import BearerAuth, DPoPAuth, HeaderAuth, SigV4Auth
-from evertoken.sources import ClientCredentials, Fallback, RefreshToken, aws
+from evertoken.sources import ClientCredentials, Fallback, OAuthClient, RefreshToken, aws
 from evertoken.stores import MemoryStore
 
 
@@ -131,7 +131,9 @@ async def keyed() -> None:
 
     def source_for(tenant: int) -> RefreshToken:
         return RefreshToken(
-            token_endpoint="https://as.example.com/token", client_id="id", refresh_token=str(tenant), rotates=True
+            OAuthClient(token_endpoint="https://as.example.com/token", client_id="id"),
+            refresh_token=str(tenant),
+            rotates=True,
         )
 
     by_number = TokenManager(source_for=source_for, store=MemoryStore(), idle_after=60)
@@ -144,9 +146,7 @@ async def keyed() -> None:
 
 def parts() -> None:
     source: TokenSource = ClientCredentials(
-        token_endpoint="https://as.example.com/token",
-        client_id="id",
-        client_secret=lambda: "secret",
+        OAuthClient(token_endpoint="https://as.example.com/token", client_id="id", client_secret=lambda: "secret"),
         scope=["read", "write"],
         parameters={"tenant": "a"},
     )
@@ -182,6 +182,6 @@ async def credentials() -> None:
     httpx.AsyncClient(auth=SigV4Auth(only.handle(), service="s3", region="eu-west-1"))
     httpx.AsyncClient(auth=HeaderAuth(plain.handle(), "X-Api-Key"))
     key = DPoPKey()
-    bound = ClientCredentials.for_provider("auth0", domain="a.example.com", client_id="id", dpop=key)
+    bound = ClientCredentials(OAuthClient.for_provider("auth0", domain="a.example.com", client_id="id", dpop=key))
     assert_type(bound, ClientCredentials)
     httpx.Client(auth=DPoPAuth(TokenManager(bound).handle(), key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evertoken import FetchRequest, RefreshPolicy, Token, TokenManager
-from evertoken.sources import ClientCredentials
+from evertoken.sources import OAuthClient
 
 
 async def pair() -> tuple[str, float]:
@@ -37,9 +37,4 @@ def made_wrong() -> None:
     TokenManager(pair, store=object())  # type: ignore[call-overload]
     TokenManager({"a": 7})  # type: ignore[arg-type]
     RefreshPolicy(300)  # type: ignore[call-arg]
-    ClientCredentials(
-        token_endpoint="https://as.example.com/token",
-        client_id="id",
-        client_secret="secret",
-        client_auth="basic",  # type: ignore[arg-type]
-    )
+    OAuthClient(token_endpoint="https://as.example.com/token", client_id="id", client_auth="basic")  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ _PAUSE: Final = 0.1
 class _Hearing:
     """Peers that may know better, and until when they are given time to say so."""
 
-    __slots__ = ("last", "mark", "offered", "until")
+    __slots__ = ("last", "mark", "offered", "until", "waits")
 
     def __init__(self) -> None:
         #: Whether a flushed store was offered what memory has.
@@ -59,6 +59,8 @@ class _Hearing:
         #: The mark of a peer that was given time.
         self.mark: float | None = None
         self.until: float = -math.inf
+        #: How often in a row the lease was found held.
+        self.waits: int = 0
         #: What was on record when the lease was waited for.
         self.last: Record | None = None
 
@@ -72,7 +74,7 @@ class FleetCoordinator:
         patience: Seconds to wait for a peer that holds the lease.
     """
 
-    def __init__(self, store: TokenStore, namespace: str, session: Session, *, patience: float) -> None:
+    def __init__(self, store: TokenStore, namespace: str | None, session: Session, *, patience: float) -> None:
         self._session = session
         self._clock = session.clock
         self._rules = session.rules
@@ -167,6 +169,7 @@ class FleetCoordinator:
                 raise TransientRefreshError(msg)
             pause = max(hearing.until - self._clock.monotonic(), 0.0) + 0.001
             if isinstance(begun.lease, Held):
+                hearing.waits += 1
                 pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001)
             await self._wait(state, flight, min(left, pause))
 
@@ -257,7 +260,9 @@ class FleetCoordinator:
             hearing.offered, hearing.mark, hearing.until = True, self._clock.time(), now + OFFER
             await self._offer(state, flight, begun, hearing)
             return False
-        if mark is not None and mark != hearing.mark:
+        # While another member held the lease, such as one that has died, nobody could bring an answer.
+        blocked, hearing.waits = hearing.waits > 1, 0
+        if mark is not None and (mark != hearing.mark or blocked):
             hearing.mark, hearing.until = mark, now + OFFER
         elif now >= hearing.until:
             return True

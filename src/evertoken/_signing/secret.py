@@ -11,7 +11,9 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-__all__ = ["CarriesSecrets", "Secret", "check_secret", "resolve"]
+from evertoken._model.token import fingerprint_of
+
+__all__ = ["CarriesSecrets", "Secret", "check_secret", "resolve", "secret_identity"]
 
 #: A secret; a file that holds it, or a plain or async function that is asked for it, at each fetch.
 Secret: TypeAlias = str | Path | Callable[[], str | Awaitable[str]]
@@ -41,6 +43,13 @@ class CarriesSecrets:
     def __reduce__(self) -> NoReturn:
         msg = f"{type(self).__name__} carries secrets, and is not pickled: make it in the process that uses it"
         raise TypeError(msg)
+
+
+def secret_identity(secret: Secret, /) -> list[str] | None:
+    """Return what tells *secret* from others without giving it away; None for a function, which may return any."""
+    if isinstance(secret, Path):
+        return [str(secret)]
+    return None if callable(secret) else [fingerprint_of(secret)]
 
 
 def check_secret(parameter: str, secret: object, /) -> None:

@@ -15,7 +15,7 @@ from evertoken.cli.load import Side, TimedReader
 from evertoken.cli.result import Result, column_of, promises_of
 from evertoken.cli.snippet import SnippetTokens
 from evertoken.clients.httpx import BearerAuth
-from evertoken.sources import ClientCredentials
+from evertoken.sources import ClientCredentials, OAuthClient
 from evertoken.testing import TokenServer
 
 if TYPE_CHECKING:
@@ -64,10 +64,12 @@ async def run_demo(plan: Plan, view: View) -> tuple[Result, Progress]:
         loop, begun = asyncio.get_running_loop(), 0.0
         news: list[events.Event] = []
         source = ClientCredentials(
-            token_endpoint=server.token_endpoint,
-            client_id="evertoken",
-            client_secret="one-secret",
-            client_auth="client_secret_post",
+            OAuthClient(
+                token_endpoint=server.token_endpoint,
+                client_id="evertoken",
+                client_secret="one-secret",
+                client_auth="client_secret_post",
+            )
         )
         tokens = await stack.enter_async_context(
             TokenManager(

@@ -8,6 +8,7 @@ from evertoken.sources.github_app import GitHubApp
 from evertoken.sources.jwt_bearer import Assertion, JwtBearer
 from evertoken.sources.legacy_password import LegacyPassword
 from evertoken.sources.login_endpoint import LoginEndpoint
+from evertoken.sources.oauth_client import OAuthClient
 from evertoken.sources.refresh_token import RefreshToken
 from evertoken.sources.token_exchange import TokenExchange
 from evertoken.sources.token_file import TokenFile
@@ -23,6 +24,7 @@ __all__ = [
     "JwtBearer",
     "LegacyPassword",
     "LoginEndpoint",
+    "OAuthClient",
     "PrivateKeyJwt",
     "RefreshToken",
     "TlsClientAuth",

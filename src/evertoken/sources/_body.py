@@ -6,12 +6,15 @@ import html
 import json
 import re
 import zlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from evertoken._model.errors import TransientRefreshError
 
-__all__ = ["MAX_BODY", "bounded_body", "error_in", "fields_of", "text_of"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MAX_BODY", "bounded_body", "error_in", "fields_of", "object_of", "text_of"]
 
 #: The most that is read of an answer, in bytes, after decompression.
 MAX_BODY: Final = 1024 * 1024
@@ -125,3 +128,11 @@ def _decoded(body: bytes, content_type: str) -> str:
     except (LookupError, ValueError):
         # There is no such charset, or it is one that cannot leave anything out.
         return body.decode(errors="replace")
+
+
+def object_of(form: Sequence[tuple[str, str]], /) -> dict[str, str | list[str]]:
+    """Return the fields of *form* as a JSON object has them: what is there several times is a list."""
+    several: dict[str, list[str]] = {}
+    for name, value in form:
+        several.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in several.items()}

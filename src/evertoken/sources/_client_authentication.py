@@ -196,8 +196,8 @@ class TlsClientAuth:
     """
     Client authentication by a certificate in the TLS handshake (RFC 8705 section 2).
 
-    The files are read at each fetch, so that a certificate may be renewed without a restart. A `client=` whose TLS
-    context holds the certificate serves as well, with "tls_client_auth" in place of this.
+    The files are read at each fetch, so that a certificate may be renewed without a restart. An `http_client=` whose
+    TLS context holds the certificate serves as well, with "tls_client_auth" in place of this.
 
     Args:
         certificate: The certificate in PEM, with those between it and its root.
@@ -248,7 +248,7 @@ def check_method(method: ClientAuth, secret: Secret | None, client: object) -> N
         return
     if isinstance(method, TlsClientAuth):
         if secret is not None or client is not None:
-            msg = f"client_auth={method!r} takes no client_secret, and no client= beside its own"
+            msg = f"client_auth={method!r} takes no client_secret, and no http_client= beside its own"
             raise ValueError(msg)
         return
     if method not in _METHODS:
@@ -260,7 +260,7 @@ def check_method(method: ClientAuth, secret: Secret | None, client: object) -> N
         msg = f"client_auth={method!r} {need}"
         raise ValueError(msg)
     if "tls" in method and client is None:
-        msg = f"client_auth={method!r} needs client=: an httpx.AsyncClient whose TLS context holds the certificate; "
+        msg = f"client_auth={method!r} needs http_client=: an httpx.AsyncClient whose TLS context has the certificate; "
         msg += "or use TlsClientAuth(...)"
         raise ValueError(msg)
     if secret is not None:

@@ -91,6 +91,8 @@ class Server:
         self._strays = Strays()
         parts = urlsplit(self._issuer if self._token is None else self._token.url)
         self.origin: str = f"{parts.scheme!s}://{parts.netloc!s}"
+        #: Which server it is. A query of its URL may hold a key.
+        self.identity: str = f"{self.origin}{parts.path!s}"
 
     def __repr__(self) -> str:
         return (

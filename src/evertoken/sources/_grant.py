@@ -1,68 +1,32 @@
-"""
-What all grants at a token endpoint share: the endpoint, the client, and the parameters that go with every request.
-"""
+"""What all grants of RFC 6749 share: the client that they belong to, and what they ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from evertoken._model.errors import GrantRejected, TransientRefreshError
-from evertoken._model.protocols import FetchRequest
-from evertoken._signing.dpop import DPoPKey
+from evertoken._model.token import fingerprint_of
 from evertoken._signing.secret import CarriesSecrets
-from evertoken.sources._client_authentication import ClientAuth, TlsClientAuth, check_method, credentials
-from evertoken.sources._discovery import Server
-from evertoken.sources._provider_rules import Answered, as_meant, completed, endpoints_of, known
-from evertoken.sources._token_request import REVOCATION_TIMEOUT
+from evertoken.sources.oauth_client import Fields, OAuthClient, strings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evertoken._model.token import Token
-    from evertoken._model.token_response import Answer
-    from evertoken._signing.secret import Secret
-    from evertoken.providers import Provider
-    from evertoken.sources._token_request import Endpoint
 
-__all__ = ["Grant", "GrantOptions"]
+__all__ = ["Grant"]
 
-_RESERVED: Final = frozenset({
-    "audience", "client_id", "client_secret", "grant_type", "refresh_token", "resource", "scope",
-})  # fmt: skip
-
-
-class GrantOptions(TypedDict, total=False):
-    """What every grant may be given besides its own."""
-
-    token_endpoint: str | None
-    issuer: str | None
-    client_id: str | None
-    client_secret: Secret | None
-    client_auth: ClientAuth | None
-    scope: str | Iterable[str] | None
-    audience: str | None
-    resource: str | Iterable[str] | None
-    parameters: Mapping[str, str] | None
-    form_encoded_basic: bool
-    client: Any
-    allow_http: bool
-    revocation_endpoint: str | None
-    dpop: DPoPKey | None
+_SHOWN: Final = frozenset({"scope", "audience", "resource"})
+_RESERVED: Final = frozenset({*_SHOWN, "client_id", "client_secret", "grant_type", "refresh_token"})
 
 
 class Grant(CarriesSecrets):
     """
-    A grant of RFC 6749 at one token endpoint.
+    A grant of one client. It is small: ten thousand of them share the client.
 
     Args:
-        token_endpoint: An absolute https URL, or http to loopback.
-
-        issuer: The server's issuer identifier instead: its endpoints are found by RFC 8414 or OpenID Connect Discovery.
-
-        client_id: The client's identifier (RFC 6749 section 2.2).
-
-        client_secret: Its secret, or a function that is asked for it at each fetch.
-
-        client_auth: A method by its registered name, `PrivateKeyJwt`, `ClientSecretJwt` or `TlsClientAuth`.
+        client: Whose grant it is.
 
         scope: Space-separated, or several strings (RFC 6749 section 3.3).
 
@@ -72,166 +36,73 @@ class Grant(CarriesSecrets):
 
         parameters: More form fields, sent with every request.
 
-        form_encoded_basic: Set to False for servers that expect id and secret in Basic as they are.
-
-        client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
-
-        allow_http: Allow http outside loopback.
-
-        revocation_endpoint: Where tokens are revoked (RFC 7009), if the server can do that.
-
-        dpop: The key to bind tokens to (RFC 9449), for `DPoPAuth` to send them with.
-
     Raises:
-        ValueError: An argument is missing or makes no sense; the message names it.
+        TypeError: The client is none.
+        ValueError: Another argument makes no sense; the message names it.
     """
 
-    #: Whether a request may do without a client: the assertion in it says enough.
-    anonymous = False
+    __slots__ = ("_client", "_fields")
+
+    #: Whether a request may do without a client identifier: the assertion in it says enough.
+    anonymous: ClassVar[bool] = False
 
     def __init__(
         self,
+        client: OAuthClient,
         *,
-        token_endpoint: str | None = None,
-        issuer: str | None = None,
-        client_id: str | None = None,
-        client_secret: Secret | None = None,
-        client_auth: ClientAuth | None = None,
-        scope: str | Iterable[str] | None = None,
-        audience: str | None = None,
-        resource: str | Iterable[str] | None = None,
-        parameters: Mapping[str, str] | None = None,
-        form_encoded_basic: bool = True,
-        client: Any = None,
-        allow_http: bool = False,
-        revocation_endpoint: str | None = None,
-        dpop: DPoPKey | None = None,
+        scope: str | Iterable[str] | None,
+        audience: str | None,
+        resource: str | Iterable[str] | None,
+        parameters: Mapping[str, str] | None,
     ) -> None:
-        method: ClientAuth = client_auth or ("none" if client_secret is None else "client_secret_basic")
-        self._server = Server(
-            token_endpoint=token_endpoint,
-            issuer=issuer,
-            revocation_endpoint=revocation_endpoint,
-            client=client,
-            allow_http=allow_http,
-            mutual_tls=isinstance(method, TlsClientAuth) or (isinstance(method, str) and "tls" in method),
-            context=method.context if isinstance(method, TlsClientAuth) else None,
-        )
-        if not (isinstance(client_id, str) and client_id) and not (client_id is None and self.anonymous):
-            msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
+        if not isinstance(client, OAuthClient):
+            msg = f"client must be an OAuthClient, not {type(client).__name__}"
+            raise TypeError(msg)
+        if client.client_id is None and not self.anonymous:
+            msg = f"{type(self).__name__} needs a client with a client_id"
             raise ValueError(msg)
-        check_method(method, client_secret, client)
-        if client_id is None and method != "none":
-            msg = "client_auth and client_secret need a client_id"
-            raise ValueError(msg)
-        self._client_id = client_id
-        self._client_secret = client_secret
-        self._method: ClientAuth = method
-        self._form_encoded_basic = form_encoded_basic
-        self._fields = _fields(scope, audience, resource, parameters)
-        if dpop is not None and not isinstance(dpop, DPoPKey):
-            msg = f"dpop must be a DPoPKey, not {type(dpop).__name__}"
-            raise ValueError(msg)
-        self._dpop = dpop
-        self._habits: Provider | None = None
-        self.provider: str = self._server.origin
-        self.exclusive: bool = False
+        self._client: OAuthClient = client
+        self._fields: Fields = client.shared(_fields(scope, audience, resource, parameters))
 
-    @classmethod
-    def for_provider(cls, provider: str | Provider, /, **options: Any) -> Self:
+    @property
+    def provider(self) -> str:
+        """The origin of the server: grants of one provider share the manager's limit of concurrent fetches."""
+        return self._client.provider
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a new access token kills the one before."""
+        return self._client.habits is not None and self._client.habits.exclusive
+
+    @property
+    def identity(self) -> str | None:
         """
-        Return a source for a known provider (see `evertoken.providers`), with its endpoints and habits.
+        Whose tokens it gives, and for what: the server, the client, scope, audience and resource. It holds no secret.
 
-        Args:
-            provider: Its name, or a `Provider` of your own.
-
-            options: What its endpoints have in braces, such as `domain="tenant.eu.auth0.com"`, and all that the source
-                itself takes. What is given here counts before what the provider says.
-
-        Raises:
-            ValueError: There is no such provider, or something is missing; the message says what.
+        None where that cannot be told. A store then needs a namespace.
         """
-        found = known(provider)
-        given = endpoints_of(found, options)
-        source = cls(**{**given, **cls._habits_for(found, options), **options})
-        source._habits = found
-        source.exclusive = found.exclusive
-        return source
+        own = self._own_identity()
+        if own is None:
+            return None
+        asked = [(name, value if name in _SHOWN else fingerprint_of(value)) for name, value in self._fields]
+        return json.dumps([type(self).__name__, self._client.identity, asked, own])
 
-    @classmethod
-    def _habits_for(cls, provider: Provider, options: Mapping[str, Any]) -> dict[str, Any]:
-        with_secret = options.get("client_secret") is not None and options.get("client_auth") is None
-        return {"client_auth": provider.client_auth} if with_secret else {}
-
-    async def post(self, request: FetchRequest, *own: tuple[str, str], secrets: tuple[str, ...] = ()) -> Answer:
-        """Send the fields of the grant itself with those that go with every request."""
-        endpoint = await self._server.token_endpoint(request.timeout)
-        answered = Answered(endpoint.url, self._dpop)
-        try:
-            try:
-                answer = await self._post(endpoint, request, own, secrets, answered)
-            except TransientRefreshError:
-                if not answered.wants_nonce:
-                    raise
-                # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
-                answer = await self._post(endpoint, request, own, secrets, answered)
-        except (GrantRejected, TransientRefreshError) as error:
-            before = None if request.began_anew else request.current
-            raise as_meant(error, self._habits, answered, before) from None
-        return completed(answer, self._habits)
-
-    async def _post(
-        self,
-        endpoint: Endpoint,
-        request: FetchRequest,
-        own: tuple[tuple[str, str], ...],
-        secrets: tuple[str, ...],
-        answered: Answered,
-    ) -> Answer:
-        headers, identity, hidden = await self._identity(endpoint)
-        if self._dpop is not None:
-            answered.proof = self._dpop.proof("POST", endpoint.url)
-            headers = {**headers, "DPoP": answered.proof}
-        form = [*own, *self._fields, *identity]
-        codes = () if self._habits is None else self._habits.rejections
-        hidden = (*secrets, *hidden)
-        return await endpoint.post(request, form, headers, secrets=hidden, codes=codes, seen=answered.seen, keeps=True)
+    def _own_identity(self) -> list[str] | None:
+        # On whose behalf.
+        return []
 
     async def revoke(self, token: Token, /) -> None:
         """
-        Tell the server that *token* is no longer needed (RFC 7009), the refresh token first.
-
-        Nothing is sent where no revocation endpoint is known.
+        Tell the server that *token* is no longer needed (RFC 7009).
 
         Raises:
             TransientRefreshError: The server could not be told.
             GrantRejected: The server does not know the client.
         """
-        endpoint = await self._server.revocation_endpoint(REVOCATION_TIMEOUT)
-        if endpoint is None:
-            return
-        headers, identity, hidden = await self._identity(await self._server.token_endpoint(REVOCATION_TIMEOUT))
-        for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
-            # A token may hold a refresh token alone.
-            if value:
-                form = [("token", value), ("token_type_hint", hint), *identity]
-                request = FetchRequest(None, token, REVOCATION_TIMEOUT)
-                await endpoint.post(request, form, headers, secrets=(value, *hidden), wordless=True)
-
-    async def _identity(self, endpoint: Endpoint) -> tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]]:
-        if self._client_id is None:
-            return {}, [], ()
-        headers, fields, hidden = await credentials(
-            self._method,
-            self._client_id,
-            self._client_secret,
-            form_encoded=self._form_encoded_basic,
-            token_endpoint=endpoint.url,
-        )
-        return headers, list(fields.items()), hidden
+        await self._client.revoke(token)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._server!r}, client_id={self._client_id!r})"
+        return f"{type(self).__name__}({self._client!r})"
 
 
 def _fields(
@@ -239,27 +110,20 @@ def _fields(
     audience: str | None,
     resource: str | Iterable[str] | None,
     parameters: Mapping[str, str] | None,
-) -> tuple[tuple[str, str], ...]:
+) -> Fields:
     fields: list[tuple[str, str]] = []
     if scope is not None:
         fields.append(("scope", " ".join(_strings("scope", scope))))
     if audience is not None:
-        fields.append(("audience", audience))
+        fields += strings_of("audience", {"audience": audience}).items()
     if resource is not None:
         fields += [("resource", one) for one in _strings("resource", resource)]
-    if parameters is not None and not isinstance(parameters, Mapping):
-        msg = f"parameters must be a mapping of strings, not {type(parameters).__name__}"
-        raise ValueError(msg)
-    taken = _RESERVED.intersection(parameters or {})
+    more = strings_of("parameters", parameters)
+    taken = _RESERVED.intersection(more)
     if taken:
         msg = f"parameters must not contain {', '.join(sorted(taken))}: use the argument of that name"
         raise ValueError(msg)
-    fields += (parameters or {}).items()
-    for name, value in fields:
-        if not isinstance(value, str):
-            msg = f"{name} must be a string, not {type(value).__name__}"
-            raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
-    return tuple(fields)
+    return (*fields, *more.items())
 
 
 def _strings(parameter: str, value: object) -> list[str]:

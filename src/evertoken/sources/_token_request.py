@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from evertoken._model.error_response import Rejection
     from evertoken._model.protocols import FetchRequest
 
-__all__ = ["Content", "Endpoint", "Reader", "Seen"]
+__all__ = ["Content", "Endpoint", "Reader", "Seen", "form_content"]
 
 #: What reads the fields of a body, told its content type.
 Reader: TypeAlias = Callable[[bytes, str], "Mapping[str, Any] | None"]
@@ -60,6 +60,11 @@ class Content:
     method: str
     body: bytes | None
     type: str = ""
+
+
+def form_content(form: Sequence[tuple[str, str]], /) -> Content:
+    """Return the content of a request that carries *form* as RFC 6749 wants it."""
+    return Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
 
 
 @final
@@ -117,30 +122,13 @@ class Endpoint:
         keeps: bool = False,
     ) -> Answer:
         """
-        Send *form* and return the answer.
-
-        Args:
-            request: The fetch this is for.
-
-            form: The form fields, in order.
-
-            headers: Header fields that authenticate the client.
-
-            secrets: What must not be seen in any error.
-
-            wordless: Whether success needs no more than its status (RFC 7009 section 2.2).
-
-            codes: Error codes and answers that reject, besides those of the RFCs.
-
-            seen: Told of the status, the header fields and the fields of the answer, before it is judged.
-
-            keeps: Whether the answer is what the fetch returns, so that it is kept from its arrival on.
+        Send the fields of *form*, in order, and return the answer. The rest is as in `send`.
 
         Raises:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
             GrantRejected: The server said no.
         """
-        content = Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
+        content = form_content(form)
         # Where an answer leaves the scope out, it is the one that was asked for (RFC 6749 section 5.1).
         scope = next((value for name, value in form if name == "scope"), None)
         return await self.send(
@@ -219,7 +207,7 @@ class Endpoint:
         except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
             failure = self._failure(error, sent, secrets)
         else:
-            if wordless and status == 200:  # noqa: PLR2004 - RFC 9110
+            if wordless and 200 <= status < 300:  # noqa: PLR2004 - RFC 9110
                 return Answer({})
             found = read(body, fields.get("content-type", ""))
             if seen is not None:

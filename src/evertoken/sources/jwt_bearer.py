@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._signing.jose import Signer
-from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
-from evertoken.sources._grant import Grant, GrantOptions
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve, secret_identity
+from evertoken.sources._grant import Grant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from typing_extensions import Unpack
+    from collections.abc import Iterable, Mapping
 
     from evertoken._model.protocols import FetchRequest
     from evertoken._model.token_response import Answer
+    from evertoken.sources.oauth_client import OAuthClient
 
 __all__ = ["Assertion", "JwtBearer"]
 
@@ -66,6 +65,11 @@ class Assertion(CarriesSecrets):
         self._audience = audience
         self._claims = {"iss": issuer, "sub": subject or issuer, **(claims or {})}
 
+    @property
+    def identity(self) -> list[str]:
+        """Who signs, and whom the token is for."""
+        return [str(self._claims.get(claim)) for claim in ("iss", "sub")] + [str(self._audience)]
+
     async def sign(self, token_endpoint: str, /) -> tuple[str, tuple[str, ...]]:
         """Return it for *token_endpoint*, and what must not be seen."""
         return await self._signer.sign({"aud": self._audience or token_endpoint, **self._claims})
@@ -80,32 +84,54 @@ class JwtBearer(Grant):
     Tokens for an assertion: the JWT bearer grant (RFC 7523 section 2.1).
 
     Args:
+        client: The client. Without a `client_id` the assertion alone says who comes.
+
         assertion: An `Assertion` that is signed here, or one that others signed: a `pathlib.Path` or a function that
             is asked for it at each fetch.
 
-        options: `token_endpoint` or `issuer`, and what else `ClientCredentials` takes. Without a `client_id` the
-            assertion alone says who comes.
+        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+
+        audience: Whom the token is for, where the server wants to be told so.
+
+        resource: One or several resource indicators (RFC 8707).
+
+        parameters: More form fields, sent with every request.
 
     Raises:
-        ValueError: An argument is missing or makes no sense; the message names it.
+        TypeError: The client is none.
+        ValueError: Another argument is missing or makes no sense; the message names it.
     """
+
+    __slots__ = ("_assertion",)
 
     anonymous = True
     rotates = False
     on_ambiguous = "retry"
 
-    def __init__(self, assertion: Assertion | Secret, **options: Unpack[GrantOptions]) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        client: OAuthClient,
+        assertion: Assertion | Secret,
+        *,
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(client, scope=scope, audience=audience, resource=resource, parameters=parameters)
         if not isinstance(assertion, Assertion):
             check_secret("assertion", assertion)
         self._assertion = assertion
 
+    def _own_identity(self) -> list[str] | None:
+        return self._assertion.identity if isinstance(self._assertion, Assertion) else secret_identity(self._assertion)
+
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Present a fresh assertion."""
         if isinstance(self._assertion, Assertion):
-            text, hidden = await self._assertion.sign((await self._server.token_endpoint(request.timeout)).url)
+            text, hidden = await self._assertion.sign(await self._client.token_url(request.timeout))
         else:
             text = await resolve(self._assertion, "assertion")
             hidden = (text,)
-        grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-        return await self.post(request, ("grant_type", grant_type), ("assertion", text), secrets=hidden)
+        form = ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", text)
+        return await self._client.post(request, *form, *self._fields, secrets=hidden)

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 from evertoken._signing.secret import Secret, check_secret, resolve
-from evertoken.sources._grant import Grant, GrantOptions
+from evertoken.sources._grant import Grant
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from collections.abc import Iterable, Mapping
 
     from evertoken._model.protocols import FetchRequest
     from evertoken._model.token_response import Answer
+    from evertoken.sources.oauth_client import OAuthClient
 
 __all__ = ["LegacyPassword"]
 
@@ -26,32 +27,56 @@ class LegacyPassword(Grant):
     the login again; a refresh token in the answer is not used.
 
     Args:
+        client: The client. Some servers take a login without one.
+
         username: The name.
 
         password: The password: a string, a `pathlib.Path`, or a function. It is read at each fetch.
 
-        options: `token_endpoint` or `issuer`, and what else `ClientCredentials` takes.
+        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+
+        audience: Whom the token is for, where the server wants to be told so.
+
+        resource: One or several resource indicators (RFC 8707).
+
+        parameters: More form fields, sent with every request.
 
     Raises:
-        ValueError: An argument is missing or makes no sense; the message names it.
+        TypeError: The client is none.
+        ValueError: Another argument is missing or makes no sense; the message names it.
     """
+
+    __slots__ = ("_password", "_username")
 
     anonymous = True
     rotates = False
     on_ambiguous = "retry"
 
-    def __init__(self, username: str, password: Secret, **options: Unpack[GrantOptions]) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        client: OAuthClient,
+        username: str,
+        password: Secret,
+        *,
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(client, scope=scope, audience=audience, resource=resource, parameters=parameters)
         if not isinstance(username, str) or not username:
             msg = f"username must be a non-empty string, not {type(username).__name__}"
             raise ValueError(msg)
         check_secret("password", password)
         self._username, self._password = username, password
 
+    def _own_identity(self) -> list[str] | None:
+        return [self._username]
+
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Log in."""
         password = await resolve(self._password, "password")
         form = ("grant_type", "password"), ("username", self._username), ("password", password)
-        answer = await self.post(request, *form, secrets=(password,))
+        answer = await self._client.post(request, *form, *self._fields, secrets=(password,))
         fields = {name: value for name, value in answer.fields.items() if name != "refresh_token"}
         return replace(answer, fields=fields)

@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from evertoken._model.errors import GrantRejected
-from evertoken._signing.secret import Secret, check_secret, resolve
-from evertoken.sources._grant import Grant, GrantOptions
+from evertoken._signing.secret import Secret, check_secret, resolve, secret_identity
+from evertoken.sources._grant import Grant
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from collections.abc import Iterable, Mapping
 
     from evertoken._model.protocols import FetchRequest
     from evertoken._model.token import Token
     from evertoken._model.token_response import Answer
+    from evertoken.sources.oauth_client import OAuthClient
 
 __all__ = ["TokenExchange"]
 
@@ -50,6 +51,8 @@ class TokenExchange(Grant):
     rejected for what may be the parent's token, that is reported as refused, and the exchange tried once with its next.
 
     Args:
+        client: The client. Some servers take an exchange without one.
+
         subject_token: The token of the party on whose behalf this is: a handle, a string, a `pathlib.Path`, or a
             function.
 
@@ -61,11 +64,20 @@ class TokenExchange(Grant):
 
         requested_token_type: What to ask for; the server's choice unless given.
 
-        options: `token_endpoint` or `issuer`, and what else `ClientCredentials` takes.
+        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+
+        audience: Whom the token is for, where the server wants to be told so.
+
+        resource: One or several resource indicators (RFC 8707).
+
+        parameters: More form fields, sent with every request.
 
     Raises:
-        ValueError: An argument is missing or makes no sense; the message names it.
+        TypeError: The client is none.
+        ValueError: Another argument is missing or makes no sense; the message names it.
     """
+
+    __slots__ = ("_actor", "_actor_type", "_requested", "_subject", "_subject_type")
 
     anonymous = True
     rotates = False
@@ -73,15 +85,19 @@ class TokenExchange(Grant):
 
     def __init__(
         self,
+        client: OAuthClient,
         subject_token: Exchanged,
         *,
         subject_token_type: str = ACCESS_TOKEN,
         actor_token: Exchanged | None = None,
         actor_token_type: str = ACCESS_TOKEN,
         requested_token_type: str | None = None,
-        **options: Unpack[GrantOptions],
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(client, scope=scope, audience=audience, resource=resource, parameters=parameters)
         for name, value in (("subject_token", subject_token), ("actor_token", actor_token)):
             if value is not None and not hasattr(value, "get"):
                 check_secret(name, value)
@@ -91,8 +107,17 @@ class TokenExchange(Grant):
         self._subject, self._subject_type = subject_token, subject_token_type
         self._actor, self._actor_type = actor_token, actor_token_type
         self._requested = requested_token_type
-        # A parent may come from the same server, and must not wait for a place that its children hold.
-        self.provider: str = f"{self._server.origin} exchange"
+
+    @property
+    def provider(self) -> str:
+        """The server's origin and more: a parent may come from it, and must not wait for a place of its children."""
+        return f"{self._client.provider} exchange"
+
+    def _own_identity(self) -> list[str] | None:
+        parties = [[] if one is None else _identity_of(one) for one in (self._subject, self._actor)]
+        if None in parties:
+            return None
+        return [*map(str, parties), self._subject_type, str(self._requested)]
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Exchange what is valid now."""
@@ -117,10 +142,18 @@ class TokenExchange(Grant):
             hidden.append(actor)
         if self._requested is not None:
             form.append(("requested_token_type", self._requested))
-        answer = await self.post(request, *form, secrets=tuple(hidden))
+        answer = await self._client.post(request, *form, *self._fields, secrets=tuple(hidden))
         # RFC 8693 lets a child outlive its parent; what was obtained for somebody should end with them.
         ends = (math.inf if token.expires_at is None else token.expires_at for _, token in parents)
         return replace(answer, not_after=min(ends, default=math.inf))
+
+
+def _identity_of(party: Any) -> list[str] | None:
+    if not hasattr(party, "get"):
+        return secret_identity(party)
+    # A handle says whose token it has, where its source does.
+    identity = getattr(party, "identity", None)
+    return None if identity is None else [identity]
 
 
 async def _token(source: Any, parameter: str, parents: list[tuple[Any, Token]]) -> str:

@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from evertoken.sources._provider_rules import known
 from evertoken.sources.client_credentials import ClientCredentials
+from evertoken.sources.oauth_client import OAuthClient
 from evertoken.sources.refresh_token import RefreshToken
 from evertoken.testing._app import App
 from evertoken.testing._faults import Fault, FaultKind, Faults
@@ -166,24 +167,18 @@ class TokenServer:
         with self.lock:
             return self.grants.new_family(subject, client_id).current
 
+    def oauth_client(self, **options: Any) -> OAuthClient:
+        """Return the client that this server knows. *options* are those of `OAuthClient`."""
+        known = {"client_id": DEFAULT_CLIENT[0], "client_secret": DEFAULT_CLIENT[1]}
+        return OAuthClient(**{"token_endpoint": self.token_endpoint, **known, **options})
+
     def client_credentials(self, **options: Any) -> ClientCredentials:
-        """Return a source for this server's own client."""
-        return ClientCredentials(
-            token_endpoint=self.token_endpoint,
-            client_id=DEFAULT_CLIENT[0],
-            client_secret=DEFAULT_CLIENT[1],
-            **options,
-        )
+        """Return a source for that client. *options* are those of `ClientCredentials`."""
+        return ClientCredentials(self.oauth_client(), **options)
 
     def refresh_token(self, **options: Any) -> RefreshToken:
-        """Return a source for a new grant."""
-        return RefreshToken(
-            token_endpoint=self.token_endpoint,
-            client_id=DEFAULT_CLIENT[0],
-            client_secret=DEFAULT_CLIENT[1],
-            refresh_token=self.issue_grant(),
-            **options,
-        )
+        """Return a source for a new grant. *options* are those of `RefreshToken`."""
+        return RefreshToken(self.oauth_client(), self.issue_grant(), **options)
 
     # What goes wrong
 

@@ -15,6 +15,7 @@ from evertoken.sources.azure.workload_identity import WorkloadIdentity
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.command import Command
 from evertoken.sources.fallback import Fallback
+from evertoken.sources.oauth_client import OAuthClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,12 +55,14 @@ def _application(scope: str, environ: Mapping[str, str], client: Any) -> Any:
         )
     if secret:
         return ClientCredentials(
-            token_endpoint=token_endpoint_of(tenant, authority),
-            client_id=application,
-            client_secret=secret,
-            client_auth="client_secret_post",
+            OAuthClient(
+                token_endpoint=token_endpoint_of(tenant, authority),
+                client_id=application,
+                client_secret=secret,
+                client_auth="client_secret_post",
+                http_client=client,
+            ),
             scope=scope,
-            client=client,
         )
     return ClientCertificate(
         Path(certificate or ""),

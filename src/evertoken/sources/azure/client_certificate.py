@@ -13,6 +13,7 @@ from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, reso
 from evertoken.sources._client_authentication import PrivateKeyJwt
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
+from evertoken.sources.oauth_client import OAuthClient
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
@@ -70,9 +71,9 @@ class ClientCertificate(CarriesSecrets):
         self._options: dict[str, Any] = {
             "token_endpoint": token_endpoint_of(tenant_id, authority),
             "client_id": client_id,
-            "scope": scope,
-            "client": client,
+            "http_client": client,
         }
+        self._scope = scope
         self.provider: str = self._grant("-", "-").provider
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
@@ -94,7 +95,7 @@ class ClientCertificate(CarriesSecrets):
 
     def _grant(self, key: str, thumbprint: str) -> ClientCredentials:
         method = PrivateKeyJwt(key, "PS256", lifetime=LIFETIME, header={"x5t#S256": thumbprint})
-        return ClientCredentials(client_auth=method, **self._options)
+        return ClientCredentials(OAuthClient(client_auth=method, **self._options), scope=self._scope)
 
     def __repr__(self) -> str:
         return f"ClientCertificate({self.provider!r})"

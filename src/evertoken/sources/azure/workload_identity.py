@@ -8,6 +8,7 @@ from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._client_authentication import ClientAssertion
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
+from evertoken.sources.oauth_client import OAuthClient
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
@@ -52,13 +53,13 @@ class WorkloadIdentity(CarriesSecrets):
         authority: str = AUTHORITY,
         client: Any = None,
     ) -> None:
-        self._grant = ClientCredentials(
+        application = OAuthClient(
             token_endpoint=token_endpoint_of(tenant_id, authority),
             client_id=client_id,
             client_auth=ClientAssertion(token),
-            scope=scope,
-            client=client,
+            http_client=client,
         )
+        self._grant = ClientCredentials(application, scope=scope)
         self.provider: str = self._grant.provider
 
     async def fetch(self, request: FetchRequest, /) -> Answer:

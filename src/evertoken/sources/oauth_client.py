@@ -1,0 +1,313 @@
+"""An OAuth client: which authorization server it asks, who it is there, and how it says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
+
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.protocols import FetchRequest
+from evertoken._signing.dpop import DPoPKey
+from evertoken._signing.secret import CarriesSecrets
+from evertoken.sources._body import object_of
+from evertoken.sources._client_authentication import ClientAuth, TlsClientAuth, check_method, credentials
+from evertoken.sources._discovery import Server
+from evertoken.sources._provider_rules import Answered, as_meant, completed, endpoints_of, known
+from evertoken.sources._token_request import REVOCATION_TIMEOUT, Content, form_content
+
+if TYPE_CHECKING:
+    from evertoken._model.token import Token
+    from evertoken._model.token_response import Answer
+    from evertoken._signing.secret import Secret
+    from evertoken.providers import Provider
+    from evertoken.sources._token_request import Endpoint
+
+__all__ = ["Fields", "OAuthClient", "strings_of"]
+
+#: Form fields, in order.
+Fields = tuple[tuple[str, str], ...]
+
+# What a revocation endpoint says of a token that is not valid any more: there is nothing left to revoke.
+_GONE: Final = frozenset({"invalid_token", "invalid_grant"})
+
+
+@final
+class OAuthClient(CarriesSecrets):
+    """
+    A client of one authorization server (RFC 6749 section 2). Make one, and share it among any number of grants.
+
+    Args:
+        token_endpoint: An absolute https URL, or http to loopback.
+
+        issuer:
+            The server's issuer identifier instead: its endpoints are found by RFC 8414 or OpenID Connect Discovery, and
+            looked up again every hour.
+
+        client_id: The client's identifier (RFC 6749 section 2.2). Grants with an assertion may do without.
+
+        client_secret:
+            Its secret, or a `pathlib.Path` or a plain or async function that is asked for it at each fetch. None for
+            public clients, and for those that authenticate without one.
+
+        client_auth:
+            "client_secret_basic" (the default with a secret) or "client_secret_post" (RFC 6749 section 2.3.1),
+            `PrivateKeyJwt` or `ClientSecretJwt` (RFC 7523), `TlsClientAuth`, "tls_client_auth" or
+            "self_signed_tls_client_auth" (RFC 8705), or "none" (the default without a secret).
+
+        form_encoded_basic: Set to False for servers that expect id and secret in Basic as they are.
+
+        revocation_endpoint: Where `TokenManager.revoke` tells the server (RFC 7009); without it the server is not told.
+
+        body: How requests are written: "form" (RFC 6749), or "json" for servers that want that.
+
+        headers: More header fields, sent with every request.
+
+        dpop: The key to bind tokens to (RFC 9449), for `DPoPAuth` to send them with.
+
+        http_client: An `httpx.AsyncClient` to use. Without one, connections are made as needed, and closed by the
+            manager.
+
+        allow_http: Allow http outside loopback.
+
+    Raises:
+        ValueError: An argument is missing or makes no sense; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        token_endpoint: str | None = None,
+        issuer: str | None = None,
+        client_id: str | None = None,
+        client_secret: Secret | None = None,
+        client_auth: ClientAuth | None = None,
+        form_encoded_basic: bool = True,
+        revocation_endpoint: str | None = None,
+        body: Literal["form", "json"] = "form",
+        headers: Mapping[str, str] | None = None,
+        dpop: DPoPKey | None = None,
+        http_client: Any = None,
+        allow_http: bool = False,
+    ) -> None:
+        method: ClientAuth = client_auth or ("none" if client_secret is None else "client_secret_basic")
+        self._server = Server(
+            token_endpoint=token_endpoint,
+            issuer=issuer,
+            revocation_endpoint=revocation_endpoint,
+            client=http_client,
+            allow_http=allow_http,
+            mutual_tls=isinstance(method, TlsClientAuth) or (isinstance(method, str) and "tls" in method),
+            context=method.context if isinstance(method, TlsClientAuth) else None,
+        )
+        if client_id is not None and not (isinstance(client_id, str) and client_id):
+            msg = f"client_id must be a non-empty string, not {type(client_id).__name__}"
+            raise ValueError(msg)
+        check_method(method, client_secret, http_client)
+        if client_id is None and method != "none":
+            msg = "client_auth and client_secret need a client_id"
+            raise ValueError(msg)
+        if dpop is not None and not isinstance(dpop, DPoPKey):
+            msg = f"dpop must be a DPoPKey, not {type(dpop).__name__}"
+            raise ValueError(msg)
+        if body not in {"form", "json"}:
+            msg = f"body must be 'form' or 'json', not {body!r}"
+            raise ValueError(msg)
+        self.client_id = client_id
+        self.client_auth: ClientAuth = method
+        #: Whether nobody said how it authenticates: a public client (RFC 6749 section 2.1).
+        self.public: bool = client_secret is None and client_auth is None
+        #: The server's habits, where it is a known one.
+        self.habits: Provider | None = None
+        #: The origin of the server. All grants of a provider share the manager's limit of concurrent fetches.
+        self.provider: str = self._server.origin
+        self._client_secret = client_secret
+        self._form_encoded_basic = form_encoded_basic
+        self._body = body
+        self._headers = strings_of("headers", headers)
+        self._dpop = dpop
+        # Grants that ask for the same thing share the fields of it.
+        self._fields: dict[Fields, Fields] = {}
+
+    @classmethod
+    def for_provider(cls, provider: str | Provider, /, **options: Any) -> Self:
+        """
+        Return a client of a known provider (see `evertoken.providers`), with its endpoints and habits.
+
+        Args:
+            provider: Its name, or a `Provider` of your own.
+
+            options: What its endpoints have in braces, such as `domain="tenant.eu.auth0.com"`, and all that
+                `OAuthClient` itself takes. What is given here counts before what the provider says.
+
+        Raises:
+            ValueError: There is no such provider, or something is missing; the message says what.
+        """
+        habits = known(provider)
+        given: dict[str, Any] = dict(endpoints_of(habits, options))
+        if options.get("client_secret") is not None and options.get("client_auth") is None:
+            given["client_auth"] = habits.client_auth
+        client = cls(**{**given, **options})
+        client.habits = habits
+        return client
+
+    @property
+    def identity(self) -> str:
+        """Whose tokens it gives: the server's issuer or token endpoint, and the client. It holds no secret."""
+        return json.dumps([self._server.identity, self.client_id])
+
+    def shared(self, fields: Fields, /) -> Fields:
+        """Return *fields*, the same object for all grants that ask for the same."""
+        return self._fields.setdefault(fields, fields)
+
+    async def token_url(self, timeout: float) -> str:
+        """
+        Return the URL of the token endpoint, which the server is asked for within *timeout* seconds if need be.
+
+        Raises:
+            TransientRefreshError: The server did not tell.
+        """
+        return (await self._server.token_endpoint(timeout)).url
+
+    async def post(self, request: FetchRequest, *own: tuple[str, str], secrets: tuple[str, ...] = ()) -> Answer:
+        """
+        Send the fields of a grant to the token endpoint, and return the answer.
+
+        Args:
+            request: The fetch this is for.
+
+            own: The form fields of the grant, in order.
+
+            secrets: What of them must not be seen in any error.
+
+        Raises:
+            TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
+            GrantRejected: The server said no.
+        """
+        endpoint = await self._server.token_endpoint(request.timeout)
+        answered = Answered(endpoint.url, self._dpop)
+        try:
+            try:
+                answer = await self._post(endpoint, request, own, secrets, answered)
+            except TransientRefreshError:
+                if not answered.wants_nonce:
+                    raise
+                # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
+                answer = await self._post(endpoint, request, own, secrets, answered)
+        except (GrantRejected, TransientRefreshError) as error:
+            before = None if request.began_anew else request.current
+            raise as_meant(error, self.habits, answered, before) from None
+        return completed(answer, self.habits)
+
+    async def _post(
+        self,
+        endpoint: Endpoint,
+        request: FetchRequest,
+        own: tuple[tuple[str, str], ...],
+        secrets: tuple[str, ...],
+        answered: Answered,
+    ) -> Answer:
+        headers, identity, hidden = await self._authenticated(endpoint)
+        if self._dpop is not None:
+            answered.proof = self._dpop.proof("POST", endpoint.url)
+            headers = {**headers, "DPoP": answered.proof}
+        form = [*own, *identity]
+        content = form_content(form)
+        if self._body == "json":
+            content = Content("POST", json.dumps(object_of(form)).encode(), "application/json")
+        return await endpoint.send(
+            request,
+            content,
+            {**self._headers, **headers},
+            secrets=(*secrets, *hidden),
+            codes=() if self.habits is None else self.habits.rejections,
+            seen=answered.seen,
+            keeps=True,
+            # Where an answer leaves the scope out, it is the one that was asked for (RFC 6749 section 5.1).
+            requested_scope=dict(form).get("scope"),
+        )
+
+    async def revoke(self, token: Token, /) -> None:
+        """
+        Tell the server that *token* is no longer needed (RFC 7009): the refresh token first, then the access token.
+
+        The server is told of both, also where it fails at the first. Nothing is sent where no revocation endpoint is
+        known.
+
+        Raises:
+            TransientRefreshError: The server could not be told.
+            GrantRejected: The server does not know the client.
+        """
+        endpoint = await self._server.revocation_endpoint(REVOCATION_TIMEOUT)
+        if endpoint is None:
+            return
+        authenticated = await self._authenticated(await self._server.token_endpoint(REVOCATION_TIMEOUT))
+        failure: TransientRefreshError | GrantRejected | None = None
+        ended = False
+        for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
+            # A token may hold a refresh token alone.
+            if value:
+                code, error = await self._revoke(endpoint, token, hint, value, authenticated)
+                # RFC 7009 section 2.2.1: some servers revoke refresh tokens alone, and the access token with them.
+                if error is not None and not (code == "unsupported_token_type" and ended):
+                    failure = failure or error
+                ended = ended or error is None
+        if failure is not None:
+            raise failure
+
+    async def _revoke(
+        self,
+        endpoint: Endpoint,
+        token: Token,
+        hint: str,
+        value: str,
+        authenticated: tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]],
+    ) -> tuple[str | None, TransientRefreshError | GrantRejected | None]:
+        headers, identity, hidden = authenticated
+        form = [("token", value), ("token_type_hint", hint), *identity]
+        request = FetchRequest(None, token, REVOCATION_TIMEOUT)
+        codes: list[str] = []
+
+        def seen(_status: int, _headers: Any, fields: Mapping[str, Any]) -> None:
+            codes.append(str(fields.get("error")))
+
+        try:
+            await endpoint.post(
+                request, form, {**self._headers, **headers}, secrets=(value, *hidden), wordless=True, seen=seen
+            )
+        except (TransientRefreshError, GrantRejected) as error:
+            code = codes[0] if codes else None
+            return code, None if code in _GONE else error.with_traceback(None)
+        return None, None
+
+    async def _authenticated(self, endpoint: Endpoint) -> tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]]:
+        if self.client_id is None:
+            return {}, [], ()
+        headers, fields, hidden = await credentials(
+            self.client_auth,
+            self.client_id,
+            self._client_secret,
+            form_encoded=self._form_encoded_basic,
+            token_endpoint=endpoint.url,
+        )
+        return headers, list(fields.items()), hidden
+
+    def __repr__(self) -> str:
+        return f"OAuthClient({self._server!r}, client_id={self.client_id!r})"
+
+
+def strings_of(parameter: str, given: Mapping[str, str] | None) -> dict[str, str]:
+    """
+    Return *given*, which the user calls *parameter*.
+
+    Raises:
+        ValueError: It is no mapping of strings.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        msg = f"{parameter} must be a mapping of strings, not {type(given).__name__}"
+        raise ValueError(msg)
+    for name, value in (given or {}).items():
+        if not isinstance(value, str):
+            msg = f"{name} must be a string, not {type(value).__name__}"
+            raise ValueError(msg)  # noqa: TRY004 - one kind of error for one kind of mistake
+    return dict(given or {})
