@@ -333,11 +333,12 @@ async def test_server_that_refuses_for_another_reason(kind):
         assert len(answers) == 1
 
 
-async def test_assertion_as_a_grant():
+@pytest.mark.parametrize("audience", [None, "urn:as", "https://another.example.com"])
+async def test_assertion_as_a_grant(audience):
     """T3: an assertion that was refused for its date is no dead grant: the next fetch signs by the server's clock."""
     server = Strict(-600.0)
     async with Wire(server) as wire:
-        source = JwtBearer(a_client(wire.url()), Assertion(rsa_pem(), issuer="me"))
+        source = JwtBearer(a_client(wire.url()), Assertion(rsa_pem(), issuer="me", audience=audience))
         with pytest.raises(TransientRefreshError, match=r"the clock of .* is -600 s off"):
             await source.fetch(a_request())
         assert (await source.fetch(a_request())).fields["access_token"] == "at-1"
