@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Self, final
 
 from evertoken._model.generic import OfToken, TokenT
 from evertoken._model.key_state import NO_KEY
@@ -82,6 +82,13 @@ class TokenHandle(OfToken[TokenT]):
     def auth(self, *, origins: Iterable[str] = ()) -> BearerAuth:
         """Return an `httpx.Auth` that sends this token, as `TokenManager.auth` does."""
         return self._manager.auth(self.key, origins=origins)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # It refers to a manager, and is no part of what is copied.
+        return self
 
     def __repr__(self) -> str:
         return f"TokenHandle(key={self.key!r})"

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, final
 
+from evertoken._model.error_response import Rejection
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PROVIDERS", "Provider"]
+__all__ = ["PROVIDERS", "Provider", "Rejection"]
 
 _MINUTE: Final = 60.0
 _DAY: Final = 86_400.0
@@ -54,7 +56,10 @@ class Provider:
 
         throttles: Rejections that mean "slow down": the error code, and a word of its description.
 
-        rejections: Error codes of its own that mean what `invalid_grant` and `invalid_client` do elsewhere.
+        rejections: Error codes of its own that mean what `invalid_grant` and `invalid_client` do elsewhere, and
+            `Rejection`s where its codes or words stand elsewhere than RFC 6749 section 5.2 has them.
+
+        never_expires: Values of `expires_in` that mean that the access token does not expire, such as 0 or -1.
 
         token_types: Token types of its own, and the scheme that presents a token of each (RFC 6749 section 7.1).
 
@@ -74,7 +79,8 @@ class Provider:
     repeats: bool = False
     default_lifetime: float | None = None
     throttles: tuple[tuple[str, str], ...] = ()
-    rejections: frozenset[str] = frozenset()
+    rejections: frozenset[str | Rejection] = frozenset()
+    never_expires: tuple[float, ...] = ()
     token_types: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     forbids_with: Literal[401, 403] = 403
 
@@ -98,6 +104,8 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://{domain}/oauth/revoke",
         client_auth="client_secret_post",
         reuse_revokes_family=True,
+        # A person has to show a second factor, or to reset the password (Auth0, "Authentication API" errors).
+        rejections=frozenset({"mfa_required", "password_leaked"}),
     ),
     "box": Provider(
         token_endpoint="https://api.box.com/oauth2/token",
@@ -119,6 +127,8 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         token_endpoint="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
         client_auth="client_secret_post",
         rotates=False,
+        # A client that asks too often is told so by a code that says otherwise ("AADSTS error codes").
+        rejections=frozenset({"invalid_resource"}),
     ),
     "github": Provider(
         token_endpoint="https://github.com/login/oauth/access_token",
@@ -140,12 +150,14 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         client_auth="client_secret_post",
         rotates=False,
         throttles=(("access_denied", "quota"), ("invalid_request", "rate")),
-        rejections=frozenset({"deleted_client", "disabled_client"}),
+        rejections=frozenset({"admin_policy_enforced", "deleted_client", "disabled_client"}),
     ),
     "hubspot": Provider(
         token_endpoint="https://api.hubapi.com/oauth/v1/token",
         client_auth="client_secret_post",
         rotates=False,
+        # "BAD_REFRESH_TOKEN", "BAD_CLIENT_SECRET" and their like stand in a field of their own ("OAuth tokens").
+        rejections=frozenset({Rejection(r"\A(?:BAD|MISMATCH|MISSING|UNKNOWN)_\w+", "status", "message")}),
     ),
     "keycloak": Provider(
         token_endpoint="https://{domain}/realms/{realm}/protocol/openid-connect/token",
@@ -163,12 +175,15 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         token_endpoint="https://{domain}/v1/oauth2/token",
         defaults=MappingProxyType({"domain": "api-m.paypal.com"}),
         repeats=True,
+        rejections=frozenset({Rejection(r"\AAUTHENTICATION_FAILURE\Z", "name", "message")}),
     ),
     "quickbooks": Provider(
         token_endpoint="https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
         revocation_endpoint="https://developer.api.intuit.com/v2/oauth2/tokens/revoke",
         rotates=True,
         grace=_DAY,
+        # Its gateway answers in the format of the API ("Error codes": 3200 is a failed authentication).
+        rejections=frozenset({Rejection(r"\AAUTHENTICATION\Z", "Fault.type")}),
     ),
     "salesforce": Provider(
         token_endpoint="https://{domain}/services/oauth2/token",
@@ -200,5 +215,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         grant_type="account_credentials",
         rotates=True,
         exclusive=True,
+        # Its words stand in `reason`. 4717: the app was disabled ("OAuth error messages").
+        rejections=frozenset({Rejection(r"\A4717\Z", "code", "reason")}),
     ),
 })  # fmt: skip

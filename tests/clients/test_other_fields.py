@@ -16,7 +16,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.sources.wire import Asked, Wire, always, http
 
-from evertoken import OriginRefused, TokenManager
+from evertoken import DPoPKey, OriginRefused, TokenManager
 from evertoken.clients import httpx as for_httpx, httpx2 as for_httpx2
 from evertoken.sources.aws import AwsCredentials
 
@@ -274,13 +274,93 @@ async def test_library_that_would_carry_it_on(lib, monkeypatch):
     """U4: should a release of the library copy what is withheld, the auth is refused, and nothing is sent."""
     library, ours = lib
 
-    class Leaky(library.Headers):
-        def __init__(self, headers: Any = None, encoding: str | None = None) -> None:
-            super().__init__(headers.raw if isinstance(headers, library.Headers) else headers, encoding)
+    redirected = library.Client._build_redirect_request
 
-    monkeypatch.setattr(ours.HeaderAuth, "headers", Leaky)
-    with pytest.raises(RuntimeError, match="would carry X-Api-Key to other origins"):
-        ours.HeaderAuth(None, "X-Api-Key")
+    def carried(self: Any, request: Any, response: Any) -> Any:
+        again = redirected(self, request, response)
+        again.headers = library.Headers(request.headers)
+        return again
+
+    monkeypatch.setattr(library.Client, "_build_redirect_request", carried)
+    with pytest.raises(RuntimeError, match="would carry X-Leaky to other origins"):
+        ours.HeaderAuth(None, "X-Leaky")
+
+
+@pytest.mark.parametrize("kind", ["BearerAuth", "HeaderAuth", "SigV4Auth", "DPoPAuth", "TokenHandle"])
+async def test_deep_copies(lib, kind):
+    """U5: options that hold an auth or a handle can be copied: it refers to a manager, and stays the same object."""
+    _, ours = lib
+    async with TokenManager(Keys()) as tokens:
+        handle = tokens.handle()
+        made = {
+            "BearerAuth": lambda: ours.BearerAuth(handle),
+            "HeaderAuth": lambda: ours.HeaderAuth(handle, "X-Api-Key"),
+            "SigV4Auth": lambda: ours.SigV4Auth(handle, service="s3", region="eu-west-1"),
+            "DPoPAuth": lambda: ours.DPoPAuth(handle, DPoPKey()),
+            "TokenHandle": lambda: handle,
+        }[kind]()
+        options = {"retries": [1], "auth": made}
+        again = copy.deepcopy(options)
+        assert again["auth"] is made
+        assert again["retries"] is not options["retries"]
+        assert copy.copy(made) is made
+        with pytest.raises(TypeError, match="a manager cannot be pickled or copied"):
+            copy.deepcopy(tokens)
+
+
+def _rebuilt(library: Any, request: Any) -> Any:
+    return library.Request(request.method, request.url, headers=request.headers, stream=request.stream)
+
+
+COPIES = {
+    "a request of the request": _rebuilt,
+    "twice, as retries do": lambda library, request: _rebuilt(library, _rebuilt(library, request)),
+    "a mapping": lambda library, request: library.Request(request.method, request.url, headers=dict(request.headers)),
+    "pairs": lambda library, request: library.Request(request.method, request.url, headers=request.headers.raw),
+    "items": lambda library, request: library.Request(
+        request.method, request.url, headers=request.headers.multi_items()
+    ),
+    "a copy": lambda library, request: library.Request(request.method, request.url, headers=request.headers.copy()),
+}
+
+
+@pytest.mark.parametrize("copied", COPIES)
+async def test_transports_that_copy_the_fields(lib, copied):
+    """U1, U4: the field arrives however a transport copies it, and no redirect takes it to another origin."""
+    library, ours = lib
+    seen: list[tuple[str, str | None]] = []
+
+    class Copying(library.AsyncBaseTransport):
+        async def handle_async_request(self, request: Any) -> Any:
+            sent = COPIES[copied](library, request)
+            seen.append((request.url.host, sent.headers.get("x-api-key")))
+            there = {"Location": "https://there.example/"}
+            return library.Response(200, headers={}) if len(seen) > 1 else library.Response(302, headers=there)
+
+    async with TokenManager(Keys()) as tokens:
+        auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key")
+        async with library.AsyncClient(auth=auth, transport=Copying(), follow_redirects=True) as client:
+            await client.get("https://here.example/")
+    assert seen == [("here.example", "planted-1"), ("there.example", None)]
+
+
+async def test_hooks_see_the_field(lib):
+    """U1: a hook finds the field in every way in which it may look, and `repr` does not show it."""
+    library, ours = lib
+    seen: list[Any] = []
+
+    async def looked(response: Any) -> None:
+        fields = response.request.headers
+        seen.append(
+            ("x-api-key" in dict(fields), "X-Api-Key" in fields, fields["x-api-key"], "planted" in repr(fields))
+        )
+
+    async with Wire(always(http(200))) as wire, TokenManager(Keys()) as tokens:
+        auth = ours.HeaderAuth(tokens.handle(), "X-Api-Key")
+        hooks = {"response": [looked]}
+        async with library.AsyncClient(auth=auth, event_hooks=hooks) as client:
+            await client.get(wire.url("/a"))
+    assert seen == [(True, True, "planted-1", False)]
 
 
 @pytest.mark.parametrize("header", ["", "X Api", "Host", "Content-Length", "Cookie", "a:b", None])

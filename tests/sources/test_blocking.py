@@ -93,7 +93,7 @@ async def test_nothing_blocks(name, tmp_path):
         account = {"type": "service_account", "client_email": "a@b", "private_key": rsa_pem()}
         (tmp_path / "google.json").write_text(json.dumps({**account, "token_uri": wire.url()}))
         (tmp_path / "credentials").write_text("[base]\naws_access_key_id=a\naws_secret_access_key=b\n")
-        process = f"{sys.executable} -c 'print({json.dumps(json.dumps(KEYS))})'"
+        process = f"{sys.executable} -c 'print({json.dumps(json.dumps({'Version': 1, **KEYS}))})'"
         (tmp_path / "config").write_text(
             f"[profile role]\nrole_arn={ARN}\nsource_profile=base\n[profile process]\ncredential_process={process}\n"
         )

@@ -15,7 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from tests.sources.keys import authority as authority_pem, signed
+from tests.sources.keys import authority as authority_pem, ec_pem, rsa_key, rsa_pem, rsa_public_pem, signed
 from tests.sources.wire import Asked, Wire, always, granted, http
 
 from evertoken import FetchRequest, GrantRejected, TransientRefreshError
@@ -75,7 +75,8 @@ async def test_private_key_jwt(algorithm, audience):
     assert "authorization" not in headers
     claims = jwt.decode(assertion, KEYS[algorithm].public_key(), [algorithm], audience=audience or url)
     assert (claims["iss"], claims["sub"]) == ("svc", "svc")
-    assert 55 <= claims["exp"] - time.time() <= 61
+    assert claims["exp"] - claims["iat"] == 60
+    assert 8.0 <= time.time() - claims["iat"] <= 30.0
     assert jwt.get_unverified_header(assertion) == {"alg": algorithm, "kid": "key-1", "typ": "JWT"}
 
 
@@ -263,6 +264,72 @@ async def test_wrong_key_is_not_shown():
     assert "planted" not in str(caught.value)
     assert caught.value.__context__ is None
     assert "planted" not in repr(source)
+
+
+def _encrypted(form: serialization.PrivateFormat) -> str:
+    lock = serialization.BestAvailableEncryption(b"pw")
+    return rsa_key().private_bytes(serialization.Encoding.PEM, form, lock).decode()
+
+
+UNUSABLE = {
+    "encrypted": (lambda: _encrypted(serialization.PrivateFormat.PKCS8), "it is encrypted with a password"),
+    "encrypted, old": (
+        lambda: _encrypted(serialization.PrivateFormat.TraditionalOpenSSL),
+        "it is encrypted with a password",
+    ),
+    "public": (rsa_public_pem, "it is a public key"),
+    "certificate": (
+        lambda: "-----BEGIN CERTIFICATE-----\nplanted\n-----END CERTIFICATE-----",
+        "a public key or a certificate",
+    ),
+    "cut": (lambda: rsa_pem()[:500], "its end is missing"),
+    "none": (lambda: "planted", "it is no PEM"),
+    "another kind": (ec_pem, "the key does not sign with RS256: "),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+async def test_keys_that_cannot_sign(kind, tmp_path):
+    """Bad input: what is wrong with a key is said, whether it is given or read from a file."""
+    make, says = UNUSABLE[kind]
+    path = tmp_path / "key.pem"
+    path.write_text(make())
+    for key in (make(), path):
+        with pytest.raises(ValueError, match=says) as caught:
+            method = PrivateKeyJwt(key)
+            client = OAuthClient(token_endpoint="https://as.example.com", client_id="svc", client_auth=method)
+            await ClientCredentials(client).fetch(a_request())
+        assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda pem: pem.replace("\n", "\\n"),
+        lambda pem: pem.replace("\n", "\\r\\n"),
+        lambda pem: pem.replace("\n", "\r\n"),
+        lambda pem: f"\n{pem}\n\n",
+    ],
+    ids=["spelled out", "spelled out as of Windows", "of Windows", "with lines around it"],
+)
+async def test_line_breaks_of_keys(spell):
+    """A key in an environment variable often has its line breaks spelled out. It is read all the same."""
+    assertion = Assertion(spell(rsa_pem()), issuer="me")
+    form, _, url = await asked_by(lambda **options: JwtBearer(OAuthClient(**options), assertion))
+    assert jwt.decode(form["assertion"], rsa_key().public_key(), ["RS256"], audience=url)["iss"] == "me"
+
+
+async def test_secret_file_with_a_mark(tmp_path):
+    """A file of Windows may begin with a byte order mark, which is no part of the secret."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n")
+    form, _, _ = await asked_by(
+        lambda **given: ClientCredentials(OAuthClient(**given)),
+        client_id="svc",
+        client_secret=path,
+        client_auth="client_secret_post",
+    )
+    assert form["client_secret"] == SECRET
 
 
 async def test_jwt_bearer():

@@ -40,14 +40,23 @@ async def test_file(tmp_path):
         token = await tokens.get()
         assert token.expires_at == pytest.approx(exp, abs=1.0)
         assert token.refresh_at == pytest.approx(time.time() + 60.0, abs=5.0)
-        path.write_text("opaque")
+        path.write_bytes(b"\xef\xbb\xbfopaque\r\n")
         token = await tokens.refresh()
         assert (token.access_token, token.expires_at) == ("opaque", None)
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "UnicodeDecodeError")],
+    [
+        (None, "No such file"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"\xff\xfe", "UnicodeDecodeError"),
+        (b"one\ntwo", "has 2 lines"),
+        (b"one two", "has characters that no token has"),
+        ("tök".encode(), "has characters that no token has"),
+    ],
 )
 async def test_bad_file(tmp_path, content, says):
     """F4: a file that is missing, empty or garbled for a moment is tried again, and named."""

@@ -147,12 +147,12 @@ async def test_keys_in_all_forms(name):
     content, says = KEYS[name]
     key = content()
     async with Wire(always(http(201, {"token": "ghs_1", "expires_at": "2099-01-01T00:00:00Z"}))) as wire:
-        source = GitHubApp(1, 7, key, api=wire.url(""))
         if says is None:
+            source = GitHubApp(1, 7, key, api=wire.url(""))
             assert (await source.fetch(a_request())).fields["access_token"] == "ghs_1"
             return
         with pytest.raises(ValueError, match=says) as caught:
-            await source.fetch(a_request())
+            await GitHubApp(1, 7, key, api=wire.url("")).fetch(a_request())
     assert not [line for line in key.splitlines() if len(line) > 30 and line in str(caught.value)]
     assert "planted" not in str(caught.value)
     assert wire.asked == []
@@ -368,7 +368,7 @@ async def test_standby_that_sends_to_the_active_node():
         ("", "another place"),
         ("http://active.example.com/v1/auth/approle/login", "names no active node"),
         ("http://user:pass@127.0.0.1:9/v1/auth/approle/login", "names no active node"),
-        ("self", "a redirect, which is not followed"),
+        ("self", "a redirect to .*, which is not followed"),
     ],
 )
 async def test_standby_that_sends_elsewhere(location, says):

@@ -194,7 +194,8 @@ async def test_throttles(clock, played, name, code, word):
 
 @virtual
 @pytest.mark.parametrize(
-    ("name", "code"), [(name, one) for name, p in PROVIDERS.items() for one in sorted(p.rejections)]
+    ("name", "code"),
+    sorted((name, one) for name, p in PROVIDERS.items() for one in p.rejections if isinstance(one, str)),
 )
 async def test_codes_of_its_own(clock, played, name, code):
     """F4: a code of the provider's own that needs a person is one loud event and a slow probe, and no hot retry."""

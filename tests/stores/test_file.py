@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evertoken import Held, Lease, Record, Token
-from evertoken.stores import FileStore, _journal
+from evertoken import Held, Lease, Record, Token, TokenManager, TokenUnavailable
+from evertoken.sources import OAuthClient, RefreshToken
+from evertoken.stores import FileStore, SQLiteStore, _journal
 from evertoken.stores._file_lock import locked
 from evertoken.stores._folder import Folder, private_directory
 from evertoken.stores._record import UnreadableRecord
@@ -41,6 +42,33 @@ def path(tmp_path: Path) -> Path:
 
 def a_record(version: int = 1, value: str = "planted-token") -> Record:
     return Record("k", version, Token(value, issued_at=1.0, refresh_token="planted-refresh"))
+
+
+@pytest.mark.parametrize("kind", [FileStore, SQLiteStore])
+async def test_home_directory(kind, tmp_path, monkeypatch):
+    """A "~" is the home directory, and no directory of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    store = kind("~/tokens")
+    await lease_of(store)
+    assert (tmp_path / "tokens").exists()
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(("kind", "says"), [("file", "NotADirectoryError"), ("link", "PermissionError")])
+async def test_reason_of_a_store_that_is_down(kind, says, tmp_path):
+    """K3: where a refresh token is not presented because the store is down, the message has the store's reason."""
+    place = tmp_path / "in-the-way"
+    if kind == "file":
+        place.write_text("x")
+    else:
+        place.symlink_to(tmp_path)
+    client = OAuthClient(token_endpoint="https://127.0.0.1:9", client_id="svc", client_secret="s")
+    source = RefreshToken(client, "r", rotates=True)
+    async with TokenManager(source, store=FileStore(place)) as tokens:
+        with pytest.raises(TokenUnavailable, match=rf"the store is down \({says}: .*in-the-way"):
+            await tokens.get()
 
 
 async def lease_of(store: FileStore, owner: str = "me", ttl: float = 10.0) -> Lease:

@@ -30,6 +30,20 @@ def test_longer_secrets_go_first():
 
 
 @pytest.mark.parametrize(
+    ("secret", "text", "shown"),
+    [
+        ("a", "a bad name: a", "*** bad name: ***"),
+        ("me", "some name is 'me'", "some name is '***'"),
+        ("abc", "abc_abcd", "***_abcd"),
+        ("pin1", "xpin1x", "x***x"),
+    ],
+)
+def test_short_secrets(secret, text, shown):
+    """S1: a secret of a few letters is taken out where it stands alone, and not out of the words around it."""
+    assert scrub(text, [secret]) == shown
+
+
+@pytest.mark.parametrize(
     "text",
     [
         JWT,
@@ -38,6 +52,8 @@ def test_longer_secrets_go_first():
         "Zk3JQ9c1Xp0aLm7TqRs2",
         "no such thing: ghp_16C7e42F292c6912E7710c838347Ae178B4a",
         "ya29.a0AfH6SMBx1y2z3w4v5u6t7s8",
+        "sk-proj-a0AfH6SMBx1y2z3w4v5u6t7s8",
+        "a0AfH6SMBx1y2z3w4v5u6t7s8-0a1b2c3d-aaaa-bbbb-cccc-1234567890ab",
     ],
 )
 def test_what_looks_secret(text):
@@ -64,6 +80,11 @@ def test_what_looks_secret(text):
         ("accessToken: hunter", "accessToken: ***"),
         ("password: hunter", "password: ***"),
         ("client_assertion=hunter", "client_assertion=***"),
+        ("wrong password: hunter", "wrong password: ***"),
+        ("refresh token=hunter", "refresh token=***"),
+        ("refresh token: hunter2", "refresh token: ***"),
+        ("Invalid refresh token: 6f18f21e-a743-4509-b7fd-1a5e632fffa1", "Invalid refresh token: ***"),
+        ("token: hunter", "token: ***"),
     ],
 )
 def test_named_secrets(text, shown):
@@ -82,6 +103,17 @@ def test_named_secrets(text, shown):
         "https://as.example.com/oauth2/token: ConnectError",
         "client_secret must be a non-empty string, or a function that returns one",
         "wrong password",
+        "Invalid refresh token: expired",
+        "Invalid token: revoked.",
+        "The basic authentication failed",
+        "Bearer token is missing",
+        "Refresh token: revoked by admin",
+        "Refresh token: superseded",
+        "client_secret: the file '/run/secret' is empty",
+        "Client 'svc-payments-2024-production' is disabled",
+        "Unknown client: billing-prod-eu-west-1",
+        "no role app_reader_3_of_account-123456789012",
+        "Trace ID: 0a1b2c3d-aaaa-bbbb-cccc-1234567890ab Correlation ID: 9F8E7D6C-DDDD-EEEE-FFFF-BA0987654321",
         "",
     ],
 )

@@ -550,20 +550,19 @@ def test_failure_by_status_and_code(status, code):
         assert isinstance(error, TransientRefreshError)
         assert error.retry_after == 7.0
         assert error.ambiguous == (status in {500, 502, 504, 599})
-        assert str(error) == " ".join(
-            str(part) for part in ("the token endpoint answered", status, code) if part not in {None, 7, ""}
-        )
+        said = " ".join(str(part) for part in ("the token endpoint answered", status, code) if part not in {None, ""})
+        assert str(error) == f"{said}: why"
 
 
 def test_words_of_an_error_are_tame():
     """S1: what a server writes into an error is cut short and kept to one line."""
-    error = failure_from({"error": "invalid_grant", "error_description": "a\r\n\x1b[31mb" + "c" * 5000})
+    error = failure_from({"error": "invalid_grant", "error_description": "a\r\n\x1b[31mb " + "c" * 5000})
     assert isinstance(error, GrantRejected)
     assert error.error_description is not None
-    assert len(error.error_description) <= 200
-    assert error.error_description.startswith("a   [31mb")
+    assert len(error.error_description) <= 600
+    assert error.error_description.startswith("a [31mb")
     odd = failure_from({"error": "x\r\ny" * 500})
-    assert len(str(odd)) <= 200
+    assert len(str(odd)) <= 700
     assert str(odd).isprintable()
     for value in (7, [], {}, None, ""):
         empty = failure_from({"error": "invalid_grant", "error_description": value, "error_uri": value})

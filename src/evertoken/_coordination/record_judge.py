@@ -116,7 +116,8 @@ class RecordJudge:
     def without_store(self, state: KeyState, flight: Flight) -> Permit:
         """Return the right to fetch without a lease, for a token that may be fetched freely."""
         if flight.reason not in LOOKS and (getattr(state.source, "exclusive", False) or may_spend(state, self._rules)):
-            msg = "the store is down, and without its lease a refresh token that rotates is not presented"
+            why = f" ({self._client.failure})" if self._client.failure else ""
+            msg = f"the store is down{why}, and without its lease a refresh token that rotates is not presented"
             raise TransientRefreshError(msg)
         return Permit()
 

@@ -92,6 +92,8 @@ class StoreClient:
         self._clock = clock
         self._observers = observers
         self._strays = strays
+        #: What the store did last instead of an operation.
+        self.failure = ""
         # Steps that run, steps that have ended well, and the flights that wait for a place.
         self._running = self._ended = 0
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -175,6 +177,7 @@ class StoreClient:
         token = None if state is None else state.token
         said = describe(error, () if token is None else (token.access_token, token.refresh_token))
         key = None if state is None else state.key
+        self.failure = said
         self._observers.emit(events.StoreFailed(at=self._clock.time(), key=key, operation=operation, error=said))
 
     async def _step(

@@ -75,16 +75,32 @@ class GrantRejected(TokenError):
         error_description: The server's words for the developer, if any.
 
         error_uri: A page about the error, if any.
+
+        origin: The scheme and host of the server that said so, if it was a server.
+
+        status: The status of its answer, if known.
     """
 
-    def __init__(self, error: str, error_description: str | None = None, error_uri: str | None = None) -> None:
-        super().__init__(error if error_description is None else f"{error}: {error_description}")
+    def __init__(
+        self,
+        error: str,
+        error_description: str | None = None,
+        error_uri: str | None = None,
+        *,
+        origin: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        said = error if error_description is None else f"{error}: {error_description}"
+        by = "" if origin is None else f" ({origin} answered{'' if status is None else f' {status}'})"
+        super().__init__(said + by)
         self.error = error
         self.error_description = error_description
         self.error_uri = error_uri
+        self.origin = origin
+        self.status = status
 
     def __reduce__(self) -> tuple[object, ...]:
-        return GrantRejected, (self.error, self.error_description, self.error_uri)
+        return _rebuild_rejected, (self.error, self.error_description, self.error_uri, self.origin, self.status)
 
 
 @final
@@ -120,6 +136,12 @@ class ManagerClosed(TokenError):
 
 def _rebuild_transient(message: str, retry_after: float | None, ambiguous: bool) -> TransientRefreshError:  # noqa: FBT001 - pickle passes by position
     return TransientRefreshError(message, retry_after=retry_after, ambiguous=ambiguous)
+
+
+def _rebuild_rejected(
+    error: str, error_description: str | None, error_uri: str | None, origin: str | None, status: int | None
+) -> GrantRejected:
+    return GrantRejected(error, error_description, error_uri, origin=origin, status=status)
 
 
 def _rebuild_unavailable(message: str, retry_at: float | None) -> TokenUnavailable:

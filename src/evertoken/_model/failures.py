@@ -63,7 +63,8 @@ def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefre
     rejected = next((one for one in found if isinstance(one, GrantRejected)), None)
     if rejected is not None:
         said = None if rejected.error_description is None else scrub(rejected.error_description, secrets)
-        return GrantRejected(scrub(rejected.error, secrets), said, rejected.error_uri)
+        code = scrub(rejected.error, secrets)
+        return GrantRejected(code, said, rejected.error_uri, origin=rejected.origin, status=rejected.status)
     ours = [one for one in found if isinstance(one, TransientRefreshError)]
     # A foreign exception does not tell whether its own request was answered.
     ambiguous = any(one.ambiguous for one in ours) or (len(ours) < len(found) and request.sent)

@@ -9,7 +9,7 @@ from typing import Final
 
 from evertoken._model.errors import TransientRefreshError
 
-__all__ = ["http_date", "instant", "is_finite", "number", "parse_retry_after"]
+__all__ = ["http_date", "instant", "is_finite", "is_token", "number", "parse_retry_after"]
 
 # From how large a number on an instant is not in seconds, and what one second is then: milliseconds, micros and nanos.
 _UNITS: Final = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
@@ -53,6 +53,12 @@ def number(value: object, /) -> float | None:
 def is_finite(value: object, /) -> bool:
     """Tell whether *value* is a finite number, and not one in words."""
     return not isinstance(value, str) and number(value) is not None
+
+
+def is_token(text: str, /) -> bool:
+    """Tell whether *text* has only characters that an access token may have (RFC 6750 section 2.1)."""
+    # A line break would end the header field it is sent in.
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def instant(value: object, /) -> float | None:

@@ -169,8 +169,8 @@ class Token:
 
     @property
     def scopes(self) -> frozenset[str]:
-        """The granted scope as a set; empty where the server did not say."""
-        return frozenset((self.scope or "").split())
+        """The granted scope as a set; empty where nobody said. Some servers put commas between them (GitHub)."""
+        return frozenset((self.scope or "").replace(",", " ").split())
 
     def remaining(self, now: float, /) -> float:
         """Return the seconds of life left at *now* (epoch seconds): infinite if unknown, negative if expired."""

@@ -28,32 +28,30 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn, final
 
-from evertoken._model.error_response import failure_from
+from evertoken._model.error_response import failure_from, is_error
 from evertoken._model.errors import TransientRefreshError
-from evertoken._model.lifetime import MAX_LIFETIME, bounded, expiry_of, refresh_hint_of, skew_of
-from evertoken._model.parsing import is_finite, number
+from evertoken._model.grant_lifetime import (
+    GRANT_CLOCK,
+    GRANT_EXPIRES_AT,
+    GRANT_ISSUED_AT,
+    GRANT_USED_BY,
+    OF_ONE_ANSWER,
+    grant_clock,
+    grant_lifetime,
+)
+from evertoken._model.lifetime import bounded, expiry_of, refresh_hint_of, skew_of
+from evertoken._model.parsing import is_finite, is_token, number
 from evertoken._model.redaction import scrub
 from evertoken._model.token import KINDS, Token
+from evertoken._model.token_fields import standard_fields
 from evertoken._model.token_types import scheme_of
 
 __all__ = ["GRANT_EXPIRES_AT", "GRANT_ISSUED_AT", "Answer", "Response", "read_response"]
 
-# A grant whose death moves by less than this was not put off.
-_NOISE: Final = 2.0
-
-#: The extra field of a token that says when its grant dies (epoch seconds): the refresh token, and all that it brings.
-GRANT_EXPIRES_AT: Final = "refresh_token_expires_at"
-#: The one that says since when it is so (epoch seconds): an answer that puts its death off counts anew.
-GRANT_ISSUED_AT: Final = "refresh_token_issued_at"
-
-# How servers say for how many seconds a refresh token lives: Keycloak; GitHub, LinkedIn and Google; Intuit. Keycloak
-# says 0 for one that lives for ever.
-_GRANT_LIFETIMES: Final = ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in")
-_GRANT_USED_BY: Final = 0.8
-
-_GRANT_CLOCK: Final = frozenset({GRANT_EXPIRES_AT, GRANT_ISSUED_AT})
 # More of a type than this is not repeated in a message.
 _LONGEST_TYPE: Final = 60
+# So many names of an answer are told.
+_MOST_NAMES: Final = 10
 
 # The fields that say nothing about when to refresh.
 _PLAIN: Final = frozenset({"access_token", "token_type", "expires_in", "refresh_token", "scope"})
@@ -83,6 +81,9 @@ class Answer:
 
         token_types: Token types of the server's own, and the scheme that presents a token of each (RFC 6749
             section 7.1). An access token of another type that is not known is not used.
+
+        requested_scope: The scope that was asked for, which an answer without a scope has granted (RFC 6749 section
+            5.1). Where none was asked for, it is that of the token before (section 6).
     """
 
     fields: Mapping[str, Any]
@@ -90,6 +91,7 @@ class Answer:
     default_lifetime: float | None = None
     not_after: float = math.inf
     token_types: Mapping[str, str] = field(default_factory=lambda: _NO_TYPES)
+    requested_scope: str | None = None
 
     def __repr__(self) -> str:
         return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
@@ -145,12 +147,13 @@ def read_response(
         GrantRejected: A mapping with a terminal `error` member.
     """
     received_at = requested_at if received_at is None else received_at
+    fields: Mapping[str, Any] = {}
     if isinstance(answer, Token):
         token = answer
     else:
         given = _given(answer)
         fields = given.fields
-        if fields.get("error") and not fields.get("access_token"):
+        if is_error(fields):
             # Some providers answer errors with status 200.
             raise failure_from(fields)
         try:
@@ -160,21 +163,23 @@ def read_response(
                 raise
             # Its answer arrived: nothing about it is ambiguous.
             failure = TransientRefreshError(str(error))
-            return Response(_without_access_token(fields, requested_at, current), failure)
+            return Response(_without_access_token(given, requested_at, current), failure)
     token = _keeping(token, current)
     if token.valid_at(max(requested_at, received_at)):
         return Response(token, None)
     if token.refresh_token is not None:
         # It stays dead where the clock is set back. Its refresh token is what is kept.
         token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
-    return Response(token, TransientRefreshError("the token in the answer is already expired"))
+    seconds = number(fields.get("expires_in"))
+    said = "" if seconds is None else f": its expires_in is {seconds:g}"
+    return Response(token, TransientRefreshError(f"the token in the answer is already expired{said}"))
 
 
 def _given(answer: object) -> Answer:
     if isinstance(answer, Answer):
         return answer
     if isinstance(answer, Mapping):
-        return Answer(answer)
+        return Answer(standard_fields(answer))
     if isinstance(answer, tuple) and len(answer) == 2:  # noqa: PLR2004 - a pair
         return Answer({"access_token": answer[0], "expires_in": answer[1]})
     if isinstance(answer, str):
@@ -210,7 +215,7 @@ def _read(
             expires_at=expires_at,
             refresh_at=_refresh_at(fields, requested_at, skew),
             refresh_token=_refresh_token(fields),
-            scope=_scope(fields.get("scope")),
+            scope=_granted(given, current),
             extra=_extra(fields, requested_at, current),
         )
     except ValueError as error:
@@ -219,13 +224,14 @@ def _read(
     raise failure
 
 
-def _without_access_token(fields: Mapping[str, Any], requested_at: float, current: Token | None) -> Token:
+def _without_access_token(given: Answer, requested_at: float, current: Token | None) -> Token:
+    fields = given.fields
     return Token(
         "",
         issued_at=requested_at,
         expires_at=requested_at,
         refresh_token=_refresh_token(fields),
-        scope=_scope(fields.get("scope")),
+        scope=_granted(given, current),
         extra=_extra(fields, requested_at, current),
     )
 
@@ -243,10 +249,10 @@ def _keeping(token: Token, current: Token | None) -> Token:
 def _access_token(fields: Mapping[str, Any]) -> str:
     value = fields.get("access_token")
     if not isinstance(value, str) or not value:
-        msg = "unreadable answer: no access_token in it"
+        names = ", ".join(sorted(scrub(str(name))[:_LONGEST_TYPE] for name in fields)[:_MOST_NAMES])
+        msg = f"unreadable answer: no access_token in it{', only ' if names else ''}{names}"
         raise TransientRefreshError(msg, ambiguous=True)
-    # A line break would end the header field it is sent in; RFC 6750 section 2.1 allows no space either.
-    if not value.isascii() or not value.isprintable() or " " in value:
+    if not is_token(value):
         msg = "unreadable answer: access_token has characters that RFC 6750 does not allow"
         raise TransientRefreshError(msg, ambiguous=True)
     return value
@@ -271,6 +277,15 @@ def _refresh_token(fields: Mapping[str, Any]) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _granted(given: Answer, current: Token | None) -> str | None:
+    scope = _scope(given.fields.get("scope"))
+    if scope is not None:
+        return scope
+    if given.requested_scope is not None:
+        return given.requested_scope
+    return None if current is None else current.scope
+
+
 def _scope(value: object) -> str | None:
     if isinstance(value, str):
         return value
@@ -280,42 +295,28 @@ def _scope(value: object) -> str | None:
 
 
 def _extra(fields: Mapping[str, Any], requested_at: float, current: Token | None) -> dict[str, Any]:
+    # What the login has told stays true for its grant, such as the URL of the user's instance. The instants of the
+    # grant have rules of their own. Without a grant, each answer stands for itself.
+    before = current.extra if current is not None and current.refresh_token is not None else {}
+    kept = {name: value for name, value in before.items() if name not in OF_ONE_ANSWER}
     if fields.keys() <= _KNOWN:
-        return {}
+        return kept
     # The two instants of the grant are ours. If the server uses these names, only numbers count.
     extra = {
         name: value
         for name, value in fields.items()
-        if isinstance(name, str) and name not in _KNOWN and (name not in _GRANT_CLOCK or is_finite(value))
+        if isinstance(name, str) and name not in _KNOWN and (name not in GRANT_CLOCK or is_finite(value))
     }
-    return {**extra, **_grant_clock(_grant_lifetime(fields), requested_at, current)}
+    return {**kept, **extra, **grant_clock(grant_lifetime(fields), requested_at, current)}
 
 
 def _refresh_at(fields: Mapping[str, Any], requested_at: float, skew: float) -> float | None:
     if fields.keys() <= _PLAIN:
         return None
-    hint, grant_lifetime = refresh_hint_of(fields, requested_at, skew), _grant_lifetime(fields)
+    hint, lives = refresh_hint_of(fields, requested_at, skew), grant_lifetime(fields)
     # Where the grant dies before its access token would be due, the refresh token is to be used in time.
     lifetime = number(fields.get("expires_in"))
-    if grant_lifetime is None or (lifetime is not None and lifetime < grant_lifetime):
+    if lives is None or (lifetime is not None and lifetime < lives):
         return hint
-    in_time = requested_at + grant_lifetime * _GRANT_USED_BY
+    in_time = requested_at + lives * GRANT_USED_BY
     return in_time if hint is None else min(hint, in_time)
-
-
-def _grant_clock(lifetime: float | None, requested_at: float, current: Token | None) -> dict[str, float]:
-    if lifetime is None:
-        return {}
-    before = {} if current is None else current.extra
-    dies, died, since = requested_at + lifetime, number(before.get(GRANT_EXPIRES_AT)), before.get(GRANT_ISSUED_AT)
-    put_off = died is None or dies > died + _NOISE
-    since = None if put_off else number(since)
-    return {GRANT_EXPIRES_AT: dies, GRANT_ISSUED_AT: requested_at if since is None else since}
-
-
-def _grant_lifetime(fields: Mapping[str, Any]) -> float | None:
-    for name in _GRANT_LIFETIMES:
-        seconds = number(fields.get(name))
-        if seconds is not None and 0.0 < seconds <= MAX_LIFETIME:
-            return seconds
-    return None

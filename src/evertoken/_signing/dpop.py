@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import urlsplit
 
-from evertoken._engine.clock import SystemClock
+from evertoken._model.parsing import http_date
 from evertoken._signing.jose import KeyPair
 from evertoken._signing.secret import CarriesSecrets
+from evertoken._signing.server_time import dated, learn
 
 __all__ = ["DPoPKey"]
 
 # A server may hand out a nonce for each of its origins; more of them than this, and the oldest is forgotten.
 _NONCES: Final = 100
+
+# Seconds by which the date of a proof lies back. Servers may take one for no longer than some seconds.
+_BACK: Final = 5.0
 
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
@@ -45,7 +49,7 @@ class DPoPKey(CarriesSecrets):
         if key is None and algorithm != "ES256":
             msg = f"a new key is one for ES256; give key= for {algorithm}"
             raise ValueError(msg)
-        text = key.read_text("utf-8") if isinstance(key, Path) else key
+        text = key.read_text("utf-8-sig") if isinstance(key, Path) else key
         self._pair = KeyPair(text, algorithm)
         self._nonces: dict[str, str] = {}
 
@@ -70,7 +74,7 @@ class DPoPKey(CarriesSecrets):
             "jti": secrets.token_urlsafe(24),
             "htm": method,
             "htu": _origin(url) + (urlsplit(url).path or "/"),
-            "iat": int(SystemClock.time()),
+            "iat": int(dated(url) - _BACK),
         }
         if access_token is not None:
             claims["ath"] = _base64url(hashlib.sha256(access_token.encode()).digest())
@@ -93,6 +97,14 @@ class DPoPKey(CarriesSecrets):
         while len(self._nonces) > _NONCES:
             del self._nonces[next(iter(self._nonces))]
         return nonce != _nonce_in(proof)
+
+    def learn_time(self, url: str, date: str | None) -> bool:
+        """
+        Learn the time of the server of *url* from the Date of its refusal; tell whether to sign anew.
+
+        A server refuses a proof whose `iat` is too far from its own time (RFC 9449 section 11.1).
+        """
+        return learn(url, None if date is None else http_date(date))
 
     def __repr__(self) -> str:
         return f"DPoPKey(thumbprint={self.thumbprint!r})"

@@ -10,13 +10,20 @@ import anyio.to_thread
 
 from evertoken._engine.clock import SystemClock
 from evertoken._signing.secret import CarriesSecrets, resolve
+from evertoken._signing.server_time import dated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evertoken._signing.secret import Secret
 
-__all__ = ["KeyPair", "Signer", "as_meant", "pair_in", "why_not"]
+__all__ = ["BACK", "KeyPair", "Signer", "as_meant", "pair_in", "why_not"]
+
+#: Seconds by which the date of an assertion lies back (RFC 7519 section 4.1.6 lets servers allow for some skew, and not
+#: all do).
+BACK: Final = 10.0
+
+_ENCRYPTED: Final = "it is encrypted with a password; give it without one (openssl pkey -in FILE -out FILE)"
 
 #: Algorithms by registered name (RFC 7518 section 3.1, RFC 8037), the symmetric ones first.
 SYMMETRIC: Final = ("HS256", "HS384", "HS512")
@@ -70,29 +77,42 @@ class Signer(CarriesSecrets):
             msg = f"lifetime must be at least 1 second, not {lifetime!r}"
             raise ValueError(msg)
         _library()
+        wrong = _wrong_with(key) if isinstance(key, str) and not symmetric else None
+        if wrong is not None and "-----BEGIN" in str(key):
+            msg = f"the key does not sign with {algorithm}: {wrong}"
+            raise ValueError(msg)
         self._key = key
         self._algorithm = algorithm
         self._key_id = key_id
         self._header = {**({} if key_id is None else {"kid": key_id}), **(header or {})}
         self._lifetime = int(lifetime)
 
-    async def sign(self, claims: Mapping[str, Any], /) -> tuple[str, tuple[str, ...]]:
+    async def sign(self, claims: Mapping[str, Any], /, *, server: str | None = None) -> tuple[str, tuple[str, ...]]:
         """
         Return *claims* as a signed JWT, and what must not be seen: it and the key.
 
-        It has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless the claims say others. Signing happens in a
-        thread, for RSA takes a millisecond.
+        It has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless the claims say others. `iat` is some
+        seconds back, for servers refuse what is dated ahead of their clock, and follows that clock where it is known.
+        Signing happens in a thread, for RSA takes a millisecond.
+
+        Args:
+            claims: The claims.
+
+            server: The URL of the server that reads it. The `aud` claim unless given.
 
         Raises:
             ValueError: The key does not fit the algorithm, or is none. The message does not show it.
         """
-        key = await resolve(self._key, "key")
-        now = int(SystemClock.time())
+        key = as_meant(await resolve(self._key, "key"))
+        reader = claims.get("aud") if server is None else server
+        known = isinstance(reader, str) and reader.lower().startswith(("https://", "http://"))
+        # Ten seconds, or less where it does not live for long.
+        now = int((dated(str(reader)) if known else SystemClock.time()) - min(BACK, self._lifetime / 4.0))
         whole = {"iat": now, "exp": now + self._lifetime, "jti": secrets.token_urlsafe(24), **claims}
         headers = self._header or None
 
         def sign() -> str:
-            text: str = _library().encode(whole, as_meant(key), algorithm=self._algorithm, headers=headers)
+            text: str = _library().encode(whole, key, algorithm=self._algorithm, headers=headers)
             return text
 
         try:
@@ -160,13 +180,20 @@ def as_meant(key: str) -> str:
 
 def why_not(key: str, error: Exception) -> str:
     """Return why *key* was not taken, in words that do not hold it."""
-    if "ENCRYPTED" in key or "password" in str(error).lower():
-        return "it is encrypted with a password; give it without one (openssl pkey -in FILE -out FILE)"
+    if "password" in str(error).lower():
+        return _ENCRYPTED
+    return _wrong_with(key) or f"{type(error).__name__}; it is of another kind, or damaged"
+
+
+def _wrong_with(key: str) -> str | None:
+    # Why it is no private key in PEM that can sign, if that can be seen.
     if "-----BEGIN" not in key:
         return "it is no PEM: it has no line -----BEGIN ... PRIVATE KEY-----"
+    if "-----BEGIN ENCRYPTED" in key or "Proc-Type: 4,ENCRYPTED" in key:
+        return _ENCRYPTED
     if "PRIVATE KEY-----" not in key:
         return "it is a public key or a certificate, where the private key is needed"
-    return f"{type(error).__name__}; it is of another kind, or damaged"
+    return "its end is missing" if "-----END" not in key else None
 
 
 def pair_in(data: bytes, password: str | None) -> tuple[str, list[bytes]]:

@@ -89,7 +89,7 @@ async def resolve(secret: Secret, parameter: str, /) -> str:
 
 def _text_in(data: bytes) -> str | None:
     try:
-        return data.decode("utf-8").replace("\r\n", "\n").rstrip("\r\n")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\r\n")
     except UnicodeDecodeError:
         # The error would hold the content.
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import anyio
 import idna
@@ -184,6 +184,13 @@ class BearerFlow:
     def __repr__(self) -> str:
         bound = ", ".join(sorted(map(_written, self._origins))) or "the first origin it is used with"
         return f"{type(self).__name__}(bound to {bound})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # It refers to a manager, and is no part of what is copied: clients are often copied with their options.
+        return self
 
     def _admit(self, url: Any) -> None:
         origin = origin_in(url)

@@ -19,6 +19,7 @@ __all__ = ["DPoPFlow"]
 _UNAUTHORIZED: Final = 401
 # RFC 9449 sections 7.1 and 9: it is the proof or its nonce that is wrong, and not the token.
 _NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:use_dpop_nonce|invalid_dpop_proof)\b""", re.IGNORECASE)
+_INVALID_PROOF: Final = re.compile(r"""\berror\s*=\s*"?invalid_dpop_proof\b""", re.IGNORECASE)
 _WANTS_NONCE: Final = re.compile(r"""\berror\s*=\s*"?use_dpop_nonce\b""", re.IGNORECASE)
 
 
@@ -69,13 +70,20 @@ class DPoPFlow(BearerFlow):
         if response.status_code != _UNAUTHORIZED:
             return None
         if last is request:
-            again = request if fresh and _says(response, _WANTS_NONCE) and replayable(request) else None
+            again = request if self._refused_proof(response, fresh=fresh) and replayable(request) else None
         else:
             # It was sent on with the proof for where it came from.
             again = self._sent_on(request, response)
         if again is not None:
             self._sign(again, token)
         return again
+
+    def _refused_proof(self, response: Any, *, fresh: bool) -> bool:
+        """Tell whether the proof was refused, and another one would have what was wrong with it: nonce or date."""
+        if fresh and _says(response, _WANTS_NONCE):
+            return True
+        date = response.headers.get("date")
+        return _says(response, _INVALID_PROOF) and self._key.learn_time(str(response.request.url), date)
 
     def _blames_token(self, response: Any) -> bool:
         return super()._blames_token(response) and not _says(response, _NOT_THE_TOKEN)

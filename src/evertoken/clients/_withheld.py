@@ -1,14 +1,15 @@
 """
-Header fields that are sent and never copied. It imports no HTTP library.
+Header fields that no redirect takes along. It imports no HTTP library.
 
 A client that follows a redirect copies all fields to the new request, and takes out Authorization alone where the
-origin is another. So what may not travel is not among those that are copied: a request shows it to whoever sends it,
-and keeps it from whoever makes a request, a copy or a pickle of it.
+origin is another. A field with a token in it is left out of that copy, and of no other: transports make requests of
+requests, and what they copy is sent to the same origin.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,58 +17,96 @@ if TYPE_CHECKING:
 __all__ = ["check_withholding", "withholding"]
 
 _kinds: dict[type, type] = {}
+# What was found out of a library's class of header fields and a name.
+_checked: dict[tuple[type, str], bool] = {}
+
+# The method by which the clients of httpx and httpx2 make the fields of a redirect, and how far above a copy it is.
+_REDIRECTING: Final = "_redirect_headers"
+_NEAR: Final = 2
 
 
 class _Withheld:
-    """Header fields with some more, which no copy has."""
+    """Header fields with some that a redirect does not copy, and that `repr` does not show."""
 
-    #: Name, as it is sent, and value, by the lower-case name.
-    withheld: dict[str, tuple[str, str]]
+    #: The lower-case names of these.
+    withheld: frozenset[bytes]
+    everything: list[Any]
 
     @property
-    def raw(self) -> list[tuple[bytes, bytes]]:
-        found: list[tuple[bytes, bytes]] = super().raw  # type: ignore[misc]  # of the library's class beside this one
-        return [*found, *((name.encode(), value.encode()) for name, value in self.withheld.values())]
+    def _list(self) -> list[Any]:
+        if _is_redirect():
+            return [field for field in self.everything if field[1] not in self.withheld]
+        return self.everything
 
-    def __getitem__(self, key: str) -> str:
-        mine = self.withheld.get(key.lower())
-        found: str = super().__getitem__(key) if mine is None else mine[1]  # type: ignore[misc]
-        return found
+    @_list.setter
+    def _list(self, fields: list[Any]) -> None:
+        self.everything = fields
 
-    def __setitem__(self, key: str, value: str) -> None:
-        self.withheld.pop(key.lower(), None)
-        super().__setitem__(key, value)  # type: ignore[misc]
-
-    def __delitem__(self, key: str) -> None:
-        if self.withheld.pop(key.lower(), None) is None:
-            super().__delitem__(key)  # type: ignore[misc]
-
-    def __contains__(self, key: object) -> bool:
-        return (isinstance(key, str) and key.lower() in self.withheld) or super().__contains__(key)  # type: ignore[misc]
+    def __repr__(self) -> str:
+        shown = [(name, b"[secure]" if lower in self.withheld else value) for name, lower, value in self.everything]
+        _, library = type(self).__bases__
+        return repr(library(shown))
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, library = type(self).__bases__
-        return library, (super().raw,)  # type: ignore[misc]
+        kept = [(name, value) for name, lower, value in self.everything if lower not in self.withheld]
+        return library, (kept,)
 
 
 def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
-    """Return *headers* with *fields* besides, which no copy has. They replace those of the same name."""
+    """Return *headers* with *fields* besides, which no redirect copies. They replace those of the same name."""
     kind = type(headers)
-    if not issubclass(kind, _Withheld):
+    if issubclass(kind, _Withheld):
+        for name in headers.withheld.difference(name.lower().encode() for name in fields):
+            headers.pop(name.decode(), None)
+    else:
         if kind not in _kinds:
             _kinds[kind] = type("Headers", (_Withheld, kind), {})
         headers = _kinds[kind](headers)
-        headers.withheld = {}
-    for name in fields:
+    headers.withheld = frozenset(name.lower().encode() for name in fields)
+    for name, value in fields.items():
+        # In the spelling of the caller, which an earlier field of the name would keep from it.
         headers.pop(name, None)
-    headers.withheld = {name.lower(): (name, value) for name, value in fields.items()}
+        headers[name] = value
     return headers
 
 
 def check_withholding(library: Any, name: str) -> None:
-    """Raise RuntimeError if copies of *library*, a class of header fields, would have the field *name*."""
-    fields = withholding(library({"a": "b"}), {name: "token"})
-    copied = library(fields)
-    if name in copied or "a" not in copied or (name.encode(), b"token") not in fields.raw:
+    """Raise RuntimeError if a redirect would carry the field *name* to other origins by *library*'s header fields."""
+    if (library, name) not in _checked:
+        _checked[library, name] = _is_withheld(library, name)
+    if not _checked[library, name]:
         msg = f"this release of {library.__module__} would carry {name} to other origins; use Authorization"
         raise RuntimeError(msg)
+
+
+def _is_withheld(library: Any, name: str) -> bool:
+    module: Any = sys.modules[library.__module__.partition(".")[0]]
+    seen: list[tuple[str, str | None, str | None]] = []
+
+    def answer(request: Any) -> Any:
+        # As a transport does that makes a request of the request.
+        copied = library(request.headers)
+        seen.append((request.url.host, copied.get(name), copied.get("a")))
+        return module.Response(302 if len(seen) == 1 else 200, headers={"Location": "https://there.example/"})
+
+    with module.Client(transport=module.MockTransport(answer), trust_env=False, follow_redirects=True) as client:
+        request = client.build_request("GET", "https://here.example/", headers={"a": "b"})
+        request.headers = withholding(request.headers, {name: "token"})
+        client.send(request)
+    return seen == [("here.example", "token", "b"), ("there.example", None, "b")]
+
+
+def _is_redirect() -> bool:
+    # The property and its caller, which is the constructor of the copy.
+    frame = sys._getframe(2)  # noqa: SLF001 - the one way to know who copies
+    if frame.f_code.co_name != "__init__":
+        return False
+    for _ in range(_NEAR):
+        above = frame.f_back
+        if above is None:
+            return False
+        if above.f_code.co_name == _REDIRECTING:
+            return True
+        frame = above
+    return False

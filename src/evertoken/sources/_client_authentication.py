@@ -62,7 +62,7 @@ class _Jwt(CarriesSecrets):
     async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:
         """Return the form fields, and what of them must not be seen."""
         claims = {"iss": client_id, "sub": client_id, "aud": self._audience or token_endpoint, **self._claims}
-        assertion, hidden = await self._signer.sign(claims)
+        assertion, hidden = await self._signer.sign(claims, server=token_endpoint)
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return fields, hidden
 

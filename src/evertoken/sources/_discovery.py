@@ -14,7 +14,7 @@ from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
 from evertoken._model.protocols import FetchRequest
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources._url import check_url
+from evertoken.sources._url import check_url, without_query
 
 if TYPE_CHECKING:
     import ssl
@@ -95,7 +95,9 @@ class Server:
         self.identity: str = f"{self.origin}{parts.path!s}"
 
     def __repr__(self) -> str:
-        return f"issuer={self._issuer!r}" if self._token is None else f"token_endpoint={self._token.url!r}"
+        return (
+            f"issuer={self._issuer!r}" if self._token is None else f"token_endpoint={without_query(self._token.url)!r}"
+        )
 
     async def token_endpoint(self, timeout: float) -> Endpoint:
         """

@@ -5,12 +5,47 @@ A client that the user gave, and shares with an API: what it would add to a toke
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["drop_cookies", "drop_defaults"]
+__all__ = ["answer_in", "drop_cookies", "drop_defaults", "with_last_hook"]
+
+
+def with_last_hook(client: Any, last: Callable[[], object]) -> Any:
+    """
+    Return *client* to send one token request with: it calls *last* when nothing is left but its transport.
+
+    Its request hooks run, for they may be what gets a request through. Its response hooks do not: they are meant for
+    answers of the API, may raise, and would see tokens. The user's own object is not changed.
+    """
+    if not hasattr(client, "event_hooks"):
+        last()
+        return client
+
+    async def called(request: Any) -> None:  # noqa: ARG001 - a hook's protocol
+        last()
+
+    # It has the same transports and the same cookies.
+    ours = copy.copy(client)
+    ours.event_hooks = {"request": [*client.event_hooks.get("request", ()), called], "response": []}
+    return ours
+
+
+def answer_in(error: Exception) -> tuple[int, Any, bytes] | None:
+    """Return status, header fields and body of the answer for which a transport raised *error*, if it has one."""
+    response = getattr(error, "response", None)
+    status, fields = getattr(response, "status_code", None), getattr(response, "headers", None)
+    if not isinstance(status, int) or not hasattr(fields, "get"):
+        return None
+    try:
+        # It may never have been read.
+        body = getattr(response, "content", b"")
+    except Exception:  # noqa: BLE001 - of any client
+        body = b""
+    return status, fields, body if isinstance(body, bytes) else b""
 
 
 def drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> None:

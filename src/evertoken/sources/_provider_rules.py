@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.parsing import http_date, number, parse_retry_after
+from evertoken._signing.server_time import learn, signatures, skew
 from evertoken.providers import PROVIDERS, Provider
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from evertoken._signing.dpop import DPoPKey
 
 __all__ = ["Answered", "as_meant", "completed", "endpoints_of", "known"]
+
+# The statuses by which servers refuse what was signed.
+_REFUSALS: Final = frozenset({400, 401, 403})
 
 # Seconds after its expiry by our clock for which a token may still be valid by the provider's.
 _EARLY: Final = 30.0
@@ -34,15 +38,40 @@ class Answered:
         self._dpop = dpop
         #: The proof that was sent last.
         self.proof = ""
+        #: Whether the request is to be sent again, with the nonce or the time of the server that was just learnt.
         self.wants_nonce = False
         self.retry_after: float | None = None
+        # How much was signed for the server when its time was learnt.
+        self._learnt_at: int | None = None
 
-    def seen(self, status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG002 - a reader's protocol
-        """Take note of it, before it is judged."""
+    def seen(self, status: int, headers: Any, fields: Mapping[str, Any]) -> None:
+        """
+        Take note of it, before it is judged.
+
+        Raises:
+            TransientRefreshError: It was refused for its date. It is to be signed again, by the server's clock.
+        """
         date = headers.get("date")
-        self.retry_after = parse_retry_after(headers.get("retry-after"), None if date is None else http_date(date))
+        server_time = None if date is None else http_date(date)
+        self.retry_after = parse_retry_after(headers.get("retry-after"), server_time)
         fresh = self._dpop is not None and self._dpop.learn(self._url, headers.get("dpop-nonce"), self.proof)
         self.wants_nonce = fresh and fields.get("error") == "use_dpop_nonce"
+        if status in _REFUSALS and not self.wants_nonce and learn(self._url, server_time):
+            self._learnt_at = signatures(self._url)
+            self.wants_nonce = True
+            raise TransientRefreshError(self._off())
+
+    def outdated(self, error: GrantRejected) -> TransientRefreshError | None:
+        """Return what is meant by *error* where an assertion was refused that was signed before the time was known."""
+        if error.error != "invalid_grant" or self._learnt_at is None or signatures(self._url) > self._learnt_at:
+            return None
+        return TransientRefreshError(f"{self._off()}: {error}")
+
+    def _off(self) -> str:
+        return (
+            f"the clock of {self._url.partition('?')[0]} is {skew(self._url):+.0f} s off from the one here, by which "
+            f"the request was signed"
+        )
 
 
 def known(provider: str | Provider) -> Provider:
@@ -87,8 +116,11 @@ def as_meant(
     error: GrantRejected | TransientRefreshError, provider: Provider | None, answered: Answered, current: Token | None
 ) -> GrantRejected | TransientRefreshError:
     """Return *error*, or the one that *provider* means by it."""
-    if provider is None or isinstance(error, TransientRefreshError):
+    if isinstance(error, TransientRefreshError):
         return error
+    outdated = answered.outdated(error)
+    if provider is None or outdated is not None:
+        return outdated or error
     if provider.refuses_early_refresh and current is not None and current.valid_at(SystemClock.time() - _EARLY):
         return TransientRefreshError(f"the provider refuses to refresh a token that is still valid: {error}")
     words = (error.error_description or "").lower()
@@ -106,4 +138,7 @@ def completed(answer: Answer, provider: Provider | None) -> Answer:
     if provider.refuses_early_refresh and lifetime is not None and "refresh_in" not in fields:
         # A refresh before its time would be refused: this one is due just when it ends.
         fields = {**fields, "refresh_in": lifetime * _WHOLE}
-    return replace(answer, fields=fields, default_lifetime=provider.default_lifetime, token_types=provider.token_types)
+    default = provider.default_lifetime
+    if lifetime is not None and lifetime in provider.never_expires:
+        fields, default = {name: value for name, value in fields.items() if name != "expires_in"}, None
+    return replace(answer, fields=fields, default_lifetime=default, token_types=provider.token_types)

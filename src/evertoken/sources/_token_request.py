@@ -16,13 +16,12 @@ from urllib.parse import urlencode, urlsplit
 import anyio.to_thread
 import httpx
 
-from evertoken._model.error_response import REJECTIONS, failure_from, passes
-from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
-from evertoken._model.parsing import http_date, parse_retry_after
+from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.redaction import scrub
 from evertoken._model.token_response import Answer
+from evertoken.sources._answer import Judge
 from evertoken.sources._body import bounded_body, fields_of
-from evertoken.sources._given_client import drop_cookies, drop_defaults
+from evertoken.sources._given_client import answer_in, drop_cookies, drop_defaults, with_last_hook
 from evertoken.sources._sent import Sent
 from evertoken.sources._url import check_url
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Collection, Mapping, Sequence
 
+    from evertoken._model.error_response import Rejection
     from evertoken._model.protocols import FetchRequest
 
 __all__ = ["Content", "Endpoint", "Reader", "Seen", "form_content"]
@@ -48,12 +48,6 @@ REVOCATION_TIMEOUT: Final = 600.0
 # turn a slow success into a failure, and after a pause of the process it would throw away an answer that waits in the
 # socket.
 _STEPS: Final = ("connect", "read", "write", "pool")
-
-# What a client raises when nothing was sent, by name: httpx and httpx2 have the same names and different classes.
-_NOT_SENT: Final = frozenset({
-    "ConnectError", "ConnectTimeout", "InvalidURL", "LocalProtocolError", "PoolTimeout", "ProxyError",
-    "UnsupportedProtocol",
-})  # fmt: skip
 
 # Seconds for which a connection is used again.
 _KEPT_ALIVE: Final = 1.0
@@ -127,7 +121,7 @@ class Endpoint:
         *,
         secrets: Sequence[str],
         wordless: bool = False,
-        codes: Collection[str] = (),
+        codes: Collection[str | Rejection] = (),
         seen: Seen | None = None,
         keeps: bool = False,
     ) -> Answer:
@@ -139,8 +133,18 @@ class Endpoint:
             GrantRejected: The server said no.
         """
         content = form_content(form)
+        # Where an answer leaves the scope out, it is the one that was asked for (RFC 6749 section 5.1).
+        scope = next((value for name, value in form if name == "scope"), None)
         return await self.send(
-            request, content, headers, secrets=secrets, wordless=wordless, codes=codes, seen=seen, keeps=keeps
+            request,
+            content,
+            headers,
+            secrets=secrets,
+            wordless=wordless,
+            codes=codes,
+            seen=seen,
+            keeps=keeps,
+            requested_scope=scope,
         )
 
     async def send(
@@ -152,10 +156,11 @@ class Endpoint:
         secrets: Sequence[str],
         wordless: bool = False,
         rejections: Collection[int] = (),
-        codes: Collection[str] | None = None,
+        codes: Collection[str | Rejection] | None = None,
         read: Reader = fields_of,
         seen: Seen | None = None,
         keeps: bool = False,
+        requested_scope: str | None = None,
     ) -> Answer:
         """
         Send *content* and return the answer.
@@ -173,7 +178,8 @@ class Endpoint:
 
             rejections: Status codes that reject the client where the body does not say so.
 
-            codes: Error codes that reject, besides those of the RFCs; None where the answer is not one of OAuth.
+            codes: Error codes and answers that reject, besides those of the RFCs; None where the answer is not one
+                of OAuth.
 
             read: How fields are read of a body, which has a content type; None if it has none.
 
@@ -181,21 +187,21 @@ class Endpoint:
 
             keeps: Whether the answer is what the fetch returns, so that it is kept from its arrival on.
 
+            requested_scope: The scope that is asked for, if one is.
+
         Raises:
             TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
             GrantRejected: The server said no.
         """
         sent = Sent(request)
-
-        def judged(status: int, fields: Any, body: bytes) -> Answer:
-            found = read(body, fields.get("content-type", ""))
-            return self._read(status, fields, found, secrets=secrets, rejections=rejections, codes=codes)
+        judge = Judge(self.url, self.origin, secrets, rejections, codes, requested_scope)
 
         def arrived(status: int, fields: Any, body: bytes) -> None:
             # Before the connection is closed, which takes awaits that may be cancelled.
             if keeps:
                 with contextlib.suppress(TokenError):
-                    request.received(judged(status, fields, body))
+                    found = read(body, fields.get("content-type", ""))
+                    request.received(judge.answer(status, fields, found, body))
 
         sent.arrived = arrived
         try:
@@ -203,18 +209,23 @@ class Endpoint:
         except TransientRefreshError:
             raise
         except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
-            unsent = not sent.seen and type(error).__name__ in _NOT_SENT
-            words = scrub(str(error), secrets)
-            said = f"{type(error).__name__}{': ' if words else ''}{words}"
-            failure = TransientRefreshError(f"{self.origin}: {said}", ambiguous=sent.yes or not (sent.seen or unsent))
+            failure = self._failure(error, sent, secrets)
         else:
             if wordless and 200 <= status < 300:  # noqa: PLR2004 - RFC 9110
                 return Answer({})
             found = read(body, fields.get("content-type", ""))
             if seen is not None:
                 seen(status, fields, found or {})
-            return self._read(status, fields, found, secrets=secrets, rejections=rejections, codes=codes)
+            return judge.answer(status, fields, found, body)
         raise failure
+
+    def _failure(self, error: Exception, sent: Sent, secrets: Sequence[str]) -> TransientRefreshError:
+        words = scrub(str(error), secrets)
+        said = f"{type(error).__name__}{': ' if words else ''}{words}"
+        if self._client is None and not sent.begun:
+            # The environment is all that such a client is made of, and what is wrong in it names no variable.
+            said = f"no HTTP client can be made, see HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY: {said}"
+        return TransientRefreshError(f"{self.origin}: {said}", ambiguous=sent.ambiguous(error))
 
     async def _exchange(
         self, request: FetchRequest, content: Content, headers: Mapping[str, str], sent: Sent
@@ -269,8 +280,14 @@ class Endpoint:
         drop_defaults(outgoing, client, headers)
         outgoing.url = type(outgoing.url)(self.url)
         before = list(client.cookies.jar)
-        sent.begin()
-        response = await client.send(outgoing, auth=None, follow_redirects=False, stream=True)
+        try:
+            handed = with_last_hook(client, sent.begin)
+            response = await handed.send(outgoing, auth=None, follow_redirects=False, stream=True)
+        except Exception as error:
+            answered = answer_in(error)
+            if answered is None:
+                raise
+            return answered
         drop_cookies(response, client.cookies, before)
         try:
             body = await bounded_body(response)
@@ -284,43 +301,6 @@ class Endpoint:
         finally:
             await response.aclose()
         return response.status_code, response.headers, body
-
-    def _read(
-        self,
-        status: int,
-        headers: Any,
-        fields: Mapping[str, Any] | None,
-        *,
-        secrets: Sequence[str],
-        rejections: Collection[int],
-        codes: Collection[str] | None,
-    ) -> Answer:
-        date = headers.get("date")
-        date_at = None if date is None else http_date(date)
-        good = 200 <= status < 300 and fields is not None  # noqa: PLR2004 - whole classes of them, RFC 9110 section 15
-        # Some providers answer errors with status 200.
-        failed = good and codes is not None and _says_error(fields)
-        if good and not failed:
-            return Answer(fields or {}, date=date_at)
-        if 200 <= status < 400 and not failed:  # noqa: PLR2004
-            said = "an answer that is no JSON object" if status < 300 else "a redirect, which is not followed"  # noqa: PLR2004
-            msg = f"{self.origin} answered {status} with {said}"
-            raise TransientRefreshError(msg, ambiguous=status < 300)  # noqa: PLR2004
-        retry_after = parse_retry_after(headers.get("retry-after"), date_at)
-        clean = {
-            name: value if value in REJECTIONS or value in (codes or ()) else scrub(value, secrets)
-            for name, value in (fields or {}).items()
-            if isinstance(value, str)
-        }
-        if status in rejections and not passes(clean.get("error_description")):
-            words = clean.get("error_description")
-            said = f"{self.origin} answered {status}{': ' if words else ''}{words or ''}"
-            raise GrantRejected(str(clean.get("error") or "invalid_client"), said)
-        raise failure_from(clean, status=status, retry_after=retry_after, codes=codes or ())
-
-
-def _says_error(fields: Mapping[str, Any] | None) -> bool:
-    return fields is not None and bool(fields.get("error")) and not fields.get("access_token")
 
 
 def _prepare(scheme: str) -> ssl.SSLContext | bool:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-__all__ = ["check_url"]
+__all__ = ["check_url", "without_query"]
+
+
+def without_query(url: str) -> str:
+    """Return *url* as it may be shown: a query may hold a key, and user information a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.partition("?")[0].partition("#")[0]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
@@ -28,7 +37,7 @@ def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
     except (ValueError, httpx.InvalidURL):
         host, parts = None, urlsplit("")
     if parts.scheme not in {"http", "https"} or not host:
-        msg = f"{parameter} must be an absolute URL such as 'https://as.example.com/token', not {url!r}"
+        msg = f"{parameter} must be an absolute URL such as 'https://as.example.com/token', not {without_query(url)!r}"
         raise ValueError(msg)
     if parts.username is not None or parts.password is not None:
         msg = f"{parameter} must not carry credentials in the URL"
@@ -37,7 +46,8 @@ def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
         msg = f"{parameter} must not have a fragment (RFC 6749 section 3.2)"
         raise ValueError(msg)
     if parts.scheme == "http" and not allow_http and not _is_loopback(host):
-        msg = f"{parameter} must use https: {url!r} would send secrets in the clear; allow_http=True if that is meant"
+        msg = f"{parameter} must use https: {without_query(url)!r} would send secrets in the clear; "
+        msg += "allow_http=True if that is meant"
         raise ValueError(msg)
     return url
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio
 
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.parsing import is_token
 from evertoken._model.redaction import scrub
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import MAX_BODY
@@ -94,6 +95,13 @@ class Command(CarriesSecrets):
         if not isinstance(token, str) or not token:
             msg = f"{program!r} printed no token"
             raise TransientRefreshError(msg)
+        if not is_token(token):
+            lines = len(token.splitlines())
+            what = (
+                f"{lines} lines that are no JSON" if lines > 1 else "characters that no token has, such as colour codes"
+            )
+            msg = f"{program!r} printed {what}; it is to print a token or JSON to stdout, and nothing else"
+            raise TransientRefreshError(msg)
         # What az says first, and said alone for years, is the time of the machine's own zone.
         found = {**found, "expiresOn": _zoned(found.get("expiresOn"))}
         fields = {"access_token": token, "expires_at": _first(found, _AT), "expires_in": _first(found, _IN)}
@@ -134,7 +142,7 @@ async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None)
         words = said["err"].decode(errors="replace").strip().rpartition("\n")[2]
         msg = f"{program!r} ended with {status}{': ' if words else ''}{scrub(words)}"
         raise TransientRefreshError(msg)
-    return said["out"].decode(errors="replace").strip()
+    return said["out"].decode("utf-8-sig", errors="replace").strip()
 
 
 def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:

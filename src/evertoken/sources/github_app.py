@@ -15,6 +15,7 @@ from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,7 +141,7 @@ class GitHubApp(CarriesSecrets):
             self._skew = date - SystemClock.time()
 
     def __repr__(self) -> str:
-        return f"GitHubApp({self._issuer!r}, {self._endpoint.url!r})"
+        return f"GitHubApp({self._issuer!r}, {without_query(self._endpoint.url)!r})"
 
 
 def _judge_rate(status: int, headers: Any) -> None:

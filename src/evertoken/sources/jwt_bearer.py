@@ -72,7 +72,8 @@ class Assertion(CarriesSecrets):
 
     async def sign(self, token_endpoint: str, /) -> tuple[str, tuple[str, ...]]:
         """Return it for *token_endpoint*, and what must not be seen."""
-        return await self._signer.sign({"aud": self._audience or token_endpoint, **self._claims})
+        claims = {"aud": self._audience or token_endpoint, **self._claims}
+        return await self._signer.sign(claims, server=token_endpoint)
 
     def __repr__(self) -> str:
         return f"Assertion(issuer={self._claims['iss']!r}, {self._signer!r})"

@@ -8,20 +8,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 from urllib.parse import urlencode
 
+from evertoken._model.error_body import read_words
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.redaction import scrub
 from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken.sources._body import error_in, fields_of
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
 
 __all__ = ["LoginEndpoint"]
 
-#: Where a value lies in the answer: member names, as in "data.token".
-Place: TypeAlias = str
+#: Where a value lies in the answer: member names, as in "data.token", or names and positions, as in ("tokens", 0). An
+#: empty tuple is the whole answer: a JSON string, or plain text.
+Place: TypeAlias = str | tuple[str | int, ...]
 
 _NOTHING: Final = object()
+_WHOLE: Final = "text"
+# So many names of an answer are told.
+_MOST_NAMES: Final = 10
 
 
 @final
@@ -41,7 +49,10 @@ class LoginEndpoint(CarriesSecrets):
 
         headers: Header fields, likewise.
 
-        token: Where the token lies in the answer, as in "data.token".
+        token: Where the token lies in the answer, as in "data.token" or ("tokens", 0, "value"); an empty tuple where
+            the answer is nothing but the token, as a JSON string or as text.
+
+        token_header: The header field of the answer that has the token, such as "X-Subject-Token", in place of *token*.
 
         expires_in: Where its life in seconds lies.
 
@@ -73,6 +84,7 @@ class LoginEndpoint(CarriesSecrets):
         form: Mapping[str, Secret] | None = None,
         headers: Mapping[str, Secret] | None = None,
         token: Place = "token",  # noqa: S107 - a name, and no secret
+        token_header: str | None = None,
         expires_in: Place | None = None,
         expires_at: Place | None = None,
         lifetime: float | None = None,
@@ -98,7 +110,8 @@ class LoginEndpoint(CarriesSecrets):
             check_secret(name, value)
         self._method = method
         self._json, self._form, self._headers = json, form, dict(headers or {})
-        self._token, self._expires_in, self._expires_at = token, expires_in, expires_at
+        self._token, self._token_header = token, token_header
+        self._expires_in, self._expires_at = expires_in, expires_at
         self._lifetime = lifetime
         self._token_type = token_type
         self._rejections = frozenset(rejections)
@@ -115,29 +128,72 @@ class LoginEndpoint(CarriesSecrets):
         elif self._form is not None:
             form = [(name, await _read(value, name, hidden)) for name, value in self._form.items()]
             content = Content(self._method, urlencode(form).encode(), "application/x-www-form-urlencoded")
-        answer = await self._endpoint.send(request, content, headers, secrets=hidden, rejections=self._rejections)
-        token = _at(answer.fields, self._token)
+        header: list[str] = []
+
+        def seen(status: int, fields: Any, found: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
+            header.append(fields.get(self._token_header, ""))
+
+        answer = await self._endpoint.send(
+            request,
+            content,
+            headers,
+            secrets=hidden,
+            rejections=self._rejections,
+            read=_anything if self._token_header is None else _anything_or_nothing,
+            seen=None if self._token_header is None else seen,
+        )
+        token = header[0] if header else _at(answer.fields, self._token)
         if not isinstance(token, str) or not token:
-            msg = f"{self._endpoint.origin}: the answer has no token at {self._token!r}"
-            raise TransientRefreshError(msg)
+            raise TransientRefreshError(self._without_token(answer.fields, hidden))
         fields: dict[str, Any] = {"access_token": token, "token_type": self._token_type}
-        for name, place in (("expires_in", self._expires_in), ("expires_at", self._expires_at)):
-            if place is not None and _at(answer.fields, place) is not _NOTHING:
-                fields[name] = _at(answer.fields, place)
+        for name, where in (("expires_in", self._expires_in), ("expires_at", self._expires_at)):
+            if where is not None and _at(answer.fields, where) is not _NOTHING:
+                fields[name] = _at(answer.fields, where)
         if "expires_in" not in fields and "expires_at" not in fields and self._lifetime is not None:
             fields["expires_in"] = self._lifetime
         return Answer(fields, date=answer.date, token_types={self._token_type: self._token_type})
 
+    def _without_token(self, found: Mapping[str, Any], hidden: list[str]) -> str:
+        place = repr(self._token) if self._token_header is None else f"the field {self._token_header}"
+        # A bare text may be a token, and stands in another place than was thought.
+        told = {name: value for name, value in found.items() if name != _WHOLE}
+        names = ", ".join(sorted(map(str, told))[:_MOST_NAMES])
+        words = read_words(told, lambda text: scrub(text, hidden))
+        msg = f"{self._endpoint.origin}: the answer has no token at {place}{', only ' if names else ''}{names}"
+        return f"{msg}{'; it says: ' if words else ''}{words or ''}"
+
     def __repr__(self) -> str:
-        return f"LoginEndpoint({self._endpoint.url!r})"
+        return f"LoginEndpoint({without_query(self._endpoint.url)!r})"
 
 
-def _at(fields: Any, place: str) -> Any:
-    for name in place.split("."):
-        if not isinstance(fields, Mapping) or name not in fields:
+def _at(fields: Mapping[str, Any], place: Place) -> Any:
+    if isinstance(place, str) and place in fields:
+        return fields[place]
+    parts = tuple(place.split(".")) if isinstance(place, str) else place
+    # What is no object was read as a text.
+    found: Any = fields if parts and isinstance(parts[0], str) else fields.get(_WHOLE, _NOTHING)
+    for part in parts:
+        if isinstance(found, Mapping) and part in found:
+            found = found[part]
+        elif isinstance(found, list) and str(part).isdecimal() and int(part) < len(found):
+            found = found[int(part)]
+        else:
             return _NOTHING
-        fields = fields[name]
-    return fields
+    return found
+
+
+def _anything(body: bytes, content_type: str) -> Mapping[str, Any] | None:
+    """Return the fields of an object, or a list or a text as the field `text`."""
+    fields = fields_of(body, content_type)
+    if fields is not None:
+        return fields
+    found = error_in(body, content_type)
+    bare = found.get("errors", found.get("error"))
+    return None if bare is None else {_WHOLE: bare.strip() if isinstance(bare, str) else bare}
+
+
+def _anything_or_nothing(body: bytes, content_type: str) -> Mapping[str, Any] | None:
+    return _anything(body, content_type) if body.strip() else {}
 
 
 async def _read(value: Secret, name: str, hidden: list[str]) -> str:

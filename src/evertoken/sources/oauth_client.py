@@ -223,6 +223,8 @@ class OAuthClient(CarriesSecrets):
             codes=() if self.habits is None else self.habits.rejections,
             seen=answered.seen,
             keeps=True,
+            # Where an answer leaves the scope out, it is the one that was asked for (RFC 6749 section 5.1).
+            requested_scope=dict(form).get("scope"),
         )
 
     async def revoke(self, token: Token, /) -> None:

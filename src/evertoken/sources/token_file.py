@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio.to_thread
 
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.parsing import is_token
 from evertoken.sources._body import MAX_BODY
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class TokenFile:
     says when it dies), and anything every *reread* seconds at the latest.
 
     Args:
-        path: The file. White space around the token is no part of it.
+        path: The file. White space around the token is no part of it, nor is a byte order mark.
 
         reread: Seconds after which it is read again.
 
@@ -66,10 +67,12 @@ class TokenFile:
             said = getattr(error, "strerror", None) or type(error).__name__
             failure = TransientRefreshError(f"{str(self._path)!r}: {said}")
         else:
-            if text:
+            if is_token(text):
                 # Looked at again in good time, whatever it says of its life.
                 return {"access_token": text, "refresh_in": self._reread}
-            failure = TransientRefreshError(f"{str(self._path)!r} is empty")
+            lines = len(text.splitlines())
+            holds = f"has {lines} lines" if lines > 1 else "has characters that no token has (RFC 6750 section 2.1)"
+            failure = TransientRefreshError(f"{str(self._path)!r} {holds if text else 'is empty'}")
         raise failure
 
     def __repr__(self) -> str:
@@ -82,4 +85,4 @@ def _read(path: Path) -> str:
     if len(data) > MAX_BODY:
         msg = "more than a token"
         raise ValueError(msg)
-    return data.decode("utf-8").strip()
+    return data.decode("utf-8-sig").strip()

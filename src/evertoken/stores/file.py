@@ -73,7 +73,7 @@ class FileStore:
             raise ValueError(msg)
         self._poll = poll
         # Absolute, for the program may change its directory; and a Path ends in no slash, which would follow a link.
-        self._files: Files = Files(Path(path).absolute(), codec, HostClock(), LOCK_TIMEOUT)
+        self._files: Files = Files(Path(path).expanduser().absolute(), codec, HostClock(), LOCK_TIMEOUT)
 
     async def read(self, key: str, /) -> Record | None:
         """Return the record of *key*, or None."""

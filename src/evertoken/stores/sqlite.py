@@ -69,7 +69,7 @@ class SQLiteStore:
             raise ValueError(msg)
         self._poll = poll
         # Absolute, for the program may change its directory.
-        self._connections = Connections(Path(path).absolute(), BUSY_TIMEOUT)
+        self._connections = Connections(Path(path).expanduser().absolute(), BUSY_TIMEOUT)
         self._rows = Rows(self._connections, codec, HostClock())
 
     async def read(self, key: str, /) -> Record | None:

@@ -11,7 +11,7 @@ from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources._url import check_url
+from evertoken.sources._url import check_url, without_query
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of, read_token
 from evertoken.sources.aws._variables import Variables
 
@@ -103,7 +103,7 @@ class ContainerRole(CarriesSecrets):
         return credentials_of(answer, started=started)
 
     def __repr__(self) -> str:
-        return f"ContainerRole({self._endpoint.url!r})"
+        return f"ContainerRole({without_query(self._endpoint.url)!r})"
 
 
 def container_role(environ: Variables, *, client: Any = None) -> ContainerRole | None:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import identity_named, resource_of
 
 if TYPE_CHECKING:
@@ -102,4 +103,4 @@ class AppServiceIdentity(CarriesSecrets):
         return answer
 
     def __repr__(self) -> str:
-        return f"AppServiceIdentity({self._endpoint.url!r})"
+        return f"AppServiceIdentity({without_query(self._endpoint.url)!r})"

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from evertoken._model.errors import GrantRejected, TokenError
 from evertoken.sources._detected import ABSENT, Patience
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import identity_named, resource_of
 
 if TYPE_CHECKING:
@@ -116,4 +117,4 @@ class ManagedIdentity:
         return await self._endpoint.send(request, content, {"Metadata": "true"}, secrets=(), codes=(), seen=seen)
 
     def __repr__(self) -> str:
-        return f"ManagedIdentity({self._endpoint.url!r})"
+        return f"ManagedIdentity({without_query(self._endpoint.url)!r})"

@@ -11,6 +11,7 @@ from evertoken._model.token_response import Answer
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.google._info import scope_of
 
 if TYPE_CHECKING:
@@ -108,4 +109,4 @@ class MetadataServer:
         return answer
 
     def __repr__(self) -> str:
-        return f"MetadataServer({self._endpoint.url!r})"
+        return f"MetadataServer({without_query(self._endpoint.url)!r})"

@@ -16,6 +16,7 @@ from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import REVOCATION_TIMEOUT, Content, Endpoint
+from evertoken.sources._url import without_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,7 +190,7 @@ class Login(CarriesSecrets, abc.ABC):
         return Endpoint(f"{self._address}/v1/{path}", **self._options)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._login.url!r})"
+        return f"{type(self).__name__}({without_query(self._login.url)!r})"
 
 
 def _is_local(host: str | None) -> bool:

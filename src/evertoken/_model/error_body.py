@@ -1,0 +1,196 @@
+"""
+What an error answer says, in whatever shape: its code, its words, and the ids that the server's support asks for.
+
+RFC 6749 section 5.2 puts the code into `error` and the words into `error_description`. Servers, and the gateways in
+front of them, also send objects in `error`, lists of errors, problem details (RFC 9457), and names of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["at", "codes_in", "read_words", "standard_code"]
+
+# How deep an answer is looked into, and at how many of its members.
+_DEEPEST: Final = 4
+_MOST: Final = 100
+# More of the words of a server than this is not repeated in a message, in characters.
+_LONGEST: Final = 600
+# So many texts of one answer are told: servers that list errors often list one.
+_TEXTS: Final = 3
+_LONGEST_ID: Final = 100
+
+# Names of members in lower case and without separators: codes first, then words, the most telling ones first.
+_CODES: Final = ("error", "errorcode", "code", "errortype", "type", "status", "reason")
+_WORDS: Final = (
+    "errordescription", "errormessage", "errorsummary", "errormsg", "detail", "message", "msg", "details",
+    "description", "faultstring", "developermessage", "usermessage", "reason", "text", "title", "error",
+)  # fmt: skip
+# Microsoft, Google and gateways tell more in these.
+_IDS: Final = (
+    "suberror", "errorsubtype", "errorcodes", "traceid", "correlationid", "requestid", "debugid", "trackingid",
+    "errorid",
+)  # fmt: skip
+
+_STANDARD: Final = (
+    "consent_required", "interaction_required", "invalid_client", "invalid_grant", "invalid_scope", "invalid_target",
+    "login_required", "unauthorized_client", "unsupported_grant_type",
+)  # fmt: skip
+# Other software says these of other things too: they count as an error code alone, and not in other spellings.
+_COMMON: Final = ("access_denied", "invalid_request")
+_IN_WORDS: Final = re.compile(rf"\s*\W?({'|'.join(_STANDARD)})\b", re.IGNORECASE)
+_IN_CODE: Final = re.compile(rf"(?<![a-z0-9_])({'|'.join(_STANDARD)})(?![a-z0-9_])", re.IGNORECASE)
+_CODE_LIKE: Final = re.compile(r"[\w.:/#-]{1,100}", re.ASCII)
+# They say that there is an error, and not which one.
+_NO_CODE: Final = frozenset({"about:blank", "error", "fail", "failed", "failure", "false", "null", "true"})
+
+
+def at(fields: object, place: str, /) -> object:
+    """Return what stands in *fields* at *place*, as in "error.code"; None where nothing does."""
+    if isinstance(fields, Mapping) and place in fields:
+        return fields[place]
+    name, _, rest = place.partition(".")
+    if not rest or not isinstance(fields, Mapping):
+        return None
+    return at(fields.get(name), rest)
+
+
+def standard_code(fields: Mapping[str, Any], /) -> str | None:
+    """
+    Return the error code of the RFCs that *fields* have, as the RFCs spell it, or None.
+
+    It is found in any case and spelling, with words around it, in objects and in lists of errors.
+    """
+    for level, node in _nodes(fields):
+        for name, value in _named(node, _CODES):
+            text = str(value).strip() if isinstance(value, str) else ""
+            found = _code_in(text, common=name == "error" or level > 0)
+            if found is not None:
+                return found
+    for _, node in _nodes(fields):
+        for _, value in _named(node, _WORDS):
+            match = _IN_WORDS.match(value) if isinstance(value, str) else None
+            if match is not None:
+                return match[1].lower()
+    return None
+
+
+def codes_in(fields: Mapping[str, Any], /) -> Iterator[str]:
+    """Yield what may be the error code of *fields*, the likeliest first."""
+    for _, node in _nodes(fields):
+        for name, value in _named(node, _CODES):
+            if isinstance(value, int) and not isinstance(value, bool) and name != "status" and _says_which(str(value)):
+                yield str(value)
+            elif isinstance(value, str) and _CODE_LIKE.fullmatch(value.strip()) and _says_which(value):
+                yield value.strip()
+
+
+def read_words(fields: Mapping[str, Any], clean: Callable[[str], str], places: tuple[str, ...] = (), /) -> str | None:
+    """
+    Return what *fields* say in words, with the ids beside them, in one line of at most 600 characters; None if nothing.
+
+    Args:
+        fields: The members of the answer.
+
+        clean: Takes secrets out of a text. It sees each text whole: half a secret would not be found.
+
+        places: Where the words of this server stand, if that is known.
+    """
+    texts: list[str] = []
+    ids: dict[str, str] = {}
+
+    def add(text: str | None) -> None:
+        said = "" if text is None else _one_line(clean(text))
+        if said and len(texts) < _TEXTS and not any(said in one or one in said for one in texts):
+            texts.append(said)
+
+    for place in places:
+        value = at(fields, place)
+        add(value if isinstance(value, str) else None)
+    for _, node in _nodes(fields):
+        add(next((text for name, value in _named(node, _WORDS) if (text := _words_of(name, value))), None))
+        ids |= {_one_line(clean(name)): _shown_id(value) for name, value in node.items() if _is_id(name, value)}
+    said = "; ".join(texts)
+    more = ", ".join(f"{name} {_one_line(clean(value))}" for name, value in ids.items() if value not in said)
+    said = f"{said} ({more})" if said and more else said or more
+    return (said if len(said) <= _LONGEST else said[: _LONGEST - 3] + "...") or None
+
+
+def _nodes(fields: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the objects of an answer with their depth, the outer ones first."""
+    left: list[tuple[int, object]] = [(0, fields)]
+    seen = 0
+    while left and seen < _MOST:
+        level, node = left.pop(0)
+        seen += 1
+        if isinstance(node, Mapping):
+            yield level, node
+            inner = node.values()
+        elif isinstance(node, list):
+            inner = node  # type: ignore[assignment]  # looked at in the same way
+            for one in node[:_TEXTS]:
+                if isinstance(one, str):
+                    yield level, {"message" if _code_in(one, common=False) is None else "error": one}
+        else:
+            continue
+        if level < _DEEPEST:
+            left += [(level + 1, one) for one in inner if isinstance(one, Mapping | list)]
+
+
+def _named(node: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    plain = {_plain(name): value for name, value in node.items()}
+    return ((name, plain[name]) for name in names if name in plain)
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def _code_in(text: str, *, common: bool) -> str | None:
+    lower = text.lower()
+    if common and lower in _COMMON:
+        return lower
+    head = re.split(r"[:;,\s(]", lower, maxsplit=1)[0]
+    if common and head in _COMMON and text[len(head) : len(head) + 1] == ":":
+        return head
+    match = _IN_CODE.search(text)
+    if match is not None:
+        return match[1].lower()
+    # InvalidGrant, invalid-grant, "Invalid grant", and the last part of a type that is a URI.
+    last = re.split(r"[/#:]", text)[-1] if re.match(r"(?:https?|urn|tag):", lower) else text
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-. ]+", "_", last).lower()
+    return snake if snake in _STANDARD else None
+
+
+def _says_which(value: str) -> bool:
+    text = value.strip().lower()
+    return text not in _NO_CODE and not re.fullmatch(r"[1-5]\d\d", text)
+
+
+def _words_of(name: str, value: object) -> str | None:
+    if not isinstance(value, str) or not value.strip():
+        return None
+    # A bare code is told as one.
+    return None if name in {"error", "reason"} and _CODE_LIKE.fullmatch(value.strip()) else value.strip()
+
+
+def _is_id(name: object, value: object) -> bool:
+    if _plain(name) not in _IDS:
+        return False
+    several = value if isinstance(value, list) else [value]
+    return 0 < len(several) <= _TEXTS and all(
+        isinstance(one, str | int) and not isinstance(one, bool) and 0 < len(str(one)) <= _LONGEST_ID for one in several
+    )
+
+
+def _shown_id(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
