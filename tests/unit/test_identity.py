@@ -16,13 +16,20 @@ from evertoken._model.identity import identity_of
 from evertoken.sources import (
     Assertion,
     ClientCredentials,
+    Command,
     Fallback,
+    GitHubApp,
     JwtBearer,
     LegacyPassword,
+    LoginEndpoint,
     OAuthClient,
     RefreshToken,
     TokenExchange,
     TokenFile,
+    aws,
+    azure,
+    google,
+    vault,
 )
 from evertoken.stores import MemoryStore
 
@@ -162,3 +169,63 @@ async def test_a_peer_is_heard_under_its_identity(clock):
         await asyncio.sleep(1.0)
         assert two.peek() == newer
         assert other.peek() != newer
+
+
+CLOUD: dict[str, Any] = {
+    "aws role": lambda name: aws.AssumeRole(aws.Profile("base"), f"arn:aws:iam::123456789012:role/{name}"),
+    "aws session": lambda name: aws.AssumeRole(
+        aws.Profile("base"), "arn:aws:iam::123456789012:role/r", session_name=name
+    ),
+    "aws web identity": lambda name: aws.AssumeRoleWithWebIdentity("jwt", f"arn:aws:iam::123456789012:role/{name}"),
+    "azure tenant": lambda name: azure.WorkloadIdentity("jwt", tenant_id=name, client_id="c", scope="s"),
+    "azure client": lambda name: azure.WorkloadIdentity("jwt", tenant_id="t", client_id=name, scope="s"),
+    "azure scope": lambda name: azure.WorkloadIdentity("jwt", tenant_id="t", client_id="c", scope=name),
+    "azure machine": lambda name: azure.ManagedIdentity("https://vault.azure.net/.default", client_id=name),
+    "github": lambda name: GitHubApp(name, 7, "key"),
+    "github repositories": lambda name: GitHubApp(1, 7, "key", repositories=[name]),
+    "google user": lambda name: google.AuthorizedUser({"client_id": name, "refresh_token": "planted"}),
+    "google file": lambda name: google.ServiceAccount(Path(name)),
+    "google account": lambda name: google.ServiceAccount({"client_email": name, "private_key": "planted"}),
+    "google subject": lambda name: google.ServiceAccount({"client_email": "a"}, subject=name),
+    "google audience": lambda name: google.ServiceAccount({"client_email": "a"}, audience=name),
+    "google scopes": lambda name: google.ServiceAccount({"client_email": "a"}, scopes=name),
+    "google workload": lambda name: google.WorkloadIdentity({"audience": name}),
+    "google machine": lambda name: google.MetadataServer(account=f"{name}@example.com"),
+    "google credentials": google.CredentialsFile,
+    "vault role": lambda name: vault.JwtLogin("https://vault.example.com", name, "planted"),
+    "vault role id": lambda name: vault.AppRole("https://vault.example.com", name, "planted"),
+    "vault namespace": lambda name: vault.AppRole("https://vault.example.com", "r", "planted", namespace=name),
+    "login": lambda name: LoginEndpoint(
+        "https://a.example.com?key=planted", json={"user": name, "password": "planted"}
+    ),
+    "login to": lambda name: LoginEndpoint(f"https://{name}.example.com"),
+}
+
+
+@pytest.mark.parametrize("name", CLOUD)
+def test_whose_token_it_is_in_a_cloud(name):
+    """K5: the sources of clouds and logins state whose token they give, and no secret."""
+    make = CLOUD[name]
+    found = {identity_of(make(one)) for one in ("alice", "bob")}
+    assert None not in found
+    assert len(found) == 2
+    assert identity_of(make("alice")) in found
+    assert "planted" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        aws.InstanceRole(),
+        aws.Profile("base"),
+        aws.ContainerRole("http://169.254.170.2/role"),
+        azure.ManagedIdentity("https://vault.azure.net/.default"),
+        google.MetadataServer(),
+        vault.AppRole("https://vault.example.com", lambda: "r", "s"),
+        LoginEndpoint("https://a.example.com", form={"user": lambda: "a"}),
+        Command(["az", "account", "get-access-token"]),
+    ],
+)
+def test_what_depends_on_the_machine(source):
+    """K5: a source that gives another identity on another machine states none, so that a store needs a namespace."""
+    assert identity_of(source) is None

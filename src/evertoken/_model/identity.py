@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
 
-__all__ = ["digest_of", "identity_of"]
+__all__ = ["digest_of", "identity_from", "identity_of"]
 
 # Characters of the digest that stand in the name of a record: 128 bits.
 _DIGITS = 32
@@ -19,3 +22,18 @@ def identity_of(source: object, /) -> str | None:
 def digest_of(identity: str, /) -> str:
     """Return what stands for *identity* in the name of a record."""
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+
+
+def identity_from(kind: str, /, *parts: object) -> str | None:
+    """
+    Return the identity of a source of this *kind*; None where a part is None, for then nobody can tell.
+
+    A mapping stands for what is in it, in any order, and a path for the file.
+    """
+    if any(part is None for part in parts):
+        return None
+    return json.dumps([kind, *parts], default=_plain, sort_keys=True)
+
+
+def _plain(part: object) -> object:
+    return dict(part) if isinstance(part, Mapping) else str(part) if isinstance(part, Path) else repr(part)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from evertoken._engine.clock import SystemClock
 from evertoken._model.error_response import passes
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.identity import identity_from
 from evertoken._model.parsing import http_date, number
 from evertoken._model.token import SETTLES_IN
 from evertoken._model.token_response import Answer
@@ -98,6 +99,7 @@ class GitHubApp(CarriesSecrets):
         # Seconds by which GitHub's clock is ahead of ours, as its Date field said when it refused our times.
         self._skew = 0.0
         self.provider: str = self._endpoint.origin
+        self.identity: str | None = identity_from("GitHubApp", url, self._issuer, self._asked)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

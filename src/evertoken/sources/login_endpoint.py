@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeGuard, final
 from urllib.parse import urlencode
 
 from evertoken._model.error_body import read_words
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.identity import identity_from
 from evertoken._model.redaction import scrub
 from evertoken._model.token_response import Answer
-from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve, secret_identity
 from evertoken.sources._body import error_in, fields_of
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources._url import without_query
@@ -116,6 +117,11 @@ class LoginEndpoint(CarriesSecrets):
         self._token_type = token_type
         self._rejections = frozenset(rejections)
         self.provider: str = self._endpoint.origin
+        sent = [*(json or {}).items(), *(form or {}).items(), *(headers or {}).items()]
+        who = [(name, secret_identity(one if _is_secret(one) else repr(one))) for name, one in sent]
+        # A function may give another user's name each time.
+        known = None if any(one is None for _, one in who) else who
+        self.identity: str | None = identity_from("LoginEndpoint", without_query(url), method, known)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Log in."""
@@ -209,3 +215,7 @@ async def _filled(value: Any, hidden: list[str]) -> Any:
         secret: Any = value
         return await _read(secret, "json", hidden)
     return value
+
+
+def _is_secret(value: object) -> TypeGuard[Secret]:
+    return (isinstance(value, str) and value != "") or isinstance(value, Path) or callable(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
+from evertoken._model.identity import identity_from
 from evertoken._model.token import Token
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken.sources.aws._credentials import AwsCredentials, read_token
@@ -101,6 +102,7 @@ class AssumeRole:
         }
         # A parent may come from the same service, and must not wait for a place that its children hold.
         self.provider: str = f"{self._sts.provider} {role_arn}"
+        self.identity: str | None = identity_from("aws role", role_arn, session_name, policy or "")
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """
@@ -189,6 +191,7 @@ class AssumeRoleWithWebIdentity(CarriesSecrets):
             "DurationSeconds": str(int(duration)),
         }
         self.provider: str = self._sts.provider
+        self.identity: str | None = identity_from("aws role", role_arn, session_name, "")
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio.to_thread
 
+from evertoken._model.identity import identity_from
 from evertoken._signing.jose import Signer, pair_in
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._client_authentication import PrivateKeyJwt
@@ -91,6 +92,7 @@ class ClientCertificate(CarriesSecrets):
         }
         self._scope = scope
         self.provider: str = self._grant("-", [b""]).provider
+        self.identity: str | None = identity_from("Entra", tenant_id, client_id, scope, authority)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

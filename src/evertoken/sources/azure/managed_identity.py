@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
 from evertoken._model.errors import GrantRejected, TokenError
+from evertoken._model.identity import identity_from
 from evertoken.sources._detected import ABSENT, Patience
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources._url import without_query
@@ -74,6 +75,8 @@ class ManagedIdentity:
         #: A request without the field Metadata: the service answers at once, and does nothing.
         self.look: tuple[Endpoint, dict[str, str]] = (self._endpoint, {})
         self.provider: str = self._endpoint.origin
+        # The machine's own identity is another one on each machine.
+        self.identity: str | None = identity_from("Entra managed identity", scope, named or None)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from evertoken._model.identity import identity_from
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._client_authentication import ClientAssertion
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
@@ -61,6 +62,7 @@ class WorkloadIdentity(CarriesSecrets):
         )
         self._grant = ClientCredentials(application, scope=scope)
         self.provider: str = self._grant.provider
+        self.identity: str | None = identity_from("Entra", tenant_id, client_id, scope, authority)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Show the other provider's token."""

@@ -18,9 +18,20 @@ if TYPE_CHECKING:
     from evertoken._model.token_response import Answer
 
 __all__ = [
-    "CLOUD_PLATFORM", "IAM", "TOKEN_URI", "UNIVERSE", "Info", "basic", "quota_told", "read_info", "scope_of", "text_in",
-    "universe_of", "wrong_info",
-]  # fmt: skip
+    "CLOUD_PLATFORM",
+    "IAM",
+    "TOKEN_URI",
+    "UNIVERSE",
+    "Info",
+    "basic",
+    "identity_in",
+    "quota_told",
+    "read_info",
+    "scope_of",
+    "text_in",
+    "universe_of",
+    "wrong_info",
+]
 
 UNIVERSE: Final = "googleapis.com"
 
@@ -126,3 +137,8 @@ def scope_of(scopes: object) -> str:
 def basic(name: str, secret: str) -> dict[str, str]:
     """Return the header field that authenticates a client at Google's Security Token Service."""
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
+
+
+def identity_in(info: Info, *members: str) -> list[str]:
+    """Return what tells *info* from that of another account: the path of its file, or these *members* of it."""
+    return [str(info)] if isinstance(info, Path) else [str(info.get(member)) for member in members]

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
+from evertoken._model.identity import identity_from
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._token_request import Endpoint
-from evertoken.sources.google._info import TOKEN_URI, Info, basic, quota_told, read_info, scope_of, text_in, wrong_info
+from evertoken.sources.google._info import (
+    TOKEN_URI,
+    Info,
+    basic,
+    identity_in,
+    quota_told,
+    read_info,
+    scope_of,
+    text_in,
+    wrong_info,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +62,7 @@ class AuthorizedUser(CarriesSecrets):
             raise ValueError(failure)
         self._info = info
         self._scope = None if scopes is None else scope_of(scopes)
+        self.identity: str | None = identity_from("Google user", identity_in(info, "client_id"), self._scope or "")
         self._client = client
 
     async def fetch(self, request: FetchRequest, /) -> Answer:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import quote, urlencode
 
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.identity import identity_from
 from evertoken._model.token_response import Answer
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._detected import Patience
@@ -74,6 +75,11 @@ class MetadataServer:
         self._identity = audience is not None
         self._patience = Patience()
         self.provider: str = self._endpoint.origin
+        # The machine's own account is another one on each machine.
+        named = account if "@" in account else None
+        self.identity: str | None = identity_from(
+            "Google account", named, audience or (scopes and scope_of(scopes)) or ""
+        )
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

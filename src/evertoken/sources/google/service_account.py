@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.identity import identity_from
 from evertoken._model.token_response import Answer
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets
@@ -14,6 +15,7 @@ from evertoken.sources.google._info import (
     TOKEN_URI,
     UNIVERSE,
     Info,
+    identity_in,
     quota_told,
     read_info,
     scope_of,
@@ -77,6 +79,10 @@ class ServiceAccount(CarriesSecrets):
         self._info = info
         self._scope = scope_of(scopes)
         self._subject = subject
+        named = identity_in(info, "client_email")
+        self.identity: str | None = identity_from(
+            "Google account", named, subject or "", "" if audience is None else audience, self._scope
+        )
         self._audience = audience
         self._client = client
 

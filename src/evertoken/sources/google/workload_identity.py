@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.identity import identity_from
 from evertoken._model.parsing import number
 from evertoken._signing.secret import CarriesSecrets, resolve
 from evertoken.sources._body import fields_of, text_of
@@ -18,6 +19,7 @@ from evertoken.sources.google._info import (
     IAM,
     Info,
     basic,
+    identity_in,
     quota_told,
     read_info,
     scope_of,
@@ -77,6 +79,8 @@ class WorkloadIdentity(CarriesSecrets):
             raise ValueError(failure)
         self._info = info
         self._scope = scope_of(scopes)
+        named = identity_in(info, "audience", "service_account_impersonation_url")
+        self.identity: str | None = identity_from("Google workload", named, self._scope)
         self._client = client
 
     async def fetch(self, request: FetchRequest, /) -> Answer:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._model.errors import GrantRejected
+from evertoken._model.identity import identity_from
 from evertoken._model.token import fingerprint_of
-from evertoken._signing.secret import Secret, check_secret, resolve
+from evertoken._signing.secret import Secret, check_secret, resolve, secret_identity
 from evertoken.sources.vault._login import Login
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class AppRole(Login):
             msg = "wrapped=True needs a secret_id: the wrapping token"
             raise ValueError(msg)
         self._role_id, self._secret_id, self._wrapped = role_id, secret_id, wrapped
+        self.identity: str | None = identity_from(
+            "vault approle", address, mount, namespace or "", secret_identity(role_id)
+        )
         # The wrapping token that was unwrapped last, by its fingerprint, and what was in it.
         self._unwrapped: tuple[str, str] | None = None
 

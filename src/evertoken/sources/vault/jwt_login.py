@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from evertoken._model.identity import identity_from
 from evertoken._signing.secret import Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
 from evertoken.sources.vault._login import Login
@@ -60,6 +61,7 @@ class JwtLogin(Login):
             raise ValueError(msg)
         check_secret("jwt", jwt)
         self._role, self._jwt = role, jwt
+        self.identity: str | None = identity_from("vault jwt", address, mount, namespace or "", role)
         self._patience = Patience(always=True, only="permission denied")
 
     async def log_in(self, request: FetchRequest) -> Answer:
