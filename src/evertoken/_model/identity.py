@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 __all__ = ["digest_of", "identity_from", "identity_of"]
 
@@ -36,4 +35,4 @@ def identity_from(kind: str, /, *parts: object) -> str | None:
 
 
 def _plain(part: object) -> object:
-    return dict(part) if isinstance(part, Mapping) else str(part) if isinstance(part, Path) else repr(part)
+    return dict(part) if isinstance(part, Mapping) else str(part)

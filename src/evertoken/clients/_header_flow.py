@@ -59,7 +59,7 @@ class HeaderFlow(BearerFlow):
             raise ValueError(msg)
         self.field: str = header.lower()
         self._name = header
-        self.refused_by = _REFUSED_BY.get(self.field, frozenset())
+        self.refused_by: frozenset[int] = _REFUSED_BY.get(self.field, frozenset())
         self._scheme = scheme
         check_withholding(self.headers, header)
 

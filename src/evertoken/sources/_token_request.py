@@ -99,7 +99,7 @@ class Endpoint:
         parameter: str = "token_endpoint",
         context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        self.url = check_url(parameter, url, allow_http=allow_http)
+        self.url: str = check_url(parameter, url, allow_http=allow_http)
         usable = callable(getattr(client, "build_request", None)) and hasattr(client, "aclose")
         if client is not None and (not usable or isinstance(client, type)):
             msg = f"client must be an httpx.AsyncClient, not {type(client).__name__}"

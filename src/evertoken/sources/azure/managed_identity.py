@@ -72,8 +72,8 @@ class ManagedIdentity:
         self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="endpoint")
         self._named = bool(named)
         self._patience = Patience()
-        #: A request without the field Metadata: the service answers at once, and does nothing.
-        self.look: tuple[Endpoint, dict[str, str]] = (self._endpoint, {})
+        # A request without the field Metadata: the service answers at once, and does nothing.
+        self._look: tuple[Endpoint, dict[str, str]] = (self._endpoint, {})
         self.provider: str = self._endpoint.origin
         # The machine's own identity is another one on each machine.
         self.identity: str | None = identity_from("Entra managed identity", scope, named or None)
