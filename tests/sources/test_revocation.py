@@ -75,6 +75,55 @@ async def test_refused(status, body, raised):
         assert "planted" not in str(caught.value)
 
 
+DONE, GONE = (200, b""), (400, b'{"error": "invalid_token"}')
+NOT_THIS_KIND, DOWN = (400, b'{"error": "unsupported_token_type"}'), (503, b"")
+
+
+@pytest.mark.parametrize(
+    ("refresh_token", "access_token", "raised"),
+    [
+        (DONE, DONE, None),
+        ((204, b""), (204, b""), None),
+        ((201, b"{}"), (200, b"<html>gone</html>"), None),
+        # It died with the refresh token, or before.
+        (DONE, GONE, None),
+        (GONE, GONE, None),
+        ((400, b'{"error": "invalid_grant"}'), DONE, None),
+        ((400, b'{"error": {"code": "INVALID_TOKEN"}}'), DONE, None),
+        # Servers that revoke one kind alone.
+        (DONE, NOT_THIS_KIND, None),
+        (GONE, NOT_THIS_KIND, None),
+        (NOT_THIS_KIND, DONE, TransientRefreshError),
+        (NOT_THIS_KIND, NOT_THIS_KIND, TransientRefreshError),
+        # One that could not be told is no reason not to tell of the other.
+        (DOWN, DONE, TransientRefreshError),
+        (DONE, DOWN, TransientRefreshError),
+        (DOWN, NOT_THIS_KIND, TransientRefreshError),
+        ((401, b'{"error": "invalid_client"}'), DONE, GrantRejected),
+        ((302, b""), DONE, TransientRefreshError),
+    ],
+)
+async def test_what_servers_say(refresh_token, access_token, raised):
+    """RFC 7009 section 2.2: every success counts, a token that is gone is revoked, and both are told of always."""
+
+    async def answer(asked, _writer):
+        hint = dict(asked.form)["token_type_hint"]
+        return http(*(refresh_token if hint == "refresh_token" else access_token))
+
+    async with Wire(answer) as wire:
+        client = OAuthClient(
+            token_endpoint=wire.url(), revocation_endpoint=wire.url("/r"), client_id="svc", client_secret="s3cret"
+        )
+        token = Token("planted-at", issued_at=0.0, refresh_token="planted-rt")
+        if raised is None:
+            await RefreshToken(client, "rt").revoke(token)
+        else:
+            with pytest.raises(raised) as caught:
+                await RefreshToken(client, "rt").revoke(token)
+            assert "planted" not in str(caught.value)
+        assert [dict(asked.form)["token"] for asked in wire.asked] == ["planted-rt", "planted-at"]
+
+
 async def test_nothing_to_tell():
     """Without a revocation endpoint nothing is sent, and it is no error."""
     async with Wire(always(http(200, b""))) as wire:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
 
+from evertoken._model.error_body import codes_in
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.protocols import FetchRequest
 from evertoken._signing.dpop import DPoPKey
@@ -247,9 +248,9 @@ class OAuthClient(CarriesSecrets):
         for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
             # A token may hold a refresh token alone.
             if value:
-                code, error = await self._revoke(endpoint, token, hint, value, authenticated)
+                codes, error = await self._revoke(endpoint, token, hint, value, authenticated)
                 # RFC 7009 section 2.2.1: some servers revoke refresh tokens alone, and the access token with them.
-                if error is not None and not (code == "unsupported_token_type" and ended):
+                if error is not None and not ("unsupported_token_type" in codes and ended):
                     failure = failure or error
                 ended = ended or error is None
         if failure is not None:
@@ -262,23 +263,22 @@ class OAuthClient(CarriesSecrets):
         hint: str,
         value: str,
         authenticated: tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]],
-    ) -> tuple[str | None, TransientRefreshError | GrantRejected | None]:
+    ) -> tuple[set[str], TransientRefreshError | GrantRejected | None]:
         headers, identity, hidden = authenticated
         form = [("token", value), ("token_type_hint", hint), *identity]
         request = FetchRequest(None, token, REVOCATION_TIMEOUT)
-        codes: list[str] = []
+        codes: set[str] = set()
 
         def seen(_status: int, _headers: Any, fields: Mapping[str, Any]) -> None:
-            codes.append(str(fields.get("error")))
+            codes.update(code.lower() for code in codes_in(fields))
 
         try:
             await endpoint.post(
                 request, form, {**self._headers, **headers}, secrets=(value, *hidden), wordless=True, seen=seen
             )
         except (TransientRefreshError, GrantRejected) as error:
-            code = codes[0] if codes else None
-            return code, None if code in _GONE else error.with_traceback(None)
-        return None, None
+            return codes, None if codes & _GONE else error.with_traceback(None)
+        return codes, None
 
     async def _authenticated(self, endpoint: Endpoint) -> tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]]:
         if self.client_id is None:
