@@ -55,7 +55,7 @@ async def test_refresh_tokens(clock, turns, shared):
     servers = {name: Server(name) for name in "ab"}
     sources = [RefreshToken(servers[name].client(), f"first-of-{name}", rotates=False) for name in "ab"]
     store = MemoryStore(clock=clock) if shared else None
-    async with TokenManager(Fallback(*sources), store=store, clock=clock) as tokens:
+    async with TokenManager(Fallback(*sources), store=store, namespace="", clock=clock) as tokens:
         for turn in turns:
             for name, server in servers.items():
                 server.down = name != turn

@@ -54,11 +54,18 @@ def machine(client: OAuthClient = CLIENT, **options: Any) -> ClientCredentials:
         (machine(audience="a"), machine(scope="a")),
         (machine(resource=["a", "b"]), machine(resource="a")),
         (machine(parameters={"tenant": "a"}), machine(parameters={"tenant": "b"})),
-        (machine(), RefreshToken(CLIENT, "rt")),
-        (RefreshToken(CLIENT, "rt", scope="a"), RefreshToken(CLIENT, "rt", scope="b")),
+        (machine(), machine(OAuthClient(**{**AT, "token_endpoint": "https://as.example.com/token?p=other"}))),
+        (
+            machine(OAuthClient(**{**AT, "token_endpoint": "https://as.example.com/token?p=a"})),
+            machine(OAuthClient(**{**AT, "token_endpoint": "https://as.example.com/token?p=b"})),
+        ),
+        (machine(), machine(OAuthClient(**AT, headers={"X-Tenant": "a"}))),
+        (machine(parameters={"id": "user90137"}), machine(parameters={"id": "user118756"})),
+        (machine(), RefreshToken(CLIENT, "rt", subject="alice")),
+        (RefreshToken(CLIENT, "rt", subject="alice"), RefreshToken(CLIENT, "rt", subject="bob")),
+        (RefreshToken(CLIENT, "rt", subject="alice"), RefreshToken(OTHER, "rt", subject="alice")),
         (LegacyPassword(CLIENT, "alice", "pw"), LegacyPassword(CLIENT, "bob", "pw")),
         (JwtBearer(CLIENT, "assertion-1"), JwtBearer(CLIENT, "assertion-2")),
-        (JwtBearer(CLIENT, Path("/a")), JwtBearer(CLIENT, Path("/b"))),
         (
             JwtBearer(CLIENT, Assertion("k", issuer="me", subject="alice")),
             JwtBearer(CLIENT, Assertion("k", issuer="me", subject="bob")),
@@ -90,7 +97,12 @@ def test_whose_token_it_is(one, other):
         (machine(scope="read"), machine(scope=["read"])),
         (machine(), machine(OAuthClient(**{**AT, "client_secret": "rotated"}))),
         (machine(), machine(OAuthClient(**AT, client_auth="client_secret_post"))),
-        (RefreshToken(CLIENT, "rt-1"), RefreshToken(CLIENT, "rt-2", rotates=True)),
+        (machine(scope="a b"), machine(scope="b a")),
+        (machine(), machine(OAuthClient(**{**AT, "token_endpoint": "https://AS.example.com:443/token"}))),
+        (RefreshToken(CLIENT, "rt-1", subject="a"), RefreshToken(CLIENT, "rt-2", rotates=True, subject="a")),
+        # With another scope the grant goes on: its refresh token has been spent already.
+        (RefreshToken(CLIENT, "rt", subject="a", scope="a"), RefreshToken(CLIENT, "rt", subject="a", scope="b")),
+        (RefreshToken(CLIENT, "rt", subject="a"), RefreshToken(CLIENT, "rt", subject="a", audience="b")),
         (LegacyPassword(CLIENT, "alice", "pw"), LegacyPassword(CLIENT, "alice", "changed")),
     ],
 )
@@ -103,7 +115,17 @@ async def fetch() -> str:
     return "token"
 
 
-@pytest.mark.parametrize("source", [fetch, JwtBearer(CLIENT, lambda: "jwt"), Fallback(machine(), fetch)])
+@pytest.mark.parametrize(
+    "source",
+    [
+        fetch,
+        RefreshToken(CLIENT, "rt"),
+        JwtBearer(CLIENT, lambda: "jwt"),
+        JwtBearer(CLIENT, Path("/var/run/secrets/token")),
+        TokenExchange(CLIENT, Path("/var/run/secrets/token")),
+        Fallback(machine(), fetch),
+    ],
+)
 @pytest.mark.parametrize("how", ["one", "mapping", "source_for"])
 async def test_a_store_needs_to_know(source, how):
     """K5: a source that does not say whose tokens it gives is refused where there is a store and no namespace."""
@@ -184,20 +206,21 @@ CLOUD: dict[str, Any] = {
     "github": lambda name: GitHubApp(name, 7, "key"),
     "github repositories": lambda name: GitHubApp(1, 7, "key", repositories=[name]),
     "google user": lambda name: google.AuthorizedUser({"client_id": name, "refresh_token": "planted"}),
-    "google file": lambda name: google.ServiceAccount(Path(name)),
     "google account": lambda name: google.ServiceAccount({"client_email": name, "private_key": "planted"}),
     "google subject": lambda name: google.ServiceAccount({"client_email": "a"}, subject=name),
     "google audience": lambda name: google.ServiceAccount({"client_email": "a"}, audience=name),
     "google scopes": lambda name: google.ServiceAccount({"client_email": "a"}, scopes=name),
     "google workload": lambda name: google.WorkloadIdentity({"audience": name}),
     "google machine": lambda name: google.MetadataServer(account=f"{name}@example.com"),
-    "google credentials": google.CredentialsFile,
     "vault role": lambda name: vault.JwtLogin("https://vault.example.com", name, "planted"),
     "vault role id": lambda name: vault.AppRole("https://vault.example.com", name, "planted"),
     "vault namespace": lambda name: vault.AppRole("https://vault.example.com", "r", "planted", namespace=name),
     "login": lambda name: LoginEndpoint(
         "https://a.example.com?key=planted", json={"user": name, "password": "planted"}
     ),
+    "login by form": lambda name: LoginEndpoint("https://a.example.com", form={"user": name}),
+    "login by query": lambda name: LoginEndpoint(f"https://a.example.com?tenant={name}"),
+    "login for": lambda name: LoginEndpoint("https://a.example.com", token=name),
     "login to": lambda name: LoginEndpoint(f"https://{name}.example.com"),
 }
 
@@ -223,6 +246,9 @@ def test_whose_token_it_is_in_a_cloud(name):
         google.MetadataServer(),
         vault.AppRole("https://vault.example.com", lambda: "r", "s"),
         LoginEndpoint("https://a.example.com", form={"user": lambda: "a"}),
+        LoginEndpoint("https://a.example.com", json={"login": {"names": [{"user": Path("/a")}]}}),
+        google.CredentialsFile("key.json"),
+        google.ServiceAccount(Path("key.json")),
         Command(["az", "account", "get-access-token"]),
     ],
 )

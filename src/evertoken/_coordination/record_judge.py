@@ -63,11 +63,14 @@ class RecordJudge:
         record = begun.record
         recorded = record is not None and record.since == state.since and not record.revoked
         if flight.decided and not recorded:
-            # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead.
+            # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead. What is
+            # written while the lease is waited for is judged like everything else.
+            flight.decided = False
             if record is not None:
                 flight.found = record.token
                 state.since = max(state.since, record.since + TICK)
                 state.version = max(state.version, record.version)
+                state.generation = max(state.generation, record.generation)
             return None
         if flight.reason not in LOOKS:
             judge_sign_out(state, None, forced=flight.reason == "forced")

@@ -14,6 +14,7 @@ from evertoken._model import events
 from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
 from evertoken._model.failures import failure_of, signed_out
 from evertoken._model.fetch_request import FetchRequest
+from evertoken._model.identity import identity_of
 from evertoken._model.key_state import TICK
 
 if TYPE_CHECKING:
@@ -120,7 +121,10 @@ class Commands:
         if flight is not None and not flight.irreplaceable:
             self._flights.replace(state, "absent")
         if self._registry.source_for is not None:
-            state.source = self._registry.source_of(key)
+            before, state.source = state.source, self._registry.source_of(key)
+            if _whose(before) != _whose(state.source):
+                # Another provider's refresh token is not sent to this one.
+                state.forgotten(keep_refresh_token=False)
         self._maintenance.schedule(state)
         self._maintenance.wake(state)
         self._observers.emit(events.KeyEvicted(at=self._clock.time(), key=key))
@@ -211,3 +215,7 @@ class Commands:
             # Raised by the caller, without the frames it came through.
             return failure_of(error, FetchRequest(state.key, token, self._timeout))
         return None
+
+
+def _whose(source: object) -> tuple[str | None, object]:
+    return identity_of(source), getattr(source, "provider", None)

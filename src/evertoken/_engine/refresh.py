@@ -41,6 +41,9 @@ Failure = TransientRefreshError | GrantRejected
 #: stands on the flight.
 Outcome = Record | Failure | ManagerClosed | None
 
+# Stands for an answer that has not arrived.
+_NOTHING: Final = object()
+
 # The longest that a flight waits for the one which it replaces, in seconds.
 _PREDECESSOR: Final = 6.0
 
@@ -115,19 +118,7 @@ class RefreshPath:
         started = self._clock.time()
         if flight.spends:
             await coordinator.mark(state, flight, permit, started)
-        current = state.token
-        guard = None if permit.lease is None else partial(coordinator.check, permit)
-        request = FetchRequest(
-            state.key,
-            current,
-            self._timeout,
-            origins=state.origins,
-            guard=guard,
-            connections=self._session.connections,
-        )
-        flight.request = request
-        # Of what is presented now: a person may decide otherwise before the answer is here.
-        flight.since, flight.generation = state.since, state.generation + 1
+        request = self._request(state, flight, permit)
         self._counters.fetches += 1
         if self._observers.listens_to(events.FetchStarted):
             self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
@@ -135,35 +126,52 @@ class RefreshPath:
         began = self._clock.monotonic()
         INSIDE.set(flight)
         failure: Failure | None = None
+        arrived: object = _NOTHING
         try:
-            answer = await flight.step(
+            arrived = await flight.step(
                 state.source.fetch(request),
                 self._timeout,
                 self._clock,
                 suspended=None if permit.lease is None else partial(coordinator.renew, state, permit),
             )
-            # From here on nothing is awaited until the answer stands on the flight.
-            self._receive(flight, answer, began)
         except (*SHUTDOWN, GeneratorExit):
             raise
         except BaseException as error:
             if request.answer is not None:
                 # It arrived before the fetch was ended.
-                self._receive(flight, request.answer, began)
+                arrived = request.answer
             if cancelled_here(error):
+                if arrived is not _NOTHING:
+                    self._receive(flight, arrived, began)
                 if flight.response is None and request.sent and state.flight is flight:
                     state.unanswered(started)
                 raise
-            if flight.response is None:
+            if arrived is _NOTHING:
                 failure = failure_of(error, request)
-        if flight.response is not None:
-            return flight.response.failure
-        if getattr(failure, "ambiguous", False):
+        # Not in the handler: as the context of a failure, what others raised would keep their locals alive.
+        if arrived is not _NOTHING:
+            # Nothing was awaited since, and nothing is until the answer stands on the flight.
+            failure = self._receive(flight, arrived, began)
+        if flight.response is None and getattr(failure, "ambiguous", False):
             state.unanswered(started)
-        # Not raised in the handler: as its context, what others raised would keep their locals alive.
         return failure
 
-    def _receive(self, flight: Flight, answer: object, began: float) -> None:
+    def _request(self, state: KeyState, flight: Flight, permit: Permit) -> FetchRequest:
+        flight.request = request = FetchRequest(
+            state.key,
+            state.token,
+            self._timeout,
+            origins=state.origins,
+            guard=None if permit.lease is None else partial(self._coordinator.check, permit),
+            # A request on a connection that the server closes at this moment has no answer, and is ambiguous.
+            connections=None if flight.spends else self._session.connections,
+        )
+        # Of what is presented now: a person may decide otherwise before the answer is here.
+        flight.since, flight.generation = state.since, state.generation + 1
+        return request
+
+    def _receive(self, flight: Flight, answer: object, began: float) -> Failure | None:
+        """Put the answer on the flight. Return why it, or the access token in it, is of no use."""
         request, started = cast("FetchRequest", flight.request), flight.started_at
         self._session.compare_clocks()
         received = self._clock.time()
@@ -174,14 +182,18 @@ class RefreshPath:
         if request.began_anew:
             # Another grant: nothing of the one before belongs to it.
             current = None
-        flight.response = read_response(
-            answer,
-            requested_at=started,
-            received_at=received,
-            current=current,
-            default_lifetime=self._rules.refresh.default_lifetime,
-        )
+        try:
+            flight.response = read_response(
+                answer,
+                requested_at=started,
+                received_at=received,
+                current=current,
+                default_lifetime=self._rules.refresh.default_lifetime,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever a source returned, and its frames hold the answer
+            return failure_of(error, request)
         flight.started_at = started
         flight.offset = received - self._clock.monotonic()
         if self._rules.shared and request.began_anew:
             flight.since = max(started, flight.since + TICK)
+        return flight.response.failure

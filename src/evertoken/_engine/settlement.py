@@ -159,6 +159,7 @@ class Settlement:
         if record.revoked:
             flight.error, known = signed_out(), state.signed_out
             state.signed_out_at(record.since, record.version, flight.error, now, self._rules)
+            state.generation = record.generation
             if not known:
                 emitted.append(events.TokenRevoked(at=now, key=state.key, by_peer=True))
             return

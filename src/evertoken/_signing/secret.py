@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from evertoken._model.token import fingerprint_of
+from evertoken._model.identity import digest_of
 
 __all__ = ["CarriesSecrets", "Secret", "check_secret", "resolve", "secret_identity"]
 
@@ -46,10 +46,10 @@ class CarriesSecrets:
 
 
 def secret_identity(secret: Secret, /) -> list[str] | None:
-    """Return what tells *secret* from others without giving it away; None for a function, which may return any."""
-    if isinstance(secret, Path):
-        return [str(secret)]
-    return None if callable(secret) else [fingerprint_of(secret)]
+    """
+    Return what tells *secret* from others without giving it away. None for a function or a file, which may hold any.
+    """
+    return [digest_of(secret)] if isinstance(secret, str) else None
 
 
 def check_secret(parameter: str, secret: object, /) -> None:

@@ -14,7 +14,7 @@ from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
 from evertoken._model.protocols import FetchRequest
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources._url import check_url, without_query
+from evertoken.sources._url import check_url, url_identity, without_query
 
 if TYPE_CHECKING:
     import ssl
@@ -91,8 +91,8 @@ class Server:
         self._strays = Strays()
         parts = urlsplit(self._issuer if self._token is None else self._token.url)
         self.origin: str = f"{parts.scheme!s}://{parts.netloc!s}"
-        #: Which server it is. A query of its URL may hold a key.
-        self.identity: str = f"{self.origin}{parts.path!s}"
+        #: Which server it is.
+        self.identity: str = url_identity(self._token.url if self._token is not None else str(self._issuer))
 
     def __repr__(self) -> str:
         return (

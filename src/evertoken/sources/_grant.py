@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from evertoken._model.token import fingerprint_of
+from evertoken._model.identity import digest_of
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources.oauth_client import Fields, OAuthClient, strings_of
 
@@ -84,7 +84,7 @@ class Grant(CarriesSecrets):
         own = self._own_identity()
         if own is None:
             return None
-        asked = [(name, value if name in _SHOWN else fingerprint_of(value)) for name, value in self._fields]
+        asked = [(name, _plain(name, value) if name in _SHOWN else digest_of(value)) for name, value in self._fields]
         return json.dumps([type(self).__name__, self._client.identity, asked, own])
 
     def _own_identity(self) -> list[str] | None:
@@ -103,6 +103,11 @@ class Grant(CarriesSecrets):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._client!r})"
+
+
+def _plain(name: str, value: str) -> str:
+    # The order of scopes means nothing (RFC 6749 section 3.3).
+    return " ".join(sorted(set(value.split()))) if name == "scope" else value
 
 
 def _fields(

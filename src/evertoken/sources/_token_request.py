@@ -235,7 +235,7 @@ class Endpoint:
         verify = await self._trust()
         # What may go in the clear is at loopback or on the machine's own link, or was to: no proxy is to see it.
         secure = urlsplit(self.url).scheme == "https"
-        # A server closes what is idle for longer. A request that meets that moment has no answer, and is ambiguous.
+        # A server closes what is idle for longer.
         limits = httpx.Limits(keepalive_expiry=_KEPT_ALIVE)
         make = partial(httpx.AsyncClient, verify=verify, follow_redirects=False, trust_env=secure, limits=limits)
         if request.connections is None or self._context is not None:
@@ -243,6 +243,10 @@ class Endpoint:
             async with make() as client:
                 return await self._send(client, content, headers, sent)
         async with request.connections.use(("httpx", secure), make) as client:
+            with contextlib.suppress(httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                return await self._send(client, content, headers, sent)
+        # The server has closed the connection just then. What is asked here may be asked twice.
+        async with make() as client:
             return await self._send(client, content, headers, sent)
 
     async def _trust(self) -> ssl.SSLContext | bool:

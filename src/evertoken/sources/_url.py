@@ -7,7 +7,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-__all__ = ["check_url", "without_query"]
+from evertoken._model.identity import digest_of
+
+__all__ = ["check_url", "url_identity", "without_query"]
 
 
 def without_query(url: str) -> str:
@@ -57,3 +59,11 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def url_identity(url: str) -> str:
+    """Return *url* as every spelling of it is written, and a digest in place of its query, which may hold a key."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port not in {None, {"http": 80, "https": 443}.get(parts.scheme)} else ""
+    query = f"?{digest_of(parts.query)}" if parts.query else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path or '/'}{query}"

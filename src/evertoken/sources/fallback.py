@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.callable_source import CallableSource
 from evertoken._engine.clock import SystemClock
-from evertoken._engine.tasks import Strays, bounded
+from evertoken._engine.rate_limit import INSIDE
+from evertoken._engine.tasks import Strays, bounded, must_propagate
 from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
 from evertoken._model.failures import failure_of
 from evertoken._model.generic import OfToken, TokenT
@@ -95,13 +96,15 @@ class Fallback(OfToken[TokenT]):
             try:
                 # A source that hangs must not keep the others from their turn.
                 answer = await bounded(
-                    partial(self._sources[name].fetch, own),
+                    partial(_ask, self._sources[name], own, INSIDE.get()),
                     own.timeout,
                     clock=self._clock,
                     strays=self._strays,
                     name=f"evertoken:fallback:{name}",
                 )
-            except Exception as error:  # noqa: BLE001 - judged, and told in the end
+            except BaseException as error:
+                if must_propagate(error):
+                    raise
                 failure = failure_of(error, own)
             else:
                 self._last = name
@@ -147,3 +150,9 @@ class Fallback(OfToken[TokenT]):
 
     def __repr__(self) -> str:
         return f"Fallback({', '.join(self._sources)})"
+
+
+async def _ask(source: TokenSource, request: FetchRequest, inside: Any) -> Answered:
+    # It runs in a task of its own. What it asks a manager for is not queued behind the fetch that it is part of.
+    INSIDE.set(inside)
+    return await source.fetch(request)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeGuard, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 from urllib.parse import urlencode
 
 from evertoken._model.error_body import read_words
 from evertoken._model.errors import TransientRefreshError
-from evertoken._model.identity import identity_from
+from evertoken._model.identity import digest_of, identity_from
 from evertoken._model.redaction import scrub
 from evertoken._model.token_response import Answer
-from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve, secret_identity
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._body import error_in, fields_of
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources._url import without_query
+from evertoken.sources._url import url_identity, without_query
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
@@ -117,11 +117,16 @@ class LoginEndpoint(CarriesSecrets):
         self._token_type = token_type
         self._rejections = frozenset(rejections)
         self.provider: str = self._endpoint.origin
-        sent = [*(json or {}).items(), *(form or {}).items(), *(headers or {}).items()]
-        who = [(name, secret_identity(one if _is_secret(one) else repr(one))) for name, one in sent]
-        # A function may give another user's name each time.
-        known = None if any(one is None for _, one in who) else who
-        self.identity: str | None = identity_from("LoginEndpoint", without_query(url), method, known)
+        sent = [
+            (kind, name, _identity_in(value))
+            for kind, given in (("json", json), ("form", form), ("headers", headers))
+            for name, value in sorted((given or {}).items())
+        ]
+        known = None if any(one is None for _, _, one in sent) else sent
+        # A function or a file may give another user's name each time.
+        self.identity: str | None = identity_from(
+            "LoginEndpoint", url_identity(url), method, str(token), token_header or "", known
+        )
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Log in."""
@@ -217,5 +222,9 @@ async def _filled(value: Any, hidden: list[str]) -> Any:
     return value
 
 
-def _is_secret(value: object) -> TypeGuard[Secret]:
-    return (isinstance(value, str) and value != "") or isinstance(value, Path) or callable(value)
+def _identity_in(value: object) -> str | None:
+    """Return what tells *value* from others; None where a function or a file is in it."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    if callable(value) or isinstance(value, Path) or any(_identity_in(one) is None for one in inside):
+        return None
+    return digest_of(repr(value))

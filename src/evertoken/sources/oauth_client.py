@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
 
 from evertoken._model.error_body import codes_in
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.identity import digest_of
 from evertoken._model.protocols import FetchRequest
 from evertoken._signing.dpop import DPoPKey
 from evertoken._signing.secret import CarriesSecrets
@@ -155,7 +156,7 @@ class OAuthClient(CarriesSecrets):
     @property
     def identity(self) -> str:
         """Whose tokens it gives: the server's issuer or token endpoint, and the client. It holds no secret."""
-        return json.dumps([self._server.identity, self.client_id])
+        return json.dumps([self._server.identity, self.client_id, digest_of(json.dumps(self._headers, sort_keys=True))])
 
     def shared(self, fields: Fields, /) -> Fields:
         """Return *fields*, the same object for all grants that ask for the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, final
 
+from evertoken._model.identity import identity_from
 from evertoken._signing.secret import check_secret, resolve
 from evertoken.sources._grant import Grant
 
@@ -40,6 +41,8 @@ class RefreshToken(Grant):
 
         parameters: More form fields, sent with every request.
 
+        subject: Whose grant it is, such as a user's id. With it a store needs no namespace.
+
         rotates: Whether each use brings another refresh token and spends the one before. None: as the provider is known
             to do, else to be found out.
 
@@ -56,7 +59,7 @@ class RefreshToken(Grant):
         ValueError: Another argument is missing or makes no sense; the message names it.
     """
 
-    __slots__ = ("_refresh_token", "grace", "on_ambiguous", "rotates")
+    __slots__ = ("_refresh_token", "grace", "on_ambiguous", "rotates", "subject")
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class RefreshToken(Grant):
         audience: str | None = None,
         resource: str | Iterable[str] | None = None,
         parameters: Mapping[str, str] | None = None,
+        subject: str | None = None,
         rotates: bool | None = None,
         on_ambiguous: Literal["retry", "hold", "reject"] | None = None,
         grace: float | None = None,
@@ -85,9 +89,20 @@ class RefreshToken(Grant):
             # Where no refresh token is ever spent, a lost answer costs nothing.
             on_ambiguous = on_ambiguous or ("retry" if rotates is False else None)
         self._refresh_token = refresh_token
+        self.subject: str | None = subject
         self.rotates: bool | None = rotates
         self.on_ambiguous: Literal["retry", "hold", "reject"] | None = on_ambiguous
         self.grace: float = grace if grace is not None else 0.0 if habits is None else habits.grace
+
+    @property
+    def identity(self) -> str | None:
+        """
+        Whose grant it is: the server, the client and the subject. None without a subject.
+
+        Scope and audience are no part of it. With another scope the grant goes on, and a spent refresh token would be
+        presented if it had another record.
+        """
+        return identity_from("RefreshToken", self._client.identity, self.subject)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Present the newest refresh token, or the configured one where that is a new login."""

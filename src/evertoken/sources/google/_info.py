@@ -139,6 +139,6 @@ def basic(name: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
 
 
-def identity_in(info: Info, *members: str) -> list[str]:
-    """Return what tells *info* from that of another account: the path of its file, or these *members* of it."""
-    return [str(info)] if isinstance(info, Path) else [str(info.get(member)) for member in members]
+def identity_in(info: Info, *members: str) -> list[str] | None:
+    """Return what tells *info* from that of another account: these *members* of it. None for a file."""
+    return None if isinstance(info, Path) else [str(info.get(member)) for member in members]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
-from evertoken._model.identity import identity_from
 from evertoken._model.token_response import read_response
 from evertoken.sources._path import wrong_path
 from evertoken.sources.google._impersonation import impersonated
@@ -58,7 +57,6 @@ class CredentialsFile:
         self._scope = scope_of(scopes)
         self._client = client
         self.provider: str = f"file:{self._path}"
-        self.identity: str | None = identity_from("Google file", self._path, self._scope)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
