@@ -11,7 +11,7 @@ import pytest
 from tests.fleet.simulation import Server, Store, Worker, end, start
 from tests.gated import virtual
 
-from evertoken import GrantRejected, TokenManager, TokenUnavailable, events
+from evertoken import GrantRejected, Token, TokenManager, TokenUnavailable, events
 from evertoken._coordination import store_client
 from evertoken.stores import MemoryStore
 
@@ -198,3 +198,67 @@ async def test_a_refresh_that_knew_of_no_sign_out(clock):
     token = await two.manager.refresh()
     assert await two.use() == token
     await end([one, two])
+
+
+class Minting:
+    """A source of one identity, whose tokens are numbered over all members."""
+
+    identity, rotates = "one", False
+
+    def __init__(self, clock) -> None:
+        self.clock, self.issued = clock, 0
+
+    async def fetch(self, _request):
+        self.issued += 1
+        now = self.clock.time()
+        return Token(f"at-{self.issued}", issued_at=now, expires_at=now + 600.0)
+
+
+@virtual
+@pytest.mark.parametrize("refreshes", [0, 1, 4])
+@pytest.mark.parametrize("pause", [0.0, 0.5, 2.0, 400.0])
+async def test_a_login_of_another_process_after_its_sign_out(clock, refreshes, pause):
+    """K6: a member that adopted a sign-out does not write it over the login that came after it."""
+    store, source = MemoryStore(clock=clock), Minting(clock)
+    async with TokenManager(source, store=store, clock=clock) as app:
+        await app.get()
+        for _ in range(refreshes):
+            await app.refresh()
+        await clock.advance(1.0)
+        async with TokenManager(source, store=store, clock=clock) as operator:
+            await operator.revoke()
+            await clock.advance(pause)
+            login = await operator.refresh()
+            await clock.advance(5.0)
+            assert await operator.get() == login
+            assert await app.get() == login
+
+
+@virtual
+@pytest.mark.parametrize("delay", [0.3, 1.0, 1.1, 1.2, 2.05])
+@pytest.mark.parametrize("blocked", [3.0, 3.1, 3.2])
+@pytest.mark.parametrize("last", ["revoke", "put"])
+async def test_the_later_decision_wins_where_both_wait(clock, delay, blocked, last):
+    """K6: of a login and a sign-out that wait for a dead member's lease the later one wins, whoever writes first."""
+    store, source = MemoryStore(clock=clock), Minting(clock)
+    async with (
+        TokenManager(source, store=store, clock=clock) as one,
+        TokenManager(source, store=store, clock=clock) as two,
+    ):
+        await one.get()
+        await two.get()
+        [name] = [key async for key in store.keys()]  # noqa: SIM118 - no dict
+        await store.begin(name, "dead", blocked)
+        now = clock.time()
+        login = Token("login", issued_at=now, expires_at=now + 600.0)
+        calls = [one.put(login), two.revoke()] if last == "revoke" else [two.revoke(), one.put(login)]
+        first = asyncio.ensure_future(calls[0])
+        await clock.advance(delay)
+        second = asyncio.ensure_future(calls[1])
+        await asyncio.gather(first, second, return_exceptions=True)
+        await clock.advance(5.0)
+        record = await store.read(name)
+        assert record is not None
+        assert record.revoked is (last == "revoke")
+        if last == "revoke":
+            assert one.peek() is two.peek() is None

@@ -286,3 +286,31 @@ async def test_a_rotated_token_that_memory_alone_has(clock, asked, flushed, back
         await live(clock, [a], 6.0 * lifetime)
         assert await ask(a) is not None
     assert world.server.replays == []
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_forget_does_not_take_a_refresh_token_to_another_provider(stored):
+    """K5: where forget() brings a source of another provider, what the one before has issued is not presented there."""
+    presented: list[tuple[str, object]] = []
+    place = "old"
+
+    class Login:
+        rotates = True
+
+        def __init__(self, provider):
+            self.provider = provider
+
+        async def fetch(self, request):
+            presented.append((self.provider, None if request.current is None else request.current.refresh_token))
+            return {"access_token": f"at-{self.provider}", "expires_in": 600, "refresh_token": f"rt-{self.provider}"}
+
+    store = MemoryStore() if stored else None
+    async with TokenManager(source_for=lambda _: Login(place), store=store, namespace="") as tokens:
+        await tokens.get("alice")
+        await tokens.refresh("alice")
+        place = "new"
+        if stored:
+            await store.delete('["","alice"]')
+        await tokens.forget("alice")
+        assert (await tokens.get("alice")).access_token == "at-new"
+    assert presented == [("old", None), ("old", "rt-old"), ("new", None)]

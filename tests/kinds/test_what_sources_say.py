@@ -160,3 +160,46 @@ async def test_what_is_no_token(clock, answer):
         source.answer = None
         await clock.advance(100.0)
         assert tokens.peek() is not None
+
+
+class Keeps:
+    """A source that hands its answer over early, as the one of a token endpoint does."""
+
+    rotates = False
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    async def fetch(self, request):
+        request.received(self._answer)
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"access_token": "planted secret with a space", "expires_in": 60},
+        {"access_token": "planted", "token_type": "unheard-of", "id_token": "planted-too"},
+        {"no_token": "planted"},
+        {"access_token": ["planted"]},
+        ["planted"],
+        None,
+    ],
+    ids=repr,
+)
+async def test_an_answer_that_cannot_be_read_is_in_no_frame(answer):
+    """S1: no frame that the error of a caller reaches, by context or cause, holds the answer."""
+    async with TokenManager(Keeps(answer)) as tokens:
+        with pytest.raises(TokenUnavailable) as caught:
+            await tokens.get()
+    seen, left = [], [caught.value]
+    while left:
+        error = left.pop()
+        seen.append(str(error))
+        frame = error.__traceback__
+        while frame is not None:
+            if "/tests/" not in frame.tb_frame.f_code.co_filename:
+                seen += [repr(value) for name, value in frame.tb_frame.f_locals.items() if name != "self"]
+            frame = frame.tb_next
+        left += [one for one in (error.__cause__, error.__context__) if one is not None]
+    assert "planted" not in "".join(seen)

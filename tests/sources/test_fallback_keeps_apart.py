@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 from tests.gated import virtual
 
-from evertoken import TokenManager, TransientRefreshError
+from evertoken import CallableSource, TokenManager, TransientRefreshError
 from evertoken.sources import ClientCredentials, Fallback, OAuthClient, RefreshToken
 from evertoken.stores import MemoryStore
 
@@ -98,3 +99,38 @@ async def test_a_token_of_another_process(clock):
         with pytest.raises(TransientRefreshError, match="not known which of 1, 2 gave this token"):
             await tokens.revoke()
     assert servers["a"].revoked == servers["b"].revoked == []
+
+
+@virtual
+async def test_a_parent_of_the_same_manager(clock):
+    """F6: what a source of a fallback asks the manager for is not queued behind the fetch that it is part of."""
+
+    def source_for(key: str) -> Any:
+        async def parent() -> tuple[str, float]:
+            return "parent", 600.0
+
+        async def child() -> tuple[str, float]:
+            return f"{(await tokens.get('parent')).access_token}-of-{key}", 600.0
+
+        return parent if key == "parent" else Fallback(CallableSource(child), CallableSource(parent))
+
+    tokens = TokenManager(source_for=source_for, clock=clock, concurrency=4)
+    async with tokens:
+        begun = clock.monotonic()
+        found = await asyncio.gather(*(tokens.get(f"child-{number}") for number in range(4)))
+        assert [one.access_token for one in found] == [f"parent-of-child-{number}" for number in range(4)]
+        assert clock.monotonic() - begun < 1.0
+
+
+@virtual
+async def test_a_source_that_cancels_itself(clock):
+    """F5: a source that raises CancelledError by itself has failed, and the next one is asked."""
+
+    async def cancels() -> str:
+        raise asyncio.CancelledError
+
+    async def works() -> tuple[str, float]:
+        return "works", 60.0
+
+    async with TokenManager(Fallback(cancels, works), clock=clock) as tokens:
+        assert (await tokens.get()).access_token == "works"

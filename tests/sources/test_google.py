@@ -439,7 +439,11 @@ def test_content_where_the_path_belongs(kind, name):
     with pytest.raises(ValueError, match="content") as caught:
         MAKERS[kind](CONTENTS[name])
     assert "planted" not in str(caught.value)
-    frames = [frame.frame for frame in inspect.getinnerframes(caught.tb) if "src/evertoken" in frame.filename]
+    frames = [
+        frame.frame
+        for frame in inspect.getinnerframes(caught.tb)
+        if "evertoken/" in frame.filename and "/tests/" not in frame.filename
+    ]
     assert frames
     assert not [
         name

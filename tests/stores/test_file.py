@@ -66,7 +66,7 @@ async def test_reason_of_a_store_that_is_down(kind, says, tmp_path):
         place.symlink_to(tmp_path)
     client = OAuthClient(token_endpoint="https://127.0.0.1:9", client_id="svc", client_secret="s")
     source = RefreshToken(client, "r", rotates=True)
-    async with TokenManager(source, store=FileStore(place)) as tokens:
+    async with TokenManager(source, store=FileStore(place), namespace="") as tokens:
         with pytest.raises(TokenUnavailable, match=rf"the store is down \({says}: .*in-the-way"):
             await tokens.get()
 
