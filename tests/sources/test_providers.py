@@ -265,7 +265,7 @@ async def test_grace_that_is_over(clock, played, shared, fault):
     """K4: once the grace is over a spent refresh token is not presented, whatever the attempts within it came to."""
     habits = {"rotates": True, "reuse_revokes_family": True, "grace": 30.0}
     one = played(Provider(token_endpoint="https://as.example.com", **habits), lifetime=3600.0)
-    store = {"store": MemoryStore()} if shared else {}
+    store: dict[str, Any] = {"store": MemoryStore(), "namespace": ""} if shared else {}
     async with TokenManager(person(one, at(one.server, **habits)), clock=clock, **store) as tokens:
         token = await tokens.get()
         one.server.fail("lost", times=1)

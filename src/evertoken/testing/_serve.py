@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
+
+from evertoken._engine.tasks import next_turn
 
 if TYPE_CHECKING:
     import socket
 
 __all__ = ["Serving", "require_uvicorn"]
+
+_LAST_TURNS: Final = 3
 
 
 def require_uvicorn() -> Any:
@@ -61,4 +66,10 @@ class Serving:
         self._listener.close()
 
     def _run(self) -> None:
-        self._server.run(sockets=[self._listener])
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        await self._server.serve(sockets=[self._listener])
+        for _ in range(_LAST_TURNS):
+            # Connections that were open until now are closed in the loop's next turns.
+            await next_turn()
