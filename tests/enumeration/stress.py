@@ -147,7 +147,8 @@ class Stressed(World):
 
     async def do_revoke(self, process: Process, key: Any) -> None:
         self.signed_out.add(key)
-        # The server is told as well, so that nothing of these grants is good any more.
+        # The server is told as well, so that nothing of these grants is good any more, used before or not.
+        self.server.log_in(key, 0)
         self.server.revoked.update(grant for grant in self.server.current if grant.startswith(f"{key}|"))
         await process.manager.revoke(key)
 
