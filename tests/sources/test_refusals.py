@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 from tests.sources.wire import Wire, a_request, always, http
 
-from evertoken import GrantRejected, TransientRefreshError
+from evertoken import GrantRejected, TokenManager, TransientRefreshError
 from evertoken.providers import PROVIDERS, Provider, Rejection
-from evertoken.sources import OAuthClient, RefreshToken
+from evertoken.sources import ClientCredentials, OAuthClient, RefreshToken
 
 SECRET, REFRESH = "planted-s3cret/+&=?", "planted-refresh-1"
 PROBLEM = "application/problem+json"
@@ -407,3 +407,15 @@ def test_pattern_of_a_rejection(pattern):
     """Bad input: a pattern that is no regular expression is told at construction."""
     with pytest.raises(ValueError, match="pattern must be a regular expression"):
         Rejection(pattern)
+
+
+@pytest.mark.parametrize("call", ["get", "refresh"])
+async def test_callers_are_told_who_refused(call):
+    """F4: the error that a caller catches says which server answered, and with what status."""
+    async with Wire(always(http(401, {"error": "invalid_client", "error_description": "unknown client"}))) as wire:
+        client = OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="planted")
+        async with TokenManager(ClientCredentials(client)) as tokens:
+            for _ in range(2):
+                with pytest.raises(GrantRejected, match=r"client \(http://127.0.0.1:\d+ answered 401\)") as caught:
+                    await getattr(tokens, call)()
+                assert (caught.value.origin, caught.value.status) == (wire.url("").rstrip("/"), 401)

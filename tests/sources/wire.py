@@ -57,6 +57,9 @@ class Wire:
         for task in list(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        for _ in range(3):
+            # Connections that were open until now are closed in the loop's next turns.
+            await asyncio.sleep(0)
 
     def url(self, path: str = "/token") -> str:
         return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}{path}"

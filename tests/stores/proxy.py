@@ -37,6 +37,9 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.cut()
+        for _ in range(3):
+            # Connections that were cut just now are closed in the loop's next turns.
+            await asyncio.sleep(0)
 
     def cut(self) -> None:
         for writer in self._writers:
@@ -51,7 +54,11 @@ class Proxy:
         if self.mode == "cut":
             writer.transport.abort()
             return
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
         for one, other in ((reader, there_writer), (there_reader, writer)):
             self._writers.add(other)
             task = asyncio.create_task(self._pass(one, other))

@@ -194,7 +194,7 @@ class Commands:
             unavailable.__cause__ = flight.error
             return unavailable
         if isinstance(flight.error, GrantRejected):
-            return GrantRejected(flight.error.error, flight.error.error_description, flight.error.error_uri)
+            return flight.error.again()
         return error
 
     async def _tell(self, state: KeyState, token: Token) -> TransientRefreshError | GrantRejected | None:

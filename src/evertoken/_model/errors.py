@@ -99,6 +99,10 @@ class GrantRejected(TokenError):
         self.origin = origin
         self.status = status
 
+    def again(self) -> GrantRejected:
+        """Return the same as another exception, for another caller to raise."""
+        return GrantRejected(self.error, self.error_description, self.error_uri, origin=self.origin, status=self.status)
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_rejected, (self.error, self.error_description, self.error_uri, self.origin, self.status)
 

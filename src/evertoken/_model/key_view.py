@@ -158,7 +158,7 @@ class KeyView:
         failure = self.failure
         error = None if failure is None else failure.error
         if isinstance(error, GrantRejected):
-            return GrantRejected(error.error, error.error_description, error.error_uri)
+            return error.again()
         of = "" if self.key is None else f" for key {self.key!r}"
         retry_at = None if failure is None or not math.isfinite(failure.retry_at) else failure.retry_at
         unavailable = TokenUnavailable(f"{what}{of}: {error or 'none was fetched yet'}", retry_at=retry_at)
