@@ -57,7 +57,7 @@ class Wire:
         for task in list(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
-        for _ in range(3):
+        for _turn in range(3):
             # Connections that were open until now are closed in the loop's next turns.
             await asyncio.sleep(0)
 

@@ -37,7 +37,7 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.cut()
-        for _ in range(3):
+        for _turn in range(3):
             # Connections that were cut just now are closed in the loop's next turns.
             await asyncio.sleep(0)
 
