@@ -197,7 +197,7 @@ class FleetCoordinator:
             msg = "a refresh that may spend its refresh token could not be recorded beforehand"
             raise TransientRefreshError(msg)
         permit.record = record
-        self._judge.known(state, record)
+        state.version = record.version
 
     def check(self, permit: Permit, /) -> None:
         """Raise `TransientRefreshError` unless the lease still holds."""

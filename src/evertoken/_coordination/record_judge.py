@@ -177,16 +177,12 @@ class RecordJudge:
         # Above its own memory too: a store that was flushed must not seem to hold something older.
         return max(0 if permit.record is None else permit.record.version, state.version) + 1
 
-    def known(self, state: KeyState, record: Record) -> None:
-        """Remember what is on record."""
-        state.version = record.version
-
     def saved(self, state: KeyState, record: Record | None, token: Token | None) -> None:
         """Remember that the store has what memory has, or *token*."""
         self.behind.pop(state, None)
         if record is None:
             return
-        self.known(state, record)
+        state.version = record.version
         if token is None and record.since == state.since:
             # The token itself comes into service when the flight lands.
             state.saved()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 __all__ = ["digest_of", "identity_from", "identity_of"]
 
-# Characters of the digest that stand in the name of a record: 128 bits.
+# Characters of a digest: 128 bits.
 _DIGITS = 32
 
 
@@ -18,9 +18,10 @@ def identity_of(source: object, /) -> str | None:
     return identity if isinstance(identity, str) and identity else None
 
 
-def digest_of(identity: str, /) -> str:
-    """Return what stands for *identity* in the name of a record."""
-    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+def digest_of(text: str, /) -> str:
+    """Return what stands for *text*, an identity or a secret, where the text itself must not."""
+    # JSON may carry lone surrogates, which UTF-8 proper has no bytes for.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGITS]
 
 
 def identity_from(kind: str, /, *parts: object) -> str | None:

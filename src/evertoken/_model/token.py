@@ -7,7 +7,6 @@ structured loggers that use them) would write the token out.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 from types import MappingProxyType
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+from evertoken._model.identity import digest_of
 
 __all__ = ["KINDS", "REFUSED_BY", "SETTLES_IN", "RedactedToken", "Token", "fingerprint_of", "origin_of"]
 
@@ -34,13 +35,12 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 def fingerprint_of(secret: str, /) -> str:
     """Return the eight hexadecimal digits by which a secret may be told apart in logs."""
-    # JSON may carry lone surrogates, which UTF-8 proper has no bytes for.
-    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:8]
+    return digest_of(secret)[:8]
 
 
 def origin_of(refresh_token: str, /) -> str:
     """Return the sixteen hexadecimal digits by which a record remembers a refresh token of the configuration."""
-    return hashlib.sha256(refresh_token.encode(errors="surrogatepass")).hexdigest()[:16]
+    return digest_of(refresh_token)[:16]
 
 
 class Token:

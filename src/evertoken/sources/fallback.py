@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
@@ -15,13 +16,12 @@ from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshE
 from evertoken._model.failures import failure_of
 from evertoken._model.generic import OfToken, TokenT
 from evertoken._model.identity import identity_of
-from evertoken._model.protocols import FetchRequest
 from evertoken._model.token_response import read_response
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from evertoken._model.protocols import Answered, TokenSource
+    from evertoken._model.protocols import Answered, FetchRequest, TokenSource
     from evertoken._model.token import Token
 
 __all__ = ["Fallback"]
@@ -85,14 +85,7 @@ class Fallback(OfToken[TokenT]):
         for left, name in zip(range(len(names), 0, -1), names, strict=True):
             share = max((until - self._clock.monotonic()) / left, 0.001)
             current = request.current if self._gave(name, request) else None
-            own = FetchRequest(
-                request.key,
-                current,
-                share,
-                guard=request.guard,
-                origins=request.origins,
-                connections=request.connections,
-            )
+            own = dataclasses.replace(request, current=current, timeout=share)
             try:
                 # A source that hangs must not keep the others from their turn.
                 answer = await bounded(

@@ -14,6 +14,7 @@ from evertoken._model.token import SETTLES_IN
 from evertoken._model.token_response import Answer
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
+from evertoken._signing.server_time import dated, learn, skew
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources._url import without_query
@@ -33,9 +34,6 @@ _LIFETIME: Final = 540.0
 
 # Seconds until a token is known to all servers of GitHub; its own client waits as long.
 _SETTLES_IN: Final = 5
-
-# The Date field knows no fractions of a second: less than this is no correction.
-_NOISE: Final = 2.0
 
 
 @final
@@ -96,8 +94,6 @@ class GitHubApp(CarriesSecrets):
         self._issuer = str(client_id)
         asked = {"repositories": repositories and list(repositories), "permissions": permissions and dict(permissions)}
         self._asked = {name: value for name, value in asked.items() if value}
-        # Seconds by which GitHub's clock is ahead of ours, as its Date field said when it refused our times.
-        self._skew = 0.0
         self.provider: str = self._endpoint.origin
         self.identity: str | None = identity_from("GitHubApp", url, self._issuer, self._asked)
 
@@ -111,17 +107,18 @@ class GitHubApp(CarriesSecrets):
             TransientRefreshError: GitHub did not answer, throttles, or refuses the times again.
             GrantRejected: The app or its installation is not known, suspended, or may not do what was asked.
         """
-        before = self._skew
+        url = self._endpoint.url
+        before = skew(url)
         try:
             return await self._ask(request)
         except TransientRefreshError:
             # Only a refusal of the assertion's times corrects the clock.
-            if abs(self._skew - before) < _NOISE:
+            if skew(url) == before:
                 raise
         return await self._ask(request)
 
     async def _ask(self, request: FetchRequest) -> Answer:
-        now = int(SystemClock.time() + self._skew)
+        now = int(dated(self._endpoint.url))
         claims = {"iss": self._issuer, "iat": now - _BACK, "exp": now + int(_LIFETIME)}
         assertion, hidden = await self._signer.sign(claims)
         headers = {
@@ -138,9 +135,8 @@ class GitHubApp(CarriesSecrets):
 
     def _seen(self, status: int, headers: Any, fields: Mapping[str, Any]) -> None:
         _judge_rate(status, headers)
-        date = http_date(headers.get("date", ""))
-        if status == 401 and date is not None and passes(fields.get("error_description")):  # noqa: PLR2004 - RFC 9110
-            self._skew = date - SystemClock.time()
+        if status == 401 and passes(fields.get("error_description")):  # noqa: PLR2004 - RFC 9110
+            learn(self._endpoint.url, http_date(headers.get("date", "")))
 
     def __repr__(self) -> str:
         return f"GitHubApp({self._issuer!r}, {without_query(self._endpoint.url)!r})"

@@ -128,6 +128,10 @@ class OAuthClient(CarriesSecrets):
         self._body = body
         self._headers = strings_of("headers", headers)
         self._dpop = dpop
+        #: Whose tokens it gives: the server's issuer or token endpoint, and the client. It holds no secret.
+        self.identity: str = json.dumps(
+            [self._server.identity, client_id, digest_of(json.dumps(self._headers, sort_keys=True))]
+        )
         # Grants that ask for the same thing share the fields of it.
         self._fields: dict[Fields, Fields] = {}
 
@@ -152,11 +156,6 @@ class OAuthClient(CarriesSecrets):
         client = cls(**{**given, **options})
         client.habits = habits
         return client
-
-    @property
-    def identity(self) -> str:
-        """Whose tokens it gives: the server's issuer or token endpoint, and the client. It holds no secret."""
-        return json.dumps([self._server.identity, self.client_id, digest_of(json.dumps(self._headers, sort_keys=True))])
 
     def shared(self, fields: Fields, /) -> Fields:
         """Return *fields*, the same object for all grants that ask for the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -9,7 +10,6 @@ from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import Strays, bounded
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import Overdue
-from evertoken._model.protocols import FetchRequest
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import text_of
 from evertoken.sources._token_request import Content, Endpoint
@@ -20,7 +20,7 @@ from evertoken.sources.aws._variables import Variables
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evertoken._model.protocols import Clock
+    from evertoken._model.protocols import Clock, FetchRequest
 
 __all__ = ["InstanceRole"]
 
@@ -138,7 +138,7 @@ class InstanceRole(CarriesSecrets):
         raise failure
 
     async def _bounded(self, request: FetchRequest) -> AwsCredentials:
-        own = FetchRequest(request.key, request.current, request.timeout * _SHARE)
+        own = dataclasses.replace(request, timeout=request.timeout * _SHARE)
         return await bounded(
             partial(self._ask, own), own.timeout, clock=self._clock, strays=self._strays, name="evertoken:instance-role"
         )
