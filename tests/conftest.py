@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evertoken._signing import server_time
 from evertoken.testing.clock import VirtualClock
 from evertoken.testing.loop import VirtualTimeLoop
 
@@ -57,3 +58,9 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 def clock() -> VirtualClock:
     """The wall clock of a virtual loop."""
     return VirtualClock()
+
+
+@pytest.fixture(autouse=True)
+def no_known_clocks() -> None:
+    """Forget the clocks of servers: another server of another test may be given the same port."""
+    server_time._servers.clear()

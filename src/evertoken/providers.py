@@ -56,8 +56,8 @@ class Provider:
 
         throttles: Rejections that mean "slow down": the error code, and a word of its description.
 
-        rejections: Error codes of its own that mean what `invalid_grant` and `invalid_client` do elsewhere, and
-            a `Rejection` where its codes or words stand elsewhere than RFC 6749 section 5.2 has them.
+        rejections: Error codes of its own that mean what `invalid_grant` and `invalid_client` do elsewhere. A
+            `Rejection` says it where its codes or words stand elsewhere than RFC 6749 section 5.2 has them.
 
         never_expires: Values of `expires_in` that mean that the access token does not expire, such as 0 or -1.
 

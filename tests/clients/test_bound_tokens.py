@@ -10,6 +10,7 @@ import httpx
 import httpx2
 import jwt
 import pytest
+from tests.lacking import needed
 from tests.sources.keys import ec_pem, rsa_pem
 from tests.sources.proofs import Guarded
 from tests.sources.wire import Wire, a_request, granted, http
@@ -312,7 +313,7 @@ def test_thumbprint():
     jwk = jwt.get_unverified_header(proof)["jwk"]
     assert jwt.decode(proof, options={"verify_signature": False})["htu"] == "https://api.example.com/a"
     assert set(jwk) == {"crv", "kty", "x", "y"}
-    jwskate = pytest.importorskip("jwskate")
+    jwskate = needed("jwskate")
     assert jwskate.Jwk(jwk).thumbprint() == key.thumbprint
     assert key.thumbprint in repr(key)
     with pytest.raises(TypeError, match="key must be a DPoPKey"):

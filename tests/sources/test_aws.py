@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lacking import needed
+from tests.sources.aws_machine import Ahead
 from tests.sources.wire import Asked, Wire, a_request, always, http
 
 from evertoken import (
@@ -74,22 +76,6 @@ class Metadata:
         if asked.headers.get("x-aws-ec2-metadata-token") != "session-1":
             return http(401)
         return self.role if asked.target == ROLES else self.answer
-
-
-class Ahead:
-    """The system's clocks, a number of seconds ahead."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def time(self) -> float:
-        return time.time() + self.seconds
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.seconds
-
-    def call_later(self, delay: float, callback: Any, *args: object) -> Any:
-        return asyncio.get_running_loop().call_later(delay, callback, *args)
 
 
 @pytest.fixture(autouse=True)
@@ -287,7 +273,7 @@ async def test_profile_whose_role_has_a_source_of_its_own(monkeypatch, tmp_path)
 
 def test_sts_of_each_region(monkeypatch):
     """The endpoint of each region, in whichever partition it is, is the one botocore asks."""
-    botocore_session = pytest.importorskip("botocore.session")
+    botocore_session = needed("botocore.session")
     monkeypatch.setenv("AWS_STS_REGIONAL_ENDPOINTS", "regional")
     session = botocore_session.Session()
     session.set_credentials("AKID", "secret")

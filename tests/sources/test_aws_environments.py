@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lacking import needed
 from tests.sources.wire import Asked, Wire, a_request, http
 
 from evertoken import GrantRejected, TransientRefreshError
 from evertoken.sources.aws import AwsCredentials, from_environment
 
-botocore_session = pytest.importorskip("botocore.session")
+botocore_session = needed("botocore.session")
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "aws.md"
 ROLE = "arn:aws:iam::123456789012:role/"

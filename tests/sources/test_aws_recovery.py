@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import re
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from tests.sources.aws_machine import ARN, Ahead, nowhere  # noqa: F401 - a fixture
 from tests.sources.wire import Asked, Wire, a_request, always, http
 from tests.test_secrets import rendered
 
@@ -26,16 +26,6 @@ from evertoken.sources.aws import (
     from_environment,
 )
 from evertoken.sources.aws.instance_role import OUTAGE
-
-ARN = "arn:aws:iam::123456789012:role/r"
-
-
-@pytest.fixture(autouse=True)
-def nowhere(monkeypatch, tmp_path):
-    """Keep this machine's own settings out."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def iso(seconds: float) -> str:
@@ -144,22 +134,6 @@ async def test_parent_that_was_rewritten(rewritten, status, code, asked, tmp_pat
                 await role.fetch(a_request())
     # Keys that are still the same are no reason to ask again.
     assert seen == (asked if rewritten else ["OLD"])
-
-
-class Ahead:
-    """The system's clocks, a number of seconds ahead."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def time(self) -> float:
-        return time.time() + self.seconds
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.seconds
-
-    def call_later(self, delay: float, callback: Any, *args: object) -> Any:
-        return asyncio.get_running_loop().call_later(delay, callback, *args)
 
 
 @dataclass

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
+from tests.lacking import needed
+from tests.sources.aws_machine import ARN, nowhere  # noqa: F401 - a fixture
 from tests.sources.wire import Asked, Wire, a_request, always, http
 
 from evertoken import GrantRejected
@@ -14,16 +15,6 @@ from evertoken.sources.aws._settings import Settings
 from evertoken.sources.aws._shared_files import Locations
 from evertoken.sources.aws._sts import sts_url
 from evertoken.sources.aws._variables import Variables
-
-ARN = "arn:aws:iam::123456789012:role/r"
-
-
-@pytest.fixture(autouse=True)
-def nowhere(monkeypatch, tmp_path):
-    """Keep this machine's own settings out."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 async def settings(environ: dict[str, str], config: str, folder: Any, **options: Any) -> Settings:
@@ -113,7 +104,7 @@ async def test_sts_that_cannot_be(environ, config, says, tmp_path):
 )
 def test_variants(region, fips, dual_stack):
     """The endpoint of each region, in each variant, is the one of the rules that botocore brings."""
-    session = pytest.importorskip("botocore.session").Session()
+    session = needed("botocore.session").Session()
     from botocore.endpoint_provider import EndpointProvider  # noqa: PLC0415
 
     loader = session.get_component("data_loader")

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
+from tests.lacking import needed
 from tests.sources.keys import certificate, rsa_pem
 from tests.sources.wire import a_request
 
@@ -20,13 +21,13 @@ from evertoken import GrantRejected, TransientRefreshError
 from evertoken.sources import azure
 from evertoken.sources.google import from_environment
 
-requests = pytest.importorskip("requests")
-adapters = pytest.importorskip("requests.adapters")
-google_auth = pytest.importorskip("google.auth")
-google_requests = pytest.importorskip("google.auth.transport.requests")
-google_metadata = pytest.importorskip("google.auth.compute_engine._metadata")
-azure_identity = pytest.importorskip("azure.identity")
-azure_transport = pytest.importorskip("azure.core.pipeline.transport")
+requests = needed("requests")
+adapters = needed("requests.adapters")
+google_auth = needed("google.auth")
+google_requests = needed("google.auth.transport.requests")
+google_metadata = needed("google.auth.compute_engine._metadata")
+azure_identity = needed("azure.identity")
+azure_transport = needed("azure.core.pipeline.transport")
 
 SCOPE = "https://vault.azure.net/.default"
 ERROR = "an error"

@@ -50,7 +50,7 @@ class LoginEndpoint(CarriesSecrets):
 
         headers: Header fields, likewise.
 
-        token: Where the token lies in the answer, as in "data.token" or ("tokens", 0, "value"); an empty tuple where
+        token: Where the token lies in the answer, as in "data.token" or ("tokens", 0, "value"). An empty tuple where
             the answer is nothing but the token, as a JSON string or as text.
 
         token_header: The header field of the answer that has the token, such as "X-Subject-Token", in place of *token*.
