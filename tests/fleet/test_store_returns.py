@@ -133,3 +133,41 @@ async def test_the_holder_is_heard_after_a_dead_member_held_the_lease(clock, pee
     waiting.cancel()
     await asyncio.gather(fetching, waiting, return_exceptions=True)
     await end([one, *others, dead])
+
+
+@virtual
+@pytest.mark.parametrize("stopped", ["before begin", "after begin", "before abandon", "after abandon"])
+@pytest.mark.parametrize("resumed", [1.0, 3.0, 5.0, 8.0])
+@pytest.mark.parametrize("holder_stops", [False, True])
+async def test_the_holder_is_heard_after_a_peer_stood_still(clock, stopped, resumed, holder_stops):
+    """K1, K4: a member that stood still with the lease in hand gives the one with the answer its time again."""
+    store, server = Store(clock), Server(clock, rotating=True)
+    one, two = (Worker(name, store, server, fetch_timeout=60.0) for name in ("w0", "w1"))
+    await start([one, two])
+    assert await one.use() == await two.use()
+    fetching = asyncio.create_task(one.manager.refresh())
+    while server.issued < 2:
+        await clock.advance(0.01)
+    store.down = True
+    await clock.advance(80.0)
+    one.stop()
+    store.down = False
+    two.stops_at = stopped
+    using = asyncio.create_task(two.use())
+    while two.state == "running":
+        await clock.advance(0.01)
+    one.resume()
+    await clock.advance(max(resumed - 0.5, 0.0))
+    if holder_stops:
+        one.stop()
+    await clock.advance(0.5)
+    two.resume()
+    await clock.advance(2.0)
+    one.resume()
+    await clock.advance(40.0)
+
+    assert server.replays == []
+    assert await one.use() is not None
+    assert await two.use() is not None
+    await asyncio.gather(fetching, using, return_exceptions=True)
+    await end([one, two])

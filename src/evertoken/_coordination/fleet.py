@@ -7,9 +7,9 @@ What a member does is decided by the rules in `coordination_rules`; this file on
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Final, final
 
+from evertoken._coordination.hearing import Hearing
 from evertoken._coordination.lease import Leases
 from evertoken._coordination.record_judge import RecordJudge
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
@@ -39,30 +39,8 @@ __all__ = ["FleetCoordinator"]
 #: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
 
-#: Seconds in which peers bring what they alone know to a store that was flushed, or that was down when an answer came.
-#: Longer than a watch pauses, and than a connection to a server that was gone takes.
-OFFER: Final = 4.0
-
 # The first pause before a write is tried again; doubled each time.
 _PAUSE: Final = 0.1
-
-
-@final
-class _Hearing:
-    """Peers that may know better, and until when they are given time to say so."""
-
-    __slots__ = ("last", "mark", "offered", "until", "waits")
-
-    def __init__(self) -> None:
-        #: Whether a flushed store was offered what memory has.
-        self.offered: bool = False
-        #: The mark of a peer that was given time.
-        self.mark: float | None = None
-        self.until: float = -math.inf
-        #: How often in a row the lease was found held.
-        self.waits: int = 0
-        #: What was on record when the lease was waited for.
-        self.last: Record | None = None
 
 
 @final
@@ -130,9 +108,9 @@ class FleetCoordinator:
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         end, slow = self._clock.monotonic() + self._patience, False
-        hearing = _Hearing()
+        hearing = Hearing()
         while True:
-            ttl = self._leases.ttl_of(state)
+            ttl, asked = self._leases.ttl_of(state), self._clock.monotonic()
             until = self._leases.until(ttl)
             begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._judge.timeout(state))
             if begun is None:
@@ -150,7 +128,7 @@ class FleetCoordinator:
                 if (
                     newer is None
                     and isinstance(begun.lease, Lease)
-                    and await self._heard(state, flight, begun, hearing)
+                    and await self._heard(state, flight, begun, hearing, (asked, until[0]))
                 ):
                     self._judge.mark(state, flight, begun.record)
                     return Permit(begun.lease, begun.record, until)
@@ -253,23 +231,27 @@ class FleetCoordinator:
 
     # Steps
 
-    async def _heard(self, state: KeyState, flight: Flight, begun: Begun, hearing: _Hearing) -> bool:
-        """Tell whether all who may know better were heard. If not, the lease is given back, because they need it."""
-        now, mark = self._clock.monotonic(), self._judge.unheard(state, flight, begun.record)
+    async def _heard(
+        self, state: KeyState, flight: Flight, begun: Begun, hearing: Hearing, held: tuple[float, float]
+    ) -> bool:
+        """
+        Tell whether all who may know better were heard. If not, the lease is given back, because they need it.
+
+        Args:
+            held: From when to when this member holds the lease at the longest, by the monotonic clock.
+        """
         if not hearing.offered and self._judge.was_flushed(state, flight, begun.record):
-            hearing.offered, hearing.mark, hearing.until = True, self._clock.time(), now + OFFER
-            await self._offer(state, flight, begun, hearing)
-            return False
-        # While another member held the lease, such as one that has died, nobody could bring an answer.
-        blocked, hearing.waits = hearing.waits > 1, 0
-        if mark is not None and (mark != hearing.mark or blocked):
-            hearing.mark, hearing.until = mark, now + OFFER
-        elif now >= hearing.until:
-            return True
-        await self._give_back(state, flight, begun)
+            hearing.offered, hearing.mark = True, self._clock.time()
+            anew, given_back = True, await self._offer(state, flight, begun, hearing)
+        else:
+            anew = hearing.begins(self._judge.unheard(state, flight, begun.record))
+            if not anew and held[0] >= hearing.until:
+                return True
+            given_back = await self._give_back(state, flight, begun)
+        hearing.wait(held[0], self._clock.monotonic() if given_back else held[1], anew=anew)
         return False
 
-    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, hearing: _Hearing) -> None:
+    async def _offer(self, state: KeyState, flight: Flight, begun: Begun, hearing: Hearing) -> bool:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
         # The mark of a peer whose request is under way is not lost with the store.
         permit.lost = hearing.last
@@ -279,8 +261,8 @@ class FleetCoordinator:
             record = dataclasses.replace(record, sent_at=hearing.mark, sent_by=OFFERED)
         if permit.lease is not None and await self._client.commit(state, flight, record, permit.lease, STORE_TIMEOUT):
             self._judge.saved(state, record, None)
-        else:
-            await self._give_back(state, flight, begun)
+            return True
+        return await self._give_back(state, flight, begun)
 
     async def _regain(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record | None:
         ttl = self._leases.ttl_of(state)
@@ -297,9 +279,9 @@ class FleetCoordinator:
             permit.lease, permit.record, permit.until = begun.lease, record, until
         return None
 
-    async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> None:
-        if isinstance(begun.lease, Lease):
-            await self._client.abandon(state, flight, begun.lease)
+    async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> bool:
+        """Give the lease back, and tell whether the store has it back."""
+        return not isinstance(begun.lease, Lease) or await self._client.abandon(state, flight, begun.lease)
 
     def _give_back_later(self, state: KeyState, begun: Begun) -> None:
         # By the session: a flight that is cancelled here would lose the record that it has read.

@@ -156,9 +156,14 @@ class StoreClient:
         step = self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
         return await self._write(record.key, step)
 
-    async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> None:
-        """Give the lease back."""
-        await self._step("abandon", state, flight, lambda: self.store.abandon(lease))
+    async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> bool:
+        """Give the lease back, and tell whether the store has it back."""
+
+        async def abandon() -> bool:
+            await self.store.abandon(lease)
+            return True
+
+        return await self._step("abandon", state, flight, abandon) is True
 
     async def outside(self, operation: str, state: KeyState | None, call: Callable[[], Awaitable[T]]) -> T | None:
         """Do what no flight does: open, close, renew."""
