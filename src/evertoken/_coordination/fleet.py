@@ -237,8 +237,7 @@ class FleetCoordinator:
         """
         Tell whether all who may know better were heard. If not, the lease is given back, because they need it.
 
-        Args:
-            held: From when to when this member holds the lease at the longest, by the monotonic clock.
+        *held* says from when to when this member holds the lease at the longest, by the monotonic clock.
         """
         if not hearing.offered and self._judge.was_flushed(state, flight, begun.record):
             hearing.offered, hearing.mark = True, self._clock.time()
