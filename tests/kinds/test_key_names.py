@@ -144,7 +144,8 @@ async def asked(tokens: TokenManager[Any, Any], call: str, key: Any, now: float)
 
 
 CALLS = [
-    "get", "peek", "get_sync", "refresh", "refused", "invalidate", "forget", "revoke", "put", "subscribe", "handle", "auth",
+    "get", "peek", "get_sync", "refresh", "refused", "invalidate", "forget", "revoke", "put", "subscribe", "handle",
+    "auth",
 ]  # fmt: skip
 
 
