@@ -44,7 +44,9 @@ async def test_each_key_has_its_own_token(clock, shared):
             for at, key in enumerate(KEYS):
                 assert (await tokens.get(key)).access_token == f"token-{at}"
             for at, key in enumerate(KEYS):
-                assert tokens.peek(key).access_token == f"token-{at}"
+                token = tokens.peek(key)
+                assert token is not None
+                assert token.access_token == f"token-{at}"
 
 
 class Text(str):
@@ -224,7 +226,8 @@ async def test_a_single_token_takes_no_key(clock):
     """K5: where there is one token, no key finds it, not even what is equal to None."""
     async with TokenManager(lambda: ("token", 60.0), clock=clock) as tokens:
         await tokens.get()
-        for key in ("a", 0, False, (), Anything(None)):
+        wrong: list[Any] = ["a", 0, False, (), Anything(None)]
+        for key in wrong:
             with pytest.raises(TypeError, match="takes no key"):
                 await tokens.get(key)
             with pytest.raises(TypeError, match="takes no key"):

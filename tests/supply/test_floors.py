@@ -58,7 +58,9 @@ def test_floors_exclude_what_has_a_hole(advisory: dict[str, Any]):
 @pytest.mark.parametrize("advisory", DATA["advisory"], ids=lambda one: f"{one['package']}-{one['id']}")
 def test_an_older_floor_would_be_found(advisory):
     """The check is one: a requirement that begins just before the fixed release is older than it."""
-    assert floor(Requirement(f"{advisory['package']}>={advisory['fixed_in']}.dev0")) < Version(advisory["fixed_in"])
+    older = floor(Requirement(f"{advisory['package']}>={advisory['fixed_in']}.dev0"))
+    assert older is not None
+    assert older < Version(advisory["fixed_in"])
     assert advisory["source"].startswith("https://")
     assert advisory["id"].startswith(("CVE-", "GHSA-", "PYSEC-"))
 

@@ -44,11 +44,11 @@ class _Intermixed(_Parser):
 
     _begun = False
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
         if self._begun:
-            return super().parse_known_args(args, namespace)
+            return super().parse_known_args(*args, **options)
         self._begun = True
-        return self.parse_known_intermixed_args(args, namespace)
+        return self.parse_known_intermixed_args(*args, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
