@@ -12,6 +12,7 @@ go to the tool: `nox -s tests-3.13 -- -k refused -x`.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import nox
 
@@ -134,6 +135,30 @@ def demo(session: nox.Session) -> None:
     """Install the demo as a user would and run it: it fails unless evertoken kept its promises."""
     session.install(".[demo]")
     session.run("python", "-m", "evertoken", "demo", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the sdist and the wheel twice and compare them byte for byte; what was built is left in dist."""
+    session.install(*group("release"))
+    session.run("python", "-m", "tests.supply.build", *(session.posargs or ["dist"]))
+
+
+@nox.session
+def sbom(session: nox.Session) -> None:
+    """Write dist/sbom.cdx.json: what evertoken with all its extras brings, as CycloneDX has it."""
+    session.install(*group("release"))
+    # An environment of its own, or the list would name the tool that writes it.
+    place = Path(session.create_tmp()) / "environment"
+    session.run("python", "-m", "venv", "--clear", str(place))
+    python = str(place / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", EVERYTHING, external=True)
+    session.run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip", external=True)
+    Path("dist").mkdir(exist_ok=True)
+    session.run(
+        "cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "--mc-type", "library", "--output-reproducible",
+        "--output-format", "JSON", "--output-file", "dist/sbom.cdx.json", python,
+    )  # fmt: skip
 
 
 @nox.session(default=False)

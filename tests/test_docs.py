@@ -141,6 +141,37 @@ def test_readme_shows_the_command_that_ci_runs():
     assert f"\n{command}\n" in README.read_text(encoding="utf-8")
 
 
+THREATS = (ROOT / "docs" / "explanation" / "threat-model.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in THREATS.split("## Threats")[1].splitlines()
+    if line.startswith("| ") and not line.startswith(("| threat ", "| --- "))
+]
+
+
+def test_every_threat_has_a_clause_and_a_test():
+    """The threat model names clauses of the contract, and tests that exist, for each threat."""
+    clauses = set(re.findall(r"^([A-Z]\d)$", (ROOT / "docs" / "contract.md").read_text("utf-8"), flags=re.MULTILINE))
+    assert len(ROWS) > 30
+    for threat, named, defence, tests in ROWS:
+        assert set(named.split(", ")) <= clauses, threat
+        assert defence, threat
+        found = re.findall(r"`([^`]+)`", tests)
+        assert ", ".join(f"`{one}`" for one in found) == tests, threat
+        for one in found:
+            file, _, name = one.partition("::")
+            tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+            assert not name or name in {getattr(node, "name", None) for node in tree.body}, one
+
+
+def test_the_threat_model_covers_each_boundary():
+    """Each party that the process trusts in part has its own table of threats."""
+    headings = re.findall(r"^### (.*)$", THREATS, flags=re.MULTILINE)
+    for party in ("Logs", "authorization server", "API servers", "proxies", "Stores", "tenants", "users of the machine",
+                  "Child processes", "Supply chain"):  # fmt: skip
+        assert any(party in heading for heading in headings), party
+
+
 def test_matrix():
     """The table of sources says what the sources and the tests are: `python -m tests.matrix` writes it."""
     from tests import matrix  # noqa: PLC0415 - it imports every source

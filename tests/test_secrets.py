@@ -236,7 +236,7 @@ CARRIERS: dict[str, Any] = {
     "key": lambda: all_sources.PrivateKeyJwt(rsa_pem()),
     "client secret": lambda: all_sources.ClientSecretJwt(2 * CLIENT_SECRET),
     "login": lambda: all_sources.LoginEndpoint("https://api.example.com/login", json={"password": CLIENT_SECRET}),
-    "command": lambda: all_sources.Command(["login"], env={"PASSWORD": CLIENT_SECRET}),
+    "command": lambda: all_sources.Command(["login"], environment={"PASSWORD": CLIENT_SECRET}),
     "github": lambda: all_sources.GitHubApp(1, 2, private_key=rsa_pem()),
     "vault": lambda: vault.AppRole("https://vault.example.com", role_id="r", secret_id=CLIENT_SECRET),
     "google": lambda: google.AuthorizedUser(INFO),

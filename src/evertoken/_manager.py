@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast, final, overload
 
 from evertoken._coordination.fleet import FleetCoordinator
 from evertoken._coordination.local import LocalCoordinator
-from evertoken._coordination.store_client import check_key
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.key_commands import KeyCommands
 from evertoken._engine.lifecycle import Lifecycle
@@ -29,6 +28,7 @@ from evertoken._engine.session_owner import SessionOwner
 from evertoken._engine.subscription import Subscription
 from evertoken._handle import TokenHandle
 from evertoken._model.generic import KeyT, OfTokenAndKey, TokenT
+from evertoken._model.key import is_key
 from evertoken._model.key_state import NO_KEY
 from evertoken._model.policy import RefreshPolicy, RetryPolicy
 from evertoken._model.protocols import CredentialSource, SourceCallable, TokenSource
@@ -65,7 +65,8 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
 
     Args:
         source:
-            A `TokenSource`, or an async or plain function that returns a token; or a mapping of keys to those.
+            A `TokenSource`, or an async or plain function that returns a token; or a mapping of keys to those. A key is
+            a `str`, an `int`, or a tuple of these and of None, and of exactly these types.
 
         source_for: Called with a key on its first use, to return its source. Instead of *source*.
 
@@ -76,7 +77,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         store: Where tokens are kept and shared; without one they live in this manager alone.
 
         namespace: Sets this manager's keys apart in a shared store. It is needed where a source does not say whose
-            tokens it gives, as a function cannot.
+            tokens it gives, as a function cannot. An empty one is none.
 
         strict_persist:
             Hold back a token that the store did not keep, until it does. By default it is served from memory
@@ -162,14 +163,10 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         if start != "lazy" and source_for is not None:
             msg = f"start={start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
-        if store is not None:
-            for key in registry.keys:
-                check_key(namespace, key)
         self._life = Lifecycle(
             registry,
             settings,
             make_coordinator=partial(_coordinator, store, namespace, fetch_timeout),
-            check_key=None if store is None else partial(check_key, namespace),
         )
         self.clock: Clock = clock
         # What the hot path reads: one clock, one key's state, the dict of keys.
@@ -211,7 +208,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
             GrantRejected: There is no valid token and the authorization server rejects the grant.
             ManagerClosed: The manager is closed, or was closed meanwhile.
             LookupError: No source has this key.
-            TypeError: A key is missing, or given where there is but one.
+            TypeError: A key is missing, or given where there is but one, or of a type that no key has.
             RuntimeError: The manager is not started, or was started in another process or on a loop that ended.
         """
         # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.
@@ -221,7 +218,8 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
             return state.token  # type: ignore[return-value]  # valid, so it is there
         if key is not None and min_ttl is None:
             state = self._keys.get(key, NO_KEY)
-            if now() < state.valid_until:
+            # True is equal to 1, and no key.
+            if now() < state.valid_until and (key is state.key or is_key(key)):
                 return state.token  # type: ignore[return-value]
         if min_ttl is None and self._life.elsewhere() and (token := self.peek(key)) is not None:
             # Barred as idle or not, a valid token is worth no way to the manager's own loop and back.
@@ -257,7 +255,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
             TypeError: A key is missing, or given where there is but one.
         """
         state = self._keys.get(key)
-        if state is None:
+        if state is None or not is_key(key):
             self._life.registry.find(key)
             return None
         if not self._life.serving:

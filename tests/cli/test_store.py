@@ -300,9 +300,10 @@ def test_purge_wants_to_know_what(tmp_path, capsys):
     assert (status, "say which: --key KEY, or --expired" in err) == (2, True)
 
 
-def test_server_is_gone(capsys):
+def test_server_is_gone(capsys, monkeypatch):
     """A server that does not answer is said in a line, without the password of its URL."""
-    status, _, err = run(capsys, "check", "redis://user:planted-password@127.0.0.1:1/0")
+    monkeypatch.setenv("EVERTOKEN_STORE", "redis://user:planted-password@127.0.0.1:1/0")
+    status, _, err = run(capsys, "check")
     assert status == 1
     assert err.startswith("evertoken: the store failed: ConnectionError:")
 

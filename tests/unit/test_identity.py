@@ -61,6 +61,17 @@ def machine(client: OAuthClient = CLIENT, **options: Any) -> ClientCredentials:
         ),
         (machine(), machine(OAuthClient(**AT, headers={"X-Tenant": "a"}))),
         (machine(parameters={"id": "user90137"}), machine(parameters={"id": "user118756"})),
+        (
+            machine(OAuthClient(**{**AT, "token_endpoint": "https://[2001:db8::1]:8443/token"})),
+            machine(OAuthClient(**{**AT, "token_endpoint": "https://[2001:db8::1:8443]/token"})),
+        ),
+        # Half a surrogate pair and the other half, against the one character that they look like.
+        (RefreshToken(CLIENT, "rt", subject="\ud83d\ude00"), RefreshToken(CLIENT, "rt", subject="\U0001f600")),
+        (machine(scope="\ud83d\ude00"), machine(scope="\U0001f600")),
+        (
+            Fallback(RefreshToken(CLIENT, "rt", subject="\ud83d\ude00", rotates=False), machine()),
+            Fallback(RefreshToken(CLIENT, "rt", subject="\U0001f600", rotates=False), machine()),
+        ),
         (machine(), RefreshToken(CLIENT, "rt", subject="alice")),
         (RefreshToken(CLIENT, "rt", subject="alice"), RefreshToken(CLIENT, "rt", subject="bob")),
         (RefreshToken(CLIENT, "rt", subject="alice"), RefreshToken(OTHER, "rt", subject="alice")),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Begun, Clock, Lease, Record, TokenStore
 
-__all__ = ["STORE_TIMEOUT", "StoreClient", "check_key", "store_key"]
+__all__ = ["STORE_TIMEOUT", "StoreClient", "store_key"]
 
 #: Seconds a step of the store may take.
 STORE_TIMEOUT: Final = 5.0
@@ -44,35 +44,16 @@ T = TypeVar("T")
 
 def store_key(namespace: str | None, key: Hashable, identity: str | None = None, /) -> str:
     """
-    Return the text under which *key* stands in a store. Different keys, and different identities, never share one.
+    Return the text under which *key* stands in a store.
 
-    Raises:
-        TypeError: The key is not made of None, strings, numbers, booleans and tuples of those.
+    Different namespaces, different keys (as `check_key` lets them pass) and different identities never share one, as
+    none of them has half a surrogate pair. It is ASCII, so that no store takes two of them for one by the rules of a
+    language. An empty namespace is none.
     """
     parts: list[Any] = [namespace or "", key]
     if identity is not None:
         parts.append(digest_of(identity))
-    try:
-        return _ENCODER.encode(parts)
-    except TypeError:
-        msg = f"with a store, a key must be a string, a number or a tuple of those, not {type(key).__name__}"
-        raise TypeError(msg) from None
-
-
-def check_key(namespace: str | None, key: Hashable, /) -> None:
-    """
-    Raise unless *key* can stand in a store, in which different keys never share a name.
-
-    Raises:
-        TypeError: The key is not made of None, strings, numbers, booleans and tuples of those.
-        ValueError: A text in the key has half a surrogate pair: written, two halves look like one character.
-    """
-    store_key(namespace, key)
-    try:
-        json.dumps([namespace, key], ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        msg = f"with a store, a key must be text that UTF-8 can write, and {key!r} has half a surrogate pair"
-        raise ValueError(msg) from None
+    return _ENCODER.encode(parts)
 
 
 @final

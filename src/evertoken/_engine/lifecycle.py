@@ -18,7 +18,7 @@ from evertoken._model.errors import ManagerClosed
 from evertoken._model.policy import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    from collections.abc import Callable, Coroutine
 
     from evertoken._engine.options import Settings
     from evertoken._engine.registry import Registry
@@ -42,7 +42,6 @@ class Lifecycle:
         settings: Settings,
         *,
         make_coordinator: Callable[[Session], Coordinator],
-        check_key: Callable[[Hashable], object] | None,
     ) -> None:
         self.registry = registry
         self.settings = settings
@@ -61,7 +60,6 @@ class Lifecycle:
         self._ran = False
         self._pid = os.getpid()
         self._make_coordinator = make_coordinator
-        self._check_key = check_key
         _living.add(self)
 
     @property
@@ -99,7 +97,6 @@ class Lifecycle:
             observers=self.observers,
             counters=self.counters,
             make_coordinator=self._make_coordinator,
-            check_key=self._check_key,
         )
         try:
             await session.open()

@@ -73,6 +73,7 @@ class Settings(Frozen):
         _of("retry", self.retry, RetryPolicy)
         if self.namespace is not None:
             _of("namespace", self.namespace, str)
+            _written("namespace", self.namespace)
         _of("strict_persist", self.strict_persist, bool)
         _with("store", self.store, "read", "begin", "mark", "commit", "abandon", "renew")
         _with("clock", self.clock, "time", "monotonic", "call_later")
@@ -97,6 +98,14 @@ def _of(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         msg = f"{name} must be a {kind.__name__}, not {type(value).__name__}"
         raise TypeError(msg)
+
+
+def _written(name: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        msg = f"{name} must be text that UTF-8 can write, and {value!r} has half a surrogate pair"
+        raise ValueError(msg) from None
 
 
 def _with(name: str, value: object, *methods: str) -> None:

@@ -17,7 +17,7 @@ from evertoken._model import events
 from evertoken._model.errors import GrantRejected, TokenUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
 
     from evertoken._engine.flight import Flight
     from evertoken._engine.session import Session
@@ -49,14 +49,9 @@ def seconds(parameter: str, value: float | None, /) -> float | None:
 
 @final
 class ReadPath:
-    """
-    The slow path of `get()`.
+    """The slow path of `get()`."""
 
-    Args:
-        check_key: Raises where a key cannot be kept in the store; None without a store.
-    """
-
-    def __init__(self, session: Session, *, check_key: Callable[[Hashable], object] | None) -> None:
+    def __init__(self, session: Session) -> None:
         self._registry = session.registry
         self._lock = session.lock
         self._clock = session.clock
@@ -65,7 +60,6 @@ class ReadPath:
         self._maintenance = session.maintenance
         self._flights = session.flights
         self._check_open = session.check_open
-        self._check_key = check_key
 
     async def obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
         """Return a valid token: the slow path of `TokenManager.get`."""
@@ -188,8 +182,6 @@ class ReadPath:
             await flight.wait(self._clock, patience)
 
     async def _open(self, key: Hashable) -> KeyState:
-        if self._check_key is not None:
-            self._check_key(key)
         async with self._lock:
             state, opened = self._registry.open(key)
             if opened:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.callable_source import CallableSource, as_source
 from evertoken._model.identity import identity_of
+from evertoken._model.key import check_key
 from evertoken._model.key_state import NO_KEY, KeyState
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Registry:
         named: Whether a namespace was given, so that a store needs no identity of the sources.
 
     Raises:
-        TypeError: Neither or both were given, or something is no source.
+        TypeError: Neither or both were given, or something is no source, or no key (see `check_key`).
         ValueError: The mapping is empty, a source whose new token kills the old one has no store, or one that does not
             say whose tokens it gives has a store and no namespace.
     """
@@ -74,6 +75,7 @@ class Registry:
                 if key is None:
                     msg = "None cannot be a key: it stands for the only key of a single source"
                     raise ValueError(msg)
+                check_key(key)
                 self.keys[key] = KeyState(key, self._checked(one, f"source[{key!r}]"))
         elif source is not None:
             self.keys[None] = KeyState(None, self._checked(source, "source"))
@@ -103,7 +105,8 @@ class Registry:
         Return the state of *key* if it is open.
 
         Raises:
-            TypeError: A key is given where there is but one, or missing where there are several, or not hashable.
+            TypeError: A key is given where there is but one, or missing where there are several, or no key.
+            ValueError: It cannot be written.
             LookupError: No source has this key.
         """
         if self.keyed == (key is None):
@@ -113,6 +116,7 @@ class Registry:
                 else f"this manager has a single token and takes no key, but was asked for {key!r}"
             )
             raise TypeError(msg)
+        check_key(key)
         state = self.keys.get(key)
         if state is None and self.source_for is None:
             known = ", ".join(repr(known) for known in list(self.keys)[:10])

@@ -26,7 +26,7 @@ from evertoken._model import events
 from evertoken._model.errors import ManagerClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    from collections.abc import Callable, Coroutine
 
     from evertoken._engine.counters import Counters
     from evertoken._engine.observers import Observers
@@ -55,8 +55,6 @@ class Session:
 
     Args:
         make_coordinator: Makes the coordinator of this session.
-
-        check_key: Raises where a key cannot be kept in the store; None without a store.
     """
 
     def __init__(
@@ -68,7 +66,6 @@ class Session:
         observers: Observers,
         counters: Counters,
         make_coordinator: Callable[[Session], Coordinator],
-        check_key: Callable[[Hashable], object] | None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.pid: int = os.getpid()
@@ -94,7 +91,7 @@ class Session:
         self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
         self.coordinator: Coordinator = make_coordinator(self)
         self.flights: Flights = Flights(self)
-        self.read_path: ReadPath = ReadPath(self, check_key=check_key)
+        self.read_path: ReadPath = ReadPath(self)
         self.commands: Commands = Commands(self)
 
     @property

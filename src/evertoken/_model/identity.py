@@ -32,7 +32,8 @@ def identity_from(kind: str, /, *parts: object) -> str | None:
     """
     if any(part is None for part in parts):
         return None
-    return json.dumps([kind, *parts], default=_plain, sort_keys=True)
+    # Not as ASCII, in which two halves of a surrogate pair are spelled like the one character.
+    return json.dumps([kind, *parts], default=_plain, sort_keys=True, ensure_ascii=False)
 
 
 def _plain(part: object) -> object:

@@ -12,8 +12,9 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from evertoken.cli.address import VARIABLE, without_passwords
 from evertoken.cli.plain import PlainView
 from evertoken.cli.plan import DEFAULT_RATE, DEFAULT_SECONDS, Plan
 from evertoken.cli.report import report
@@ -29,6 +30,25 @@ __all__ = ["main"]
 # What shells make of SIGINT and SIGPIPE.
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that quotes no password of an argument that it does not expect."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(without_passwords(message))
+
+
+class _Intermixed(_Parser):
+    """One that takes options between arguments also where the first argument may be left out."""
+
+    _begun = False
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        if self._begun:
+            return super().parse_known_args(*args, **options)
+        self._begun = True
+        return self.parse_known_intermixed_args(*args, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evertoken", description="Tokens that are always fresh.")
+    parser = _Parser(prog="evertoken", description="Tokens that are always fresh.")
     parser.add_argument("--version", action="version", version=f"evertoken {metadata.version('evertoken')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     demo = commands.add_parser(
@@ -80,13 +100,16 @@ def _parser() -> argparse.ArgumentParser:
         "store",
         help="look into a store, and take records out",
         description="Shows keys, states, versions, ages and leases of a store, and fingerprints in place of tokens. "
-        "URL: file:DIRECTORY, sqlite:FILE, redis://, rediss://, unix:// or postgresql://.",
+        "URL: file:DIRECTORY, sqlite:FILE, redis://, rediss://, unix:// or postgresql://. One with a password is "
+        f"better given in the variable {VARIABLE}, or in a file.",
     ))  # fmt: skip
     return parser
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION", dest="action")
+    actions = parser.add_subparsers(
+        title="actions", required=True, metavar="ACTION", dest="action", parser_class=_Intermixed
+    )
     every = {
         "list": "one line for each key",
         "show": "all that is known of one key",
@@ -95,7 +118,13 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     }
     for name, says in every.items():
         action = actions.add_parser(name, help=says, description=says)
-        action.add_argument("url", metavar="URL", help="where the store is")
+        action.add_argument(
+            "url", metavar="URL", nargs="?", help=f"where the store is (default: what the variable {VARIABLE} says)"
+        )
+        action.add_argument(
+            "--store-file", type=Path, metavar="FILE", help="a file that holds the URL, and that nobody else may read"
+        )
+        action.add_argument("--ask-password", action="store_true", help="ask for the password that the URL leaves out")
         action.add_argument("--key-file", type=Path, metavar="FILE", help="the keys that open what is sealed")
         action.add_argument("--prefix", help="of the keys in Redis (default: evertoken:)")
         action.add_argument("--table", help="in PostgreSQL (default: evertoken)")

@@ -32,7 +32,8 @@ def store_at(url: str, *, key_file: Path | None, prefix: str | None, table: str 
         ValueError: It is no such URL, there is no such file, or an option is for another kind of store.
         ImportError: The extra of that store is not installed.
     """
-    scheme = urlsplit(url).scheme
+    # Not by urlsplit(), which quotes the host of a URL that it cannot read, with the password before it.
+    scheme = url.partition(":")[0].lower()
     if scheme not in SCHEMES:
         known = ", ".join(f"{one}:" for one in SCHEMES)
         msg = f"the URL of a store begins with one of {known} as in file:/var/lib/app/tokens"

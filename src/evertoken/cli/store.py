@@ -10,10 +10,9 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
 
-from evertoken._model.redaction import scrub
 from evertoken._model.token import fingerprint_of
+from evertoken.cli.address import address_of, without_passwords
 from evertoken.cli.place import store_at
 from evertoken.stores._record import UnreadableRecord
 
@@ -53,9 +52,14 @@ def run_store(options: argparse.Namespace) -> int:
     """Do what the command line asks of a store; return the exit status."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     try:
-        store = store_at(options.url, key_file=options.key_file, prefix=options.prefix, table=options.table)
-    except ValueError as error:
-        print(f"evertoken: {error}", file=sys.stderr)
+        address = address_of(options.url, file=options.store_file, ask=options.ask_password)
+    except (OSError, ValueError) as error:
+        print(f"evertoken: {without_passwords(str(error))}", file=sys.stderr)
+        return 2
+    try:
+        store = store_at(address.url, key_file=options.key_file, prefix=options.prefix, table=options.table)
+    except (OSError, ValueError) as error:
+        print(f"evertoken: {address.clean(str(error))}", file=sys.stderr)
         return 2
     try:
         return asyncio.run(_within(store, options))
@@ -64,9 +68,7 @@ def run_store(options: argparse.Namespace) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - a store may raise anything, and a person wants to know what
         # A server's library may quote what it was given.
-        password = urlsplit(options.url).password
-        said = scrub(str(error), [password, None if password is None else unquote(password)])
-        print(f"evertoken: the store failed: {type(error).__name__}: {said}", file=sys.stderr)
+        print(f"evertoken: the store failed: {type(error).__name__}: {address.clean(str(error))}", file=sys.stderr)
         return 1
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from evertoken._model.identity import digest_of
+from evertoken._model.identity import digest_of, identity_from
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources.oauth_client import Fields, OAuthClient, strings_of
 
@@ -85,7 +84,7 @@ class Grant(CarriesSecrets):
         if own is None:
             return None
         asked = [(name, _plain(name, value) if name in _SHOWN else digest_of(value)) for name, value in self._fields]
-        return json.dumps([type(self).__name__, self._client.identity, asked, own])
+        return identity_from(type(self).__name__, self._client.identity, asked, own)
 
     def _own_identity(self) -> list[str] | None:
         # On whose behalf.

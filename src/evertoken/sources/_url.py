@@ -64,6 +64,7 @@ def _is_loopback(host: str) -> bool:
 def url_identity(url: str) -> str:
     """Return *url* as every spelling of it is written, and a digest in place of its query, which may hold a key."""
     parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = f":{parts.port}" if parts.port not in {None, {"http": 80, "https": 443}.get(parts.scheme)} else ""
     query = f"?{digest_of(parts.query)}" if parts.query else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path or '/'}{query}"
+    return f"{parts.scheme}://{host}{port}{parts.path or '/'}{query}"

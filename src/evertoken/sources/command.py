@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
-import os
-import signal
-import subprocess
 from typing import TYPE_CHECKING, Any, Final, final
-
-import anyio
 
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.parsing import is_token
-from evertoken._model.redaction import scrub
 from evertoken._signing.secret import CarriesSecrets
-from evertoken.sources._body import MAX_BODY
+from evertoken.sources._program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from anyio.abc import ByteReceiveStream, Process
-
     from evertoken._model.protocols import FetchRequest
 
-__all__ = ["Command", "run"]
+__all__ = ["Command"]
 
 # How commands spell what RFC 6749 calls access_token, expires_in and token_type; the first that is there counts.
 _TOKEN: Final = ("access_token", "accessToken", "token", "id_token")
@@ -41,45 +32,48 @@ class Command(CarriesSecrets):
     JSON is understood as `az account get-access-token` and `gcloud config config-helper --format=json` print it. The
     command is run without a shell, is killed with all that it started when its time is over, and blocks nobody.
 
+    A program that is named without its directory is looked up in PATH, once, when it is first run; `repr` shows the
+    file from then on. Parts of PATH that are empty or relative are not looked at, because they mean other files in
+    another working directory.
+
     Args:
-        arguments: The program and its arguments.
+        arguments: The program, by its absolute path or its name, and its arguments.
 
         lifetime: Seconds that a token lives whose expiry is not printed and which is no JWT.
 
-        env: The environment; that of this process unless given.
+        environment: All the variables that the command finds, with its PATH. Without one that is what this process has
+            (as with `credential_process` of AWS, plugins of kubectl, and executables of Google), but for variables that
+            begin with `EVERTOKEN_`. Give one where the command must not see the secrets of this process.
 
     Raises:
-        ValueError: *arguments* is empty or a single string, or *lifetime* is not above zero.
+        ValueError: *arguments* is empty or a single string, the program is a relative path, or *lifetime* is not above
+            zero.
     """
 
     rotates = False
     on_ambiguous = "retry"
 
     def __init__(
-        self, arguments: Sequence[str], *, lifetime: float | None = None, env: Mapping[str, str] | None = None
+        self, arguments: Sequence[str], *, lifetime: float | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
-        if isinstance(arguments, str) or not arguments:
-            msg = "arguments must be the program and its arguments, as in ['vault', 'print', 'token']"
-            raise ValueError(msg)
+        self._program = Program(arguments, environment)
         if lifetime is not None and not lifetime > 0.0:
             msg = f"lifetime must be seconds above zero, not {lifetime!r}"
             raise ValueError(msg)
-        self._arguments = list(arguments)
         self._lifetime = lifetime
-        self._env = env
-        self.provider: str = f"command:{self._arguments[0]}"
+        self.provider: str = f"command:{self._program.name}"
 
     async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
         """
         Run it.
 
         Raises:
-            TransientRefreshError: It cannot be run, fails, or prints no token.
+            TransientRefreshError: It is not found, cannot be run, fails, or prints no token.
         """
-        return self._fields(await run(self._arguments, env=self._env), self._arguments[0])
+        return self._fields(await self._program.run(), self._program.path)
 
     def __repr__(self) -> str:
-        return f"Command({self._arguments[0]!r}, ...)"
+        return f"Command({self._program.path!r}, ...)"
 
     def _fields(self, text: str, program: str) -> dict[str, Any]:
         try:
@@ -110,41 +104,6 @@ class Command(CarriesSecrets):
         return {name: value for name, value in fields.items() if value is not None}
 
 
-async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
-    """
-    Return what a command prints, run without a shell; it is killed if this is cancelled, with all that it started.
-
-    Raises:
-        TransientRefreshError: It cannot be run, or fails; its last line is told.
-    """
-    program = arguments[0]
-    try:
-        process = await anyio.open_process(
-            list(arguments), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env, start_new_session=True
-        )
-    except OSError as error:
-        failure = TransientRefreshError(f"{program!r} cannot be run: {error.strerror or type(error).__name__}")
-        raise failure from None
-    said: dict[str, bytes] = {}
-    try:
-        async with anyio.create_task_group() as group:
-            for name, stream in (("out", process.stdout), ("err", process.stderr)):
-                group.start_soon(_collect, stream, said, name)
-            await process.wait()
-    finally:
-        if process.returncode is None:
-            _kill(process)
-        with anyio.CancelScope(shield=True):
-            await process.aclose()
-    status = process.returncode
-    if status:
-        # Its last line is what a person would look at.
-        words = said["err"].decode(errors="replace").strip().rpartition("\n")[2]
-        msg = f"{program!r} ended with {status}{': ' if words else ''}{scrub(words)}"
-        raise TransientRefreshError(msg)
-    return said["out"].decode("utf-8-sig", errors="replace").strip()
-
-
 def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((found[name] for name in names if found.get(name) is not None), None)
 
@@ -156,22 +115,3 @@ def _zoned(value: object) -> object:
         return dt.datetime.fromisoformat(value).astimezone().isoformat()
     except ValueError:
         return value
-
-
-def _kill(process: Process) -> None:
-    # A script that waits for another program is no reason to leave that one behind.
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:  # pragma: no cover - Windows
-        process.kill()
-
-
-async def _collect(stream: ByteReceiveStream | None, said: dict[str, bytes], name: str) -> None:
-    data = bytearray()
-    said[name] = b""
-    if stream is not None:
-        async for chunk in stream:
-            # The rest is read and dropped, so that the command does not stand still.
-            data += chunk[: MAX_BODY - len(data)]
-    said[name] = bytes(data)

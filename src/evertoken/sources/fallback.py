@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
@@ -15,7 +14,7 @@ from evertoken._engine.tasks import Strays, bounded, must_propagate
 from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
 from evertoken._model.failures import failure_of
 from evertoken._model.generic import OfToken, TokenT
-from evertoken._model.identity import identity_of
+from evertoken._model.identity import identity_from, identity_of
 from evertoken._model.token_response import read_response
 
 if TYPE_CHECKING:
@@ -72,8 +71,7 @@ class Fallback(OfToken[TokenT]):
     @property
     def identity(self) -> str | None:
         """Whose tokens its sources give; None where one of them does not say so."""
-        found = [identity_of(source) for source in self._sources.values()]
-        return None if None in found else json.dumps(["Fallback", *found])
+        return identity_from("Fallback", *(identity_of(source) for source in self._sources.values()))
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
         """Ask the one that worked last, then the others."""

@@ -130,7 +130,7 @@ class OAuthClient(CarriesSecrets):
         self._dpop = dpop
         #: Whose tokens it gives: the server's issuer or token endpoint, and the client. It holds no secret.
         self.identity: str = json.dumps(
-            [self._server.identity, client_id, digest_of(json.dumps(self._headers, sort_keys=True))]
+            [self._server.identity, client_id, digest_of(repr(sorted(self._headers.items())))], ensure_ascii=False
         )
         # Grants that ask for the same thing share the fields of it.
         self._fields: dict[Fields, Fields] = {}

@@ -27,7 +27,7 @@ _NAME: Final = re.compile(rf"({_PART})(?:\.({_PART}))?")
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS {table} (
-    key text PRIMARY KEY,
+    key text COLLATE "C" PRIMARY KEY,
     version bigint NOT NULL DEFAULT 0,
     record bytea,
     digest bytea,

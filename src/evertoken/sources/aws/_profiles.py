@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.token_response import Answer
+from evertoken.sources._program import Program
 from evertoken.sources.aws._credentials import credentials_of, environment_keys
 from evertoken.sources.aws._shared_files import in_home
 from evertoken.sources.aws._sts import check_role
 from evertoken.sources.aws._variables import Variables
 from evertoken.sources.aws.assume_role import AssumeRole, AssumeRoleWithWebIdentity
-from evertoken.sources.command import run
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
@@ -213,12 +213,12 @@ def _web_identity(environ: Variables, said: ProfileSettings | None) -> _WebIdent
 
 async def _run(name: str, command: str) -> AwsCredentials:
     try:
-        arguments = shlex.split(command)
+        program = Program(shlex.split(command))
     except ValueError as error:
         failure = no_credentials(name, f"its credential_process cannot be read: {error}")
     else:
         started = SystemClock.time()
-        answer = _printed(await run(arguments))
+        answer = _printed(await program.run())
         if answer is None:
             msg = f"the credential_process of the AWS profile {name!r} printed no JSON object"
             raise TransientRefreshError(msg)

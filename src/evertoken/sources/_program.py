@@ -1,0 +1,193 @@
+"""Running other programs: which file is run, with what environment, and what becomes of what it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+import anyio.to_thread
+
+from evertoken._model.errors import TransientRefreshError
+from evertoken._model.redaction import scrub
+from evertoken.sources._body import MAX_BODY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from anyio.abc import ByteReceiveStream, Process
+
+__all__ = ["Program"]
+
+# Variables of ours, such as the one that holds the password of a store.
+_OWN: Final = "EVERTOKEN_"
+
+# Bytes that are kept of the end of what a program says to stderr.
+_WORDS: Final = 4096
+
+# Names of variables and options whose values are not told, and how long those values are at least.
+_TELLING: Final = re.compile(
+    r"token|secret|passw|credential|assertion|session|(?:api|access|private)[_-]?key", re.IGNORECASE
+)
+_LEAST: Final = 6
+
+
+@final
+class Program:
+    """
+    A program that is run without a shell.
+
+    Args:
+        arguments: Its absolute path, or a name that is looked up in PATH; and its arguments.
+
+        environment: All that it finds in its environment. Without one that is what this process has, but for the
+            variables that begin with `EVERTOKEN_`.
+
+    Raises:
+        ValueError: There are no arguments, one has a null character, or the program is a relative path.
+    """
+
+    __slots__ = ("_given", "_path", "name")
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        if isinstance(arguments, str) or not arguments or not arguments[0]:
+            msg = "arguments must be the program and its arguments, as in ['vault', 'print', 'token']"
+            raise ValueError(msg)
+        given = [os.fspath(one) for one in arguments]
+        if any("\0" in one for one in given):
+            msg = "arguments must not have null characters"
+            raise ValueError(msg)
+        self.name: str = given[0]
+        path = Path(self.name)
+        if path.name != self.name and not path.is_absolute():
+            msg = (
+                f"the program {self.name!r} is a relative path, which means another file in another directory: give "
+                "its absolute path, or a name alone, which is looked up in PATH"
+            )
+            raise ValueError(msg)
+        # Behind a function, for both may hold secrets, and those who report errors look into objects.
+        self._given = _keeper(given, environment)
+        self._path: str | None = self.name if path.is_absolute() else None
+
+    @property
+    def path(self) -> str:
+        """The absolute path, once it was looked up; the name until then."""
+        return self._path or self.name
+
+    async def run(self) -> str:
+        """
+        Return what it prints. It is killed if this is cancelled, with all that it started.
+
+        Raises:
+            TransientRefreshError: It is not found, cannot be run, or fails; its last line is told.
+        """
+        if self._path is None:
+            self._path = await anyio.to_thread.run_sync(self._found)
+        process = await self._start()
+        said: dict[str, bytes] = {}
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_collect, process.stdout, said, "out", MAX_BODY)
+                group.start_soon(_collect, process.stderr, said, "err", -_WORDS)
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                _kill(process)
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
+        if process.returncode:
+            failure = self._failure(process.returncode, said.pop("err"))
+            # What it printed may be a token, and those who report errors look at locals.
+            said.clear()
+            raise failure
+        return said["out"].decode("utf-8-sig", errors="replace").strip()
+
+    def __repr__(self) -> str:
+        return f"Program({self.path!r}, ...)"
+
+    def _found(self) -> str:
+        # An empty part of PATH means the working directory, and a relative one something in it.
+        path = self._given()[1].get("PATH", os.defpath)
+        folders = [folder for folder in path.split(os.pathsep) if Path(folder).is_absolute()]
+        for folder in folders:
+            found = shutil.which(self.name, path=folder)
+            # On Windows it may be one in the working directory.
+            if found is not None and Path(found).is_absolute():
+                return found
+        msg = (
+            f"{self.name!r} cannot be run: it is in no directory of PATH ({os.pathsep.join(folders)}), of which "
+            "relative and empty parts are not looked at; give the absolute path of the program"
+        )
+        raise TransientRefreshError(msg)
+
+    async def _start(self) -> Process:
+        try:
+            return await self._opened()
+        except OSError as error:
+            said = error.strerror or type(error).__name__
+        # Out here, for the frames of the error hold the environment.
+        msg = f"{self.path!r} cannot be run: {said}"
+        raise TransientRefreshError(msg)
+
+    async def _opened(self) -> Process:
+        arguments, environment = self._given()
+        return await anyio.open_process(
+            [self.path, *arguments[1:]],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def _failure(self, status: int, said: bytes) -> TransientRefreshError:
+        # Its last line is what a person would look at.
+        words = scrub(said.decode(errors="replace").strip().rpartition("\n")[2], self._secrets())
+        return TransientRefreshError(f"{self.path!r} ended with {status}{': ' if words else ''}{words}")
+
+    def _secrets(self) -> list[str]:
+        # What the program was given and may repeat.
+        arguments, environment = self._given()
+        named = [*environment.items(), *(one.split("=", 1) for one in arguments if "=" in one)]
+        named += [(option, value) for option, value in pairwise(arguments) if option[:1] == "-"]
+        return [value for name, value in named if len(value) >= _LEAST and _TELLING.search(name)]
+
+
+def _keeper(
+    arguments: list[str], environment: Mapping[str, str] | None
+) -> Callable[[], tuple[list[str], dict[str, str]]]:
+    def given() -> tuple[list[str], dict[str, str]]:
+        if environment is not None:
+            return arguments, dict(environment)
+        return arguments, {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+
+    return given
+
+
+def _kill(process: Process) -> None:
+    # A script that waits for another program is no reason to leave that one behind.
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:  # pragma: no cover - Windows
+        process.kill()
+
+
+async def _collect(stream: ByteReceiveStream | None, said: dict[str, bytes], name: str, limit: int) -> None:
+    """Keep the first *limit* bytes of *stream*, or the last ones where *limit* is negative."""
+    data = bytearray()
+    said[name] = b""
+    if stream is not None:
+        async for chunk in stream:
+            # The rest is read and dropped, so that the command does not stand still.
+            if limit < 0:
+                data = (data + chunk)[limit:]
+            else:
+                data += chunk[: limit - len(data)]
+    said[name] = bytes(data)
