@@ -56,9 +56,9 @@ class FileStore:
         ImportError: The extra is not installed.
         ValueError: *path* is empty, or *poll* is not above zero.
 
-    The operations raise `PermissionError` if the directory, or a file in it, is a symbolic link, another user's, or
-    one that others may write to; and `TimeoutError` if a process that was stopped in the middle of an operation
-    blocks it for 4 seconds.
+    The operations raise `PermissionError` if the directory is a symbolic link, another user's, or one that others may
+    write to, or if a file in it is a symbolic link, another user's, or open to others; and `TimeoutError` if a process
+    that was stopped in the middle of an operation blocks it for 4 seconds.
     """
 
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None, *, poll: float = 0.5) -> None:

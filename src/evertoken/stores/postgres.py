@@ -194,12 +194,12 @@ class PostgresStore:
         seal = partial(written, record, self._codec)
         data = seal() if self._codec is None else await offload(seal)
         values = (_row_of(key), lease.fence, lease.owner, record.version, data, self._notice(key))
-        if await self._run(statement, *values, _NOT_SEEN):
+        if await self._run(statement, *values, _NOT_SEEN, record.revoked):
             return True
         # It is outdated, or a stranger wrote the record. Reading raises where the record is not for this reader, and
         # sets aside one that is torn.
         await self.read(key)
-        return bool(await self._run(statement, *values, _SEEN))
+        return bool(await self._run(statement, *values, _SEEN, record.revoked))
 
     async def _opened(self, key: str, data: memoryview) -> Record | None:
         try:

@@ -265,9 +265,10 @@ class RedisStore:
         known = self._seen.pop(key, None)
         seen = known[1] if known is not None and known[0] == lease else ""
         step = (lease.fence, lease.owner, record.version, data, key, self._channel, self._expire)
+        flags = int(ending), int(record.revoked)
         async with self._clients.use() as client:
             while True:
-                said, found = await client.script(lua.KEEP, self._name(key), *step, seen, int(ending))
+                said, found = await client.script(lua.KEEP, self._name(key), *step, seen, *flags)
                 if said != lua.UNSEEN:
                     break
                 # This raises if the record is for other readers, and sets it aside if it is damaged.
