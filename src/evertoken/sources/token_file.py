@@ -9,6 +9,7 @@ import anyio.to_thread
 
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.parsing import is_token
+from evertoken._signing.secret_file import read_secret_file
 from evertoken.sources._body import MAX_BODY
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class TokenFile:
 
 
 def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(MAX_BODY + 1)
+    data = read_secret_file(path, MAX_BODY + 1)
     if len(data) > MAX_BODY:
         msg = "more than a token"
         raise ValueError(msg)
