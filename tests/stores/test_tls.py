@@ -68,13 +68,14 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("scheme", ["rediss", "REDISS"])
 @pytest.mark.parametrize("more", ["", "&ssl_cert_reqs=required", "&ssl_check_hostname=true", "&ssl_cert_reqs=optional"])
-async def test_the_name_in_the_url_of_redis(redis_port, vouched, more, caplog):
+async def test_the_name_in_the_url_of_redis(redis_port, vouched, scheme, more, caplog):
     """S2: with rediss:// a server whose certificate is for another name is sent nothing; the right one works."""
     options = f"0?ssl_ca_certs={vouched.certificate}{more}"
     with pytest.raises((redis_asyncio.ConnectionError, valkey_asyncio.ConnectionError), match=r"Hostname mismatch"):
-        await RedisStore(f"rediss://app:pw@{OTHER_NAME}:{redis_port}/{options}").begin("k", "me", 1.0)
-    store = RedisStore(f"rediss://127.0.0.1:{redis_port}/{options}", prefix=f"{uuid4().hex}:")
+        await RedisStore(f"{scheme}://app:pw@{OTHER_NAME}:{redis_port}/{options}").begin("k", "me", 1.0)
+    store = RedisStore(f"{scheme}://127.0.0.1:{redis_port}/{options}", prefix=f"{uuid4().hex}:")
     await keep(store)
     assert warnings(caplog) == []
 

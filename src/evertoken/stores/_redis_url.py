@@ -38,6 +38,7 @@ def library() -> Any:
 
 
 def client_of(library: Any, url: str) -> Any:
+    scheme = urlsplit(url).scheme
     return library.asyncio.Redis.from_url(
         url,
         # Bounded by how many steps are let through, and how many watches there are.
@@ -49,9 +50,9 @@ def client_of(library: Any, url: str) -> Any:
         # A script that has run must not run again unasked.
         retry=library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0),
         # Releases of redis-py before 6, and valkey-py, take any certificate of a trusted authority.
-        **({"ssl_check_hostname": True} if url.startswith("rediss:") and _reads_certificate(url) else {}),
+        **({"ssl_check_hostname": True} if scheme == "rediss" and _reads_certificate(url) else {}),
         # A socket of this host knows no such thing.
-        **({} if url.startswith("unix:") else {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}),
+        **({} if scheme == "unix" else {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}),
     )
 
 
@@ -91,7 +92,7 @@ def place_of(redis: Any) -> str:
 def unverified(redis: Any) -> bool:
     """Tell whether a connection of *redis*, a URL or a client, is encrypted to a server whose name is not verified."""
     if isinstance(redis, str):
-        return redis.startswith("rediss:") and not (_reads_certificate(redis) and _checks_name(redis))
+        return urlsplit(redis).scheme == "rediss" and not (_reads_certificate(redis) and _checks_name(redis))
     pool = getattr(redis, "connection_pool", redis)
     options = getattr(pool, "connection_kwargs", None)
     if not isinstance(options, dict):
