@@ -32,7 +32,8 @@ class TokenFile:
     says when it dies), and anything every *reread* seconds at the latest.
 
     Args:
-        path: The file. White space around the token is no part of it, nor is a byte order mark.
+        path: The file. White space around the token is no part of it, nor is a byte order mark. It is refused if it
+            belongs to neither this user nor root, or if others may write to it.
 
         reread: Seconds after which it is read again.
 

@@ -49,7 +49,9 @@ class PostgresStore:
     A manager enters the store and leaves it; between, connections are kept for each event loop.
 
     Args:
-        conninfo: How to connect: a URL (`postgresql://`) or what libpq takes, such as "host=db dbname=app".
+        conninfo: How to connect: a URL (`postgresql://`) or what libpq takes, such as "host=db dbname=app". Across a
+            network, let it have `sslmode=verify-full`: libpq verifies the host name with no other mode, and a warning
+            says so once where TLS is used without.
 
         codec: What seals records, such as `evertoken.stores.encryption.AesGcm`.
 
@@ -63,7 +65,8 @@ class PostgresStore:
 
     Raises:
         ImportError: The extra is not installed.
-        ValueError: *conninfo* is empty, *table* is no name, or a number is not above zero.
+        ValueError: *conninfo* is empty, is not what libpq takes, or has a part that a password with special characters
+            has got into; *table* is no name, or a number is not above zero.
     """
 
     def __init__(
