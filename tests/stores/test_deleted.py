@@ -197,11 +197,11 @@ async def test_no_column_of_postgres(postgres_server: Server, how: Callable[[Any
     async with PostgresStore(conninfo, table=table) as store:
         await keep(store, a_record("k", 1))
         with psycopg.connect(conninfo, autocommit=True) as admin:
-            admin.execute(f"UPDATE {table} SET record = substr(record, 1, length(record) - 1)")
+            admin.execute(f"UPDATE {table} SET record = substr(record, 1, length(record) - 1)".encode())
             assert await store.read("k") is None
             await keep(store, a_record("k", 9))
             row = f"SELECT (one.*)::text, convert_from(coalesce(torn, ''), 'utf8') FROM {table} AS one"
-            assert "planted" in str(admin.execute(row).fetchall())
+            assert "planted" in str(admin.execute(row.encode()).fetchall())
             await how(store)
             whole = f"SELECT coalesce(record, ''), coalesce(torn, ''), key, owner FROM {table}"
-            assert "planted" not in str(admin.execute(whole).fetchall())
+            assert "planted" not in str(admin.execute(whole.encode()).fetchall())

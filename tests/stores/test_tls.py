@@ -86,8 +86,7 @@ async def test_a_url_that_wants_no_name_verified(redis_port, vouched, more, capl
     """S2: a user who turns the check off gets what was asked for, and one warning with what to do."""
     options = f"0?ssl_ca_certs={vouched.certificate}&{more}"
     for _ in range(2):
-        store = RedisStore(f"rediss://:@{OTHER_NAME}:{redis_port}/{options}", prefix=f"{uuid4().hex}:")
-    await keep(store)
+        await keep(RedisStore(f"rediss://:@{OTHER_NAME}:{redis_port}/{options}", prefix=f"{uuid4().hex}:"))
     (said,) = warnings(caplog)
     assert f"rediss://{OTHER_NAME}:{redis_port}" in said
     assert "ssl_check_hostname=True" in said
