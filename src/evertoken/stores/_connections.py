@@ -92,6 +92,7 @@ class Connections:
         """Close the connections, if everyone who entered has left."""
         with self._lock:
             self._users -= 1
+            self._forked()
             free, self._free = ([], self._free) if self._users else (self._free, [])
         for kept in free[:1]:
             with suppress(sqlite3.Error):
@@ -160,10 +161,7 @@ class Connections:
         outdated = []
         taken = None
         with self._lock:
-            if self._pid != os.getpid():
-                # SQLite's connections do not survive a fork, not even to be closed.
-                self._inherited += self._free
-                self._free, self._pid = [], os.getpid()
+            self._forked()
             now = self._identity() if self._free else ()
             while self._free and taken is None:
                 kept = self._free.pop()
@@ -174,6 +172,12 @@ class Connections:
         for kept in outdated:
             kept.connection.close()
         return self._opened() if taken is None else taken
+
+    def _forked(self) -> None:
+        # SQLite's connections do not survive a fork, not even to be closed.
+        if self._pid != os.getpid():
+            self._inherited += self._free
+            self._free, self._pid = [], os.getpid()
 
     def _give(self, kept: _Kept) -> None:
         now = self._identity()
