@@ -120,7 +120,7 @@ class FileStore:
 
     async def damaged(self) -> AsyncIterator[str]:
         """
-        Yield the name of each file in the place of a record that does not say of which key, as one that was cut short.
+        Yield the name of each file in the place of a record that does not say of which key, or that is refused.
         """
         async for name in _each(self._files.damaged()):
             yield name
