@@ -15,7 +15,8 @@ __all__ = ["is_loopback", "is_plain", "place_of"]
 _URL: Final = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?(?P<hosts>[^/?]*)(?P<path>/[^?]*)?(?P<query>\?.*)?", re.DOTALL)
 
 #: Hosts, or directories of sockets; ports; and names of databases that need no quotes.
-_HOSTS: Final = re.compile(r"(?:[\w.:%-]*|@?/[\w./-]*)(?:,(?:[\w.:%-]*|@?/[\w./-]*))*")
+_HOST: Final = r"(?:[\w.:%-]*|@?/[\w.:/~+ -]*)"
+_HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
 _PORTS: Final = re.compile(r"(?:\d{1,5})?(?:,(?:\d{1,5})?)*")
 _NAME: Final = re.compile(r"[\w.$-]+")
 
