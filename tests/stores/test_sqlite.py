@@ -329,10 +329,33 @@ def test_after_a_fork(path):
         status = 1
         try:
             status = 0 if rows.keep(a_record(2), lease, ending=False) and rows.read("k") == a_record(2) else 2
+            store._connections.leave()
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     assert rows.read("k") == a_record(2)
+    store._connections.leave()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_that_only_leaves(path):
+    """L1: a child that leaves the store before any step of its own touches no connection of its parent."""
+    store, lease = asyncio.run(kept(path))
+    store._connections.enter()
+    assert store._rows.read("k") == a_record()
+    free = list(store._connections._free)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            store._connections.leave()
+            status = 0 if store._connections._inherited == free else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store._rows.keep(a_record(2), lease, ending=False)
+    assert store._rows.read("k") == a_record(2)
     store._connections.leave()
 
 

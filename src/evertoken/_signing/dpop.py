@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from evertoken._model.parsing import http_date
 from evertoken._signing.jose import KeyPair
 from evertoken._signing.secret import CarriesSecrets
+from evertoken._signing.secret_file import read_secret_file
 from evertoken._signing.server_time import dated, learn
 
 __all__ = ["DPoPKey"]
@@ -49,7 +50,7 @@ class DPoPKey(CarriesSecrets):
         if key is None and algorithm != "ES256":
             msg = f"a new key is one for ES256; give key= for {algorithm}"
             raise ValueError(msg)
-        text = key.read_text("utf-8-sig") if isinstance(key, Path) else key
+        text = read_secret_file(key).decode("utf-8-sig") if isinstance(key, Path) else key
         self._pair = KeyPair(text, algorithm)
         self._nonces: dict[str, str] = {}
 

@@ -12,6 +12,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from evertoken._model.identity import digest_of
+from evertoken._signing.secret_file import read_secret_file
 
 __all__ = ["CarriesSecrets", "Secret", "check_secret", "resolve", "secret_identity"]
 
@@ -66,11 +67,11 @@ async def resolve(secret: Secret, parameter: str, /) -> str:
     A plain function is called in a thread as well, for it may ask a vault.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or others could have written it.
         TypeError: There is nothing in it, or no text, or the function returned something else.
     """
     if isinstance(secret, Path):
-        text = _text_in(await anyio.to_thread.run_sync(secret.read_bytes))
+        text = _text_in(await anyio.to_thread.run_sync(read_secret_file, secret))
         if not text:
             what = "is empty" if text is not None else "is not text in UTF-8 (PEM is; a PFX or DER file is not)"
             msg = f"{parameter}: the file {str(secret)!r} {what}"

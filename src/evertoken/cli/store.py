@@ -213,7 +213,7 @@ async def _check(store: ListedStore) -> int:
     if set_aside.count:
         print(f"  torn: {set_aside.count} (set aside, and missing from now on)")
     if damaged:
-        print(f"  torn: {len(damaged)} (of an unknown key; left as they are)")
+        print(f"  torn: {len(damaged)} (of an unknown key, or open to others; left as they are)")
         for name in damaged:
             print(f"    {_plain(name)}")
     return 1 if set_aside.count or damaged or "sealed" in counts else 0

@@ -9,6 +9,7 @@ import anyio.to_thread
 
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.parsing import is_token
+from evertoken._signing.secret_file import read_secret_file
 from evertoken.sources._body import MAX_BODY
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class TokenFile:
     says when it dies), and anything every *reread* seconds at the latest.
 
     Args:
-        path: The file. White space around the token is no part of it, nor is a byte order mark.
+        path: The file. White space around the token is no part of it, nor is a byte order mark. It is refused if it
+            belongs to neither this user nor root, or if others may write to it.
 
         reread: Seconds after which it is read again.
 
@@ -80,8 +82,7 @@ class TokenFile:
 
 
 def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(MAX_BODY + 1)
+    data = read_secret_file(path, MAX_BODY + 1)
     if len(data) > MAX_BODY:
         msg = "more than a token"
         raise ValueError(msg)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
-import stat
 import threading
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
-from evertoken.stores._folder import check_owner
+from evertoken.stores._permissions import check_directory, check_file, make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,12 @@ _KEPT: Final = 4
 
 #: The files of a database while it is open. Each may be taken away by a person, or by a restored copy.
 _FILES: Final = ("", "-wal", "-shm")
+
+#: The files that SQLite believes what they say, and writes to, if they lie beside the database.
+_SIDE_FILES: Final = ("-wal", "-shm", "-journal")
+
+#: Milliseconds for which the close of a store waits for others, to empty the log.
+_PARTING: Final = 500
 
 #: Attempts to connect to a file that is replaced meanwhile.
 _TRIES: Final = 3
@@ -86,7 +92,12 @@ class Connections:
         """Close the connections, if everyone who entered has left."""
         with self._lock:
             self._users -= 1
+            self._forked()
             free, self._free = ([], self._free) if self._users else (self._free, [])
+        for kept in free[:1]:
+            with suppress(sqlite3.Error):
+                kept.connection.execute(f"PRAGMA busy_timeout = {_PARTING}")
+            _empty_log(kept.connection)
         for kept in free:
             kept.connection.close()
 
@@ -121,6 +132,11 @@ class Connections:
                 msg = f"{self.path} was moved, replaced or taken away while it was written to"
                 raise OSError(msg)
 
+    def wipe(self) -> None:
+        """Take what was deleted out of the log too, unless another process reads it all the while."""
+        with self.reading() as connection:
+            _empty_log(connection)
+
     def file(self) -> object:
         """Return what tells the file under the path from others, or None where there is none."""
         return self._identity()[0]
@@ -132,7 +148,9 @@ class Connections:
         Raises:
             PermissionError: The file is not ours alone.
         """
-        if not self.path.exists():
+        try:
+            self.path.lstat()
+        except FileNotFoundError:
             return False
         _check_private(self.path)
         address = f"{self.path.as_uri()}?mode=rw"
@@ -143,10 +161,7 @@ class Connections:
         outdated = []
         taken = None
         with self._lock:
-            if self._pid != os.getpid():
-                # SQLite's connections do not survive a fork, not even to be closed.
-                self._inherited += self._free
-                self._free, self._pid = [], os.getpid()
+            self._forked()
             now = self._identity() if self._free else ()
             while self._free and taken is None:
                 kept = self._free.pop()
@@ -157,6 +172,12 @@ class Connections:
         for kept in outdated:
             kept.connection.close()
         return self._opened() if taken is None else taken
+
+    def _forked(self) -> None:
+        # SQLite's connections do not survive a fork, not even to be closed.
+        if self._pid != os.getpid():
+            self._inherited += self._free
+            self._free, self._pid = [], os.getpid()
 
     def _give(self, kept: _Kept) -> None:
         now = self._identity()
@@ -175,9 +196,15 @@ class Connections:
             _make_private(self.path)
             before = self.file()
             connection = self._connect()
-            now = self._identity()
-            if now[0] == before:
-                return _Kept(connection, now)
+            try:
+                # Again: the directory may have been replaced after the first look.
+                now = self._identity()
+                if now[0] == before:
+                    _check_private(self.path)
+                    return _Kept(connection, now)
+            except BaseException:
+                connection.close()
+                raise
             connection.close()
         msg = f"{self.path} is replaced again and again"
         raise OSError(msg)
@@ -190,6 +217,8 @@ class Connections:
         # A row of a stranger must not hide the others.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
+            # What is deleted or replaced is overwritten with zeros.
+            connection.execute("PRAGMA secure_delete = ON")
             with closing(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evertoken_change'")) as found:
                 made = found.fetchone() is not None
             if not made:
@@ -210,6 +239,12 @@ def _identity_of(path: Path) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    # Where others read all the while it stays, for them or for the next one to empty.
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -233,24 +268,29 @@ def _make_private(path: Path) -> None:
     try:
         path.lstat()
     except FileNotFoundError:
+        make_directory(path.parent)
+        check_directory(path.parent)
         _make(path)
     _check_private(path)
 
 
 def _check_private(path: Path) -> None:
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
-        msg = f"{path} is a symbolic link, or no file; name the file itself"
-        raise PermissionError(msg)
-    check_owner(found, path, forbidden=0o077)
-    folder = path.parent.stat()
-    if hasattr(os, "geteuid") and folder.st_mode & 0o022 and not folder.st_mode & stat.S_ISVTX:
-        msg = f"{path.parent} may be written to by others, who could replace what is kept there"
-        raise PermissionError(msg)
+    check_directory(path.parent)
+    try:
+        check_file(path)
+    except PermissionError:
+        # It has a second name while it is made, and keeps it if whoever made it was killed just then.
+        for temporary in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+            with suppress(FileNotFoundError):
+                if temporary.samefile(path):
+                    temporary.unlink()
+        check_file(path)
+    for ending in _SIDE_FILES:
+        with suppress(FileNotFoundError):
+            check_file(path.with_name(f"{path.name}{ending}"))
 
 
 def _make(path: Path) -> None:
-    path.parent.mkdir(0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.tmp")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
@@ -258,4 +298,4 @@ def _make(path: Path) -> None:
         with suppress(FileExistsError):
             path.hardlink_to(temporary)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)

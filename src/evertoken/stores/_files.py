@@ -97,6 +97,8 @@ class Files:
                 return False
             _journal.begin(folder, record.key)
             folder.replace(name + _RECORD, data, durable=True)
+            if record.revoked:
+                folder.remove(name + _TORN)
             if ending:
                 self._free(folder, name, lease)
             self._told(folder, record.key)

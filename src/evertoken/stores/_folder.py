@@ -7,11 +7,13 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, final
 
+from evertoken.stores._permissions import OTHERS, check_owner, make_directory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Folder", "check_owner", "private_directory"]
+__all__ = ["Folder", "private_directory"]
 
 #: Bytes that a file of ours never has.
 LARGEST: Final = 16 * 1024 * 1024
@@ -40,9 +42,7 @@ def private_directory(path: Path) -> Iterator[Folder]:
     try:
         fd = _open_directory(path)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            path.mkdir(0o700)
+        make_directory(path)
         fd = _open_directory(path)
     try:
         if fd is not None:
@@ -51,24 +51,6 @@ def private_directory(path: Path) -> Iterator[Folder]:
     finally:
         if fd is not None:
             os.close(fd)
-
-
-def check_owner(found: os.stat_result, path: Path, *, forbidden: int = 0o022) -> None:
-    """
-    Raise unless what was *found* at *path* is ours alone.
-
-    Raises:
-        PermissionError: It is another user's, or its mode has one of the *forbidden* bits.
-    """
-    if not hasattr(os, "geteuid"):
-        return
-    if found.st_uid != os.geteuid():
-        msg = f"{path} belongs to another user (uid {found.st_uid}), who could read or replace what is kept there"
-        raise PermissionError(msg)
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & forbidden:
-        msg = f"{path} is open to others (mode {mode:04o}); take that away with chmod {mode & ~0o077:o}"
-        raise PermissionError(msg)
 
 
 @final
@@ -94,7 +76,7 @@ class Folder:
         As a view, whose text in a traceback does not show what it holds.
 
         Raises:
-            PermissionError: It is a symbolic link, another user's, or no file.
+            PermissionError: It is a symbolic link, another user's, open to others, or no file.
         """
         try:
             with self._opened(name, _READ) as fd, os.fdopen(os.dup(fd), "rb") as file:
@@ -170,7 +152,7 @@ class Folder:
             if not stat.S_ISREG(found.st_mode):
                 msg = f"{self.path / name} is no file"
                 raise PermissionError(msg)
-            check_owner(found, self.path / name)
+            check_owner(found, self.path / name, forbidden=OTHERS)
             yield fd
         finally:
             os.close(fd)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.redaction import describe
+from evertoken._signing.secret_file import read_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -162,7 +163,7 @@ class _Source:
             if isinstance(self._origin, Path):
                 # Looked at first: what changes in between is read again.
                 self._seen = self._look()
-                self.known = _parsed(_lines(self._origin.read_bytes()), self._name)
+                self.known = _parsed(_lines(read_secret_file(self._origin)), self._name)
             else:
                 self.known = _parsed(_several(self._origin()), self._name)
         except Exception as error:

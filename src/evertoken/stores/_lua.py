@@ -42,7 +42,8 @@ return {1, fence, found[3]}
 )
 
 # ARGV: fence, owner, version, record, key, channel, expire, SHA-1 of the record that the caller has seen, whether the
-# lease ends. The notice is sent last, so that a user without rights to the channel keeps its record.
+# lease ends, whether it is a sign-out. The notice is sent last, so that a user without rights to the channel keeps its
+# record.
 KEEP: Final = (
     _NUMBER
     + """
@@ -52,6 +53,7 @@ if redis.sha1hex(found[4] or '') ~= ARGV[8] then return {2, found[4]} end
 if number(found[3]) >= tonumber(ARGV[3]) then return {0, 0} end
 redis.call('HSET', KEYS[1], 'version', ARGV[3], 'record', ARGV[4], 'key', ARGV[5])
 if ARGV[9] == '1' then redis.call('HSET', KEYS[1], 'ends', '0') end
+if ARGV[10] == '1' then redis.call('HDEL', KEYS[1], 'torn') end
 if tonumber(ARGV[7]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[7]) end
 local told = redis.pcall('PUBLISH', ARGV[6], ARGV[5])
 return {1, type(told) == 'number' and 1 or 0}

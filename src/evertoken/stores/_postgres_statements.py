@@ -62,7 +62,8 @@ RETURNING owner, fence, extract(epoch FROM ends - clock_timestamp())::float8, re
 _KEEP: Final = """
 WITH done AS (
     UPDATE {table}
-    SET version = $4, record = $5, digest = sha256($5), changed = pg_current_xact_id(){more}
+    SET version = $4, record = $5, digest = sha256($5), changed = pg_current_xact_id(),
+        torn = CASE WHEN $8 THEN NULL ELSE torn END{more}
     WHERE key = $1 AND fence = $2 AND owner = $3 AND version < $4
         AND ($7 OR record IS NULL OR digest = sha256(record))
     RETURNING 1
@@ -165,7 +166,7 @@ class Statements:
         # The same for those who name the schema and those who do not.
         self.channel = f"evertoken_{hashlib.sha256(parts[-1].encode()).hexdigest()[:32]}"
         owned = (TEXT, BIGINT, TEXT)
-        kept = (*owned, BIGINT, BYTES, TEXT, BOOLEAN)
+        kept = (*owned, BIGINT, BYTES, TEXT, BOOLEAN, BOOLEAN)
         self.create = self._made(_TABLE)
         self.begin = self._made(_BEGIN, TEXT, TEXT, DOUBLE)
         self.mark = self._made(_KEEP.replace("{more}", ""), *kept)

@@ -5,7 +5,9 @@ Connections to a PostgreSQL server: one statement at a time, each in one round t
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
 try:
@@ -16,6 +18,7 @@ except ImportError as _error:
     raise ImportError(msg) from _error
 
 from evertoken._engine.clock import SystemClock
+from evertoken.stores._postgres_address import is_loopback, is_plain, place_of as plain_place
 from evertoken.stores._postgres_statements import BIGINT, BOOLEAN, BYTES, DOUBLE, TEXT, Statement
 
 if TYPE_CHECKING:
@@ -29,6 +32,11 @@ __all__ = ["TIMEOUT", "Wire", "bounded", "connect", "errors", "place_of"]
 TIMEOUT: Final = 4.0
 
 _CLOCK: Final = SystemClock()
+
+_log = logging.getLogger("evertoken")
+
+#: Places of which this process has warned.
+_said: set[str] = set()
 
 _BIGINT: Final = struct.Struct("!q")
 _DOUBLE: Final = struct.Struct("!d")
@@ -79,7 +87,9 @@ async def connect(conninfo: str, told: Callable[[str], object] | None = None) ->
         psycopg.OperationalError: The server refuses it.
         OSError: It does not answer.
     """
-    wire = Wire(await psycopg.AsyncConnection.connect(conninfo), told)
+    connection = await psycopg.AsyncConnection.connect(conninfo)
+    _report_unverified(connection)
+    wire = Wire(connection, told)
     try:
         pid, limit = wire.pid, f"{TIMEOUT * 1000.0:.0f}ms"
         wire.shared = not await wire.run(_SETTINGS, pid, limit) or await wire.run(_ARE_SET, pid, limit) != [(True,)]
@@ -89,6 +99,20 @@ async def connect(conninfo: str, told: Callable[[str], object] | None = None) ->
     return wire
 
 
+def _report_unverified(connection: psycopg.AsyncConnection[Any]) -> None:
+    info = connection.info
+    mode, place = info.get_parameters().get("sslmode", "prefer"), f"host={info.host} port={info.port}"
+    if not connection.pgconn.ssl_in_use or mode == "verify-full" or is_loopback(info.hostaddr) or place in _said:
+        return
+    _said.add(place)
+    _log.warning(
+        "evertoken: PostgreSQL at %s: sslmode=%s does not check that the certificate is for this host, so that another"
+        " server can read the tokens: use sslmode=verify-full with sslrootcert=system or the file of your authority",
+        place,
+        mode,
+    )
+
+
 def bounded(conninfo: str) -> str:
     """
     Return *conninfo* with bounds for a server that is silent. The user's own values win.
@@ -96,7 +120,7 @@ def bounded(conninfo: str) -> str:
     Nothing of it is a setting of the session, which a pooler may refuse.
 
     Raises:
-        ValueError: It is neither a URL nor what libpq takes.
+        ValueError: It is neither a URL nor what libpq takes, or a password has got into its other parts.
     """
     bounds: dict[str, Any] = {
         "connect_timeout": int(TIMEOUT),
@@ -106,18 +130,25 @@ def bounded(conninfo: str) -> str:
         "keepalives_count": 2,
         "application_name": "evertoken",
     }
-    try:
+    known = None
+    # The error quotes a part of what it was given. Nothing that is raised may have it for its context.
+    with suppress(psycopg.ProgrammingError, UnicodeError):
         known = conninfos.conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:
+    if known is None:
         msg = "conninfo is neither a URL nor what libpq takes"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
+    if not is_plain(conninfo, known):
+        msg = (
+            "conninfo has a host, a port or a database that is none: quote what is special in its password, in a URL as"
+            " %2F for '/', %3F for '?' and %40 for '@', elsewhere between single quotes"
+        )
+        raise ValueError(msg)
     return conninfos.make_conninfo(**{**bounds, **known, "client_encoding": "utf8"})
 
 
 def place_of(conninfo: str) -> str:
     """Return where *conninfo* leads, without a password."""
-    known = conninfos.conninfo_to_dict(conninfo)
-    return " ".join(f"{name}={known[name]}" for name in ("host", "port", "dbname") if name in known)
+    return plain_place(conninfos.conninfo_to_dict(conninfo))
 
 
 @final

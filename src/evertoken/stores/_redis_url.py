@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import socket
-from typing import Any, Final
-from urllib.parse import urlsplit
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["SOCKET_TIMEOUT", "client_of", "library", "place_of"]
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+__all__ = ["SOCKET_TIMEOUT", "client_of", "library", "place_of", "unverified"]
 
 #: Seconds that a connection, or an answer, is waited for: less than a manager waits for a store.
 SOCKET_TIMEOUT: Final = 4.0
+
+#: What is plainly a host and a port, the number of a database, and the path of a socket. A password that was not
+#: quoted makes another text of it.
+_HOST: Final = re.compile(r"(?:[\w.-]+|\[[\w.:%-]+\])?(?::\d{1,5})?")
+_DATABASE: Final = re.compile(r"/?\d{0,9}/?")
+_SOCKET: Final = re.compile(r"[^@?#]+")
+
+#: How the libraries are told not to look at the certificate, and what they take for no.
+_UNSEEN: Final = {"none", None, ssl.CERT_NONE}
+_NO: Final = {"0", "f", "false", "n", "no", False}
 
 
 def library() -> Any:
@@ -22,6 +38,7 @@ def library() -> Any:
 
 
 def client_of(library: Any, url: str) -> Any:
+    scheme = urlsplit(url).scheme
     return library.asyncio.Redis.from_url(
         url,
         # Bounded by how many steps are let through, and how many watches there are.
@@ -32,8 +49,10 @@ def client_of(library: Any, url: str) -> Any:
         socket_connect_timeout=SOCKET_TIMEOUT,
         # A script that has run must not run again unasked.
         retry=library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0),
+        # Releases of redis-py before 6, and valkey-py, take any certificate of a trusted authority.
+        **({"ssl_check_hostname": True} if scheme == "rediss" and _reads_certificate(url) else {}),
         # A socket of this host knows no such thing.
-        **({} if url.startswith("unix:") else {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}),
+        **({} if scheme == "unix" else {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}),
     )
 
 
@@ -60,5 +79,51 @@ def place_of(redis: Any) -> str:
     if parts.scheme not in {"redis", "rediss", "unix"}:
         msg = "redis must be a URL that begins with redis://, rediss:// or unix:// (a password quoted), or a client"
         raise ValueError(msg)
+    if not _is_plain(parts):
+        msg = (
+            "redis is a URL whose host, path or query is none: quote what is special in its password, as %2F for '/',"
+            " %3F for '?', %23 for '#' and %40 for '@'"
+        )
+        raise ValueError(msg)
     # Without what may be a password.
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def unverified(redis: Any) -> bool:
+    """Tell whether a connection of *redis*, a URL or a client, is encrypted to a server whose name is not verified."""
+    if isinstance(redis, str):
+        return urlsplit(redis).scheme == "rediss" and not (_reads_certificate(redis) and _checks_name(redis))
+    pool = getattr(redis, "connection_pool", redis)
+    options = getattr(pool, "connection_kwargs", None)
+    if not isinstance(options, dict):
+        return False
+    kinds = getattr(getattr(pool, "connection_class", options.get("connection_class")), "__mro__", ())
+    for kind in kinds:
+        wanted = inspect.signature(kind.__init__).parameters.get("ssl_check_hostname")
+        if wanted is not None:
+            checks = options.get("ssl_check_hostname", wanted.default) not in _NO
+            return not checks or options.get("ssl_cert_reqs", "required") in _UNSEEN
+    return False
+
+
+def _is_plain(parts: SplitResult) -> bool:
+    # Behind a password that was not quoted its @ stands somewhere else.
+    if parts.fragment or "@" in parts.query or (parts.query and "=" not in parts.query):
+        return False
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme == "unix":
+        return not host and _SOCKET.fullmatch(parts.path) is not None
+    # A port without a host is what is left of a password.
+    return not host.startswith(":") and bool(_HOST.fullmatch(host) and _DATABASE.fullmatch(parts.path))
+
+
+def _asked(url: str, option: str, default: str) -> str:
+    return parse_qs(urlsplit(url).query).get(option, [default])[0].lower()
+
+
+def _reads_certificate(url: str) -> bool:
+    return _asked(url, "ssl_cert_reqs", "required") not in _UNSEEN
+
+
+def _checks_name(url: str) -> bool:
+    return _asked(url, "ssl_check_hostname", "true") not in _NO

@@ -87,6 +87,8 @@ class Rows:
                 f"UPDATE evertoken SET record = ?, change = {_NEXT} WHERE key = ?",  # noqa: S608 - a constant
                 (data, record.key),
             )
+            if record.revoked:
+                db.execute("UPDATE evertoken SET torn = NULL WHERE key = ?", (record.key,))
             if ending:
                 db.execute("UPDATE evertoken SET ends = NULL WHERE key = ?", (record.key,))
         return True
@@ -123,7 +125,10 @@ class Rows:
                 " WHERE key = ? AND (record IS NOT NULL OR torn IS NOT NULL)",
                 (key,),
             )
-            return done.rowcount > 0
+        if done.rowcount <= 0:
+            return False
+        self._connections.wipe()
+        return True
 
     def keys(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Return the keys of the next *limit* records, each with its place."""

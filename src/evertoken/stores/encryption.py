@@ -36,8 +36,8 @@ class AesGcm:
 
     All other fields of a record are bound to its seal: the store's key, the version, the mark, the tombstone and the
     rest. A sealed token opens only in the record that it was written in, so that somebody who may write to the store
-    cannot put one customer's token in another's place, nor undo a sign-out. Each record says by an id which key it was
-    sealed with.
+    cannot put one customer's token in another's place, nor turn a sign-out into a login. A whole record that is older
+    opens: only a process that has seen the newer one can tell. Each record says by an id which key it was sealed with.
 
     To rotate, put the new key first, give it to every member, and take the old one away when all records have been
     written anew. Give members both before any of them seals with the new one: keep the old one first until then.
@@ -73,7 +73,7 @@ class AesGcm:
 
         Raises:
             ValueError: A file or a callable holds no key.
-            OSError: The key file cannot be read.
+            OSError: The key file cannot be read, or others could have written it.
         """
         key = self._keys.first
         header = _FORMAT + key.id

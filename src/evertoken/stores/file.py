@@ -56,9 +56,9 @@ class FileStore:
         ImportError: The extra is not installed.
         ValueError: *path* is empty, or *poll* is not above zero.
 
-    The operations raise `PermissionError` if the directory, or a file in it, is a symbolic link, another user's, or
-    one that others may write to; and `TimeoutError` if a process that was stopped in the middle of an operation
-    blocks it for 4 seconds.
+    The operations raise `PermissionError` if the directory is a symbolic link, another user's, or one that others may
+    write to, or if a file in it is a symbolic link, another user's, or open to others; and `TimeoutError` if a process
+    that was stopped in the middle of an operation blocks it for 4 seconds.
     """
 
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None, *, poll: float = 0.5) -> None:
@@ -120,7 +120,7 @@ class FileStore:
 
     async def damaged(self) -> AsyncIterator[str]:
         """
-        Yield the name of each file in the place of a record that does not say of which key, as one that was cut short.
+        Yield the name of each file in the place of a record that does not say of which key, or that is refused.
         """
         async for name in _each(self._files.damaged()):
             yield name

@@ -49,7 +49,9 @@ class PostgresStore:
     A manager enters the store and leaves it; between, connections are kept for each event loop.
 
     Args:
-        conninfo: How to connect: a URL (`postgresql://`) or what libpq takes, such as "host=db dbname=app".
+        conninfo: How to connect: a URL (`postgresql://`) or what libpq takes, such as "host=db dbname=app". Across a
+            network, let it have `sslmode=verify-full`: libpq verifies the host name with no other mode, and a warning
+            says so once where TLS is used without.
 
         codec: What seals records, such as `evertoken.stores.encryption.AesGcm`.
 
@@ -63,7 +65,8 @@ class PostgresStore:
 
     Raises:
         ImportError: The extra is not installed.
-        ValueError: *conninfo* is empty, *table* is no name, or a number is not above zero.
+        ValueError: *conninfo* is empty, is not what libpq takes, or has a part that a password with special characters
+            has got into; *table* is no name, or a number is not above zero.
     """
 
     def __init__(
@@ -194,12 +197,12 @@ class PostgresStore:
         seal = partial(written, record, self._codec)
         data = seal() if self._codec is None else await offload(seal)
         values = (_row_of(key), lease.fence, lease.owner, record.version, data, self._notice(key))
-        if await self._run(statement, *values, _NOT_SEEN):
+        if await self._run(statement, *values, _NOT_SEEN, record.revoked):
             return True
         # It is outdated, or a stranger wrote the record. Reading raises where the record is not for this reader, and
         # sets aside one that is torn.
         await self.read(key)
-        return bool(await self._run(statement, *values, _SEEN))
+        return bool(await self._run(statement, *values, _SEEN, record.revoked))
 
     async def _opened(self, key: str, data: memoryview) -> Record | None:
         try:

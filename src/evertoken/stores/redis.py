@@ -15,7 +15,7 @@ from evertoken.stores._per_loop import PerLoop
 from evertoken.stores._reading import opened, report, written
 from evertoken.stores._record import TornRecord, UnreadableRecord
 from evertoken.stores._redis_client import BoundedClient, is_error
-from evertoken.stores._redis_url import client_of, library, place_of
+from evertoken.stores._redis_url import client_of, library, place_of, unverified
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,6 +36,11 @@ _DIGITS: Final = hashlib.sha256().digest_size * 2
 _log = logging.getLogger("evertoken")
 
 _LATER: Final = "members are not told of new tokens, and find them when they look"
+
+_UNVERIFIED: Final = (
+    "its TLS does not check that the certificate is for this host, so that another server can read the password and the"
+    " tokens: let the client have ssl_check_hostname=True and ssl_cert_reqs='required'"
+)
 
 #: Warnings that this process has given.
 _said: set[str] = set()
@@ -63,7 +68,8 @@ class RedisStore:
     Args:
         redis: A URL (`redis://`, `rediss://` for TLS, `unix://`), or an asyncio client of redis-py or valkey-py, also
             of a Sentinel's master or (from redis-py 8) a cluster. A client that is given is not closed, and stays on
-            its loop.
+            its loop. With `rediss://` the certificate and its host name are verified, whatever the release of redis-py
+            does by default. A URL or a client that turns this off is used, and a warning says so once.
 
         codec: Seals records, such as `evertoken.stores.encryption.AesGcm`.
 
@@ -79,7 +85,8 @@ class RedisStore:
     Raises:
         ImportError: A URL is given and the extra is not installed.
         TypeError: *redis* is neither a URL nor a client.
-        ValueError: The URL has another scheme, or *expire_after* or *max_connections* is not above zero.
+        ValueError: The URL has another scheme, or a part that a password with special characters has got into, or
+            *expire_after* or *max_connections* is not above zero.
     """
 
     def __init__(
@@ -103,6 +110,8 @@ class RedisStore:
         self._prefix = prefix
         self._expire = 0 if expire_after is None else _milliseconds(expire_after)
         self._place = place_of(redis)
+        if unverified(redis):
+            self._say_once(_UNVERIFIED)
         # Under a lease nobody else writes. A step that finds the record that is remembered here need not read it again.
         self._seen: dict[str, tuple[Lease, str]] = {}
         if isinstance(redis, str):
@@ -265,9 +274,10 @@ class RedisStore:
         known = self._seen.pop(key, None)
         seen = known[1] if known is not None and known[0] == lease else ""
         step = (lease.fence, lease.owner, record.version, data, key, self._channel, self._expire)
+        flags = int(ending), int(record.revoked)
         async with self._clients.use() as client:
             while True:
-                said, found = await client.script(lua.KEEP, self._name(key), *step, seen, int(ending))
+                said, found = await client.script(lua.KEEP, self._name(key), *step, seen, *flags)
                 if said != lua.UNSEEN:
                     break
                 # This raises if the record is for other readers, and sets it aside if it is damaged.

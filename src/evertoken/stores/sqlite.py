@@ -34,7 +34,8 @@ class SQLiteStore:
     """
     A `TokenStore` in one SQLite file on a local disk, shared by the processes of one host and one user.
 
-    One table, in write-ahead mode: a token is on disk before anyone uses it. Leases end by a clock that counts from
+    One table, in write-ahead mode: a token is on disk before anyone uses it. What is deleted or replaced is overwritten
+    with zeros; `delete` and the close of the store empty the write-ahead log. Leases end by a clock that counts from
     the boot. A file that is taken away, moved or replaced is noticed: the store goes on with the file that is under
     the path, and makes it if there is none. Everything that blocks happens in worker threads. Needs nothing but the
     standard library.
@@ -56,8 +57,9 @@ class SQLiteStore:
     Raises:
         ValueError: *path* is empty or names no file, or *poll* is not above zero.
 
-    The operations raise `PermissionError` if the file is a symbolic link, another user's, or open to others, or if
-    others may write to its directory.
+    The operations raise `PermissionError` if the file, or a file that SQLite keeps beside it (`-wal`, `-shm`,
+    `-journal`), is a symbolic link, another user's, open to others or has a second name; and if its directory is a
+    symbolic link, another user's, or one that others may write to, sticky or not.
     """
 
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None, *, poll: float = 0.5) -> None:

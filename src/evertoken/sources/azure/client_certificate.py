@@ -12,6 +12,7 @@ import anyio.to_thread
 from evertoken._model.identity import identity_from
 from evertoken._signing.jose import Signer, pair_in
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken._signing.secret_file import read_secret_file
 from evertoken.sources._client_authentication import PrivateKeyJwt
 from evertoken.sources._path import wrong_path
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
@@ -106,7 +107,7 @@ class ClientCertificate(CarriesSecrets):
         """
         password = None if self._password is None else await resolve(self._password, "password")
         if isinstance(self._certificate, Path):
-            data = await anyio.to_thread.run_sync(self._certificate.read_bytes)
+            data = await anyio.to_thread.run_sync(read_secret_file, self._certificate)
         else:
             data = (await resolve(self._certificate, "certificate")).encode()
         try:
