@@ -15,6 +15,7 @@ import anyio.to_thread
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import identity_named, resource_of
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class ArcIdentity:
         raise failure
 
     def __repr__(self) -> str:
-        return f"ArcIdentity({self._endpoint.url!r})"
+        return f"ArcIdentity({without_query(self._endpoint.url)!r})"
 
 
 def key_folder() -> Path:

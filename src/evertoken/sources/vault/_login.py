@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import TokenError, TransientRefreshError
+from evertoken._model.plain_text import quoted
 from evertoken._model.protocols import FetchRequest
 from evertoken._model.token import REFUSED_BY
 from evertoken._model.token_response import Answer
@@ -63,7 +64,7 @@ class Login(CarriesSecrets, abc.ABC):
         self, address: str, mount: str, *, namespace: str | None = None, client: Any = None, allow_http: bool = False
     ) -> None:
         if not isinstance(mount, str) or not mount.strip("/"):
-            msg = f"mount must be where the auth method is mounted, not {mount!r}"
+            msg = f"mount must be where the auth method is mounted, not {quoted(mount)}"
             raise ValueError(msg)
         self._address = str(address).rstrip("/")
         self._options: dict[str, Any] = {"client": client, "allow_http": allow_http, "parameter": "address"}

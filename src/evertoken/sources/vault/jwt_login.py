@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._model.identity import identity_from
+from evertoken._model.plain_text import quoted
 from evertoken._signing.secret import Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
 from evertoken.sources.vault._login import Login
@@ -57,7 +58,7 @@ class JwtLogin(Login):
     ) -> None:
         super().__init__(address, mount, namespace=namespace, client=client, allow_http=allow_http)
         if not isinstance(role, str) or not role:
-            msg = f"role must be a non-empty string, not {role!r}"
+            msg = f"role must be a non-empty string, not {quoted(role)}"
             raise ValueError(msg)
         check_secret("jwt", jwt)
         self._role, self._jwt = role, jwt
