@@ -6,8 +6,10 @@ import contextlib
 import datetime as dt
 import json
 import os
+import re
 import signal
 import subprocess
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
@@ -30,6 +32,11 @@ __all__ = ["Command", "run"]
 # How commands spell what RFC 6749 calls access_token, expires_in and token_type; the first that is there counts.
 _TOKEN: Final = ("access_token", "accessToken", "token", "id_token")
 _AT: Final = ("expires_at", "expires_on", "expirationTimestamp", "token_expiry", "expiry", "expiresOn")
+# Options that are followed by a secret, and arguments that look like one: letters and digits, and no path.
+_TELLING: Final = re.compile(
+    r"\A-{0,2}[\w-]*(?:assertion|credential|key|pass|pin|pwd|secret|token|user)", re.IGNORECASE
+)
+_LOOKS_SECRET: Final = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])(?![-./~])[^\s/]{8,}")
 _IN: Final = ("expires_in", "expiresIn")
 
 
@@ -67,7 +74,7 @@ class Command(CarriesSecrets):
         self._arguments = list(arguments)
         self._lifetime = lifetime
         self._env = env
-        self.provider: str = f"command:{self._arguments[0]}"
+        self.provider: str = f"command:{_program(self._arguments)}"
 
     async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
         """
@@ -76,10 +83,10 @@ class Command(CarriesSecrets):
         Raises:
             TransientRefreshError: It cannot be run, fails, or prints no token.
         """
-        return self._fields(await run(self._arguments, env=self._env), self._arguments[0])
+        return self._fields(await run(self._arguments, env=self._env), _program(self._arguments))
 
     def __repr__(self) -> str:
-        return f"Command({self._arguments[0]!r}, ...)"
+        return f"Command({_program(self._arguments)!r}, ...)"
 
     def _fields(self, text: str, program: str) -> dict[str, Any]:
         try:
@@ -117,7 +124,7 @@ async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None)
     Raises:
         TransientRefreshError: It cannot be run, or fails; its last line is told.
     """
-    program = arguments[0]
+    program = _program(arguments)
     try:
         process = await anyio.open_process(
             list(arguments), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env, start_new_session=True
@@ -140,9 +147,27 @@ async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None)
     if status:
         # Its last line is what a person would look at.
         words = said["err"].decode(errors="replace").strip().rpartition("\n")[2]
-        msg = f"{program!r} ended with {status}{': ' if words else ''}{scrub(words)}"
+        msg = f"{program!r} ended with {status}{': ' if words else ''}{scrub(words, _secrets_in(arguments))}"
         raise TransientRefreshError(msg)
     return said["out"].decode("utf-8-sig", errors="replace").strip()
+
+
+def _program(arguments: Sequence[str]) -> str:
+    """Return the program as it may be shown, without the options that some put into the same text."""
+    name, *options = re.split(r"\s+(?=\S*(?:-|=|://))", str(arguments[0]), maxsplit=1)
+    return f"{scrub(name)} ..." if options else scrub(name)
+
+
+def _secrets_in(arguments: Sequence[str]) -> list[str]:
+    """Return what of *arguments* may be a secret: programs name in errors what they were given."""
+    found: list[str] = []
+    for before, argument in pairwise(map(str, arguments)):
+        name, equals, value = argument.partition("=")
+        if equals and _TELLING.search(name):
+            found.append(value)
+        elif (before.startswith("-") and _TELLING.search(before)) or _LOOKS_SECRET.fullmatch(argument):
+            found.append(argument)
+    return found
 
 
 def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:
