@@ -6,8 +6,8 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast, final
 
 from evertoken._engine.function_threads import threads_of
-from evertoken._model.plain_text import quoted
 from evertoken._model.protocols import Answered, FetchRequest, TokenSource
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, fin
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.frozen import Frozen, frozen
-from evertoken._model.plain_text import quoted
 from evertoken._model.policy import RefreshPolicy, RetryPolicy
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import Clock, Observer, TokenStore

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 from evertoken._engine.callable_source import CallableSource, as_source
 from evertoken._model.identity import identity_of
 from evertoken._model.key_state import NO_KEY, KeyState
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import TokenSource

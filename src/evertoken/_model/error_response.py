@@ -41,6 +41,9 @@ _PASSING: Final = re.compile(
 )
 
 
+# Members of an answer that are secrets.
+_SECRET: Final = ("access_token", "refresh_token", "id_token", "client_secret", "device_code", "assertion", "password")
+
 # More of a text than this is not compared with a pattern, in characters.
 _LONGEST: Final = 1000
 
@@ -140,7 +143,9 @@ def failure_from(
 
         rejected: Whether the status alone says that a person must act.
     """
-    hidden = [secret for secret in secrets if secret]
+    # Some servers say back in words what they send beside them.
+    beside = (fields.get(name) for name in _SECRET)
+    hidden = [secret for secret in (*secrets, *beside) if isinstance(secret, str) and secret]
     places = tuple(one.description_at for one in codes if isinstance(one, Rejection))
     words = read_words(fields, lambda text: scrub(text, hidden), places)
     passing = status is not None and (status == 429 or status >= 500)  # noqa: PLR2004 - RFC 6585, RFC 9110

@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-__all__ = ["one_line", "printable", "public_uri", "quoted", "quoted_url", "readable", "without_query"]
+__all__ = ["HIDDEN", "one_line", "printable", "public_uri", "readable", "without_query"]
 
-# More of a value or of an address than this is not repeated in a message, in characters.
-_LONGEST_VALUE: Final = 60
+# More of an address than this is not repeated in a message, in characters.
 _LONGEST_URL: Final = 500
-# What is shown of a URL that cannot be read.
-_HIDDEN: Final = "..."
-# Python refuses to write very large numbers.
-_LARGE: Final = 10**20
+#: What is shown of a URL that cannot be read.
+HIDDEN: Final = "..."
 
 # Characters that have no width, although Python counts them as printable: fillers, joiners and variation selectors
 # (Default_Ignorable_Code_Point of the Unicode Character Database, and the empty Braille pattern).
 _UNSEEN: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-_PLAIN_VALUE: Final = re.compile(r"[\w.-]*", re.ASCII)
 # An error page may have a number, as those of Microsoft Entra have. Anything else in a query may be a token.
 _NUMBERED: Final = re.compile(r"code=\d{1,10}", re.ASCII)
 _URI: Final = re.compile(r"https?://[!-~]+", re.IGNORECASE)
@@ -47,32 +43,6 @@ def one_line(text: object, most: int, /) -> str:
     said = str(text)
     line = printable(said[:most])
     return line if len(said) <= most else f"{line[: most - 3]}..."
-
-
-def quoted(value: object, /) -> str:
-    """
-    Return *value*, which a user gave in the wrong place or form, as a message may show it.
-
-    A plain name or number is shown, and of a function or class its name. Any other text may be a URL with a password in
-    it, so its length stands for it.
-    """
-    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGE):
-        return repr(value)
-    name = getattr(value, "__qualname__", None)
-    if isinstance(name, str):
-        return f"{type(value).__name__} {name}"
-    if not isinstance(value, str):
-        return f"a value of type {type(value).__name__}"
-    if len(value) <= _LONGEST_VALUE and _PLAIN_VALUE.fullmatch(value):
-        return repr(value)
-    return f"a text of {len(value)} characters that is not shown, as it may hold a secret"
-
-
-def quoted_url(value: object, /) -> str:
-    """Return *value*, which should have been another URL, as a message may show it."""
-    shown = without_query(value) if isinstance(value, str) else _HIDDEN
-    # A URL with an @ in any place may have a password in another.
-    return quoted(value) if shown == _HIDDEN or "@" in str(value) else repr(shown)
 
 
 def readable(url: str, /) -> SplitResult | None:
@@ -102,7 +72,7 @@ def without_query(url: str, /) -> str:
     """
     parts = readable(url)
     if parts is None:
-        return _HIDDEN
+        return HIDDEN
     host = parts.netloc.rpartition("@")[2]
     # A path with an @ may be the rest of a password.
     path = "/..." if "@" in parts.path else re.sub(r";[^/]*", "", parts.path)

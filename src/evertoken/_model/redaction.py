@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from evertoken._model.plain_text import printable
+from evertoken._model.plain_text import HIDDEN, printable, without_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["describe", "is_about_url", "scrub"]
+__all__ = ["describe", "is_about_url", "quoted", "quoted_url", "scrub"]
 
 # Room for what a chain of sources says of each.
 _LONGEST: Final = 1000
@@ -68,6 +68,12 @@ _ABOUT_URLS: Final = frozenset({
     "InvalidProxyURL", "InvalidURL", "InvalidUrlClientError", "InvalidUrlRedirectClientError", "LocationParseError",
 })  # fmt: skip
 
+# More of a value than this is not repeated in a message, in characters.
+_LONGEST_VALUE: Final = 60
+_PLAIN_VALUE: Final = re.compile(r"[\w.-]*", re.ASCII)
+# Python refuses to write very large numbers.
+_LARGE: Final = 10**20
+
 
 def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     """
@@ -90,6 +96,32 @@ def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     if len(shown) > _LONGEST or cut:
         shown = f"{shown[: _LONGEST - 3]}..."
     return shown
+
+
+def quoted(value: object, /) -> str:
+    """
+    Return *value*, which a user gave in the wrong place or form, as a message may show it.
+
+    A plain name or number is shown, and of a function or class its name. Any other text may be a URL with a password in
+    it, so its length stands for it.
+    """
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGE):
+        return repr(value)
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str):
+        return f"{type(value).__name__} {name}"
+    if not isinstance(value, str):
+        return f"a value of type {type(value).__name__}"
+    if len(value) <= _LONGEST_VALUE and _PLAIN_VALUE.fullmatch(value):
+        return repr(scrub(value))
+    return f"a text of {len(value)} characters that is not shown, as it may hold a secret"
+
+
+def quoted_url(value: object, /) -> str:
+    """Return *value*, which should have been another URL, as a message may show it."""
+    shown = without_query(value) if isinstance(value, str) else HIDDEN
+    # A URL with an @ in any place may have a password in another.
+    return quoted(value) if shown == HIDDEN or "@" in str(value) else repr(shown)
 
 
 def _without(text: str, spans: list[tuple[int, int]], most: int) -> str:
@@ -121,7 +153,7 @@ def _telling(text: str) -> Iterator[tuple[int, int]]:
 def _is_word(match: re.Match[str]) -> bool:
     """Tell whether what stands after a telling name belongs to a sentence."""
     value: str = match["value"]
-    if value.rstrip(".!?:)").lower() in _WORDS or value == "***":
+    if value.rstrip(".!?:)").lower() in _WORDS:
         return True
     # "Refresh token: gone" is a sentence, and "refresh_token: gone" is not.
     return bool(match["prose"]) and "=" not in match[1] and _PLAIN_WORD.fullmatch(value) is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from evertoken._engine.clock import SystemClock
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

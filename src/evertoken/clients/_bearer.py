@@ -17,7 +17,7 @@ import idna
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import OriginRefused
 from evertoken._model.parsing import number
-from evertoken._model.plain_text import quoted_url
+from evertoken._model.redaction import quoted_url
 from evertoken._model.token import REFUSED_BY, SETTLES_IN
 from evertoken.clients._replayable import replayable
 from evertoken.clients._withheld import withholding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 from evertoken.clients._bearer import BearerFlow
 from evertoken.clients._withheld import check_withholding, withholding
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from evertoken._model.errors import TransientRefreshError
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

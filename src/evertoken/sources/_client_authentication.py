@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 
 import httpx
 
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 

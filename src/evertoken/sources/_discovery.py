@@ -12,8 +12,8 @@ from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import Gate, Strays, bounded
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
-from evertoken._model.plain_text import quoted_url
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.redaction import quoted_url
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources._url import check_url, url_identity, without_query
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.parsing import http_date, number, parse_retry_after
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 from evertoken._signing.server_time import learn, signatures, skew
 from evertoken.providers import PROVIDERS, Provider
 

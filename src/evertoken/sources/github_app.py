@@ -10,7 +10,7 @@ from evertoken._model.error_response import passes
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.identity import identity_from
 from evertoken._model.parsing import http_date, number
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 from evertoken._model.token import SETTLES_IN
 from evertoken._model.token_response import Answer
 from evertoken._signing.jose import Signer

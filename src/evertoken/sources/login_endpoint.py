@@ -11,8 +11,7 @@ from urllib.parse import urlencode
 from evertoken._model.error_body import read_words
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.identity import digest_of, identity_from
-from evertoken._model.plain_text import quoted
-from evertoken._model.redaction import scrub
+from evertoken._model.redaction import quoted, scrub
 from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._body import error_in, fields_of

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
 from evertoken._model.error_body import codes_in
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.identity import digest_of
-from evertoken._model.plain_text import quoted
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.redaction import quoted
 from evertoken._signing.dpop import DPoPKey
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import object_of

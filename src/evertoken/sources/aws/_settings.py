@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.errors import GrantRejected
-from evertoken._model.plain_text import quoted, without_query
+from evertoken._model.plain_text import without_query
+from evertoken._model.redaction import quoted
 from evertoken.sources.aws._sts import Sts, sts_url
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 
 __all__ = ["AUTHORITY", "identity_named", "resource_of", "token_endpoint_of"]
 

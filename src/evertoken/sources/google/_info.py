@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from evertoken._model.errors import GrantRejected
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 from evertoken._signing.secret import resolve
 from evertoken.sources._path import wrong_path
 

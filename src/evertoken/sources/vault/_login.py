@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import TokenError, TransientRefreshError
-from evertoken._model.plain_text import quoted
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.redaction import quoted
 from evertoken._model.token import REFUSED_BY
 from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets

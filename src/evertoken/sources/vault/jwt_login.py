@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._model.identity import identity_from
-from evertoken._model.plain_text import quoted
+from evertoken._model.redaction import quoted
 from evertoken._signing.secret import Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
 from evertoken.sources.vault._login import Login
