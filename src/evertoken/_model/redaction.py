@@ -87,7 +87,7 @@ def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
 
     cut = len(text) > _WINDOW
     line = printable(text[:_WINDOW])
-    known = [sought(secret) for secret in {secret for secret in secrets if secret}]
+    known = [found for secret in {secret for secret in secrets if secret} for found in sought(secret)]
     hidden: list[tuple[int, int]] = []
     for reading in readings(line):
         hidden += (reading.span(start, end) for start, end in _telling(reading.text) if end > start)

@@ -110,8 +110,15 @@ def readings(text: str, /) -> Iterator[Reading]:
         yield reading
 
 
-def sought(secret: str, /) -> Sought:
-    """Return what *secret* is found by."""
+def sought(secret: str, /) -> Iterator[Sought]:
+    """Yield what *secret* is found by. A secret that has escapes in it is unescaped together with the text."""
+    for number, reading in enumerate(readings(secret)):
+        found = _sought(reading.text)
+        if number == 0 or len(found.plain) >= _SHORT:
+            yield found
+
+
+def _sought(secret: str) -> Sought:
     plain = _plain(secret)
     encoded = () if len(plain) < _SHORT else tuple(_encoded(secret))
     # Where spaces do not count, a part may be a little shorter.
@@ -236,11 +243,11 @@ def _compared(reading: Reading) -> Reading:
             continue
         for at, character in enumerate(part, start):
             if character.isprintable():
-                lower = character.lower()
-                # One for one, so that each still knows its place.
-                read.append(lower if len(lower) == 1 else character)
-                begins += starts[at : at + 1]
-                stops += ends[at : at + 1]
+                # Some letters are two in the other case, such as the German sharp s.
+                folded = character.casefold()
+                read.append(folded)
+                begins += [*starts[at : at + 1]] * len(folded)
+                stops += [*ends[at : at + 1]] * len(folded)
     return Reading("".join(read), begins, stops)
 
 
