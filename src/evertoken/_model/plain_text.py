@@ -58,10 +58,12 @@ def readable(url: str, /) -> SplitResult | None:
         return None
     if not parts.scheme or not host:
         return None
+    # Two addresses in one: what was given as a host is a URL, or has lost the colon of its scheme.
+    doubled = parts.netloc.endswith(":") or (parts.path.startswith("//") and re.search("[@:]", parts.path))
     # A slash or question mark that is not quoted ends a password early: what stands before it is taken for the port.
     after = parts.path or parts.query
     named = "." in host or ":" in host or host == "localhost"
-    return None if port is not None and "@" in after and not named else parts
+    return None if doubled or (port is not None and "@" in after and not named) else parts
 
 
 def without_query(url: str, /) -> str:

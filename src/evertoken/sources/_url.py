@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -78,8 +79,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def url_identity(url: str) -> str:
-    """Return *url* as every spelling of it is written, and a digest in place of its query, which may hold a key."""
+    """
+    Return *url* as every spelling of it is written.
+
+    A digest stands in place of its query and of each parameter of its path, which may hold a key.
+    """
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port not in {None, {"http": 80, "https": 443}.get(parts.scheme)} else ""
     query = f"?{digest_of(parts.query)}" if parts.query else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path or '/'}{query}"
+    path = re.sub(r";[^/]+", lambda match: f";{digest_of(match[0])}", parts.path)
+    return f"{parts.scheme}://{parts.hostname}{port}{path or '/'}{query}"

@@ -18,7 +18,7 @@ from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken._signing.server_time import dated, learn, skew
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources._url import without_query
+from evertoken.sources._url import url_identity, without_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +96,7 @@ class GitHubApp(CarriesSecrets):
         asked = {"repositories": repositories and list(repositories), "permissions": permissions and dict(permissions)}
         self._asked = {name: value for name, value in asked.items() if value}
         self.provider: str = self._endpoint.origin
-        self.identity: str | None = identity_from("GitHubApp", url, self._issuer, self._asked)
+        self.identity: str | None = identity_from("GitHubApp", url_identity(url), self._issuer, self._asked)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import ipaddress
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -33,6 +34,9 @@ _REJECTIONS: Final = (400, 403, 404)
 
 # What a standby answers that does not forward ("High availability mode"): the active node has the same path.
 _STANDBY: Final = 307
+
+# The path of an auth method. Anything else in it would change the URL.
+_MOUNT: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
 
 
 class Login(CarriesSecrets, abc.ABC):
@@ -63,7 +67,7 @@ class Login(CarriesSecrets, abc.ABC):
     def __init__(
         self, address: str, mount: str, *, namespace: str | None = None, client: Any = None, allow_http: bool = False
     ) -> None:
-        if not isinstance(mount, str) or not mount.strip("/"):
+        if not isinstance(mount, str) or not _MOUNT.fullmatch(mount.strip("/")):
             msg = f"mount must be where the auth method is mounted, not {quoted(mount)}"
             raise ValueError(msg)
         self._address = str(address).rstrip("/")

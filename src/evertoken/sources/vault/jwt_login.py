@@ -8,6 +8,7 @@ from evertoken._model.identity import identity_from
 from evertoken._model.redaction import quoted
 from evertoken._signing.secret import Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
+from evertoken.sources._url import url_identity
 from evertoken.sources.vault._login import Login
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class JwtLogin(Login):
             raise ValueError(msg)
         check_secret("jwt", jwt)
         self._role, self._jwt = role, jwt
-        self.identity: str | None = identity_from("vault jwt", address, mount, namespace or "", role)
+        self.identity: str | None = identity_from("vault jwt", url_identity(self._login.url), namespace or "", role)
         self._patience = Patience(always=True, only="permission denied")
 
     async def log_in(self, request: FetchRequest) -> Answer:
