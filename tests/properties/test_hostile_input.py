@@ -7,6 +7,7 @@ A secret is planted in the input. No exception, attribute of one, event or line 
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from collections.abc import Callable
 from urllib.parse import quote
@@ -232,7 +233,7 @@ async def test_challenges(challenge, nonce, status):
     """U1, S1: any WWW-Authenticate and DPoP-Nonce are read or ignored: the caller gets the answer."""
     headers = [(b"WWW-Authenticate", challenge), (b"DPoP-Nonce", nonce)]
     async with client_of(lambda _: httpx.Response(status, headers=headers)) as client:
-        for auth in (BearerAuth(Reader()), DPoPAuth(Reader(), DPOP)):  # type: ignore[arg-type]  # a reader as far as needed
+        for auth in (BearerAuth(Reader()), DPoPAuth(Reader(), DPOP)):
             answer = await client.get("https://api.example/", auth=auth)
             assert answer.status_code == status
 
@@ -251,3 +252,63 @@ async def test_challenges_of_azure_arc(challenge, name):
                 await source.fetch(request_of())
             except ERRORS as error:
                 clean(error)
+
+
+MEGABYTE = 1_000_000
+BODIES: dict[str, tuple[str, bytes]] = {
+    "one text": ("application/json", json.dumps({"error": "x", "error_description": "api_" * 240_000}).encode()),
+    "one code": ("application/json", json.dumps({"error": "a" * 990_000}).encode()),
+    "words and spaces": (
+        "application/json",
+        json.dumps({"error": "x", "message": "a " + " " * 990_000 + "a"}).encode(),
+    ),
+    "members": ("application/json", json.dumps({f"error {number}": 1 for number in range(50_000)}).encode()),
+    "objects": ("application/json", json.dumps({"errors": [{"message": "a"}] * 50_000}).encode()),
+    "objects in objects": ("application/json", b'{"error":' * 900 + b"1" + b"}" * 900),
+    "deep lists": ("application/json", b"[" * MEGABYTE),
+    "ids": ("application/json", json.dumps({"errors": [{"trace id": "%41" * 30}] * 8_000}).encode()),
+    "ids in names": (
+        "application/json",
+        json.dumps({f"trace{'-' * number}id": "a" for number in range(1_300)}).encode(),
+    ),
+    "different texts": ("application/json", json.dumps({"errors": [f"%{n}41 why" * 9 for n in range(8_000)]}).encode()),
+    "large number": ("application/json", b'{"error": ' + b"9" * 900_000 + b"}"),
+    "escapes": ("application/json", b'{"error": "' + b"\\u0025" * 160_000 + b'"}'),
+    "form": ("application/x-www-form-urlencoded", b"error=" + b"%41" * 330_000),
+    "almost a form": ("text/plain", b"error=a&" * 120_000 + b" x"),
+    "pairs": ("text/plain", b"a=b&" * 250_000),
+    "names of a form": ("text/plain", b"a" * MEGABYTE + b"=b"),
+    "open tags": ("text/html", b"<a" + b"<" * MEGABYTE),
+    "tags": ("text/html", b"<html>" + b"<a>" * 330_000),
+    "titles": ("text/html", b"<html>" + b"<title" * 160_000),
+    "open titles": ("text/html", b"<html>" + b"<title>" * 140_000),
+    "scripts": ("text/html", b"<html>" + b"<script>" * 120_000),
+    "ends of scripts": ("text/html", b"<html>" + b"<script></script " * 58_000),
+    "entities": ("text/html", b"<html>" + b"&noentityofthislengthatallaaaaaa;" * 30_000),
+    "large entities": ("text/html", b"<html>&#" + b"9" * 990_000 + b";"),
+    "bad bytes": ("text/plain; charset=utf-8", b"\xff" * MEGABYTE),
+    "bad bytes of another charset": ("text/plain; charset=iso-8859-7", b"\xff" * MEGABYTE),
+    "bad UTF-16": ("text/plain; charset=utf-16", b"\x00\xd8" * 500_000),
+    "bad UTF-32": ("text/plain; charset=utf-32", b"\xff" * MEGABYTE),
+    "punycode": ("text/plain; charset=punycode", b"a" * 500_000 + b"-" + b"bc" * 250_000),
+    "UTF-7": ("text/plain; charset=utf-7", b"+A-" * 330_000),
+}
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+@pytest.mark.parametrize("name", BODIES)
+def test_no_body_takes_long(name, status):
+    """F5: no answer of the largest size that is read holds the loop, whatever it has in it."""
+    kind, body = BODIES[name]
+    judge = Judge("https://as.example/token", "https://as.example", ["hidden-secret-1", "a" * 60], codes=())
+    took = []
+    for _ in range(3):
+        begun = time.process_time()
+        try:
+            # With 200 and without an error it is an answer, which has no token.
+            judge.answer(status, httpx.Headers({"content-type": kind}), fields_of(body, kind), body)
+        except ERRORS as error:
+            clean(error)
+        took.append(time.process_time() - begun)
+    # A twentieth of a second on a machine that measures nothing else.
+    assert min(took) < 0.25

@@ -62,7 +62,7 @@ def told_by(document: dict[str, Any]) -> OAuthClient:
 
 def sent_to(url: str) -> LoginEndpoint:
     def send_on(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(307, headers={"location": url.encode("utf-8", "replace").translate(None, b"\r\n")})
+        return httpx.Response(307, headers=[(b"location", url.encode("utf-8", "replace").translate(None, b"\r\n"))])
 
     there = httpx.AsyncClient(transport=httpx.MockTransport(send_on))
     return LoginEndpoint("https://as.example/login", json={"a": "b"}, client=there)
@@ -82,6 +82,9 @@ def federated(url: str) -> dict[str, Any]:
         "credential_source": {"url": url},
     }  # fmt: skip
 
+
+DPOP = DPoPKey()
+READER: Any = TokenManager(lambda: "t")
 
 MAKERS: dict[str, Callable[[str], Any]] = {
     "token endpoint": lambda url: oauth(token_endpoint=url),
@@ -145,9 +148,6 @@ MAKERS: dict[str, Callable[[str], Any]] = {
     "option of a program": lambda url: Command(["/does/not/exist", f"--url={url}"]),
     "source by key": lambda url: TokenManager(source_for=url),  # type: ignore[call-overload]
 }
-
-DPOP = DPoPKey()
-READER: Any = TokenManager(lambda: "t")
 
 # Where a person may put a password into a URL, and what may be wrong with it.
 SLIPS = [

@@ -10,7 +10,8 @@ import string
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
 import httpx
@@ -352,11 +353,14 @@ class Huge(str):
 
     __slots__ = ()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         raise AssertionError
 
-    find = index = replace = split = lower = upper = encode = translate = strip = join = partition = __iter__
-    isprintable = isascii = splitlines = __contains__ = __add__ = startswith = count = __iter__
+    def __contains__(self, _: object) -> bool:
+        raise AssertionError
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(name)
 
 
 def test_a_text_is_cut_before_anything_else():

@@ -151,7 +151,7 @@ def _nodes(fields: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]
             yield level, node
             inner = (value for _, value in _members(node))
         elif isinstance(node, list):
-            inner = node
+            inner = node[:_MEMBERS]
             for one in node[:_TEXTS]:
                 if isinstance(one, str):
                     yield level, {"message" if _code_in(one, common=False) is None else "error": one}

@@ -102,6 +102,8 @@ class GrantRejected(TokenError):
         error = one_line(error, _LONGEST_CODE)
         if error_description is not None:
             error_description = one_line(error_description, _LONGEST_DESCRIPTION)
+        if origin is not None:
+            origin = one_line(origin, _LONGEST_CODE)
         said = error if error_description is None else f"{error}: {error_description}"
         by = "" if origin is None else f" ({origin} answered{'' if status is None else f' {status}'})"
         super().__init__(said + by)

@@ -27,7 +27,7 @@ _FORM_NAME: Final = re.compile(r"[\w.~%+-]+")
 _NO_FORM: Final = re.compile(r"[\s<]")
 _FORM_FIELDS: Final = 100
 # So much is read of a body with parts that cannot be decoded, in bytes, where that takes long.
-_LONGEST_WIDE: Final = 524_288
+_LONGEST_WIDE: Final = 262_144
 # No form is longer, in characters: a token has to fit into a header field.
 _LONGEST_FORM: Final = 262_144
 _MARKUP: Final = re.compile(r"\s*<[!?a-z]", re.IGNORECASE)

@@ -32,6 +32,7 @@ _WHOLE: Final = "text"
 # So many names of an answer are told.
 _MOST_NAMES: Final = 10
 _LONGEST_NAME: Final = 60
+_LONG: Final = 8
 
 
 @final
@@ -169,7 +170,9 @@ class LoginEndpoint(CarriesSecrets):
         place = repr(self._token) if self._token_header is None else f"the field {self._token_header}"
         # A bare text may be a token, and stands in another place than was thought.
         told = {name: value for name, value in found.items() if name != _WHOLE}
-        names = ", ".join(scrub(name[:_LONGEST_NAME], hidden) for name in sorted(map(str, told))[:_MOST_NAMES])
+        # Names are what a person looks for. A few letters of a secret are many a name.
+        long = [secret for secret in hidden if len(secret) >= _LONG]
+        names = ", ".join(scrub(name[:_LONGEST_NAME], long) for name in sorted(map(str, told))[:_MOST_NAMES])
         words = read_words(told, lambda text: scrub(text, hidden))
         msg = f"{self._endpoint.origin}: the answer has no token at {place}{', only ' if names else ''}{names}"
         return f"{msg}{'; it says: ' if words else ''}{words or ''}"
