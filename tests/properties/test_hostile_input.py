@@ -10,6 +10,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -221,6 +222,7 @@ class Reader:
 
 
 DPOP = DPoPKey()
+READER: Any = Reader()
 challenges = st.lists(
     texts | st.sampled_from(["Bearer", "DPoP", ",", "=", '"', "error", "use_dpop_nonce", "invalid_token", "realm"]),
     max_size=6,
@@ -233,7 +235,7 @@ async def test_challenges(challenge, nonce, status):
     """U1, S1: any WWW-Authenticate and DPoP-Nonce are read or ignored: the caller gets the answer."""
     headers = [(b"WWW-Authenticate", challenge), (b"DPoP-Nonce", nonce)]
     async with client_of(lambda _: httpx.Response(status, headers=headers)) as client:
-        for auth in (BearerAuth(Reader()), DPoPAuth(Reader(), DPOP)):
+        for auth in (BearerAuth(READER), DPoPAuth(READER, DPOP)):
             answer = await client.get("https://api.example/", auth=auth)
             assert answer.status_code == status
 

@@ -185,6 +185,8 @@ def test_sentences_stay(secret, text):
         (" ", "there are words", "there are words"),
         (".", "a sentence. And one more.", "a sentence. And one more."),
         ("secret", "The Secret is wrong", "The *** is wrong"),
+        ("read", "already read by nobody", "already *** by nobody"),
+        ("hunter", "svc-hunter, hunter2 and 1hunter", "svc-***, ***2 and 1***"),
     ],
 )
 def test_secrets_that_are_words(secret, text, shown):

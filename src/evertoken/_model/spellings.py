@@ -150,7 +150,7 @@ def occurrences(reading: Reading, secrets: Iterable[Sought], whole: str, /) -> I
             continue
         for start, end, complete in _parts(compared.text, plain, head, tail):
             span = compared.span(start, end)
-            if complete or not _is_ordinary(whole, *span):
+            if not _is_inside_word(whole, *span, plain) and (complete or not _is_ordinary(whole, *span)):
                 yield span
         for one in encoded:
             done = 0
@@ -277,6 +277,12 @@ def _common(one: str, other: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def _is_inside_word(text: str, start: int, end: int, secret: str) -> bool:
+    """Tell whether a short secret of letters alone, such as "read", stands in the middle of a word by chance."""
+    letters = secret.isalpha() and len(secret) < _PART
+    return letters and text[max(start - 1, 0) : start].isalpha() and text[end : end + 1].isalpha()
 
 
 def _is_ordinary(text: str, start: int, end: int) -> bool:
