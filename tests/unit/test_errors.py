@@ -10,14 +10,17 @@ import pytest
 
 import evertoken
 from evertoken import (
+    FetchRequest,
     GrantRejected,
     ManagerClosed,
     OriginRefused,
+    Token,
     TokenError,
     TokenUnavailable,
     TransientRefreshError,
 )
 from evertoken._model import errors
+from evertoken._model.failures import failure_of
 
 LEAVES = [GrantRejected, ManagerClosed, OriginRefused, TokenUnavailable, TransientRefreshError]
 EXAMPLES = [
@@ -92,3 +95,89 @@ def test_retry_after_is_a_number(odd):
     """F3: a source that passes on a header's text as seconds is told so at once, by name."""
     with pytest.raises(TypeError, match="retry_after must be a number of seconds"):
         TransientRefreshError("429", retry_after=odd)
+
+
+UNSEEN = [
+    "\x00", "\x07", "\x1b[31m", "\x7f", "\x85", "\x9b", "\r\n", "\t", "\xad", "\u034f", "\u061c", "\u115f", "\u180e",
+    "\u200b", "\u200d", "\u200e", "\u200f", "\u2028", "\u2029", "\u202a", "\u202e", "\u2060", "\u2066", "\u2069",
+    "\u206f", "\u2800", "\u3164", "\ud800", "\ufe0f", "\ufeff", "\ufff9", "\U000e0001", "\U000e0020", "\U000e0100",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sign", UNSEEN, ids=ascii)
+def test_what_cannot_be_seen_is_left_out(sign):
+    """S1: no message and no attribute of an error has a control character, a direction override or an unseen one."""
+    text = f"a{sign}b" * 3
+    rejected = GrantRejected(text, text, f"https://as.example/{text}")
+    shown = [
+        rejected.error, rejected.error_description, rejected.error_uri, rejected, TransientRefreshError(text),
+        TokenUnavailable(text), GrantRejected(text).again(), pickle.loads(pickle.dumps(rejected)),
+    ]  # fmt: skip
+    request = FetchRequest(None, None, 30.0)
+    shown += [failure_of(error, request) for error in (rejected, ValueError(text), TransientRefreshError(text))]
+    for one in shown:
+        said = str(one or "")
+        assert said.isprintable()
+        assert sign not in said
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("https://as.example/errors", "https://as.example/errors"),
+        ("http://as.example:8080/errors", "http://as.example:8080/errors"),
+        ("https://as.example/e?token=planted", "https://as.example/e"),
+        ("https://as.example/e?a=1&code=700016", "https://as.example/e"),
+        ("https://as.example/error?code=700016", "https://as.example/error?code=700016"),
+        ("https://as.example/error?code=planted", "https://as.example/error"),
+        ("https://as.example/e#planted", "https://as.example/e"),
+        ("https://as.example/e;sid=planted/f", "https://as.example/e/f"),
+        ("https://app:planted@as.example/e", "https://as.example/e"),
+        ("https://app:planted/x@as.example/e", None),
+        ("https://app:123/planted@as.example/e", None),
+        ("javascript:alert('planted')", None),
+        ("data:text/html,planted", None),
+        ("file:///planted", None),
+        ("ftp://as.example/planted", None),
+        ("//as.example/planted", None),
+        ("planted", None),
+        ("", None),
+        (None, None),
+        (["https://planted"], None),
+        ("https://", None),
+        ("https://as.example:port/planted", None),
+        ("https://[::1/planted", None),
+    ],
+)
+def test_error_uris(uri, kept):
+    """S1: of the page about an error, an http or https URL is kept without what may be a secret in it."""
+    assert GrantRejected("invalid_grant", "no", uri).error_uri == kept
+
+
+def test_lengths_are_bounded():
+    """F5: whatever a server or a source says, an error keeps a bounded part of it."""
+    long = "words " * 100_000
+    rejected = GrantRejected(long, long, "https://as.example/" + "a" * 100_000)
+    assert len(rejected.error) == 200
+    assert len(rejected.error_description or "") == 1000
+    assert len(rejected.error_uri or "") == 500
+    assert len(str(rejected)) < 1300
+    assert len(str(TransientRefreshError(long))) == len(str(TokenUnavailable(long))) == 2000
+
+
+def test_secrets_in_what_a_source_raises():
+    """S1: the tokens that a source was asked with are taken out of all that its rejection says, its page included."""
+    current = Token("planted-access-1", issued_at=0.0, refresh_token="planted-refresh-2")
+    raised = GrantRejected("planted-access-1", "no planted-refresh-2", "https://as.example/e/planted-refresh-2/f")
+    told = failure_of(raised, FetchRequest(None, current, 30.0))
+    assert isinstance(told, GrantRejected)
+    assert (told.error, told.error_description) == ("***", "no ***")
+    assert told.error_uri == "https://as.example/e/***/f"
+
+
+def test_many_failures_are_told_in_part():
+    """F5: of a group of thousands of failures a few are told."""
+    group = ExceptionGroup("all", [ValueError(f"number {number}") for number in range(5_000)])
+    told = str(failure_of(group, FetchRequest(None, None, 30.0)))
+    assert "number 9" in told
+    assert "number 10" not in told

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from evertoken._engine.function_threads import threads_of
 from evertoken._model.protocols import Answered, FetchRequest, TokenSource
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,7 +39,7 @@ class CallableSource:
         self, function: Callable[..., Awaitable[Answered] | Answered], /, *, provider: str | None = None
     ) -> None:
         if not callable(function) or inspect.isclass(function):
-            msg = f"function must be a function, not {function!r}"
+            msg = f"function must be a function, not {quoted(function)}"
             raise TypeError(msg)
         self._function = function
         self._takes_current = _takes_one(function)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, fin
 from evertoken._engine.clock import SystemClock
 from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.policy import RefreshPolicy, RetryPolicy
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import Clock, Observer, TokenStore
@@ -129,5 +130,5 @@ def _observers(observers: object) -> None:
         raise TypeError(msg)
     for observer in observers:
         if not callable(observer) or inspect.iscoroutinefunction(observer):
-            msg = f"observers must be plain functions that take an event; got {observer!r}"
+            msg = f"observers must be plain functions that take an event; got {quoted(observer)}"
             raise TypeError(msg)

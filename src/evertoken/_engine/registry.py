@@ -17,6 +17,7 @@ from evertoken._engine.callable_source import CallableSource, as_source
 from evertoken._model.identity import identity_of
 from evertoken._model.key import check_key
 from evertoken._model.key_state import NO_KEY, KeyState
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from evertoken._model.protocols import TokenSource
@@ -56,10 +57,10 @@ class Registry:
             msg = "give either source (a source, a function or a mapping of keys to those) or source_for, and not both"
             raise TypeError(msg)
         if source_for is not None and not callable(source_for):
-            msg = f"source_for must be a function that takes a key and returns its source, not {source_for!r}"
+            msg = f"source_for must be a function that takes a key and returns its source, not {quoted(source_for)}"
             raise TypeError(msg)
         if inspect.iscoroutinefunction(source_for):
-            msg = f"source_for must be a plain function, called as a key is opened; got the async {source_for!r}"
+            msg = f"source_for must be a plain function, called as a key is opened; got the async {quoted(source_for)}"
             raise TypeError(msg)
         self._shared, self._named = shared, named
         self.keys: dict[Hashable, KeyState] = {}

@@ -9,21 +9,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from evertoken._model.plain_text import printable
 
-__all__ = ["at", "codes_in", "read_words", "standard_code"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["at", "codes_in", "is_number", "read_words", "standard_code"]
 
 # How deep an answer is looked into, and at how many of its members.
 _DEEPEST: Final = 4
-_MOST: Final = 100
+_MOST: Final = 32
 # More of the words of a server than this is not repeated in a message, in characters.
 _LONGEST: Final = 600
 # So many texts of one answer are told: servers that list errors often list one.
 _TEXTS: Final = 3
 _LONGEST_ID: Final = 100
+# So many members of one object are looked at, besides those with the names of RFC 6749, and so many ids are told.
+_MEMBERS: Final = 200
+_MOST_IDS: Final = 10
+# So many texts of an answer are looked at for words. Most say what an earlier one says.
+_TRIED: Final = 10
+# A code stands at the start of a text, or in a short one, in characters.
+_START: Final = 1000
+# Codes and ids are smaller than this.
+_LARGE: Final = 10**20
 
 # Names of members in lower case and without separators: codes first, then words, the most telling ones first.
 _CODES: Final = ("error", "errorcode", "code", "errortype", "type", "status", "reason")
@@ -36,6 +48,9 @@ _IDS: Final = (
     "suberror", "errorsubtype", "errorcodes", "traceid", "correlationid", "requestid", "debugid", "trackingid",
     "errorid",
 )  # fmt: skip
+
+# The names of RFC 6749 section 5.2.
+_RFC: Final = ("error", "error_description")
 
 _STANDARD: Final = (
     "consent_required", "interaction_required", "invalid_client", "invalid_grant", "invalid_scope", "invalid_target",
@@ -74,7 +89,7 @@ def standard_code(fields: Mapping[str, Any], /) -> str | None:
                 return found
     for _, node in _nodes(fields):
         for _, value in _named(node, _WORDS):
-            match = _IN_WORDS.match(value) if isinstance(value, str) else None
+            match = _IN_WORDS.match(value[:_START]) if isinstance(value, str) else None
             if match is not None:
                 return match[1].lower()
     return None
@@ -84,7 +99,7 @@ def codes_in(fields: Mapping[str, Any], /) -> Iterator[str]:
     """Yield what may be the error code of *fields*, the likeliest first."""
     for _, node in _nodes(fields):
         for name, value in _named(node, _CODES):
-            if isinstance(value, int) and not isinstance(value, bool) and name != "status" and _says_which(str(value)):
+            if is_number(value) and name != "status" and _says_which(str(value)):
                 yield str(value)
             elif isinstance(value, str) and _CODE_LIKE.fullmatch(value.strip()) and _says_which(value):
                 yield value.strip()
@@ -97,15 +112,19 @@ def read_words(fields: Mapping[str, Any], clean: Callable[[str], str], places: t
     Args:
         fields: The members of the answer.
 
-        clean: Takes secrets out of a text. It sees each text whole: half a secret would not be found.
+        clean: Takes secrets out of a text, however long. It sees each text whole: half a secret would not be found.
 
         places: Where the words of this server stand, if that is known.
     """
     texts: list[str] = []
+    tried: set[str] = set()
     ids: dict[str, str] = {}
 
     def add(text: str | None) -> None:
-        said = "" if text is None else _one_line(clean(text))
+        if text is None or text in tried or len(tried) >= _TRIED or len(texts) >= _TEXTS:
+            return
+        tried.add(text)
+        said = _one_line(clean(text))
         if said and len(texts) < _TEXTS and not any(said in one or one in said for one in texts):
             texts.append(said)
 
@@ -114,9 +133,10 @@ def read_words(fields: Mapping[str, Any], clean: Callable[[str], str], places: t
         add(value if isinstance(value, str) else None)
     for _, node in _nodes(fields):
         add(next((text for name, value in _named(node, _WORDS) if (text := _words_of(name, value))), None))
-        ids |= {_one_line(clean(name)): _shown_id(value) for name, value in node.items() if _is_id(name, value)}
+        ids |= {name: _shown_id(value) for name, value in _members(node) if _is_id(name, value)}
     said = "; ".join(texts)
-    more = ", ".join(f"{name} {_one_line(clean(value))}" for name, value in ids.items() if value not in said)
+    told = [(name, value) for name, value in ids.items() if value not in said][:_MOST_IDS]
+    more = ", ".join(f"{_one_line(clean(name))} {_one_line(clean(value))}" for name, value in told)
     said = f"{said} ({more})" if said and more else said or more
     return (said if len(said) <= _LONGEST else said[: _LONGEST - 3] + "...") or None
 
@@ -124,34 +144,40 @@ def read_words(fields: Mapping[str, Any], clean: Callable[[str], str], places: t
 def _nodes(fields: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the objects of an answer with their depth, the outer ones first."""
     left: list[tuple[int, object]] = [(0, fields)]
-    seen = 0
-    while left and seen < _MOST:
-        level, node = left.pop(0)
-        seen += 1
+    # It grows as it is read, and no further than it is read.
+    for level, node in left:
+        inner: Iterable[object] = ()
         if isinstance(node, Mapping):
             yield level, node
-            inner = node.values()
+            inner = (value for _, value in _members(node))
         elif isinstance(node, list):
-            inner = node  # type: ignore[assignment]  # looked at in the same way
+            inner = node[:_MEMBERS]
             for one in node[:_TEXTS]:
                 if isinstance(one, str):
                     yield level, {"message" if _code_in(one, common=False) is None else "error": one}
-        else:
-            continue
         if level < _DEEPEST:
-            left += [(level + 1, one) for one in inner if isinstance(one, Mapping | list)]
+            more = ((level + 1, one) for one in inner if isinstance(one, Mapping | list))
+            left += islice(more, _MOST - len(left))
 
 
 def _named(node: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    plain = {_plain(name): value for name, value in node.items()}
+    plain = {_plain(name): value for name, value in _members(node)}
     return ((name, plain[name]) for name in names if name in plain)
 
 
+def _members(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the members of an object that are looked at, those of RFC 6749 last, so that they count."""
+    yield from islice(node.items(), _MEMBERS)
+    if len(node) > _MEMBERS:
+        yield from ((name, node[name]) for name in _RFC if name in node)
+
+
 def _plain(name: object) -> str:
-    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+    return re.sub(r"[^a-z0-9]", "", str(name)[:_LONGEST_ID].lower())
 
 
 def _code_in(text: str, *, common: bool) -> str | None:
+    text = text[:_START]
     lower = text.lower()
     if common and lower in _COMMON:
         return lower
@@ -180,12 +206,17 @@ def _words_of(name: str, value: object) -> str | None:
 
 
 def _is_id(name: object, value: object) -> bool:
-    if _plain(name) not in _IDS:
+    if len(str(name)) > _LONGEST_ID or _plain(name) not in _IDS:
         return False
     several = value if isinstance(value, list) else [value]
     return 0 < len(several) <= _TEXTS and all(
-        isinstance(one, str | int) and not isinstance(one, bool) and 0 < len(str(one)) <= _LONGEST_ID for one in several
+        is_number(one) or (isinstance(one, str) and 0 < len(one) <= _LONGEST_ID) for one in several
     )
+
+
+def is_number(value: object, /) -> bool:
+    """Tell whether *value* is a whole number that may be a code or an id. Python refuses to write very large ones."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGE
 
 
 def _shown_id(value: object) -> str:
@@ -193,4 +224,4 @@ def _shown_id(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return " ".join(printable(text).split())

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._model.error_body import at, codes_in, read_words, standard_code
+from evertoken._model.error_body import at, codes_in, is_number, read_words, standard_code
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.plain_text import public_uri
 from evertoken._model.redaction import scrub
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ _PASSING: Final = re.compile(
     r"|claim \('(?:iat|exp|nbf)'\)",
     re.IGNORECASE,
 )
+
+
+# Members of an answer that are secrets.
+_SECRET: Final = ("access_token", "refresh_token", "id_token", "client_secret", "device_code", "assertion", "password")
+
+# More of a text than this is not compared with a pattern, in characters.
+_LONGEST: Final = 1000
 
 
 def passes(words: object, /) -> bool:
@@ -78,8 +86,9 @@ class Rejection:
     def code_in(self, fields: Mapping[str, Any], /) -> str | None:
         """Return the server's code if *fields* are such an answer."""
         value = at(fields, self.at)
-        text = str(value) if isinstance(value, str | int) else ""
-        return text if text and re.search(self.pattern, text, re.IGNORECASE) else None
+        text = value if isinstance(value, str) else str(value) if is_number(value) else ""
+        # The pattern is the user's, and may be slow on a long text.
+        return text if text and re.search(self.pattern, text[:_LONGEST], re.IGNORECASE) else None
 
 
 def is_error(fields: Mapping[str, Any], codes: Collection[str | Rejection] = (), /) -> bool:
@@ -134,20 +143,23 @@ def failure_from(
 
         rejected: Whether the status alone says that a person must act.
     """
-    hidden = [secret for secret in secrets if secret]
+    # Some servers say back in words what they send beside them.
+    beside = (fields.get(name) for name in _SECRET)
+    hidden = [secret for secret in (*secrets, *beside) if isinstance(secret, str) and secret]
     places = tuple(one.description_at for one in codes if isinstance(one, Rejection))
     words = read_words(fields, lambda text: scrub(text, hidden), places)
     passing = status is not None and (status == 429 or status >= 500)  # noqa: PLR2004 - RFC 6585, RFC 9110
     code = _rejecting(fields, codes)
     other = code or next(codes_in(fields), None)
     known = code is not None or any(other == one for one in codes)
-    shown = other if known or other is None else _one_line(scrub(other, hidden))
+    shown = other if known or other is None else scrub(other, hidden)
     if words is not None and shown is not None and words.lower().startswith(f"{shown.lower()}:"):
         # It was said in one text.
         words = words[len(shown) + 1 :].strip() or None
     if ((code is not None and not passing) or rejected) and not passes(words):
         uri = fields.get("error_uri")
-        uri = _one_line(scrub(uri, hidden)) if isinstance(uri, str) and uri else None
+        page = public_uri(uri)
+        uri = None if page is None else scrub(page, hidden)
         return GrantRejected(shown or "invalid_client", words, uri, origin=origin, status=status)
     said = " ".join(str(one) for one in (origin or "the token endpoint", "answered", status) if one is not None)
     # 503 and 429 mean "not done"; behind a gateway, 500, 502 and 504 may come after the work was done.
@@ -168,7 +180,3 @@ def _rejecting(fields: Mapping[str, Any], codes: Collection[str | Rejection]) ->
         return standard
     own = {one.lower(): one for one in codes if isinstance(one, str)}
     return next((own[code.lower()] for code in codes_in(fields) if code.lower() in own), None)
-
-
-def _one_line(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)[:200]

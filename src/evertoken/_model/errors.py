@@ -11,12 +11,15 @@ What can go wrong, one class for each answer a caller can give.
 Misuse (not started, another process, an unknown key) is a RuntimeError, LookupError, ValueError or TypeError
 that names the remedy, and never a TokenError.
 
-Errors carry scalars alone. They hold no request, response, client or foreign exception, for those hold secrets.
+Errors carry scalars alone. They hold no request, response, client or foreign exception, for those hold secrets. What a
+server said in them is one line of a bounded length, without control characters and direction overrides.
 """
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
+
+from evertoken._model.plain_text import one_line, public_uri
 
 __all__ = [
     "GrantRejected",
@@ -26,6 +29,11 @@ __all__ = [
     "TokenUnavailable",
     "TransientRefreshError",
 ]
+
+# More of a message, of a description and of a code than this is not kept, in characters.
+_LONGEST: Final = 2000
+_LONGEST_DESCRIPTION: Final = 1000
+_LONGEST_CODE: Final = 200
 
 
 class TokenError(Exception):
@@ -53,7 +61,7 @@ class TransientRefreshError(TokenError):
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, ambiguous: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message, _LONGEST))
         if retry_after is not None and (isinstance(retry_after, bool) or not isinstance(retry_after, int | float)):
             msg = f"retry_after must be a number of seconds or None, not {type(retry_after).__name__}"
             raise TypeError(msg)
@@ -74,7 +82,8 @@ class GrantRejected(TokenError):
 
         error_description: The server's words for the developer, if any.
 
-        error_uri: A page about the error, if any.
+        error_uri: A page about the error, if any. It is kept if it is an http or https URL, and without its query,
+            which may hold a token; of that, only the number of an error stays, as in "?code=700016".
 
         origin: The scheme and host of the server that said so, if it was a server.
 
@@ -90,12 +99,17 @@ class GrantRejected(TokenError):
         origin: str | None = None,
         status: int | None = None,
     ) -> None:
+        error = one_line(error, _LONGEST_CODE)
+        if error_description is not None:
+            error_description = one_line(error_description, _LONGEST_DESCRIPTION)
+        if origin is not None:
+            origin = one_line(origin, _LONGEST_CODE)
         said = error if error_description is None else f"{error}: {error_description}"
         by = "" if origin is None else f" ({origin} answered{'' if status is None else f' {status}'})"
         super().__init__(said + by)
         self.error = error
         self.error_description = error_description
-        self.error_uri = error_uri
+        self.error_uri = public_uri(error_uri)
         self.origin = origin
         self.status = status
 
@@ -121,7 +135,7 @@ class TokenUnavailable(TokenError):
     """
 
     def __init__(self, message: str, *, retry_at: float | None = None) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message, _LONGEST))
         self.retry_at = retry_at
 
     def __reduce__(self) -> tuple[object, ...]:

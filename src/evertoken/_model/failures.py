@@ -18,6 +18,8 @@ __all__ = ["Overdue", "failure_of", "held_back", "is_sign_out", "signed_out"]
 
 # No secret is shorter than this, and few words are longer.
 _LONG: Final = 16
+# Of so many failures in a group the words are told.
+_TOLD: Final = 10
 
 
 @final
@@ -64,11 +66,12 @@ def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefre
     if rejected is not None:
         said = None if rejected.error_description is None else scrub(rejected.error_description, secrets)
         code = scrub(rejected.error, secrets)
-        return GrantRejected(code, said, rejected.error_uri, origin=rejected.origin, status=rejected.status)
+        uri = None if rejected.error_uri is None else scrub(rejected.error_uri, secrets)
+        return GrantRejected(code, said, uri, origin=rejected.origin, status=rejected.status)
     ours = [one for one in found if isinstance(one, TransientRefreshError)]
     # A foreign exception does not tell whether its own request was answered.
     ambiguous = any(one.ambiguous for one in ours) or (len(ours) < len(found) and request.sent)
-    words = "; ".join(_words(one, request, secrets) for one in ours or found)
+    words = "; ".join(_words(one, request, secrets) for one in (ours or found)[:_TOLD])
     return TransientRefreshError(scrub(words), retry_after=_longest(ours), ambiguous=ambiguous)
 
 

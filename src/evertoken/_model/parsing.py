@@ -15,6 +15,8 @@ __all__ = ["http_date", "instant", "is_finite", "is_token", "number", "parse_ret
 _UNITS: Final = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
 # A constant, because `int | float | str` makes an object at each call.
 _NUMERIC: Final = (int, float, str)
+# No instant is written with more characters.
+_LONGEST: Final = 100
 # As .NET writes instants in JSON.
 _DOTNET: Final = re.compile(r"/Date\((-?\d{1,18})(?:[+-]\d{4})?\)/", re.ASCII)
 
@@ -79,7 +81,7 @@ def instant(value: object, /) -> float | None:
     seconds = number(value)
     if seconds is not None:
         return seconds / next((second for start, second in _UNITS if seconds >= start), 1.0)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _LONGEST:
         return None
     text = value.strip()
     dotnet = _DOTNET.fullmatch(text)
@@ -99,6 +101,8 @@ def instant(value: object, /) -> float | None:
 
 def http_date(value: str, /) -> float | None:
     """Return the epoch seconds of an HTTP date (RFC 9110 section 5.6.7), or None."""
+    if len(value) > _LONGEST:
+        return None
     # It brings a good part of the package for mail, which is slow to import.
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
 

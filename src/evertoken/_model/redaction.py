@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from evertoken._model.plain_text import HIDDEN, printable, without_query
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["describe", "scrub"]
-
-# Shorter secrets than this are taken out where they stand alone.
-_SHORT: Final = 4
+__all__ = ["describe", "is_about_url", "quoted", "quoted_url", "scrub"]
 
 # Room for what a chain of sources says of each.
 _LONGEST: Final = 1000
+
+# No more of a text than this is looked at, in characters: long secrets may come before the words that tell.
+_WINDOW: Final = 8192
+# So much at its end is not shown where more would follow. A secret that goes on behind it is not recognised by a few
+# characters, of which each may be written as a dozen and more.
+_MARGIN: Final = 256
 
 # A JWT, or a run of at least sixteen token characters (RFC 6750 section 2.1, without the dots and slashes of hosts
 # and paths) that has both a digit and a letter.
@@ -51,38 +55,119 @@ _WORDS: Final = frozenset({
 _PLAIN_WORD: Final = re.compile(r"[A-Za-z]?[a-z]{1,19}[.!?:)]?", re.ASCII)
 
 
+# User information of a URL, also where a slash in it is not quoted, so that it looks like a port.
+_USER_INFO: Final = re.compile(
+    r"://(?P<value>[^\s/?#@'\"<>]{1,300}|[^\s/?#@:'\"<>]{0,100}:(?!\d{1,5}(?:[/?#]|\Z))[^\s@'\"<>]{0,300})@"
+)
+# What parsers of URLs say of such a port. A number is told.
+_ODD_PORT: Final = re.compile(
+    r"\bport\b[^'\"\n]{0,60}(?P<quote>['\"])(?!\d*(?P=quote))(?P<value>[^'\"]+)", re.IGNORECASE
+)
+# Errors of the libraries for HTTP about URLs quote the part that they cannot read, which may be a password.
+_ABOUT_URLS: Final = frozenset({
+    "InvalidProxyURL", "InvalidURL", "InvalidUrlClientError", "InvalidUrlRedirectClientError", "LocationParseError",
+})  # fmt: skip
+
+# More of a value than this is not repeated in a message, in characters.
+_LONGEST_VALUE: Final = 60
+_PLAIN_VALUE: Final = re.compile(r"[\w.-]*", re.ASCII)
+# Python refuses to write very large numbers.
+_LARGE: Final = 10**20
+
+
 def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     """
-    Return *text* without the given secrets and without what looks like one, in at most 1,000 characters.
+    Return *text* without the given secrets and without what looks like one, in one line of at most 1,000 characters.
 
-    Words, names and ids stay: a person needs them to find out what is wrong.
+    Words, names and ids stay: a person needs them to find out what is wrong. A secret is found as servers echo it:
+    escaped for JSON, HTML, a URL or a form, in base64, in other case, wrapped over lines, and cut short to its first or
+    last eight characters or more. No more than the first 8,192 characters are looked at, however long the text is.
     """
-    spelled = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
-    for secret in sorted(spelled, key=len, reverse=True):
-        text = text.replace(secret, "***") if len(secret) >= _SHORT else _without_word(text, secret)
-    text = _NAMED_SECRET.sub(_without_value, text)
-    text = _LOOKS_SECRET.sub(lambda match: match[0] if _NO_SECRET.fullmatch(match[0]) else "***", text)
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    from evertoken._model.spellings import occurrences, readings, sought  # noqa: PLC0415 - for errors alone
+
+    cut = len(text) > _WINDOW
+    line = printable(text[:_WINDOW])
+    known = [found for secret in {secret for secret in secrets if secret} for found in sought(secret)]
+    hidden: list[tuple[int, int]] = []
+    for reading in readings(line):
+        hidden += (reading.span(start, end) for start, end in _telling(reading.text) if end > start)
+        hidden += occurrences(reading, known, line)
+    shown = _without(line, hidden, len(line) - _MARGIN if cut else len(line))
+    if len(shown) > _LONGEST or cut:
+        shown = f"{shown[: _LONGEST - 3]}..."
+    return shown
 
 
-def _without_word(text: str, secret: str) -> str:
-    # One or two letters stand in most words, which would be told as stars.
-    return re.sub(rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])", "***", text)
+def quoted(value: object, /) -> str:
+    """
+    Return *value*, which a user gave in the wrong place or form, as a message may show it.
+
+    A plain name or number is shown, and of a function or class its name. Any other text may be a URL with a password in
+    it, so its length stands for it.
+    """
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGE):
+        return repr(value)
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str):
+        return f"{type(value).__name__} {name}"
+    if not isinstance(value, str):
+        return f"a value of type {type(value).__name__}"
+    if len(value) <= _LONGEST_VALUE and _PLAIN_VALUE.fullmatch(value):
+        return repr(scrub(value))
+    return f"a text of {len(value)} characters that is not shown, as it may hold a secret"
 
 
-def _without_value(match: re.Match[str]) -> str:
+def quoted_url(value: object, /) -> str:
+    """Return *value*, which should have been another URL, as a message may show it."""
+    shown = without_query(value) if isinstance(value, str) else HIDDEN
+    # A URL with an @ in any place may have a password in another.
+    return quoted(value) if shown == HIDDEN or "@" in str(value) else repr(shown)
+
+
+def _without(text: str, spans: list[tuple[int, int]], most: int) -> str:
+    """Return the first *most* characters of *text*, with stars in place of *spans*."""
+    kept: list[str] = []
+    last = 0
+    covered = -1
+    for start, end in sorted(spans):
+        if start >= most:
+            break
+        if start > covered:
+            kept += (text[last:start], "***")
+        last = covered = max(covered, end)
+    return "".join([*kept, text[last:most]])
+
+
+def _telling(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where *text* has what looks like a secret, or stands where secrets stand."""
+    for match in _NAMED_SECRET.finditer(text):
+        if not _is_word(match):
+            yield match.span("value")
+    for match in _LOOKS_SECRET.finditer(text):
+        if not _NO_SECRET.fullmatch(match[0]):
+            yield match.span()
+    for pattern in (_USER_INFO, _ODD_PORT):
+        yield from (match.span("value") for match in pattern.finditer(text))
+
+
+def _is_word(match: re.Match[str]) -> bool:
+    """Tell whether what stands after a telling name belongs to a sentence."""
     value: str = match["value"]
-    word = value.rstrip(".!?:)").lower() in _WORDS
+    if value.rstrip(".!?:)").lower() in _WORDS:
+        return True
     # "Refresh token: gone" is a sentence, and "refresh_token: gone" is not.
-    sentence = bool(match["prose"]) and "=" not in match[1] and _PLAIN_WORD.fullmatch(value)
-    return match[0] if word or sentence else f"{match[1]}***"
+    return bool(match["prose"]) and "=" not in match[1] and _PLAIN_WORD.fullmatch(value) is not None
+
+
+def is_about_url(error: BaseException, /) -> bool:
+    """Tell whether a library for HTTP could not read a URL. Its words quote a part of it, which may be a password."""
+    return any(kind.__name__ in _ABOUT_URLS for kind in type(error).__mro__)
 
 
 def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str:
     """Return the class of *error*, its scrubbed words and the place it was raised at: enough to find it by."""
     try:
-        words = scrub(str(error), secrets)
+        words = "" if is_about_url(error) else scrub(str(error), secrets)
     except Exception:  # noqa: BLE001 - an exception that cannot be printed is still to be named
         words = ""
     place = ""
@@ -94,16 +179,3 @@ def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str
         filename = code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
         place = f" (at {filename}:{frame.tb_lineno} in {code.co_name})"
     return f"{type(error).__qualname__}{': ' if words else ''}{words}{place}"
-
-
-def _spellings(secret: str) -> tuple[str, ...]:
-    from urllib.parse import quote, quote_plus  # noqa: PLC0415 - for errors alone
-
-    # As it is, and as a URL, a form, JSON and markup spell it: servers echo what they were sent. And as Python spells
-    # it, for clients quote the header field that they will not send.
-    shown = repr(secret)[1:-1], repr(secret.encode(errors="surrogatepass"))[2:-1]
-    quoted = quote(secret, safe="", errors="surrogatepass"), quote_plus(secret, errors="surrogatepass")
-    written = json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
-    marked = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    quotes = marked.replace('"', "&quot;"), marked.replace('"', "&quot;").replace("'", "&#x27;")
-    return secret, *quoted, *shown, *written, written[0].replace("/", "\\/"), marked, *quotes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,10 +70,12 @@ class SigV4:
     def __init__(self, service: str, region: str) -> None:
         for name, value in (("service", service), ("region", region)):
             if not isinstance(value, str) or not value:
-                msg = f"{name} must be a non-empty string, not {value!r}"
+                msg = f"{name} must be a non-empty string, not {quoted(value)}"
                 raise ValueError(msg)
         if "*" in region or "," in region:
-            msg = f"region must be one region, not {region!r}: SigV4a is not built, so use the endpoint of one region"
+            msg = (
+                f"region must be one region, not {quoted(region)}: SigV4a is not built; use the endpoint of one region"
+            )
             raise ValueError(msg)
         _library()
         self.service = service

@@ -17,6 +17,7 @@ import idna
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import OriginRefused
 from evertoken._model.parsing import number
+from evertoken._model.redaction import quoted_url
 from evertoken._model.token import REFUSED_BY, SETTLES_IN
 from evertoken.clients._replayable import replayable
 from evertoken.clients._withheld import withholding
@@ -65,7 +66,8 @@ def origin_of(text: str, /) -> Origin:
     host = None if match is None else _host(match["host"].strip("[]"))
     port = 0 if match is None else int(match["port"] or _PORTS[match["scheme"]])
     if match is None or host is None or port > _MAX_PORT:
-        msg = f"origins must be written as in 'https://api.example.com' or 'http://localhost:8000', not {text!r}"
+        given = quoted_url(text)
+        msg = f"origins must be written as in 'https://api.example.com' or 'http://localhost:8000', not {given}"
         raise ValueError(msg)
     return match["scheme"], host, port
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from evertoken._model.redaction import quoted
 from evertoken.clients._bearer import BearerFlow
 from evertoken.clients._withheld import check_withholding, withholding
 
@@ -55,7 +56,7 @@ class HeaderFlow(BearerFlow):
     def __init__(self, tokens: TokenReader, header: str, *, scheme: str = "", origins: Iterable[str] = ()) -> None:
         super().__init__(tokens, origins=origins)
         if not isinstance(header, str) or not _FIELD_NAME.fullmatch(header) or header.lower() in _TAKEN:
-            msg = f"header must be the name of a header field that is free for a token, not {header!r}"
+            msg = f"header must be the name of a header field that is free for a token, not {quoted(header)}"
             raise ValueError(msg)
         self.field: str = header.lower()
         self._name = header

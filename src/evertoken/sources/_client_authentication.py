@@ -10,6 +10,7 @@ from urllib.parse import quote_plus
 
 import httpx
 
+from evertoken._model.redaction import quoted
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 
@@ -253,7 +254,7 @@ def check_method(method: ClientAuth, secret: Secret | None, client: object) -> N
         return
     if method not in _METHODS:
         msg = f"client_auth must be one of {', '.join(map(repr, _METHODS))}, PrivateKeyJwt(...), "
-        msg += f"ClientSecretJwt(...) or TlsClientAuth(...), not {method!r}"
+        msg += f"ClientSecretJwt(...) or TlsClientAuth(...), not {quoted(method)}"
         raise ValueError(msg)
     if (method in _WITHOUT_SECRET) != (secret is None):
         need = "takes no client_secret" if method in _WITHOUT_SECRET else "needs a client_secret"
@@ -294,5 +295,6 @@ async def credentials(
     known = await resolve(secret, "client_secret")
     if method == "client_secret_basic":
         user, password = (quote_plus(client_id), quote_plus(known)) if form_encoded else (client_id, known)
-        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}, {}, (known,)
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        return {"Authorization": f"Basic {pair}"}, {}, (known, pair)
     return {}, {"client_id": client_id, "client_secret": known}, (known,)

@@ -13,6 +13,7 @@ from evertoken._engine.tasks import Gate, Strays, bounded
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.redaction import quoted_url
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources._url import check_url, url_identity, without_query
 
@@ -81,7 +82,7 @@ class Server:
         else:
             self._issuer = check_url("issuer", issuer, allow_http=allow_http)
             if urlsplit(issuer).query:
-                msg = f"issuer must not have a query (RFC 8414 section 2), as {issuer!r} has"
+                msg = f"issuer must not have a query (RFC 8414 section 2), as that of {without_query(issuer)!r} has"
                 raise ValueError(msg)
         if revocation_endpoint is not None:
             self._revocation = Endpoint(revocation_endpoint, parameter="revocation_endpoint", **self._options)
@@ -96,8 +97,12 @@ class Server:
 
     def __repr__(self) -> str:
         return (
-            f"issuer={self._issuer!r}" if self._token is None else f"token_endpoint={without_query(self._token.url)!r}"
+            f"issuer={self._shown!r}" if self._token is None else f"token_endpoint={without_query(self._token.url)!r}"
         )
+
+    @property
+    def _shown(self) -> str:
+        return without_query(self._issuer or "")
 
     async def token_endpoint(self, timeout: float) -> Endpoint:
         """
@@ -126,7 +131,7 @@ class Server:
         try:
             return Endpoint(found, parameter=name, **self._options)
         except ValueError as error:
-            failure = TransientRefreshError(f"the metadata of {self._issuer!r}: {error}")
+            failure = TransientRefreshError(f"the metadata of {self._shown!r}: {error}")
         raise failure
 
     async def _metadata(self, timeout: float) -> Mapping[str, Any]:
@@ -150,7 +155,7 @@ class Server:
         elif self._found:
             self._found_at = self._clock.monotonic() - FRESH + AGAIN
         else:
-            msg = f"the issuer {self._issuer!r} does not tell where its endpoints are: {'; '.join(failures)}"
+            msg = f"the issuer {self._shown!r} does not tell where its endpoints are: {'; '.join(failures)}"
             raise TransientRefreshError(msg)
         return self._found
 
@@ -186,11 +191,13 @@ class Server:
             # A request of its own: whatever becomes of it, no grant has been presented.
             answer = await endpoint.send(FetchRequest(None, None, timeout), Content("GET", None), {}, secrets=())
         except TokenError as error:
-            failures.append(f"{place}: {error}")
+            failures.append(f"{without_query(place)}: {error}")
             return {}
         if answer.fields.get("issuer") != self._issuer:
             # RFC 8414 section 3.3: somebody else's metadata must not be used.
-            failures.append(f"{place}: it names another issuer, {answer.fields.get('issuer')!r}")
+            failures.append(
+                f"{without_query(place)}: it names another issuer, {quoted_url(answer.fields.get('issuer'))}"
+            )
             return {}
         return answer.fields
 

@@ -34,9 +34,11 @@ _WORDS: Final = 4096
 
 # Names of variables and options whose values are not told, and how long those values are at least.
 _TELLING: Final = re.compile(
-    r"token|secret|passw|credential|assertion|session|(?:api|access|private)[_-]?key", re.IGNORECASE
+    r"-{0,2}[\w-]*(?:assertion|credential|key|pass|pin|pwd|secret|session|token|user)[\w-]*", re.IGNORECASE
 )
-_LEAST: Final = 6
+# An argument that looks like a secret: letters and digits, and no path.
+_LOOKS_SECRET: Final = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])(?![-./~])[^\s/]{8,}")
+_LEAST: Final = 4
 
 
 @final
@@ -65,21 +67,26 @@ class Program:
             msg = "arguments must not have null characters"
             raise ValueError(msg)
         self.name: str = given[0]
+        self._path: str | None = None
         path = Path(self.name)
         if path.name != self.name and not path.is_absolute():
             msg = (
-                f"the program {self.name!r} is a relative path, which means another file in another directory: give "
+                f"the program {self.shown!r} is a relative path, which means another file in another directory: give "
                 "its absolute path, or a name alone, which is looked up in PATH"
             )
             raise ValueError(msg)
         # Behind a function, for both may hold secrets, and those who report errors look into objects.
         self._given = _keeper(given, environment)
-        self._path: str | None = self.name if path.is_absolute() else None
+        if path.is_absolute():
+            self._path = self.name
 
     @property
-    def path(self) -> str:
-        """The absolute path, once it was looked up; the name until then."""
-        return self._path or self.name
+    def shown(self) -> str:
+        """
+        The absolute path, once it was looked up, and the name until then, without options in the same text.
+        """
+        name, *options = re.split(r"\s+(?=\S*(?:-|=|://))", self._path or self.name, maxsplit=1)
+        return f"{scrub(name)} ..." if options else scrub(name)
 
     async def run(self) -> str:
         """
@@ -110,7 +117,7 @@ class Program:
         return said["out"].decode("utf-8-sig", errors="replace").strip()
 
     def __repr__(self) -> str:
-        return f"Program({self.path!r}, ...)"
+        return f"Program({self.shown!r}, ...)"
 
     def _found(self) -> str:
         # An empty part of PATH means the working directory, and a relative one something in it.
@@ -122,7 +129,7 @@ class Program:
             if found is not None and Path(found).is_absolute():
                 return found
         msg = (
-            f"{self.name!r} cannot be run: it is in no directory of PATH ({os.pathsep.join(folders)}), of which "
+            f"{self.shown!r} cannot be run: it is in no directory of PATH ({os.pathsep.join(folders)}), of which "
             "relative and empty parts are not looked at; give the absolute path of the program"
         )
         raise TransientRefreshError(msg)
@@ -133,13 +140,13 @@ class Program:
         except OSError as error:
             said = error.strerror or type(error).__name__
         # Out here, for the frames of the error hold the environment.
-        msg = f"{self.path!r} cannot be run: {said}"
+        msg = f"{self.shown!r} cannot be run: {said}"
         raise TransientRefreshError(msg)
 
     async def _opened(self) -> Process:
         arguments, environment = self._given()
         return await anyio.open_process(
-            [self.path, *arguments[1:]],
+            [self._path or self.name, *arguments[1:]],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=environment,
@@ -149,14 +156,15 @@ class Program:
     def _failure(self, status: int, said: bytes) -> TransientRefreshError:
         # Its last line is what a person would look at.
         words = scrub(said.decode(errors="replace").strip().rpartition("\n")[2], self._secrets())
-        return TransientRefreshError(f"{self.path!r} ended with {status}{': ' if words else ''}{words}")
+        return TransientRefreshError(f"{self.shown!r} ended with {status}{': ' if words else ''}{words}")
 
     def _secrets(self) -> list[str]:
         # What the program was given and may repeat.
         arguments, environment = self._given()
         named = [*environment.items(), *(one.split("=", 1) for one in arguments if "=" in one)]
         named += [(option, value) for option, value in pairwise(arguments) if option[:1] == "-"]
-        return [value for name, value in named if len(value) >= _LEAST and _TELLING.search(name)]
+        telling = [value for name, value in named if len(value) >= _LEAST and _TELLING.fullmatch(name)]
+        return [*telling, *filter(_LOOKS_SECRET.fullmatch, arguments[1:])]
 
 
 def _keeper(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.parsing import http_date, number, parse_retry_after
+from evertoken._model.redaction import quoted
 from evertoken._signing.server_time import learn, signatures, skew
 from evertoken.providers import PROVIDERS, Provider
 
@@ -83,7 +84,7 @@ def known(provider: str | Provider) -> Provider:
     """
     found = provider if isinstance(provider, Provider) else PROVIDERS.get(provider)
     if found is None:
-        msg = f"provider must be one of {', '.join(sorted(PROVIDERS))}, or a Provider, not {provider!r}"
+        msg = f"provider must be one of {', '.join(sorted(PROVIDERS))}, or a Provider, not {quoted(provider)}"
         raise ValueError(msg)
     return found
 
@@ -103,7 +104,7 @@ def endpoints_of(provider: Provider, options: dict[str, Any]) -> dict[str, str]:
             raise ValueError(msg)
         host = value.removeprefix("https://").rstrip("/")
         if not all(character.isalnum() or character in "-._~:" for character in host):
-            msg = f"{name} must be a plain name, as in 'tenant.example.com', not {value!r}"
+            msg = f"{name} must be a plain name, as in 'tenant.example.com', not {quoted(value)}"
             raise ValueError(msg)
         names[name] = host
     endpoints = {"token_endpoint": provider.token_endpoint.format(**names)}

@@ -17,7 +17,7 @@ import anyio.to_thread
 import httpx
 
 from evertoken._model.errors import TokenError, TransientRefreshError
-from evertoken._model.redaction import scrub
+from evertoken._model.redaction import is_about_url, scrub
 from evertoken._model.token_response import Answer
 from evertoken.sources._answer import Judge
 from evertoken.sources._body import bounded_body, fields_of
@@ -220,9 +220,13 @@ class Endpoint:
         raise failure
 
     def _failure(self, error: Exception, sent: Sent, secrets: Sequence[str]) -> TransientRefreshError:
-        words = scrub(str(error), secrets)
+        unsent = self._client is None and not sent.begun
+        # Before a request of our own client leaves, what fails is what the environment says: proxies and files.
+        # Errors of the system name a file; all others quote a URL, which may hold the password of a proxy.
+        quotes = is_about_url(error) or (unsent and not isinstance(error, OSError | ImportError))
+        words = "" if quotes else scrub(str(error), secrets)
         said = f"{type(error).__name__}{': ' if words else ''}{words}"
-        if self._client is None and not sent.begun:
+        if unsent:
             # The environment is all that such a client is made of, and what is wrong in it names no variable.
             said = f"no HTTP client can be made, see HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY: {said}"
         return TransientRefreshError(f"{self.origin}: {said}", ambiguous=sent.ambiguous(error))

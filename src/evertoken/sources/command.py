@@ -61,7 +61,7 @@ class Command(CarriesSecrets):
             msg = f"lifetime must be seconds above zero, not {lifetime!r}"
             raise ValueError(msg)
         self._lifetime = lifetime
-        self.provider: str = f"command:{self._program.name}"
+        self.provider: str = f"command:{self._program.shown}"
 
     async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
         """
@@ -70,10 +70,10 @@ class Command(CarriesSecrets):
         Raises:
             TransientRefreshError: It is not found, cannot be run, fails, or prints no token.
         """
-        return self._fields(await self._program.run(), self._program.path)
+        return self._fields(await self._program.run(), self._program.shown)
 
     def __repr__(self) -> str:
-        return f"Command({self._program.path!r}, ...)"
+        return f"Command({self._program.shown!r}, ...)"
 
     def _fields(self, text: str, program: str) -> dict[str, Any]:
         try:

@@ -10,6 +10,7 @@ from evertoken._model.error_response import passes
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.identity import identity_from
 from evertoken._model.parsing import http_date, number
+from evertoken._model.redaction import quoted
 from evertoken._model.token import SETTLES_IN
 from evertoken._model.token_response import Answer
 from evertoken._signing.jose import Signer
@@ -17,7 +18,7 @@ from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken._signing.server_time import dated, learn, skew
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources._url import without_query
+from evertoken.sources._url import url_identity, without_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,10 +81,10 @@ class GitHubApp(CarriesSecrets):
     ) -> None:
         check_secret("private_key", private_key)
         if isinstance(client_id, bool) or not isinstance(client_id, str | int) or not client_id:
-            msg = f"client_id must be the app's client id or app id, not {client_id!r}"
+            msg = f"client_id must be the app's client id or app id, not {quoted(client_id)}"
             raise ValueError(msg)
         if isinstance(installation_id, bool) or not isinstance(installation_id, int) or installation_id < 1:
-            msg = f"installation_id must be a number, not {installation_id!r}"
+            msg = f"installation_id must be a number, not {quoted(installation_id)}"
             raise ValueError(msg)
         if isinstance(repositories, str):
             msg = "repositories must be several names, not one string"
@@ -95,7 +96,7 @@ class GitHubApp(CarriesSecrets):
         asked = {"repositories": repositories and list(repositories), "permissions": permissions and dict(permissions)}
         self._asked = {name: value for name, value in asked.items() if value}
         self.provider: str = self._endpoint.origin
-        self.identity: str | None = identity_from("GitHubApp", url, self._issuer, self._asked)
+        self.identity: str | None = identity_from("GitHubApp", url_identity(url), self._issuer, self._asked)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from evertoken._model.error_body import read_words
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.identity import digest_of, identity_from
-from evertoken._model.redaction import scrub
+from evertoken._model.redaction import quoted, scrub
 from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._body import error_in, fields_of
@@ -31,6 +31,8 @@ _NOTHING: Final = object()
 _WHOLE: Final = "text"
 # So many names of an answer are told.
 _MOST_NAMES: Final = 10
+_LONGEST_NAME: Final = 60
+_LONG: Final = 8
 
 
 @final
@@ -99,7 +101,7 @@ class LoginEndpoint(CarriesSecrets):
             msg = "json and form cannot both be sent"
             raise ValueError(msg)
         if method not in {"POST", "GET", "PUT"} or (method == "GET" and (json or form)):
-            msg = f"method must be POST, PUT, or GET without a body, not {method!r}"
+            msg = f"method must be POST, PUT, or GET without a body, not {quoted(method)}"
             raise ValueError(msg)
         if expires_in is not None and expires_at is not None:
             msg = "expires_in and expires_at cannot both be given"
@@ -168,7 +170,9 @@ class LoginEndpoint(CarriesSecrets):
         place = repr(self._token) if self._token_header is None else f"the field {self._token_header}"
         # A bare text may be a token, and stands in another place than was thought.
         told = {name: value for name, value in found.items() if name != _WHOLE}
-        names = ", ".join(sorted(map(str, told))[:_MOST_NAMES])
+        # Names are what a person looks for. A few letters of a secret are many a name.
+        long = [secret for secret in hidden if len(secret) >= _LONG]
+        names = ", ".join(scrub(name[:_LONGEST_NAME], long) for name in sorted(map(str, told))[:_MOST_NAMES])
         words = read_words(told, lambda text: scrub(text, hidden))
         msg = f"{self._endpoint.origin}: the answer has no token at {place}{', only ' if names else ''}{names}"
         return f"{msg}{'; it says: ' if words else ''}{words or ''}"

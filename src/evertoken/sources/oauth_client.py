@@ -10,6 +10,7 @@ from evertoken._model.error_body import codes_in
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.identity import digest_of
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.redaction import quoted
 from evertoken._signing.dpop import DPoPKey
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import object_of
@@ -113,7 +114,7 @@ class OAuthClient(CarriesSecrets):
             msg = f"dpop must be a DPoPKey, not {type(dpop).__name__}"
             raise ValueError(msg)
         if body not in {"form", "json"}:
-            msg = f"body must be 'form' or 'json', not {body!r}"
+            msg = f"body must be 'form' or 'json', not {quoted(body)}"
             raise ValueError(msg)
         self.client_id = client_id
         self.client_auth: ClientAuth = method

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, final
 
 from evertoken._model.parsing import is_finite
 from evertoken._model.protocols import Record
+from evertoken._model.redaction import quoted
 from evertoken._model.token import Token
 
 __all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "load"]
@@ -115,7 +116,7 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
         msg = "what is stored is a record of another key"
         raise TornRecord(msg)
     if form != FORMAT:
-        msg = f"the record has format {form!r}, and this release reads format {FORMAT}"
+        msg = f"the record has format {quoted(form)}, and this release reads format {FORMAT}"
         raise UnreadableRecord(msg)
     if not (isinstance(version, int) and is_finite(version) and abs(version) <= _LAST_VERSION):
         msg = "the record has no version"

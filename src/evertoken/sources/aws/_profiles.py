@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.redaction import quoted
 from evertoken._model.token_response import Answer
 from evertoken.sources._program import Program
 from evertoken.sources.aws._credentials import credentials_of, environment_keys
@@ -223,7 +224,7 @@ async def _run(name: str, command: str) -> AwsCredentials:
             msg = f"the credential_process of the AWS profile {name!r} printed no JSON object"
             raise TransientRefreshError(msg)
         if answer.fields.get("Version") != 1:
-            what = f"credentials of the version {answer.fields.get('Version')!r}, and 1 alone is known"
+            what = f"credentials of the version {quoted(answer.fields.get('Version'))}, and 1 alone is known"
             msg = f"the credential_process of the AWS profile {name!r} printed {what}"
             raise TransientRefreshError(msg)
         return credentials_of(answer, started=started)

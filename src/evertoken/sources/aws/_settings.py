@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.errors import GrantRejected
+from evertoken._model.plain_text import without_query
+from evertoken._model.redaction import quoted
 from evertoken.sources.aws._sts import Sts, sts_url
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class Settings:
         endpoint = self._sts_endpoint or self._endpoint_url()
         special = [name for name, on in (("FIPS", fips), ("dual stack", dual_stack)) if on]
         if special and endpoint is not None:
-            what = f"{' and '.join(special)} is asked for, and an endpoint of its own ({endpoint}) as well: unset one"
+            own = without_query(endpoint)
+            what = f"{' and '.join(special)} is asked for, and an endpoint of its own ({own}) as well: unset one"
         elif special and region is None:
             what = f"{' and '.join(special)} needs a region: set AWS_REGION"
         else:
@@ -77,7 +80,7 @@ class Settings:
         mode = self._either("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ec2_metadata_service_endpoint_mode")
         if (mode or "IPv4").lower() in _MODES:
             return _MODES[(mode or "IPv4").lower()]
-        msg = f"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE (or the profile's) must be IPv4 or IPv6, not {mode!r}"
+        msg = f"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE (or the profile's) must be IPv4 or IPv6, not {quoted(mode)}"
         raise GrantRejected("invalid_request", msg)
 
     def _endpoint_url(self) -> str | None:

@@ -118,6 +118,10 @@ def container_role(environ: Variables, *, client: Any = None) -> ContainerRole |
     if url is None:
         return None
     variable = f"AWS_CONTAINER_CREDENTIALS_{'RELATIVE' if relative else 'FULL'}_URI"
+    if relative and not relative.startswith("/"):
+        # It would become a part of the host.
+        msg = f"{variable} must be a path, as in '/v2/credentials/id'"
+        raise ValueError(msg)
     check_url(variable, url, allow_http=_is_agent(url))
     file = environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
     authorization = Path(file) if file else environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")

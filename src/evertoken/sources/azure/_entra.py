@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from evertoken._model.redaction import quoted
+
 __all__ = ["AUTHORITY", "identity_named", "resource_of", "token_endpoint_of"]
 
 AUTHORITY: Final = "https://login.microsoftonline.com"
@@ -20,7 +22,7 @@ def token_endpoint_of(tenant_id: object, authority: str) -> str:
         ValueError: It is no tenant.
     """
     if not isinstance(tenant_id, str) or not _TENANT.fullmatch(tenant_id):
-        msg = f"tenant_id must be an id or a domain, not {tenant_id!r}"
+        msg = f"tenant_id must be an id or a domain, not {quoted(tenant_id)}"
         raise ValueError(msg)
     host = authority if "://" in authority else f"https://{authority}"
     return f"{host.rstrip('/')}/{tenant_id}/oauth2/v2.0/token"

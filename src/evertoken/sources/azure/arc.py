@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 import anyio.to_thread
 
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.redaction import scrub
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import identity_named, resource_of
 
 if TYPE_CHECKING:
@@ -113,11 +115,13 @@ class ArcIdentity:
             return await anyio.to_thread.run_sync(_read, path)
         except (OSError, ValueError) as error:
             said = getattr(error, "strerror", None) or "it is no key"
-            failure = GrantRejected("invalid_request", f"{str(path)!r}: {said}; is the process in the group himds?")
+            failure = GrantRejected(
+                "invalid_request", f"{scrub(str(path))!r}: {said}; is the process in the group himds?"
+            )
         raise failure
 
     def __repr__(self) -> str:
-        return f"ArcIdentity({self._endpoint.url!r})"
+        return f"ArcIdentity({without_query(self._endpoint.url)!r})"
 
 
 def key_folder() -> Path:

@@ -15,6 +15,7 @@ from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, reso
 from evertoken._signing.secret_file import read_secret_file
 from evertoken.sources._client_authentication import PrivateKeyJwt
 from evertoken.sources._path import wrong_path
+from evertoken.sources._url import url_identity
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.oauth_client import OAuthClient
@@ -86,14 +87,15 @@ class ClientCertificate(CarriesSecrets):
         self._certificate = certificate
         self._password = password
         self._send_chain = send_chain
+        endpoint = token_endpoint_of(tenant_id, authority)
         self._options: dict[str, Any] = {
-            "token_endpoint": token_endpoint_of(tenant_id, authority),
+            "token_endpoint": endpoint,
             "client_id": client_id,
             "http_client": client,
         }
         self._scope = scope
         self.provider: str = self._grant("-", [b""]).provider
-        self.identity: str | None = identity_from("Entra", tenant_id, client_id, scope, authority)
+        self.identity: str | None = identity_from("Entra", url_identity(endpoint), client_id, scope)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import resource_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class CloudShellIdentity:
         return answer
 
     def __repr__(self) -> str:
-        return f"CloudShellIdentity({self._endpoint.url!r})"
+        return f"CloudShellIdentity({without_query(self._endpoint.url)!r})"
 
 
 @final
@@ -119,4 +120,4 @@ class MachineLearningIdentity(CarriesSecrets):
         return answer
 
     def __repr__(self) -> str:
-        return f"MachineLearningIdentity({self._endpoint.url!r})"
+        return f"MachineLearningIdentity({without_query(self._endpoint.url)!r})"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 from evertoken._model.identity import identity_from
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._client_authentication import ClientAssertion
+from evertoken.sources._url import url_identity
 from evertoken.sources.azure._entra import AUTHORITY, token_endpoint_of
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.oauth_client import OAuthClient
@@ -54,15 +55,16 @@ class WorkloadIdentity(CarriesSecrets):
         authority: str = AUTHORITY,
         client: Any = None,
     ) -> None:
+        endpoint = token_endpoint_of(tenant_id, authority)
         application = OAuthClient(
-            token_endpoint=token_endpoint_of(tenant_id, authority),
+            token_endpoint=endpoint,
             client_id=client_id,
             client_auth=ClientAssertion(token),
             http_client=client,
         )
         self._grant = ClientCredentials(application, scope=scope)
         self.provider: str = self._grant.provider
-        self.identity: str | None = identity_from("Entra", tenant_id, client_id, scope, authority)
+        self.identity: str | None = identity_from("Entra", url_identity(endpoint), client_id, scope)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Show the other provider's token."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from evertoken._model.errors import GrantRejected
+from evertoken._model.redaction import quoted
 from evertoken._signing.secret import resolve
 from evertoken.sources._path import wrong_path
 
@@ -82,7 +83,7 @@ async def read_info(info: Info, *kinds: str) -> Mapping[str, Any]:
         raise GrantRejected("invalid_request", f"{where} hold no JSON object; {' or '.join(kinds)} is needed")
     kind = found.get("type")
     if kind not in kinds:
-        said = f"{where} are of type {kind!r}, where {' or '.join(kinds)} is needed"
+        said = f"{where} are of type {quoted(kind)}, where {' or '.join(kinds)} is needed"
         hint = _HINTS["client"] if {"installed", "web"} & found.keys() else _HINTS.get(str(kind))
         raise GrantRejected("invalid_request", said if hint is None else f"{said}: {hint}")
     return found
@@ -114,7 +115,7 @@ def text_in(info: Mapping[str, Any], name: str) -> str:
     """
     value = info.get(name)
     if not isinstance(value, str) or not value:
-        raise GrantRejected("invalid_request", f"the credentials of type {info.get('type')!r} lack {name!r}")
+        raise GrantRejected("invalid_request", f"the credentials of type {quoted(info.get('type'))} lack {name!r}")
     return value
 
 
@@ -129,7 +130,7 @@ def scope_of(scopes: object) -> str:
     if isinstance(scopes, Iterable):
         several = scopes.split() if isinstance(scopes, str) else list(scopes)
     if not several or not all(isinstance(one, str) and one for one in several):
-        msg = f"scopes must be one or several strings, not {scopes!r}"
+        msg = f"scopes must be one or several strings, not {quoted(scopes)}"
         raise ValueError(msg)
     return " ".join(several)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import abc
 import ipaddress
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.redaction import quoted
 from evertoken._model.token import REFUSED_BY
 from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets
@@ -32,6 +34,9 @@ _REJECTIONS: Final = (400, 403, 404)
 
 # What a standby answers that does not forward ("High availability mode"): the active node has the same path.
 _STANDBY: Final = 307
+
+# The path of an auth method. Anything else in it would change the URL.
+_MOUNT: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
 
 
 class Login(CarriesSecrets, abc.ABC):
@@ -62,8 +67,8 @@ class Login(CarriesSecrets, abc.ABC):
     def __init__(
         self, address: str, mount: str, *, namespace: str | None = None, client: Any = None, allow_http: bool = False
     ) -> None:
-        if not isinstance(mount, str) or not mount.strip("/"):
-            msg = f"mount must be where the auth method is mounted, not {mount!r}"
+        if not isinstance(mount, str) or not _MOUNT.fullmatch(mount.strip("/")):
+            msg = f"mount must be where the auth method is mounted, not {quoted(mount)}"
             raise ValueError(msg)
         self._address = str(address).rstrip("/")
         self._options: dict[str, Any] = {"client": client, "allow_http": allow_http, "parameter": "address"}

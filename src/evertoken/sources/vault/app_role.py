@@ -8,6 +8,7 @@ from evertoken._model.errors import GrantRejected
 from evertoken._model.identity import identity_from
 from evertoken._model.token import fingerprint_of
 from evertoken._signing.secret import Secret, check_secret, resolve, secret_identity
+from evertoken.sources._url import url_identity
 from evertoken.sources.vault._login import Login
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class AppRole(Login):
             raise ValueError(msg)
         self._role_id, self._secret_id, self._wrapped = role_id, secret_id, wrapped
         self.identity: str | None = identity_from(
-            "vault approle", address, mount, namespace or "", secret_identity(role_id)
+            "vault approle", url_identity(self._login.url), namespace or "", secret_identity(role_id)
         )
         # The wrapping token that was unwrapped last, by its fingerprint, and what was in it.
         self._unwrapped: tuple[str, str] | None = None

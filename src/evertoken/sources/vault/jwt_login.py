@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._model.identity import identity_from
+from evertoken._model.redaction import quoted
 from evertoken._signing.secret import Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
+from evertoken.sources._url import url_identity
 from evertoken.sources.vault._login import Login
 
 if TYPE_CHECKING:
@@ -57,11 +59,11 @@ class JwtLogin(Login):
     ) -> None:
         super().__init__(address, mount, namespace=namespace, client=client, allow_http=allow_http)
         if not isinstance(role, str) or not role:
-            msg = f"role must be a non-empty string, not {role!r}"
+            msg = f"role must be a non-empty string, not {quoted(role)}"
             raise ValueError(msg)
         check_secret("jwt", jwt)
         self._role, self._jwt = role, jwt
-        self.identity: str | None = identity_from("vault jwt", address, mount, namespace or "", role)
+        self.identity: str | None = identity_from("vault jwt", url_identity(self._login.url), namespace or "", role)
         self._patience = Patience(always=True, only="permission denied")
 
     async def log_in(self, request: FetchRequest) -> Answer:
