@@ -3,7 +3,7 @@ Header fields that no redirect takes along. It imports no HTTP library.
 
 A client that follows a redirect copies all fields to the new request, and takes out Authorization alone where the
 origin is another. A field with a token in it is left out of that copy, and of no other: transports make requests of
-requests, and what they copy is sent to the same origin.
+requests, and what they copy is sent to the same origin. Nor are such fields pickled with a request or a response.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["check_withholding", "withholding"]
+__all__ = ["check_withholding", "guard", "guard_hops", "withholding"]
 
+# Classes of header fields, by the library's: those that withhold some, and those that only keep them from pickles.
 _kinds: dict[type, type] = {}
+_guarded: dict[type, type] = {}
 # What was found out of a library's class of header fields and a name.
 _checked: dict[tuple[type, str], bool] = {}
 
@@ -25,8 +27,13 @@ _REDIRECTING: Final = "_redirect_headers"
 _NEAR: Final = 2
 
 
+def _reduced(headers: Any) -> tuple[Any, ...]:
+    kept = [(name, value) for name, value in headers.raw if name.lower() not in headers.withheld]
+    return _library_of(type(headers)), (kept,)
+
+
 class _Withheld:
-    """Header fields with some that a redirect does not copy, and that `repr` does not show."""
+    """Header fields with some that a redirect does not copy, and that neither `repr` nor a pickle shows."""
 
     #: The lower-case names of these.
     withheld: frozenset[bytes]
@@ -44,13 +51,29 @@ class _Withheld:
 
     def __repr__(self) -> str:
         shown = [(name, b"[secure]" if lower in self.withheld else value) for name, lower, value in self.everything]
-        _, library = type(self).__bases__
-        return repr(library(shown))
+        return repr(_library_of(type(self))(shown))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        _, library = type(self).__bases__
-        kept = [(name, value) for name, lower, value in self.everything if lower not in self.withheld]
-        return library, (kept,)
+        return _reduced(self)
+
+
+def guard(request: Any) -> None:
+    """See to it that the Authorization field of *request* is not pickled."""
+    kind = type(request.headers)
+    if kind not in _guarded:
+        if hasattr(kind, "withheld"):
+            return
+        # With one base alone it has the layout of the library's.
+        own = {"__reduce__": _reduced, "withheld": frozenset({b"authorization"}), "__module__": __name__}
+        _guarded[kind] = type("Headers", (kind,), own)
+    request.headers.__class__ = _guarded[kind]
+
+
+def guard_hops(request: Any, response: Any) -> None:
+    """Do the same for the requests that redirects made of *request* on the way to *response*."""
+    if response.request is not request:
+        for one in (*response.history, response):
+            guard(one.request)
 
 
 def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
@@ -60,9 +83,10 @@ def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
         for name in headers.withheld.difference(name.lower().encode() for name in fields):
             headers.pop(name.decode(), None)
     else:
-        if kind not in _kinds:
-            _kinds[kind] = type("Headers", (_Withheld, kind), {})
-        headers = _kinds[kind](headers)
+        library = _library_of(kind)
+        if library not in _kinds:
+            _kinds[library] = type("Headers", (_Withheld, library), {"__module__": __name__})
+        headers = _kinds[library](headers)
     headers.withheld = frozenset(name.lower().encode() for name in fields)
     for name, value in fields.items():
         # In the spelling of the caller, which an earlier field of the name would keep from it.
@@ -95,6 +119,10 @@ def _is_withheld(library: Any, name: str) -> bool:
         request.headers = withholding(request.headers, {name: "token"})
         client.send(request)
     return seen == [("here.example", "token", "b"), ("there.example", None, "b")]
+
+
+def _library_of(kind: type) -> Any:
+    return next(one for one in kind.__mro__ if one.__module__ != __name__)
 
 
 def _is_redirect() -> bool:
