@@ -29,6 +29,7 @@ from evertoken.sources import (
     azure,
     google,
 )
+from evertoken.sources.aws._sts import Sts
 
 ISSUER = "https://as.example"
 SCOPE = "https://vault.azure.net/.default"
@@ -342,6 +343,7 @@ PLATFORMS: dict[str, tuple[Any, set[str]]] = {
     "Google credential_source": (federated, {"loopback", "link"}),
     "Google metadata server": (metadata_server, {"loopback", "link", "private"}),
     "AWS container": (container, {"loopback", "agent"}),
+    "AWS STS": (lambda url: Sts(None, endpoint=url, client=None, signed=False), {"loopback"}),
     "AWS instance": (instance, {"loopback", "link", "agent", "private"}),
     "Azure instance": (lambda url, **o: azure.ManagedIdentity(SCOPE, endpoint=url, **o),
                        {"loopback", "link", "private"}),
@@ -406,7 +408,8 @@ async def test_http_that_is_allowed(source, tmp_path):
 
 NO_NAMES = [
     ".", "..", "...", ".a", "a.", "..a", "a/b", "a/../b", "/a", "../a", "a%2fb", "%2e%2e", "%2E.", "a\\b", "..\\a",
-    "a b", " a", "a ", "\ta", "a\n", "a\r\nb", "a\x00", "a\x7f", "a?b", "a#b", "a@b", "a;b", "a&b", "\uff0e\uff0e", "\u2025",
+    "a b", " a", "a ", "\ta", "a\n", "a\r\nb", "a\x00", "a\x7f", "a?b", "a#b", "a@b", "a;b", "a&b",
+    "\uff0e\uff0e", "\u2025",
     "a\u202eb", "", " ", "{a}",
 ]  # fmt: skip
 OF_HOSTS = ["-a", "a-", "a..b", "a:b", "a:80:80", "a:", ":80", "[::1]", "http://a.example", "https://a/b", "a.example/"]

@@ -7,7 +7,7 @@ import pytest
 from evertoken._model.hosts import Reach, reach_of
 
 # What a host is for a document from the network, and where something is to be allowed: None where that is the same.
-HOSTS = {
+HOSTS: dict[Reach, dict[str, Reach | None]] = {
     Reach.LOOPBACK: {
         "127.0.0.1": None, "127.255.0.3": None, "::1": None, "[::1]": None, "::ffff:127.0.0.1": None,
         "::ffff:7f00:1": None, "0:0:0:0:0:0:0:1": None, "localhost": None, "LOCALHOST": None, "localhost.": None,
