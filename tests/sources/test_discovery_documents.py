@@ -35,7 +35,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-ENDPOINTS = st.dictionaries(st.sampled_from(["token_endpoint", "revocation_endpoint"]), URLS | JSON)
+# Half of them are good, or no secret would ever be sent.
+GOOD = st.sampled_from([f"{ISSUER}/token", "https://other.example/token"])
+ENDPOINT = st.one_of(GOOD, GOOD, URLS, JSON)
+ENDPOINTS = st.fixed_dictionaries({"token_endpoint": ENDPOINT}, optional={"revocation_endpoint": ENDPOINT})
 DOCUMENTS = st.builds(
     lambda told, aliases: {"issuer": ISSUER, **told, "mtls_endpoint_aliases": aliases}, ENDPOINTS, ENDPOINTS | JSON
 )
