@@ -62,7 +62,8 @@ def test_any_document(document, method):
             secret = "planted" if method == "client_secret_basic" else None
             options: dict[str, Any] = {"client_secret": secret, "client_auth": method, "http_client": client}
             oauth = OAuthClient(issuer=ISSUER, client_id="app", **options)
-            oauth._server._tell = tell  # type: ignore[method-assign]
+            server: Any = oauth._server
+            server._tell = tell
             for asked in (ClientCredentials(oauth).fetch(a_request()), oauth.revoke(Token("at", issued_at=0.0))):
                 try:
                     await asked
