@@ -141,4 +141,6 @@ async def test_fields_of_the_caller_are_pickled():
     assert response.request.headers["authorization"] == "Bearer planted-token"
     assert response.request.headers.copy()["authorization"] == "Bearer planted-token"
     assert again.request.headers["x-mine"] == "kept"
-    assert "authorization" not in again.request.headers
+    assert again.request.headers["authorization"] == "[secure]"
+    assert copy.deepcopy(response.request.headers)["authorization"] == "Bearer planted-token"
+    assert "planted" not in repr(response.request.headers.raw)

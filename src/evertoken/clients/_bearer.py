@@ -18,7 +18,7 @@ from evertoken._model.parsing import number
 from evertoken._model.token import REFUSED_BY, SETTLES_IN
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_in, origin_of, written
 from evertoken.clients._replayable import replayable
-from evertoken.clients._withheld import guard, guard_hops, withholding
+from evertoken.clients._withheld import unpickled, withholding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container, Generator, Iterable, Iterator
@@ -73,6 +73,7 @@ class BearerFlow:
         self._tokens = tokens
         self._origins: frozenset[Origin] = frozenset(map(origin_of, origins))
         self._allow_http = allow_http
+        self._authorization_of = unpickled()
         for origin in self._origins:
             if not allow_http and in_the_clear(origin):
                 raise ValueError(_clear(origin))
@@ -98,7 +99,6 @@ class BearerFlow:
         for healed in (False, True):
             self._sign(request, token)
             response = yield request
-            guard_hops(request, response)
             if response.status_code not in self.noted:
                 return
             moments = iter(range(_MOMENTS))
@@ -106,14 +106,12 @@ class BearerFlow:
                 await response.aread()
                 await anyio.sleep(_MOMENT)
                 response = yield again
-                guard_hops(again, response)
             if response.status_code in self.telling:
                 await response.aread()
             again = self._seen(request, response, token)
             if again is not None:
                 await response.aread()
                 response = yield again
-                guard_hops(again, response)
                 if response.status_code in self.telling:
                     await response.aread()
                 self._seen(again, response, token)
@@ -139,7 +137,6 @@ class BearerFlow:
         for healed in (False, True):
             self._sign(request, token)
             response = yield request
-            guard_hops(request, response)
             if response.status_code not in self.noted:
                 return
             moments = iter(range(_MOMENTS))
@@ -147,14 +144,12 @@ class BearerFlow:
                 response.read()
                 threading.Event().wait(_MOMENT)
                 response = yield again
-                guard_hops(again, response)
             if response.status_code in self.telling:
                 response.read()
             again = self._seen(request, response, token)
             if again is not None:
                 response.read()
                 response = yield again
-                guard_hops(again, response)
                 if response.status_code in self.telling:
                     response.read()
                 self._seen(again, response, token)
@@ -222,8 +217,7 @@ class BearerFlow:
             # Sent on to https on the same host, which is another origin, a client would take the field along.
             request.headers = withholding(request.headers, {"Authorization": token.authorization})
         else:
-            request.headers["Authorization"] = token.authorization
-            guard(request)
+            request.headers["Authorization"] = self._authorization_of(token)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         """Take note of *response*, and return what to send again at once, with the same token, if anything."""

@@ -9,16 +9,16 @@ requests, and what they copy is sent to the same origin. Nor are such fields pic
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["check_withholding", "guard", "guard_hops", "withholding"]
+    from evertoken._model.token import Token
 
-# Classes of header fields, by the library's: those that withhold some, and those that only keep them from pickles.
+__all__ = ["check_withholding", "unpickled", "withholding"]
+
 _kinds: dict[type, type] = {}
-_guarded: dict[type, type] = {}
 # What was found out of a library's class of header fields and a name.
 _checked: dict[tuple[type, str], bool] = {}
 
@@ -26,10 +26,54 @@ _checked: dict[tuple[type, str], bool] = {}
 _REDIRECTING: Final = "_redirect_headers"
 _NEAR: Final = 2
 
+# As the libraries show such fields.
+_HIDDEN: Final = b"[secure]"
 
-def _reduced(headers: Any) -> tuple[Any, ...]:
-    kept = [(name, value) for name, value in headers.raw if name.lower() not in headers.withheld]
-    return _library_of(type(headers)), (kept,)
+
+class _Bytes(bytes):
+    """Bytes that neither `repr` nor a pickle shows."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytes, (_HIDDEN,)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        return repr(_HIDDEN)
+
+
+class _Unpickled(str):
+    """The value of a header field. A request is sent and redirected with it, and pickled without it."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, _value: str) -> None:
+        self._kept = _Bytes(str.encode(self))
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - that of str
+        """Return it as the library keeps it in the header fields."""
+        return self._kept
+
+
+def unpickled() -> Callable[[Token], str]:
+    """Return what makes the Authorization field of a token: once for each, for many requests have the same."""
+    # In a cell, and not in an attribute, where it would be seen.
+    last: tuple[Token, str] | None = None
+
+    def authorization_of(token: Token) -> str:
+        nonlocal last
+        known = last
+        if known is None or known[0] is not token:
+            last = known = token, _Unpickled(token.authorization)
+        return known[1]
+
+    return authorization_of
 
 
 class _Withheld:
@@ -50,30 +94,14 @@ class _Withheld:
         self.everything = fields
 
     def __repr__(self) -> str:
-        shown = [(name, b"[secure]" if lower in self.withheld else value) for name, lower, value in self.everything]
-        return repr(_library_of(type(self))(shown))
+        shown = [(name, _HIDDEN if lower in self.withheld else value) for name, lower, value in self.everything]
+        _, library = type(self).__bases__
+        return repr(library(shown))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reduced(self)
-
-
-def guard(request: Any) -> None:
-    """See to it that the Authorization field of *request* is not pickled."""
-    kind = type(request.headers)
-    if kind not in _guarded:
-        if hasattr(kind, "withheld"):
-            return
-        # With one base alone it has the layout of the library's.
-        own = {"__reduce__": _reduced, "withheld": frozenset({b"authorization"}), "__module__": __name__}
-        _guarded[kind] = type("Headers", (kind,), own)
-    request.headers.__class__ = _guarded[kind]
-
-
-def guard_hops(request: Any, response: Any) -> None:
-    """Do the same for the requests that redirects made of *request* on the way to *response*."""
-    if response.request is not request:
-        for one in (*response.history, response):
-            guard(one.request)
+        _, library = type(self).__bases__
+        kept = [(name, value) for name, lower, value in self.everything if lower not in self.withheld]
+        return library, (kept,)
 
 
 def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
@@ -83,10 +111,9 @@ def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
         for name in headers.withheld.difference(name.lower().encode() for name in fields):
             headers.pop(name.decode(), None)
     else:
-        library = _library_of(kind)
-        if library not in _kinds:
-            _kinds[library] = type("Headers", (_Withheld, library), {"__module__": __name__})
-        headers = _kinds[library](headers)
+        if kind not in _kinds:
+            _kinds[kind] = type("Headers", (_Withheld, kind), {})
+        headers = _kinds[kind](headers)
     headers.withheld = frozenset(name.lower().encode() for name in fields)
     for name, value in fields.items():
         # In the spelling of the caller, which an earlier field of the name would keep from it.
@@ -119,10 +146,6 @@ def _is_withheld(library: Any, name: str) -> bool:
         request.headers = withholding(request.headers, {name: "token"})
         client.send(request)
     return seen == [("here.example", "token", "b"), ("there.example", None, "b")]
-
-
-def _library_of(kind: type) -> Any:
-    return next(one for one in kind.__mro__ if one.__module__ != __name__)
 
 
 def _is_redirect() -> bool:

@@ -23,7 +23,7 @@ class BearerAuth(BearerFlow, httpx.Auth):
     and tries once more with another; a body that cannot be sent twice is not, and then the 401 is the caller's.
 
     Over plain http it sends nothing and raises `OriginRefused`, except to loopback or with `allow_http=True`. A pickled
-    response has no Authorization field.
+    response holds no token.
     """
 
 
