@@ -45,7 +45,7 @@ DOCUMENTS = st.builds(
 
 
 @given(document=DOCUMENTS, method=st.sampled_from(["client_secret_basic", "tls_client_auth"]))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_document(document, method):
     """S2: a fetch and a revocation end well, or with a failure that names the issuer. Secrets go to public hosts."""
     sent: list[httpx.URL] = []

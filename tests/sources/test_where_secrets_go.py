@@ -511,3 +511,19 @@ async def test_transports_that_the_user_mounted(monkeypatch):
         await azure.ManagedIdentity(SCOPE, client=client).fetch(a_request())
         assert client._mounts == before
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+async def test_proxy_that_is_none(variable, monkeypatch):
+    """K4, S2: a proxy that no client can use keeps nothing from loopback, for it is not looked at."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv(variable, "gopher://p")
+    for url, says in (
+        ("https://127.0.0.1:1/t", "ConnectError"),
+        ("https://as.example/t", "no HTTP client can be made"),
+    ):
+        source = ClientCredentials(OAuthClient(token_endpoint=url, client_id="app", client_secret="planted"))
+        with pytest.raises(TransientRefreshError, match=says):
+            await source.fetch(a_request())
