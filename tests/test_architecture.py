@@ -38,8 +38,8 @@ UPWARD = {
 # Values and arithmetic need no more of the standard library than this.
 PURE = {
     "__future__", "base64", "binascii", "collections", "collections.abc", "dataclasses", "datetime", "email.utils",
-    "enum", "functools", "hashlib", "heapq", "html", "inspect", "itertools", "json", "math", "re", "sys", "types",
-    "typing", "urllib.parse",
+    "enum", "functools", "hashlib", "heapq", "html", "inspect", "ipaddress", "itertools", "json", "math", "re", "sys",
+    "types", "typing", "unicodedata", "urllib.parse",
 }  # fmt: skip
 
 REQUIRED = {

@@ -292,7 +292,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         begin = partial(self._life.call, _SUBSCRIBE, key)
         return Subscription(session.subscriptions, key, partial(self._in_service, key), begin)
 
-    def auth(self, key: Hashable = None, *, origins: Iterable[str] = ()) -> BearerAuth:
+    def auth(self, key: Hashable = None, *, origins: Iterable[str] = (), allow_http: bool = False) -> BearerAuth:
         """
         Return an `httpx.Auth` that sends this token and heals a 401, for sync and async clients.
 
@@ -302,10 +302,12 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
             origins:
                 The origins (as in "https://api.example.com") that may see the token. Without any, the first one
                 it is used with.
+
+            allow_http: Send it over plain http, and not to loopback alone.
         """
         from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
 
-        return BearerAuth(self.handle(key), origins=origins)
+        return BearerAuth(self.handle(key), origins=origins, allow_http=allow_http)
 
     def __repr__(self) -> str:
         keys = len(self._keys)

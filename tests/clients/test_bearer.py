@@ -768,7 +768,7 @@ async def test_redirect_from_http_to_https(lib, tokens, issuer, listed):
         return lib.http.Response(200 if request.headers.get("authorization") == "Bearer token-1" else 401)
 
     origins = ["http://api.example.com", *(["https://api.example.com"] if listed else [])]
-    auth = lib.BearerAuth(tokens.handle(), origins=origins)
+    auth = lib.BearerAuth(tokens.handle(), origins=origins, allow_http=True)
     transport = lib.http.MockTransport(handler)
     async with lib.http.AsyncClient(auth=auth, transport=transport, follow_redirects=True) as client:
         assert (await client.get("http://api.example.com/here")).status_code == 200

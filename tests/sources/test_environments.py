@@ -68,7 +68,7 @@ def _granted(host: str, url: str, form: Mapping[str, str]) -> dict[str, Any]:
             "token_endpoint": f"{base}/oauth2/v2.0/token", "tenant_discovery_endpoint": f"{base}/openid-configuration",
             "metadata": [],
         }  # fmt: skip
-    who = {"metadata": "machine", "app.example": "platform", "127.0.0.1": "platform"}.get(host)
+    who = {"metadata": "machine", "app.internal": "platform", "127.0.0.1": "platform"}.get(host)
     if who is None and "client_secret" in form and "refresh_token" not in form:
         who = "application"
     elif who is None and form.get("client_assertion"):
@@ -82,7 +82,7 @@ def _granted(host: str, url: str, form: Mapping[str, str]) -> dict[str, Any]:
         "access_token": who, "token_type": "Bearer", "expires_in": 3600, "email": "e", "scopes": ["s"],
         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
     }  # fmt: skip
-    return {**granted, "expires_on": 4_078_000_000} if host in {"metadata", "app.example", "127.0.0.1"} else granted
+    return {**granted, "expires_on": 4_078_000_000} if host in {"metadata", "app.internal", "127.0.0.1"} else granted
 
 
 class Adapter(adapters.BaseAdapter):  # type: ignore[misc,name-defined]
@@ -291,9 +291,9 @@ SECRET = {**APPLICATION, "AZURE_CLIENT_SECRET": "planted"}
 PEM = {**APPLICATION, "AZURE_CLIENT_CERTIFICATE_PATH": "$/app.pem"}
 POD = {**APPLICATION, "AZURE_FEDERATED_TOKEN_FILE": "$/pod"}
 WEBHOOK = {**POD, "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.com/"}
-APP = {"IDENTITY_ENDPOINT": "http://app.example/msi", "IDENTITY_HEADER": "h"}
-ML = {"MSI_ENDPOINT": "http://app.example/msi", "MSI_SECRET": "h"}
-SHELL = {"MSI_ENDPOINT": "http://app.example/msi"}
+APP = {"IDENTITY_ENDPOINT": "http://app.internal/msi", "IDENTITY_HEADER": "h"}
+ML = {"MSI_ENDPOINT": "http://app.internal/msi", "MSI_SECRET": "h"}
+SHELL = {"MSI_ENDPOINT": "http://app.internal/msi"}
 ENTRA = "login.microsoftonline.com"
 NO_IDENTITY: Answers = {"metadata": (400, {"error": "invalid_request", "error_description": "Identity not found"})}
 REFUSED = (401, {"error": "invalid_client", "error_description": "AADSTS7000215: no"})
@@ -339,9 +339,9 @@ AZURE: dict[str, tuple[dict[str, str], Answers, bool, str] | tuple[dict[str, str
     "App Service on a machine": (APP, MACHINE, True, "platform"),
     "Machine Learning": (ML, MACHINE, True, "platform"),
     "Cloud Shell": (SHELL, MACHINE, True, "platform"),
-    "App Service that refuses": (APP, {**MACHINE, "app.example": (400, {"error": "x"})}, False, ERROR),
-    "Machine Learning that refuses": (ML, {**MACHINE, "app.example": (401, {"error": "x"})}, False, ERROR),
-    "Cloud Shell that refuses": (SHELL, {**MACHINE, "app.example": (400, {"error": "x"})}, False, ERROR),
+    "App Service that refuses": (APP, {**MACHINE, "app.internal": (400, {"error": "x"})}, False, ERROR),
+    "Machine Learning that refuses": (ML, {**MACHINE, "app.internal": (401, {"error": "x"})}, False, ERROR),
+    "Cloud Shell that refuses": (SHELL, {**MACHINE, "app.internal": (400, {"error": "x"})}, False, ERROR),
     "production on a laptop": ({CHOICE: "prod"}, {}, True, ERROR),
     "production on a machine": ({CHOICE: "PROD"}, MACHINE, True, "machine"),
     "development on a machine": ({CHOICE: "dev", **SECRET}, MACHINE, True, "az"),
@@ -354,9 +354,9 @@ AZURE: dict[str, tuple[dict[str, str], Answers, bool, str] | tuple[dict[str, str
     "a machine that throttles, and az": ({}, {"metadata": (429, {"error": "x"})}, True, ERROR, "az"),
     "a machine that is down, and az": ({}, {"metadata": (503, {"error": "x"})}, True, ERROR, "az"),
     "a machine without the named identity": ({"AZURE_CLIENT_ID": "app"}, NO_IDENTITY, True, ERROR, "az"),
-    "App Service that refuses, and az": (APP, {"app.example": (400, {"error": "x"})}, True, ERROR, "az"),
+    "App Service that refuses, and az": (APP, {"app.internal": (400, {"error": "x"})}, True, ERROR, "az"),
     "a pod with an identity binding": ({**POD, "AZURE_KUBERNETES_TOKEN_PROXY": "https://p"}, {}, True, ERROR, "pod"),
-    "half of App Service, and az": ({"IDENTITY_ENDPOINT": "http://app.example/msi"}, {}, True, ERROR, "az"),
+    "half of App Service, and az": ({"IDENTITY_ENDPOINT": "http://app.internal/msi"}, {}, True, ERROR, "az"),
 }  # fmt: skip
 
 

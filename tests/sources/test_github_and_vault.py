@@ -208,6 +208,17 @@ def test_bad_arguments(make, says):
 # OpenBao and Vault
 
 
+@pytest.mark.parametrize(
+    "mount", ["..", ".", "team/../../sys", "team/.", "team/%2e%2e", "a//b", "a\\b", "a b", "a?b", "a#b", "a\n"]
+)
+def test_mounts_that_leave_their_path(mount):
+    """Bad input: a mount may have several names, and none of them leads to another path."""
+    for make in (AppRole, JwtLogin):
+        with pytest.raises(ValueError, match="mount must be"):
+            make("https://v.example.com", "r", "planted", mount=mount)
+        assert "team" in repr(make("https://v.example.com", "r", "planted", mount="/team/prod-1/"))
+
+
 class Bao:
     """The part of an OpenBao server that logins and leases are."""
 
@@ -395,6 +406,13 @@ async def test_standby_that_sends_elsewhere(location, says):
         ("https://localhost:8200", False),
         ("https://vault.localhost", False),
         ("https://169.254.169.254", False),
+        ("https://127.1:8200", False),
+        ("https://2130706433:8200", False),
+        ("https://0x7f000001:8200", False),
+        ("https://[::ffff:127.0.0.1]:8200", False),
+        ("https://2852039166", False),
+        ("https://[fd00:ec2::254]", False),
+        ("https://metadata.google.internal", False),
     ],
 )
 async def test_active_node_that_calls_itself_local(host, followed):

@@ -217,7 +217,7 @@ async def test_environment_no_client_can_be_made_of(name, value, monkeypatch):
         monkeypatch.delenv(one.lower(), raising=False)
     monkeypatch.setenv(name, value)
     with pytest.raises(TransientRefreshError, match=name) as caught:
-        await refresh_token("https://127.0.0.1:9/token").fetch(a_request())
+        await refresh_token("https://as.example.com/token").fetch(a_request())
     assert not caught.value.ambiguous
 
 

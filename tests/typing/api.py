@@ -119,7 +119,7 @@ async def single() -> None:
         async for token in tokens.subscribe():
             assert_type(token, Token)
         httpx.AsyncClient(auth=tokens.auth(origins=["https://api.example.com"]))
-        httpx.Client(auth=tokens.auth())
+        httpx.Client(auth=tokens.auth(allow_http=True))
 
 
 async def keyed() -> None:

@@ -144,7 +144,11 @@ class TokenUnavailable(TokenError):
 
 @final
 class OriginRefused(TokenError):
-    """A request went to an origin (scheme, host, port) its auth object is not bound to. Nothing was sent."""
+    """
+    A request went to an origin (scheme, host, port) its auth object is not bound to, or over plain http.
+
+    Nothing was sent.
+    """
 
 
 @final

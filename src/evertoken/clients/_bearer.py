@@ -6,21 +6,19 @@ No lock and nothing else is held while a request is out: an hour-long stream blo
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import anyio
-import idna
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import OriginRefused
 from evertoken._model.parsing import number
-from evertoken._model.redaction import quoted_url
 from evertoken._model.token import REFUSED_BY, SETTLES_IN
+from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_in, origin_of, written
 from evertoken.clients._replayable import replayable
-from evertoken.clients._withheld import withholding
+from evertoken.clients._withheld import unpickled, withholding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container, Generator, Iterable, Iterator
@@ -28,15 +26,7 @@ if TYPE_CHECKING:
     from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
 
-__all__ = ["BearerFlow", "Origin", "authorize", "origin_in", "origin_of", "replayable"]
-
-Origin = tuple[str, str, int]
-
-_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_ORIGIN: Final = re.compile(
-    r"(?P<scheme>https?|wss?)://(?P<host>\[[0-9a-f:.]+\]|[^/:?#@*%\s\[\]]+)(?::(?P<port>[1-9][0-9]{0,4}))?/?"
-)
-_MAX_PORT: Final = 65_535
+__all__ = ["BearerFlow"]
 
 # RFC 6750 section 3.1: with these the token is not what is wrong.
 _NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:insufficient_scope|invalid_request)\b""", re.IGNORECASE)
@@ -55,23 +45,6 @@ _MOMENTS: Final = 5
 _SPELLINGS: Final = 64
 
 
-def origin_of(text: str, /) -> Origin:
-    """
-    Return the origin (scheme, host, port) written as in "https://api.example.com:8443".
-
-    Raises:
-        ValueError: It is no origin; the message says what one looks like.
-    """
-    match = _ORIGIN.fullmatch(text.lower()) if isinstance(text, str) else None
-    host = None if match is None else _host(match["host"].strip("[]"))
-    port = 0 if match is None else int(match["port"] or _PORTS[match["scheme"]])
-    if match is None or host is None or port > _MAX_PORT:
-        given = quoted_url(text)
-        msg = f"origins must be written as in 'https://api.example.com' or 'http://localhost:8000', not {given}"
-        raise ValueError(msg)
-    return match["scheme"], host, port
-
-
 class BearerFlow:
     """
     Sends the token of a reader to the origins it is bound to, and heals a refusal of it once.
@@ -83,8 +56,10 @@ class BearerFlow:
             The origins that may see the token, as in "https://api.example.com". Without any, the first one it is
             used with.
 
+        allow_http: Send it over plain http, and not to loopback alone.
+
     Raises:
-        ValueError: An origin is not written as one.
+        ValueError: An origin is not written as one, or is http outside loopback.
     """
 
     requires_request_body = False
@@ -92,11 +67,16 @@ class BearerFlow:
     #: The header field that carries the token.
     field = "authorization"
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = ()) -> None:
+    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
         if isinstance(origins, str):
             origins = (origins,)
         self._tokens = tokens
         self._origins: frozenset[Origin] = frozenset(map(origin_of, origins))
+        self._allow_http = allow_http
+        self._authorization_of = unpickled()
+        for origin in self._origins:
+            if not allow_http and in_the_clear(origin):
+                raise ValueError(_clear(origin))
         self._binding = threading.Lock()
         # Origins that were admitted, as clients write them, so that few requests have theirs taken apart.
         self._admitted: set[tuple[str, bytes, int | None]] = set()
@@ -106,7 +86,7 @@ class BearerFlow:
         Send the token; where it is refused, report it and try once with another.
 
         Raises:
-            OriginRefused: The request is addressed to another origin. Nothing was sent.
+            OriginRefused: The request is addressed to another origin, or is http outside loopback. Nothing was sent.
             TokenUnavailable: There is no valid token and none can be fetched now.
             GrantRejected: There is no valid token and the grant is rejected.
         """
@@ -184,7 +164,7 @@ class BearerFlow:
             request, token = again, other
 
     def __repr__(self) -> str:
-        bound = ", ".join(sorted(map(_written, self._origins))) or "the first origin it is used with"
+        bound = ", ".join(sorted(map(written, self._origins))) or "the first origin it is used with"
         return f"{type(self).__name__}(bound to {bound})"
 
     def __copy__(self) -> Self:
@@ -200,16 +180,18 @@ class BearerFlow:
             if len(self._admitted) < _SPELLINGS:
                 self._admitted.add((url.scheme, url.raw_host, url.port))
             return
-        if origin[0] not in _PORTS or not origin[1]:
+        if origin[0] not in PORTS or not origin[1]:
             msg = f"this auth sends its token to absolute http and https URLs; scheme {origin[0]!r}, host {origin[1]!r}"
             raise OriginRefused(msg)
+        if not self._allow_http and in_the_clear(origin):
+            raise OriginRefused(_clear(origin))
         # Two threads may come first: one of them is.
         with self._binding:
             self._origins = self._origins or frozenset({origin})
         if origin not in self._origins:
-            bound = ", ".join(sorted(map(_written, self._origins)))
+            bound = ", ".join(sorted(map(written, self._origins)))
             msg = (
-                f"this auth is bound to {bound} and was asked to send its token to {_written(origin)}; "
+                f"this auth is bound to {bound} and was asked to send its token to {written(origin)}; "
                 f"name every origin that may see it: auth(origins=[...])"
             )
             raise OriginRefused(msg)
@@ -231,11 +213,11 @@ class BearerFlow:
         request.read()
 
     def _sign(self, request: Any, token: Token) -> None:
-        if request.url.scheme == "https":
-            # Nothing more to do, and no call: each request comes here.
-            request.headers["Authorization"] = token.authorization
+        if request.url.scheme == "http" and request.url.port is None:
+            # Sent on to https on the same host, which is another origin, a client would take the field along.
+            request.headers = withholding(request.headers, {"Authorization": token.authorization})
         else:
-            authorize(request, token.authorization)
+            request.headers["Authorization"] = self._authorization_of(token)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         """Take note of *response*, and return what to send again at once, with the same token, if anything."""
@@ -292,33 +274,11 @@ class BearerFlow:
         return again
 
 
-def authorize(request: Any, value: str) -> None:
-    if request.url.scheme == "http" and request.url.port is None:
-        # Sent on to https on the same host, which is another origin, a client would take the field along.
-        request.headers = withholding(request.headers, {"Authorization": value})
-    else:
-        request.headers["Authorization"] = value
-
-
-def origin_in(url: Any) -> Origin:
-    scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
-    return scheme, _host(host) or host, _PORTS.get(scheme, 0) if port is None else port
-
-
-def _host(host: str) -> str | None:
-    """Return the one way to write *host* (IDNA in ASCII, IPv6 compressed), or None if it is no host."""
-    try:
-        if ":" in host:
-            return str(ipaddress.IPv6Address(host))
-        return host if host.isascii() else idna.encode(host).decode("ascii")
-    except ValueError:
-        return None
-
-
-def _written(origin: Origin) -> str:
-    scheme, host, port = origin
-    host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{host}" if _PORTS.get(scheme) == port else f"{scheme}://{host}:{port}"
+def _clear(origin: Origin) -> str:
+    return (
+        f"this auth would send its token to {written(origin)} in the clear; use https, or allow_http=True if that is "
+        f"meant"
+    )
 
 
 def _to_send_again(request: Any, response: Any) -> Any | None:

@@ -6,7 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from evertoken._signing.dpop import DPoPKey
-from evertoken.clients._bearer import BearerFlow, authorize, origin_in, replayable
+from evertoken.clients._bearer import BearerFlow
+from evertoken.clients._origin import origin_in
+from evertoken.clients._replayable import replayable
+from evertoken.clients._withheld import check_withholding, withholding
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -36,28 +39,38 @@ class DPoPFlow(BearerFlow):
             The origins that may see the token, as in "https://api.example.com". Without any, the first one it is
             used with.
 
+        allow_http: Send it over plain http, and not to loopback alone.
+
     Raises:
-        ValueError: An origin is not written as one.
+        ValueError: An origin is not written as one, or is http outside loopback.
+        RuntimeError: This release of the HTTP library would carry the proof to other origins.
     """
 
     #: All of them: any answer may bring a nonce (RFC 9449 section 8.2).
     noted: ClassVar[Container[int]] = range(1000)
+    #: The library's class of header fields.
+    headers: ClassVar[Any]
 
-    def __init__(self, tokens: TokenReader, key: DPoPKey, *, origins: Iterable[str] = ()) -> None:
-        super().__init__(tokens, origins=origins)
+    def __init__(
+        self, tokens: TokenReader, key: DPoPKey, *, origins: Iterable[str] = (), allow_http: bool = False
+    ) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http)
         if not isinstance(key, DPoPKey):
             msg = f"key must be a DPoPKey, not {type(key).__name__}"
             raise TypeError(msg)
         self._key = key
+        check_withholding(self.headers, "DPoP")
 
     def _sign(self, request: Any, token: Token) -> None:
         # A server that binds no tokens answers "Bearer", and the proof is none of its business (section 5).
         if token.token_type.lower() == "dpop":
-            authorize(request, f"DPoP {token.access_token}")
             proof = self._key.proof(request.method, str(request.url), access_token=token.access_token)
-            request.headers["DPoP"] = proof
+            # The proof is for this request alone: the next hop of a redirect gets one of its own, or none.
+            fields = {"Authorization": f"DPoP {token.access_token}", "DPoP": proof}
+            request.headers = withholding(request.headers, fields)
         else:
-            authorize(request, token.authorization)
+            request.headers.pop("DPoP", None)
+            super()._sign(request, token)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
         last = response.request

@@ -45,6 +45,8 @@ class HeaderFlow(BearerFlow):
             The origins that may see the token, as in "https://api.example.com". Without any, the first one it is
             used with.
 
+        allow_http: Send it over plain http, and not to loopback alone.
+
     Raises:
         ValueError: An argument makes no sense; the message names it.
         RuntimeError: This release of the HTTP library would carry the field to other origins.
@@ -53,8 +55,16 @@ class HeaderFlow(BearerFlow):
     #: The library's class of header fields.
     headers: ClassVar[Any]
 
-    def __init__(self, tokens: TokenReader, header: str, *, scheme: str = "", origins: Iterable[str] = ()) -> None:
-        super().__init__(tokens, origins=origins)
+    def __init__(
+        self,
+        tokens: TokenReader,
+        header: str,
+        *,
+        scheme: str = "",
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+    ) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http)
         if not isinstance(header, str) or not _FIELD_NAME.fullmatch(header) or header.lower() in _TAKEN:
             msg = f"header must be the name of a header field that is free for a token, not {quoted(header)}"
             raise ValueError(msg)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from evertoken._engine.clock import SystemClock
 from evertoken._model.parsing import http_date
 from evertoken._signing.sigv4 import CONTENT_HASH, OURS, KeyPair, SigV4
-from evertoken.clients._bearer import BearerFlow, origin_in, replayable
+from evertoken.clients._bearer import BearerFlow
+from evertoken.clients._origin import origin_in
+from evertoken.clients._replayable import replayable
 from evertoken.clients._withheld import check_withholding, withholding
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class SigV4Flow(BearerFlow):
             The origins that may see the session token, as in "https://api.example.com". Without any, the first one it
             is used with.
 
+        allow_http: Send it over plain http, and not to loopback alone.
+
     Raises:
         ValueError: An argument makes no sense; the message names it.
         ImportError: The extra `aws` is not installed.
@@ -66,8 +70,10 @@ class SigV4Flow(BearerFlow):
     #: The library's class of header fields.
     headers: ClassVar[Any]
 
-    def __init__(self, tokens: TokenReader, *, service: str, region: str, origins: Iterable[str] = ()) -> None:
-        super().__init__(tokens, origins=origins)
+    def __init__(
+        self, tokens: TokenReader, *, service: str, region: str, origins: Iterable[str] = (), allow_http: bool = False
+    ) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http)
         self._signer = SigV4(service, region)
         # Seconds by which the service's clock is ahead of this one, learnt from its last refusal of a time.
         self._skew = 0.0

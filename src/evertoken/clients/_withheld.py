@@ -3,18 +3,20 @@ Header fields that no redirect takes along. It imports no HTTP library.
 
 A client that follows a redirect copies all fields to the new request, and takes out Authorization alone where the
 origin is another. A field with a token in it is left out of that copy, and of no other: transports make requests of
-requests, and what they copy is sent to the same origin.
+requests, and what they copy is sent to the same origin. Nor are such fields pickled with a request or a response.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["check_withholding", "withholding"]
+    from evertoken._model.token import Token
+
+__all__ = ["check_withholding", "unpickled", "withholding"]
 
 _kinds: dict[type, type] = {}
 # What was found out of a library's class of header fields and a name.
@@ -24,9 +26,58 @@ _checked: dict[tuple[type, str], bool] = {}
 _REDIRECTING: Final = "_redirect_headers"
 _NEAR: Final = 2
 
+# As the libraries show such fields.
+_HIDDEN: Final = b"[secure]"
+
+
+class _Bytes(bytes):
+    """Bytes that neither `repr` nor a pickle shows."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytes, (_HIDDEN,)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        return repr(_HIDDEN)
+
+
+class _Unpickled(str):
+    """The value of a header field. A request is sent and redirected with it, and pickled without it."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, _value: str) -> None:
+        self._kept = _Bytes(str.encode(self))
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - that of str
+        """Return it as the library keeps it in the header fields."""
+        return self._kept
+
+
+def unpickled() -> Callable[[Token], str]:
+    """Return what makes the Authorization field of a token: once for each, for many requests have the same."""
+    # In a cell, and not in an attribute, where it would be seen.
+    last: tuple[Token, str] | None = None
+
+    def authorization_of(token: Token) -> str:
+        nonlocal last
+        known = last
+        if known is None or known[0] is not token:
+            last = known = token, _Unpickled(token.authorization)
+        return known[1]
+
+    return authorization_of
+
 
 class _Withheld:
-    """Header fields with some that a redirect does not copy, and that `repr` does not show."""
+    """Header fields with some that a redirect does not copy, and that neither `repr` nor a pickle shows."""
 
     #: The lower-case names of these.
     withheld: frozenset[bytes]
@@ -43,7 +94,7 @@ class _Withheld:
         self.everything = fields
 
     def __repr__(self) -> str:
-        shown = [(name, b"[secure]" if lower in self.withheld else value) for name, lower, value in self.everything]
+        shown = [(name, _HIDDEN if lower in self.withheld else value) for name, lower, value in self.everything]
         _, library = type(self).__bases__
         return repr(library(shown))
 

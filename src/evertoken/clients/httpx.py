@@ -21,6 +21,9 @@ class BearerAuth(BearerFlow, httpx.Auth):
 
     Made by `TokenManager.auth`. It sets Authorization (RFC 6750 section 2.1). On a 401 it reports that very token,
     and tries once more with another; a body that cannot be sent twice is not, and then the 401 is the caller's.
+
+    Over plain http it sends nothing and raises `OriginRefused`, except to loopback or with `allow_http=True`. A pickled
+    response holds no token.
     """
 
 
@@ -30,7 +33,8 @@ class DPoPAuth(DPoPFlow, httpx.Auth):
     An `httpx.Auth` that sends tokens that are bound to a key, with a proof of possession (DPoP, RFC 9449).
 
     Made from a handle, and the key that the source was given: `DPoPAuth(tokens.handle(), key)`. A nonce that the
-    resource server asks for is learnt, and the request sent again with it; the token is not to blame.
+    resource server asks for is learnt, and the request sent again with it; the token is not to blame. A redirect to
+    another origin goes on without token and proof, and one within the origin gets a proof of its own.
 
     Args:
         tokens: A handle of a manager whose source was given the same key.
@@ -39,9 +43,14 @@ class DPoPAuth(DPoPFlow, httpx.Auth):
 
         origins: The origins that may see the token. Without any, the first one it is used with.
 
+        allow_http: Send it over plain http, and not to loopback alone.
+
     Raises:
-        ValueError: An origin is not written as one.
+        ValueError: An origin is not written as one, or is http outside loopback.
+        RuntimeError: This release of httpx would carry the proof to other origins.
     """
+
+    headers: ClassVar[Any] = httpx.Headers
 
 
 @final
@@ -61,6 +70,8 @@ class HeaderAuth(HeaderFlow, httpx.Auth):
         scheme: What stands before the token in it, if anything.
 
         origins: The origins that may see the token. Without any, the first one it is used with.
+
+        allow_http: Send it over plain http, and not to loopback alone.
 
     Raises:
         ValueError: An argument makes no sense; the message names it.
@@ -97,6 +108,8 @@ class SigV4Auth(SigV4Flow, httpx.Auth):
         region: Its region.
 
         origins: The origins that may see the session token. Without any, the first one it is used with.
+
+        allow_http: Send it over plain http, and not to loopback alone.
 
     Raises:
         ValueError: An argument makes no sense; the message names it.

@@ -35,6 +35,8 @@ class BearerAuth(BearerFlow, httpx2.Auth):
 class DPoPAuth(DPoPFlow, httpx2.Auth):
     """An `httpx2.Auth` that sends tokens that are bound to a key (RFC 9449): `evertoken.clients.httpx.DPoPAuth`."""
 
+    headers: ClassVar[Any] = httpx2.Headers
+
 
 @final
 class HeaderAuth(HeaderFlow, httpx2.Auth):

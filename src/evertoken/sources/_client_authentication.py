@@ -60,10 +60,10 @@ class _Jwt(CarriesSecrets):
         self._audience = audience
         self._claims = dict(claims or {})
 
-    async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Return the form fields, and what of them must not be seen."""
-        claims = {"iss": client_id, "sub": client_id, "aud": self._audience or token_endpoint, **self._claims}
-        assertion, hidden = await self._signer.sign(claims, server=token_endpoint)
+    async def fields(self, client_id: str, url: str, audience: str) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Return the form fields of one request to *url*, and what of them must not be seen."""
+        claims = {"iss": client_id, "sub": client_id, "aud": self._audience or audience, **self._claims}
+        assertion, hidden = await self._signer.sign(claims, server=url)
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return fields, hidden
 
@@ -85,7 +85,9 @@ class PrivateKeyJwt(_Jwt):
 
         key_id: The `kid` by which the server finds the public key.
 
-        audience: The `aud` claim. The token endpoint's URL unless given; some servers want their issuer.
+        audience:
+            The `aud` claim. Unless given, it is the client's `issuer=`, so that no other server takes the assertion
+            (CVE-2025-27370). A client with `token_endpoint=` names that, or a revocation endpoint at another origin.
 
         lifetime: Seconds that an assertion is good for.
 
@@ -134,7 +136,9 @@ class ClientSecretJwt(_Jwt):
 
         algorithm: "HS256", "HS384" or "HS512".
 
-        audience: The `aud` claim. The token endpoint's URL unless given; some servers want their issuer.
+        audience:
+            The `aud` claim. Unless given, it is the client's `issuer=`, so that no other server takes the assertion
+            (CVE-2025-27370). A client with `token_endpoint=` names that, or a revocation endpoint at another origin.
 
         lifetime: Seconds that an assertion is good for.
 
@@ -182,7 +186,7 @@ class ClientAssertion(CarriesSecrets):
         check_secret("assertion", assertion)
         self._assertion = assertion
 
-    async def fields(self, client_id: str, token_endpoint: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - as of those that are signed here
+    async def fields(self, client_id: str, url: str, audience: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - as of those that are signed here
         """Return the form fields, and what of them must not be seen."""
         assertion = await resolve(self._assertion, "assertion")
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
@@ -269,7 +273,7 @@ def check_method(method: ClientAuth, secret: Secret | None, client: object) -> N
 
 
 async def credentials(
-    method: ClientAuth, client_id: str, secret: Secret | None, *, form_encoded: bool, token_endpoint: str
+    method: ClientAuth, client_id: str, secret: Secret | None, *, form_encoded: bool, url: str, audience: str
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
     """
     Return the header fields and the form fields that authenticate the client, and what of them must not be seen.
@@ -285,10 +289,12 @@ async def credentials(
             Whether id and secret are form-encoded before they are put together for Basic, as RFC 6749 section 2.3.1
             says and some servers do not expect.
 
-        token_endpoint: Whom an assertion is for.
+        url: Where the request goes.
+
+        audience: Whom an assertion is for.
     """
     if isinstance(method, _Jwt | ClientAssertion):
-        fields, hidden = await method.fields(client_id, token_endpoint)
+        fields, hidden = await method.fields(client_id, url, audience)
         return {}, fields, hidden
     if secret is None:
         return {}, {"client_id": client_id}, ()

@@ -1,4 +1,9 @@
-"""Where an authorization server has its endpoints: told by the user, or by the server itself (RFC 8414)."""
+"""
+Where an authorization server has its endpoints: told by the user, or by the server itself (RFC 8414).
+
+What the server says comes from the network, so it is bounded. An endpoint is at a public host, or as near as the
+issuer is. Tokens are revoked where they came from: at the origin of the token endpoint.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,11 @@ from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import Gate, Strays, bounded
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
+from evertoken._model.hosts import Reach, reach_of
 from evertoken._model.protocols import FetchRequest
 from evertoken._model.redaction import quoted_url
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources._url import check_url, url_identity, without_query
+from evertoken.sources._url import check_url, origin_of, url_identity, without_query
 
 if TYPE_CHECKING:
     import ssl
@@ -88,6 +94,8 @@ class Server:
             self._revocation = Endpoint(revocation_endpoint, parameter="revocation_endpoint", **self._options)
         self._found: Mapping[str, Any] = {}
         self._found_at = 0.0
+        # Where tokens may have come from. Two origins are as good as more.
+        self._origins: set[str] = set()
         self._clock = SystemClock()
         self._strays = Strays()
         parts = urlsplit(self._issuer if self._token is None else self._token.url)
@@ -113,14 +121,46 @@ class Server:
         """
         if self._token is not None:
             return self._token
-        return self._endpoint("token_endpoint", await self._metadata(timeout))
+        return self._token_endpoint_in(await self._metadata(timeout))
 
     async def revocation_endpoint(self, timeout: float) -> Endpoint | None:
-        """Return its revocation endpoint, or None if it has none that is known."""
+        """
+        Return its revocation endpoint, or None if it has none that is known.
+
+        Raises:
+            TransientRefreshError: It did not tell, or names one at another origin than its token endpoint's. An issuer
+                that names somebody else's token endpoint must not be given the tokens from there (CVE-2025-27371).
+        """
         if self._revocation is not None or self._issuer is None:
             return self._revocation
         metadata = await self._metadata(timeout)
-        return self._endpoint("revocation_endpoint", metadata) if "revocation_endpoint" in metadata else None
+        if "revocation_endpoint" not in metadata:
+            return None
+        self._token_endpoint_in(metadata)
+        found = self._endpoint("revocation_endpoint", metadata)
+        if self._origins == {origin_of(found.url)}:
+            return found
+        msg = f"the metadata of {self._issuer!r}: revocation_endpoint is at {origin_of(found.url)}, and the token "
+        msg += f"endpoint at {' and '.join(sorted(self._origins))}: tokens are revoked where they came from alone; "
+        msg += "revocation_endpoint= if it is meant"
+        raise TransientRefreshError(msg)
+
+    def audience(self, endpoint: Endpoint) -> str:
+        """
+        Return the audience of an assertion that is sent to *endpoint*.
+
+        It is the issuer, where that is known (the draft that updates RFC 7523, CVE-2025-27370). Otherwise it is the
+        token endpoint (RFC 7523 section 3), and *endpoint* itself where that is at another origin.
+        """
+        if self._token is None:
+            return str(self._issuer)
+        return self._token.url if origin_of(self._token.url) == origin_of(endpoint.url) else endpoint.url
+
+    def _token_endpoint_in(self, metadata: Mapping[str, Any]) -> Endpoint:
+        found = self._endpoint("token_endpoint", metadata)
+        if len(self._origins) < 2:  # noqa: PLR2004 - a bound
+            self._origins.add(origin_of(found.url))
+        return found
 
     def _endpoint(self, name: str, metadata: Mapping[str, Any]) -> Endpoint:
         found = metadata.get(name, "")
@@ -129,10 +169,17 @@ class Server:
         if isinstance(aliases, Mapping):
             found = aliases.get(name, found)
         try:
-            return Endpoint(found, parameter=name, **self._options)
+            endpoint = Endpoint(found, parameter=name, **self._options)
         except ValueError as error:
-            failure = TransientRefreshError(f"the metadata of {self._shown!r}: {error}")
-        raise failure
+            said = str(error)
+        else:
+            here, there = reach_of(_host(self._issuer or "")), reach_of(_host(endpoint.url))
+            if there in {Reach.PUBLIC, here}:
+                return endpoint
+            said = f"{name} must be at a public host, as the issuer is not {there} itself: "
+            said += f"{without_query(endpoint.url)!r}; token_endpoint= in place of issuer= if it is meant"
+        msg = f"the metadata of {self._shown!r}: {said}"
+        raise TransientRefreshError(msg)
 
     async def _metadata(self, timeout: float) -> Mapping[str, Any]:
         if self._found and self._clock.monotonic() - self._found_at < FRESH:
@@ -200,6 +247,10 @@ class Server:
             )
             return {}
         return answer.fields
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _places(issuer: str) -> tuple[str, str]:

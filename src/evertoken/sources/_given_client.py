@@ -6,20 +6,26 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = ["answer_in", "drop_cookies", "drop_defaults", "with_last_hook"]
 
+# Where clients of httpx and httpx2 have the transports of proxies, and for which URLs the environment names some.
+_MOUNTS: Final = "_mounts"
+_OF_THE_ENVIRONMENT: Final = frozenset({"http://", "https://", "all://"})
 
-def with_last_hook(client: Any, last: Callable[[], object]) -> Any:
+
+def with_last_hook(client: Any, last: Callable[[], object], *, near: bool = False) -> Any:
     """
     Return *client* to send one token request with: it calls *last* when nothing is left but its transport.
 
     Its request hooks run, for they may be what gets a request through. Its response hooks do not: they are meant for
-    answers of the API, may raise, and would see tokens. The user's own object is not changed.
+    answers of the API, may raise, and would see tokens. Where the request goes to this machine or its own link
+    (*near*), proxies of the environment are passed by. The user's own object is not changed.
     """
     if not hasattr(client, "event_hooks"):
         last()
@@ -31,6 +37,10 @@ def with_last_hook(client: Any, last: Callable[[], object]) -> Any:
     # It has the same transports and the same cookies.
     ours = copy.copy(client)
     ours.event_hooks = {"request": [*client.event_hooks.get("request", ()), called], "response": []}
+    if near and getattr(client, "trust_env", False) and getproxies():
+        mounts = getattr(client, _MOUNTS, {})
+        kept = {url: there for url, there in mounts.items() if getattr(url, "pattern", "") not in _OF_THE_ENVIRONMENT}
+        setattr(ours, _MOUNTS, kept)
     return ours
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, final
+from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
@@ -11,6 +12,7 @@ from evertoken._model.parsing import http_date, number, parse_retry_after
 from evertoken._model.redaction import quoted
 from evertoken._signing.server_time import learn, signatures, skew
 from evertoken.providers import PROVIDERS, Provider
+from evertoken.sources._url import check_host, check_name_in_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,11 +104,11 @@ def endpoints_of(provider: Provider, options: dict[str, Any]) -> dict[str, str]:
         if not isinstance(value, str) or not value.strip("/"):
             msg = f"{name} is missing: the provider's token endpoint is {provider.token_endpoint!r}"
             raise ValueError(msg)
-        host = value.removeprefix("https://").rstrip("/")
-        if not all(character.isalnum() or character in "-._~:" for character in host):
-            msg = f"{name} must be a plain name, as in 'tenant.example.com', not {quoted(value)}"
-            raise ValueError(msg)
-        names[name] = host
+        if f"{{{name}}}" in urlsplit(provider.token_endpoint).netloc:
+            # Many paste the URL of their tenant.
+            names[name] = check_host(name, value.removeprefix("https://").removesuffix("/"))
+        else:
+            names[name] = check_name_in_path(name, value)
     endpoints = {"token_endpoint": provider.token_endpoint.format(**names)}
     if provider.revocation_endpoint is not None:
         endpoints["revocation_endpoint"] = provider.revocation_endpoint.format(**names)

@@ -23,13 +23,14 @@ from evertoken.sources._answer import Judge
 from evertoken.sources._body import bounded_body, fields_of
 from evertoken.sources._given_client import answer_in, drop_cookies, drop_defaults, with_last_hook
 from evertoken.sources._sent import Sent
-from evertoken.sources._url import check_url
+from evertoken.sources._url import check_url, is_near
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Collection, Mapping, Sequence
 
     from evertoken._model.error_response import Rejection
+    from evertoken._model.hosts import Reach
     from evertoken._model.protocols import FetchRequest
 
 __all__ = ["Content", "Endpoint", "Reader", "Seen", "form_content"]
@@ -83,7 +84,7 @@ class Endpoint:
             An `httpx.AsyncClient` (or `httpx2.AsyncClient`) to use instead of one made for each request. It is not
             closed, and must be used on one loop.
 
-        allow_http: Whether http is allowed outside loopback.
+        allow_http: Whether http is allowed outside loopback, or how far.
 
         parameter: What the user calls the URL.
 
@@ -95,7 +96,7 @@ class Endpoint:
         url: str,
         *,
         client: Any = None,
-        allow_http: bool = False,
+        allow_http: bool | Reach = False,
         parameter: str = "token_endpoint",
         context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
@@ -237,16 +238,17 @@ class Endpoint:
         if self._client is not None:
             return await self._send(self._client, content, headers, sent)
         verify = await self._trust()
-        # What may go in the clear is at loopback or on the machine's own link, or was to: no proxy is to see it.
+        # No proxy of the environment sees what goes in the clear, to loopback, or to the machine's own link.
         secure = urlsplit(self.url).scheme == "https"
+        proxied = secure and not is_near(self.url)
         # A server closes what is idle for longer.
         limits = httpx.Limits(keepalive_expiry=_KEPT_ALIVE)
-        make = partial(httpx.AsyncClient, verify=verify, follow_redirects=False, trust_env=secure, limits=limits)
+        make = partial(httpx.AsyncClient, verify=verify, follow_redirects=False, trust_env=proxied, limits=limits)
         if request.connections is None or self._context is not None:
             # A certificate of the client's is read anew each time.
             async with make() as client:
                 return await self._send(client, content, headers, sent)
-        async with request.connections.use(("httpx", secure), make) as client:
+        async with request.connections.use(("httpx", secure, proxied), make) as client:
             with contextlib.suppress(httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
                 return await self._send(client, content, headers, sent)
         # The server has closed the connection just then. What is asked here may be asked twice.
@@ -289,7 +291,7 @@ class Endpoint:
         outgoing.url = type(outgoing.url)(self.url)
         before = list(client.cookies.jar)
         try:
-            handed = with_last_hook(client, sent.begin)
+            handed = with_last_hook(client, sent.begin, near=is_near(self.url))
             response = await handed.send(outgoing, auth=None, follow_redirects=False, stream=True)
         except Exception as error:
             answered = answer_in(error)

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import httpx
 
+from evertoken._model.hosts import Reach, reach_of
 from evertoken._model.identity import digest_of
 from evertoken._model.plain_text import readable, without_query
+from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-__all__ = ["check_url", "url_identity", "without_query"]
+__all__ = ["check_host", "check_name_in_path", "check_url", "is_near", "origin_of", "url_identity", "without_query"]
+
+# Besides letters and digits, what a path takes as it is.
+_PLAIN: Final = "-._~"
+# Labels begin and end with a letter or a digit, and a port may follow.
+_HOST: Final = re.compile(r"(?:[^\W_](?:[\w-]*[^\W_])?\.)*[^\W_](?:[\w-]*[^\W_])?(?::[0-9]{1,5})?")
 
 
-def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
+def check_url(parameter: str, url: object, *, allow_http: bool | Reach) -> str:
     """
     Return *url* if it is an absolute https URL, or http to loopback.
+
+    Args:
+        parameter: What the user calls it.
+
+        url: The URL.
+
+        allow_http: How far http may go: to loopback alone (False), anywhere (True), or as far as this.
 
     Raises:
         ValueError: It is not; the message names *parameter*.
@@ -40,9 +53,13 @@ def check_url(parameter: str, url: object, *, allow_http: bool) -> str:
     if "#" in url:
         msg = f"{parameter} must not have a fragment (RFC 6749 section 3.2)"
         raise ValueError(msg)
-    if parts.scheme == "http" and not allow_http and not _is_loopback(str(parts.hostname)):
-        msg = f"{parameter} must use https: {without_query(url)!r} would send secrets in the clear; "
-        msg += "allow_http=True if that is meant"
+    limit = allow_http if isinstance(allow_http, Reach) else Reach.PUBLIC if allow_http else Reach.LOOPBACK
+    if parts.scheme == "http" and reach_of(str(parts.hostname), strict=True) > limit:
+        # Sources that ask the platform beside the machine have no such argument.
+        unless = (
+            "http is for the machine's own network" if limit is Reach.PRIVATE else "allow_http=True if that is meant"
+        )
+        msg = f"{parameter} must use https: {without_query(url)!r} would send secrets in the clear; {unless}"
         raise ValueError(msg)
     return url
 
@@ -71,11 +88,48 @@ def _is_usable(parts: SplitResult, url: str) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+def is_near(url: str) -> bool:
+    """Tell whether *url* leads to this machine or its own link, where no proxy has anything to do."""
+    return reach_of(urlsplit(url).hostname or "") <= Reach.LINK_LOCAL
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of *url*, as every spelling of them is written."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port not in {None, {"http": 80, "https": 443}.get(parts.scheme)} else ""
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
+
+
+def check_name_in_path(parameter: str, name: object, *, also: str = "") -> str:
+    """
+    Return *name* if it can be one segment of a URL's path: of letters, digits, "-._~" and *also*.
+
+    Raises:
+        ValueError: It is empty, has a character that URLs give a meaning to, or begins or ends with a dot.
+    """
+    if not isinstance(name, str) or not name or name != name.strip("."):
+        plain = False
+    else:
+        plain = all(letter.isalnum() or letter in _PLAIN or letter in also for letter in name)
+    if not plain:
+        msg = f"{parameter} must be a plain name of letters, digits and any of {_PLAIN}{also}, without a dot at either "
+        msg += f"end, not {quoted(name)}"
+        raise ValueError(msg)
+    return str(name)
+
+
+def check_host(parameter: str, host: object) -> str:
+    """
+    Return *host* if it is the name of a host, with or without a port, as in "tenant.example.com:8443".
+
+    Raises:
+        ValueError: It is none; the message names *parameter*.
+    """
+    if not isinstance(host, str) or not _HOST.fullmatch(host):
+        msg = f"{parameter} must be a plain name, as in 'tenant.example.com', not {quoted(host)}"
+        raise ValueError(msg)
+    return host
 
 
 def url_identity(url: str) -> str:
@@ -85,8 +139,6 @@ def url_identity(url: str) -> str:
     A digest stands in place of its query and of each parameter of its path, which may hold a key.
     """
     parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = f":{parts.port}" if parts.port not in {None, {"http": 80, "https": 443}.get(parts.scheme)} else ""
     query = f"?{digest_of(parts.query)}" if parts.query else ""
     path = re.sub(r";[^/]+", lambda match: f";{digest_of(match[0])}", parts.path)
-    return f"{parts.scheme}://{host}{port}{path or '/'}{query}"
+    return f"{origin_of(url)}{path or '/'}{query}"

@@ -30,7 +30,7 @@ class Assertion(CarriesSecrets):
 
         subject: The `sub` claim: whom the token is for. The issuer unless given.
 
-        audience: The `aud` claim. The token endpoint's URL unless given.
+        audience: The `aud` claim. Unless given, it is the client's `issuer=`, or else its `token_endpoint=`.
 
         algorithm: "RS256", "ES256", "EdDSA" and their like (RFC 7518 section 3.1).
 
@@ -70,10 +70,10 @@ class Assertion(CarriesSecrets):
         """Who signs, and whom the token is for."""
         return [str(self._claims.get(claim)) for claim in ("iss", "sub")] + [str(self._audience)]
 
-    async def sign(self, token_endpoint: str, /) -> tuple[str, tuple[str, ...]]:
-        """Return it for *token_endpoint*, and what must not be seen."""
-        claims = {"aud": self._audience or token_endpoint, **self._claims}
-        return await self._signer.sign(claims, server=token_endpoint)
+    async def sign(self, url: str, audience: str, /) -> tuple[str, tuple[str, ...]]:
+        """Return it for a request to *url*, and what must not be seen."""
+        claims = {"aud": self._audience or audience, **self._claims}
+        return await self._signer.sign(claims, server=url)
 
     def __repr__(self) -> str:
         return f"Assertion(issuer={self._claims['iss']!r}, {self._signer!r})"
@@ -130,7 +130,7 @@ class JwtBearer(Grant):
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Present a fresh assertion."""
         if isinstance(self._assertion, Assertion):
-            text, hidden = await self._assertion.sign(await self._client.token_url(request.timeout))
+            text, hidden = await self._assertion.sign(*await self._client.addressee(request.timeout))
         else:
             text = await resolve(self._assertion, "assertion")
             hidden = (text,)

@@ -45,7 +45,9 @@ class OAuthClient(CarriesSecrets):
 
         issuer:
             The server's issuer identifier instead: its endpoints are found by RFC 8414 or OpenID Connect Discovery, and
-            looked up again every hour.
+            looked up again every hour. The token endpoint may be at any public host, as Google's is. At loopback, on
+            the own link or in a private network it may be if the issuer is there too. The revocation endpoint must be
+            at the origin of the token endpoint. Assertions name the issuer as their audience.
 
         client_id: The client's identifier (RFC 6749 section 2.2). Grants with an assertion may do without.
 
@@ -60,7 +62,8 @@ class OAuthClient(CarriesSecrets):
 
         form_encoded_basic: Set to False for servers that expect id and secret in Basic as they are.
 
-        revocation_endpoint: Where `TokenManager.revoke` tells the server (RFC 7009); without it the server is not told.
+        revocation_endpoint: Where `TokenManager.revoke` tells the server (RFC 7009). It goes before what the issuer
+            names; without either the server is not told.
 
         body: How requests are written: "form" (RFC 6749), or "json" for servers that want that.
 
@@ -162,14 +165,17 @@ class OAuthClient(CarriesSecrets):
         """Return *fields*, the same object for all grants that ask for the same."""
         return self._fields.setdefault(fields, fields)
 
-    async def token_url(self, timeout: float) -> str:
+    async def addressee(self, timeout: float) -> tuple[str, str]:
         """
-        Return the URL of the token endpoint, which the server is asked for within *timeout* seconds if need be.
+        Return the URL of the token endpoint, and the audience of assertions that are sent there.
+
+        The server is asked for them within *timeout* seconds if need be.
 
         Raises:
             TransientRefreshError: The server did not tell.
         """
-        return (await self._server.token_endpoint(timeout)).url
+        endpoint = await self._server.token_endpoint(timeout)
+        return endpoint.url, self._server.audience(endpoint)
 
     async def post(self, request: FetchRequest, *own: tuple[str, str], secrets: tuple[str, ...] = ()) -> Answer:
         """
@@ -243,13 +249,12 @@ class OAuthClient(CarriesSecrets):
         endpoint = await self._server.revocation_endpoint(REVOCATION_TIMEOUT)
         if endpoint is None:
             return
-        authenticated = await self._authenticated(await self._server.token_endpoint(REVOCATION_TIMEOUT))
         failure: TransientRefreshError | GrantRejected | None = None
         ended = False
         for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
             # A token may hold a refresh token alone.
             if value:
-                codes, error = await self._revoke(endpoint, token, hint, value, authenticated)
+                codes, error = await self._revoke(endpoint, token, hint, value)
                 # RFC 7009 section 2.2.1: some servers revoke refresh tokens alone, and the access token with them.
                 if error is not None and not ("unsupported_token_type" in codes and ended):
                     failure = failure or error
@@ -258,14 +263,10 @@ class OAuthClient(CarriesSecrets):
             raise failure
 
     async def _revoke(
-        self,
-        endpoint: Endpoint,
-        token: Token,
-        hint: str,
-        value: str,
-        authenticated: tuple[dict[str, str], list[tuple[str, str]], tuple[str, ...]],
+        self, endpoint: Endpoint, token: Token, hint: str, value: str
     ) -> tuple[set[str], TransientRefreshError | GrantRejected | None]:
-        headers, identity, hidden = authenticated
+        # For each request anew: a server takes an assertion once.
+        headers, identity, hidden = await self._authenticated(endpoint)
         form = [("token", value), ("token_type_hint", hint), *identity]
         request = FetchRequest(None, token, REVOCATION_TIMEOUT)
         codes: set[str] = set()
@@ -289,7 +290,8 @@ class OAuthClient(CarriesSecrets):
             self.client_id,
             self._client_secret,
             form_encoded=self._form_encoded_basic,
-            token_endpoint=endpoint.url,
+            url=endpoint.url,
+            audience=self._server.audience(endpoint),
         )
         return headers, list(fields.items()), hidden
 

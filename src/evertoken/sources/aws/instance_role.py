@@ -10,9 +10,11 @@ from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import Strays, bounded
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import Overdue
+from evertoken._model.hosts import Reach
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import text_of
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import check_name_in_path
 from evertoken.sources.aws._credentials import AwsCredentials, credentials_of
 from evertoken.sources.aws._settings import METADATA, Settings
 from evertoken.sources.aws._variables import Variables
@@ -32,6 +34,8 @@ OUTAGE: Final = 600.0
 STARTING: Final = 60.0
 
 _ROLES: Final = "/latest/meta-data/iam/security-credentials/"
+# What names of roles may have besides (IAM User Guide, "IAM and AWS STS quotas").
+_ROLE_MARKS: Final = "+=,@"
 # Seconds before the end of the last credentials from which on they are put off, so that no reader waits.
 _ENDING: Final = 60.0
 # The part of the fetch that the service has, where the last credentials are there for the case that it is silent.
@@ -54,12 +58,13 @@ class InstanceRole(CarriesSecrets):
     Args:
         role: The role's name; the one the instance has, unless given.
 
-        endpoint: Where the service is. On IPv6: "http://[fd00:ec2::254]".
+        endpoint: Where the service is: https, or http within the machine's own network, though the SDKs of AWS take
+            any URL. On IPv6: "http://[fd00:ec2::254]".
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: *endpoint* is no URL.
+        ValueError: *endpoint* is no such URL, or *role* is no name.
     """
 
     credential = AwsCredentials
@@ -67,7 +72,7 @@ class InstanceRole(CarriesSecrets):
     on_ambiguous = "retry"
 
     def __init__(self, role: str | None = None, *, endpoint: str = METADATA, client: Any = None) -> None:
-        self._role = role
+        self._role = None if role is None else check_name_in_path("role", role, also=_ROLE_MARKS)
         self._endpoint = endpoint.rstrip("/")
         self._client = client
         self.provider: str = self._at("").origin
@@ -156,7 +161,7 @@ class InstanceRole(CarriesSecrets):
             found = await self._at(_ROLES).send(
                 request, Content("GET", None), session, secrets=hidden, rejections=(404,), read=text_of
             )
-            role = found.fields["text"].split()[0]
+            role = _role_in(found.fields["text"])
         answer = await self._at(f"{_ROLES}{role}").send(
             request, Content("GET", None), session, secrets=hidden, rejections=(404,)
         )
@@ -165,8 +170,16 @@ class InstanceRole(CarriesSecrets):
         return credentials_of(answer, started=started, outage=OUTAGE)
 
     def _at(self, path: str) -> Endpoint:
-        # The service is on the instance's own link: there is no way to it but this.
-        return Endpoint(self._endpoint + path, client=self._client, allow_http=True, parameter="endpoint")
+        # The service is on the instance's own link: there is no way to it but this. Some clusters have a proxy of it.
+        return Endpoint(self._endpoint + path, client=self._client, allow_http=Reach.PRIVATE, parameter="endpoint")
 
     def __repr__(self) -> str:
         return f"InstanceRole({self._role or ''!r})"
+
+
+def _role_in(text: str) -> str:
+    try:
+        return check_name_in_path("role", text.split(maxsplit=1)[0], also=_ROLE_MARKS)
+    except (IndexError, ValueError):
+        failure = TransientRefreshError("unreadable answer: the metadata service names no role")
+    raise failure

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from evertoken._model.redaction import quoted
+from evertoken.sources._url import check_name_in_path
 
 __all__ = ["AUTHORITY", "identity_named", "resource_of", "token_endpoint_of"]
 
 AUTHORITY: Final = "https://login.microsoftonline.com"
-
-_TENANT: Final = re.compile(r"[A-Za-z0-9.-]+")
 
 
 def token_endpoint_of(tenant_id: object, authority: str) -> str:
@@ -21,9 +18,7 @@ def token_endpoint_of(tenant_id: object, authority: str) -> str:
     Raises:
         ValueError: It is no tenant.
     """
-    if not isinstance(tenant_id, str) or not _TENANT.fullmatch(tenant_id):
-        msg = f"tenant_id must be an id or a domain, not {quoted(tenant_id)}"
-        raise ValueError(msg)
+    check_name_in_path("tenant_id", tenant_id)
     host = authority if "://" in authority else f"https://{authority}"
     return f"{host.rstrip('/')}/{tenant_id}/oauth2/v2.0/token"
 

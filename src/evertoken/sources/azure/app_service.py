@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
+from evertoken._model.hosts import Reach
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
@@ -30,7 +31,8 @@ class AppServiceIdentity(CarriesSecrets):
     Args:
         scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
 
-        endpoint: What the app finds in `IDENTITY_ENDPOINT`.
+        endpoint: What the app finds in `IDENTITY_ENDPOINT`: https, or http within its own network, where the platform
+            has it. azure-identity takes any URL, and would send *header* in the clear.
 
         header: What it finds in `IDENTITY_HEADER`; a secret.
 
@@ -65,7 +67,7 @@ class AppServiceIdentity(CarriesSecrets):
         asked = {"api-version": _VERSION, "resource": resource_of(scope), **named}
         # The endpoint is the platform's own, beside the app.
         url = f"{endpoint}?{urlencode(asked)}"
-        self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="endpoint")
+        self._endpoint = Endpoint(url, client=client, allow_http=Reach.PRIVATE, parameter="endpoint")
         self._header = header
         self._patience = Patience()
         self.provider: str = self._endpoint.origin

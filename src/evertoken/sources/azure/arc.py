@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import anyio.to_thread
 
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.hosts import Reach
 from evertoken._model.redaction import scrub
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
@@ -63,7 +64,9 @@ class ArcIdentity:
         self._named = identity_named(client_id=client_id)
         asked = urlencode({"api-version": _VERSION, "resource": resource_of(scope), **self._named})
         # The agent listens on the machine itself.
-        self._endpoint = Endpoint(f"{endpoint}?{asked}", client=client, allow_http=True, parameter="endpoint")
+        self._endpoint = Endpoint(
+            f"{endpoint}?{asked}", client=client, allow_http=Reach.LINK_LOCAL, parameter="endpoint"
+        )
         self._patience = Patience()
         self.provider: str = self._endpoint.origin
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
 from evertoken._model.errors import GrantRejected, TokenError
+from evertoken._model.hosts import Reach
 from evertoken._model.identity import identity_from
 from evertoken.sources._detected import ABSENT, Patience
 from evertoken.sources._token_request import Content, Endpoint
@@ -44,7 +45,8 @@ class ManagedIdentity:
 
         resource_id: The same, by its resource id.
 
-        endpoint: Where the service is.
+        endpoint: Where the service is: https, or http within the machine's own network, though azure-identity takes any
+            URL.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
@@ -69,7 +71,7 @@ class ManagedIdentity:
         asked = urlencode({"api-version": _VERSION, "resource": resource_of(scope), **named})
         # The service is on the machine's own link: there is no way to it but this.
         url = f"{endpoint.rstrip('/')}{_PATH}?{asked}"
-        self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="endpoint")
+        self._endpoint = Endpoint(url, client=client, allow_http=Reach.PRIVATE, parameter="endpoint")
         self._named = bool(named)
         self._patience = Patience()
         # A request without the field Metadata: the service answers at once, and does nothing.

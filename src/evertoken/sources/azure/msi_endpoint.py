@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
+from evertoken._model.hosts import Reach
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
@@ -29,7 +30,7 @@ class CloudShellIdentity:
     Args:
         scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
 
-        endpoint: What the shell finds in `MSI_ENDPOINT`.
+        endpoint: What the shell finds in `MSI_ENDPOINT`: https, or http within its own network.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
@@ -43,7 +44,7 @@ class CloudShellIdentity:
     def __init__(self, scope: str, *, endpoint: str, client: Any = None) -> None:
         self._body = urlencode({"resource": resource_of(scope)}).encode()
         # The endpoint is the platform's own, on the machine.
-        self._endpoint = Endpoint(endpoint, client=client, allow_http=True, parameter="endpoint")
+        self._endpoint = Endpoint(endpoint, client=client, allow_http=Reach.PRIVATE, parameter="endpoint")
         self._patience = Patience()
         self.provider: str = self._endpoint.origin
 
@@ -74,7 +75,8 @@ class MachineLearningIdentity(CarriesSecrets):
     Args:
         scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
 
-        endpoint: What the job finds in `MSI_ENDPOINT`.
+        endpoint: What the job finds in `MSI_ENDPOINT`: https, or http within its own network, where the platform has
+            it. azure-identity takes any URL, and would send *secret* in the clear.
 
         secret: What it finds in `MSI_SECRET`.
 
@@ -98,7 +100,7 @@ class MachineLearningIdentity(CarriesSecrets):
             # This version of the protocol spells it so.
             asked["clientid"] = client_id
         self._endpoint = Endpoint(
-            f"{endpoint}?{urlencode(asked)}", client=client, allow_http=True, parameter="endpoint"
+            f"{endpoint}?{urlencode(asked)}", client=client, allow_http=Reach.PRIVATE, parameter="endpoint"
         )
         self._secret = secret
         self._patience = Patience()

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from evertoken._model.hosts import Reach
 from evertoken.sources._detected import Detected
 from evertoken.sources._path import is_content
 from evertoken.sources._token_request import Endpoint
@@ -63,7 +64,7 @@ def from_environment(*, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: An
         own = MetadataServer(scopes=scopes, client=client)
     except ValueError as error:
         return Unset(f"GCE_METADATA_HOST is no host: {error}")
-    look = Endpoint(f"{own.provider}/", client=client, allow_http=True, parameter="GCE_METADATA_HOST")
+    look = Endpoint(f"{own.provider}/", client=client, allow_http=Reach.PRIVATE, parameter="GCE_METADATA_HOST")
     return Detected(own, look=(look, FLAVOR), within=_WITHIN, looked=looked)
 
 

@@ -41,6 +41,8 @@ class CredentialsFile:
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
+        allow_http: As in `WorkloadIdentity`, for a file that configures it.
+
     Raises:
         ValueError: An argument makes no sense; the message names it.
     """
@@ -48,7 +50,14 @@ class CredentialsFile:
     rotates = False
     on_ambiguous = "retry"
 
-    def __init__(self, path: str | Path, *, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        scopes: str | Iterable[str] = CLOUD_PLATFORM,
+        client: Any = None,
+        allow_http: bool = False,
+    ) -> None:
         failure = wrong_path("path", path)
         if failure is not None:
             del path
@@ -56,6 +65,7 @@ class CredentialsFile:
         self._path = Path(path)
         self._scope = scope_of(scopes)
         self._client = client
+        self._allow_http = allow_http
         self.provider: str = f"file:{self._path}"
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
@@ -65,6 +75,7 @@ class CredentialsFile:
         Raises:
             TransientRefreshError: It cannot be read, or what it says failed for a reason that passes.
             GrantRejected: It is no such file, or Google rejects what it says.
+            ValueError: It has a URL that secrets may not be sent to.
         """
         try:
             info = await read_info(self._path, *_KINDS)
@@ -84,7 +95,8 @@ class CredentialsFile:
             # What a person granted is not widened, and need not be named.
             return await AuthorizedUser(info, client=client).fetch(request)
         if kind == "external_account":
-            return await WorkloadIdentity(info, scopes=scope, client=client).fetch(request)
+            workload = WorkloadIdentity(info, scopes=scope, client=client, allow_http=self._allow_http)
+            return await workload.fetch(request)
         inner = info.get("source_credentials")
         if not isinstance(inner, dict) or inner.get("type") not in _KINDS[:-1]:
             raise GrantRejected(

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import quote, urlencode
 
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.hosts import Reach
 from evertoken._model.identity import identity_from
 from evertoken._model.token_response import Answer
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
-from evertoken.sources._url import without_query
+from evertoken.sources._url import check_name_in_path, without_query
 from evertoken.sources.google._info import scope_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class MetadataServer:
 
         audience: Ask for an ID token for this audience, as Cloud Run wants it, and not for an access token.
 
-        host: Where the server is; that of `GCE_METADATA_HOST`, or "metadata.google.internal".
+        host: Where the server is; that of `GCE_METADATA_HOST`, or "metadata.google.internal". It is asked by http, and
+            must be in the machine's own network, though google-auth asks any host.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
@@ -62,6 +64,7 @@ class MetadataServer:
         host: str | None = None,
         client: Any = None,
     ) -> None:
+        check_name_in_path("account", account, also="@")
         there = host or os.environ.get("GCE_METADATA_HOST", "").strip() or HOST
         base = f"http://{there}/computeMetadata/v1/instance/service-accounts/{quote(account, safe='@')}"
         if audience is not None:
@@ -71,7 +74,7 @@ class MetadataServer:
         else:
             url = f"{base}/token"
         # The server is on the machine's own link: there is no way to it but this.
-        self._endpoint = Endpoint(url, client=client, allow_http=True, parameter="host")
+        self._endpoint = Endpoint(url, client=client, allow_http=Reach.PRIVATE, parameter="host")
         self._identity = audience is not None
         self._patience = Patience()
         self.provider: str = self._endpoint.origin

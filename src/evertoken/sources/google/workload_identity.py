@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.hosts import Reach
 from evertoken._model.identity import identity_from
 from evertoken._model.parsing import number
 from evertoken._signing.secret import CarriesSecrets, resolve
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._token_request import Content, Endpoint
+from evertoken.sources._url import check_url
 from evertoken.sources.google._impersonation import LIFETIME, impersonated
 from evertoken.sources.google._info import (
     CLOUD_PLATFORM,
@@ -37,6 +39,7 @@ __all__ = ["WorkloadIdentity"]
 
 _EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, and no secret
+_URL: Final = "credential_source.url"
 
 # What a credential_source may have and is not followed, and what serves in its place.
 _NOT_BUILT: Final = {
@@ -64,6 +67,9 @@ class WorkloadIdentity(CarriesSecrets):
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
+        allow_http: Let `credential_source.url` be http anywhere, as google-auth does. Otherwise http is for loopback
+            and for the machine's own link, where metadata services are. What its `headers` hold is a secret.
+
     Raises:
         ValueError: An argument makes no sense; the message names it.
     """
@@ -72,8 +78,16 @@ class WorkloadIdentity(CarriesSecrets):
     on_ambiguous = "retry"
     provider = "https://sts.googleapis.com"
 
-    def __init__(self, info: Info, *, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> None:
-        failure = wrong_info(info)
+    def __init__(
+        self,
+        info: Info,
+        *,
+        scopes: str | Iterable[str] = CLOUD_PLATFORM,
+        client: Any = None,
+        allow_http: bool = False,
+    ) -> None:
+        self._allow_http: bool | Reach = allow_http or Reach.LINK_LOCAL
+        failure = wrong_info(info) or self._wrong_url(info)
         if failure is not None:
             del info
             raise ValueError(failure)
@@ -90,6 +104,7 @@ class WorkloadIdentity(CarriesSecrets):
         Raises:
             TransientRefreshError: It failed for a reason that passes.
             GrantRejected: The configuration is none, or Google rejects what it says.
+            ValueError: It has a URL that secrets may not be sent to.
         """
         info = await read_info(self._info, "external_account")
         if str(info.get("subject_token_type")).startswith("urn:ietf:params:aws:"):
@@ -124,8 +139,7 @@ class WorkloadIdentity(CarriesSecrets):
         return quota_told(acting, info)
 
     async def _subject(self, request: FetchRequest, info: Mapping[str, Any]) -> str:
-        source = info.get("credential_source")
-        source = source if isinstance(source, Mapping) else {}
+        source = _source_in(info)
         refused = next((name for name in _NOT_BUILT if name in source), None)
         if refused is not None:
             said = f"the credential_source of the configuration has {refused!r}: {_NOT_BUILT[refused]}"
@@ -138,7 +152,8 @@ class WorkloadIdentity(CarriesSecrets):
             found = {"text": text} if name is None else fields_of(text.encode(), "application/json") or {}
         elif source.get("url"):
             # What is on the workload's own link has no certificate.
-            endpoint = Endpoint(str(source["url"]), client=self._client, allow_http=True, parameter="url")
+            url = str(source["url"])
+            endpoint = Endpoint(url, client=self._client, allow_http=self._allow_http, parameter=_URL)
             headers = {str(field): str(value) for field, value in dict(source.get("headers") or {}).items()}
             answer = await endpoint.send(
                 request,
@@ -156,5 +171,20 @@ class WorkloadIdentity(CarriesSecrets):
             raise TransientRefreshError(msg)
         return token.strip()
 
+    def _wrong_url(self, info: Info) -> str | None:
+        """Return what is wrong with the URL of the other provider's token, if it has one that can be seen already."""
+        source = _source_in(info) if isinstance(info, Mapping) else {}
+        if source.get("url") and not source.get("file"):
+            try:
+                check_url(_URL, str(source["url"]), allow_http=self._allow_http)
+            except ValueError as error:
+                return str(error)
+        return None
+
     def __repr__(self) -> str:
         return "WorkloadIdentity()"
+
+
+def _source_in(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    source = info.get("credential_source")
+    return source if isinstance(source, Mapping) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import ipaddress
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +17,7 @@ from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import REVOCATION_TIMEOUT, Content, Endpoint
-from evertoken.sources._url import without_query
+from evertoken.sources._url import check_name_in_path, is_near, without_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +69,8 @@ class Login(CarriesSecrets, abc.ABC):
         if not isinstance(mount, str) or not _MOUNT.fullmatch(mount.strip("/")):
             msg = f"mount must be where the auth method is mounted, not {quoted(mount)}"
             raise ValueError(msg)
+        for name in mount.strip("/").split("/"):
+            check_name_in_path("mount", name)
         self._address = str(address).rstrip("/")
         self._options: dict[str, Any] = {"client": client, "allow_http": allow_http, "parameter": "address"}
         self._login = self.at(f"auth/{mount.strip('/')}/login")
@@ -184,7 +185,8 @@ class Login(CarriesSecrets, abc.ABC):
             except ValueError:
                 failure = f"{asked.origin} is a standby and names no active node (api_addr) that may be asked"
             else:
-                if _is_local(here.hostname) or not _is_local(there.hostname):
+                # Another machine has no say about what is near this one.
+                if is_near(asked.url) or not is_near(location):
                     return found
                 failure = f"{asked.origin} is a standby whose active node calls itself {found.origin} (api_addr)"
         msg = f"{failure}; use the address of the active node, or of a load balancer"
@@ -196,15 +198,6 @@ class Login(CarriesSecrets, abc.ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({without_query(self._login.url)!r})"
-
-
-def _is_local(host: str | None) -> bool:
-    """Tell whether *host* means whoever asks: another machine has no say about that."""
-    try:
-        address = ipaddress.ip_address(host or "")
-    except ValueError:
-        return host is None or host.lower() == "localhost" or host.lower().endswith(".localhost")
-    return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def _token_in(answer: Answer, first: float | None) -> Answer:

@@ -1,0 +1,69 @@
+"""Origins: scheme, host and port (RFC 6454). It imports no HTTP library."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Final
+
+import idna
+
+from evertoken._model.hosts import Reach, reach_of
+from evertoken._model.redaction import quoted_url
+
+__all__ = ["PORTS", "Origin", "in_the_clear", "origin_in", "origin_of", "written"]
+
+Origin = tuple[str, str, int]
+
+#: The schemes that can be used, and their ports.
+PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>https?|wss?)://(?P<host>\[[0-9a-f:.]+\]|[^/:?#@*%\s\[\]]+)(?::(?P<port>[1-9][0-9]{0,4}))?/?"
+)
+_MAX_PORT: Final = 65_535
+
+
+def origin_of(text: str, /) -> Origin:
+    """
+    Return the origin (scheme, host, port) written as in "https://api.example.com:8443".
+
+    Raises:
+        ValueError: It is no origin; the message says what one looks like.
+    """
+    match = _ORIGIN.fullmatch(text.lower()) if isinstance(text, str) else None
+    host = None if match is None else _host(match["host"].strip("[]"))
+    port = 0 if match is None else int(match["port"] or PORTS[match["scheme"]])
+    if match is None or host is None or port > _MAX_PORT:
+        given = quoted_url(text)
+        msg = f"origins must be written as in 'https://api.example.com' or 'http://localhost:8000', not {given}"
+        raise ValueError(msg)
+    return match["scheme"], host, port
+
+
+def in_the_clear(origin: Origin) -> bool:
+    """Tell whether what is sent to *origin* can be read on its way: there is no TLS, and it leaves the machine."""
+    return origin[0] in {"http", "ws"} and reach_of(origin[1], strict=True) is not Reach.LOOPBACK
+
+
+def origin_in(url: Any) -> Origin:
+    """Return the origin of *url*, an URL of an HTTP library."""
+    scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
+    return scheme, _host(host) or host, PORTS.get(scheme, 0) if port is None else port
+
+
+def _host(host: str) -> str | None:
+    """Return the one way to write *host* (IDNA in ASCII, IPv6 compressed), or None if it is no host."""
+    try:
+        if ":" in host:
+            return str(ipaddress.IPv6Address(host))
+        return host if host.isascii() else idna.encode(host).decode("ascii")
+    except ValueError:
+        return None
+
+
+def written(origin: Origin) -> str:
+    """Return *origin* as users write it."""
+    scheme, host, port = origin
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}" if PORTS.get(scheme) == port else f"{scheme}://{host}:{port}"
