@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from evertoken._model.guarded import place_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -85,15 +87,9 @@ def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str
         words = scrub(str(error), secrets)
     except Exception:  # noqa: BLE001 - an exception that cannot be printed is still to be named
         words = ""
-    place = ""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is not None:
-        code = frame.tb_frame.f_code
-        filename = code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
-        place = f" (at {filename}:{frame.tb_lineno} in {code.co_name})"
-    return f"{type(error).__qualname__}{': ' if words else ''}{words}{place}"
+    place = place_of(error)
+    at = "" if place is None else f" (at {place})"
+    return f"{type(error).__qualname__}{': ' if words else ''}{words}{at}"
 
 
 def _spellings(secret: str) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from evertoken.sources._detected import Patience
 from evertoken.sources.vault._login import Login
 
 if TYPE_CHECKING:
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
 
 __all__ = ["JwtLogin"]
 
