@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evertoken._model.guarded import guarded
 from evertoken.cli.plain import PlainView
 from evertoken.cli.plan import DEFAULT_RATE, DEFAULT_SECONDS, Plan
 from evertoken.cli.report import report
@@ -31,6 +32,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = _parser().parse_args(argv)
