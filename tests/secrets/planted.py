@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -14,9 +15,17 @@ from tests.sources.keys import rsa_pem
 
 from evertoken import DPoPKey, FetchRequest, Lease, Record, Token
 from evertoken.sources import ClientCredentials, OAuthClient
+from evertoken.sources._token_request import Endpoint
 from evertoken.sources.aws import AwsCredentials
 
 PEM = rsa_pem()
+
+
+@functools.cache
+def dpop_key() -> DPoPKey:
+    """Return a key for proofs. To check its numbers takes a tenth of a second."""
+    return DPoPKey(PEM, "RS256")
+
 
 #: One of each kind. No other text of the tests or of the library holds one of them.
 SECRETS = {
@@ -110,10 +119,16 @@ VALUES: dict[str, Any] = {
     "access_key_id": "AKIAEXAMPLE",
     "access_token": SECRETS["access-token"],
     "address": "https://vault.example",
+    "AppRole.endpoint": lambda client, _: Endpoint("https://vault.example/v1/x", client=client),
+    "AppRole.path": "auth/approle/login",
+    "JwtLogin.endpoint": lambda client, _: Endpoint("https://vault.example/v1/x", client=client),
+    "JwtLogin.path": "auth/jwt/login",
     "arguments": ["false"],
     "answer": {"access_token": SECRETS["returned"]},
     "assertion": SECRETS["assertion"],
     "authorization": SECRETS["api-key"],
+    "body": {"secret_id": SECRETS["secret-id"]},
+    "OAuthClient.body": "form",
     "certificate": PEM,
     "TlsClientAuth.certificate": lambda _, folder: folder / "pem",
     "changed": lambda _, __: print,
@@ -129,6 +144,13 @@ VALUES: dict[str, Any] = {
     "date": None,
     "endpoint": "http://127.0.0.1:9/endpoint",
     "env": {"PASSWORD": SECRETS["environment"]},
+    "environ": {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://stranger.example/",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": SECRETS["api-key"],
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "nowhere",
+        "IDENTITY_ENDPOINT": "nowhere",
+        "IDENTITY_HEADER": SECRETS["api-key"],
+    },
     "error": "invalid_grant",
     "event": None,
     "extra": {"id_token": SECRETS["field"]},
@@ -154,8 +176,9 @@ VALUES: dict[str, Any] = {
     "Assertion.key": PEM,
     "DPoPKey.key": PEM,
     "PrivateKeyJwt.key": PEM,
-    "DPoPAuth.key": lambda _, __: DPoPKey(PEM, "RS256"),
+    "DPoPAuth.key": lambda _, __: dpop_key(),
     "DPoPKey.algorithm": "RS256",
+    **{f"{store}Store.key": "key" for store in ("File", "Memory", "Postgres", "Redis", "SQLite")},
     "keys": SECRETS["encryption-key"],
     "Lease.key": "key",
     "Record.key": "key",
@@ -166,12 +189,14 @@ VALUES: dict[str, Any] = {
     "method": "POST",
     "name": None,
     "nonce": "nonce",
+    "now": 1.0,
     "oauth_client": lambda client, _: oauth_client(client),
     "own": ("password", SECRETS["password"]),
     "owner": "owner",
     "parameters": {"password": SECRETS["password"]},
     "password": SECRETS["password"],
     "path": lambda _, folder: folder / "store",
+    "SQLiteStore.path": lambda _, folder: folder / "store.db",
     "CredentialsFile.path": lambda _, folder: folder / "credentials.json",
     "TokenFile.path": lambda _, folder: folder / "lines",
     "plain": SECRETS["refresh-token"].encode(),
@@ -189,8 +214,10 @@ VALUES: dict[str, Any] = {
     "role_id": SECRETS["secret-id"],
     "scope": "read",
     "sealed": b"\x01" + bytes(40) + SECRETS["refresh-token"].encode(),
+    "seconds": 1.0,
     "secret": SECRETS["api-key"],
     "secret_access_key": SECRETS["aws-secret-key"],
+    "secrets": (SECRETS["secret-id"],),
     "secret_id": SECRETS["secret-id"],
     "server": "https://as.example",
     "service": "s3",

@@ -134,6 +134,9 @@ async def _called(case: Case, report: Report) -> None:
         found = case.call()
         if inspect.isawaitable(found):
             await found
+        elif inspect.isasyncgen(found):
+            async for _ in found:
+                pass
     except BaseException as error:  # noqa: BLE001 - all of them are looked at
         report.failed(case, error)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 from tests.secrets.cases import Case, arguments, methods
-from tests.secrets.planted import PEM, SECRETS, answers, credentials, oauth_client, token
+from tests.secrets.planted import SECRETS, answers, credentials, dpop_key, oauth_client, token
 
-from evertoken import DPoPKey, GrantRejected, Token, TokenHandle, TokenManager
+from evertoken import GrantRejected, Token, TokenHandle, TokenManager
 from evertoken.cli.main import main
 from evertoken.clients.httpx import BearerAuth, DPoPAuth, HeaderAuth, SigV4Auth
 from evertoken.sources import ClientCredentials, RefreshToken
@@ -119,10 +119,9 @@ async def _started(manager: Any, make: Any) -> None:
 
 def clients() -> list[Case]:
     """Return requests of all clients: to another origin, refused, with a body that cannot be sent again."""
-    key = DPoPKey(PEM, "RS256")
     auths: dict[str, Callable[[Any], Any]] = {
         "BearerAuth": lambda handle: BearerAuth(handle, origins=["https://api.example"]),
-        "DPoPAuth": lambda handle: DPoPAuth(handle, key, origins=["https://api.example"]),
+        "DPoPAuth": lambda handle: DPoPAuth(handle, dpop_key(), origins=["https://api.example"]),
         "HeaderAuth": lambda handle: HeaderAuth(handle, "X-Key", origins=["https://api.example"]),
         "SigV4Auth": lambda handle: SigV4Auth(
             handle, service="s3", region="eu-west-1", origins=["https://api.example"]

@@ -69,6 +69,27 @@ def guarded(function: Callable[P, T], /) -> Callable[P, T]:
 
         return cast("Callable[P, T]", functools.wraps(function)(call_async))
 
+    if inspect.isasyncgenfunction(function):
+
+        async def iterate(*args: Any, **kwargs: Any) -> Any:
+            items = function(*args, **kwargs)
+            try:
+                async for item in items:
+                    yield item
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                failure = cut(error)
+            else:
+                return
+            finally:
+                await items.aclose()
+            del args, kwargs, items
+            try:
+                raise failure
+            finally:
+                del failure
+
+        return cast("Callable[P, T]", functools.wraps(function)(iterate))
+
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
