@@ -121,7 +121,9 @@ def calls(folder: Path) -> Iterator[Case]:
 def _calls(name: str, make: Any, method: str, answer: str, folder: Path) -> Iterator[Case]:
     function = getattr(type(make), method) if not isinstance(make, type) else getattr(make, method)
     bound = getattr(make, method)
-    good = arguments(bound, type(make).__name__, http_client(answer), folder, optional={"access_token", "refresh_token"})
+    good = arguments(
+        bound, type(make).__name__, http_client(answer), folder, optional={"access_token", "refresh_token"}
+    )
     yield Case(f"{name}.{method}: {answer}", (make, good), partial(_made, bound, good), answer == "hangs")
     if answer == "down" and inspect.isroutine(function):
         for wrong in good:
@@ -144,9 +146,7 @@ def instances(thing: type, client: Any, folder: Path) -> Iterator[tuple[str, Any
         yield from _MORE[thing](client, folder).items()
 
 
-def arguments(
-    thing: Any, owner: str, client: Any, folder: Path, *, optional: set[str] | None = None
-) -> dict[str, Any]:
+def arguments(thing: Any, owner: str, client: Any, folder: Path, *, optional: set[str] | None = None) -> dict[str, Any]:
     """
     Return a value for each parameter that needs one, and for each other that there is a value for.
 
@@ -200,7 +200,7 @@ def _is_error(thing: Any) -> bool:
     return inspect.isclass(thing) and issubclass(thing, BaseException)
 
 
-def _more_clients(client: Any, folder: Path) -> dict[str, Any]:  # noqa: ARG001 - all of these are called alike
+def _more_clients(client: Any, folder: Path) -> dict[str, Any]:
     at: dict[str, Any] = {"token_endpoint": "https://as.example/token", "client_id": "app", "http_client": client}
     return {
         "key": OAuthClient(client_auth=PrivateKeyJwt(PEM), **at),

@@ -15,8 +15,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
+import httpx
 from tests.secrets import scenes
 from tests.secrets.cases import Case, calls, constructors, http_client, instances, public
 from tests.secrets.planted import PEM, SECRETS, secrets_in
@@ -26,6 +28,9 @@ from tests.secrets.walker import shown, written
 _TURNS = 30
 # Seconds after which a call that should have ended is a fault of the walker.
 _BOUND = 60.0
+# How many levels of references are followed to count what was planted, and what is no part of a value.
+_HELD = 8
+_NOT_ENTERED = (type, ModuleType, httpx.AsyncClient, asyncio.AbstractEventLoop)
 # They log what they send, and are not this library's.
 _OTHERS = ("httpcore", "hpack")
 
@@ -42,12 +47,19 @@ class Report:
     planted: Counter[str] = dataclasses.field(default_factory=Counter)
     raised: Counter[str] = dataclasses.field(default_factory=Counter)
     found: dict[str, str] = dataclasses.field(default_factory=dict)
+    # Texts that were looked at already: most are the same again and again.
+    _clean: set[str] = dataclasses.field(default_factory=set)
 
     def look(self, name: str, texts: Iterable[tuple[str, str]]) -> None:
         """Look for secrets in *texts*."""
         for where, text in texts:
             self.texts += 1
-            for kind in secrets_in(text):
+            if text in self._clean:
+                continue
+            kinds = secrets_in(text)
+            if not kinds:
+                self._clean.add(text)
+            for kind in kinds:
                 self.found.setdefault(f"{kind} in {where}", name)
 
     def failed(self, case: Case, error: BaseException) -> None:
@@ -58,8 +70,7 @@ class Report:
 
     def plant(self, given: Any) -> None:
         """Count the secrets that a call is given."""
-        kinds = {kind for _, text in _leaves(given) for kind in secrets_in(text)}
-        self.planted.update(kinds)
+        self.planted.update({kind for text in _texts_in(given) for kind in secrets_in(text)})
 
     def __str__(self) -> str:
         lines = [
@@ -166,9 +177,18 @@ def all_cases(folder: Path) -> Iterator[Case]:
     yield from scenes.command_line()
 
 
-def _leaves(given: Any) -> Iterator[tuple[str, str]]:
-    # What holds secrets shows none, so what it was made of is counted by its kind.
-    if isinstance(given, tuple) and len(given) == 2:  # noqa: PLR2004 - an instance, and the arguments of its call
-        yield from written(given[1])
-        return
-    yield from written(given)
+def _texts_in(given: object) -> Iterator[str]:
+    """Yield what is really held, level by level: of what shows nothing, the collector knows."""
+    level: list[object] = [given]
+    seen = set[int]()
+    for _ in range(_HELD):
+        inner: list[object] = []
+        for value in level:
+            if isinstance(value, str | bytes):
+                yield value if isinstance(value, str) else value.decode("latin-1")
+            elif isinstance(value, FunctionType):
+                inner += [cell.cell_contents for cell in value.__closure__ or ()]
+            elif id(value) not in seen and not isinstance(value, _NOT_ENTERED):
+                seen.add(id(value))
+                inner += gc.get_referents(value)
+        level = inner

@@ -91,7 +91,7 @@ def _inside(value: object) -> list[tuple[str, Any]]:
     for name in sorted(names):
         try:
             found.append((f".{name}", getattr(value, name)))
-        except Exception:  # noqa: BLE001, S112 - not set yet
+        except Exception:  # noqa: BLE001 - not set yet
             continue
     return found
 

@@ -19,7 +19,7 @@ from evertoken._model.errors import OriginRefused
 from evertoken._model.parsing import number
 from evertoken._model.token import REFUSED_BY, SETTLES_IN
 from evertoken.clients._replayable import replayable
-from evertoken.clients._withheld import withholding
+from evertoken.clients._withheld import unsigned_on_failure, withholding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container, Generator, Iterable, Iterator
@@ -139,7 +139,8 @@ class BearerFlow:
             if again is not None:
                 # Unread, it would keep a connection, and the fetch may need one of the same pool.
                 await response.aread()
-            other = await self._tokens.refused(token, wait=again is not None)
+            with unsigned_on_failure(request, response):
+                other = await self._tokens.refused(token, wait=again is not None)
             if again is None or other is None:
                 return
             request, token = again, other
@@ -176,7 +177,8 @@ class BearerFlow:
             again = _to_send_again(request, response)
             if again is not None:
                 response.read()
-            other = self._tokens.refused_sync(token, wait=again is not None)
+            with unsigned_on_failure(request, response):
+                other = self._tokens.refused_sync(token, wait=again is not None)
             if again is None or other is None:
                 return
             request, token = again, other
