@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 import httpx
-from tests.secrets.cases import Case, arguments, methods
-from tests.secrets.planted import SECRETS, answers, credentials, dpop_key, oauth_client, token
+from tests.leaks.cases import Case, arguments, methods
+from tests.leaks.planted import SECRETS, answers, credentials, dpop_key, oauth_client, token
 
 from evertoken import GrantRejected, Token, TokenHandle, TokenManager
 from evertoken.cli.main import main

@@ -252,15 +252,8 @@ WRONG: tuple[Any, ...] = (
 def worse(secret: Any) -> Iterable[Any]:
     """Return what a secret looks like that was read, pasted or encoded the wrong way."""
     if isinstance(secret, str) and secrets_in(secret):
-        yield from (
-            secret.encode(),
-            f"{secret}\n",
-            f"{secret} \u20ac",
-            [secret],
-            {"k": secret},
-            secret[: len(secret) * 9 // 10],
-        )
-        yield from (JWK, object)
+        yield from (secret.encode(), f"{secret}\n", f"{secret} \u20ac", secret[: len(secret) * 9 // 10])
+        yield from ([secret], {"k": secret}, JWK, object)
 
 
 def forms(secret: str, folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.secrets.planted import PEM, SECRETS, VALUES, WRONG, answers, dpop_key, forms, oauth_client, worse
+from tests.leaks.planted import PEM, SECRETS, VALUES, WRONG, answers, dpop_key, forms, oauth_client, worse
 from tests.test_exports import PUBLIC
 
 from evertoken.sources import (
@@ -112,25 +112,22 @@ def calls(folder: Path) -> Iterator[Case]:
     for name, thing in public().items():
         if not inspect.isclass(thing) or thing.__name__ in IN_SCENES:
             continue
-        for method in methods(thing):
-            for answer in ("hangs",) if method in _ENDLESS else (*answers(), "hangs"):
-                for form, make in instances(thing, http_client(answer), folder):
-                    yield from _calls(f"{name}[{form}]", make, method, answer, folder)
-
-
-def _calls(name: str, make: Any, method: str, answer: str, folder: Path) -> Iterator[Case]:
-    function = getattr(type(make), method) if not isinstance(make, type) else getattr(make, method)
-    bound = getattr(make, method)
-    good = arguments(
-        bound, type(make).__name__, http_client(answer), folder, optional={"access_token", "refresh_token"}
-    )
-    yield Case(f"{name}.{method}: {answer}", (make, good), partial(_made, bound, good), answer == "hangs")
-    if answer == "down" and inspect.isroutine(function):
-        for wrong in good:
-            for value in (*WRONG, *worse(good[wrong])):
-                given = {**good, wrong: value}
-                label = f"{name}.{method}({wrong}={type(value).__name__})"
-                yield Case(label, (make, given), partial(_made, bound, given))
+        for answer in (*answers(), "hangs"):
+            client = http_client(answer)
+            for number, (form, make) in enumerate(instances(thing, client, folder)):
+                for method in methods(thing):
+                    if method in _ENDLESS and answer != "hangs":
+                        continue
+                    bound = getattr(make, method)
+                    good = arguments(bound, type(make).__name__, client, folder, optional={"access_token"})
+                    label = f"{name}[{form}].{method}"
+                    call = partial(_made, bound, good)
+                    yield Case(f"{label}: {answer}", (make, good), call, cancelled=answer == "hangs")
+                    for wrong in good if answer == "down" and number == 0 else ():
+                        for value in (*WRONG, *worse(good[wrong])):
+                            given = {**good, wrong: value}
+                            call = partial(_made, bound, given)
+                            yield Case(f"{label}({wrong}={type(value).__name__})", (make, given), call)
 
 
 def instances(thing: type, client: Any, folder: Path) -> Iterator[tuple[str, Any]]:
