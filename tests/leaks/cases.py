@@ -221,8 +221,9 @@ def _on_the_wire() -> OAuthClient:
     )
 
 
-def _printing(text: str, *, status: int = 0) -> list[str]:
-    return ["/bin/sh", "-c", f"echo '{text}'; echo '{text}' >&2; exit {status}"]
+def _printing(file: Path, *, status: int = 0) -> list[str]:
+    # Not in the arguments, which all users of a machine can read.
+    return ["/bin/sh", "-c", f"cat {file}; cat {file} >&2; exit {status}"]
 
 
 # More ways to make an instance than its parameters tell.
@@ -242,10 +243,10 @@ _MORE: dict[type, Callable[[Any, Path], dict[str, Any]]] = {
     AppRole: lambda _client, _folder: {
         "on the wire": AppRole("http://127.0.0.1:9", "role", SECRETS["secret-id"], allow_http=True),
     },
-    Command: lambda _client, _folder: {
-        "fails": Command(_printing(SECRETS["returned"], status=1)),
-        "prints lines": Command(_printing(f"{SECRETS['returned']}\n{SECRETS['password']}")),
-        "prints": Command(_printing(SECRETS["returned"])),
+    Command: lambda _client, folder: {
+        "fails": Command(_printing(folder / "lines", status=1)),
+        "prints lines": Command(_printing(folder / "lines")),
+        "prints": Command(_printing(folder / "one")),
         "is none": Command(["/nonexistent"], env={"PASSWORD": SECRETS["environment"]}),
     },
     TokenFile: lambda _client, folder: {"lost": TokenFile(folder / "lost")},

@@ -108,6 +108,7 @@ def prepared(report: Report) -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o700)
         (folder / "pem").write_text(PEM)
+        (folder / "one").write_text(SECRETS["returned"])
         (folder / "lines").write_text(f"{SECRETS['returned']}\n{SECRETS['password']}\n")
         user = {"type": "authorized_user", "client_id": "app", "client_secret": SECRETS["client-secret"]}
         (folder / "credentials.json").write_text(json.dumps({**user, "refresh_token": SECRETS["refresh-token"]}))

@@ -45,6 +45,14 @@ class Once:
             raise self._failure("no more") from error
 
 
+def _client_credentials(client: httpx.AsyncClient) -> ClientCredentials:
+    return ClientCredentials(oauth_client(client))
+
+
+def _refresh_token(client: httpx.AsyncClient) -> RefreshToken:
+    return RefreshToken(oauth_client(client), SECRETS["refresh-token"])
+
+
 def sources() -> dict[str, Callable[[], Any]]:
     """Return what makes the sources of the managers."""
     found: dict[str, Callable[[], Any]] = {
@@ -59,10 +67,8 @@ def sources() -> dict[str, Callable[[], Any]]:
     }
     for name, handler in answers().items():
         client = httpx.AsyncClient(transport=httpx.MockTransport(handler))
-        found[f"client: {name}"] = lambda client=client: ClientCredentials(oauth_client(client))
-        found[f"refresh token: {name}"] = lambda client=client: RefreshToken(
-            oauth_client(client), SECRETS["refresh-token"]
-        )
+        found[f"client: {name}"] = partial(_client_credentials, client)
+        found[f"refresh token: {name}"] = partial(_refresh_token, client)
     return found
 
 

@@ -88,7 +88,7 @@ async def a_function_of_the_user():
 
 async def no_token_put():
     async with TokenManager(lambda: (SECRETS["returned"], 60.0)) as manager:
-        await manager.put(SECRETS["access-token"])  # type: ignore[arg-type]
+        await manager.put(SECRETS["access-token"])
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_the_walker_sees_frames():
     exec(compile(code, "library.py", "exec"), namespace)  # a file outside the tests
     leak = namespace["leak"]
     with pytest.raises(LookupError) as info:
-        leak(SECRET)  # type: ignore[operator]
+        leak(SECRET)
     ways = {where.partition(" ")[0] for where, text in shown(info.value) if SECRET in text}
     assert {"LookupError", "capture_locals", "rich"} <= ways
     with pytest.raises(LookupError) as info:
-        guarded(leak)(SECRET)  # type: ignore[arg-type]
+        guarded(leak)(SECRET)
     assert [where for where, text in shown(info.value) if SECRET in text] == []
 
 

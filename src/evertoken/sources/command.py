@@ -8,10 +8,10 @@ import json
 import os
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any, Final, final
+import threading
+from typing import IO, TYPE_CHECKING, Any, Final, cast, final
 
-import anyio
-
+from evertoken._engine.function_threads import FunctionThreads
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.parsing import is_token
 from evertoken._model.redaction import scrub
@@ -21,8 +21,6 @@ from evertoken.sources._body import MAX_BODY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from anyio.abc import ByteReceiveStream, Process
-
     from evertoken._model.protocols import FetchRequest
 
 __all__ = ["Command", "run"]
@@ -31,6 +29,9 @@ __all__ = ["Command", "run"]
 _TOKEN: Final = ("access_token", "accessToken", "token", "id_token")
 _AT: Final = ("expires_at", "expires_on", "expirationTimestamp", "token_expiry", "expiry", "expiresOn")
 _IN: Final = ("expires_in", "expiresIn")
+
+# Bytes of an output that are read at a time.
+_CHUNK: Final = 65_536
 
 
 @final
@@ -118,31 +119,22 @@ async def run(arguments: Sequence[str], *, env: Mapping[str, str] | None = None)
         TransientRefreshError: It cannot be run, or fails; its last line is told.
     """
     program = arguments[0]
+    running = _Running(arguments, env)
     try:
-        process = await anyio.open_process(
-            list(arguments), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env, start_new_session=True
-        )
+        # Not by asyncio's own processes: its debug mode logs what they print.
+        status, out, err = await FunctionThreads(running.run).call((), starting=_nothing)
     except OSError as error:
         failure = TransientRefreshError(f"{program!r} cannot be run: {error.strerror or type(error).__name__}")
         raise failure from None
-    said: dict[str, bytes] = {}
-    try:
-        async with anyio.create_task_group() as group:
-            for name, stream in (("out", process.stdout), ("err", process.stderr)):
-                group.start_soon(_collect, stream, said, name)
-            await process.wait()
     finally:
-        if process.returncode is None:
-            _kill(process)
-        with anyio.CancelScope(shield=True):
-            await process.aclose()
-    status = process.returncode
+        running.end()
     if status:
         # Its last line is what a person would look at.
-        words = said["err"].decode(errors="replace").strip().rpartition("\n")[2]
+        words = err.decode(errors="replace").strip().rpartition("\n")[2]
         msg = f"{program!r} ended with {status}{': ' if words else ''}{scrub(words)}"
         raise TransientRefreshError(msg)
-    return said["out"].decode("utf-8-sig", errors="replace").strip()
+    text: str = out.decode("utf-8-sig", errors="replace").strip()
+    return text
 
 
 def _first(found: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -158,7 +150,7 @@ def _zoned(value: object) -> object:
         return value
 
 
-def _kill(process: Process) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     # A script that waits for another program is no reason to leave that one behind.
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):
@@ -167,11 +159,51 @@ def _kill(process: Process) -> None:
         process.kill()
 
 
-async def _collect(stream: ByteReceiveStream | None, said: dict[str, bytes], name: str) -> None:
-    data = bytearray()
-    said[name] = b""
-    if stream is not None:
-        async for chunk in stream:
+@final
+class _Running:
+    """A command on its way, which a thread starts and waits for."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str] | None) -> None:
+        self._arguments = list(arguments)
+        self._env = env
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = False
+
+    def run(self) -> tuple[int, bytes, bytes]:
+        """Return its status, and what it printed to stdout and to stderr."""
+        pipe, none = subprocess.PIPE, subprocess.DEVNULL
+        process = subprocess.Popen(  # noqa: S603 - without a shell
+            self._arguments, stdin=none, stdout=pipe, stderr=pipe, env=self._env, start_new_session=True
+        )
+        self._process = process
+        if self._ended:
+            _kill(process)
+        said = bytearray(), bytearray()
+        streams = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)
+        # Daemons: what the command leaves behind may keep a pipe open for ever.
+        readers = [
+            threading.Thread(target=_collect, args=pair, daemon=True) for pair in zip(streams, said, strict=True)
+        ]
+        for reader in readers:
+            reader.start()
+        status = process.wait()
+        for reader in readers:
+            reader.join()
+        return status, bytes(said[0]), bytes(said[1])
+
+    def end(self) -> None:
+        """Kill it, if it still runs or is just being started."""
+        self._ended = True
+        if self._process is not None and self._process.poll() is None:
+            _kill(self._process)
+
+
+def _collect(stream: IO[bytes], data: bytearray) -> None:
+    with stream:
+        while chunk := os.read(stream.fileno(), _CHUNK):
             # The rest is read and dropped, so that the command does not stand still.
             data += chunk[: MAX_BODY - len(data)]
-    said[name] = bytes(data)
+
+
+def _nothing() -> None:
+    pass
