@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import traceback
+from typing import Any
 
 import httpx
 import pytest
@@ -88,7 +89,8 @@ async def a_function_of_the_user():
 
 async def no_token_put():
     async with TokenManager(lambda: (SECRETS["returned"], 60.0)) as manager:
-        await manager.put(SECRETS["access-token"])
+        wrong: Any = SECRETS["access-token"]
+        await manager.put(wrong)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_the_walker_sees_what_it_should(wrap, depth):
 
 def test_the_walker_sees_frames():
     """The reporters find a secret in a frame of the library that nothing guards."""
-    namespace: dict[str, object] = {}
+    namespace: dict[str, Any] = {}
     code = "def leak(secret):\n    raise LookupError\n"
     exec(compile(code, "library.py", "exec"), namespace)  # a file outside the tests
     leak = namespace["leak"]
