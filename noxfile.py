@@ -147,7 +147,7 @@ def enumeration(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def leaks(session: nox.Session) -> None:
-    """Make every public call with secrets planted, and look for them as error reporters do; `-- 10` makes one of ten."""
+    """Make every public call with secrets planted, and look for them as error reporters do. `-- 9`: one of nine."""
     session.install(EVERYTHING, *group("test"))
     session.run("python", "-m", "tests.leaks", *session.posargs)
 
