@@ -170,6 +170,13 @@ def enumeration(session: nox.Session) -> None:
     session.run("python", "-m", "tests.enumeration", *session.posargs)
 
 
+@nox.session(default=False)
+def leaks(session: nox.Session) -> None:
+    """Make every public call with secrets planted, and look for them as error reporters do. `-- 9`: one of nine."""
+    session.install(EVERYTHING, *group("test"))
+    session.run("python", "-m", "tests.leaks", *session.posargs)
+
+
 @nox.session(python=PYTHONS, default=False)
 def benchmarks(session: nox.Session) -> None:
     """Measure what is promised about speed, as ratios within one run, on each Python present."""

@@ -8,6 +8,7 @@ from evertoken._engine.callable_source import CallableSource
 from evertoken._engine.subscription import Subscription
 from evertoken._handle import TokenHandle
 from evertoken._manager import TokenManager
+from evertoken._model.answer import Answer
 from evertoken._model.errors import (
     GrantRejected,
     ManagerClosed,
@@ -34,7 +35,6 @@ from evertoken._model.protocols import (
 )
 from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
 from evertoken._model.token import RedactedToken, Token
-from evertoken._model.token_response import Answer
 
 if TYPE_CHECKING:
     from evertoken._signing.dpop import DPoPKey

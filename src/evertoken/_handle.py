@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self, final
 
 from evertoken._model.generic import OfToken, TokenT
+from evertoken._model.guarded import guarded
 from evertoken._model.key_state import NO_KEY
 
 if TYPE_CHECKING:
@@ -63,14 +64,17 @@ class TokenHandle(OfToken[TokenT]):
         """Fetch a new token now, as `TokenManager.refresh` does."""
         return await self._manager.refresh(self.key)
 
+    @guarded
     async def invalidate(self, token: Token | str, /) -> bool:
         """Take *token* out of service if it is the one, as `TokenManager.invalidate` does."""
         return await self._manager.invalidate(token, self.key)
 
+    @guarded
     async def refused(self, token: Token, /, *, wait: bool = True) -> TokenT | None:
         """Report that a resource server refused *token*, and return another, as `TokenManager.refused` does."""
         return await self._manager.refused(token, self.key, wait=wait)
 
+    @guarded
     def refused_sync(self, token: Token, /, *, wait: bool = True) -> TokenT | None:
         """`refused` for callers without a loop."""
         return self._manager.refused_sync(token, self.key, wait=wait)

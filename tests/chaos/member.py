@@ -61,7 +61,7 @@ class LoggedSource:
             return await self._inner.fetch(request)
         finally:
             if request.answer is not None:
-                fields = request.answer.fields
+                fields = request.answer.value.fields
                 self._log.write("received", request.key, refresh=fingerprint_of(fields["refresh_token"]))
 
 

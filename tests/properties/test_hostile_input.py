@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from evertoken import DPoPKey, FetchRequest, GrantRejected, Token, TransientRefreshError
+from evertoken._model.answer import Answer
 from evertoken._model.protocols import Record
-from evertoken._model.token_response import Answer, read_response
+from evertoken._model.token_response import read_response
 from evertoken.clients.httpx import BearerAuth, DPoPAuth
 from evertoken.sources import ClientCredentials, OAuthClient, azure
 from evertoken.sources._answer import Judge

@@ -160,7 +160,7 @@ async def test_instance_that_has_none(change, error, says):
     clock = Ahead()
     async with Wire(service) as wire:
         source = InstanceRole(endpoint=wire.url(""))
-        vars(source)["_clock"] = clock
+        source._clock = clock
         for clock.seconds in (0.0, 59.0):
             with pytest.raises(TransientRefreshError, match=says):
                 await source.fetch(a_request())

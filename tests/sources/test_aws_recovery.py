@@ -182,7 +182,7 @@ async def test_last_credentials_of_an_instance(trouble, later, put_off):
     service, clock = Metadata(), Ahead()
     async with Wire(service) as wire:
         source = InstanceRole(endpoint=wire.url(""))
-        vars(source)["_clock"] = clock
+        source._clock = clock
         first = await source.fetch(a_request())
         vars(service).update(TROUBLE[trouble])
         clock.seconds = later
@@ -240,7 +240,7 @@ async def test_a_role_that_was_taken_away():
     service, clock = Metadata(), Ahead()
     async with Wire(service) as wire:
         source = InstanceRole(endpoint=wire.url(""))
-        vars(source)["_clock"] = clock
+        source._clock = clock
         await source.fetch(a_request())
         service.role = http(404)
         clock.seconds = 3700.0

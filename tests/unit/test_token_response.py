@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import datetime as dt
 import json
 import math
@@ -372,7 +371,7 @@ def test_a_refresh_token_is_kept_beside_an_access_token_that_is_expired(name):
     for told, kept in (({}, "r1"), ({"refresh_token": "r2"}, "r2")):
         answer: Any = {**fields, **told}
         if isinstance(given, Answer):
-            answer = dataclasses.replace(given, fields=answer)
+            answer = given.replace(fields=answer)
         token, failure = read_response(answer, requested_at=NOW, received_at=NOW + 9, current=CURRENT)
         # The dead access token itself is of no use to anybody, whatever the clock says later.
         assert (token.access_token, token.refresh_token) == ("", kept)

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast, final
 
 from evertoken._engine.function_threads import threads_of
+from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import Answered, FetchRequest, TokenSource
 from evertoken._model.redaction import quoted
 
@@ -16,7 +17,7 @@ __all__ = ["CallableSource", "as_source"]
 
 
 @final
-class CallableSource:
+class CallableSource(Guarded):
     """
     A source made of a function: async, or plain and then run in a thread.
 

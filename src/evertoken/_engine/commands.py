@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from evertoken._engine.flight import Flight
     from evertoken._engine.session import Session
+    from evertoken._model.guarded import Hidden
     from evertoken._model.key_service import Refusal
     from evertoken._model.key_state import KeyState
     from evertoken._model.token import Token
@@ -77,20 +78,20 @@ class Commands:
             raise self._no_new_token(state, flight)
         return token
 
-    async def refused(self, key: Hashable, access_token: str, wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
+    async def refused(self, key: Hashable, access_token: Hidden[str], wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
         """Take out of service the token with this value, if it is the one; return another, or None."""
         outcome = await self.invalidate(key, access_token)
         if outcome == "cooling" or not wait:
             return None
         token = await self._read_path.obtain(key, None, None)
-        return None if token.access_token == access_token else token
+        return None if token.access_token == access_token.value else token
 
-    async def invalidate(self, key: Hashable, access_token: str) -> Refusal:
+    async def invalidate(self, key: Hashable, access_token: Hidden[str]) -> Refusal:
         """Take out of service the token with this value, if it is the one and the cool-down allows it."""
         state = await self._read_path.state(key)
         now = self._clock.time()
         token = state.in_service(now)
-        outcome = state.refused(access_token, now, self._rules)
+        outcome = state.refused(access_token.value, now, self._rules)
         if outcome != "late" and token is not None:
             self._observers.emit(
                 events.TokenRefused(at=now, key=key, fingerprint=token.fingerprint, cooling=outcome == "cooling")

@@ -13,6 +13,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.guarded import Hidden, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,14 +72,15 @@ class FunctionThreads(Executor):
             self.ended(call)
             raise
         try:
-            value, error = await waiting
+            outcome = await waiting
         except BaseException:
             self._abandon(call)
             raise
+        value, error = outcome.value
         if error is None:
             return value
         try:
-            raise error
+            raise cut(error)
         finally:
             del error
 
@@ -160,12 +162,13 @@ class _Call:
         self.abandoned = False
         self.ended = False
 
-    def run(self) -> _Outcome:
+    def run(self) -> Hidden[_Outcome]:
         """Call the function, and return its value and its error: a future does not take every exception."""
         try:
-            return self._context.run(self._threads.function, *self._arguments), None
+            # Hidden, for asyncio's debug mode logs the result that a slow callback is given.
+            return Hidden((self._context.run(self._threads.function, *self._arguments), None))
         except BaseException as error:  # noqa: BLE001 - judged by the one who waits
-            return None, error
+            return Hidden((None, error))
         finally:
             self._threads.ended(self)
 

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from evertoken._model.generic import OfToken, TokenT
+from evertoken._model.guarded import Hidden, guarded
 from evertoken._model.token import Token
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class KeyCommands(OfToken[TokenT]):
         """
         return await self._life.call(_REFRESH, key)
 
+    @guarded
     async def invalidate(self, token: Token | str, key: Hashable = None) -> bool:
         """
         Take *token* out of service, and fetch another, if it is the one in service; say whether it was.
@@ -54,9 +56,10 @@ class KeyCommands(OfToken[TokenT]):
 
             key: Which key it is of.
         """
-        value = token.access_token if isinstance(token, Token) else token
-        return bool(await self._life.call(_INVALIDATE, key, value) == "taken")
+        refused = Hidden(token.access_token if isinstance(token, Token) else token)
+        return bool(await self._life.call(_INVALIDATE, key, refused) == "taken")
 
+    @guarded
     async def refused(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """
         Report that a resource server refused *token* (401), and return another to try with.
@@ -68,16 +71,18 @@ class KeyCommands(OfToken[TokenT]):
             TokenUnavailable: Another token is needed and cannot be fetched now.
             GrantRejected: Another token is needed and the grant is rejected.
         """
-        return await self._life.call(_REFUSED, key, token.access_token, wait)
+        return await self._life.call(_REFUSED, key, Hidden(token.access_token), wait)
 
+    @guarded
     def refused_sync(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """Do what `refused` does for callers without a loop, in another thread than the manager's."""
-        return cast("TokenT | None", self._life.call_sync(_REFUSED, key, token.access_token, wait))
+        return cast("TokenT | None", self._life.call_sync(_REFUSED, key, Hidden(token.access_token), wait))
 
     async def forget(self, key: Hashable = None) -> bool:
         """Drop what memory holds of *key* and begin anew. Return whether it was there. What a store keeps stays."""
         return await self._life.call(_FORGET, key)
 
+    @guarded
     async def put(self, token: Token, key: Hashable = None) -> None:
         """
         Take into service, and keep in the store, a token that was obtained elsewhere, as by a person who logged in.

@@ -139,7 +139,7 @@ class RefreshPath:
         except BaseException as error:
             if request.answer is not None:
                 # It arrived before the fetch was ended.
-                arrived = request.answer
+                arrived = request.answer.value
             if cancelled_here(error):
                 if arrived is not _NOTHING:
                     self._receive(flight, arrived, began)

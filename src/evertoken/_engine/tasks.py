@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from evertoken._engine.observers import SHUTDOWN
 from evertoken._model.failures import Overdue
+from evertoken._model.guarded import Hidden
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -100,11 +101,12 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
             its own cancellation by `cancelled_here`.
     """
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
+    # Hidden, for asyncio's debug mode logs the result of a future.
+    outcome: asyncio.Future[Hidden[tuple[T | None, BaseException | None]]] = loop.create_future()
 
     def settle(value: T | None, error: BaseException | None) -> None:
         if not outcome.done():
-            outcome.set_result((value, error))
+            outcome.set_result(Hidden((value, error)))
 
     async def carry() -> None:
         try:
@@ -123,7 +125,7 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
     # Cancelled before its first step, the task never runs a line of carry().
     task.add_done_callback(lambda _: settle(None, asyncio.CancelledError()))
     try:
-        value, error = await outcome
+        value, error = (await outcome).value
     finally:
         if not task.done():
             strays.add(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
+from evertoken._model.guarded import Hidden, guarded
 from evertoken._model.token import origin_of
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ class FetchRequest:
     guard: Callable[[], object] | None = field(default=None, repr=False, compare=False, kw_only=True)
     connections: Any = field(default=None, repr=False, compare=False, kw_only=True)
     #: What `received` was told, if anything.
-    answer: Any = field(default=None, init=False, repr=False, compare=False)
+    answer: Hidden[Any] | None = field(default=None, init=False, repr=False, compare=False)
 
+    @guarded
     def refresh_token_for(self, initial: str, /) -> str:
         """
         Return the refresh token to present: the one of *current*, or *initial* where that is a new login.
@@ -69,6 +71,7 @@ class FetchRequest:
             self.origins = (*self.origins, origin)[-MAX_ORIGINS:]
         return initial if kept is None or self.began_anew else kept
 
+    @guarded
     def received(self, answer: object, /) -> None:
         """
         Say that the answer has arrived. From here on it is kept, even if the fetch is cancelled before it returns.
@@ -78,7 +81,7 @@ class FetchRequest:
         Args:
             answer: The same as `fetch` may return.
         """
-        self.answer = answer
+        self.answer = Hidden(answer)
 
     def sending(self) -> None:
         """

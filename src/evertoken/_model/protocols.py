@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, final, runtime_checkable
 
+from evertoken._model.answer import Answer
 from evertoken._model.events import Event
 from evertoken._model.fetch_request import FetchRequest
 from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.token import Token
-from evertoken._model.token_response import Answer
 
 __all__ = [
     "LONGEST_LEASE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from evertoken._model.guarded import place_of
 from evertoken._model.plain_text import HIDDEN, printable, without_query
 
 if TYPE_CHECKING:
@@ -170,12 +171,6 @@ def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str
         words = "" if is_about_url(error) else scrub(str(error), secrets)
     except Exception:  # noqa: BLE001 - an exception that cannot be printed is still to be named
         words = ""
-    place = ""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is not None:
-        code = frame.tb_frame.f_code
-        filename = code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
-        place = f" (at {filename}:{frame.tb_lineno} in {code.co_name})"
-    return f"{type(error).__qualname__}{': ' if words else ''}{words}{place}"
+    place = place_of(error)
+    at = "" if place is None else f" (at {place})"
+    return f"{type(error).__qualname__}{': ' if words else ''}{words}{at}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+from evertoken._model.guarded import Opaque, guarded
 from evertoken._model.identity import digest_of
 
 __all__ = ["KINDS", "REFUSED_BY", "SETTLES_IN", "RedactedToken", "Token", "fingerprint_of", "origin_of"]
@@ -26,6 +27,10 @@ SETTLES_IN: Final = "settles_in"
 
 #: Credentials that are more than a token, by their token type.
 KINDS: Final[dict[str, type[Token]]] = {}
+
+_FIELDS: Final = (
+    "access_token", "expires_at", "extra", "issued_at", "refresh_at", "refresh_token", "scope", "token_type",
+)  # fmt: skip
 
 # A constant, because `int | float` makes an object at each call.
 _NUMBERS: Final = (int, float)
@@ -43,7 +48,7 @@ def origin_of(refresh_token: str, /) -> str:
     return digest_of(refresh_token)[:16]
 
 
-class Token:
+class Token(Opaque):
     """
     An access token and what is known of it. Immutable.
 
@@ -74,16 +79,7 @@ class Token:
             string or empty, or an instant is not a finite number.
     """
 
-    __slots__ = (
-        "access_token",
-        "expires_at",
-        "extra",
-        "issued_at",
-        "refresh_at",
-        "refresh_token",
-        "scope",
-        "token_type",
-    )
+    __slots__ = _FIELDS
 
     access_token: str
     token_type: str
@@ -99,10 +95,12 @@ class Token:
         KINDS[token_type] = cls
 
     @staticmethod
+    @guarded
     def restored(fields: Mapping[str, Any], /) -> Token:
         """Return the token, or the credential of another kind, that *fields* are."""
         return KINDS.get(str(fields.get("token_type")), Token)(**fields)
 
+    @guarded
     def __init__(
         self,
         access_token: str,
@@ -185,9 +183,10 @@ class Token:
         # Infinite life is enough for any *min_ttl*, infinity included.
         return self.expires_at is None or (bool(self.access_token) and self.remaining(now) > min_ttl)
 
+    @guarded
     def replace(self, **changes: Any) -> Self:
         """Return a copy with the named fields changed."""
-        fields = {name: getattr(self, name) for name in Token.__slots__}
+        fields = {name: getattr(self, name) for name in _FIELDS}
         return type(self)(**{**fields, **changes})
 
     def shifted(self, seconds: float, /) -> Self:
@@ -209,7 +208,7 @@ class Token:
             return NotImplemented
         return self is other or (
             self.access_token == other.access_token
-            and all(getattr(self, name) == getattr(other, name) for name in Token.__slots__)
+            and all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
         )
 
     def __hash__(self) -> int:

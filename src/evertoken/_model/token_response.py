@@ -22,12 +22,10 @@ the access token beside it cannot be used.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple, NoReturn, final
+from typing import Any, Final, NamedTuple, final
 
+from evertoken._model.answer import Answer
 from evertoken._model.error_response import failure_from, is_error
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.grant_lifetime import (
@@ -46,7 +44,7 @@ from evertoken._model.token import KINDS, Token
 from evertoken._model.token_fields import standard_fields
 from evertoken._model.token_types import scheme_of
 
-__all__ = ["GRANT_EXPIRES_AT", "GRANT_ISSUED_AT", "Answer", "Response", "read_response"]
+__all__ = ["GRANT_EXPIRES_AT", "GRANT_ISSUED_AT", "Response", "read_response"]
 
 # More of a type than this is not repeated in a message.
 _LONGEST_TYPE: Final = 60
@@ -59,46 +57,6 @@ _KNOWN: Final = frozenset({
     "access_token", "token_type", "expires_in", "expires_at", "expires_on", "refresh_in", "refresh_on",
     "refresh_token", "scope",
 })  # fmt: skip
-
-
-_NO_TYPES: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-@final
-@dataclass(frozen=True, slots=True, repr=False)
-class Answer:
-    """
-    A successful answer of a token endpoint (RFC 6749 section 5.1).
-
-    Args:
-        fields: The members of the JSON object.
-
-        date: The server's own time when it answered (epoch seconds, from the Date field), if known.
-
-        default_lifetime: Seconds that such a token lives where neither the answer nor the token tells, if known.
-
-        not_after: The instant (epoch seconds) that it does not outlive, whatever it says of itself.
-
-        token_types: Token types of the server's own, and the scheme that presents a token of each (RFC 6749
-            section 7.1). An access token of another type that is not known is not used.
-
-        requested_scope: The scope that was asked for, which an answer without a scope has granted (RFC 6749 section
-            5.1). Where none was asked for, it is that of the token before (section 6).
-    """
-
-    fields: Mapping[str, Any]
-    date: float | None = None
-    default_lifetime: float | None = None
-    not_after: float = math.inf
-    token_types: Mapping[str, str] = field(default_factory=lambda: _NO_TYPES)
-    requested_scope: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
-
-    def __reduce__(self) -> NoReturn:
-        msg = "an Answer carries tokens, and is not pickled"
-        raise TypeError(msg)
 
 
 @final

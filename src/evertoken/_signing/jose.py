@@ -6,10 +6,8 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final, final
 
-import anyio.to_thread
-
 from evertoken._engine.clock import SystemClock
-from evertoken._signing.secret import CarriesSecrets, resolve
+from evertoken._signing.secret import CarriesSecrets, in_thread, resolve
 from evertoken._signing.server_time import dated
 
 if TYPE_CHECKING:
@@ -116,7 +114,7 @@ class Signer(CarriesSecrets):
             return text
 
         try:
-            text = await anyio.to_thread.run_sync(sign)
+            text = await in_thread(sign)
         except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
             failure = f"the key does not sign with {self._algorithm}: {why_not(key, error)}"
         else:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, NoReturn, Self, TypeAlias
+from typing import Any, Final, NoReturn, Self, TypeAlias, TypeVar, TypeVarTuple, cast
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from evertoken._model.guarded import Guarded, Hidden, cut
 from evertoken._model.identity import digest_of
 from evertoken._signing.secret_file import read_secret_file
 
-__all__ = ["CarriesSecrets", "Secret", "check_secret", "resolve", "secret_identity"]
+__all__ = ["CarriesSecrets", "Secret", "check_secret", "in_thread", "resolve", "secret_identity"]
 
 #: A secret; a file that holds it, or a plain or async function that is asked for it, at each fetch.
 Secret: TypeAlias = str | Path | Callable[[], str | Awaitable[str]]
 
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 #: How many functions may be asked at a time, on one loop. Those that hang take the place of no others' threads.
 THREADS: Final = 16
@@ -26,7 +30,7 @@ THREADS: Final = 16
 _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("evertoken.secrets")
 
 
-class CarriesSecrets:
+class CarriesSecrets(Guarded):
     """
     What is not pickled, for secrets are in it: pickles end up in queues, caches and crash reports.
 
@@ -71,7 +75,7 @@ async def resolve(secret: Secret, parameter: str, /) -> str:
         TypeError: There is nothing in it, or no text, or the function returned something else.
     """
     if isinstance(secret, Path):
-        text = _text_in(await anyio.to_thread.run_sync(read_secret_file, secret))
+        text = _text_in(await in_thread(read_secret_file, secret))
         if not text:
             what = "is empty" if text is not None else "is not text in UTF-8 (PEM is; a PFX or DER file is not)"
             msg = f"{parameter}: the file {str(secret)!r} {what}"
@@ -106,4 +110,33 @@ async def _in_thread(function: Callable[[], object]) -> object:
     if limiter is None:
         limiter = anyio.CapacityLimiter(THREADS)
         _limiter.set(limiter)
-    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
+    return await in_thread(function, abandon_on_cancel=True, limiter=limiter)
+
+
+async def in_thread(
+    function: Callable[[*Ts], T],
+    /,
+    *args: *Ts,
+    abandon_on_cancel: bool = False,
+    limiter: anyio.CapacityLimiter | None = None,
+) -> T:
+    """
+    Return what *function* returns, called in a worker thread.
+
+    What comes back from the thread is hidden, for asyncio's debug mode logs the arguments of a slow callback.
+    """
+
+    def call() -> Hidden[tuple[Any, BaseException | None]]:
+        try:
+            return Hidden((function(*args), None))
+        except Exception as error:  # noqa: BLE001 - raised again below
+            return Hidden((None, cut(error)))
+
+    done = await anyio.to_thread.run_sync(call, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+    value, failure = done.value
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure
+    return cast("T", value)

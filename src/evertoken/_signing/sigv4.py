@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.guarded import Guarded
 from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class KeyPair(Protocol):
 
 
 @final
-class SigV4:
+class SigV4(Guarded):
     """
     Signs requests to one service in one region.
 

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from evertoken._model.guarded import guarded
 from evertoken.cli.address import VARIABLE, without_passwords
 from evertoken.cli.plain import PlainView
 from evertoken.cli.plan import DEFAULT_RATE, DEFAULT_SECONDS, Plan
@@ -51,6 +52,7 @@ class _Intermixed(_Parser):
         return self.parse_known_intermixed_args(*args, **options)
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = _parser().parse_args(argv)

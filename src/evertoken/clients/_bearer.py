@@ -18,7 +18,7 @@ from evertoken._model.parsing import number
 from evertoken._model.token import REFUSED_BY, SETTLES_IN
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_in, origin_of, written
 from evertoken.clients._replayable import replayable
-from evertoken.clients._withheld import unpickled, withholding
+from evertoken.clients._withheld import unpickled, unsigned_on_failure, withholding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container, Generator, Iterable, Iterator
@@ -121,7 +121,8 @@ class BearerFlow:
             if again is not None:
                 # Unread, it would keep a connection, and the fetch may need one of the same pool.
                 await response.aread()
-            other = await self._tokens.refused(token, wait=again is not None)
+            with unsigned_on_failure(request, response):
+                other = await self._tokens.refused(token, wait=again is not None)
             if again is None or other is None:
                 return
             request, token = again, other
@@ -158,7 +159,8 @@ class BearerFlow:
             again = _to_send_again(request, response)
             if again is not None:
                 response.read()
-            other = self._tokens.refused_sync(token, wait=again is not None)
+            with unsigned_on_failure(request, response):
+                other = self._tokens.refused_sync(token, wait=again is not None)
             if again is None or other is None:
                 return
             request, token = again, other

@@ -8,15 +8,16 @@ requests, and what they copy is sent to the same origin. Nor are such fields pic
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from evertoken._model.token import Token
 
-__all__ = ["check_withholding", "unpickled", "withholding"]
+__all__ = ["check_withholding", "unpickled", "unsigned_on_failure", "withholding"]
 
 _kinds: dict[type, type] = {}
 # What was found out of a library's class of header fields and a name.
@@ -25,6 +26,8 @@ _checked: dict[tuple[type, str], bool] = {}
 # The method by which the clients of httpx and httpx2 make the fields of a redirect, and how far above a copy it is.
 _REDIRECTING: Final = "_redirect_headers"
 _NEAR: Final = 2
+
+_CREDENTIALS: Final = ("authorization", "dpop")
 
 # As the libraries show such fields.
 _HIDDEN: Final = b"[secure]"
@@ -120,6 +123,20 @@ def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
         headers.pop(name, None)
         headers[name] = value
     return headers
+
+
+@contextlib.contextmanager
+def unsigned_on_failure(request: Any, response: Any) -> Iterator[None]:
+    """Take the credentials out of *request*, and of what redirects made of it, where what is done here raises."""
+    try:
+        yield
+    except BaseException:
+        # The frames of the client hold the requests, and nobody sends them any more.
+        for sent in (request, response.request, *(one.request for one in response.history)):
+            withheld = (name.decode() for name in getattr(sent.headers, "withheld", ()))
+            for name in (*_CREDENTIALS, *withheld):
+                sent.headers.pop(name, None)
+        raise
 
 
 def check_withholding(library: Any, name: str) -> None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urljoin
 
+from evertoken._model.answer import Answer
 from evertoken._model.error_body import read_words, standard_code
 from evertoken._model.error_response import failure_from, is_error
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.parsing import http_date, parse_retry_after
 from evertoken._model.redaction import scrub
 from evertoken._model.token_fields import standard_fields
-from evertoken._model.token_response import Answer
 from evertoken.sources._body import error_in
 from evertoken.sources._url import without_query
 

@@ -10,6 +10,7 @@ from urllib.parse import quote_plus
 
 import httpx
 
+from evertoken._model.guarded import Guarded
 from evertoken._model.redaction import quoted
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
@@ -197,7 +198,7 @@ class ClientAssertion(CarriesSecrets):
 
 
 @final
-class TlsClientAuth:
+class TlsClientAuth(Guarded):
     """
     Client authentication by a certificate in the TLS handshake (RFC 8705 section 2).
 

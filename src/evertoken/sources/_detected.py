@@ -9,6 +9,7 @@ from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import Strays, bounded
 from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
 from evertoken._model.failures import Overdue
+from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import FetchRequest
 from evertoken.sources._token_request import Content
 
@@ -74,7 +75,7 @@ class Patience:
 
 
 @final
-class Detected:
+class Detected(Guarded):
     """
     The identity of the machine, if its metadata service is there; else that of another source.
 

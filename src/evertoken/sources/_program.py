@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import signal
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-import anyio
-import anyio.to_thread
-
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.redaction import scrub
-from evertoken.sources._body import MAX_BODY
+from evertoken._signing.secret import in_thread
+from evertoken.sources._child_process import output_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from anyio.abc import ByteReceiveStream, Process
 
 __all__ = ["Program"]
 
 # Variables of ours, such as the one that holds the password of a store.
 _OWN: Final = "EVERTOKEN_"
-
-# Bytes that are kept of the end of what a program says to stderr.
-_WORDS: Final = 4096
 
 # Names of variables and options whose values are not told, and how long those values are at least.
 _TELLING: Final = re.compile(
@@ -96,25 +86,17 @@ class Program:
             TransientRefreshError: It is not found, cannot be run, or fails; its last line is told.
         """
         if self._path is None:
-            self._path = await anyio.to_thread.run_sync(self._found)
-        process = await self._start()
-        said: dict[str, bytes] = {}
+            self._path = await in_thread(self._found)
+        arguments, environment = self._given()
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(_collect, process.stdout, said, "out", MAX_BODY)
-                group.start_soon(_collect, process.stderr, said, "err", -_WORDS)
-                await process.wait()
-        finally:
-            if process.returncode is None:
-                _kill(process)
-            with anyio.CancelScope(shield=True):
-                await process.aclose()
-        if process.returncode:
-            failure = self._failure(process.returncode, said.pop("err"))
-            # What it printed may be a token, and those who report errors look at locals.
-            said.clear()
-            raise failure
-        return said["out"].decode("utf-8-sig", errors="replace").strip()
+            status, out, err = await output_of([self._path, *arguments[1:]], environment)
+        except OSError as error:
+            failure = TransientRefreshError(f"{self.shown!r} cannot be run: {error.strerror or type(error).__name__}")
+        else:
+            if not status:
+                return out.decode("utf-8-sig", errors="replace").strip()
+            failure = self._failure(status, err)
+        raise failure
 
     def __repr__(self) -> str:
         return f"Program({self.shown!r}, ...)"
@@ -133,25 +115,6 @@ class Program:
             "relative and empty parts are not looked at; give the absolute path of the program"
         )
         raise TransientRefreshError(msg)
-
-    async def _start(self) -> Process:
-        try:
-            return await self._opened()
-        except OSError as error:
-            said = error.strerror or type(error).__name__
-        # Out here, for the frames of the error hold the environment.
-        msg = f"{self.shown!r} cannot be run: {said}"
-        raise TransientRefreshError(msg)
-
-    async def _opened(self) -> Process:
-        arguments, environment = self._given()
-        return await anyio.open_process(
-            [self._path or self.name, *arguments[1:]],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )
 
     def _failure(self, status: int, said: bytes) -> TransientRefreshError:
         # Its last line is what a person would look at.
@@ -176,26 +139,3 @@ def _keeper(
         return arguments, {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
 
     return given
-
-
-def _kill(process: Process) -> None:
-    # A script that waits for another program is no reason to leave that one behind.
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:  # pragma: no cover - Windows
-        process.kill()
-
-
-async def _collect(stream: ByteReceiveStream | None, said: dict[str, bytes], name: str, limit: int) -> None:
-    """Keep the first *limit* bytes of *stream*, or the last ones where *limit* is negative."""
-    data = bytearray()
-    said[name] = b""
-    if stream is not None:
-        async for chunk in stream:
-            # The rest is read and dropped, so that the command does not stand still.
-            if limit < 0:
-                data = (data + chunk)[limit:]
-            else:
-                data += chunk[: limit - len(data)]
-    said[name] = bytes(data)

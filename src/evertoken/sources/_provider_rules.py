@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlsplit
 
@@ -17,8 +16,8 @@ from evertoken.sources._url import check_host, check_name_in_path
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evertoken._model.answer import Answer
     from evertoken._model.token import Token
-    from evertoken._model.token_response import Answer
     from evertoken._signing.dpop import DPoPKey
 
 __all__ = ["Answered", "as_meant", "completed", "endpoints_of", "known"]
@@ -144,4 +143,4 @@ def completed(answer: Answer, provider: Provider | None) -> Answer:
     default = provider.default_lifetime
     if lifetime is not None and lifetime in provider.never_expires:
         fields, default = {name: value for name, value in fields.items() if name != "expires_in"}, None
-    return replace(answer, fields=fields, default_lifetime=default, token_types=provider.token_types)
+    return answer.replace(fields=fields, default_lifetime=default, token_types=provider.token_types)

@@ -13,12 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 from urllib.parse import urlencode, urlsplit
 
-import anyio.to_thread
 import httpx
 
+from evertoken._model.answer import Answer
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.redaction import is_about_url, scrub
-from evertoken._model.token_response import Answer
+from evertoken._signing.secret import in_thread
 from evertoken.sources._answer import Judge
 from evertoken.sources._body import bounded_body, fields_of
 from evertoken.sources._given_client import answer_in, drop_cookies, drop_defaults, with_last_hook
@@ -258,14 +258,14 @@ class Endpoint:
     async def _trust(self) -> ssl.SSLContext | bool:
         if self._context is not None:
             try:
-                return await anyio.to_thread.run_sync(self._context)
+                return await in_thread(self._context)
             except OSError as error:
                 said = getattr(error, "reason", None) or error.strerror or type(error).__name__
                 failure = TransientRefreshError(f"{self.origin}: no TLS context can be made of the files: {said}")
             raise failure
         scheme = urlsplit(self.url).scheme
         if scheme not in _verify:
-            _verify[scheme] = await anyio.to_thread.run_sync(_prepare, scheme)
+            _verify[scheme] = await in_thread(_prepare, scheme)
         return _verify[scheme]
 
     async def _send(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 from evertoken.sources._grant import Grant
@@ -10,8 +9,8 @@ from evertoken.sources._grant import Grant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
     from evertoken.sources.oauth_client import OAuthClient
 
 __all__ = ["ClientCredentials"]
@@ -67,4 +66,4 @@ class ClientCredentials(Grant):
         answer = await self._client.post(request, ("grant_type", grant_type), *self._fields)
         # RFC 6749 section 4.4.3: there should be no refresh token here, and one that came would never be used.
         fields = {name: value for name, value in answer.fields.items() if name != "refresh_token"}
-        return replace(answer, fields=fields)
+        return answer.replace(fields=fields)

@@ -23,6 +23,9 @@ _TOKEN: Final = ("access_token", "accessToken", "token", "id_token")
 _AT: Final = ("expires_at", "expires_on", "expirationTimestamp", "token_expiry", "expiry", "expiresOn")
 _IN: Final = ("expires_in", "expiresIn")
 
+# Bytes of an output that are read at a time.
+_CHUNK: Final = 65_536
+
 
 @final
 class Command(CarriesSecrets):

@@ -14,6 +14,7 @@ from evertoken._engine.tasks import Strays, bounded, must_propagate
 from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
 from evertoken._model.failures import failure_of
 from evertoken._model.generic import OfToken, TokenT
+from evertoken._model.guarded import Guarded
 from evertoken._model.identity import identity_from, identity_of
 from evertoken._model.token_response import read_response
 
@@ -27,7 +28,7 @@ __all__ = ["Fallback"]
 
 
 @final
-class Fallback(OfToken[TokenT]):
+class Fallback(Guarded, OfToken[TokenT]):
     """
     The first of several sources that works. Which one that was is remembered, and tried first from then on.
 

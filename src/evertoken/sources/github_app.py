@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.answer import Answer
 from evertoken._model.error_response import passes
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.identity import identity_from
 from evertoken._model.parsing import http_date, number
 from evertoken._model.redaction import quoted
 from evertoken._model.token import SETTLES_IN
-from evertoken._model.token_response import Answer
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
 from evertoken._signing.server_time import dated, learn, skew

@@ -11,8 +11,8 @@ from evertoken.sources._grant import Grant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
     from evertoken.sources.oauth_client import OAuthClient
 
 __all__ = ["Assertion", "JwtBearer"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 from evertoken._signing.secret import Secret, check_secret, resolve
@@ -11,8 +10,8 @@ from evertoken.sources._grant import Grant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
     from evertoken.sources.oauth_client import OAuthClient
 
 __all__ = ["LegacyPassword"]
@@ -79,4 +78,4 @@ class LegacyPassword(Grant):
         form = ("grant_type", "password"), ("username", self._username), ("password", password)
         answer = await self._client.post(request, *form, *self._fields, secrets=(password,))
         fields = {name: value for name, value in answer.fields.items() if name != "refresh_token"}
-        return replace(answer, fields=fields)
+        return answer.replace(fields=fields)

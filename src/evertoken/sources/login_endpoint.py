@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 from urllib.parse import urlencode
 
+from evertoken._model.answer import Answer
 from evertoken._model.error_body import read_words
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.identity import digest_of, identity_from
 from evertoken._model.redaction import quoted, scrub
-from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._body import error_in, fields_of
 from evertoken.sources._token_request import Content, Endpoint

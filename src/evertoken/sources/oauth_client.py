@@ -20,8 +20,8 @@ from evertoken.sources._provider_rules import Answered, as_meant, completed, end
 from evertoken.sources._token_request import REVOCATION_TIMEOUT, Content, form_content
 
 if TYPE_CHECKING:
+    from evertoken._model.answer import Answer
     from evertoken._model.token import Token
-    from evertoken._model.token_response import Answer
     from evertoken._signing.secret import Secret
     from evertoken.providers import Provider
     from evertoken.sources._token_request import Endpoint

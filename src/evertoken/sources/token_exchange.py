@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from evertoken._model.errors import GrantRejected
@@ -13,9 +12,9 @@ from evertoken.sources._grant import Grant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
     from evertoken._model.token import Token
-    from evertoken._model.token_response import Answer
     from evertoken.sources.oauth_client import OAuthClient
 
 __all__ = ["TokenExchange"]
@@ -145,7 +144,7 @@ class TokenExchange(Grant):
         answer = await self._client.post(request, *form, *self._fields, secrets=tuple(hidden))
         # RFC 8693 lets a child outlive its parent; what was obtained for somebody should end with them.
         ends = (math.inf if token.expires_at is None else token.expires_at for _, token in parents)
-        return replace(answer, not_after=min(ends, default=math.inf))
+        return answer.replace(not_after=min(ends, default=math.inf))
 
 
 def _identity_of(party: Any) -> list[str] | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-import anyio.to_thread
-
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.guarded import Guarded
 from evertoken._model.parsing import is_token
+from evertoken._signing.secret import in_thread
 from evertoken._signing.secret_file import read_secret_file
 from evertoken.sources._body import MAX_BODY
 
@@ -24,7 +24,7 @@ REREAD: Final = 60.0
 
 
 @final
-class TokenFile:
+class TokenFile(Guarded):
     """
     The token in a file that something else rewrites, such as a projected service account token of Kubernetes.
 
@@ -64,7 +64,7 @@ class TokenFile:
             TransientRefreshError: It cannot be read, or there is no token in it.
         """
         try:
-            text = await anyio.to_thread.run_sync(_read, self._path)
+            text = await in_thread(_read, self._path)
         except (OSError, ValueError) as error:
             said = getattr(error, "strerror", None) or type(error).__name__
             failure = TransientRefreshError(f"{str(self._path)!r}: {said}")

@@ -87,9 +87,18 @@ async def connect(conninfo: str, told: Callable[[str], object] | None = None) ->
         psycopg.OperationalError: The server refuses it.
         OSError: It does not answer.
     """
-    connection = await psycopg.AsyncConnection.connect(conninfo)
-    _report_unverified(connection)
-    wire = Wire(connection, told)
+    try:
+        connection = await psycopg.AsyncConnection.connect(conninfo)
+    except psycopg.OperationalError as error:
+        # It has the connection, which has the password.
+        failure = type(error)(*error.args)
+    else:
+        _report_unverified(connection)
+        return await _prepared(Wire(connection, told))
+    raise failure
+
+
+async def _prepared(wire: Wire) -> Wire:
     try:
         pid, limit = wire.pid, f"{TIMEOUT * 1000.0:.0f}ms"
         wire.shared = not await wire.run(_SETTINGS, pid, limit) or await wire.run(_ARE_SET, pid, limit) != [(True,)]

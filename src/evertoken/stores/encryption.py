@@ -12,6 +12,7 @@ except ImportError as _error:
     msg = "evertoken.stores.encryption needs cryptography: pip install 'evertoken[encryption]'"
     raise ImportError(msg) from _error
 
+from evertoken._model.guarded import Guarded
 from evertoken.stores._keys import ID_SIZE, Keys, generate_key
 from evertoken.stores._record import TornRecord, UnreadableRecord
 
@@ -30,7 +31,7 @@ _TAG: Final = 16
 
 
 @final
-class AesGcm:
+class AesGcm(Guarded):
     """
     A codec that seals tokens with AES-256-GCM (NIST SP 800-38D). Needs the extra `encryption`.
 
@@ -60,12 +61,7 @@ class AesGcm:
 
     def __init__(self, *keys: KeySource, accept_plain: bool = False) -> None:
         self.accept_plain = accept_plain
-        try:
-            self._keys = Keys(keys)
-        except (TypeError, ValueError) as error:
-            # The frames of a traceback hold what was given in their locals.
-            keys = ()
-            raise error.with_traceback(None) from None
+        self._keys = Keys(keys)
 
     def seal(self, plain: bytes, context: bytes, /) -> bytes:
         """

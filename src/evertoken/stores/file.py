@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
+from evertoken._model.guarded import Guarded
 from evertoken.stores._host_clock import HostClock
 from evertoken.stores._journal import Follower
 from evertoken.stores._offload import Abandoned, offload
@@ -32,7 +33,7 @@ _BATCH: Final = 256
 
 
 @final
-class FileStore:
+class FileStore(Guarded):
     """
     A `TokenStore` in a directory of a local disk, shared by the processes of one host and one user.
 

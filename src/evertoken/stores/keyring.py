@@ -10,13 +10,14 @@ except ImportError as _error:
     msg = "evertoken.stores.keyring needs keyring: pip install 'evertoken[keyring]'"
     raise ImportError(msg) from _error
 
+from evertoken._model.guarded import Guarded
 from evertoken.stores._keys import generate_key
 
 __all__ = ["KeyringKey"]
 
 
 @final
-class KeyringKey:
+class KeyringKey(Guarded):
     """
     A key for `evertoken.stores.encryption.AesGcm` that the operating system's keyring keeps.
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _ENDED: Final = -math.inf
 
 
 @final
-class MemoryStore:
+class MemoryStore(Guarded):
     """
     A `TokenStore` that lives as long as its process.
 

@@ -6,6 +6,7 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
+from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import Begun, Held, Lease
 from evertoken.stores._offload import offload
 from evertoken.stores._per_loop import PerLoop
@@ -31,7 +32,7 @@ _SEEN, _NOT_SEEN = True, False
 
 
 @final
-class PostgresStore:
+class PostgresStore(Guarded):
     """
     A `TokenStore` in a table of PostgreSQL (13 or later), shared by all who reach the server.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import anyio
 
+from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
 from evertoken.stores import _lua as lua
 from evertoken.stores._offload import offload
@@ -47,7 +48,7 @@ _said: set[str] = set()
 
 
 @final
-class RedisStore:
+class RedisStore(Guarded):
     """
     A `TokenStore` in Redis (6 or later) or Valkey, shared by all who reach the server.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 import anyio
 
+from evertoken._model.guarded import Guarded
 from evertoken.stores._connections import Connections
 from evertoken.stores._host_clock import HostClock
 from evertoken.stores._offload import Abandoned, offload
@@ -30,7 +31,7 @@ _BATCH: Final = 500
 
 
 @final
-class SQLiteStore:
+class SQLiteStore(Guarded):
     """
     A `TokenStore` in one SQLite file on a local disk, shared by the processes of one host and one user.
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.answer import Answer
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.guarded import guarded
 from evertoken._model.parsing import instant
 from evertoken._model.token import Token
-from evertoken._model.token_response import Answer, read_response
+from evertoken._model.token_response import read_response
 from evertoken._signing.secret import resolve
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class AwsCredentials(Token, token_type=SCHEME):
     __slots__ = ()
 
     @classmethod
+    @guarded
     def of(
         cls,
         access_key_id: str,

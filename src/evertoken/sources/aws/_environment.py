@@ -10,6 +10,7 @@ from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import Strays, bounded
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failures import Overdue
+from evertoken._model.guarded import Guarded
 from evertoken.sources.aws._credentials import AwsCredentials, environment_keys
 from evertoken.sources.aws._machine import Machine
 from evertoken.sources.aws._profiles import ProfileReader, no_credentials
@@ -52,7 +53,7 @@ def from_environment(*, sts_endpoint: str | None = None, client: Any = None) -> 
 
 
 @final
-class EnvironmentChain:
+class EnvironmentChain(Guarded):
     """The first identity that is configured here. `from_environment` makes one."""
 
     credential = AwsCredentials

@@ -7,9 +7,9 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.answer import Answer
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.redaction import quoted
-from evertoken._model.token_response import Answer
 from evertoken.sources._program import Program
 from evertoken.sources.aws._credentials import credentials_of, environment_keys
 from evertoken.sources.aws._shared_files import in_home

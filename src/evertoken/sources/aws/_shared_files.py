@@ -9,9 +9,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
-import anyio.to_thread
-
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._signing.secret import in_thread
 from evertoken.sources.aws._credentials import key_pair
 from evertoken.sources.aws._variables import Variables
 
@@ -66,8 +65,8 @@ class Locations:
         Raises:
             TransientRefreshError: A file is not in the format, or one that was named cannot be read.
         """
-        config = await anyio.to_thread.run_sync(_read, *self._config)
-        credentials = await anyio.to_thread.run_sync(_read, *self._credentials)
+        config = await in_thread(_read, *self._config)
+        credentials = await in_thread(_read, *self._credentials)
         return SharedFiles(config, credentials, str(self))
 
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
 
-import anyio.to_thread
-
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.redaction import scrub
+from evertoken._signing.secret import in_thread
 from evertoken._signing.sigv4 import KeyPair, SigV4
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import Content, Endpoint
@@ -169,7 +168,7 @@ class Sts:
         if self._signer is not None and keys is not None:
             headers["Content-Type"] = content.type
             # The first signature imports botocore: tens of milliseconds that belong in a thread.
-            headers |= await anyio.to_thread.run_sync(
+            headers |= await in_thread(
                 self._signer.sign, keys, "POST", self._endpoint.url, headers, content.body or b""
             )
             secrets = (*secrets, keys.secret_access_key, keys.session_token or keys.secret_access_key)

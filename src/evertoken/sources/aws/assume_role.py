@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
+from evertoken._model.guarded import Guarded
 from evertoken._model.identity import identity_from
 from evertoken._model.token import Token
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret
@@ -38,7 +39,7 @@ Parent: TypeAlias = _Reader | _Source | AwsCredentials
 
 
 @final
-class AssumeRole:
+class AssumeRole(Guarded):
     """
     The credentials of a role that others assume: `sts:AssumeRole`. Needs the extra `aws`.
 

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.guarded import Guarded
 from evertoken.sources.aws._credentials import AwsCredentials
 from evertoken.sources.aws._machine import Machine
 from evertoken.sources.aws._profiles import EXPORT, ProfileReader, no_credentials
@@ -20,7 +21,7 @@ __all__ = ["Profile"]
 
 
 @final
-class Profile:
+class Profile(Guarded):
     """
     A profile of the shared `config` and `credentials` files (AWS SDKs and Tools Reference Guide).
 

@@ -15,8 +15,8 @@ from evertoken.sources.azure._entra import identity_named, resource_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
 
 __all__ = ["AppServiceIdentity"]
 

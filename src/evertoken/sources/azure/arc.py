@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
-import anyio.to_thread
-
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.guarded import Guarded
 from evertoken._model.hosts import Reach
 from evertoken._model.redaction import scrub
+from evertoken._signing.secret import in_thread
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
 from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import identity_named, resource_of
 
 if TYPE_CHECKING:
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
 
 __all__ = ["ArcIdentity"]
 
@@ -35,7 +35,7 @@ _MAX_KEY: Final = 4096
 
 
 @final
-class ArcIdentity:
+class ArcIdentity(Guarded):
     """
     Tokens of the managed identity of a machine that Azure Arc connects, from the agent on the machine.
 
@@ -115,7 +115,7 @@ class ArcIdentity:
             said = f"{self.provider} names no key in {str(folder)!r} (WWW-Authenticate), as Azure Arc does"
             raise GrantRejected("invalid_request", said)
         try:
-            return await anyio.to_thread.run_sync(_read, path)
+            return await in_thread(_read, path)
         except (OSError, ValueError) as error:
             said = getattr(error, "strerror", None) or "it is no key"
             failure = GrantRejected(

@@ -7,11 +7,9 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-import anyio.to_thread
-
 from evertoken._model.identity import identity_from
 from evertoken._signing.jose import Signer, pair_in
-from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, in_thread, resolve
 from evertoken._signing.secret_file import read_secret_file
 from evertoken.sources._client_authentication import PrivateKeyJwt
 from evertoken.sources._path import wrong_path
@@ -23,8 +21,8 @@ from evertoken.sources.oauth_client import OAuthClient
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
 
 __all__ = ["ClientCertificate"]
 
@@ -109,11 +107,11 @@ class ClientCertificate(CarriesSecrets):
         """
         password = None if self._password is None else await resolve(self._password, "password")
         if isinstance(self._certificate, Path):
-            data = await anyio.to_thread.run_sync(read_secret_file, self._certificate)
+            data = await in_thread(read_secret_file, self._certificate)
         else:
             data = (await resolve(self._certificate, "certificate")).encode()
         try:
-            key, chain = await anyio.to_thread.run_sync(pair_in, data, password)
+            key, chain = await in_thread(pair_in, data, password)
         except ValueError as error:
             failure = str(error)
         else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
 from evertoken._model.errors import GrantRejected, TokenError
+from evertoken._model.guarded import Guarded
 from evertoken._model.hosts import Reach
 from evertoken._model.identity import identity_from
 from evertoken.sources._detected import ABSENT, Patience
@@ -14,8 +15,8 @@ from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import identity_named, resource_of
 
 if TYPE_CHECKING:
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
     from evertoken.sources._token_request import Seen
 
 __all__ = ["ManagedIdentity"]
@@ -30,7 +31,7 @@ _BUSY: Final = (404, 410, 429)
 
 
 @final
-class ManagedIdentity:
+class ManagedIdentity(Guarded):
     """
     Tokens of a managed identity, from the instance metadata service (IMDS) of Azure.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import urlencode
 
+from evertoken._model.guarded import Guarded
 from evertoken._model.hosts import Reach
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
 from evertoken.sources._detected import Patience
@@ -13,8 +14,8 @@ from evertoken.sources._url import without_query
 from evertoken.sources.azure._entra import resource_of
 
 if TYPE_CHECKING:
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
 
 __all__ = ["CloudShellIdentity", "MachineLearningIdentity"]
 
@@ -23,7 +24,7 @@ _REJECTIONS: Final = (400, 401, 403)
 
 
 @final
-class CloudShellIdentity:
+class CloudShellIdentity(Guarded):
     """
     Tokens of the person who uses Azure Cloud Shell.
 

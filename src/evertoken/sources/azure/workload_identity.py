@@ -13,8 +13,8 @@ from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.oauth_client import OAuthClient
 
 if TYPE_CHECKING:
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
     from evertoken._signing.secret import Secret
 
 __all__ = ["WorkloadIdentity"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from evertoken._model.token_response import Answer
+from evertoken._model.answer import Answer
 from evertoken.sources._token_request import Content, Endpoint
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -16,7 +15,7 @@ from evertoken._signing.secret import resolve
 from evertoken.sources._path import wrong_path
 
 if TYPE_CHECKING:
-    from evertoken._model.token_response import Answer
+    from evertoken._model.answer import Answer
 
 __all__ = [
     "CLOUD_PLATFORM",
@@ -98,7 +97,7 @@ def quota_told(answer: Answer, info: Mapping[str, Any]) -> Answer:
     project = os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT", "").strip() or info.get("quota_project_id")
     if not isinstance(project, str) or not project:
         return answer
-    return replace(answer, fields={**answer.fields, "quota_project_id": project})
+    return answer.replace(fields={**answer.fields, "quota_project_id": project})
 
 
 def universe_of(info: Mapping[str, Any]) -> str:

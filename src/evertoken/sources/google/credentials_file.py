@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.guarded import Guarded
 from evertoken._model.token_response import read_response
 from evertoken.sources._path import wrong_path
 from evertoken.sources.google._impersonation import impersonated
@@ -18,8 +19,8 @@ from evertoken.sources.google.workload_identity import WorkloadIdentity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
 
 __all__ = ["CredentialsFile"]
 
@@ -27,7 +28,7 @@ _KINDS = ("service_account", *AUTHORIZED_USERS, "external_account", "impersonate
 
 
 @final
-class CredentialsFile:
+class CredentialsFile(Guarded):
     """
     Tokens by a credentials file of Google, whatever it holds.
 

@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import quote, urlencode
 
+from evertoken._model.answer import Answer
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.guarded import Guarded
 from evertoken._model.hosts import Reach
 from evertoken._model.identity import identity_from
-from evertoken._model.token_response import Answer
 from evertoken.sources._body import fields_of, text_of
 from evertoken.sources._detected import Patience
 from evertoken.sources._token_request import Content, Endpoint
@@ -29,7 +30,7 @@ FLAVOR: Final = {"Metadata-Flavor": "Google"}
 
 
 @final
-class MetadataServer:
+class MetadataServer(Guarded):
     """
     Tokens of the service account that a machine or container of Google Cloud runs as, from its metadata server.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
+from evertoken._model.answer import Answer
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.identity import identity_from
-from evertoken._model.token_response import Answer
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._token_request import Endpoint

@@ -32,8 +32,8 @@ from evertoken.sources.google._info import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
 
 __all__ = ["WorkloadIdentity"]
 

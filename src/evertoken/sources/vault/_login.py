@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.answer import Answer
 from evertoken._model.errors import TokenError, TransientRefreshError
 from evertoken._model.protocols import FetchRequest
 from evertoken._model.redaction import quoted
 from evertoken._model.token import REFUSED_BY
-from evertoken._model.token_response import Answer
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import fields_of
 from evertoken.sources._token_request import REVOCATION_TIMEOUT, Content, Endpoint

@@ -12,8 +12,8 @@ from evertoken.sources._url import url_identity
 from evertoken.sources.vault._login import Login
 
 if TYPE_CHECKING:
+    from evertoken._model.answer import Answer
     from evertoken._model.protocols import FetchRequest
-    from evertoken._model.token_response import Answer
 
 __all__ = ["JwtLogin"]
 

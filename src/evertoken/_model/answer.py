@@ -1,0 +1,69 @@
+"""Answer: what a token endpoint answered, on its way from a source to its parser."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+
+from evertoken._model.guarded import Guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Answer"]
+
+_PARAMETERS: Final = ("fields", "date", "default_lifetime", "not_after", "token_types", "requested_scope")
+_NO_TYPES: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@final
+class Answer(Guarded):
+    """
+    A successful answer of a token endpoint (RFC 6749 section 5.1).
+
+    Args:
+        fields: The members of the JSON object.
+
+        date: The server's own time when it answered (epoch seconds, from the Date field), if known.
+
+        default_lifetime: Seconds that such a token lives where neither the answer nor the token tells, if known.
+
+        not_after: The instant (epoch seconds) that it does not outlive, whatever it says of itself.
+
+        token_types: Token types of the server's own, and the scheme that presents a token of each (RFC 6749
+            section 7.1). An access token of another type that is not known is not used.
+
+        requested_scope: The scope that was asked for, which an answer without a scope has granted (RFC 6749 section
+            5.1). Where none was asked for, it is that of the token before (section 6).
+    """
+
+    __slots__ = _PARAMETERS
+
+    def __init__(  # noqa: PLR0917 - as a dataclass of these fields takes them
+        self,
+        fields: Mapping[str, Any],
+        date: float | None = None,
+        default_lifetime: float | None = None,
+        not_after: float = math.inf,
+        token_types: Mapping[str, str] = _NO_TYPES,
+        requested_scope: str | None = None,
+    ) -> None:
+        self.fields: Mapping[str, Any] = fields
+        self.date: float | None = date
+        self.default_lifetime: float | None = default_lifetime
+        self.not_after: float = not_after
+        self.token_types: Mapping[str, str] = token_types
+        self.requested_scope: str | None = requested_scope
+
+    def replace(self, **changes: Any) -> Answer:
+        """Return a copy with the named arguments changed."""
+        given = {name: getattr(self, name) for name in _PARAMETERS}
+        return Answer(**{**given, **changes})
+
+    def __repr__(self) -> str:
+        return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
+
+    def __reduce__(self) -> NoReturn:
+        msg = "an Answer carries tokens, and is not pickled"
+        raise TypeError(msg)
