@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 try:
@@ -16,7 +17,7 @@ except ImportError as _error:
     raise ImportError(msg) from _error
 
 from evertoken._engine.clock import SystemClock
-from evertoken.stores._postgres_statements import BIGINT, BOOLEAN, BYTES, DOUBLE, TEXT, Statement
+from evertoken.stores._postgres_statements import BIGINT, BOOLEAN, BYTES, DOUBLE, TEXT, TEXTS, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,19 @@ _CLOCK: Final = SystemClock()
 _BIGINT: Final = struct.Struct("!q")
 _DOUBLE: Final = struct.Struct("!d")
 
+_ARRAY: Final = struct.Struct("!iiIii")
+_LENGTH: Final = struct.Struct("!i")
+
+
+def _texts(values: list[str]) -> bytes:
+    # One dimension without nulls, whose first index is one.
+    parts = [_ARRAY.pack(1, 0, TEXT, len(values), 1)]
+    for value in values:
+        data = value.encode()
+        parts += (_LENGTH.pack(len(data)), data)
+    return b"".join(parts)
+
+
 _ENCODE: Final[dict[int, Callable[[Any], Any]]] = {
     TEXT: str.encode,
     BIGINT: _BIGINT.pack,
@@ -40,6 +54,7 @@ _ENCODE: Final[dict[int, Callable[[Any], Any]]] = {
     BOOLEAN: lambda value: b"\1" if value else b"\0",
     # A view: the text of a traceback does not show what that holds.
     BYTES: memoryview,
+    TEXTS: _texts,
 }
 _DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
     TEXT: bytes.decode,
@@ -145,6 +160,9 @@ class Wire:
         self._socket = self._pgconn.socket
         self._answer: asyncio.Future[list[pq.abc.PGresult]] | None = None
         self._results: list[pq.abc.PGresult] = []
+        # The name of each statement that has run here, and of those that the server has prepared.
+        self._names: dict[Statement, bytes] = {}
+        self._prepared: set[Statement] = set()
         # All the time: a server that hangs up while nobody asks is noticed before anybody does.
         self._loop.add_reader(self._socket, self._readable)
 
@@ -161,6 +179,22 @@ class Wire:
             psycopg.Error: The server refuses it, or is gone.
             TimeoutError: It has not answered for four seconds.
         """
+        data = _encoded(statement, values)
+        if self.shared:
+            return await self._answered(partial(self._send_transaction, statement, data))
+        binary = [1] * len(data)
+        name = self._names.get(statement)
+        if name is None:
+            # Most of what a server does for a step is planning, but for what is asked once it may plan once.
+            self._names[statement] = b"evertoken_%d" % len(self._names)
+            send = partial(self._pgconn.send_query_params, statement.text, data, statement.types, binary, 1)
+            return await self._answered(send)
+        if statement not in self._prepared:
+            await self._answered(partial(self._pgconn.send_prepare, name, statement.text, statement.types))
+            self._prepared.add(statement)
+        return await self._answered(partial(self._pgconn.send_query_prepared, name, data, binary, 1))
+
+    async def _answered(self, send: Callable[[], object]) -> list[tuple[Any, ...]]:
         if self.lost.done():
             raise self.gone()
         answer = self._answer = self._loop.create_future()
@@ -168,7 +202,7 @@ class Wire:
         timer: Timer = _CLOCK.call_later(TIMEOUT, self._late)
         done = False
         try:
-            self._send(statement, _encoded(statement, values))
+            send()
             self._flush()
             results = await answer
             if not results:
@@ -195,11 +229,8 @@ class Wire:
         error = self.lost.result() if self.lost.done() else None
         return psycopg.OperationalError("the connection was closed") if error is None else error
 
-    def _send(self, statement: Statement, values: list[Any]) -> None:
+    def _send_transaction(self, statement: Statement, values: list[Any]) -> None:
         pgconn, binary = self._pgconn, [1] * len(values)
-        if not self.shared:
-            pgconn.send_query_params(statement.text, values, statement.types, binary, 1)
-            return
         limit = b"SET LOCAL statement_timeout = %d" % int(TIMEOUT * 1000.0)
         pgconn.enter_pipeline_mode()
         pgconn.send_query_params(_START, None)
