@@ -21,6 +21,7 @@ from evertoken._model.policy import RefreshPolicy, RetryPolicy
 from evertoken._model.protocols import (
     Answered,
     Begun,
+    BulkStore,
     Clock,
     CredentialSource,
     FetchRequest,
@@ -43,6 +44,7 @@ __all__ = [
     "Answer",
     "Answered",
     "Begun",
+    "BulkStore",
     "CallableSource",
     "Clock",
     "CredentialSource",

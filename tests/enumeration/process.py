@@ -8,7 +8,7 @@ reaches it. What its peers see of a killed process is that its calls never come 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tests.enumeration.clock import PAUSE, Clock
@@ -237,6 +237,12 @@ class Face:
 
     async def read(self, key: str, /) -> Record | None:
         return self._read(await self.process.step("read", lambda: self.process.world.do("read", key)))
+
+    async def read_many(self, keys: Sequence[str], /) -> dict[str, Record]:
+        found: dict[str, Record] = await self.process.step("read", lambda: self.process.world.do("read_many", keys))
+        for record in found.values():
+            self._read(record)
+        return found
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Any:
         begun = await self.process.step("begin", lambda: self.process.world.do("begin", key, owner, ttl))

@@ -187,6 +187,10 @@ class Worker:
         found: Record | None = await self.guarded("read", lambda: self.store.call("read", key))
         return found
 
+    async def read_many(self, keys: Sequence[str], /) -> dict[str, Record]:
+        found: dict[str, Record] = await self.guarded("read", lambda: self.store.call("read_many", keys))
+        return found
+
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         begun: Begun = await self.guarded("begin", lambda: self.store.call("begin", key, owner, ttl))
         return begun

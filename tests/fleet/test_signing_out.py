@@ -5,6 +5,7 @@ Signed out everywhere, and for good: no late answer brings a key back, and whoev
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -83,19 +84,19 @@ async def test_a_look_that_failed(clock, operation):
     await start([one, two])
     first = await one.use()
     assert await two.use() == first
-    read, failed = two.read, 0
+    read, read_many, failed = two.read, two.read_many, 0
 
     async def failing(key: str, /) -> None:
         nonlocal failed
         failed += 1
         raise ConnectionResetError("cut")
 
-    two.read = failing
+    two.read = two.read_many = failing
     await (one.manager.revoke() if operation == "revoked" else one.manager.refresh())
     await clock.advance(5.0)
     assert two.manager.peek() == first
     assert 2 <= failed <= 4
-    two.read = read
+    two.read, two.read_many = read, read_many
     await clock.advance(5.0)
     assert two.manager.peek() == one.manager.peek() != first
     await end([one, two])
@@ -109,18 +110,18 @@ async def test_while_a_peer_looks(clock):
     await start([one, two])
     assert await one.use() == await two.use() is not None
     await clock.advance(1.0)
-    read, reached, go = two.read, asyncio.Event(), asyncio.Event()
+    read_many, reached, go = two.read_many, asyncio.Event(), asyncio.Event()
 
-    async def slow(key: str, /) -> Any:
-        found = await read(key)
+    async def slow(keys: Sequence[str], /) -> Any:
+        found = await read_many(keys)
         reached.set()
         await go.wait()
         return found
 
-    two.read = slow
+    two.read_many = slow
     await one.manager.refresh()
     await reached.wait()
-    two.read = read
+    two.read_many = read_many
     await one.manager.revoke()
     await clock.advance(0.1)
     go.set()

@@ -7,7 +7,7 @@ import dataclasses
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -212,6 +212,16 @@ class TellsOneOnly(MemoryStore):  # type: ignore[misc]
         await super().watch(changed)
 
 
+class ReadsSome(MemoryStore):  # type: ignore[misc]
+    async def read_many(self, keys: Sequence[str], /) -> dict[str, Record]:
+        return await super().read_many(keys[:3])
+
+
+class ReadsOthers(MemoryStore):  # type: ignore[misc]
+    async def read_many(self, keys: Sequence[str], /) -> dict[str, Record]:
+        return dict(self._records)
+
+
 class ListsLeases(MemoryStore):  # type: ignore[misc]
     async def keys(self) -> AsyncIterator[str]:
         for key in {**self._records, **self._leases}:
@@ -291,6 +301,8 @@ class ReadsThenWrites(MemoryStore):  # type: ignore[misc]
         (BeginsSilently, "every_write_is_told"),
         (SwallowsCancellation, "a_watch_can_begin_again"),
         (TellsOneOnly, "several_watch"),
+        (ReadsSome, "many_are_read_at_once"),
+        (ReadsOthers, "many_are_read_at_once"),
         (ListsLeases, "keys"),
         (HoldsForever, "holder"),
         (DeletesFences, "delete"),

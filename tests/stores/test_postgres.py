@@ -14,7 +14,7 @@ import pytest
 from tests.stores.servers import Server, postgres
 
 from evertoken import Held, Lease, Record, Token, TokenManager
-from evertoken.stores import PostgresStore, _postgres_watch, _postgres_wire
+from evertoken.stores import PostgresStore, _postgres_statements, _postgres_watch, _postgres_wire
 from evertoken.testing import TokenServer
 from evertoken.testing.conformance import StoreConformance
 
@@ -203,3 +203,42 @@ def test_repr():
     """S1: a password is in no repr."""
     store = PostgresStore("postgresql://user:p4ss@h:1/db")
     assert repr(store) == "PostgresStore('host=h port=1 dbname=db', table='evertoken')"
+
+
+async def prepared(store: PostgresStore) -> list[str]:
+    """Return what the server has prepared for the connection that *store* uses next."""
+    async with store._pools.use() as pool, pool.use() as wire:
+        rows = await wire.run(_postgres_statements.Statement(b"SELECT statement FROM pg_prepared_statements"))
+    return [text for (text,) in rows]
+
+
+async def refreshed(store: PostgresStore, version: int) -> None:
+    lease = (await store.begin("k", "me", 10.0)).lease
+    assert isinstance(lease, Lease)
+    assert await store.commit(Record("k", version, TOKEN), lease)
+    assert await store.read_many(["k"]) == {"k": Record("k", version, TOKEN)}
+
+
+async def test_a_step_that_is_repeated_is_planned_once(postgres_server):
+    """F6: what a session of our own asks again and again the server prepares, and what it asks once it does not."""
+    async with PostgresStore(conninfo(postgres_server), table=f"t{uuid4().hex}", max_connections=1) as store:
+        await store.create_table()
+        await refreshed(store, 1)
+        await store.read("k")
+        assert await prepared(store) == []
+        for version in range(2, 9):
+            await refreshed(store, version)
+        assert len(await prepared(store)) == 3
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE {table}", "ALTER TABLE {table} ADD more text", "TRUNCATE {table}"])
+async def test_a_table_that_changes_under_prepared_statements(postgres_server, change):
+    """K3: a table that was dropped, truncated or given a column is used as before, by connections that know it."""
+    table = f"t{uuid4().hex}"
+    async with PostgresStore(conninfo(postgres_server), table=table, max_connections=1) as store:
+        for version in range(1, 9):
+            await refreshed(store, version)
+        async with await psycopg.AsyncConnection.connect(conninfo(postgres_server), autocommit=True) as admin:
+            await admin.execute(change.format(table=table))
+        for version in range(9, 18):
+            await refreshed(store, version)

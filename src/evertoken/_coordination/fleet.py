@@ -18,26 +18,27 @@ from evertoken._engine.flight import Flight
 from evertoken._engine.tasks import Gate
 from evertoken._model.coordination_rules import (
     OFFERED,
-    is_behind,
     is_newer,
     lost_answer,
     record_of,
-    same_grant,
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
-from evertoken._model.protocols import Held, Lease, Record
+from evertoken._model.protocols import Begun, Held, Lease, Record
 
 if TYPE_CHECKING:
     from evertoken._engine.session import Session
     from evertoken._model.key_state import KeyState
-    from evertoken._model.protocols import Begun, TokenStore
+    from evertoken._model.protocols import TokenStore
     from evertoken._model.token import Token
 
 __all__ = ["FleetCoordinator"]
 
 #: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
 POLL: Final = 0.25
+
+# Of a record that is read, and not begun.
+_ANOTHERS: Final = Held(0.0)
 
 # The first pause before a write is tried again; doubled each time.
 _PAUSE: Final = 0.1
@@ -61,7 +62,7 @@ class FleetCoordinator:
         )
         self._leases = Leases(self._client, clock=session.clock)
         self._judge = RecordJudge(self._client, session)
-        self._watch = Watch(self._client, namespace, session, written=self._written)
+        self._watch = Watch(self._client, namespace, session, written=self._written, judge=self._judge.seen)
         self._patience = patience
         self._gates: dict[str, Gate] = {}
 
@@ -83,20 +84,7 @@ class FleetCoordinator:
         if found is None:
             self._watch.unread(state)
             return None
-        record = found[0]
-        if record is not None and is_newer(state, record):
-            if record.revoked or self._judge.adoptable(state, record) is not None:
-                return record
-            rotated = record.token is not None and not same_grant(state.token, record.token)
-            if rotated or state.in_service(self._clock.time()) is None:
-                # Its access token is of no use here, but its refresh token is the one to present.
-                state.superseded(record, self._rules)
-            return None
-        if is_behind(state, record) and (state.token is not None or state.signed_out):
-            if not state.unkept:
-                self._judge.behind[state] = self._clock.time()
-            state.unsaved(self._clock.time(), self._rules, withhold=False)
-        return None
+        return self._judge.seen(state, found[0])
 
     async def begin(self, state: KeyState, flight: Flight, /) -> Permit | Record:
         """
@@ -109,7 +97,10 @@ class FleetCoordinator:
         """
         end, slow = self._clock.monotonic() + self._patience, False
         hearing = Hearing()
+        told = not flight.decided and self._watch.is_told(state)
         while True:
+            if told and (record := await self._told(state, flight)) is not None:
+                return record
             ttl, asked = self._leases.ttl_of(state), self._clock.monotonic()
             until = self._leases.until(ttl)
             begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._judge.timeout(state))
@@ -149,7 +140,7 @@ class FleetCoordinator:
             if isinstance(begun.lease, Held):
                 hearing.waits += 1
                 pause = min(POLL, max(begun.lease.remaining, 0.0) + 0.001)
-            await self._wait(state, flight, min(left, pause))
+            told = await self._wait(state, flight, min(left, pause))
 
     async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
         """
@@ -231,6 +222,16 @@ class FleetCoordinator:
 
     # Steps
 
+    async def _told(self, state: KeyState, flight: Flight) -> Record | None:
+        """A peer has written: return the record if it makes a fetch needless. The lease is for those who fetch."""
+        found = await self._client.read(state, flight)
+        if found is None:
+            return None
+        newer = self._judge.newer(state, flight, Begun(_ANOTHERS, found[0]))
+        if newer is not None:
+            self._judge.behind.pop(state, None)
+        return newer
+
     async def _heard(
         self, state: KeyState, flight: Flight, begun: Begun, hearing: Hearing, held: tuple[float, float]
     ) -> bool:
@@ -288,19 +289,20 @@ class FleetCoordinator:
             work = self._give_back(state, Flight("repair"), begun)
             self._session.spawn(work, f"evertoken:abandon:{state.key!r}")
 
-    async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> None:
+    async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> bool:
         # A flight that waits for a peer holds no place of the provider's limit.
         name, limits = self._client.name_of(state, flight), self._session.limits
         gate = self._gates.setdefault(name, Gate())
         provider, flight.place = flight.place, None
         limits.leave(provider)
         try:
-            await gate.wait(self._clock, seconds)
+            told = await gate.wait(self._clock, seconds)
         finally:
             if not gate and self._gates.get(name) is gate:
                 del self._gates[name]
         await limits.place(provider, flight, inside=flight.is_inside)
         flight.place = provider
+        return told
 
     def _written(self, name: str | None) -> None:
         gates = self._gates.values() if name is None else filter(None, [self._gates.get(name)])

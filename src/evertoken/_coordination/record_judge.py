@@ -24,6 +24,7 @@ from evertoken._model.coordination_rules import (
     offered_at,
     peers_mark,
     record_of,
+    same_grant,
     unheard,
 )
 from evertoken._model.coordinator import Permit
@@ -57,6 +58,26 @@ class RecordJudge:
         self._observers = session.observers
         # Keys of which the store has lost what it once had, and when that was seen. A peer may know better still.
         self.behind: dict[KeyState, float] = {}
+
+    def seen(self, state: KeyState, record: Record | None) -> Record | None:
+        """
+        Return *record*, which was read without a lease, if it is newer than what memory has and of use.
+
+        Where the store knows less than this process it was flushed, or restored: the key is unkept from now on.
+        """
+        if record is not None and is_newer(state, record):
+            if record.revoked or self.adoptable(state, record) is not None:
+                return record
+            rotated = record.token is not None and not same_grant(state.token, record.token)
+            if rotated or state.in_service(self._clock.time()) is None:
+                # Its access token is of no use here, but its refresh token is the one to present.
+                state.superseded(record, self._rules)
+            return None
+        if is_behind(state, record) and (state.token is not None or state.signed_out):
+            if not state.unkept:
+                self.behind[state] = self._clock.time()
+            state.unsaved(self._clock.time(), self._rules, withhold=False)
+        return None
 
     def newer(self, state: KeyState, flight: Flight, begun: Begun) -> Record | None:
         """Return the record that makes a fetch needless, if *begun* found one; take over what else is newer."""

@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import bounded, must_propagate, ring
 from evertoken._model import events
@@ -18,13 +18,13 @@ from evertoken._model.identity import digest_of, identity_of
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
     from evertoken._engine.flight import Flight
     from evertoken._engine.observers import Observers
     from evertoken._engine.tasks import Strays
     from evertoken._model.key_state import KeyState
-    from evertoken._model.protocols import Begun, Clock, Lease, Record, TokenStore
+    from evertoken._model.protocols import Begun, BulkStore, Clock, Lease, Record, TokenStore
 
 __all__ = ["STORE_TIMEOUT", "StoreClient", "store_key"]
 
@@ -124,6 +124,19 @@ class StoreClient:
             self._mixed_up("read", state)
             return None
         return found
+
+    async def read_many(self, held: Sequence[tuple[KeyState, Flight]]) -> Mapping[str, Record] | None:
+        """Return the records of those keys that have one; None where one of them cannot be read."""
+
+        async def read() -> Mapping[str, Record]:
+            names = [self.name_of(state, flight) for state, flight in held]
+            found: Mapping[str, Record] = await cast("BulkStore", self.store).read_many(names)
+            if not all(self._is_of(found.get(name), name) for name in names):
+                msg = "the store returned a record of another key"
+                raise LookupError(msg)
+            return found
+
+        return await self.outside("read", None, read)
 
     async def mark(self, state: KeyState, flight: Flight, record: Record, lease: Lease) -> bool | None:
         """Keep *record*, and the lease; False where the lease or the version is outdated."""

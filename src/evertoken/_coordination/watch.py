@@ -7,6 +7,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
+from evertoken._coordination.looks import Looks
 from evertoken._coordination.store_client import STORE_TIMEOUT, store_key
 from evertoken._engine.flight import LOOKS
 from evertoken._engine.tasks import Gate, must_propagate, next_turn, spawn, told_to_end
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from evertoken._coordination.store_client import StoreClient
     from evertoken._engine.session import Session
     from evertoken._model.key_state import KeyState
-    from evertoken._model.protocols import Timer, WatchedStore
+    from evertoken._model.protocols import Record, Timer, WatchedStore
 
 __all__ = ["Watch"]
 
@@ -42,15 +43,26 @@ class Watch:
 
     Args:
         written: Called with the store's key that was written, or None where something may have been missed.
+
+        judge: Returns a record if it is newer than what memory has, and of use.
     """
 
     def __init__(
-        self, client: StoreClient, namespace: str | None, session: Session, *, written: Callable[[str | None], object]
+        self,
+        client: StoreClient,
+        namespace: str | None,
+        session: Session,
+        *,
+        written: Callable[[str | None], object],
+        judge: Callable[[KeyState, Record | None], Record | None],
     ) -> None:
         self._client = client
         self._namespace = namespace or ""
         self._session = session
         self._notify = written
+        self._looks: Looks | None = None
+        if callable(getattr(client.store, "read_many", None)):
+            self._looks = Looks(client, session, judge=judge, unread=self.unread)
         self._entered = False
         self._task: asyncio.Task[None] | None = None
         self._missed: dict[KeyState, None] = {}
@@ -76,9 +88,15 @@ class Watch:
         if task is not None:
             task.cancel()
             await asyncio.wait({task}, timeout=STORE_TIMEOUT)
+        if self._looks is not None:
+            await self._looks.close()
         if self._entered:
             self._entered = False
             await self._enter_or_leave("close", "__aexit__", None, None, None)
+
+    def is_told(self, state: KeyState) -> bool:
+        """Tell whether a peer has written *state* since it was looked at."""
+        return self._looks is not None and self._looks.wants(state)
 
     def unread(self, state: KeyState) -> None:
         """
@@ -146,19 +164,26 @@ class Watch:
         if name is None:
             # Something may have been missed. A key that is not in service here is looked up when it is asked for.
             for state in list(self._session.registry.keys.values()):
-                self._look(state)
+                self._look(state, self._looks)
             return
         known = self._session.registry.keys.get(self._key_of(name))
         if known is not None and store_key(self._namespace, known.key, identity_of(known.source)) == name:
-            self._look(known)
+            self._look(known, self._looks)
 
-    def _look(self, state: KeyState) -> None:
+    def _look(self, state: KeyState, looks: Looks | None) -> None:
         failure = state.failure
         if state.flight is not None:
-            if state.flight.reason in LOOKS:
-                # It may have read the record before this was written.
+            if state.flight.reason not in LOOKS:
+                return
+            # It may have read the record before this was written.
+            if looks is not None and not state.flight.started:
+                looks.add(state)
+            else:
                 self.unread(state)
+        elif looks is not None and state.in_service(self._session.clock.time()) is not None:
+            looks.add(state)
         elif state.token is not None or (failure is not None and failure.error is not None):
+            # Somebody may need a token at any moment, so that this is not put off.
             self._session.flights.launch(state, "peer", urgent=False)
 
     def _look_again(self) -> None:
@@ -166,7 +191,8 @@ class Watch:
         missed, self._missed = self._missed, {}
         for state in missed:
             if self._session.running and self._session.registry.keys.get(state.key) is state:
-                self._look(state)
+                # By itself: of many records that are read together, one that cannot be read hides the others.
+                self._look(state, None)
 
     def _key_of(self, name: str) -> Hashable:
         try:

@@ -73,6 +73,27 @@ class Flights:
         self._enter(state, flight, urgent=urgent)
         return flight
 
+    def hold(self, state: KeyState, reason: str) -> Flight:
+        """
+        Return a new flight of *state*, which has none, and leave its beginning to `release`.
+
+        A caller that joins it and waits begins it before. Then nobody holds it any more.
+        """
+        state.flight = flight = Flight(reason, after=self._late.get(state), limits=self._limits)
+        return flight
+
+    def holds(self, state: KeyState, flight: Flight) -> bool:
+        """Tell whether *flight* is the flight of *state*, and has not begun."""
+        return state.flight is flight and not flight.started and not flight.landed
+
+    def land(self, state: KeyState, flight: Flight, outcome: Outcome) -> None:
+        """End a flight that was held."""
+        self._settlement.settle(state, flight, outcome)
+
+    def release(self, state: KeyState, flight: Flight) -> None:
+        """Begin a flight that was held, when it is its turn."""
+        self._enter(state, flight, urgent=False)
+
     def replace(self, state: KeyState, reason: str, *, decided: bool = False) -> Flight:
         """
         Make the flight of *state* void, and put a new one in its place.

@@ -43,13 +43,18 @@ class Gate:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    async def wait(self, clock: Clock, seconds: float | None = None) -> None:
-        """Wait until woken, or for that many seconds. Cancelling this takes nothing from the others."""
+    async def wait(self, clock: Clock, seconds: float | None = None) -> bool:
+        """
+        Wait until woken, or for that many seconds; tell whether it was woken.
+
+        Cancelling this takes nothing from the others.
+        """
         future = asyncio.get_running_loop().create_future()
         self._waiters[future] = None
         timer = None if seconds is None else clock.call_later(max(seconds, 0.0), ring, future)
         try:
             await future
+            return future not in self._waiters
         finally:
             self._waiters.pop(future, None)
             if timer is not None:
@@ -111,6 +116,9 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
     async def carry() -> None:
         try:
             value = await call()
+        except GeneratorExit:
+            # Dropped with its loop, and so is the one who waits.
+            raise
         except SHUTDOWN as error:
             settle(None, error)
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, final, runtime_checkable
 
 from evertoken._model.answer import Answer
@@ -15,6 +15,7 @@ __all__ = [
     "LONGEST_LEASE",
     "Answered",
     "Begun",
+    "BulkStore",
     "Clock",
     "CredentialSource",
     "FetchRequest",
@@ -283,6 +284,14 @@ class WatchedStore(TokenStore, Protocol):
         It is called with None first, as soon as nothing that is written from then on can be missed, and again
         whenever something may have been. An exception ends the watch; the manager begins another after a while.
         """
+
+
+@runtime_checkable
+class BulkStore(TokenStore, Protocol):
+    """A store that reads many records in one round trip, for members that hear of many writes of their peers."""
+
+    async def read_many(self, keys: Sequence[str], /) -> Mapping[str, Record]:
+        """Return the records of those *keys* that have one. Where this raises, each is read by itself."""
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from typing import Final, final
 
 from evertoken._model.protocols import LONGEST_LEASE
 
-__all__ = ["BIGINT", "BOOLEAN", "BYTES", "DOUBLE", "TEXT", "Statement", "Statements"]
+__all__ = ["BIGINT", "BOOLEAN", "BYTES", "DOUBLE", "TEXT", "TEXTS", "Statement", "Statements"]
 
 #: Types of PostgreSQL, by the numbers that never change.
 BOOLEAN: Final = 16
@@ -17,6 +17,7 @@ BYTES: Final = 17
 BIGINT: Final = 20
 TEXT: Final = 25
 DOUBLE: Final = 701
+TEXTS: Final = 1009
 
 #: Bytes of a name. PostgreSQL cuts off the rest, and two tables could become one.
 _LONGEST_NAME: Final = 63
@@ -89,6 +90,8 @@ RETURNING set_config('synchronous_commit', 'off', true)
 
 _READ: Final = "SELECT record FROM {table} WHERE key = $1 AND record IS NOT NULL"
 
+_READ_MANY: Final = "SELECT key, record FROM {table} WHERE key = ANY ($1) AND record IS NOT NULL"
+
 _SET_ASIDE: Final = """
 UPDATE {table} SET torn = record, record = NULL, version = 0 WHERE key = $1 AND record = $2
 """
@@ -122,7 +125,7 @@ FROM (SELECT 1) AS one LEFT JOIN {table} ON changed >= $1::xid8
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Statement:
     """
     One statement.
@@ -174,6 +177,7 @@ class Statements:
         self.renew = self._made(_RENEW, *owned, DOUBLE)
         self.abandon = self._made(_ABANDON, *owned)
         self.read = self._made(_READ, TEXT)
+        self.read_many = self._made(_READ_MANY, TEXTS)
         self.set_aside = self._made(_SET_ASIDE, TEXT, BYTES)
         self.holder = self._made(_HOLDER, TEXT)
         self.delete = self._made(_DELETE, TEXT, TEXT)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 try:
@@ -19,7 +19,8 @@ except ImportError as _error:
 
 from evertoken._engine.clock import SystemClock
 from evertoken.stores._postgres_address import is_loopback, is_plain, place_of as plain_place
-from evertoken.stores._postgres_statements import BIGINT, BOOLEAN, BYTES, DOUBLE, TEXT, Statement
+from evertoken.stores._postgres_statements import BIGINT, TEXT, Statement
+from evertoken.stores._postgres_values import DECODE, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,25 +38,6 @@ _log = logging.getLogger("evertoken")
 
 #: Places of which this process has warned.
 _said: set[str] = set()
-
-_BIGINT: Final = struct.Struct("!q")
-_DOUBLE: Final = struct.Struct("!d")
-
-_ENCODE: Final[dict[int, Callable[[Any], Any]]] = {
-    TEXT: str.encode,
-    BIGINT: _BIGINT.pack,
-    DOUBLE: _DOUBLE.pack,
-    BOOLEAN: lambda value: b"\1" if value else b"\0",
-    # A view: the text of a traceback does not show what that holds.
-    BYTES: memoryview,
-}
-_DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
-    TEXT: bytes.decode,
-    BIGINT: lambda data: _BIGINT.unpack(data)[0],
-    DOUBLE: lambda data: _DOUBLE.unpack(data)[0],
-    BOOLEAN: lambda data: data != b"\0",
-    BYTES: memoryview,
-}
 
 # Set only where the session is ours: behind a pooler the server's process is another than the one that was named.
 _SETTINGS: Final = Statement(
@@ -185,6 +167,9 @@ class Wire:
         self._socket = self._pgconn.socket
         self._answer: asyncio.Future[list[pq.abc.PGresult]] | None = None
         self._results: list[pq.abc.PGresult] = []
+        # The name of each statement that has run here, and of those that the server has prepared.
+        self._names: dict[Statement, bytes] = {}
+        self._prepared: set[Statement] = set()
         # All the time: a server that hangs up while nobody asks is noticed before anybody does.
         self._loop.add_reader(self._socket, self._readable)
 
@@ -201,6 +186,22 @@ class Wire:
             psycopg.Error: The server refuses it, or is gone.
             TimeoutError: It has not answered for four seconds.
         """
+        data = encoded(statement, values)
+        if self.shared:
+            return await self._answered(partial(self._send_transaction, statement, data))
+        binary = [1] * len(data)
+        name = self._names.get(statement)
+        if name is None:
+            # Most of what a server does for a step is planning, but for what is asked once it may plan once.
+            self._names[statement] = b"evertoken_%d" % len(self._names)
+            send = partial(self._pgconn.send_query_params, statement.text, data, statement.types, binary, 1)
+            return await self._answered(send)
+        if statement not in self._prepared:
+            await self._answered(partial(self._pgconn.send_prepare, name, statement.text, statement.types))
+            self._prepared.add(statement)
+        return await self._answered(partial(self._pgconn.send_query_prepared, name, data, binary, 1))
+
+    async def _answered(self, send: Callable[[], object]) -> list[tuple[Any, ...]]:
         if self.lost.done():
             raise self.gone()
         answer = self._answer = self._loop.create_future()
@@ -208,7 +209,7 @@ class Wire:
         timer: Timer = _CLOCK.call_later(TIMEOUT, self._late)
         done = False
         try:
-            self._send(statement, _encoded(statement, values))
+            send()
             self._flush()
             results = await answer
             if not results:
@@ -235,11 +236,8 @@ class Wire:
         error = self.lost.result() if self.lost.done() else None
         return psycopg.OperationalError("the connection was closed") if error is None else error
 
-    def _send(self, statement: Statement, values: list[Any]) -> None:
+    def _send_transaction(self, statement: Statement, values: list[Any]) -> None:
         pgconn, binary = self._pgconn, [1] * len(values)
-        if not self.shared:
-            pgconn.send_query_params(statement.text, values, statement.types, binary, 1)
-            return
         limit = b"SET LOCAL statement_timeout = %d" % int(TIMEOUT * 1000.0)
         pgconn.enter_pipeline_mode()
         pgconn.send_query_params(_START, None)
@@ -306,14 +304,9 @@ class Wire:
         self._pgconn.finish()
 
 
-def _encoded(statement: Statement, values: tuple[Any, ...]) -> list[Any]:
-    kinds = zip(statement.types, values, strict=True)
-    return [None if value is None else _ENCODE[kind](value) for kind, value in kinds]
-
-
 def _rows_of(result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
     # Values of other types are there for what it does to ask for them.
-    decode = [(column, _DECODE.get(result.ftype(column))) for column in range(result.nfields)]
+    decode = [(column, DECODE.get(result.ftype(column))) for column in range(result.nfields)]
     wanted = [(column, decoder) for column, decoder in decode if decoder is not None]
     return [
         tuple(

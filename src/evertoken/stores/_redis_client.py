@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 __all__ = ["BoundedClient", "is_error"]
 
@@ -62,6 +62,18 @@ class BoundedClient:
         """Return what the server answers to one command. Bytes come as views, whose contents no traceback shows."""
         async with self._pool.free:
             return _veiled(await _patiently(lambda: self._client.execute_command(*words, NEVER_DECODE=True)))
+
+    async def run_all(self, commands: Sequence[Sequence[object]]) -> list[Any]:
+        """Return what the server answers to each of *commands*, which are sent together."""
+
+        async def send() -> list[Any]:
+            together = self._client.pipeline(transaction=False)
+            for words in commands:
+                together.execute_command(*words, NEVER_DECODE=True)
+            return await together.execute()  # type: ignore[no-any-return]
+
+        async with self._pool.free:
+            return [_veiled(answer) for answer in await _patiently(send)]
 
     async def script(self, script: str, key: str, *arguments: object) -> Any:
         """Return what *script* returns for *key*. The server is sent its text only if it does not know it."""

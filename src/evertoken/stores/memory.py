@@ -13,7 +13,7 @@ from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from evertoken._model.protocols import Clock, Record
 
@@ -49,6 +49,10 @@ class MemoryStore(Guarded):
     async def read(self, key: str, /) -> Record | None:
         """Return the record of *key*, or None."""
         return self._records.get(key)
+
+    async def read_many(self, keys: Sequence[str], /) -> dict[str, Record]:
+        """Return the records of those *keys* that have one."""
+        return {key: record for key in keys if (record := self._records.get(key)) is not None}
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""

@@ -16,7 +16,7 @@ from evertoken.stores._reading import key_in, opened, report, written
 from evertoken.stores._record import TornRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from evertoken._model.protocols import Record
     from evertoken.stores._postgres_statements import Statement
@@ -104,6 +104,13 @@ class PostgresStore(Guarded):
         """Return the record of *key*, or None."""
         rows = await self._run(self._sql.read, _row_of(key))
         return await self._opened(key, rows[0][0]) if rows else None
+
+    async def read_many(self, keys: Sequence[str], /) -> dict[str, Record]:
+        """Return the records of those *keys* that have one."""
+        rows = dict(await self._run(self._sql.read_many, [_row_of(key) for key in keys]))
+        found = {key: data for key in keys if (data := rows.get(_row_of(key))) is not None}
+        records = {key: await self._opened(key, data) for key, data in found.items()}
+        return {key: record for key, record in records.items() if record is not None}
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""

@@ -19,7 +19,7 @@ from evertoken.stores._redis_client import BoundedClient, is_error
 from evertoken.stores._redis_url import client_of, library, place_of, unverified
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from evertoken._model.protocols import Record
     from evertoken.stores._record import Codec
@@ -139,6 +139,13 @@ class RedisStore(Guarded):
         """Return the record of *key*, or None."""
         async with self._clients.use() as client:
             return await self._record(client, key, await client.run("HGET", self._name(key), "record"))
+
+    async def read_many(self, keys: Sequence[str], /) -> dict[str, Record]:
+        """Return the records of those *keys* that have one."""
+        async with self._clients.use() as client:
+            found = await client.run_all([("HGET", self._name(key), "record") for key in keys])
+            records = {key: await self._record(client, key, data) for key, data in zip(keys, found, strict=True)}
+        return {key: record for key, record in records.items() if record is not None}
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""

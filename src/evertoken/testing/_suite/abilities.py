@@ -1,4 +1,4 @@
-"""Conformance: what a store may be able to do besides: tell of writes, and be looked into."""
+"""Conformance: what a store may be able to do besides: tell of writes, read many records, and be looked into."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 from evertoken._model.protocols import LONGEST_LEASE, Record
-from evertoken.testing._suite.base import GRAIN, Suite, a_token, keep, lease_of, listed, wait_until, watched, win
-from evertoken.testing._suite.records import KEYS
+from evertoken.stores._record import UnreadableRecord
+from evertoken.testing._suite.base import GRAIN, Suite, a_token, bulk, keep, lease_of, listed, wait_until, watched, win
+from evertoken.testing._suite.records import KEYS, TORN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from evertoken._model.protocols import TokenStore, WatchedStore
 
-__all__ = ["Listing", "Watching"]
+__all__ = ["Listing", "Reading", "Watching"]
 
 
 class Watching(Suite):
@@ -88,6 +91,47 @@ class Watching(Suite):
                     lease = await lease_of(other)
                     assert await other.commit(Record("k", version, a_token()), lease)
                     await self.heard(calls, "k")
+
+
+class Reading(Suite):
+    """`BulkStore.read_many`; skipped where the store has none."""
+
+    async def test_many_are_read_at_once(self) -> None:
+        """K2: the records of all keys that were asked for and have one are returned, each under its own key."""
+        async with self.pair() as (one, other):
+            reading = bulk(other)
+            assert await reading.read_many([]) == {}
+            assert await reading.read_many(["k"]) == {}
+            names = sorted({f"key-{number}" for number in range(self.many)} | set(KEYS))
+            for start in range(0, len(names), 20):
+                await asyncio.gather(*(keep(one, name) for name in names[start : start + 20]))
+            lease = await lease_of(one, "marked")
+            assert await one.mark(Record("marked", 3, None, 5.5, "me", revoked=True, generation=2), lease)
+            await lease_of(one, "leased, never written")
+            names += ["marked", "leased, never written", "never leased"]
+            expected = {name: record for name in names if (record := await one.read(name)) is not None}
+            assert len(expected) == len(names) - 2
+            assert await reading.read_many(names) == expected
+            assert await reading.read_many(["key-0", "key-0", "another"]) == {"key-0": expected["key-0"]}
+
+    async def test_one_of_many_cannot_be_read(self) -> None:
+        """K1: a record that only a later release can read is an error, also among others, and no miss."""
+        async with self.opened() as store:
+            reading = bulk(store)
+            record = await keep(store, "l")
+            await self.plant("k", b'{"format": 99, "key": "k", "version": 1, "whatever": 1}')
+            with pytest.raises(UnreadableRecord):
+                await reading.read_many(["l", "k"])
+            assert await reading.read_many(["l"]) == {"l": record}
+
+    async def test_one_of_many_is_torn(self) -> None:
+        """K3: bytes that are no record count as missing, and the others are returned."""
+        async with self.opened() as store:
+            reading = bulk(store)
+            record = await keep(store, "l")
+            for data in TORN:
+                await self.plant("k", data)
+                assert await reading.read_many(["k", "l"]) == {"l": record}
 
 
 class Listing(Suite):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evertoken._model.protocols import LONGEST_LEASE, Held, Lease, ListedStore, Record, WatchedStore
+from evertoken._model.protocols import LONGEST_LEASE, BulkStore, Held, Lease, ListedStore, Record, WatchedStore
 from evertoken._model.token import Token
 
 if TYPE_CHECKING:
@@ -136,6 +136,13 @@ def watched(store: TokenStore) -> WatchedStore:
     """Return *store* if it can be watched; skip the test otherwise."""
     if not isinstance(store, WatchedStore):
         pytest.skip("the store cannot be watched")
+    return store
+
+
+def bulk(store: TokenStore) -> BulkStore:
+    """Return *store* if it reads many records at once; skip the test otherwise."""
+    if not isinstance(store, BulkStore):
+        pytest.skip("the store reads one record at a time")
     return store
 
 

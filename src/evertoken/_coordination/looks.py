@@ -1,0 +1,138 @@
+"""Looks at what peers wrote: the records of many keys are read in one round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import islice
+from typing import TYPE_CHECKING, Final, final
+
+from evertoken._coordination.store_client import STORE_TIMEOUT
+from evertoken._engine.flight import LOOKS
+from evertoken._engine.observers import say
+from evertoken._engine.tasks import Gate, next_turn, spawn, told_to_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from evertoken._coordination.store_client import StoreClient
+    from evertoken._engine.flight import Flight
+    from evertoken._engine.session import Session
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.protocols import Record
+
+__all__ = ["LOOK_PAUSE", "MOST_KEYS", "Looks"]
+
+#: Seconds from one look to the next. What is told of meanwhile is read by the next one.
+LOOK_PAUSE: Final = 0.2
+
+#: How many records are read at a time.
+MOST_KEYS: Final = 200
+
+
+@final
+class Looks:
+    """
+    The looks of one session at keys that are in service.
+
+    Each key has a flight of its own while its record is read. That flight has no task. It gets one, and takes the whole
+    refresh path, if somebody joins it who waits, if the record cannot be read, or if more than a look is needed.
+
+    Args:
+        judge: Returns the record if it is newer than what memory has, and of use. It may find the key unkept.
+
+        unread: Told of a key whose own flight may have read an older record.
+    """
+
+    def __init__(
+        self,
+        client: StoreClient,
+        session: Session,
+        *,
+        judge: Callable[[KeyState, Record | None], Record | None],
+        unread: Callable[[KeyState], object],
+    ) -> None:
+        self._client = client
+        self._session = session
+        self._judge = judge
+        self._unread = unread
+        self._wanted: dict[KeyState, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, state: KeyState) -> None:
+        """Look at *state*: now, or with others if there was a look just now."""
+        self._wanted[state] = None
+        if self._task is None:
+            self._begin()
+
+    def wants(self, state: KeyState) -> bool:
+        """Tell whether *state* is still to be looked at."""
+        return state in self._wanted
+
+    async def close(self) -> None:
+        """Look at nothing any more."""
+        self._wanted.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=STORE_TIMEOUT)
+
+    def _begin(self) -> None:
+        self._task = task = spawn(asyncio.get_running_loop(), self._run(), "evertoken:look")
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            say(logging.ERROR, "a look at what peers wrote raised %s", type(error).__qualname__)
+        elif self._wanted and self._session.running:
+            # Told of at the last moment, or the task was cancelled by somebody who cancels all tasks.
+            self._begin()
+
+    async def _run(self) -> None:
+        await next_turn()
+        while self._wanted and not told_to_end():
+            states = list(islice(self._wanted, MOST_KEYS))
+            for state in states:
+                del self._wanted[state]
+            await self._look(states)
+            if len(states) < MOST_KEYS:
+                await Gate().wait(self._session.clock, LOOK_PAUSE)
+
+    async def _look(self, states: list[KeyState]) -> None:
+        session, held = self._session, []
+        for state in states:
+            if not session.running or session.registry.keys.get(state.key) is not state:
+                continue
+            if state.flight is None:
+                held.append((state, session.flights.hold(state, "peer")))
+            elif state.flight.reason in LOOKS:
+                self._unread(state)
+        found: Mapping[str, Record] | None = None
+        try:
+            if held:
+                found = await self._client.read_many(held)
+        finally:
+            for state, flight in held:
+                self._end(state, flight, found)
+
+    def _end(self, state: KeyState, flight: Flight, found: Mapping[str, Record] | None) -> None:
+        flights = self._session.flights
+        if not flights.holds(state, flight):
+            # Replaced, or begun by somebody who waits for it.
+            return
+        if not self._session.running:
+            flights.land(state, flight, None)
+        elif found is None or flight.name is None or state.unkept:
+            flights.release(state, flight)
+        else:
+            try:
+                newer = self._judge(state, found.get(flight.name))
+            except Exception:  # noqa: BLE001 - a policy raised, which is told at the end of a flight
+                flights.release(state, flight)
+                return
+            # As at the beginning of the refresh path.
+            if newer is not None or (flight.reason in LOOKS and not state.unkept):
+                flights.land(state, flight, newer)
+            else:
+                flights.release(state, flight)
