@@ -32,7 +32,8 @@ from evertoken._model.protocols import (
     TokenStore,
     WatchedStore,
 )
-from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
+from evertoken._model.provider_limits import Budget, RateLimit
+from evertoken._model.snapshot import Health, KeySnapshot, ProviderSnapshot, Snapshot
 from evertoken._model.token import RedactedToken, Token
 from evertoken._model.token_response import Answer
 
@@ -43,6 +44,7 @@ __all__ = [
     "Answer",
     "Answered",
     "Begun",
+    "Budget",
     "CallableSource",
     "Clock",
     "CredentialSource",
@@ -57,6 +59,8 @@ __all__ = [
     "ManagerClosed",
     "Observer",
     "OriginRefused",
+    "ProviderSnapshot",
+    "RateLimit",
     "Record",
     "RedactedToken",
     "RefreshPolicy",

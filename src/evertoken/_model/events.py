@@ -155,12 +155,15 @@ class RefreshFailed(Event):
         retry_at: When it is tried again (epoch seconds).
 
         serving: Whether a valid token stays in service meanwhile.
+
+        outage: Whether its provider is down, which `ProviderDown` has said for all keys.
     """
 
     error: TransientRefreshError
     failures: int
     retry_at: float
     serving: bool
+    outage: bool = False
 
 
 @final

@@ -10,6 +10,7 @@ from evertoken._model.error_body import codes_in
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.identity import digest_of
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.provider_limits import Budget, RateLimit
 from evertoken._signing.dpop import DPoPKey
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import object_of
@@ -67,6 +68,10 @@ class OAuthClient(CarriesSecrets):
 
         dpop: The key to bind tokens to (RFC 9449), for `DPoPAuth` to send them with.
 
+        rate_limit: How often the server may be asked, over all grants of all its clients in a manager.
+
+        budget: How many tokens it may issue in a period, likewise.
+
         http_client: An `httpx.AsyncClient` to use. Without one, connections are made as needed, and closed by the
             manager.
 
@@ -89,6 +94,8 @@ class OAuthClient(CarriesSecrets):
         body: Literal["form", "json"] = "form",
         headers: Mapping[str, str] | None = None,
         dpop: DPoPKey | None = None,
+        rate_limit: RateLimit | None = None,
+        budget: Budget | None = None,
         http_client: Any = None,
         allow_http: bool = False,
     ) -> None:
@@ -112,6 +119,12 @@ class OAuthClient(CarriesSecrets):
         if dpop is not None and not isinstance(dpop, DPoPKey):
             msg = f"dpop must be a DPoPKey, not {type(dpop).__name__}"
             raise ValueError(msg)
+        if rate_limit is not None and not isinstance(rate_limit, RateLimit):
+            msg = f"rate_limit must be a RateLimit, not {type(rate_limit).__name__}"
+            raise ValueError(msg)
+        if budget is not None and not isinstance(budget, Budget):
+            msg = f"budget must be a Budget, not {type(budget).__name__}"
+            raise ValueError(msg)
         if body not in {"form", "json"}:
             msg = f"body must be 'form' or 'json', not {body!r}"
             raise ValueError(msg)
@@ -121,8 +134,10 @@ class OAuthClient(CarriesSecrets):
         self.public: bool = client_secret is None and client_auth is None
         #: The server's habits, where it is a known one.
         self.habits: Provider | None = None
-        #: The origin of the server. All grants of a provider share the manager's limit of concurrent fetches.
+        #: The origin of the server. All grants of a provider share its limits, its pauses and its outages.
         self.provider: str = self._server.origin
+        self.rate_limit: RateLimit | None = rate_limit
+        self.budget: Budget | None = budget
         self._client_secret = client_secret
         self._form_encoded_basic = form_encoded_basic
         self._body = body
