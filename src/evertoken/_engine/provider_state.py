@@ -104,7 +104,9 @@ class ProviderState:
             self.held_until = None
         return max(left, 0.0)
 
-    def refused(self, failure: TransientRefreshError, now: float, began: float, /, *, longest: float) -> None:
+    def refused(
+        self, failure: TransientRefreshError, now: float, began: float, /, *, under_way: int, longest: float
+    ) -> None:
         """
         A fetch that began at *began* failed with a refusal: slow down, and start nothing for as long as was asked.
 
@@ -115,14 +117,20 @@ class ProviderState:
 
             began: When that fetch began.
 
+            under_way: Fetches under way, this one included.
+
             longest: The longest that a provider may ask to wait.
         """
         asked = None if failure.retry_after is None else min(max(failure.retry_after, 0.0), longest)
-        # An overloaded provider that does not say how long is probed as one that is down.
-        pause = LONGEST_PAUSE if failure.status == _TOO_MANY else 0.0
-        pause = self.bucket.refused(now, began, asked, pause)
-        if pause > 0.0:
-            self.held_until = now + max(self.held_for(now), pause)
+        too_many = failure.status == _TOO_MANY
+        if too_many or not self.bucket.free or (failure.status is None and self.bucket.taken(now)):
+            # One that is overloaded and does not say how long is probed as one that is down.
+            asked = self.bucket.refused(now, began, asked, LONGEST_PAUSE if too_many else 0.0)
+        elif self.room > _FIRST:
+            # How often it may be asked is not known, and no reason to guess: fewer fetches at once do.
+            self.room = max(float(_FIRST), min(self.room, under_way) / 2.0)
+        if asked is not None and asked > 0.0:
+            self.held_until = now + max(self.held_for(now), asked)
 
     def answered(self, now: float, /) -> Outage | None:
         """A fetch was answered. Return the outage that ends with it, if the provider was down."""

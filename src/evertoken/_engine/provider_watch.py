@@ -127,7 +127,14 @@ class ProviderWatch:
         if not state.named:
             state.name = name_of(key)
         if state.is_refusal(failure):
-            state.refused(failure, now, flight.began, longest=self._rules.retry.retry_after_cap)
+            queue = self._limits.of(provider)
+            state.refused(
+                failure,
+                now,
+                flight.began,
+                under_way=1 if queue is None else queue.under_way,
+                longest=self._rules.retry.retry_after_cap,
+            )
             if state.held_for(now) > self._timeout:
                 self._tell(provider)
         if not says_nothing(failure):

@@ -142,6 +142,10 @@ class TokenBucket:
         self._since = max(self._since, end)
         return pause
 
+    def taken(self, now: float, /) -> bool:
+        """Tell whether fetches were answered lately."""
+        return self._measured(now, now) > 0.0
+
     # How
 
     def _refill(self, now: float) -> float:
