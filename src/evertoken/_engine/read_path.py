@@ -240,7 +240,10 @@ class ReadPath:
         if state.failure is not None and state.failure.error is not None:
             return state.unavailable()
         of = "" if state.key is None else f" for key {state.key!r}"
-        return TokenUnavailable(f"no valid token{of} within {patience:g} s; the first fetch is still under way")
+        still = (
+            "is still under way" if flight.started else f"waits for its turn behind {self._limits.queued - 1} others"
+        )
+        return TokenUnavailable(f"no valid token{of} within {patience:g} s; the first fetch {still}")
 
     def _shorter(self, state: KeyState, token: Token, least: float, now: float) -> Token:
         remaining = token.remaining(now)
