@@ -147,8 +147,16 @@ def test_a_budget_and_a_clock_that_was_set_back(back, used):
 
 @pytest.mark.parametrize(
     ("status", "nothing", "refusal"),
-    [(None, False, False), (400, True, False), (403, True, False), (404, True, False), (408, False, False)]
-    + [(429, True, True), (500, False, False), (502, False, False), (503, False, True), (504, False, False)],
+    [
+        (None, False, False),
+        (400, True, False),
+        (403, True, False),
+        (408, False, False),
+        (429, True, True),
+        (500, False, False),
+        (503, False, True),
+        (504, False, False),
+    ],
 )
 def test_what_a_status_says_of_the_provider(status, nothing, refusal):
     """F8: 429 and 503 slow the provider down; what was an answer to one request is no sign of an outage."""
