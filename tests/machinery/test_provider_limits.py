@@ -311,7 +311,7 @@ async def test_what_was_learnt_outlives_a_session(clock, what):
 async def test_providers_do_not_wait_for_each_other(clock):
     """F6, F8: the pause, the rate and the outage of one provider are nothing to the keys of another."""
     slow, other = Provider(clock), Provider(clock)
-    other.provider = "https://other.example"  # type: ignore[misc]  # of this one
+    other.provider = "https://other.example"
     sources = {f"{name}-{number}": one for name, one in (("slow", slow), ("other", other)) for number in range(20)}
     async with TokenManager(sources, clock=clock, rate_limits={NAME: RateLimit(requests=1, per=10)}) as tokens:
         await asyncio.gather(*(tokens.get(f"other-{number}") for number in range(20)))
@@ -429,25 +429,30 @@ async def test_a_clock_that_is_set_at_the_end_of_a_period(clock, step):
 # What is said wrong
 
 
+# As where nobody checks types.
+LIMIT: Any = RateLimit
+BUDGET: Any = Budget
+MANAGER: Any = TokenManager
+
 MISTAKES = {
-    "no requests": (lambda: RateLimit(requests=0, per=1), "requests must be"),
-    "no number": (lambda: RateLimit(requests=float("nan"), per=1), "requests must be"),
-    "beyond a float": (lambda: RateLimit(requests=10**400, per=1), "requests must be"),
-    "a negative time": (lambda: RateLimit(requests=1, per=-1), "per must be"),
-    "a text": (lambda: RateLimit(requests=1, per="6"), "per must be"),
-    "no burst": (lambda: RateLimit(requests=1, per=1, burst=0), "burst must be"),
-    "half a burst": (lambda: RateLimit(requests=1, per=1, burst=1.5), "burst must be"),
-    "a bool": (lambda: RateLimit(requests=1, per=1, concurrency=True), "concurrency must be"),
-    "no tokens": (lambda: Budget(tokens=0, per=1), "tokens must be"),
-    "half a token": (lambda: Budget(tokens=1.5, per=1), "tokens must be"),
-    "no end": (lambda: Budget(tokens=1, per=float("inf")), "per must be"),
-    "hard or not": (lambda: Budget(tokens=1, per=1, hard="no"), "hard must be"),
-    "no mapping": (lambda: TokenManager(print, rate_limits=HUNDRED), "rate_limits must be a mapping"),
-    "no name": (lambda: TokenManager(print, rate_limits={1: HUNDRED}), "rate_limits must name providers"),
-    "no limit": (lambda: TokenManager(print, rate_limits={NAME: 5}), f"rate_limits\\['{NAME}'\\] must be a RateLimit"),
-    "no budget": (lambda: TokenManager(print, budgets={NAME: HUNDRED}), f"budgets\\['{NAME}'\\] must be a Budget"),
+    "no requests": (lambda: LIMIT(requests=0, per=1), "requests must be"),
+    "no number": (lambda: LIMIT(requests=float("nan"), per=1), "requests must be"),
+    "beyond a float": (lambda: LIMIT(requests=10**400, per=1), "requests must be"),
+    "a negative time": (lambda: LIMIT(requests=1, per=-1), "per must be"),
+    "a text": (lambda: LIMIT(requests=1, per="6"), "per must be"),
+    "no burst": (lambda: LIMIT(requests=1, per=1, burst=0), "burst must be"),
+    "half a burst": (lambda: LIMIT(requests=1, per=1, burst=1.5), "burst must be"),
+    "a bool": (lambda: LIMIT(requests=1, per=1, concurrency=True), "concurrency must be"),
+    "no tokens": (lambda: BUDGET(tokens=0, per=1), "tokens must be"),
+    "half a token": (lambda: BUDGET(tokens=1.5, per=1), "tokens must be"),
+    "no end": (lambda: BUDGET(tokens=1, per=float("inf")), "per must be"),
+    "hard or not": (lambda: BUDGET(tokens=1, per=1, hard="no"), "hard must be"),
+    "no mapping": (lambda: MANAGER(print, rate_limits=HUNDRED), "rate_limits must be a mapping"),
+    "no name": (lambda: MANAGER(print, rate_limits={1: HUNDRED}), "rate_limits must name providers"),
+    "no limit": (lambda: MANAGER(print, rate_limits={NAME: 5}), f"rate_limits\\['{NAME}'\\] must be a RateLimit"),
+    "no budget": (lambda: MANAGER(print, budgets={NAME: HUNDRED}), f"budgets\\['{NAME}'\\] must be a Budget"),
     "another name": (
-        lambda: TokenManager({"a": Provider(None)}, rate_limits={f"{NAME}/": HUNDRED}),
+        lambda: MANAGER({"a": Provider(None)}, rate_limits={f"{NAME}/": HUNDRED}),
         f"name '{NAME}/', but the providers of these sources are '{NAME}'",
     ),
 }
