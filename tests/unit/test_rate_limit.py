@@ -76,8 +76,9 @@ class Room(Limits):  # type: ignore[misc]  # final for users; here its calls are
 
     def end(self, provider: Any) -> None:
         if self.started.get(provider):
-            self.ended(provider, self.started[provider].pop(0), asked=True)
-        self.leave(provider)
+            self.ended(provider, self.started[provider].pop(0), asked=True, placed=True)
+        else:
+            self.leave(provider)
 
 
 def enter(limits: Room, provider: Any, start: Callable[[], bool], *, urgent: bool = False) -> None:

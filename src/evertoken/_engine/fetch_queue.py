@@ -19,6 +19,7 @@ __all__ = ["FetchQueue", "Start", "Turn"]
 Start: TypeAlias = Callable[[], bool]
 
 _NONE: Final[OrderedDict[Any, Any]] = OrderedDict()
+_NO_HEAP: Final[list[Any]] = []
 
 
 class Turn(Hashable, Protocol):
@@ -59,6 +60,7 @@ class FetchQueue:
         "timer",
         "timer_at",
         "under_way",
+        "used",
     )
 
     def __init__(self, state: ProviderState) -> None:
@@ -70,12 +72,13 @@ class FetchQueue:
         #: Set for the instant at which the next fetch may start, if a time decides that.
         self.timer: Timer | None = None
         self.timer_at: float = 0.0
-        # Made when the first one has to wait.
+        #: Whether anything ever had to wait. What follows is made then.
+        self.used: bool = False
         self._looks: OrderedDict[Turn, Start] = _NONE
         self._urgent: OrderedDict[Turn, tuple[float, Start]] = _NONE
         self._ahead: dict[Turn, tuple[float, int, Start]] = _NONE
         # An entry counts only while it agrees with the dict.
-        self._heap: list[tuple[float, int, Turn]] = []
+        self._heap: list[tuple[float, int, Turn]] = _NO_HEAP
         self._number = 0
 
     def __len__(self) -> int:
@@ -101,8 +104,9 @@ class FetchQueue:
 
             by: From when on it is as urgent as that.
         """
-        if self._urgent is _NONE:
-            self._looks, self._urgent, self._ahead = OrderedDict(), OrderedDict(), {}
+        if not self.used:
+            self.used = True
+            self._looks, self._urgent, self._ahead, self._heap = OrderedDict(), OrderedDict(), {}, []
         if turn in self._urgent or (turn in self._ahead and since is None):
             return
         if not counts:
@@ -122,7 +126,7 @@ class FetchQueue:
 
     def discard(self, turn: Turn) -> None:
         """Take *turn* out, if it is in."""
-        if self._urgent is not _NONE:
+        if self.used:
             self._looks.pop(turn, None)
             self._urgent.pop(turn, None)
             self._ahead.pop(turn, None)
@@ -167,9 +171,9 @@ class FetchQueue:
     def clear(self) -> None:
         """Forget all that wait."""
         self.stop()
-        for waiting in (self._looks, self._urgent, self._ahead):
-            waiting.clear()
-        self._heap.clear()
+        if self.used:
+            for waiting in (self._looks, self._urgent, self._ahead, self._heap):
+                waiting.clear()
 
     def stop(self) -> None:
         """Stop the timer."""

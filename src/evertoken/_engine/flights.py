@@ -204,9 +204,7 @@ class Flights:
 
     def _leave(self, flight: Flight) -> None:
         place, flight.place = flight.place, None
-        self._limits.ended(flight.provider, flight, asked=flight.request is not None)
-        if place is not None:
-            self._limits.leave(place)
+        self._limits.ended(flight.provider, flight, asked=flight.request is not None, placed=place is not None)
 
     async def _wait(self, seconds: float) -> None:
         # By the loop's own timers: a close ends within its bounds also where the clock that was passed in is broken.

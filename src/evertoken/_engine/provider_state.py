@@ -67,7 +67,7 @@ class ProviderState:
     @property
     def calm(self) -> bool:
         """Whether nothing holds any fetch up but the number of those under way."""
-        return self.bucket.free and self.outage is None and self.spending is None and self.held_until is None
+        return self.held_until is None and self.outage is None and self.spending is None and self.bucket.free
 
     @property
     def is_down(self) -> bool:

@@ -98,7 +98,8 @@ class ProviderWatch:
     def asked(self, flight: Flight) -> None:
         """*flight* asks its provider now."""
         self._book.of(flight.provider).attempts += 1
-        self._limits.asks(flight.provider, flight)
+        if not flight.counted:
+            self._limits.asks(flight.provider, flight)
 
     def judge(self, flight: Flight, key: KeyState, failure: TransientRefreshError | GrantRejected | None) -> None:
         """The fetch of *flight* has ended. A rejection says nothing of the provider."""
@@ -106,10 +107,11 @@ class ProviderWatch:
         state = self._book.of(provider)
         if isinstance(failure, GrantRejected):
             return
-        now, wall = self._clock.monotonic(), self._clock.time()
+        now = self._clock.monotonic()
         if failure is None:
             outage = state.answered(now)
             if outage is not None and outage.down_at is not None:
+                wall = self._clock.time()
                 took, waiting = now - outage.down_at, self._waiting(provider)
                 self._came_back(provider)
                 self._observers.emit(
@@ -123,7 +125,7 @@ class ProviderWatch:
                     )
                 )
             return
-        state.error = failure
+        state.error, wall = failure, self._clock.time()
         if not state.named:
             state.name = name_of(key)
         if state.is_refusal(failure):

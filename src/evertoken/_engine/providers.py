@@ -93,9 +93,8 @@ class Limits:
         state = queue.state
         if urgent and counts and state.outage is not None:
             state.outage.hurried(self._hurry)
-        if (self._has_room(queue) and not len(queue) and (not counts or self._may_start(queue, urgent=urgent))) or (
-            turn.is_inside()
-        ):
+        first = self._has_room(queue) and not (queue.used and len(queue))
+        if (first and (not counts or state.calm or self._opens_in(queue, urgent=urgent) <= SLACK)) or turn.is_inside():
             queue.discard(turn)
             self._begin(provider, queue, turn, start, counts=counts)
             return
@@ -142,23 +141,24 @@ class Limits:
             raise
 
     def leave(self, provider: Hashable) -> None:
-        """Give the place of an ended flight to the next."""
+        """Give the place of a flight to the next."""
         queue = self._limits.get(provider)
-        if queue is None:
-            return
-        queue.running -= 1
-        # A flight that ended while it started leaves its place to the loop that started it.
-        self._fill(provider, queue)
+        if queue is not None:
+            queue.running -= 1
+            # A flight that ended while it started leaves its place to the loop that started it.
+            self._fill(provider, queue)
 
-    def ended(self, provider: Hashable, turn: Turn, *, asked: bool) -> None:
-        """A flight has ended, and *asked* the provider or not."""
+    def ended(self, provider: Hashable, turn: Turn, *, asked: bool, placed: bool) -> None:
+        """A flight has ended, which *asked* the provider or not, and held a place or not."""
         queue = self._limits.get(provider)
         counted, turn.counted = turn.counted, False
-        if queue is None or not counted:
+        if queue is None:
             return
-        queue.under_way -= 1
-        if not asked:
-            queue.state.bucket.give_back()
+        queue.running -= placed
+        if counted:
+            queue.under_way -= 1
+            if not asked:
+                queue.state.bucket.give_back()
         self._fill(provider, queue)
 
     def clear(self) -> None:
@@ -186,9 +186,6 @@ class Limits:
         most = self.limit if limit is None or limit.concurrency is None else limit.concurrency
         return queue.running < most and queue.running < queue.state.room
 
-    def _may_start(self, queue: FetchQueue, *, urgent: bool) -> bool:
-        return queue.state.calm or self._opens_in(queue, urgent=urgent) <= SLACK
-
     def _opens_in(self, queue: FetchQueue, *, urgent: bool) -> float:
         now, wall = self._clock.monotonic(), self._clock.time()
         return queue.state.opens_in(now, wall, under_way=queue.under_way, urgent=urgent)
@@ -201,15 +198,14 @@ class Limits:
             if not queue.state.bucket.free:
                 queue.state.bucket.take(self._clock.monotonic())
         if not start():
-            self.ended(provider, turn, asked=False)
-            self.leave(provider)
+            self.ended(provider, turn, asked=False, placed=True)
 
     def _fill(self, provider: Hashable, queue: FetchQueue) -> None:
         if queue.filling:
             return
         queue.filling = True
         try:
-            while len(queue) and self._has_room(queue):
+            while queue.used and len(queue) and self._has_room(queue):
                 look = queue.look()
                 if look is not None:
                     self._begin(provider, queue, *look, counts=False)

@@ -55,10 +55,13 @@ class TokenBucket:
         "_level",
         "_noticed_at",
         "_since",
+        "free",
     )
 
     def __init__(self, limit: RateLimit | None) -> None:
         self._ceiling = math.inf if limit is None else limit.rate
+        #: Whether nothing limits the rate.
+        self.free: bool = limit is None
         self._burst = 1.0 if limit is None else limit.together
         self._level = self._burst
         self._at = -math.inf
@@ -70,11 +73,6 @@ class TokenBucket:
         # Answers of this part of the measured time, and of the part before.
         self._answered, self._counted_from = 0, -math.inf
         self._before, self._before_from = 0, -math.inf
-
-    @property
-    def free(self) -> bool:
-        """Whether nothing limits the rate."""
-        return self._base is None and self._ceiling == math.inf
 
     def rate(self, now: float, /) -> float:
         """Return the fetches a second that are allowed at *now*; infinite where nothing limits them."""
@@ -88,6 +86,7 @@ class TokenBucket:
         if grown < self._ceiling and (quiet < LEARNT or self._ceiling < math.inf):
             return grown
         self._base = None
+        self.free = self._ceiling == math.inf
         return self._ceiling
 
     def wait(self, now: float, /) -> float:
@@ -135,6 +134,7 @@ class TokenBucket:
             measured = self._measured(now, end)
             lowered = min(measured, rate) if growing and measured > 0.0 else 1.0 if rate == math.inf else rate / 2.0
             self._base = max(lowered, _LEAST)
+            self.free = False
         if not known:
             self._level = min(self._level, 0.0)
             self._noticed_at = now
