@@ -15,6 +15,7 @@ from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import GrantRejected, RateLimit, RefreshPolicy, TokenManager, TokenUnavailable
 from evertoken.events import ProviderDown, ProviderStillDown, ProviderUp, RefreshFailed, TokenRefreshed
+from evertoken.stores import MemoryStore
 
 NAME = Provider.provider
 HOUR = 3600.0
@@ -111,6 +112,32 @@ async def test_two_hours_with_a_thousand_keys(clock, lines, kind, demand):
     assert up.took == pytest.approx(up.at - up.since)
     assert up.since == pytest.approx(told[0].at)
     assert up.attempts == sum(event.outage for event in recorder.of(RefreshFailed)) - 1
+
+
+@once
+@pytest.mark.parametrize("demand", [False, True])
+async def test_lost_answers_of_rotating_keys(clock, lines, demand):
+    """F8, K4: with a store as well, answers that are lost in an outage are no lines of their own."""
+
+    class Rotating(Provider):
+        rotates = True
+
+        async def fetch(self, request: Any, /) -> Any:
+            request.sending()
+            token, lifetime = await super().fetch(request)
+            return {"access_token": token, "expires_in": lifetime, "refresh_token": f"refresh-{token}"}
+
+    provider, keys = Rotating(clock, lifetime=HOUR), range(100)
+    async with managed(provider, clock, store=MemoryStore(), namespace="app") as tokens:
+        await asyncio.gather(*(tokens.get(key) for key in keys))
+        provider.error = down("500", status=500, ambiguous=True)
+        for number in range(7200):
+            if demand:
+                await asyncio.gather(tokens.get(number % 100), return_exceptions=True)
+            await clock.advance(1.0)
+        assert sum(lines.values()) <= 150
+        provider.error = None
+        await served(tokens, keys, clock, 60.0)
 
 
 @once

@@ -782,7 +782,7 @@ async def test_a_hanging_provider_delays_nobody(clock):
         assert quick.at == pytest.approx([quick.at[0] + 240.0 * i for i in range(5)], abs=0.05)
         assert (await manager.get("quick")).valid_at(clock.time())
         # By then it is known to be down: one attempt at a time, to its deadline, stands for all keys (F8).
-        assert manager.snapshot().in_flight == 1
+        assert manager.snapshot().in_flight <= 1
         assert sum(source.fetches for source in sources.values()) <= 1 + 16 + 1000 / 30
 
 

@@ -64,7 +64,7 @@ class Observers:
     def emit(self, event: events.Event, /) -> None:
         """Log *event* and tell it to each observer."""
         level = _LEVELS.get(type(event), logging.DEBUG)
-        if isinstance(event, events.RefreshFailed) and event.outage:
+        if isinstance(event, events.RefreshFailed | events.FetchAmbiguous) and event.outage:
             # One line for the provider stands for all its keys.
             level = logging.DEBUG
         if LOGGER.isEnabledFor(level):

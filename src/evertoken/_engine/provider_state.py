@@ -33,7 +33,19 @@ class ProviderState:
         named: Whether its sources say so themselves. The name of any other is made up.
     """
 
-    __slots__ = ("attempts", "bucket", "error", "held_until", "limit", "name", "named", "outage", "room", "spending")
+    __slots__ = (
+        "attempts",
+        "bucket",
+        "error",
+        "held_until",
+        "last_outage",
+        "limit",
+        "name",
+        "named",
+        "outage",
+        "room",
+        "spending",
+    )
 
     def __init__(self, name: str, *, named: bool) -> None:
         self.name: str = name
@@ -47,6 +59,8 @@ class ProviderState:
         self.outage: Outage | None = None
         self.spending: Spending | None = None
         self.held_until: float | None = None
+        #: When the last outage began and ended (epoch seconds).
+        self.last_outage: tuple[float, float] = (math.inf, -math.inf)
         #: How many fetches may be under way just after an outage.
         self.room: float = math.inf
 

@@ -113,6 +113,7 @@ class ProviderWatch:
             if outage is not None and outage.down_at is not None:
                 wall = self._clock.time()
                 took, waiting = now - outage.down_at, self._waiting(provider)
+                state.last_outage = wall - took, wall
                 self._came_back(provider)
                 self._observers.emit(
                     ProviderUp(
@@ -145,6 +146,12 @@ class ProviderWatch:
     def is_down(self, provider: Hashable) -> bool:
         """Tell whether one attempt at a time stands for all keys of *provider*."""
         return self._book.of(provider).is_down
+
+    def was_down(self, provider: Hashable, at: float) -> bool:
+        """Tell whether *provider* is down, or was at the instant *at* (epoch seconds), in its last outage."""
+        state = self._book.of(provider)
+        begun, ended = state.last_outage
+        return state.is_down or begun <= at <= ended
 
     def barrier(self, key: KeyState, flight: Flight) -> Barrier | None:
         """

@@ -256,10 +256,13 @@ class FetchAmbiguous(Event):
         sent_at: When it was about to be sent (epoch seconds).
 
         treated: What follows, by the policy of the source.
+
+        outage: Whether its provider was down then, or is now, which `ProviderDown` has said for all keys.
     """
 
     sent_at: float
     treated: Ambiguity
+    outage: bool = False
 
 
 @final
