@@ -25,6 +25,12 @@ UNJITTERED = RefreshPolicy(jitter=0.0)
 once = pytest.mark.asyncio(loop_factories=["virtual"])
 
 
+class Named(ScriptedSource):
+    """A source of one provider."""
+
+    provider = NAME
+
+
 class Lines(logging.Handler):
     """What was logged at WARNING and above, by its first word."""
 
@@ -214,9 +220,7 @@ OUTCOMES = {
 )
 async def test_what_takes_a_provider_down(clock, play, is_down):
     """F8: three failures in a row, over several keys and with no success between, take a provider down."""
-    sources = {key: ScriptedSource(clock, latency=0.01) for key in "abcdefg"}
-    for source in sources.values():
-        source.provider = NAME
+    sources = {key: Named(clock, latency=0.01) for key in "abcdefg"}
     recorder = Recorder()
     async with TokenManager(sources, clock=clock, observers=[recorder]) as tokens:
         await asyncio.gather(*(tokens.get(key) for key in sources))
@@ -346,9 +350,8 @@ async def test_min_ttl_in_an_outage(clock):
 @pytest.mark.parametrize("start", ["warm", "require"])
 async def test_a_start_in_an_outage(clock, start):
     """L1: a start during an outage is not held up by the keys that wait, and says why it fails."""
-    sources = {key: ScriptedSource(clock) for key in range(40)}
+    sources = {key: Named(clock) for key in range(40)}
     for source in sources.values():
-        source.provider = NAME
         source.error = down("no route to host")
     tokens: TokenManager[Any, Any] = TokenManager(sources, clock=clock, start=start, start_timeout=10.0)
     began = clock.monotonic()
@@ -400,9 +403,7 @@ async def test_idle_keys_that_wait_for_a_provider_are_dropped(clock):
 @virtual
 async def test_a_dead_grant_is_no_probe(clock):
     """F4, F8: a rejection during an outage neither ends it nor keeps the other keys from their attempts."""
-    sources = {key: ScriptedSource(clock, latency=0.01) for key in range(10)}
-    for source in sources.values():
-        source.provider = NAME
+    sources = {key: Named(clock, latency=0.01) for key in range(10)}
     recorder = Recorder()
     async with TokenManager(sources, clock=clock, observers=[recorder], policy=UNJITTERED) as tokens:
         await asyncio.gather(*(tokens.get(key) for key in sources))

@@ -146,7 +146,8 @@ def test_counted_while_limits_come_and_go():
 
     for name in ("a", "b"):
         enter(limits, name, calls(name))
-    limits._limits["a"] = Interrupted()
+    queues: dict[Any, Any] = limits._limits
+    queues["a"] = Interrupted()
     assert limits.queued == 1
 
 
