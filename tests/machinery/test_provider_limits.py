@@ -22,7 +22,8 @@ from evertoken import (
     TransientRefreshError,
 )
 from evertoken.events import BudgetReached, RefreshFailed
-from evertoken.testing import VirtualClock, VirtualTimeLoop
+from evertoken.sources import OAuthClient, RefreshToken
+from evertoken.testing import ManualClock, VirtualClock, VirtualTimeLoop
 
 NAME = Provider.provider
 HUNDRED = RateLimit(requests=100, per=6)
@@ -463,6 +464,20 @@ def test_settings_that_make_no_sense(make, words):
     """F8: what cannot be meant is refused at once, by name."""
     with pytest.raises((TypeError, ValueError), match=words):
         make()
+
+
+def test_an_oauth_client_brings_its_limits():
+    """F8: what an `OAuthClient` is given holds for all grants of its server."""
+    how: Any = {"token_endpoint": f"{NAME}/token", "client_id": "app"}
+    client = OAuthClient(**how, rate_limit=HUNDRED, budget=Budget(tokens=7, per=DAY))
+    other = OAuthClient(**{**how, "client_id": "other"})
+    grants = {"a": RefreshToken(client, "grant"), "b": RefreshToken(other, "grant")}
+    found = TokenManager(grants, clock=ManualClock()).snapshot().providers[NAME]
+    assert (found.rate, found.budget_left) == (pytest.approx(0.95 * 100 / 6), 7)
+    mistakes: list[dict[str, Any]] = [{"rate_limit": 5}, {"budget": HUNDRED}]
+    for wrong in mistakes:
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a"):
+            OAuthClient(**how, **wrong)
 
 
 def test_of_two_limits_the_lower_one_counts():
