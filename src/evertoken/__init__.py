@@ -34,7 +34,8 @@ from evertoken._model.protocols import (
     TokenStore,
     WatchedStore,
 )
-from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
+from evertoken._model.provider_limits import Budget, RateLimit
+from evertoken._model.snapshot import Health, KeySnapshot, ProviderSnapshot, Snapshot
 from evertoken._model.token import RedactedToken, Token
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "Answer",
     "Answered",
     "Begun",
+    "Budget",
     "BulkStore",
     "CallableSource",
     "Clock",
@@ -59,6 +61,8 @@ __all__ = [
     "ManagerClosed",
     "Observer",
     "OriginRefused",
+    "ProviderSnapshot",
+    "RateLimit",
     "Record",
     "RedactedToken",
     "RefreshPolicy",

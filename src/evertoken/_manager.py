@@ -7,8 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast, final, overload
 
-from evertoken._coordination.fleet import FleetCoordinator
-from evertoken._coordination.local import LocalCoordinator
+from evertoken._coordination.choice import maker_of
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.key_commands import KeyCommands
 from evertoken._engine.lifecycle import Lifecycle
@@ -18,6 +17,7 @@ from evertoken._engine.options import (
     DEFAULT_FETCH_TIMEOUT,
     DEFAULT_IDLE_AFTER,
     DEFAULT_START_TIMEOUT,
+    NO_LIMITS,
     Options,
     Settings,
     StartMode,
@@ -37,10 +37,9 @@ from evertoken._model.token import Token
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from evertoken._engine.session import Session
-    from evertoken._model.coordinator import Coordinator
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Clock, Observer, TokenStore
+    from evertoken._model.provider_limits import Budget, RateLimit
     from evertoken.clients.httpx import BearerAuth
 
     T = TypeVar("T", bound=Token)
@@ -97,6 +96,10 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
 
         concurrency: How many fetches may run at once for one provider, 16 by default.
 
+        rate_limits: How often providers may be asked, by the name that sources state as `provider`.
+
+        budgets: How many tokens they may issue in a period, by the same name.
+
         idle_after: Drop a key of *source_for* that nobody asked for during this time, an hour by default; None: never.
 
     Raises:
@@ -142,6 +145,8 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         start_timeout: float = DEFAULT_START_TIMEOUT,
         close_grace: float = DEFAULT_CLOSE_GRACE,
         concurrency: int = DEFAULT_CONCURRENCY,
+        rate_limits: Mapping[str, RateLimit] = NO_LIMITS,
+        budgets: Mapping[str, Budget] = NO_LIMITS,
         idle_after: float | None = DEFAULT_IDLE_AFTER,
     ) -> None:
         settings = Settings(
@@ -157,17 +162,15 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
             start_timeout=start_timeout,
             close_grace=close_grace,
             concurrency=concurrency,
+            rate_limits=rate_limits,
+            budgets=budgets,
             idle_after=idle_after,
         )
-        registry = Registry(source, source_for, shared=store is not None, named=namespace is not None)
+        registry = Registry(source, source_for, settings)
         if start != "lazy" and source_for is not None:
             msg = f"start={start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
-        self._life = Lifecycle(
-            registry,
-            settings,
-            make_coordinator=partial(_coordinator, store, namespace, fetch_timeout),
-        )
+        self._life = Lifecycle(registry, settings, make_coordinator=maker_of(settings))
         self.clock: Clock = clock
         # What the hot path reads: one clock, one key's state, the dict of keys.
         self._now = clock.time
@@ -320,9 +323,3 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
     def _in_service(self, key: Hashable) -> Token | None:
         state = self._keys.get(key)
         return None if state is None else state.in_service(self._now())
-
-
-def _coordinator(store: TokenStore | None, namespace: str | None, patience: float, session: Session, /) -> Coordinator:
-    if store is None:
-        return LocalCoordinator(clock=session.clock, rules=session.rules)
-    return FleetCoordinator(store, namespace, session, patience=patience)

@@ -23,9 +23,11 @@ from evertoken._model.events import (
     TokenRevoked,
     TokenUnpersisted,
 )
+from evertoken._model.provider_events import BudgetReached, ProviderDown, ProviderStillDown, ProviderUp
 
 __all__ = [
     "Ambiguity",
+    "BudgetReached",
     "ClockStepped",
     "Event",
     "FetchAmbiguous",
@@ -35,6 +37,9 @@ __all__ = [
     "KeyOpened",
     "ManagerClosing",
     "ManagerStarted",
+    "ProviderDown",
+    "ProviderStillDown",
+    "ProviderUp",
     "Reason",
     "RefreshFailed",
     "RefreshRejected",

@@ -300,7 +300,7 @@ class FleetCoordinator:
         finally:
             if not gate and self._gates.get(name) is gate:
                 del self._gates[name]
-        await limits.place(provider, flight, inside=flight.is_inside)
+        await limits.place(provider, flight)
         flight.place = provider
         return told
 

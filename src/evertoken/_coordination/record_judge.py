@@ -56,6 +56,7 @@ class RecordJudge:
         self._clock = session.clock
         self._rules = session.rules
         self._observers = session.observers
+        self._providers = session.providers
         # Keys of which the store has lost what it once had, and when that was seen. A peer may know better still.
         self.behind: dict[KeyState, float] = {}
 
@@ -112,7 +113,10 @@ class RecordJudge:
             # A person knows of the answer that this member has lost, and not of a peer's.
             forced = flight.reason == "forced" and peers_mark(state, record, self._rules.owner) is None
             habit, error = judge_lost_answer(state, sent_at, now, self._rules, forced=forced)
-            self._observers.emit(events.FetchAmbiguous(at=now, key=state.key, sent_at=sent_at, treated=habit))
+            outage = self._providers.was_down(flight.provider, sent_at)
+            self._observers.emit(
+                events.FetchAmbiguous(at=now, key=state.key, sent_at=sent_at, treated=habit, outage=outage)
+            )
             if error is not None:
                 raise error
         token = None if record is None else record.token

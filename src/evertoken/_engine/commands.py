@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from evertoken._engine.flight import Flight
+    from evertoken._engine.provider_watch import Barrier
     from evertoken._engine.session import Session
     from evertoken._model.guarded import Hidden
     from evertoken._model.key_service import Refusal
@@ -48,6 +49,7 @@ class Commands:
         self._maintenance = session.maintenance
         self._flights = session.flights
         self._read_path = session.read_path
+        self._barrier = session.providers.barrier
         self._timeout = session.settings.fetch_timeout
         self._check_open = session.check_open
 
@@ -62,8 +64,14 @@ class Commands:
                 raise state.unavailable()
             before = state.token
             flight = self._flights.launch(state, "forced", urgent=True)
-            if not flight.landed:
-                await flight.wait(self._clock)
+            held: Barrier | None = None
+            while not flight.landed and held is None:
+                held = self._barrier(state, flight)
+                await flight.wait(self._clock, None if held is None else self._rules.retry.patience)
+                self._check_open()
+                held = None if flight.landed else self._barrier(state, flight)
+            if held is not None:
+                raise held.error
             self._check_open()
             token = flight.token
             joined += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import types
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import Gate, told_to_end
@@ -16,17 +17,20 @@ from evertoken._model.coordination_rules import same_grant
 from evertoken._model.failures import Overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Hashable
 
-    from evertoken._engine.rate_limit import Limits
+    from evertoken._engine.providers import Limits
     from evertoken._model.fetch_request import FetchRequest
     from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
     from evertoken._model.token_response import Response
 
-__all__ = ["CANCEL_GRACE", "LOOKS", "Flight"]
+__all__ = ["CANCEL_GRACE", "INSIDE", "LOOKS", "Flight"]
 
 T = TypeVar("T")
+
+#: The flight within whose fetch the running code stands.
+INSIDE: Final[ContextVar[Any]] = ContextVar("inside", default=None)
 
 #: Reasons for a flight that only brings memory and store together.
 LOOKS: Final = frozenset({"peer", "repair"})
@@ -59,6 +63,8 @@ class Flight(Gate):
 
     __slots__ = (
         "after",
+        "began",
+        "counted",
         "decided",
         "error",
         "found",
@@ -69,6 +75,7 @@ class Flight(Gate):
         "name",
         "offset",
         "place",
+        "provider",
         "reason",
         "request",
         "response",
@@ -105,11 +112,14 @@ class Flight(Gate):
         self.stuck: Callable[[], object] | None = None
         #: The key's name in the store, once it was asked for.
         self.name: str | None = None
-        #: The provider of whose limit it holds a place.
-        self.place: object = None
-        #: What its source was asked, when (epoch seconds), and whether that may spend a refresh token.
+        #: The provider whose limits it was let through by, and of which it holds a place; and whether as a fetch.
+        self.provider: Hashable = None
+        self.place: Hashable = None
+        self.counted: bool = False
+        #: What its source was asked, when (epoch seconds, and monotonic), and whether that may spend a refresh token.
         self.request: FetchRequest | None = None
         self.started_at: float = 0.0
+        self.began: float = 0.0
         self.spends: bool = False
         #: What was received, from the moment of its arrival; and whether the store has it.
         self.response: Response | None = None

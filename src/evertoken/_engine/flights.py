@@ -7,11 +7,11 @@ Callers that need a token join the flight that is registered here, and only that
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import partial
 from typing import TYPE_CHECKING, cast, final
 
-from evertoken._engine.flight import CANCEL_GRACE, LOOKS, Flight
-from evertoken._engine.rate_limit import INSIDE
+from evertoken._engine.flight import CANCEL_GRACE, INSIDE, LOOKS, Flight
 from evertoken._engine.refresh import RefreshPath
 from evertoken._engine.settlement import Settlement
 from evertoken._engine.tasks import spawn
@@ -36,6 +36,7 @@ class Flights:
     def __init__(self, session: Session) -> None:
         self._clock = session.clock
         self._limits = session.limits
+        self._providers = session.providers
         self._provider_of = session.registry.provider_of
         self._settlement = Settlement(session)
         self._run = RefreshPath(session).run
@@ -144,13 +145,27 @@ class Flights:
     def _enter(self, state: KeyState, flight: Flight, *, urgent: bool) -> None:
         provider = self._provider_of(state)
         start = partial(self._start, state, flight, provider)
-        self._limits.enter(provider, flight, start, urgent=urgent, inside=flight.is_inside)
+        counts = flight.reason not in LOOKS
+        try:
+            left = math.inf if urgent else self._left(state)
+            self._limits.enter(provider, flight, start, urgent=urgent, counts=counts, left=left)
+        except Exception as error:
+            # A clock that raises must not leave a flight behind that never starts.
+            if flight.started:
+                raise
+            self._settlement.settle(state, flight, TransientRefreshError(describe(error)))
+
+    def _left(self, state: KeyState) -> float:
+        # A refresh ahead has half of what is left of the token to wait for its turn, before it counts as urgent.
+        now = self._clock.time()
+        token = state.in_service(now)
+        return math.inf if token is None else token.remaining(now) / 2.0
 
     def _start(self, state: KeyState, flight: Flight, provider: Hashable) -> bool:
         if flight.landed or flight.started or state.flight is not flight:
             return False
         flight.started = True
-        flight.place = provider
+        flight.provider = flight.place = provider
         flight.stuck = partial(self._stuck, state, flight)
         run = self._run(state, flight)
         # A clean context: a fetch must not inherit the trace or the locals of the caller that came first.
@@ -196,6 +211,7 @@ class Flights:
         failure: Outcome = TransientRefreshError("the store did not answer in time")
         if flight.request is not None:
             failure = failure_of(Overdue(), flight.request)
+            self._providers.judge(flight, state, failure)
         try:
             self._settlement.settle(state, flight, failure)
         finally:
@@ -208,9 +224,8 @@ class Flights:
             self._settlement.settle(state, flight, None)
 
     def _leave(self, flight: Flight) -> None:
-        if flight.place is not None:
-            provider, flight.place = flight.place, None
-            self._limits.leave(provider)
+        place, flight.place = flight.place, None
+        self._limits.ended(flight.provider, flight, asked=flight.request is not None, placed=place is not None)
 
     async def _wait(self, seconds: float) -> None:
         # By the loop's own timers: a close ends within its bounds also where the clock that was passed in is broken.

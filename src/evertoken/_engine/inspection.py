@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evertoken._engine.session import Session
     from evertoken._model.key_state import KeyState
     from evertoken._model.policy import Rules
+    from evertoken._model.protocols import Clock
 
 __all__ = ["health_of", "snapshot_of"]
 
@@ -29,10 +30,11 @@ def snapshot_of(
     session: Session | None,
     /,
     *,
-    now: float,
+    clock: Clock,
     state: Literal["new", "running", "closing", "closed"],
 ) -> Snapshot:
     """Return what is, key by key."""
+    now = clock.time()
     return Snapshot(
         at=now,
         state=state,
@@ -45,6 +47,7 @@ def snapshot_of(
         refusals=counters.refusals,
         in_flight=0 if session is None else session.flights.in_flight,
         queued=0 if session is None else session.limits.queued,
+        providers=registry.providers.snapshots(None if session is None else session.limits, clock),
     )
 
 

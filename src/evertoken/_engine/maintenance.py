@@ -6,13 +6,17 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, final
 
+from evertoken._engine.flight import LOOKS
 from evertoken._engine.observers import SHUTDOWN, say
 from evertoken._engine.supervisor import BEAT, SLACK, Supervisor
 from evertoken._engine.tasks import Gate
 from evertoken._model import events
+from evertoken._model.errors import TransientRefreshError
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from evertoken._engine.session import Session
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
@@ -103,6 +107,17 @@ class Maintenance:
         self.wake(state)
         self._subscriptions.changed(state.key)
 
+    def came_back(self, provider: Hashable) -> None:
+        """*provider* was down and has answered: keys of it that failed are tried again now, and not when planned."""
+        now = self._clock.time()
+        for state in list(self._registry.keys.values()):
+            failure = state.failure
+            if failure is None or failure.retry_at <= now or not isinstance(failure.error, TransientRefreshError):
+                continue
+            if state.flight is None and self._registry.provider_of(state) == provider:
+                state.hurried(max(now, failure.not_before))
+                self.schedule(state)
+
     async def change(self, state: KeyState, seconds: float) -> None:
         """Wait until *state* changes, for at most that long."""
         gate = self._gates.get(state)
@@ -122,7 +137,10 @@ class Maintenance:
 
     def in_use(self, state: KeyState) -> bool:
         """Tell whether somebody waits for *state*, or subscribes to it."""
-        return bool(state.flight is not None or self._gates.get(state) or self._subscriptions.has(state.key))
+        flight = state.flight
+        # One that waits for its turn, with nobody who waits for it, is of no use to a key that nobody uses.
+        flown = flight is not None and (flight.started or len(flight) > 0 or flight.reason in LOOKS)
+        return bool(flown or self._gates.get(state) or self._subscriptions.has(state.key))
 
     def may_drop(self, state: KeyState) -> bool:
         """Tell whether nobody uses *state*, and nothing would be lost with it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._model import events
+from evertoken._model import events, provider_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,10 @@ _LEVELS: Final[dict[type[events.Event], int]] = {
     events.TokenRevoked: logging.INFO,
     events.ClockStepped: logging.WARNING,
     events.TokenRefused: logging.INFO,
+    provider_events.ProviderDown: logging.WARNING,
+    provider_events.ProviderStillDown: logging.WARNING,
+    provider_events.ProviderUp: logging.WARNING,
+    provider_events.BudgetReached: logging.WARNING,
 }
 
 
@@ -60,6 +64,9 @@ class Observers:
     def emit(self, event: events.Event, /) -> None:
         """Log *event* and tell it to each observer."""
         level = _LEVELS.get(type(event), logging.DEBUG)
+        if isinstance(event, events.RefreshFailed | events.FetchAmbiguous) and event.outage:
+            # One line for the provider stands for all its keys.
+            level = logging.DEBUG
         if LOGGER.isEnabledFor(level):
             say(level, "%s", _Line(event))
         for observer in self._observers:

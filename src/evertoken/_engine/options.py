@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, final, get_args
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.policy import RefreshPolicy, RetryPolicy
+from evertoken._model.provider_limits import Budget, RateLimit
 from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ DEFAULT_START_TIMEOUT: Final = 10.0
 DEFAULT_CLOSE_GRACE: Final = 5.0
 DEFAULT_CONCURRENCY: Final = 16
 DEFAULT_IDLE_AFTER: Final = 3600.0
+NO_LIMITS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Options(TypedDict, total=False):
@@ -41,6 +44,8 @@ class Options(TypedDict, total=False):
     start_timeout: float
     close_grace: float
     concurrency: int
+    rate_limits: Mapping[str, RateLimit]
+    budgets: Mapping[str, Budget]
     idle_after: float | None
 
 
@@ -67,6 +72,8 @@ class Settings(Frozen):
     start_timeout: float = DEFAULT_START_TIMEOUT
     close_grace: float = DEFAULT_CLOSE_GRACE
     concurrency: int = DEFAULT_CONCURRENCY
+    rate_limits: Mapping[str, RateLimit] = NO_LIMITS
+    budgets: Mapping[str, Budget] = NO_LIMITS
     idle_after: float | None = DEFAULT_IDLE_AFTER
 
     def __post_init__(self) -> None:
@@ -89,6 +96,8 @@ class Settings(Frozen):
         if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int) or self.concurrency < 1:
             msg = f"concurrency must be a whole number of at least 1, not {self.concurrency!r}"
             raise ValueError(msg)
+        _named("rate_limits", self.rate_limits, RateLimit)
+        _named("budgets", self.budgets, Budget)
         _observers(self.observers)
         if self.strict_persist and self.store is None:
             msg = "strict_persist needs a store"
@@ -122,6 +131,17 @@ def _positive(name: str, value: Any, *, or_zero: bool = False) -> None:
     if not number or value < 0 or (value == 0 and not or_zero):
         msg = f"{name} must be a number of seconds {'of at least' if or_zero else 'above'} 0, not {value!r}"
         raise ValueError(msg)
+
+
+def _named(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, Mapping):
+        msg = f"{name} must be a mapping of provider names to {kind.__name__}, not {type(value).__name__}"
+        raise TypeError(msg)
+    for provider, one in value.items():
+        if not isinstance(provider, str):
+            msg = f"{name} must name providers by strings, not by {provider!r}"
+            raise TypeError(msg)
+        _of(f"{name}[{provider!r}]", one, kind)
 
 
 def _observers(observers: object) -> None:

@@ -1,152 +1,169 @@
 """
-How many fetches may run at once for one provider, and which is next.
+How often fetches of one provider may start: a token bucket whose rate follows what the provider takes.
 
-No task is started for a fetch that waits: a burst of a hundred thousand due keys costs a queue entry each.
+Pure: instants are monotonic seconds that come in, and only their differences mean anything.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+import math
+from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from evertoken._model.provider_limits import RateLimit
 
-__all__ = ["INSIDE", "Limits"]
+__all__ = ["LONGEST_PAUSE", "TokenBucket"]
 
-#: The flight within whose fetch the running code stands.
-INSIDE: Final[ContextVar[Any]] = ContextVar("inside", default=None)
+#: Seconds without a refusal before a lowered rate grows, and seconds in which it then grows by itself once more.
+QUIET: Final = 6.0
+RAMP: Final = 2.5
+#: Seconds without a refusal after which a rate that nobody configured is forgotten.
+LEARNT: Final = 60.0
+#: The first pause after a refusal that does not say how long; each further one in a row doubles it.
+FIRST_PAUSE: Final = 1.0
+#: The longest such pause.
+LONGEST_PAUSE: Final = 30.0
 
-
-_Waiting: TypeAlias = "tuple[Callable[[], bool], Callable[[], bool]]"
-
-
-_NONE: Final[OrderedDict[object, _Waiting]] = OrderedDict()
-
-
-@final
-class _Limit:
-    __slots__ = ("filling", "running", "urgent", "waiting")
-
-    def __init__(self) -> None:
-        self.running = 0
-        self.filling = False
-        # Made when the first one has to wait.
-        self.urgent: OrderedDict[object, _Waiting] = _NONE
-        self.waiting: OrderedDict[object, _Waiting] = _NONE
-
-    def __len__(self) -> int:
-        return len(self.urgent) + len(self.waiting)
+# The lowest rate: a fetch a minute.
+_LEAST: Final = 1.0 / 60.0
+# Seconds over which the rate that the provider takes is measured: the part that is complete, at least.
+_MEASURED: Final = 5.0
 
 
 @final
-class Limits:
+class TokenBucket:
     """
-    A limit of concurrent fetches for each provider, first come first served; those that somebody waits for go first.
+    A token bucket for all keys of a provider.
 
-    What a running fetch waits for is not queued, in however many managers it passes through: a limit full of fetches
-    that wait for what is queued would stand still.
+    A refusal (429, 503) halves the rate at once; where no rate was in use, or it was growing, the rate is what the
+    provider took before. Then it stays for a while, and grows steadily up to the configured rate.
 
     Args:
-        limit: Fetches that may run at once for one provider.
+        limit: What the provider allows, if that is known.
     """
 
-    __slots__ = ("_limits", "limit")
+    __slots__ = (
+        "_answered",
+        "_at",
+        "_base",
+        "_before",
+        "_before_from",
+        "_burst",
+        "_ceiling",
+        "_counted_from",
+        "_in_a_row",
+        "_level",
+        "_noticed_at",
+        "_since",
+        "free",
+    )
 
-    def __init__(self, limit: int) -> None:
-        self.limit: int = limit
-        self._limits: dict[Hashable, _Limit] = {}
+    def __init__(self, limit: RateLimit | None) -> None:
+        self._ceiling = math.inf if limit is None else limit.rate
+        #: Whether nothing limits the rate.
+        self.free: bool = limit is None
+        self._burst = 1.0 if limit is None else limit.together
+        self._level = self._burst
+        self._at = -math.inf
+        # The lowered rate, and since when there was no refusal.
+        self._base: float | None = None
+        self._since = -math.inf
+        self._noticed_at = -math.inf
+        self._in_a_row = 0
+        # Answers of this part of the measured time, and of the part before.
+        self._answered, self._counted_from = 0, -math.inf
+        self._before, self._before_from = 0, -math.inf
 
-    @property
-    def queued(self) -> int:
-        """How many fetches wait for their turn."""
-        # A list, because this may be asked on another thread than that on which limits come and go.
-        return sum(len(limit) for limit in list(self._limits.values()))
+    def rate(self, now: float, /) -> float:
+        """Return the fetches a second that are allowed at *now*; infinite where nothing limits them."""
+        base = self._base
+        if base is None:
+            return self._ceiling
+        quiet = now - self._since
+        if quiet <= QUIET:
+            return base
+        grown = base * (1.0 + (quiet - QUIET) / RAMP)
+        if grown < self._ceiling and (quiet < LEARNT or self._ceiling < math.inf):
+            return grown
+        self._base = None
+        self.free = self._ceiling == math.inf
+        return self._ceiling
 
-    def enter(
-        self, provider: Hashable, who: object, start: Callable[[], bool], *, urgent: bool, inside: Callable[[], bool]
-    ) -> None:
+    def wait(self, now: float, /) -> float:
+        """Return the seconds until a fetch may start; 0 for now."""
+        rate = self._refill(now)
+        return 0.0 if self._level >= 1.0 or rate == math.inf else (1.0 - self._level) / rate
+
+    def take(self, now: float, /) -> None:
+        """A fetch starts. One that cannot wait takes what comes later."""
+        self._refill(now)
+        self._level -= 1.0
+
+    def give_back(self) -> None:
+        """A fetch that was started did not ask the provider."""
+        self._level = min(self._level + 1.0, self._burst)
+
+    def answered(self, now: float, /) -> None:
+        """A fetch was answered, and not refused."""
+        self._in_a_row = 0
+        self._roll(now)
+        self._answered += 1
+
+    def refused(self, now: float, began: float, asked: float | None, longest: float, /) -> float:
         """
-        Call *start* now if the provider has room, else when the turn of *who* comes.
+        A fetch that began at *began* was refused. Return the seconds in which none starts.
 
-        *start* returns False where there is nothing left to start, and then takes no place. Who waits already is only
-        moved, and only if it has become urgent. *inside* tells whether a fetch that holds a place waits for *who*.
+        Args:
+            now: When.
+
+            began: Of those that were under way together, only the first one lowers the rate.
+
+            asked: Seconds that the provider asked to wait, if it did.
+
+            longest: The longest pause where it did not.
         """
-        limit = self._limits.get(provider)
-        if limit is None:
-            limit = self._limits[provider] = _Limit()
-        if limit.running < self.limit or inside():
-            if len(limit):
-                limit.urgent.pop(who, None)
-                limit.waiting.pop(who, None)
-            limit.running += 1
-            if not start():
-                self.leave(provider)
+        known = began <= self._noticed_at
+        self._in_a_row += not known
+        doubled = FIRST_PAUSE * 2.0 ** min(max(self._in_a_row - 1, 0), 30)
+        pause = min(doubled, longest) if asked is None else asked
+        end = now + pause
+        rate = self._refill(now)
+        # Refused again at the very next fetch, nothing more is known than before.
+        if not known and (self._in_a_row == 1 or rate == math.inf):
+            growing = rate == math.inf or (self._base is not None and rate > self._base)
+            measured = self._measured(now, end)
+            lowered = min(measured, rate) if growing and measured > 0.0 else 1.0 if rate == math.inf else rate / 2.0
+            self._base = max(lowered, _LEAST)
+            self.free = False
+        if not known:
+            self._level = min(self._level, 0.0)
+            self._noticed_at = now
+            self._answered, self._before, self._counted_from, self._before_from = 0, 0, end, end
+        self._since = max(self._since, end)
+        return pause
+
+    def taken(self, now: float, /) -> bool:
+        """Tell whether fetches were answered lately."""
+        return self._measured(now, now) > 0.0
+
+    # How
+
+    def _refill(self, now: float) -> float:
+        rate = self.rate(now)
+        # Another loop may have another clock: what was before is no time that has passed.
+        passed, self._at = max(now - self._at, 0.0), now
+        burst = self._burst if self._base is None else 1.0
+        grown = self._level + passed * rate if rate < math.inf else burst
+        self._level = min(grown, burst)
+        return rate
+
+    def _roll(self, now: float) -> None:
+        if now - self._counted_from < _MEASURED:
             return
-        if limit.urgent is _NONE:
-            limit.urgent, limit.waiting = OrderedDict(), OrderedDict()
-        if urgent and who not in limit.urgent:
-            limit.waiting.pop(who, None)
-            limit.urgent[who] = start, inside
-        elif not urgent and who not in limit.urgent and who not in limit.waiting:
-            limit.waiting[who] = start, inside
+        recent = now - self._counted_from < 2.0 * _MEASURED
+        self._before, self._before_from = (self._answered, self._counted_from) if recent else (0, now)
+        self._answered, self._counted_from = 0, now
 
-    def recheck(self, provider: Hashable) -> None:
-        """Start what waits, if a fetch that holds a place has come to wait for it."""
-        limit = self._limits.get(provider)
-        if limit is None:
-            return
-        for waiting in (limit.urgent, limit.waiting):
-            for who, (start, inside) in list(waiting.items()):
-                if inside() and waiting.pop(who, None) is not None:
-                    limit.running += 1
-                    if not start():
-                        self.leave(provider)
-
-    async def place(self, provider: Hashable, who: object, *, inside: Callable[[], bool]) -> None:
-        """Wait for a place, and take it."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def start() -> bool:
-            if turn.done():
-                return False
-            turn.set_result(None)
-            return True
-
-        self.enter(provider, who, start, urgent=True, inside=inside)
-        try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self.leave(provider)
-            turn.cancel()
-            raise
-
-    def leave(self, provider: Hashable) -> None:
-        """Give the place of an ended fetch to the next; drop a limit that nobody uses."""
-        limit = self._limits.get(provider)
-        if limit is None:
-            return
-        limit.running -= 1
-        if limit.filling:
-            # A fetch that ended while it started; the loop below sees the place it left.
-            return
-        limit.filling = True
-        try:
-            while limit.running < self.limit and len(limit):
-                limit.running += 1
-                _, (start, _) = (limit.urgent or limit.waiting).popitem(last=False)
-                if not start():
-                    limit.running -= 1
-        finally:
-            limit.filling = False
-        if limit.running <= 0 and not len(limit):
-            self._limits.pop(provider, None)
-
-    def clear(self) -> None:
-        """Forget all that wait."""
-        for limit in self._limits.values():
-            limit.urgent.clear()
-            limit.waiting.clear()
+    def _measured(self, now: float, end: float) -> float:
+        self._roll(now)
+        return (self._answered + self._before) / max(end - self._before_from, 0.001)

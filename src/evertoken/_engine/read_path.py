@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from evertoken._engine.flight import Flight
+    from evertoken._engine.provider_watch import Barrier
     from evertoken._engine.session import Session
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
@@ -59,6 +60,8 @@ class ReadPath:
         self._observers = session.observers
         self._maintenance = session.maintenance
         self._flights = session.flights
+        self._limits = session.limits
+        self._barrier = session.providers.barrier
         self._check_open = session.check_open
 
     async def obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
@@ -86,18 +89,25 @@ class ReadPath:
             # After a failure an attempt that hangs holds nobody.
             failing = token is None and self._hangs(state)
             flight = self._flights.launch(state, reason, urgent=True)
+            barrier = self._barrier(state, flight) if end is None else None
             # An eager task factory may have landed it already.
             if not flight.landed:
                 patience = self._rules.retry.patience if failing and end is None else left
+                patience = patience if barrier is None else barrier.patience
                 await flight.wait(self._clock, None if patience == math.inf else patience)
             if flight.landed:
                 # One that only looked at the store, or was replaced, was no try.
                 newer = flight.token is not None and flight.token is not token
                 fetched = flight.request is not None or newer or flight.error is not None
                 tried = flight if fetched and not flight.void else tried
-            elif (end is None or self._clock.monotonic() >= end) and state.in_service(self._clock.time()) is None:
+            elif end is None or self._clock.monotonic() >= end:
                 self._check_open()
-                raise self._hanging(state) if end is None else self._waited(state, limit)
+                served, now = state.in_service(self._clock.time()), self._clock.time()
+                if served is not None and barrier is not None:
+                    return self._shorter(state, served, least, now)
+                held = self._barrier(state, flight)
+                if served is None and (failing or held is not None or end is not None):
+                    raise self._hanging(state, held) if end is None else self._waited(state, flight, limit)
 
     async def state(self, key: Hashable) -> KeyState:
         """Return the state of *key*, opened if need be, and mark it as used."""
@@ -175,7 +185,7 @@ class ReadPath:
             failed.sort(key=lambda pair: not isinstance(pair[1].error, GrantRejected))
             if required and failed:
                 state, flight = failed[0]
-                raise state.unavailable() if flight.landed else self._waited(state, patience)
+                raise state.unavailable() if flight.landed else self._waited(state, flight, patience)
 
     async def _first(self, flight: Flight, patience: float) -> None:
         if not flight.landed:
@@ -200,23 +210,32 @@ class ReadPath:
         if at < failure.retry_at:
             # Somebody asks, so the next attempt does not wait for the schedule.
             state.hurried(at)
+            self._limits.hurry(self._registry.provider_of(state))
             self._maintenance.schedule(state)
         if left is None or left <= 0.0:
             raise state.unavailable()
         await self._maintenance.change(state, min(left, max(at - now, 0.0)))
 
-    def _hanging(self, state: KeyState) -> TokenUnavailable | GrantRejected:
+    def _hanging(self, state: KeyState, held: Barrier | None) -> TokenUnavailable | GrantRejected:
+        if held is not None:
+            return held.error
         error, now = state.unavailable(), self._clock.time()
         if isinstance(error, TokenUnavailable) and (error.retry_at is None or error.retry_at <= now):
             # The attempt that was planned for then is under way.
             error.retry_at = now + self._rules.retry.demand_delay()
         return error
 
-    def _waited(self, state: KeyState, patience: float | None) -> TokenUnavailable | GrantRejected:
+    def _waited(self, state: KeyState, flight: Flight, patience: float | None) -> TokenUnavailable | GrantRejected:
+        held = self._barrier(state, flight)
+        if held is not None:
+            return held.error
         if state.failure is not None and state.failure.error is not None:
             return state.unavailable()
         of = "" if state.key is None else f" for key {state.key!r}"
-        return TokenUnavailable(f"no valid token{of} within {patience:g} s; the first fetch is still under way")
+        still = (
+            "is still under way" if flight.started else f"waits for its turn behind {self._limits.queued - 1} others"
+        )
+        return TokenUnavailable(f"no valid token{of} within {patience:g} s; the first fetch {still}")
 
     def _shorter(self, state: KeyState, token: Token, least: float, now: float) -> Token:
         remaining = token.remaining(now)

@@ -10,9 +10,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast, final
 
-from evertoken._engine.flight import LOOKS
+from evertoken._engine.flight import INSIDE, LOOKS
 from evertoken._engine.observers import SHUTDOWN
-from evertoken._engine.rate_limit import INSIDE
 from evertoken._engine.supervisor import STEP
 from evertoken._engine.tasks import cancelled_here
 from evertoken._model import events
@@ -59,6 +58,7 @@ class RefreshPath:
         self._observers = session.observers
         self._counters = session.counters
         self._coordinator = session.coordinator
+        self._providers = session.providers
         self._timeout = session.settings.fetch_timeout
 
     async def run(self, state: KeyState, flight: Flight) -> Outcome:
@@ -120,10 +120,11 @@ class RefreshPath:
             await coordinator.mark(state, flight, permit, started)
         request = self._request(state, flight, permit)
         self._counters.fetches += 1
+        self._providers.asked(flight)
         if self._observers.listens_to(events.FetchStarted):
             self._observers.emit(events.FetchStarted(at=started, key=state.key, reason=cast("Reason", flight.reason)))
         flight.started_at = started = self._clock.time()
-        began = self._clock.monotonic()
+        flight.began = began = self._clock.monotonic()
         INSIDE.set(flight)
         failure: Failure | None = None
         arrived: object = _NOTHING
@@ -154,6 +155,7 @@ class RefreshPath:
             failure = self._receive(flight, arrived, began)
         if flight.response is None and getattr(failure, "ambiguous", False):
             state.unanswered(started)
+        self._providers.judge(flight, state, None if flight.response is not None else failure)
         return failure
 
     def _request(self, state: KeyState, flight: Flight, permit: Permit) -> FetchRequest:
@@ -192,6 +194,7 @@ class RefreshPath:
             )
         except Exception as error:  # noqa: BLE001 - whatever a source returned, and its frames hold the answer
             return failure_of(error, request)
+        self._providers.issued(flight.provider)
         flight.started_at = started
         flight.offset = received - self._clock.monotonic()
         if self._rules.shared and request.began_anew:

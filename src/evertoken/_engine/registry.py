@@ -14,12 +14,14 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.callable_source import CallableSource, as_source
+from evertoken._engine.provider_book import ProviderBook
 from evertoken._model.identity import identity_of
 from evertoken._model.key import check_key
 from evertoken._model.key_state import NO_KEY, KeyState
 from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
+    from evertoken._engine.options import Settings
     from evertoken._model.protocols import TokenSource
 
 __all__ = ["Registry"]
@@ -35,23 +37,19 @@ class Registry:
 
         source_for: Called with a key on its first use, to return its source.
 
-        shared: Whether there is a store.
-
-        named: Whether a namespace was given, so that a store needs no identity of the sources.
+        settings: Whether there is a store; a namespace, with which it needs no identity of the sources; limits.
 
     Raises:
         TypeError: Neither or both were given, or something is no source, or no key (see `check_key`).
-        ValueError: The mapping is empty, a source whose new token kills the old one has no store, or one that does not
-            say whose tokens it gives has a store and no namespace.
+        ValueError: The mapping is empty, limits are given for a provider that no source has, a source whose new token
+            kills the old one has no store, or one that does not say whose tokens it gives has a store and no namespace.
     """
 
     def __init__(
         self,
         source: object,
         source_for: Callable[[Any], object] | None,
-        *,
-        shared: bool = False,
-        named: bool = True,
+        settings: Settings,
     ) -> None:
         if (source is None) == (source_for is None):
             msg = "give either source (a source, a function or a mapping of keys to those) or source_for, and not both"
@@ -62,7 +60,9 @@ class Registry:
         if inspect.iscoroutinefunction(source_for):
             msg = f"source_for must be a plain function, called as a key is opened; got the async {quoted(source_for)}"
             raise TypeError(msg)
-        self._shared, self._named = shared, named
+        self._shared, self._named = settings.store is not None, settings.namespace is not None
+        #: What is known of each provider.
+        self.providers: ProviderBook = ProviderBook(settings.rate_limits, settings.budgets)
         self.keys: dict[Hashable, KeyState] = {}
         #: By how much the wall clock was ahead of the monotonic one when the last session ended.
         self.offset: float | None = None
@@ -80,6 +80,8 @@ class Registry:
                 self.keys[key] = KeyState(key, self._checked(one, f"source[{key!r}]"))
         elif source is not None:
             self.keys[None] = KeyState(None, self._checked(source, "source"))
+        if source_for is None:
+            self.providers.check({self.provider_of(state) for state in self.keys.values()})
 
     @property
     def only(self) -> KeyState:
@@ -100,6 +102,11 @@ class Registry:
             return id(self.source_for)
         # One function may stand behind many keys, also with arguments of its own for each.
         return _function_of(source) if isinstance(source, CallableSource) else id(source)
+
+    def is_alone(self, state: KeyState) -> bool:
+        """Tell whether no other open key has the provider of *state*."""
+        provider = self.provider_of(state)
+        return not any(one is not state and self.provider_of(one) == provider for one in list(self.keys.values()))
 
     def find(self, key: Hashable) -> KeyState | None:
         """
@@ -164,6 +171,7 @@ class Registry:
                 "them to another manager, or another's to this one: give the manager a namespace="
             )
             raise ValueError(msg)
+        self.providers.know(checked)
         return checked
 
 

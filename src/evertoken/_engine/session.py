@@ -18,7 +18,8 @@ from evertoken._engine.connections import Connections
 from evertoken._engine.flights import Flights
 from evertoken._engine.maintenance import Maintenance
 from evertoken._engine.observers import say
-from evertoken._engine.rate_limit import Limits
+from evertoken._engine.provider_watch import ProviderWatch
+from evertoken._engine.providers import Limits
 from evertoken._engine.read_path import ReadPath
 from evertoken._engine.subscription import Subscriptions
 from evertoken._engine.tasks import Gate, Strays, next_turn, spawn
@@ -77,7 +78,9 @@ class Session:
         self.clock: Clock = settings.clock
         self.lock: asyncio.Lock = asyncio.Lock()
         self.strays: Strays = Strays()
-        self.limits: Limits = Limits(settings.concurrency)
+        self.limits: Limits = Limits(
+            settings.concurrency, book=registry.providers, clock=self.clock, hurry=rules.retry.demand_delay()
+        )
         #: Open when `start()` has ended, well or not.
         self.started: Gate | None = Gate()
         self.failure: BaseException | None = None
@@ -89,6 +92,14 @@ class Session:
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
         self.maintenance: Maintenance = Maintenance(self)
         self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
+        self.providers: ProviderWatch = ProviderWatch(
+            settings,
+            registry=registry,
+            limits=self.limits,
+            rules=rules,
+            observers=observers,
+            came_back=self.maintenance.came_back,
+        )
         self.coordinator: Coordinator = make_coordinator(self)
         self.flights: Flights = Flights(self)
         self.read_path: ReadPath = ReadPath(self)
@@ -152,6 +163,7 @@ class Session:
             return
         self.state = "closed"
         self.maintenance.end()
+        self.limits.clear()
         if self.pid == os.getpid():
             tasks = [*self.flights.drop(), *self.maintenance.supervisor.forget(), *self._tasks]
             if tasks and not self.loop.is_closed():

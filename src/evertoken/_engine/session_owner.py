@@ -59,7 +59,7 @@ class SessionOwner:
         """Return what is, key by key, without secrets."""
         life = self._life
         return snapshot_of(
-            life.registry, life.rules, life.counters, life.session, now=life.settings.clock.time(), state=life.state
+            life.registry, life.rules, life.counters, life.session, clock=life.settings.clock, state=life.state
         )
 
     def health(self) -> Health:

@@ -198,7 +198,13 @@ class Settlement:
             failures = 1 if failure is None else failure.failures
             emitted.append(
                 events.RefreshFailed(
-                    at=now, key=state.key, error=judged, failures=failures, retry_at=again_at, serving=serving
+                    at=now,
+                    key=state.key,
+                    error=judged,
+                    failures=failures,
+                    retry_at=again_at,
+                    serving=serving,
+                    outage=flight.request is not None and self._session.providers.is_down(flight.provider),
                 )
             )
         elif failure is not None and not failure.told:

@@ -116,9 +116,11 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
     async def carry() -> None:
         try:
             value = await call()
-        except GeneratorExit:
-            # Dropped with its loop, and so is the one who waits.
-            raise
+        except GeneratorExit as error:
+            if loop.is_closed():
+                # Dropped with its loop, and so is the one who waits.
+                raise
+            settle(None, error)
         except SHUTDOWN as error:
             settle(None, error)
             raise

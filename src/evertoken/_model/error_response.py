@@ -165,7 +165,7 @@ def failure_from(
     # 503 and 429 mean "not done"; behind a gateway, 500, 502 and 504 may come after the work was done.
     ambiguous = status is not None and status >= 500 and status != 503  # noqa: PLR2004 - RFC 9110
     message = f"{said}{f' {shown}' if shown else ''}{f': {words}' if words else ''}"
-    return TransientRefreshError(message, retry_after=retry_after, ambiguous=ambiguous)
+    return TransientRefreshError(message, retry_after=retry_after, ambiguous=ambiguous, status=status)
 
 
 def _rejecting(fields: Mapping[str, Any], codes: Collection[str | Rejection]) -> str | None:

@@ -56,20 +56,27 @@ class TransientRefreshError(TokenError):
             True where the request was sent and its outcome is unknown, so that a rotating refresh token may or
             may not have been spent.
 
+        status:
+            The status of the answer, if there was one. 429 and 503 slow down all keys of the provider; another one of
+            400 to 499 concerns its key alone (RFC 9110 section 15.5).
+
     Raises:
         TypeError: *retry_after* is no number of seconds.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, ambiguous: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, ambiguous: bool = False, status: int | None = None
+    ) -> None:
         super().__init__(one_line(message, _LONGEST))
         if retry_after is not None and (isinstance(retry_after, bool) or not isinstance(retry_after, int | float)):
             msg = f"retry_after must be a number of seconds or None, not {type(retry_after).__name__}"
             raise TypeError(msg)
         self.retry_after = retry_after
         self.ambiguous = ambiguous
+        self.status = status
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_transient, (str(self), self.retry_after, self.ambiguous)
+        return _rebuild_transient, (str(self), self.retry_after, self.ambiguous, self.status)
 
 
 @final
@@ -156,8 +163,13 @@ class ManagerClosed(TokenError):
     """The manager is closed or closing. Enter it again to use it again."""
 
 
-def _rebuild_transient(message: str, retry_after: float | None, ambiguous: bool) -> TransientRefreshError:  # noqa: FBT001 - pickle passes by position
-    return TransientRefreshError(message, retry_after=retry_after, ambiguous=ambiguous)
+def _rebuild_transient(
+    message: str,
+    retry_after: float | None,
+    ambiguous: bool,  # noqa: FBT001 - pickle passes by position
+    status: int | None,
+) -> TransientRefreshError:
+    return TransientRefreshError(message, retry_after=retry_after, ambiguous=ambiguous, status=status)
 
 
 def _rebuild_rejected(

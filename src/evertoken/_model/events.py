@@ -155,12 +155,15 @@ class RefreshFailed(Event):
         retry_at: When it is tried again (epoch seconds).
 
         serving: Whether a valid token stays in service meanwhile.
+
+        outage: Whether its provider is down, which `ProviderDown` has said for all keys.
     """
 
     error: TransientRefreshError
     failures: int
     retry_at: float
     serving: bool
+    outage: bool = False
 
 
 @final
@@ -253,10 +256,13 @@ class FetchAmbiguous(Event):
         sent_at: When it was about to be sent (epoch seconds).
 
         treated: What follows, by the policy of the source.
+
+        outage: Whether its provider was down then, or is now, which `ProviderDown` has said for all keys.
     """
 
     sent_at: float
     treated: Ambiguity
+    outage: bool = False
 
 
 @final

@@ -72,7 +72,8 @@ def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefre
     # A foreign exception does not tell whether its own request was answered.
     ambiguous = any(one.ambiguous for one in ours) or (len(ours) < len(found) and request.sent)
     words = "; ".join(_words(one, request, secrets) for one in (ours or found)[:_TOLD])
-    return TransientRefreshError(scrub(words), retry_after=_longest(ours), ambiguous=ambiguous)
+    status = _status(found)
+    return TransientRefreshError(scrub(words), retry_after=_longest(ours), ambiguous=ambiguous, status=status)
 
 
 def _words(error: BaseException, request: FetchRequest, secrets: Iterable[str | None]) -> str:
@@ -88,6 +89,13 @@ def _longest(failures: Iterable[TransientRefreshError]) -> float | None:
     asked = (one.retry_after for one in failures)
     waits = [min(max(seconds, 0.0), MAX_LIFETIME) for seconds in asked if seconds is not None and seconds == seconds]  # noqa: PLR0124
     return max(waits, default=None)
+
+
+def _status(found: Iterable[BaseException]) -> int | None:
+    # What concerns all keys of a provider counts before what concerns one: no status, then a pause, then the others.
+    seen = [one.status if isinstance(one, TransientRefreshError) else None for one in found]
+    known = [status for status in seen if status is not None]
+    return max(known, default=None) if len(known) == len(seen) else None
 
 
 def _inside(error: BaseException) -> Iterator[BaseException]:

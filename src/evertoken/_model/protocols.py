@@ -73,7 +73,8 @@ class TokenSource(Protocol):
     - `rotates` (bool or None): whether each use of a refresh token returns another. None: to be found out.
     - `on_ambiguous` ("retry", "hold" or "reject"): what follows a request whose answer was lost.
     - `grace` (float): seconds after its first use during which a refresh token may be presented again.
-    - `provider` (str): keys of one provider share its limit of concurrent fetches.
+    - `provider` (str): keys of one provider share its limits, its pauses and its outages.
+    - `rate_limit` (`RateLimit`) and `budget` (`Budget`): what that provider allows, where the source knows.
     - `identity` (str): whose tokens it gives, and for what: issuer or endpoint, client, subject, scope, audience. It
       holds no secret. Different identities never share a record in a store. Without it a store needs a namespace.
     - `exclusive` (bool): whether a new token kills the one before. It then needs a store, and its lease.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from evertoken._model.key_view import Validity
 
-__all__ = ["Health", "KeySnapshot", "Snapshot", "State"]
+__all__ = ["Health", "KeySnapshot", "ProviderSnapshot", "Snapshot", "State"]
 
 State: TypeAlias = Literal["new", "running", "closing", "closed"]
 
@@ -64,6 +64,43 @@ class KeySnapshot(Frozen):
 
 @final
 @frozen()
+class ProviderSnapshot(Frozen):
+    """
+    One provider at one instant, over all its keys. Instants are epoch seconds.
+
+    Args:
+        in_flight: Fetches under way.
+
+        queued: Fetches that wait for their turn.
+
+        rate: Fetches a second that may start now in the long run; None where nothing limits them.
+
+        held_until: Until when none starts, because the provider asked to wait.
+
+        down_since: Since when it is down, if it is.
+
+        error: The last failure in words, if it is down.
+
+        attempts: Fetches that were started, since the manager was made.
+
+        budget_used: Tokens that were issued in this period, where there is a budget.
+
+        budget_left: Tokens that may be issued yet.
+    """
+
+    in_flight: int
+    queued: int
+    rate: float | None
+    held_until: float | None
+    down_since: float | None
+    error: str | None
+    attempts: int
+    budget_used: int | None
+    budget_left: int | None
+
+
+@final
+@frozen()
 class Snapshot(Frozen):
     """
     A manager at one instant.
@@ -90,6 +127,8 @@ class Snapshot(Frozen):
         in_flight: Fetches under way.
 
         queued: Fetches that wait for their turn.
+
+        providers: Each provider by its name, which sources state.
     """
 
     at: float
@@ -103,6 +142,7 @@ class Snapshot(Frozen):
     refusals: int
     in_flight: int
     queued: int
+    providers: Mapping[str, ProviderSnapshot]
 
 
 @final

@@ -12,6 +12,7 @@ from evertoken.sources.oauth_client import Fields, OAuthClient, strings_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evertoken._model.provider_limits import Budget, RateLimit
     from evertoken._model.token import Token
 
 __all__ = ["Grant"]
@@ -65,8 +66,18 @@ class Grant(CarriesSecrets):
 
     @property
     def provider(self) -> str:
-        """The origin of the server: grants of one provider share the manager's limit of concurrent fetches."""
+        """The origin of the server: grants of one provider share its limits, its pauses and its outages."""
         return self._client.provider
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """How often that server may be asked."""
+        return self._client.rate_limit
+
+    @property
+    def budget(self) -> Budget | None:
+        """How many tokens it may issue in a period."""
+        return self._client.budget
 
     @property
     def exclusive(self) -> bool:

@@ -124,10 +124,11 @@ def as_meant(
     if provider is None or outdated is not None:
         return outdated or error
     if provider.refuses_early_refresh and current is not None and current.valid_at(SystemClock.time() - _EARLY):
-        return TransientRefreshError(f"the provider refuses to refresh a token that is still valid: {error}")
+        msg = f"the provider refuses to refresh a token that is still valid: {error}"
+        return TransientRefreshError(msg, status=error.status)
     words = (error.error_description or "").lower()
     if any(error.error == code and word in words for code, word in provider.throttles):
-        return TransientRefreshError(f"the provider throttles: {error}", retry_after=answered.retry_after)
+        return TransientRefreshError(f"the provider throttles: {error}", retry_after=answered.retry_after, status=429)
     return error
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.callable_source import CallableSource
 from evertoken._engine.clock import SystemClock
-from evertoken._engine.rate_limit import INSIDE
+from evertoken._engine.flight import INSIDE
 from evertoken._engine.tasks import Strays, bounded, must_propagate
 from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshError
 from evertoken._model.failures import failure_of

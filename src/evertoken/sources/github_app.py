@@ -149,7 +149,7 @@ def _judge_rate(status: int, headers: Any) -> None:
         ends, now = number(headers.get("x-ratelimit-reset")), http_date(headers.get("date", ""))
         left = None if ends is None else max(ends - (SystemClock.time() if now is None else now), 0.0)
         msg = f"GitHub answered {status}: the requests of this hour are used up"
-        raise TransientRefreshError(msg, retry_after=left)
+        raise TransientRefreshError(msg, retry_after=left, status=429)
 
 
 def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:

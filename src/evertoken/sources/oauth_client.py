@@ -10,6 +10,7 @@ from evertoken._model.error_body import codes_in
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.identity import digest_of
 from evertoken._model.protocols import FetchRequest
+from evertoken._model.provider_limits import Budget, RateLimit
 from evertoken._model.redaction import quoted
 from evertoken._signing.dpop import DPoPKey
 from evertoken._signing.secret import CarriesSecrets
@@ -71,6 +72,10 @@ class OAuthClient(CarriesSecrets):
 
         dpop: The key to bind tokens to (RFC 9449), for `DPoPAuth` to send them with.
 
+        rate_limit: How often the server may be asked, over all grants of all its clients in a manager.
+
+        budget: How many tokens it may issue in a period, likewise.
+
         http_client: An `httpx.AsyncClient` to use. Without one, connections are made as needed, and closed by the
             manager.
 
@@ -93,6 +98,8 @@ class OAuthClient(CarriesSecrets):
         body: Literal["form", "json"] = "form",
         headers: Mapping[str, str] | None = None,
         dpop: DPoPKey | None = None,
+        rate_limit: RateLimit | None = None,
+        budget: Budget | None = None,
         http_client: Any = None,
         allow_http: bool = False,
     ) -> None:
@@ -113,9 +120,11 @@ class OAuthClient(CarriesSecrets):
         if client_id is None and method != "none":
             msg = "client_auth and client_secret need a client_id"
             raise ValueError(msg)
-        if dpop is not None and not isinstance(dpop, DPoPKey):
-            msg = f"dpop must be a DPoPKey, not {type(dpop).__name__}"
-            raise ValueError(msg)
+        kinds = {"dpop": (dpop, DPoPKey), "rate_limit": (rate_limit, RateLimit), "budget": (budget, Budget)}
+        for name, (value, kind) in kinds.items():
+            if value is not None and not isinstance(value, kind):
+                msg = f"{name} must be a {kind.__name__}, not {type(value).__name__}"
+                raise ValueError(msg)
         if body not in {"form", "json"}:
             msg = f"body must be 'form' or 'json', not {quoted(body)}"
             raise ValueError(msg)
@@ -125,8 +134,10 @@ class OAuthClient(CarriesSecrets):
         self.public: bool = client_secret is None and client_auth is None
         #: The server's habits, where it is a known one.
         self.habits: Provider | None = None
-        #: The origin of the server. All grants of a provider share the manager's limit of concurrent fetches.
+        #: The origin of the server. All grants of a provider share its limits, its pauses and its outages.
         self.provider: str = self._server.origin
+        self.rate_limit: RateLimit | None = rate_limit
+        self.budget: Budget | None = budget
         self._client_secret = client_secret
         self._form_encoded_basic = form_encoded_basic
         self._body = body

@@ -189,7 +189,11 @@ class Sts:
             refusals.append(said[0])
         if said and isinstance(failure, TransientRefreshError):
             msg = f"{self.provider}: {failure}: {said[1]}"
-            return TransientRefreshError(msg, retry_after=failure.retry_after, ambiguous=failure.ambiguous)
+            # "Common error types" of the STS API: it throttles with 400.
+            status = 429 if said[0].startswith("Throttling") else failure.status
+            return TransientRefreshError(
+                msg, retry_after=failure.retry_after, ambiguous=failure.ambiguous, status=status
+            )
         return failure
 
 

@@ -1,0 +1,250 @@
+"""What fetches find out about their providers: refusals, outages, tokens issued; and who is told of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, final
+
+from evertoken._engine.outage import Outage, says_nothing
+from evertoken._engine.provider_book import name_of
+from evertoken._model.errors import GrantRejected, TokenUnavailable
+from evertoken._model.policy import spread
+from evertoken._model.provider_events import BudgetReached, ProviderDown, ProviderStillDown, ProviderUp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from evertoken._engine.flight import Flight
+    from evertoken._engine.observers import Observers
+    from evertoken._engine.options import Settings
+    from evertoken._engine.providers import Limits
+    from evertoken._engine.registry import Registry
+    from evertoken._model.errors import TransientRefreshError
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import Rules
+
+__all__ = ["Barrier", "ProviderWatch"]
+
+
+@final
+class Barrier(NamedTuple):
+    """
+    Why a fetch does not start.
+
+    Args:
+        error: What callers are told.
+
+        patience: Seconds that a caller waits all the same, because the end of an attempt may change it.
+    """
+
+    error: TokenUnavailable
+    patience: float
+
+
+@final
+class ProviderWatch:
+    """
+    What the fetches of one session teach about their providers.
+
+    Args:
+        limits: Where fetches wait.
+
+        registry: The keys, and what is known of their providers.
+
+        came_back: Called with a provider that was down and has answered.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        registry: Registry,
+        limits: Limits,
+        rules: Rules,
+        observers: Observers,
+        came_back: Callable[[Hashable], object],
+    ) -> None:
+        self._clock = settings.clock
+        self._timeout = settings.fetch_timeout
+        self._book = registry.providers
+        self._provider_of = registry.provider_of
+        self._alone = registry.is_alone
+        self._limits = limits
+        self._rules = rules
+        self._observers = observers
+        self._came_back = came_back
+
+    def issued(self, provider: Hashable) -> None:
+        """The provider has issued a token."""
+        state = self._book.of(provider)
+        if state.spending is None:
+            return
+        wall, budget = self._clock.time(), state.spending.budget
+        share = state.spending.issued(wall)
+        if share is None:
+            return
+        self._observers.emit(
+            BudgetReached(
+                at=wall,
+                provider=state.name,
+                share=share,
+                used=state.spending.used(wall),
+                tokens=budget.tokens,
+                until=state.spending.until(wall),
+            )
+        )
+        if share == 1.0 and budget.hard:
+            self._tell(provider)
+
+    def asked(self, flight: Flight) -> None:
+        """*flight* asks its provider now."""
+        self._book.of(flight.provider).attempts += 1
+        if not flight.counted:
+            self._limits.asks(flight.provider, flight)
+
+    def judge(self, flight: Flight, key: KeyState, failure: TransientRefreshError | GrantRejected | None) -> None:
+        """The fetch of *flight* has ended. A rejection says nothing of the provider."""
+        provider = flight.provider
+        state = self._book.of(provider)
+        if isinstance(failure, GrantRejected):
+            return
+        now = self._clock.monotonic()
+        if failure is None:
+            outage = state.answered(now)
+            if outage is not None and outage.down_at is not None:
+                wall = self._clock.time()
+                took, waiting = now - outage.down_at, self._waiting(provider)
+                state.last_outage = wall - took, wall
+                self._came_back(provider)
+                self._observers.emit(
+                    ProviderUp(
+                        at=wall,
+                        provider=state.name,
+                        since=wall - took,
+                        took=took,
+                        attempts=outage.attempts,
+                        waiting=waiting,
+                    )
+                )
+            return
+        state.error, wall = failure, self._clock.time()
+        if not state.named:
+            state.name = name_of(key)
+        if state.is_refusal(failure):
+            queue = self._limits.of(provider)
+            state.refused(
+                failure,
+                now,
+                flight.began,
+                under_way=1 if queue is None else queue.under_way,
+                longest=self._rules.retry.retry_after_cap,
+            )
+            if state.held_for(now) > self._timeout:
+                self._tell(provider)
+        if not says_nothing(failure):
+            self._failed(provider, key, failure, now, wall)
+
+    def is_down(self, provider: Hashable) -> bool:
+        """Tell whether one attempt at a time stands for all keys of *provider*."""
+        return self._book.of(provider).is_down
+
+    def was_down(self, provider: Hashable, at: float) -> bool:
+        """Tell whether *provider* is down, or was at the instant *at* (epoch seconds), in its last outage."""
+        state = self._book.of(provider)
+        begun, ended = state.last_outage
+        return state.is_down or begun <= at <= ended
+
+    def barrier(self, key: KeyState, flight: Flight) -> Barrier | None:
+        """
+        Return why no caller without a timeout is to wait for *flight*, which has not started.
+
+        Waiting for the rate is no reason. These are: an outage, a hard budget that is used up, and a pause that is
+        longer than a fetch may take.
+        """
+        if flight.started or flight.landed:
+            return None
+        provider = self._provider_of(key)
+        state = self._book.of(provider)
+        if state.calm:
+            return None
+        now, wall, patience = self._clock.monotonic(), self._clock.time(), 0.0
+        spending, outage, held = state.spending, state.outage, state.held_for(now)
+        if spending is not None and spending.exhausted(wall, under_way=0, urgent=True):
+            budget, retry_at = spending.budget, spending.until(wall)
+            why = (
+                f"its budget of {budget.tokens} tokens in {budget.per:g} s is used up, for {retry_at - wall:.0f} s more"
+            )
+        elif outage is not None and outage.down_at is not None:
+            queue, retry = self._limits.of(provider), self._rules.retry
+            probing = queue is not None and queue.under_way > 0
+            patience = retry.patience if probing else 0.0
+            wait = retry.demand_delay() if probing else outage.probe_at - now
+            retry_at = wall + max(wait, held, 0.0)
+            why = f"it is down since {now - outage.down_at:.0f} s, and one attempt at a time stands for all its keys"
+        elif held > self._timeout:
+            retry_at = wall + held
+            why = f"it asked to wait, for {held:.0f} s more"
+        else:
+            return None
+        of = "" if key.key is None else f" for key {key.key!r}"
+        said = "" if state.error is None else f" ({state.error})"
+        msg = f"no valid token{of}: nothing is fetched from {state.name} now: {why}{said}"
+        error = TokenUnavailable(msg, retry_at=retry_at)
+        error.__cause__ = state.error
+        return Barrier(error, patience)
+
+    # How
+
+    def _waiting(self, provider: Hashable) -> int:
+        queue = self._limits.of(provider)
+        return 0 if queue is None else queue.fetches
+
+    def _tell(self, provider: Hashable) -> None:
+        # Who waits without a timeout for what does not start soon looks again, and is told so.
+        queue = self._limits.of(provider)
+        if queue is not None:
+            for turn, _, _ in queue.turns():
+                turn.wake()
+
+    def _failed(self, provider: Hashable, key: KeyState, error: TransientRefreshError, now: float, wall: float) -> None:
+        state = self._book.of(provider)
+        outage = state.outage
+        if outage is None:
+            outage = state.outage = Outage()
+        news = outage.failed(key.key, error, now, alone=self._alone(key))
+        queue, retry = self._limits.of(provider), self._rules.retry
+        token, serving = key.token, key.in_service(wall)
+        wait = retry.delay(
+            outage.failures,
+            spread(self._rules.seed, key.key, outage.failures),
+            lifetime=None if token is None else token.lifetime,
+            left=None if serving is None else serving.remaining(wall),
+            retry_after=error.retry_after,
+        )
+        outage.probe_at = now + wait
+        if queue is not None:
+            soonest = queue.soonest()
+            if soonest is not None:
+                # A key whose token ends before is probed with in time.
+                outage.probe_at = max(min(outage.probe_at, soonest), now + min(wait, retry.demand_delay()))
+            if queue.asked_for():
+                outage.hurried(retry.demand_delay())
+        down_at = outage.down_at
+        if news is None or down_at is None:
+            return
+        if news == "down":
+            retry_at = wall + max(outage.probe_at - now, state.held_for(now))
+            self._observers.emit(
+                ProviderDown(at=wall, provider=state.name, error=error, failures=outage.failures, retry_at=retry_at)
+            )
+            self._tell(provider)
+            return
+        self._observers.emit(
+            ProviderStillDown(
+                at=wall,
+                provider=state.name,
+                error=error,
+                since=wall - (now - down_at),
+                attempts=outage.attempts,
+                waiting=self._waiting(provider),
+            )
+        )

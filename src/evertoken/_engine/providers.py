@@ -1,0 +1,250 @@
+"""
+Providers: when a fetch may start, and which is next. All keys of one provider share its limits.
+
+No task is started for a fetch that waits: a burst of a hundred thousand due keys costs a queue entry each. One timer a
+provider is set where the rate, a pause or an outage decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, final
+
+from evertoken._engine.fetch_queue import FetchQueue
+from evertoken._engine.supervisor import HORIZON, SLACK
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from evertoken._engine.fetch_queue import Start, Turn
+    from evertoken._engine.provider_book import ProviderBook
+    from evertoken._model.protocols import Clock
+
+__all__ = ["Limits"]
+
+_NEVER: Final = float("inf")
+
+
+@final
+class Limits:
+    """
+    The providers of one session.
+
+    What a running fetch waits for is not queued, in however many managers it passes through: a limit full of fetches
+    that wait for what is queued would stand still.
+
+    Args:
+        limit: Fetches that may run at once for a provider that does not say.
+
+        book: What is known of each provider.
+
+        hurry: Seconds from the end of an attempt to the next one while a provider is down and somebody asks.
+    """
+
+    __slots__ = ("_book", "_clock", "_hurry", "_limits", "limit")
+
+    def __init__(self, limit: int, *, book: ProviderBook, clock: Clock, hurry: float) -> None:
+        self.limit: int = limit
+        self._book = book
+        self._clock = clock
+        self._hurry = hurry
+        self._limits: dict[Hashable, FetchQueue] = {}
+
+    @property
+    def queued(self) -> int:
+        """How many flights wait for their turn."""
+        # A list, because this may be asked on another thread than that on which limits come and go.
+        return sum(len(queue) for queue in list(self._limits.values()))
+
+    # Waiting for a turn
+
+    def enter(
+        self,
+        provider: Hashable,
+        turn: Turn,
+        start: Start,
+        *,
+        urgent: bool,
+        counts: bool = True,
+        left: float = _NEVER,
+    ) -> None:
+        """
+        Call *start* now if the provider has room, else when the turn comes.
+
+        *start* returns False where there is nothing left to start, and then takes no place. Who waits already is only
+        moved, and only if it has become more urgent.
+
+        Args:
+            provider: Whose limits hold.
+
+            turn: The flight.
+
+            start: Starts it.
+
+            urgent: Whether somebody waits for it.
+
+            counts: Whether it asks the provider, and not only the store.
+
+            left: Seconds after which it is urgent in any case.
+        """
+        queue = self._limits.get(provider)
+        if queue is None:
+            queue = self._limits[provider] = FetchQueue(self._book.of(provider))
+        state = queue.state
+        if urgent and counts and state.outage is not None:
+            state.outage.hurried(self._hurry)
+        first = self._has_room(queue) and not (queue.used and len(queue))
+        if (first and (not counts or state.calm or self._opens_in(queue, urgent=urgent) <= SLACK)) or turn.is_inside():
+            queue.discard(turn)
+            self._begin(provider, queue, turn, start, counts=counts)
+            return
+        now = self._clock.monotonic()
+        queue.put(turn, start, counts=counts, since=now if urgent else None, by=now + left)
+        self._fill(provider, queue)
+
+    def hurry(self, provider: Hashable) -> None:
+        """Somebody asks for a token of *provider*: if it is down, the next attempt does not wait for the schedule."""
+        outage = self._book.of(provider).outage
+        if outage is not None:
+            outage.hurried(self._hurry)
+            queue = self._limits.get(provider)
+            if queue is not None:
+                self._fill(provider, queue)
+
+    def recheck(self, provider: Hashable) -> None:
+        """Start what waits, if a fetch that holds a place has come to wait for it."""
+        queue = self._limits.get(provider)
+        if queue is None:
+            return
+        for turn, start, counts in queue.turns():
+            if turn.is_inside() and turn in queue:
+                queue.discard(turn)
+                self._begin(provider, queue, turn, start, counts=counts)
+
+    async def place(self, provider: Hashable, turn: Turn) -> None:
+        """Wait for a place, and take it. It is no further fetch."""
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def start() -> bool:
+            if begun.done():
+                return False
+            begun.set_result(None)
+            return True
+
+        self.enter(provider, turn, start, urgent=True, counts=False)
+        try:
+            await begun
+        except BaseException:
+            if begun.done() and not begun.cancelled():
+                self.leave(provider)
+            begun.cancel()
+            raise
+
+    def leave(self, provider: Hashable) -> None:
+        """Give the place of a flight to the next."""
+        queue = self._limits.get(provider)
+        if queue is not None:
+            queue.running -= 1
+            # A flight that ended while it started leaves its place to the loop that started it.
+            self._fill(provider, queue)
+
+    def ended(self, provider: Hashable, turn: Turn, *, asked: bool, placed: bool) -> None:
+        """A flight has ended, which *asked* the provider or not, and held a place or not."""
+        queue = self._limits.get(provider)
+        counted, turn.counted = turn.counted, False
+        if queue is None:
+            return
+        queue.running -= placed
+        if counted:
+            queue.under_way -= 1
+            if not asked:
+                queue.state.bucket.give_back()
+        self._fill(provider, queue)
+
+    def clear(self) -> None:
+        """Forget all that wait. Nothing waits for a rate any more."""
+        for queue in self._limits.values():
+            queue.clear()
+        self._book.closed()
+
+    def asks(self, provider: Hashable, turn: Turn) -> None:
+        """*turn* asks the provider now, though it was to look at the store alone."""
+        queue = self._limits.get(provider)
+        if not turn.counted and queue is not None:
+            turn.counted = True
+            queue.under_way += 1
+            queue.state.bucket.take(self._clock.monotonic())
+
+    def of(self, provider: Hashable) -> FetchQueue | None:
+        """Return what waits for *provider*, if it is in use."""
+        return self._limits.get(provider)
+
+    # How
+
+    def _has_room(self, queue: FetchQueue) -> bool:
+        limit = queue.state.limit
+        most = self.limit if limit is None or limit.concurrency is None else limit.concurrency
+        return queue.running < most and queue.running < queue.state.room
+
+    def _opens_in(self, queue: FetchQueue, *, urgent: bool) -> float:
+        now, wall = self._clock.monotonic(), self._clock.time()
+        return queue.state.opens_in(now, wall, under_way=queue.under_way, urgent=urgent)
+
+    def _begin(self, provider: Hashable, queue: FetchQueue, turn: Turn, start: Start, *, counts: bool) -> None:
+        queue.running += 1
+        if counts:
+            turn.counted = True
+            queue.under_way += 1
+            if not queue.state.bucket.free:
+                queue.state.bucket.take(self._clock.monotonic())
+        if not start():
+            self.ended(provider, turn, asked=False, placed=True)
+
+    def _fill(self, provider: Hashable, queue: FetchQueue) -> None:
+        if queue.filling:
+            return
+        queue.filling = True
+        try:
+            while queue.used and len(queue) and self._has_room(queue):
+                look = queue.look()
+                if look is not None:
+                    self._begin(provider, queue, *look, counts=False)
+                    continue
+                found = queue.next(urgent=False)
+                wait = self._wait(queue, found)
+                if wait > SLACK and found is not None and not found[2]:
+                    # A budget may be used up for refreshes ahead alone.
+                    found = queue.next(urgent=True)
+                    wait = min(wait, self._wait(queue, found))
+                if wait > SLACK or found is None:
+                    self._arm(provider, queue, wait)
+                    break
+                queue.discard(found[0])
+                self._begin(provider, queue, *found[:2], counts=True)
+        finally:
+            queue.filling = False
+        if queue.running <= 0 and queue.under_way <= 0 and not len(queue) and self._limits.get(provider) is queue:
+            queue.stop()
+            del self._limits[provider]
+
+    def _wait(self, queue: FetchQueue, found: tuple[Turn, Start, bool] | None) -> float:
+        if found is None:
+            return _NEVER
+        return 0.0 if queue.state.calm else self._opens_in(queue, urgent=found[2])
+
+    def _arm(self, provider: Hashable, queue: FetchQueue, wait: float) -> None:
+        if wait == _NEVER:
+            # The end of a fetch decides, and not the time.
+            return
+        wait = min(wait, HORIZON)
+        at = self._clock.monotonic() + wait
+        if queue.timer is not None:
+            if abs(queue.timer_at - at) < SLACK:
+                return
+            queue.stop()
+        queue.timer_at = at
+        queue.timer = self._clock.call_later(wait, self._rung, provider, queue)
+
+    def _rung(self, provider: Hashable, queue: FetchQueue) -> None:
+        queue.timer = None
+        self._fill(provider, queue)
