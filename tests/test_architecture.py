@@ -61,7 +61,7 @@ LONGEST = 330
 TIMERS = {
     ("_engine/supervisor.py", "call_later"): "the pause after a crash, for the clock may be what crashed",
     ("_engine/session.py", "time"): "a close ends within its bounds, also where the clock that was passed in is broken",
-    ("_engine/subscription.py", "call_later"): "the look at another loop's session, on a loop that has no clock",
+    ("_engine/reader.py", "call_later"): "the look at another loop's session, on a loop that has no clock",
     ("clients/_bearer.py", "sleep"): "the moment until a new token is known everywhere, on a loop that has no clock",
     ("stores/file.py", "sleep"): "the pause between two looks at a file that other processes write",
     ("stores/sqlite.py", "sleep"): "the pause between two looks at a database that other processes write",

@@ -16,6 +16,7 @@ from evertoken._model.coordination_rules import (
     OFFERED,
     adoptable,
     is_behind,
+    is_new_login,
     is_newer,
     judge_lost_answer,
     judge_sign_out,
@@ -28,6 +29,7 @@ from evertoken._model.coordination_rules import (
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.fetch_request import MAX_ORIGINS
 from evertoken._model.key_state import TICK
 from evertoken._model.protocols import Record
 
@@ -74,6 +76,11 @@ class RecordJudge:
             return None
         if flight.reason not in LOOKS:
             judge_sign_out(state, None, forced=flight.reason == "forced")
+        if record is not None and is_new_login(state, record):
+            state.since = max(self._clock.time(), record.since + TICK)
+            state.version, state.generation = record.version, record.generation + 1
+            state.origins = (*record.origins, *state.origins)[-MAX_ORIGINS:]
+            return None
         if record is None or not is_newer(state, record):
             return None
         if record.revoked or self.adoptable(state, record) is not None:

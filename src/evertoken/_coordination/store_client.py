@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Begun, Clock, Lease, Record, TokenStore
 
-__all__ = ["STORE_TIMEOUT", "StoreClient", "check_key", "store_key"]
+__all__ = ["NO_NAME", "STORE_TIMEOUT", "StoreClient", "check_key", "key_of", "store_key"]
 
 #: Seconds a step of the store may take.
 STORE_TIMEOUT: Final = 5.0
@@ -36,6 +36,9 @@ MOST_STEPS: Final = 64
 
 #: Seconds within which a store tells of a write.
 _TOLD_WITHIN: Final = 1.0
+
+#: Stands for the key of what is not this manager's.
+NO_NAME: Final = object()
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
@@ -57,6 +60,20 @@ def store_key(namespace: str | None, key: Hashable, identity: str | None = None,
     except TypeError:
         msg = f"with a store, a key must be a string, a number or a tuple of those, not {type(key).__name__}"
         raise TypeError(msg) from None
+
+
+def key_of(namespace: str, name: str, /) -> Hashable:
+    """
+    Return the key that stands in a store under *name*; `NO_NAME` where that is of another namespace.
+
+    It is the reverse of `store_key`: the key of a single source is None.
+    """
+    try:
+        # The digest of an identity may follow.
+        found, key, *_ = json.loads(name)
+    except (ValueError, TypeError):
+        return NO_NAME
+    return _hashable(key) if found == namespace else NO_NAME
 
 
 def check_key(namespace: str | None, key: Hashable, /) -> None:
@@ -246,3 +263,8 @@ class StoreClient:
 
     def _mixed_up(self, operation: str, state: KeyState) -> None:
         self.failed(operation, LookupError("the store returned a record of another key"), state)
+
+
+def _hashable(key: Any) -> Hashable:
+    # JSON has no tuples, and a key has no lists.
+    return tuple(map(_hashable, key)) if isinstance(key, list) else NO_NAME if isinstance(key, dict) else key

@@ -44,6 +44,9 @@ class Lifecycle:
         make_coordinator: Callable[[Session], Coordinator],
         check_key: Callable[[Hashable], object] | None,
     ) -> None:
+        if check_key is not None:
+            for key in registry.keys:
+                check_key(key)
         self.registry = registry
         self.settings = settings
         self.rules: Rules = Rules(

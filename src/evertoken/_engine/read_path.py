@@ -119,6 +119,11 @@ class ReadPath:
             self._maintenance.supervisor.start()
         return state
 
+    def check(self, key: Hashable) -> None:
+        """Raise where *key* cannot be kept in the store."""
+        if self._check_key is not None:
+            self._check_key(key)
+
     async def subscribe(self, key: Hashable) -> None:
         """Have the token of *key* fetched, if there is none."""
         state = await self.state(key)
@@ -188,12 +193,12 @@ class ReadPath:
             await flight.wait(self._clock, patience)
 
     async def _open(self, key: Hashable) -> KeyState:
-        if self._check_key is not None:
-            self._check_key(key)
+        self.check(key)
         async with self._lock:
             state, opened = self._registry.open(key)
             if opened:
-                # At once, so that no open key is without a deadline.
+                # At once, so that no open key is without a deadline. It may have a token from the configuration.
+                state.seen()
                 self._maintenance.schedule(state)
         self._check_open()
         if opened:
