@@ -24,7 +24,7 @@ PACKAGE = ROOT / "src" / "evertoken"
 RANKS = {"_model": 0, "_engine": 1, "_coordination": 2, "_signing": 2, "_manager": 3, "_handle": 3}
 ROOMS = ("sources", "stores", "clients", "observability")
 # Public names gathered from below, and data.
-FACADES = ("evertoken", "evertoken.events", "evertoken.providers")
+FACADES = ("evertoken", "evertoken.events", "evertoken.health", "evertoken.providers")
 OUTER = ("testing", "cli", "__main__")
 # Python files that may stand at the package's root.
 ROOT_FILES = 8

@@ -9,6 +9,7 @@ from evertoken._engine.event_stream import EventStream
 from evertoken._engine.subscription import Subscription
 from evertoken._handle import TokenHandle
 from evertoken._manager import TokenManager
+from evertoken._model.batch_store import BatchStore
 from evertoken._model.errors import (
     GrantRejected,
     ManagerClosed,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Answered",
+    "BatchStore",
     "Begun",
     "CallableSource",
     "Clock",

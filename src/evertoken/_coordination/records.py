@@ -13,7 +13,7 @@ from evertoken._model.key_state import TICK, KeyState
 from evertoken._model.protocols import LONGEST_LEASE, Held, Record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable
+    from collections.abc import AsyncIterator, Hashable, Sequence
 
     from evertoken._coordination.store_client import StoreClient
     from evertoken._engine.session import Session
@@ -86,6 +86,10 @@ class StoreRecords:
             raise self._down()
         return found[0]
 
+    async def add_new(self, grants: Sequence[tuple[str, Token]], /) -> list[bool]:
+        """Write each token as a new login under its name, where that is free and the store takes many at once."""
+        return await self._client.add_many([self._following(name, None, token) for name, token in grants])
+
     async def add(self, name: str, key: Hashable, token: Token, /, *, replace: bool) -> bool:
         """
         Write *token* as a new login under *name*, fenced as any write; tell whether that was done.
@@ -102,6 +106,9 @@ class StoreRecords:
         Raises:
             TransientRefreshError: The store failed, or another member holds the lease all the time.
         """
+        if not replace and self._client.takes_many and _is_taken(await self.read(name, key)):
+            # It was left over where many were written at once, so that there is a record most likely.
+            return False
         state, flight = KeyState(key, None), _flight(name)
         # Not this member's own name, under which a flight of its own may hold the lease.
         owner = f"{self._rules.owner}/import"
@@ -112,7 +119,7 @@ class StoreRecords:
                 raise self._down()
             if not isinstance(begun.lease, Held):
                 before = begun.record
-                if before is not None and (before.token is not None or before.revoked) and not replace:
+                if _is_taken(before) and not replace:
                     await self._client.abandon(state, flight, begun.lease)
                     return False
                 record = self._following(name, before, token)
@@ -147,6 +154,10 @@ def _flight(name: str) -> Flight:
     flight = Flight("repair")
     flight.name = name
     return flight
+
+
+def _is_taken(record: Record | None) -> bool:
+    return record is not None and (record.token is not None or record.revoked)
 
 
 def _pause(begun: Begun) -> float:

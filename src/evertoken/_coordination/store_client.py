@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from evertoken._engine.tasks import bounded, must_propagate, ring
@@ -18,11 +19,12 @@ from evertoken._model.identity import digest_of, identity_of
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from evertoken._engine.flight import Flight
     from evertoken._engine.observers import Observers
     from evertoken._engine.tasks import Strays
+    from evertoken._model.batch_store import BatchStore
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Begun, Clock, Lease, Record, TokenStore
 
@@ -125,6 +127,11 @@ class StoreClient:
             flight.name = store_key(self._namespace, state.key, identity_of(state.source))
         return flight.name
 
+    @property
+    def takes_many(self) -> bool:
+        """Whether the store takes many new records in one step."""
+        return callable(getattr(self.store, "add_many", None))
+
     def is_own_notice(self, name: str) -> bool:
         """Tell whether the store only tells this member what it wrote itself. Each write is told once."""
         count, until = self._own.pop(name, (0, 0.0))
@@ -172,6 +179,14 @@ class StoreClient:
         """Keep *record*, and end the lease; False where the lease or the version is outdated."""
         step = self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
         return await self._write(record.key, step)
+
+    async def add_many(self, records: Sequence[Record]) -> list[bool]:
+        """Keep what is new of *records*, where the store can do so in one step; return which were kept."""
+        if not self.takes_many or not records:
+            return [False] * len(records)
+        store: BatchStore = self.store  # type: ignore[assignment]  # as was looked up
+        kept = await self.outside("write", None, partial(store.add_many, records))
+        return [False] * len(records) if kept is None else kept
 
     async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> None:
         """Give the lease back."""

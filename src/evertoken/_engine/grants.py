@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 from evertoken._model.errors import TransientRefreshError
@@ -72,7 +73,7 @@ class Grants:
             msg = "import_grants() needs a store; a manager without one takes a login of an open key by put()"
             raise ValueError(msg)
         outcomes: list[Outcome] = ["kept"] * len(batch)
-        left = iter(enumerate(batch))
+        left = iter(await self._others(batch, outcomes, records))
         down = _Down()
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(WORKERS, len(batch))):
@@ -82,16 +83,35 @@ class Grants:
             raise TransientRefreshError(msg)
         return outcomes
 
+    async def _others(
+        self, batch: Sequence[tuple[Hashable, Token | Grant]], outcomes: list[Outcome], records: Records
+    ) -> list[tuple[int, Hashable, Token | Grant]]:
+        """Write all that is new in one step, where the store can; return what is left to be written one by one."""
+        now = self._clock.time()
+        new: dict[str, tuple[int, Token]] = {}
+        for place, (key, given) in enumerate(batch):
+            # What is wrong with a grant is told where it is written by itself.
+            with contextlib.suppress(Exception):
+                if self._registry.find(key) is None:
+                    self._session.read_path.check(key)
+                    name = records.name_of(key, self._registry.source_of(key))
+                    new.setdefault(name, (place, token_of(given, now)))
+        kept = await records.add_new([(name, token) for name, (_, token) in new.items()])
+        done = {place for (place, _), is_kept in zip(new.values(), kept, strict=True) if is_kept}
+        for place in done:
+            outcomes[place] = "imported"
+        return [(place, key, given) for place, (key, given) in enumerate(batch) if place not in done]
+
     async def _work(
         self,
-        left: Iterator[tuple[int, tuple[Hashable, Token | Grant]]],
+        left: Iterator[tuple[int, Hashable, Token | Grant]],
         outcomes: list[Outcome],
         records: Records,
         down: _Down,
         *,
         replace: bool,
     ) -> None:
-        for place, (key, given) in left:
+        for place, key, given in left:
             if down.failures >= _DOWN:
                 return
             try:

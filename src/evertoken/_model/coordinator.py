@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable
+    from collections.abc import AsyncIterator, Hashable, Sequence
 
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Lease, Record
@@ -60,6 +60,13 @@ class Records(Protocol):
 
         Raises:
             TransientRefreshError: The store cannot be read.
+        """
+
+    async def add_new(self, grants: Sequence[tuple[str, Token]], /) -> list[bool]:
+        """
+        Write each token as a new login under its name; tell for each whether that was done.
+
+        It is not where the name has a record, where another member holds its lease, and where the store cannot.
         """
 
     async def add(self, name: str, key: Hashable, token: Token, /, *, replace: bool) -> bool:

@@ -104,6 +104,12 @@ class RefreshToken(Grant):
         """
         return identity_from("RefreshToken", self._client.identity, self.subject)
 
+    @property
+    def idle_lifetime(self) -> float | None:
+        """After how many seconds without use the grant dies, where the provider is known for that."""
+        habits = self._client.habits
+        return None if habits is None else habits.idle_lifetime
+
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Present the newest refresh token, or the configured one where that is a new login."""
         token = await self._newest(request)

@@ -8,6 +8,7 @@ plugin alike. Nothing but pytest is needed beyond evertoken itself.
 from __future__ import annotations
 
 from evertoken.testing._suite.abilities import Listing, Watching
+from evertoken.testing._suite.batches import Batches
 from evertoken.testing._suite.concurrency import Concurrency
 from evertoken.testing._suite.leases import Leases
 from evertoken.testing._suite.records import Records
@@ -15,7 +16,7 @@ from evertoken.testing._suite.records import Records
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(Records, Leases, Watching, Listing, Concurrency):
+class StoreConformance(Records, Leases, Watching, Listing, Batches, Concurrency):
     """
     The tests that each store of ours passes.
 
@@ -31,8 +32,8 @@ class StoreConformance(Records, Leases, Watching, Listing, Concurrency):
                 return MyStore(self.path)
 
     All stores that one test makes must be on the same data, which is empty when the test begins. Each test has an
-    instance of the class to itself. A store that is an async context manager is entered and left. Watching and
-    listing are tested where the store has them.
+    instance of the class to itself. A store that is an async context manager is entered and left. Watching,
+    listing and batches are tested where the store has them.
 
     Override `clean` to take away what a test left. Two more hooks test what else may be found in a store: `plant`
     puts bytes there that this release did not write, and `set_lease` moves the end of a lease, as a clock that was
