@@ -63,7 +63,8 @@ class RecordJudge:
     def newer(self, state: KeyState, flight: Flight, begun: Begun) -> Record | None:
         """Return the record that makes a fetch needless, if *begun* found one; take over what else is newer."""
         record = begun.record
-        recorded = record is not None and record.since == state.since and not record.revoked
+        # A sign-out is not what a login of the same instant says, as where a clock is coarse.
+        recorded = record is not None and record.since == state.since and not record.revoked and not state.signed_out
         if flight.decided and not recorded:
             # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead. What is
             # written while the lease is waited for is judged like everything else.

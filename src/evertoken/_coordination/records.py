@@ -49,16 +49,21 @@ class StoreRecords:
         """Return the name under which *key* stands in the store."""
         return store_key(self._namespace, key, identity_of(source))
 
-    async def keys(self) -> AsyncIterator[tuple[str, Hashable]]:
+    def key_of(self, name: str, /) -> tuple[Hashable] | None:
+        """Return the key that stands under *name*, in a tuple; None where it is none of this manager's."""
+        key = key_of(self._namespace or "", name)
+        return None if key is NO_NAME else (key,)
+
+    async def names(self) -> AsyncIterator[str]:
         """
-        Yield the name and the key of each record of this manager's namespace.
+        Yield the name of each record of this manager's namespace.
 
         Raises:
             TransientRefreshError: The store cannot be read.
         """
         store: ListedStore = self._client.store  # type: ignore[assignment]  # checked when it was given
         names = aiter(store.keys())
-        flight, namespace = Flight("peer"), self._namespace or ""
+        flight, ours = Flight("peer"), store_key(self._namespace, None).removesuffix("null]")
         while True:
             try:
                 name = await flight.step(anext(names, None), STORE_TIMEOUT, self._clock)
@@ -69,9 +74,8 @@ class StoreRecords:
                 break
             if name is None:
                 return
-            key = key_of(namespace, name)
-            if key is not NO_NAME:
-                yield name, key
+            if name.startswith(ours):
+                yield name
         raise self._down()
 
     async def read(self, name: str, key: Hashable, /) -> Record | None:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HealthFile"]
 
-#: Seconds between two writes.
+#: Seconds between two writes, and while it is not ready.
 EVERY: Final = BEAT
+SOON: Final = 1.0
 
 
 @final
@@ -69,7 +70,7 @@ class HealthFile:
             self._failing = True
         else:
             self._failing = False
-        return now + EVERY
+        return now + (EVERY if health.ready else SOON)
 
     def remove(self) -> None:
         """Take it away, in the process that wrote it."""

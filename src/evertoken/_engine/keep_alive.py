@@ -93,22 +93,26 @@ class KeepAlive:
         except Exception as error:  # noqa: BLE001 - told, and tried again with the next pass
             say(logging.ERROR, "a pass over grants that nobody uses raised %s", type(error).__qualname__)
         now = self._clock.time()
-        self.chore.due_at = min(max(earliest, now + self._pause), now + LONGEST)
+        # Members do not begin at the same moment, because they would only wait for each other.
+        apart = self._pause * spread(self._session.rules.seed)
+        self.chore.due_at = min(max(earliest, now + self._pause), now + LONGEST) + apart
         self._maintenance.supervisor.set(self.chore, self.chore.due_at)
 
     async def _go_through(self) -> float:
         earliest, rests = math.inf, dict[str, float]()
         due: list[tuple[str, Hashable, Record]] = []
         self._trouble = seen = 0
-        async for name, key in self._records.keys():
+        async for name in self._records.names():
             seen += 1
             if seen % _TURN == 0:
                 await next_turn()
-            if key in self._registry.keys:
-                continue
             now = self._clock.time()
             at = self._rests.get(name, -math.inf)
             if at <= now:
+                found = self._records.key_of(name)
+                if found is None or found[0] in self._registry.keys:
+                    continue
+                key = found[0]
                 record = await self._records.read(name, key)
                 at = math.inf if record is None else self._due_at(name, key, record)
                 if record is not None and at <= now:

@@ -127,10 +127,10 @@ class Session:
             opening.wake()
         self.check_open()
         self.maintenance.start()
-        await self._begin_chores()
         mode = self.settings.start
         if mode != "lazy":
             await self.read_path.prefetch(self.settings.start_timeout, required=mode == "require")
+        await self._begin_chores()
 
     def opened(self) -> None:
         """The start has ended: tell those who started it at the same time."""
@@ -202,6 +202,7 @@ class Session:
         if self.registry.source_for is not None:
             for key in self.registry.critical:
                 await self.read_path.state(key)
+        self.check_open()
         path, policy, records = self.settings.health_file, self.settings.keep_alive, self.coordinator.records
         if path is not None:
             file = HealthFile(path, self._health, self.clock)

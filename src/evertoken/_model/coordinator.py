@@ -46,9 +46,12 @@ class Records(Protocol):
     def name_of(self, key: Hashable, source: object, /) -> str:
         """Return the name under which *key* stands in the store."""
 
-    def keys(self) -> AsyncIterator[tuple[str, Hashable]]:
+    def key_of(self, name: str, /) -> tuple[Hashable] | None:
+        """Return the key that stands under *name*, in a tuple; None where it is none of this manager's."""
+
+    def names(self) -> AsyncIterator[str]:
         """
-        Yield the name and the key of each record of this manager's namespace.
+        Yield the name of each record of this manager's namespace.
 
         Raises:
             TransientRefreshError: The store cannot be read.
