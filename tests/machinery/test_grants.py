@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
+from typing import Any
 
 import pytest
 from tests.gated import virtual
@@ -303,7 +304,7 @@ class OneByOne:
     def __getattr__(self, name):
         if name == "add_many":
             raise AttributeError(name)
-        found = getattr(self.inner, name)
+        found: Any = getattr(self.inner, name)
         if name in {"watch", "keys"} or not callable(found):
             return found
 
@@ -591,7 +592,7 @@ async def test_no_event_of_opening_tells_of_keeping_alive(clock, provider):
 )
 def test_keep_alive_that_cannot_be(provider, keep_alive, listed, error):
     """L2: it needs a number of seconds, or a policy, and a store that can be gone through."""
-    store = MemoryStore() if listed else None if listed is None else Unlisted()
+    store: Any = MemoryStore() if listed else None if listed is None else Unlisted()
     with pytest.raises(ValueError, match=error):
         TokenManager(source_for=provider.source, store=store, keep_alive=keep_alive)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING, Literal, final
 
 from evertoken._model.errors import GrantRejected
@@ -32,7 +33,7 @@ class RefreshToken(Grant):
         client: The client to which the refresh token was issued.
 
         refresh_token: The refresh token to begin with, or a `pathlib.Path` or a plain or async function that loads it.
-            It is loaded at each fetch. Without one, `put`, `import_grants` or `initial=` bring it, and until then
+            It is loaded at each fetch. If it is left out, `put`, `import_grants` or `initial=` bring it, and until then
             nobody is logged in.
 
         scope: A narrower scope to ask for; leave it out to keep the one granted.
@@ -66,7 +67,7 @@ class RefreshToken(Grant):
     def __init__(
         self,
         client: OAuthClient,
-        refresh_token: Secret | None = None,
+        refresh_token: Secret | EllipsisType = ...,
         *,
         scope: str | Iterable[str] | None = None,
         audience: str | None = None,
@@ -78,7 +79,7 @@ class RefreshToken(Grant):
         grace: float | None = None,
     ) -> None:
         super().__init__(client, scope=scope, audience=audience, resource=resource, parameters=parameters)
-        if refresh_token is not None:
+        if not isinstance(refresh_token, EllipsisType):
             check_secret("refresh_token", refresh_token)
         if on_ambiguous not in {None, "retry", "hold", "reject"}:
             msg = f"on_ambiguous must be 'retry', 'hold' or 'reject', not {on_ambiguous!r}"
@@ -121,7 +122,7 @@ class RefreshToken(Grant):
 
     async def _newest(self, request: FetchRequest) -> str:
         kept = None if request.current is None else request.current.refresh_token
-        if self._refresh_token is None:
+        if isinstance(self._refresh_token, EllipsisType):
             if kept is None:
                 raise GrantRejected("login_required", "nobody has logged in: no refresh token was configured or put")
             return kept
