@@ -375,6 +375,24 @@ async def test_an_import_waits_for_the_lease_of_a_fetch(clock, provider):
 
 
 @plain
+@pytest.mark.parametrize("by", ["who imported it", "a peer"])
+async def test_a_sign_out_at_the_instant_of_the_import_holds(clock, provider, by):
+    """K6: where the clock is coarse, the sign-out and the login have one instant; what was done last wins."""
+    store = MemoryStore(clock=clock)
+    async with manager(provider, store) as tokens, manager(provider, store) as peer:
+        await tokens.import_grants(grants(1))
+        await (tokens if by == "who imported it" else peer).revoke(0)
+        for one in (tokens, peer):
+            with pytest.raises(GrantRejected):
+                await one.get(0)
+            assert (await one.status(0)).status == "signed_out"
+    async with manager(provider, store, keep_alive=IDLE) as tokens:
+        await clock.advance(2.0 * IDLE)
+        assert (await tokens.status(0)).status == "signed_out"
+    assert provider.presented == []
+
+
+@plain
 @pytest.mark.parametrize(
     ("shared", "existing", "error"), [(False, "keep", "needs a store"), (True, "update", "existing must be")]
 )

@@ -219,8 +219,11 @@ async def test_ten_thousand_grants_are_imported_in_seconds(postgres_server: Serv
             presented.append(request.current and request.current.refresh_token)
             return {"access_token": "opaque", "expires_in": 3600, "refresh_token": "next"}
 
+    def source_for(key: str) -> Presenting:
+        return Presenting()
+
     store = PostgresStore(conninfo(postgres_server), table=f"t{uuid4().hex}")
-    async with TokenManager(source_for=lambda key: Presenting(), store=store) as tokens:
+    async with TokenManager(source_for=source_for, store=store) as tokens:
         begun = time.monotonic()
         result = await tokens.import_grants((key, Grant(f"first-{key}")) for key in keys)
         took = time.monotonic() - begun
