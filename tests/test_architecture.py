@@ -24,7 +24,7 @@ PACKAGE = ROOT / "src" / "evertoken"
 RANKS = {"_model": 0, "_engine": 1, "_coordination": 2, "_signing": 2, "_manager": 3, "_handle": 3}
 ROOMS = ("sources", "stores", "clients", "observability")
 # Public names gathered from below, and data.
-FACADES = ("evertoken", "evertoken.events", "evertoken.providers")
+FACADES = ("evertoken", "evertoken.events", "evertoken.health", "evertoken.providers")
 OUTER = ("testing", "cli", "__main__")
 # Python files that may stand at the package's root.
 ROOT_FILES = 8
@@ -61,7 +61,7 @@ LONGEST = 330
 TIMERS = {
     ("_engine/supervisor.py", "call_later"): "the pause after a crash, for the clock may be what crashed",
     ("_engine/session.py", "time"): "a close ends within its bounds, also where the clock that was passed in is broken",
-    ("_engine/subscription.py", "call_later"): "the look at another loop's session, on a loop that has no clock",
+    ("_engine/reader.py", "call_later"): "the look at another loop's session, on a loop that has no clock",
     ("clients/_bearer.py", "sleep"): "the moment until a new token is known everywhere, on a loop that has no clock",
     ("stores/file.py", "sleep"): "the pause between two looks at a file that other processes write",
     ("stores/sqlite.py", "sleep"): "the pause between two looks at a database that other processes write",

@@ -27,6 +27,7 @@ REFERENCE = "\n".join(text for page, text in PAGES.items() if page.parent.name =
 PUBLIC = (
     "evertoken",
     "evertoken.events",
+    "evertoken.health",
     "evertoken.providers",
     "evertoken.sources",
     "evertoken.sources.aws",

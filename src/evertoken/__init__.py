@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 from evertoken import events
 from evertoken._engine.background import run_in_background
 from evertoken._engine.callable_source import CallableSource
+from evertoken._engine.event_stream import EventStream
 from evertoken._engine.subscription import Subscription
 from evertoken._handle import TokenHandle
 from evertoken._manager import TokenManager
 from evertoken._model.answer import Answer
+from evertoken._model.batch_store import BatchStore
 from evertoken._model.errors import (
     GrantRejected,
     ManagerClosed,
@@ -17,7 +19,9 @@ from evertoken._model.errors import (
     TokenUnavailable,
     TransientRefreshError,
 )
-from evertoken._model.policy import RefreshPolicy, RetryPolicy
+from evertoken._model.grant import Grant, ImportResult
+from evertoken._model.key_status import KeyStatus
+from evertoken._model.policy import KeepAlivePolicy, RefreshPolicy, RetryPolicy
 from evertoken._model.protocols import (
     Answered,
     Begun,
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Answered",
+    "BatchStore",
     "Begun",
     "Budget",
     "BulkStore",
@@ -51,11 +56,16 @@ __all__ = [
     "Clock",
     "CredentialSource",
     "DPoPKey",
+    "EventStream",
     "FetchRequest",
+    "Grant",
     "GrantRejected",
     "Health",
     "Held",
+    "ImportResult",
+    "KeepAlivePolicy",
     "KeySnapshot",
+    "KeyStatus",
     "Lease",
     "ListedStore",
     "ManagerClosed",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from evertoken._engine.subscription import Subscription
     from evertoken._manager import TokenManager
     from evertoken._model.key_state import KeyState
+    from evertoken._model.key_status import KeyStatus
+    from evertoken._model.snapshot import KeySnapshot
     from evertoken._model.token import Token
     from evertoken.clients.httpx import BearerAuth
 
@@ -59,6 +61,14 @@ class TokenHandle(OfToken[TokenT]):
     def peek(self) -> TokenT | None:
         """Return the valid token or None, as `TokenManager.peek` does."""
         return self._manager.peek(self.key)
+
+    def snapshot(self) -> KeySnapshot:
+        """Return what is of this key, as `TokenManager.snapshot` does."""
+        return self._manager.snapshot(self.key)
+
+    async def status(self) -> KeyStatus:
+        """Return how the login of this key stands, as `TokenManager.status` does."""
+        return await self._manager.status(self.key)
 
     async def refresh(self) -> TokenT:
         """Fetch a new token now, as `TokenManager.refresh` does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast, final, overload
 
@@ -21,11 +20,12 @@ from evertoken._engine.options import (
     Options,
     Settings,
     StartMode,
+    critical_keys,
 )
 from evertoken._engine.read_path import seconds
 from evertoken._engine.registry import Registry
 from evertoken._engine.session_owner import SessionOwner
-from evertoken._engine.subscription import Subscription
+from evertoken._engine.watching import Watching
 from evertoken._handle import TokenHandle
 from evertoken._model.generic import KeyT, OfTokenAndKey, TokenT
 from evertoken._model.key import is_key
@@ -35,9 +35,11 @@ from evertoken._model.protocols import CredentialSource, SourceCallable, TokenSo
 from evertoken._model.token import Token
 
 if TYPE_CHECKING:
+    from os import PathLike
     from typing import TypeVar
 
     from evertoken._model.key_state import KeyState
+    from evertoken._model.policy import KeepAlivePolicy
     from evertoken._model.protocols import Clock, Observer, TokenStore
     from evertoken._model.provider_limits import Budget, RateLimit
     from evertoken.clients.httpx import BearerAuth
@@ -51,11 +53,10 @@ AnySource: TypeAlias = TokenSource | SourceCallable | Callable[[Token | None], A
 
 # What runs on the session's own loop, wherever it is called.
 _OBTAIN = attrgetter("read_path.obtain")
-_SUBSCRIBE = attrgetter("read_path.subscribe")
 
 
 @final
-class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT]):
+class TokenManager(SessionOwner, KeyCommands[TokenT], Watching[TokenT], OfTokenAndKey[TokenT, KeyT]):
     """
     Keeps tokens fresh: a supervisor task refreshes them ahead of expiry, and readers only read.
 
@@ -81,6 +82,18 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         strict_persist:
             Hold back a token that the store did not keep, until it does. By default it is served from memory
             meanwhile, and offered to the store again and again.
+
+        initial:
+            A `Token` or `Grant` to begin with, or a mapping of keys to those. A record in the store that descends from
+            it is newer and wins, as with a refresh token of the configuration.
+
+        keep_alive:
+            Refresh the grants in the store that nobody uses before they die of it. A number says after how many
+            seconds without use they do; `KeepAlivePolicy()` goes by what servers and providers tell.
+
+        critical: Keys without which `health` is not ready. By default those known at construction.
+
+        health_file: Where `health` is written as JSON every few seconds, for probes that run a command.
 
         start:
             "lazy" fetches in the background; "warm" waits for the first tokens at most *start_timeout*, 10 s by
@@ -138,6 +151,10 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         store: TokenStore | None = None,
         namespace: str | None = None,
         strict_persist: bool = False,
+        initial: Any = None,
+        keep_alive: float | KeepAlivePolicy | None = None,
+        critical: Iterable[Hashable] | None = None,
+        health_file: str | PathLike[str] | None = None,
         start: StartMode = "lazy",
         observers: Sequence[Observer] = (),
         clock: Clock = SystemClock(),
@@ -155,6 +172,9 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
             store=store,
             namespace=namespace,
             strict_persist=strict_persist,
+            keep_alive=keep_alive,
+            critical=critical_keys(critical),
+            health_file=health_file,
             start=start,
             observers=observers,
             clock=clock,
@@ -166,7 +186,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
             budgets=budgets,
             idle_after=idle_after,
         )
-        registry = Registry(source, source_for, settings)
+        registry = Registry(source, source_for, settings, initial=initial)
         if start != "lazy" and source_for is not None:
             msg = f"start={start!r} needs keys known beforehand, and source_for makes them on first use"
             raise ValueError(msg)
@@ -279,22 +299,6 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
         self._life.registry.find(key)
         return TokenHandle(self, key)
 
-    # Watching
-
-    def subscribe(self, key: Hashable = None) -> Subscription[TokenT]:
-        """
-        Return an async iterator over the tokens of *key*, for whoever must push them into a live connection.
-
-        It begins with the valid token, and has room for one: a slow reader gets the newest.
-
-        Raises:
-            RuntimeError: There is no running loop, or the manager is not started.
-        """
-        session = self._life.check()
-        self._life.registry.find(key)
-        begin = partial(self._life.call, _SUBSCRIBE, key)
-        return Subscription(session.subscriptions, key, partial(self._in_service, key), begin)
-
     def auth(self, key: Hashable = None, *, origins: Iterable[str] = (), allow_http: bool = False) -> BearerAuth:
         """
         Return an `httpx.Auth` that sends this token and heals a 401, for sync and async clients.
@@ -319,7 +323,3 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], OfTokenAndKey[TokenT, KeyT
     def _state_of(self, key: Hashable) -> KeyState:
         # What a handle reads.
         return self._keys.get(key, NO_KEY)
-
-    def _in_service(self, key: Hashable) -> Token | None:
-        state = self._keys.get(key)
-        return None if state is None else state.in_service(self._now())

@@ -46,6 +46,9 @@ class Provider:
 
         grace: Seconds during which a spent refresh token may be presented again.
 
+        idle_lifetime: After how many seconds without use a refresh token dies, where it does and its answers do not
+            say so. None also where that is a setting of the customer's.
+
         exclusive: Whether a new access token kills the one before.
 
         refuses_early_refresh: Whether a refresh is refused while the access token is valid.
@@ -74,6 +77,7 @@ class Provider:
     rotates: bool | None = None
     reuse_revokes_family: bool = False
     grace: float = 0.0
+    idle_lifetime: float | None = None
     exclusive: bool = False
     refuses_early_refresh: bool = False
     repeats: bool = False
@@ -98,6 +102,8 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         client_auth="client_secret_post",
         rotates=True,
         grace=10 * _MINUTE,
+        # "Rotating refresh tokens": 90 days of inactivity.
+        idle_lifetime=90 * _DAY,
     ),
     "auth0": Provider(
         token_endpoint="https://{domain}/oauth/token",
@@ -112,6 +118,8 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://api.box.com/oauth2/revoke",
         client_auth="client_secret_post",
         rotates=True,
+        # "Refresh a token": valid for 60 days, or for one use.
+        idle_lifetime=60 * _DAY,
     ),
     "cognito": Provider(
         token_endpoint="https://{domain}/oauth2/token",
@@ -127,6 +135,8 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         token_endpoint="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
         client_auth="client_secret_post",
         rotates=False,
+        # "Refresh tokens in the Microsoft identity platform": 90 days, and a new one with each use.
+        idle_lifetime=90 * _DAY,
         # A client that asks too often is told so by a code that says otherwise ("AADSTS error codes").
         rejections=frozenset({"invalid_resource"}),
     ),
@@ -149,6 +159,8 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://oauth2.googleapis.com/revoke",
         client_auth="client_secret_post",
         rotates=False,
+        # "Using OAuth 2.0": not used for six months.
+        idle_lifetime=180 * _DAY,
         throttles=(("access_denied", "quota"), ("invalid_request", "rate")),
         rejections=frozenset({"admin_policy_enforced", "deleted_client", "disabled_client"}),
     ),
@@ -208,6 +220,8 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://identity.xero.com/connect/revocation",
         rotates=True,
         grace=30 * _MINUTE,
+        # "Token types": an unused refresh token expires after 60 days.
+        idle_lifetime=60 * _DAY,
     ),
     "zoom": Provider(
         token_endpoint="https://zoom.us/oauth/token",
@@ -215,6 +229,8 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         grant_type="account_credentials",
         rotates=True,
         exclusive=True,
+        # "OAuth with Zoom": refresh tokens expire after 90 days.
+        idle_lifetime=90 * _DAY,
         # Its words stand in `reason`. 4717: the app was disabled ("OAuth error messages").
         rejections=frozenset({Rejection(r"\A4717\Z", "code", "reason")}),
     ),

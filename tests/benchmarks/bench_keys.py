@@ -13,6 +13,7 @@ from time import perf_counter, process_time
 from tests.benchmarks._measure import Options, Row, Rows, median, run
 
 from evertoken import TokenManager
+from evertoken._engine.chore import Chore
 from evertoken._engine.maintenance import Maintenance
 from evertoken._engine.supervisor import Supervisor
 from evertoken._model.key_state import KeyState
@@ -95,7 +96,7 @@ async def _arming(count: int, options: Options) -> list[Row]:
         return took
 
     def deadlines() -> float:
-        supervisor: Supervisor[KeyState] = upkeep_of(manager).supervisor
+        supervisor: Supervisor[KeyState | Chore] = upkeep_of(manager).supervisor
         fresh = type(supervisor)(manager.clock, on_due=print, on_step=print, on_restart=print)
         entries = [KeyState(key, source) for key in tokens]
         gc.collect()

@@ -215,7 +215,7 @@ class World:
                 continue
             now = process.clock.time()
             # What is being evicted stands at the horizon until its task has run.
-            evicting = bool(session.maintenance._evictions)
+            evicting = bool(session.maintenance._tasks)
             for key, state in session.registry.keys.items():
                 if not self.is_honest(process, state.token, now):
                     self.fault(f"{process.name}: {state.token} is believed to live too long at {now:.0f}")

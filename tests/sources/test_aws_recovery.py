@@ -367,6 +367,6 @@ def test_the_environment_is_not_pickled(make):
 def test_sets_of_regions(region):
     """SigV4a is not built, and the error says what to use."""
     with pytest.raises(
-        ValueError, match="SigV4a, which signs for several, is not built; use the endpoint of one region"
+        ValueError, match="SigV4a is not built; use the endpoint of one region"
     ):
         SigV4Auth(TokenManager(InstanceRole()).handle(), service="s3", region=region)

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from tests.sources.wire import Asked, Wire, a_request, always, divided, granted, http
 
-from evertoken import FetchRequest, GrantRejected, Token, TokenManager, TokenUnavailable, TransientRefreshError
+from evertoken import FetchRequest, Grant, GrantRejected, Token, TokenManager, TokenUnavailable, TransientRefreshError
 from evertoken._model.token import origin_of
 from evertoken.providers import Provider
 from evertoken.sources import Fallback, OAuthClient, RefreshToken
@@ -278,3 +278,30 @@ def test_habits():
     one = source("https://as.example.com/token", rotates=True, on_ambiguous="hold")
     assert (one.rotates, one.on_ambiguous) == (True, "hold")
     assert source("https://as.example.com/token").rotates is None
+
+
+async def test_without_a_refresh_token_of_its_own():
+    """K6: a source whose grants come by put() presents what was put, and until then says that nobody has logged in."""
+
+    async def handler(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+        return granted(refresh_token="rt-2")
+
+    async with Wire(handler) as wire:
+        client = OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s")
+        async with TokenManager(RefreshToken(client)) as manager:
+            with pytest.raises(GrantRejected, match="nobody has logged in"):
+                await manager.get()
+            assert presented(wire) == []
+            await manager.put(Grant("rt-1"))
+            await manager.get()
+            await manager.refresh()
+        assert presented(wire) == ["rt-1", "rt-2"]
+
+
+@pytest.mark.parametrize(("provider", "days"), [("xero", 60), ("box", 60), ("google", 180), ("spotify", None)])
+def test_when_a_grant_dies_that_nobody_uses(provider, days):
+    """L2: a source states what its provider is known for; a client without a provider knows nothing."""
+    client = OAuthClient.for_provider(provider, client_id="svc", client_secret="s")
+    assert RefreshToken(client, "rt").idle_lifetime == (None if days is None else days * 86_400.0)
+    plain = OAuthClient(token_endpoint="https://as.example.com/token", client_id="svc", client_secret="s")
+    assert RefreshToken(plain, "rt").idle_lifetime is None

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from tests.stores.servers import Server, postgres
 
-from evertoken import Held, Lease, Record, Token, TokenManager
+from evertoken import FetchRequest, Grant, Held, Lease, Record, Token, TokenManager
 from evertoken.stores import PostgresStore, _postgres_statements, _postgres_watch, _postgres_wire
 from evertoken.testing import TokenServer
 from evertoken.testing.conformance import StoreConformance
@@ -242,3 +242,35 @@ async def test_a_table_that_changes_under_prepared_statements(postgres_server, c
             await admin.execute(change.format(table=table))
         for version in range(9, 18):
             await refreshed(store, version)
+
+
+@pytest.mark.asyncio
+async def test_ten_thousand_grants_are_imported_in_seconds(postgres_server: Server):
+    """L2: an import of 10,000 takes 15 s at most, opens no key, and a long key is written like any other."""
+    keys = [*(f"tenant-{number}" for number in range(9_998)), "long-" + "k" * 3000, "\u043a\u043b\u044e\u0447"]
+    presented = []
+
+    class Presenting:
+        identity = "import"
+        rotates = True
+
+        async def fetch(self, request: FetchRequest, /) -> dict[str, object]:
+            presented.append(request.current and request.current.refresh_token)
+            return {"access_token": "opaque", "expires_in": 3600, "refresh_token": "next"}
+
+    def source_for(key: str) -> Presenting:
+        return Presenting()
+
+    store = PostgresStore(conninfo(postgres_server), table=f"t{uuid4().hex}")
+    async with TokenManager(source_for=source_for, store=store) as tokens:
+        begun = time.monotonic()
+        result = await tokens.import_grants((key, Grant(f"first-{key}")) for key in keys)
+        took = time.monotonic() - begun
+        assert (result.imported, result.kept, result.failed) == (10_000, 0, ())
+        assert took < 15.0
+        again = await tokens.import_grants([(key, Grant("second")) for key in keys[-20:]])
+        assert (again.imported, again.kept) == (0, 20)
+        assert not tokens.snapshot().keys
+        assert (await tokens.status(keys[-2])).status == "connected"
+        await tokens.get(keys[-2])
+        assert presented == [f"first-{keys[-2]}"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from evertoken import Token
-from evertoken._engine.settlement import _dying_grant
+from evertoken._model.key_status import dying_at
 from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
 
 NOW = 1_893_456_000.0
@@ -30,7 +30,7 @@ def test_a_grant_that_dies(lifetime, age, left, dies):
     """L2: a grant that dies soon is told in time, and one that lives long is not."""
     extra = {GRANT_EXPIRES_AT: NOW + left, GRANT_ISSUED_AT: NOW - age}
     token = Token("a", issued_at=NOW, expires_at=NOW + lifetime, refresh_token="r", extra=extra)
-    assert _dying_grant(token, NOW) == (None if dies is None else NOW + dies)
+    assert dying_at(token, NOW) == (None if dies is None else NOW + dies)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_a_grant_that_dies(lifetime, age, left, dies):
 def test_a_grant_that_is_put_off(extra):
     """L2: a grant whose end is unknown, or which each refresh prolongs, is not about to die."""
     token = Token("a", issued_at=NOW, expires_at=NOW + 3600.0, refresh_token="r", extra=extra)
-    assert _dying_grant(token, NOW) is None
+    assert dying_at(token, NOW) is None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from evertoken._coordination.hearing import Hearing
 from evertoken._coordination.lease import Leases
 from evertoken._coordination.record_judge import RecordJudge
+from evertoken._coordination.records import StoreRecords
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
 from evertoken._coordination.watch import Watch
 from evertoken._engine.flight import Flight
@@ -62,6 +63,7 @@ class FleetCoordinator:
         )
         self._leases = Leases(self._client, clock=session.clock)
         self._judge = RecordJudge(self._client, session)
+        self.records: StoreRecords = StoreRecords(self._client, namespace, session)
         self._watch = Watch(self._client, namespace, session, written=self._written, judge=self._judge.seen)
         self._patience = patience
         self._gates: dict[str, Gate] = {}

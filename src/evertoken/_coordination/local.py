@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from evertoken._engine.flight import LOOKS
 from evertoken._model.coordination_rules import judge_lost_answer, judge_sign_out
@@ -21,6 +21,9 @@ __all__ = ["LocalCoordinator"]
 @final
 class LocalCoordinator:
     """A `Coordinator` in memory. What memory has is what is on record."""
+
+    #: There are none.
+    records: Final = None
 
     def __init__(self, *, clock: Clock, rules: Rules) -> None:
         self._clock = clock

@@ -16,6 +16,7 @@ from evertoken._model.coordination_rules import (
     OFFERED,
     adoptable,
     is_behind,
+    is_new_login,
     is_newer,
     judge_lost_answer,
     judge_sign_out,
@@ -29,6 +30,7 @@ from evertoken._model.coordination_rules import (
 )
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
+from evertoken._model.fetch_request import MAX_ORIGINS
 from evertoken._model.key_state import TICK
 from evertoken._model.protocols import Record
 
@@ -83,7 +85,8 @@ class RecordJudge:
     def newer(self, state: KeyState, flight: Flight, begun: Begun) -> Record | None:
         """Return the record that makes a fetch needless, if *begun* found one; take over what else is newer."""
         record = begun.record
-        recorded = record is not None and record.since == state.since and not record.revoked
+        # A sign-out is not what a login of the same instant says, as where a clock is coarse.
+        recorded = record is not None and record.since == state.since and not record.revoked and not state.signed_out
         if flight.decided and not recorded:
             # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead. What is
             # written while the lease is waited for is judged like everything else.
@@ -96,6 +99,11 @@ class RecordJudge:
             return None
         if flight.reason not in LOOKS:
             judge_sign_out(state, None, forced=flight.reason == "forced")
+        if record is not None and is_new_login(state, record):
+            state.since = max(self._clock.time(), record.since + TICK)
+            state.version, state.generation = record.version, record.generation + 1
+            state.origins = (*record.origins, *state.origins)[-MAX_ORIGINS:]
+            return None
         if record is None or not is_newer(state, record):
             return None
         if record.revoked or self.adoptable(state, record) is not None:

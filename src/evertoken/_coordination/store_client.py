@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import bounded, must_propagate, ring
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from evertoken._engine.flight import Flight
     from evertoken._engine.observers import Observers
     from evertoken._engine.tasks import Strays
+    from evertoken._model.batch_store import BatchStore
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Begun, BulkStore, Clock, Lease, Record, TokenStore
 
-__all__ = ["STORE_TIMEOUT", "StoreClient", "store_key"]
+__all__ = ["NO_NAME", "STORE_TIMEOUT", "StoreClient", "key_of", "store_key"]
 
 #: Seconds a step of the store may take.
 STORE_TIMEOUT: Final = 5.0
@@ -36,6 +38,9 @@ MOST_STEPS: Final = 64
 
 #: Seconds within which a store tells of a write.
 _TOLD_WITHIN: Final = 1.0
+
+#: Stands for the key of what is not this manager's.
+NO_NAME: Final = object()
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
@@ -54,6 +59,20 @@ def store_key(namespace: str | None, key: Hashable, identity: str | None = None,
     if identity is not None:
         parts.append(digest_of(identity))
     return _ENCODER.encode(parts)
+
+
+def key_of(namespace: str, name: str, /) -> Hashable:
+    """
+    Return the key that stands in a store under *name*; `NO_NAME` where that is of another namespace.
+
+    It is the reverse of `store_key`: the key of a single source is None.
+    """
+    try:
+        # The digest of an identity may follow.
+        found, key, *_ = json.loads(name)
+    except (ValueError, TypeError):
+        return NO_NAME
+    return _hashable(key) if found == namespace else NO_NAME
 
 
 @final
@@ -88,6 +107,11 @@ class StoreClient:
         if flight.name is None:
             flight.name = store_key(self._namespace, state.key, identity_of(state.source))
         return flight.name
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether the store takes many new records in one step."""
+        return callable(getattr(self.store, "add_many", None))
 
     def is_own_notice(self, name: str) -> bool:
         """Tell whether the store only tells this member what it wrote itself. Each write is told once."""
@@ -149,6 +173,14 @@ class StoreClient:
         """Keep *record*, and end the lease; False where the lease or the version is outdated."""
         step = self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
         return await self._write(record.key, step)
+
+    async def add_many(self, records: Sequence[Record]) -> list[bool]:
+        """Keep what is new of *records*, where the store can do so in one step; return which were kept."""
+        if not self.takes_many or not records:
+            return [False] * len(records)
+        store: BatchStore = self.store  # type: ignore[assignment]  # as was looked up
+        kept = await self.outside("write", None, partial(store.add_many, records))
+        return [False] * len(records) if kept is None else kept
 
     async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> bool:
         """Give the lease back, and tell whether the store has it back."""
@@ -245,3 +277,8 @@ class StoreClient:
 
     def _mixed_up(self, operation: str, state: KeyState) -> None:
         self.failed(operation, LookupError("the store returned a record of another key"), state)
+
+
+def _hashable(key: Any) -> Hashable:
+    # JSON has no tuples, and a key has no lists.
+    return tuple(map(_hashable, key)) if isinstance(key, list) else NO_NAME if isinstance(key, dict) else key

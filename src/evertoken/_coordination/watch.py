@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from evertoken._coordination.looks import Looks
-from evertoken._coordination.store_client import STORE_TIMEOUT, store_key
+from evertoken._coordination.store_client import STORE_TIMEOUT, key_of, store_key
 from evertoken._engine.flight import LOOKS
 from evertoken._engine.tasks import Gate, must_propagate, next_turn, spawn, told_to_end
 from evertoken._model.identity import identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from evertoken._coordination.store_client import StoreClient
     from evertoken._engine.session import Session
@@ -32,8 +31,6 @@ REREAD_CAP: Final = 30.0
 
 # A watch that lasted so many seconds was no failure in a row.
 _LASTED: Final = 30.0
-
-_NO_KEY: Final = object()
 
 
 @final
@@ -166,7 +163,7 @@ class Watch:
             for state in list(self._session.registry.keys.values()):
                 self._look(state, self._looks)
             return
-        known = self._session.registry.keys.get(self._key_of(name))
+        known = self._session.registry.keys.get(key_of(self._namespace, name))
         if known is not None and store_key(self._namespace, known.key, identity_of(known.source)) == name:
             self._look(known, self._looks)
 
@@ -193,16 +190,3 @@ class Watch:
             if self._session.running and self._session.registry.keys.get(state.key) is state:
                 # By itself: of many records that are read together, one that cannot be read hides the others.
                 self._look(state, None)
-
-    def _key_of(self, name: str) -> Hashable:
-        try:
-            # The digest of an identity may follow.
-            namespace, key, *_ = json.loads(name)
-        except (ValueError, TypeError):
-            return _NO_KEY
-        return _hashable(key) if namespace == self._namespace else _NO_KEY
-
-
-def _hashable(key: Any) -> Hashable:
-    # JSON has no tuples, and a key has no lists.
-    return tuple(map(_hashable, key)) if isinstance(key, list) else _NO_KEY if isinstance(key, dict) else key

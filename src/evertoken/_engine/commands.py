@@ -14,6 +14,7 @@ from evertoken._model import events
 from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
 from evertoken._model.failures import failure_of, signed_out
 from evertoken._model.fetch_request import FetchRequest
+from evertoken._model.grant import token_of
 from evertoken._model.identity import identity_of
 from evertoken._model.key_state import TICK
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from evertoken._engine.flight import Flight
     from evertoken._engine.provider_watch import Barrier
     from evertoken._engine.session import Session
+    from evertoken._model.grant import Grant
     from evertoken._model.guarded import Hidden
     from evertoken._model.key_service import Refusal
     from evertoken._model.key_state import KeyState
@@ -145,13 +147,13 @@ class Commands:
                     self._maintenance.supervisor.deadlines.discard(state)
         return True
 
-    async def put(self, key: Hashable, token: Token) -> None:
-        """Take *token* into service, and keep it in the store."""
+    async def put(self, key: Hashable, given: Token | Grant) -> None:
+        """Take the token into service, or a grant's refresh token to be presented next, and keep it in the store."""
         state = await self._read_path.state(key)
         # Its instants are of the clock as it is now: a step of before must not be noticed later, and move them.
         self._maintenance.supervisor.compare_clocks()
         now = self._clock.time()
-        state.put(token, now, self._rules)
+        state.put(token_of(given, now), now, self._rules)
         flight: Flight | None = state.flight
         if self._rules.shared:
             state.unsaved(now, self._rules, withhold=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from evertoken._engine.supervisor import BEAT
 from evertoken._model.errors import GrantRejected
+from evertoken._model.key_status import status_of_state
 from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from evertoken._model.policy import Rules
     from evertoken._model.protocols import Clock
 
-__all__ = ["health_of", "snapshot_of"]
+__all__ = ["health_of", "key_snapshot_of", "snapshot_of"]
 
 # A beat may be late by a long callback; three are not.
 _SILENT_AFTER: Final = 3.0 * BEAT
@@ -38,7 +39,7 @@ def snapshot_of(
     return Snapshot(
         at=now,
         state=state,
-        keys={key: _key(rules, one, now) for key, one in list(registry.keys.items())},
+        keys={key: key_snapshot_of(rules, one, now) for key, one in list(registry.keys.items())},
         fetches=counters.fetches,
         refreshed=counters.refreshed,
         adopted=counters.adopted,
@@ -53,18 +54,22 @@ def snapshot_of(
 
 def health_of(registry: Registry, session: Session | None, /, *, now: float, restarts: int) -> Health:
     """Return whether the work is done."""
-    states = list(registry.keys.values())
+    # Signed out on purpose is no failure.
+    states = [one for one in list(registry.keys.values()) if not one.signed_out]
+    critical = registry.critical
     running = session is not None and session.running
     supervisor = None if session is None else session.maintenance.supervisor
     beat = None if supervisor is None else supervisor.last_beat
-    failing = [one for one in states if one.failure is not None and one.failure.error is not None]
+    failing = [one for one in states if _failed(one)]
+    unserved = [one for one in states if one.in_service(now) is None]
     return Health(
         alive=running
         and supervisor is not None
         and supervisor.alive
         and beat is not None
         and supervisor.silent_for() <= _SILENT_AFTER,
-        ready=running and all(one.in_service(now) is not None for one in states),
+        ready=running and not any(one.key in critical for one in unserved),
+        degraded=tuple(one.key for one in unserved if one.key in critical or _failed(one)),
         last_beat_at=beat,
         restarts=restarts if supervisor is None else supervisor.restarts,
         failing=tuple(one.key for one in failing),
@@ -72,11 +77,17 @@ def health_of(registry: Registry, session: Session | None, /, *, now: float, res
     )
 
 
+def _failed(state: KeyState) -> bool:
+    return state.failure is not None and state.failure.error is not None
+
+
 def _rejected(state: KeyState) -> bool:
     return state.failure is not None and isinstance(state.failure.error, GrantRejected)
 
 
-def _key(rules: Rules, state: KeyState, now: float) -> KeySnapshot:
+def key_snapshot_of(rules: Rules, state: KeyState, now: float, /) -> KeySnapshot:
+    """Return what is of one key."""
+    status = status_of_state(state, now)
     token, failure, flight = state.in_service(now), state.failure, state.flight
     error = None if failure is None else failure.error
     due_at, next_at = state.due_at(rules), state.next_at(now, rules)
@@ -94,4 +105,7 @@ def _key(rules: Rules, state: KeyState, now: float) -> KeySnapshot:
         waiters=0 if flight is None else len(flight),
         kept=failure is None or not failure.unkept,
         idle_since=state.idle_since,
+        status=status.status,
+        since=status.since,
+        reason=status.reason,
     )

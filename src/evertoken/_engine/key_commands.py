@@ -4,15 +4,17 @@ What a manager can be told about a key: refresh it, a resource refused its token
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Mapping
 from operator import attrgetter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from evertoken._model.generic import OfToken, TokenT
+from evertoken._model.grant import Grant, ImportResult
 from evertoken._model.guarded import Hidden, guarded
 from evertoken._model.token import Token
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import AsyncIterator, Hashable, Iterable
 
     from evertoken._engine.lifecycle import Lifecycle
 
@@ -25,6 +27,10 @@ _INVALIDATE = attrgetter("commands.invalidate")
 _FORGET = attrgetter("commands.forget")
 _PUT = attrgetter("commands.put")
 _REVOKE = attrgetter("commands.revoke")
+_IMPORT = attrgetter("grants.bring")
+
+# So many grants are brought to the session's loop at once.
+_BATCH: Final = 500
 
 
 class KeyCommands(OfToken[TokenT]):
@@ -83,16 +89,67 @@ class KeyCommands(OfToken[TokenT]):
         return await self._life.call(_FORGET, key)
 
     @guarded
-    async def put(self, token: Token, key: Hashable = None) -> None:
+    async def put(self, token: Token | Grant, key: Hashable = None) -> None:
         """
-        Take into service, and keep in the store, a token that was obtained elsewhere, as by a person who logged in.
+        Take over a login that was made elsewhere, and keep it in the store.
 
         It replaces whatever there is, a tombstone included. A store that does not keep it is offered it again.
+
+        Args:
+            token: A token, which is in service at once; or a `Grant`, whose refresh token the next fetch presents.
+
+            key: Whose login it is.
+
+        Raises:
+            TypeError: *token* is neither.
         """
-        if not isinstance(token, Token):
-            msg = f"token must be a Token, not {type(token).__name__}"
+        if not isinstance(token, Token | Grant):
+            msg = f"token must be a Token or a Grant, not {type(token).__name__}"
+            del token
             raise TypeError(msg)
         await self._life.call(_PUT, key, token)
+
+    async def import_grants(
+        self,
+        grants: Mapping[Any, Token | Grant]
+        | Iterable[tuple[Any, Token | Grant]]
+        | AsyncIterable[tuple[Any, Token | Grant]],
+        *,
+        existing: Literal["keep", "replace"] = "keep",
+    ) -> ImportResult:
+        """
+        Write logins that were made elsewhere into the store, any number of them, without opening their keys.
+
+        Each is written as `put` does, and fenced like any write. What stops it half way can be repaired by calling it
+        again: what is there already is kept.
+
+        Args:
+            grants: Pairs of a key and its `Grant` or `Token`, as they come: nothing is held but a batch of them.
+
+            existing: What becomes of a key of which there is a record, a sign-out included: "keep" leaves it alone,
+                "replace" takes the import for a new login.
+
+        Returns:
+            How many were written and kept, and which failed, and why.
+
+        Raises:
+            ValueError: There is no store, or *existing* is neither.
+            TransientRefreshError: The store is down, so that the rest was not tried.
+            ManagerClosed: The manager is closed.
+        """
+        if existing not in {"keep", "replace"}:
+            msg = f"existing must be 'keep' or 'replace', not {existing!r}"
+            raise ValueError(msg)
+        counts = {"imported": 0, "kept": 0}
+        failed: list[tuple[Hashable, str]] = []
+        async for batch in _batches(grants):
+            outcomes = await self._life.call(_IMPORT, batch, existing == "replace")
+            for (key, _), outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, str):
+                    counts[outcome] += 1
+                else:
+                    failed.append((key, str(outcome)))
+        return ImportResult(imported=counts["imported"], kept=counts["kept"], failed=tuple(failed))
 
     async def revoke(self, key: Hashable = None) -> None:
         """
@@ -107,3 +164,23 @@ class KeyCommands(OfToken[TokenT]):
             GrantRejected: The server does not let this client revoke it. The token is out of service everywhere else.
         """
         await self._life.call(_REVOKE, key)
+
+
+async def _batches(
+    grants: Mapping[Any, Any] | Iterable[tuple[Any, Any]] | AsyncIterable[tuple[Any, Any]],
+) -> AsyncIterator[list[tuple[Any, Any]]]:
+    batch: list[tuple[Any, Any]] = []
+    if isinstance(grants, AsyncIterable):
+        async for key, given in grants:
+            batch.append((key, given))
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+    else:
+        for key, given in grants.items() if isinstance(grants, Mapping) else grants:
+            batch.append((key, given))
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+    if batch:
+        yield batch

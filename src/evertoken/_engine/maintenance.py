@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, final
+import math
+from typing import TYPE_CHECKING, Any, Final, final
 
+from evertoken._engine.chore import Chore
 from evertoken._engine.flight import LOOKS
 from evertoken._engine.observers import SHUTDOWN, say
 from evertoken._engine.supervisor import BEAT, SLACK, Supervisor
@@ -15,7 +17,7 @@ from evertoken._model.errors import TransientRefreshError
 from evertoken._model.redaction import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Coroutine, Hashable
 
     from evertoken._engine.session import Session
     from evertoken._model.events import Reason
@@ -32,7 +34,7 @@ class Maintenance:
     """The supervisor of one session, and what it does for each key."""
 
     def __init__(self, session: Session) -> None:
-        self.supervisor: Supervisor[KeyState] = Supervisor(
+        self.supervisor: Supervisor[KeyState | Chore] = Supervisor(
             session.clock, on_due=self._due, on_step=self._stepped, on_restart=self._restarted
         )
         # The clock may have been set since the last session looked at it.
@@ -44,10 +46,12 @@ class Maintenance:
         self._rules = session.rules
         self._observers = session.observers
         self._subscriptions = session.subscriptions
-        self._idle_after = None if session.registry.source_for is None else session.settings.idle_after
+        idle_after = None if session.registry.source_for is None else session.settings.idle_after
+        self._idle_after: float = math.inf if idle_after is None else idle_after
         self._closing = False
         self._gates: dict[KeyState, Gate] = {}
-        self._evictions: set[asyncio.Task[None]] = set()
+        self._chores: list[Chore] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Run the supervisor. What is in memory is served again, what is missing is fetched."""
@@ -57,9 +61,25 @@ class Maintenance:
             self.schedule(state)
         self.supervisor.start()
 
+    def add(self, chore: Chore) -> None:
+        """Do *chore* from now on."""
+        self._chores.append(chore)
+        self.supervisor.set(chore, chore.due_at)
+
+    def do(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Do *work* in a task, which is cancelled when the session ends."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return task
+
     def end(self) -> None:
         """Schedule and serve nothing any more, and wake all who wait for a change."""
         self._closing = True
+        chores, self._chores = self._chores, []
+        for chore in chores:
+            chore.end()
         self._registry.offset = self.supervisor.offset
         for gate in list(self._gates.values()):
             gate.wake()
@@ -68,17 +88,17 @@ class Maintenance:
         """End the supervisor, and wake all who wait for a change."""
         self.end()
         await self.supervisor.stop()
-        for task in list(self._evictions):
+        for task in list(self._tasks):
             task.cancel()
-        if self._evictions:
-            await asyncio.wait(self._evictions, timeout=1.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
 
     def schedule(self, state: KeyState) -> None:
         """Have *state* looked at when its next flight is due, or earlier if it may have to be dropped before."""
         try:
             now = self._clock.time()
             instant = state.next_at(now, self._rules)
-            if self._idle_after is not None:
+            if self._may_be_idle(state):
                 since = now if state.idle_since is None else state.idle_since
                 instant = min(instant, since + self._idle_after)
             # No number at all is what a policy of somebody else's may give.
@@ -98,7 +118,7 @@ class Maintenance:
             # What lands now, or later, is kept for the next start, and served to nobody before.
             state.barred()
             return
-        if self._idle_after is not None and state.idle_since is None:
+        if state.idle_since is None and self._may_be_idle(state):
             # The instant of the fetch will do, and is there already: one float less for each key.
             now = self._clock.time()
             recent = now - state.fetched_at < self._idle_after * _RECENT
@@ -149,14 +169,22 @@ class Maintenance:
         # Where no store keeps it, a refresh token that came by rotation lives in memory alone; so does a sign-out.
         return not state.unkept if self._rules.shared else state.droppable
 
+    def _may_be_idle(self, state: KeyState) -> bool:
+        return self._idle_after < math.inf and state.key not in self._registry.critical
+
     # What the supervisor calls
 
-    def _due(self, state: KeyState) -> None:
+    def _due(self, state: KeyState | Chore) -> None:
+        if isinstance(state, Chore):
+            if self._clock.time() + SLACK >= state.due_at:
+                state.due_at = state.run()
+            self.supervisor.set(state, state.due_at)
+            return
         if self._registry.keys.get(state.key) is not state:
             self.supervisor.deadlines.discard(state)
             return
         now = self._clock.time()
-        if self._idle_after is not None:
+        if self._may_be_idle(state):
             if state.idle_since is None:
                 state.watched(now)
             elif now + SLACK >= state.idle_since + self._idle_after:
@@ -190,10 +218,7 @@ class Maintenance:
         return "due" if serving else "expired"
 
     def _drop(self, state: KeyState) -> None:
-        task = asyncio.get_running_loop().create_task(self._evict(state), name=f"evertoken:evict:{state.key!r}")
-        if not task.done():
-            self._evictions.add(task)
-            task.add_done_callback(self._evictions.discard)
+        self.do(self._evict(state), f"evertoken:evict:{state.key!r}")
 
     async def _evict(self, state: KeyState) -> None:
         async with self._lock:
@@ -210,6 +235,8 @@ class Maintenance:
         if by < 0.0:
             for state in self._registry.keys.values():
                 state.reanchored(by)
+            for chore in self._chores:
+                chore.due_at += by
         self._observers.emit(events.ClockStepped(at=self._clock.time(), by=by))
 
     def _restarted(self, error: BaseException, restarts: int) -> None:

@@ -10,6 +10,7 @@ from evertoken._model import events, provider_events
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evertoken._engine.event_stream import EventStreams
     from evertoken._model.protocols import Observer
 
 __all__ = ["LOGGER", "SHUTDOWN", "Observers", "say"]
@@ -52,14 +53,16 @@ def say(level: int, message: str, /, *args: object) -> None:
 class Observers:
     """The listeners of one manager, and its log."""
 
-    __slots__ = ("_observers",)
+    __slots__ = ("_observers", "streams")
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
+        #: Those of the session that runs.
+        self.streams: EventStreams | None = None
 
     def listens_to(self, kind: type[events.Event], /) -> bool:
         """Tell whether anybody would see an event of this *kind*. What nobody sees is not made on the refresh path."""
-        return bool(self._observers) or LOGGER.isEnabledFor(_LEVELS.get(kind, logging.DEBUG))
+        return bool(self._observers or self.streams) or LOGGER.isEnabledFor(_LEVELS.get(kind, logging.DEBUG))
 
     def emit(self, event: events.Event, /) -> None:
         """Log *event* and tell it to each observer."""
@@ -77,6 +80,8 @@ class Observers:
             except BaseException as error:  # noqa: BLE001 - an observer never harms a refresh
                 # Its message and its locals are the application's; the class is all that is safe to say.
                 say(logging.ERROR, "observer %s raised %s", _name(observer), type(error).__qualname__)
+        if self.streams is not None:
+            self.streams.tell(event)
 
 
 @final

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, final, get_args
 
 from evertoken._engine.clock import SystemClock
 from evertoken._model.frozen import Frozen, frozen
-from evertoken._model.policy import RefreshPolicy, RetryPolicy
+from evertoken._model.policy import KeepAlivePolicy, RefreshPolicy, RetryPolicy
 from evertoken._model.provider_limits import Budget, RateLimit
 from evertoken._model.redaction import quoted
 
 if TYPE_CHECKING:
-    from evertoken._model.protocols import Clock, Observer, TokenStore
+    from collections.abc import Hashable
 
-__all__ = ["Options", "Settings", "StartMode"]
+    from evertoken._model.grant import Grant
+    from evertoken._model.protocols import Clock, Observer, TokenStore
+    from evertoken._model.token import Token
+
+__all__ = ["Options", "Settings", "StartMode", "critical_keys"]
 
 StartMode: TypeAlias = Literal["lazy", "warm", "require"]
 
@@ -37,6 +42,10 @@ class Options(TypedDict, total=False):
     store: TokenStore | None
     namespace: str | None
     strict_persist: bool
+    initial: Token | Grant | Mapping[Any, Token | Grant] | None
+    keep_alive: float | KeepAlivePolicy | None
+    critical: Iterable[Hashable] | None
+    health_file: str | os.PathLike[str] | None
     start: StartMode
     observers: Sequence[Observer]
     clock: Clock
@@ -65,6 +74,9 @@ class Settings(Frozen):
     store: TokenStore | None = None
     namespace: str | None = None
     strict_persist: bool = False
+    keep_alive: float | KeepAlivePolicy | None = None
+    critical: frozenset[Hashable] | None = None
+    health_file: str | os.PathLike[str] | None = None
     start: StartMode = "lazy"
     observers: Sequence[Observer] = ()
     clock: Clock = SystemClock()
@@ -102,6 +114,31 @@ class Settings(Frozen):
         if self.strict_persist and self.store is None:
             msg = "strict_persist needs a store"
             raise ValueError(msg)
+        if self.health_file is not None and not isinstance(self.health_file, str | os.PathLike):
+            msg = f"health_file must be a path, not {type(self.health_file).__name__}"
+            raise TypeError(msg)
+        if self.keep_alive is not None:
+            self._check_keep_alive()
+
+    def _check_keep_alive(self) -> None:
+        if not isinstance(self.keep_alive, KeepAlivePolicy):
+            _positive("keep_alive", self.keep_alive)
+        if self.store is None or not callable(getattr(self.store, "keys", None)):
+            msg = "keep_alive needs a store that lists its keys (ListedStore): a grant that nobody uses is only there"
+            raise ValueError(msg)
+
+
+def critical_keys(given: Iterable[Hashable] | None, /) -> frozenset[Hashable] | None:
+    """
+    Return the keys that *given* names, or None.
+
+    Raises:
+        TypeError: It is a text, whose letters are no keys, or nothing that holds keys.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable | None):
+        msg = f"critical must be several keys, as in critical=['billing'], not {quoted(given)}"
+        raise TypeError(msg)
+    return None if given is None else frozenset(given)
 
 
 def _of(name: str, value: object, kind: type) -> None:

@@ -195,7 +195,8 @@ class ReadPath:
         async with self._lock:
             state, opened = self._registry.open(key)
             if opened:
-                # At once, so that no open key is without a deadline.
+                # At once, so that no open key is without a deadline. It may have a token from the configuration.
+                state.seen()
                 self._maintenance.schedule(state)
         self._check_open()
         if opened:

@@ -91,6 +91,9 @@ class RefreshPath:
                 failure = held_back() if kept is False and state.withheld else None
             else:
                 failure = await self._fetch(state, flight, permit)
+                if held and isinstance(failure, GrantRejected) and flight.request and not flight.request.began_anew:
+                    known = None if permit.record is None else permit.record.token
+                    state.noted(failure, flight.request.current, known, self._clock.time())
                 token = None if flight.response is None else flight.response.token
                 kept = await coordinator.finish(state, flight, permit, token)
         finally:

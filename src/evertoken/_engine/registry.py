@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.callable_source import CallableSource, as_source
 from evertoken._engine.provider_book import ProviderBook
+from evertoken._model.grant import Grant, token_of
 from evertoken._model.identity import identity_of
 from evertoken._model.key import check_key
 from evertoken._model.key_state import NO_KEY, KeyState
 from evertoken._model.redaction import quoted
+from evertoken._model.token import Token
 
 if TYPE_CHECKING:
     from evertoken._engine.options import Settings
@@ -37,11 +39,15 @@ class Registry:
 
         source_for: Called with a key on its first use, to return its source.
 
-        settings: Whether there is a store; a namespace, with which it needs no identity of the sources; limits.
+        settings: Whether there is a store; a namespace, with which it needs no identity of the sources; limits; and
+            keys without which the process is not ready, None for all that are known now.
+
+        initial: The token or grant of a single source to begin with, or a mapping of keys to those.
 
     Raises:
-        TypeError: Neither or both were given, or something is no source, or no key (see `check_key`).
-        ValueError: The mapping is empty, limits are given for a provider that no source has, a source whose new token
+        TypeError: Neither or both were given, or something is no source, token or grant, or no key (see `check_key`).
+        ValueError: The mapping is empty, *initial* or *critical* has a key that is not in it, limits are given for a
+            provider that no source has, a source whose new token
             kills the old one has no store, or one that does not say whose tokens it gives has a store and no namespace.
     """
 
@@ -50,6 +56,8 @@ class Registry:
         source: object,
         source_for: Callable[[Any], object] | None,
         settings: Settings,
+        *,
+        initial: object = None,
     ) -> None:
         if (source is None) == (source_for is None):
             msg = "give either source (a source, a function or a mapping of keys to those) or source_for, and not both"
@@ -68,6 +76,8 @@ class Registry:
         self.offset: float | None = None
         self.source_for = source_for
         self.keyed: bool = source_for is not None or isinstance(source, Mapping)
+        now = 0.0 if initial is None else settings.clock.time()
+        self._initial = self._checked_initial(initial, source, now)
         if isinstance(source, Mapping):
             if not source:
                 msg = "source must name at least one key; an empty mapping serves nobody"
@@ -77,11 +87,17 @@ class Registry:
                     msg = "None cannot be a key: it stands for the only key of a single source"
                     raise ValueError(msg)
                 check_key(key)
-                self.keys[key] = KeyState(key, self._checked(one, f"source[{key!r}]"))
+                self.keys[key] = self._made(key, self._checked(one, f"source[{key!r}]"))
         elif source is not None:
-            self.keys[None] = KeyState(None, self._checked(source, "source"))
+            self.keys[None] = self._made(None, self._checked(source, "source"))
         if source_for is None:
             self.providers.check({self.provider_of(state) for state in self.keys.values()})
+        critical = settings.critical
+        self.critical: frozenset[Hashable] = frozenset(self.keys) if critical is None else critical
+        unknown = [key for key in self.critical if source_for is None and key not in self.keys]
+        if unknown or (source_for is not None and None in self.critical):
+            msg = f"critical has the key {unknown[0] if unknown else None!r}, which is none of the source's"
+            raise ValueError(msg)
 
     @property
     def only(self) -> KeyState:
@@ -137,7 +153,7 @@ class Registry:
         state = self.keys.get(key)
         if state is not None:
             return state, False
-        state = self.keys[key] = KeyState(key, self.source_of(key))
+        state = self.keys[key] = self._made(key, self.source_of(key))
         return state, True
 
     def source_of(self, key: Hashable) -> TokenSource:
@@ -156,6 +172,34 @@ class Registry:
         """Take *state* out, if it is in. Called under the lock."""
         if self.keys.get(state.key) is state:
             del self.keys[state.key]
+
+    def _made(self, key: Hashable, source: TokenSource) -> KeyState:
+        state = KeyState(key, source)
+        token = self._initial.get(key)
+        if token is not None:
+            state.seeded(token, shared=self._shared)
+        return state
+
+    def _checked_initial(self, initial: object, source: object, now: float) -> dict[Hashable, Token]:
+        if initial is None:
+            return {}
+        if self.keyed != isinstance(initial, Mapping):
+            wanted = "a mapping of keys to tokens or grants" if self.keyed else "a Token or a Grant"
+            msg = f"initial must be {wanted}, as there {'are keys' if self.keyed else 'is one source'}"
+            del initial
+            raise TypeError(msg)
+        given: Mapping[Any, Any] = initial if isinstance(initial, Mapping) else {None: initial}
+        unknown = [key for key in given if isinstance(source, Mapping) and key not in source]
+        if unknown:
+            msg = f"initial has the key {unknown[0]!r}, which is none of the source's"
+            del initial, given
+            raise ValueError(msg)
+        wrong = [key for key, one in given.items() if not isinstance(one, Token | Grant)]
+        if wrong:
+            msg = f"initial must hold Tokens and Grants, and that of {wrong[0]!r} is none"
+            del initial, given
+            raise TypeError(msg)
+        return {key: token_of(one, now) for key, one in given.items()}
 
     def _checked(self, source: object, parameter: str) -> TokenSource:
         checked = as_source(source, parameter=parameter)

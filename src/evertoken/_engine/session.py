@@ -13,9 +13,15 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
+from evertoken._engine.chore import Chore
 from evertoken._engine.commands import Commands
 from evertoken._engine.connections import Connections
+from evertoken._engine.event_stream import EventStreams
 from evertoken._engine.flights import Flights
+from evertoken._engine.grants import Grants
+from evertoken._engine.health_file import HealthFile
+from evertoken._engine.inspection import health_of
+from evertoken._engine.keep_alive import KeepAlive
 from evertoken._engine.maintenance import Maintenance
 from evertoken._engine.observers import say
 from evertoken._engine.provider_watch import ProviderWatch
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from evertoken._model.key_state import KeyState
     from evertoken._model.policy import Rules
     from evertoken._model.protocols import Clock
-    from evertoken._model.snapshot import State
+    from evertoken._model.snapshot import Health, State
 
 __all__ = ["Session"]
 
@@ -90,6 +96,8 @@ class Session:
         self.counters = counters
         self.connections: Connections = Connections(self.clock, self.strays, self.spawn)
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
+        self.event_streams: EventStreams = EventStreams(self.loop, self.is_lost)
+        observers.streams = self.event_streams
         self.maintenance: Maintenance = Maintenance(self)
         self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
         self.providers: ProviderWatch = ProviderWatch(
@@ -104,6 +112,7 @@ class Session:
         self.flights: Flights = Flights(self)
         self.read_path: ReadPath = ReadPath(self)
         self.commands: Commands = Commands(self)
+        self.grants: Grants = Grants(self)
 
     @property
     def running(self) -> bool:
@@ -129,6 +138,7 @@ class Session:
         mode = self.settings.start
         if mode != "lazy":
             await self.read_path.prefetch(self.settings.start_timeout, required=mode == "require")
+        await self._begin_chores()
 
     def opened(self) -> None:
         """The start has ended: tell those who started it at the same time."""
@@ -172,6 +182,7 @@ class Session:
         for state in self.registry.keys.values():
             state.closed()
         self.subscriptions.end()
+        self.event_streams.end()
         self.opened()
 
     def abandon(self) -> None:
@@ -195,6 +206,22 @@ class Session:
         if self.state != "running":
             msg = f"the manager is {self.state}; enter it again to use it again"
             raise ManagerClosed(msg)
+
+    async def _begin_chores(self) -> None:
+        if self.registry.source_for is not None:
+            for key in self.registry.critical:
+                await self.read_path.state(key)
+        self.check_open()
+        path, policy, records = self.settings.health_file, self.settings.keep_alive, self.coordinator.records
+        if path is not None:
+            file = HealthFile(path, self._health, self.clock)
+            self.maintenance.add(Chore(file.write, file.remove))
+        if policy is not None and records is not None and self.registry.source_for is not None:
+            # Keys that are known beforehand are open, and refreshed like all that are.
+            self.maintenance.add(KeepAlive(self, records, policy).chore)
+
+    def _health(self) -> Health:
+        return health_of(self.registry, self, now=self.clock.time(), restarts=0)
 
     async def _close(self) -> None:
         # By the loop's own time, because nothing that was passed in may keep a close from ending.

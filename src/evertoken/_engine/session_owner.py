@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from evertoken._engine.inspection import health_of, snapshot_of
+from evertoken._engine.inspection import health_of
 
 if TYPE_CHECKING:
     from evertoken._engine.lifecycle import Lifecycle
-    from evertoken._model.snapshot import Health, Snapshot
+    from evertoken._model.snapshot import Health
 
 __all__ = ["SessionOwner"]
 
@@ -55,14 +55,7 @@ class SessionOwner:
         msg = "a manager cannot be pickled or copied: make one in each process, and share what they hold by a store"
         raise TypeError(msg)
 
-    def snapshot(self) -> Snapshot:
-        """Return what is, key by key, without secrets."""
-        life = self._life
-        return snapshot_of(
-            life.registry, life.rules, life.counters, life.session, clock=life.settings.clock, state=life.state
-        )
-
     def health(self) -> Health:
-        """Return whether the supervisor lives and every key has a valid token, for probes."""
+        """Return whether the supervisor lives and every critical key has a valid token, for probes."""
         life = self._life
         return health_of(life.registry, life.session, now=life.settings.clock.time(), restarts=life.restarts)

@@ -8,7 +8,7 @@ is left without a deadline, and nobody is left waiting. A response that arrived 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, cast, final
 
 from evertoken._engine.observers import SHUTDOWN, say
 from evertoken._engine.supervisor import BEAT, STEP
@@ -16,8 +16,9 @@ from evertoken._model import events
 from evertoken._model.coordination_rules import adoptable, may_spend
 from evertoken._model.errors import GrantRejected, ManagerClosed, TransientRefreshError
 from evertoken._model.failures import held_back, signed_out
+from evertoken._model.key_status import dying_at
 from evertoken._model.protocols import Record
-from evertoken._model.token_response import GRANT_EXPIRES_AT, GRANT_ISSUED_AT, Response
+from evertoken._model.token_response import Response
 
 if TYPE_CHECKING:
     from evertoken._engine.flight import Flight
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
     from evertoken._engine.session import Session
     from evertoken._model.events import Reason
     from evertoken._model.key_state import KeyState
-    from evertoken._model.token import Token
 
 __all__ = ["Settlement"]
-
-# The part of a grant's life for which its end is announced.
-_NOTICE: Final = 0.2
 
 
 @final
@@ -151,7 +148,7 @@ class Settlement:
                     repeated=repeated,
                 )
             )
-        dies = _dying_grant(token, now)
+        dies = dying_at(token, now)
         if dies is not None:
             emitted.append(events.GrantExpiring(at=now, key=state.key, expires_at=dies))
 
@@ -252,12 +249,3 @@ def _belongs(state: KeyState, flight: Flight) -> None:
     """The token of *state* is the one that *flight* received."""
     if flight.request is not None and flight.since >= state.since:
         state.since, state.generation, state.origins = flight.since, flight.generation, flight.request.origins
-
-
-def _dying_grant(token: Token, now: float) -> float | None:
-    """Return when the grant dies, if that is soon and the last refresh did not put it off."""
-    dies, since = token.extra.get(GRANT_EXPIRES_AT), token.extra.get(GRANT_ISSUED_AT)
-    if dies is None or since is None or since >= token.issued_at:
-        return None
-    notice = max(2.0 * (token.lifetime or 0.0), _NOTICE * (dies - since))
-    return float(dies) if dies - now <= notice else None

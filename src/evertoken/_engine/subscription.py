@@ -6,27 +6,24 @@ A subscription holds no token. When it is woken it looks at what is in service, 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Self, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
-from evertoken._engine.tasks import ring
+from evertoken._engine.reader import Reader, Readers
 from evertoken._model.generic import OfToken, TokenT
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Hashable
 
     from evertoken._model.token import Token
 
 __all__ = ["Subscription", "Subscriptions"]
 
-# Seconds between two looks at whether the session of a subscription on another loop still lives.
-_WATCH: Final = 0.5
-
 
 @final
-class Subscription(OfToken[TokenT]):
+class Subscription(Reader, OfToken[TokenT]):
     """
     An async iterator over the tokens of one key. Made by `TokenManager.subscribe`.
 
@@ -43,7 +40,7 @@ class Subscription(OfToken[TokenT]):
         begin: Awaited before the first token, until it has ended well.
     """
 
-    __slots__ = ("__weakref__", "_begin", "_closed", "_key", "_last", "_loop", "_peek", "_subscriptions", "_wakeup")
+    __slots__ = ("_begin", "_key", "_last", "_peek", "_subscriptions")
 
     def __init__(
         self,
@@ -52,33 +49,13 @@ class Subscription(OfToken[TokenT]):
         peek: Callable[[], Token | None],
         begin: Callable[[], Awaitable[object]],
     ) -> None:
+        super().__init__(subscriptions)
         self._subscriptions = subscriptions
         self._key = key
         self._peek = peek
         self._begin: Callable[[], Awaitable[object]] | None = begin
-        self._loop = asyncio.get_running_loop()
         self._last: str | None = None
-        self._wakeup: asyncio.Future[None] | None = None
-        self._closed = False
         subscriptions.add(key, self)
-
-    def notify(self) -> None:
-        """Have the reader look again, from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._ring)
-        except RuntimeError:
-            # The reader's loop is gone, and the reader with it.
-            self._closed = True
-
-    def close(self) -> None:
-        """End the iteration, from any thread."""
-        if not self._closed:
-            self._closed = True
-            self._subscriptions.discard(self._key, self)
-            self.notify()
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> TokenT:
         if self._wakeup is not None:
@@ -98,53 +75,17 @@ class Subscription(OfToken[TokenT]):
                 self.close()
         raise StopAsyncIteration
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"Subscription(closed={self._closed})"
 
-    async def _wait(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._wakeup = wakeup = loop.create_future()
-        # Another loop than the session's may outlive it without being told.
-        watch = None if loop is self._subscriptions.loop else loop.call_later(_WATCH, ring, wakeup)
-        try:
-            # Held while it waits: nothing else may refer to it, or to its task.
-            with self._subscriptions.holding(self):
-                await wakeup
-        finally:
-            self._wakeup = None
-            if watch is not None:
-                watch.cancel()
-
-    def _ring(self) -> None:
-        if self._wakeup is not None:
-            ring(self._wakeup)
+    def _leave(self) -> None:
+        self._subscriptions.discard(self._key, self)
 
 
 @final
-class _Holding:
-    __slots__ = ("_held", "_one")
-
-    def __init__(self, held: set[Any], one: Any) -> None:
-        self._held = held
-        self._one = one
-
-    def __enter__(self) -> None:
-        self._held.add(self._one)
-
-    def __exit__(self, *_: object) -> None:
-        self._held.discard(self._one)
-
-
-@final
-class Subscriptions:
+class Subscriptions(Readers):
     """
-    The subscriptions of one session, on whatever loops and threads their readers are.
+    The subscriptions of one session.
 
     Args:
         loop: The session's.
@@ -153,17 +94,9 @@ class Subscriptions:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_lost: Callable[[], bool]) -> None:
-        self.loop = loop
-        self._is_lost = is_lost
+        super().__init__(loop, is_lost)
         self._lock = threading.Lock()
         self._readers: dict[Hashable, weakref.WeakSet[Subscription[Any]]] = {}
-        self._waiting: set[Subscription[Any]] = set()
-        self._ended = False
-
-    @property
-    def lost(self) -> bool:
-        """Whether nothing will come any more."""
-        return self._ended or self._is_lost()
 
     def add(self, key: Hashable, reader: Subscription[Any]) -> None:
         """List *reader*."""
@@ -187,10 +120,6 @@ class Subscriptions:
         """Have the readers of *key* look again."""
         for reader in self._of(key):
             reader.notify()
-
-    def holding(self, reader: Subscription[Any]) -> _Holding:
-        """Return a context in which *reader* is not collected."""
-        return _Holding(self._waiting, reader)
 
     def end(self) -> None:
         """End all of them."""

@@ -27,6 +27,7 @@ __all__ = [
     "adoptable",
     "after_lost_answer",
     "is_behind",
+    "is_new_login",
     "is_newer",
     "judge_lost_answer",
     "judge_sign_out",
@@ -177,6 +178,12 @@ def is_newer(state: KeyView, record: Record, /) -> bool:
         # It says what memory says, but for what memory is still to write.
         return False
     return record.version > state.version
+
+
+def is_new_login(state: KeyView, record: Record, /) -> bool:
+    """Tell whether the configuration brought memory a login that the grant on *record* has not taken into account."""
+    seeded = state.token is not None and state.since == 0.0 and state.generation == 0 and bool(state.origins)
+    return seeded and not record.revoked and bool(record.origins) and state.origins[-1] not in record.origins
 
 
 def is_behind(state: KeyView, record: Record | None, /) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Hashable, Sequence
+
     from evertoken._model.key_state import KeyState
     from evertoken._model.protocols import Lease, Record
     from evertoken._model.token import Token
 
-__all__ = ["Coordinator", "Permit"]
+__all__ = ["Coordinator", "Permit", "Records"]
 
 
 @final
@@ -38,8 +40,53 @@ class Permit:
         self.lost: Record | None = None
 
 
+class Records(Protocol):
+    """The records of keys that are not open."""
+
+    def name_of(self, key: Hashable, source: object, /) -> str:
+        """Return the name under which *key* stands in the store."""
+
+    def key_of(self, name: str, /) -> tuple[Hashable] | None:
+        """Return the key that stands under *name*, in a tuple; None where it is none of this manager's."""
+
+    def names(self) -> AsyncIterator[str]:
+        """
+        Yield the name of each record of this manager's namespace.
+
+        Raises:
+            TransientRefreshError: The store cannot be read.
+        """
+
+    async def read(self, name: str, key: Hashable, /) -> Record | None:
+        """
+        Return the record that stands under *name*, or None.
+
+        Raises:
+            TransientRefreshError: The store cannot be read.
+        """
+
+    async def add_new(self, grants: Sequence[tuple[str, Token]], /) -> list[bool]:
+        """
+        Write each token as a new login under its name; tell for each whether that was done.
+
+        It is not where the name has a record, where another member holds its lease, and where the store cannot.
+        """
+
+    async def add(self, name: str, key: Hashable, token: Token, /, *, replace: bool) -> bool:
+        """
+        Write *token* as a new login under *name*; tell whether that was done. Without *replace* what is there stays.
+
+        Raises:
+            TransientRefreshError: It could not be written.
+        """
+
+
 class Coordinator(Protocol):
     """Who may fetch for a key, and what is kept of it. One object serves one session."""
+
+    @property
+    def records(self) -> Records | None:
+        """The records of keys that are not open; None without a store."""
 
     async def open(self) -> None:
         """Be ready for flights. A store that is down keeps nothing from starting."""

@@ -36,7 +36,9 @@ __all__ = [
 ]
 
 #: Why a fetch was started; "peer" and "repair" only look at the store, unless it turns out that a fetch is needed.
-Reason: TypeAlias = Literal["absent", "due", "expired", "forced", "min_ttl", "peer", "refused", "repair", "retry"]
+Reason: TypeAlias = Literal[
+    "absent", "due", "expired", "forced", "keep_alive", "min_ttl", "peer", "refused", "repair", "retry"
+]
 
 #: What follows a request whose answer was lost.
 Ambiguity: TypeAlias = Literal["retry", "hold", "reject"]

@@ -32,6 +32,7 @@ class FailureState:
         "refusals",
         "refused",
         "refused_at",
+        "rejected_at",
         "repair_at",
         "retry_at",
         "rotated",
@@ -46,8 +47,9 @@ class FailureState:
         self.failures: int = 0
         #: The last failure, until a fetch succeeds.
         self.error: TransientRefreshError | GrantRejected | None = None
-        #: When the last attempt failed.
+        #: When the last attempt failed, and the first one in a row that was rejected.
         self.failed_at: float = NEVER
+        self.rejected_at: float = NEVER
         #: When the supervisor tries again.
         self.retry_at: float = NEVER
         #: Before this instant nobody tries again, whoever asks.

@@ -16,6 +16,7 @@ __all__ = [
     "GRANT_CLOCK",
     "GRANT_EXPIRES_AT",
     "GRANT_ISSUED_AT",
+    "GRANT_REJECTED",
     "GRANT_USED_BY",
     "OF_ONE_ANSWER",
     "grant_clock",
@@ -29,7 +30,9 @@ _NOISE: Final = 2.0
 GRANT_EXPIRES_AT: Final = "refresh_token_expires_at"
 #: The one that says since when it is so (epoch seconds): an answer that puts its death off counts anew.
 GRANT_ISSUED_AT: Final = "refresh_token_issued_at"
-#: Both.
+#: The extra field that says that the refresh token was rejected: when ("at"), how ("error"), and which it was ("of").
+GRANT_REJECTED: Final = "refresh_token_rejected"
+#: The two instants.
 GRANT_CLOCK: Final = frozenset({GRANT_EXPIRES_AT, GRANT_ISSUED_AT})
 
 # How servers say for how many seconds a refresh token lives: Keycloak; GitHub, LinkedIn and Google; Intuit. Keycloak
@@ -39,7 +42,7 @@ _LIFETIMES: Final = ("refresh_expires_in", "refresh_token_expires_in", "x_refres
 GRANT_USED_BY: Final = 0.8
 
 #: Fields that are about the answer that has them, and about no later one.
-OF_ONE_ANSWER: Final = GRANT_CLOCK.union(_LIFETIMES)
+OF_ONE_ANSWER: Final = GRANT_CLOCK.union(_LIFETIMES, {GRANT_REJECTED})
 
 
 def grant_clock(lifetime: float | None, requested_at: float, current: Token | None, /) -> dict[str, float]:

@@ -70,7 +70,7 @@ class KeyService(KeyView):
             if self.valid_until != NEVER:
                 self.valid_until = math.inf if self.token.expires_at is None else self.token.expires_at
         if failure is not None:
-            for name in ("failed_at", "not_before", "refused_at", "repair_at", "retry_at"):
+            for name in ("failed_at", "not_before", "refused_at", "rejected_at", "repair_at", "retry_at"):
                 setattr(failure, name, getattr(failure, name) + by)
             if failure.sent_at is not None:
                 failure.sent_at += by

@@ -12,8 +12,10 @@ rotated         as before: a late answer brought a refresh token    as before
 obtained        none: only its refresh token is good                by the retry schedule, with `failed`
 superseded      none: a peer left a newer refresh token             now
 put             the one that was put                                when it is due
+seeded          the one of the configuration                        with a store: now, to look there
 failed          as before                                           by the retry schedule
 rejected        as before                                           a slow probe
+noted           as before: its refresh token was rejected           as before
 unjudged        as before                                           when the caller says
 refused         none                                                now, unless the cool-down holds
 signed_out_at   none                                                a look at the store; never without a store
@@ -33,7 +35,9 @@ from evertoken._model.coordination_rules import after_lost_answer, on_ambiguous,
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.failure_state import NEVER
 from evertoken._model.key_service import KeyService
+from evertoken._model.key_status import is_dead_grant, with_rejection
 from evertoken._model.policy import spread
+from evertoken._model.token import origin_of
 
 if TYPE_CHECKING:
     from evertoken._model.policy import Rules
@@ -111,6 +115,15 @@ class KeyState(KeyService):
         self.generation += 1
         self.fetched_at = now
         self._serve(token)
+
+    def seeded(self, token: Token, /, *, shared: bool) -> None:
+        """The configuration brought *token*. What a store has may be newer, so it is *shared* with that first."""
+        self.token = token
+        self.fetched_at = token.issued_at
+        if token.refresh_token is not None:
+            self.origins = (origin_of(token.refresh_token),)
+        if shared:
+            self._failing().unkept = True
 
     def unsaved(self, now: float, rules: Rules, /, *, withhold: bool) -> None:
         """
@@ -226,12 +239,34 @@ class KeyState(KeyService):
         failure.failures = failure.failures + 1 if isinstance(failure.error, GrantRejected) else 1
         failure.error = error
         failure.failed_at = now
+        if failure.failures == 1:
+            failure.rejected_at = now
         serving = self.in_service(now)
         left = None if serving is None else serving.remaining(now)
         failure.retry_at = now + rules.retry.probe_delay(self._lifetime(), left)
         failure.not_before = failure.retry_at
         if failure.sent_at is not None and on_ambiguous(self, rules) == "reject" and not rules.shared:
             failure.retry_at = failure.not_before = math.inf
+
+    def noted(self, error: GrantRejected, presented: Token | None, known: Token | None, now: float, /) -> None:
+        """
+        The refresh token of *presented* was rejected: whoever reads the record is to know it, also later.
+
+        Args:
+            error: What the server said.
+
+            presented: What was presented. If memory has another token by now, that one is not concerned.
+
+            known: What is on record.
+
+            now: The instant (epoch seconds).
+        """
+        token, failure = self.token, self.failure
+        if token is None or token is not presented or not is_dead_grant(error):
+            return
+        self.token = with_rejection(token, error, now, known)
+        if failure is not None and failure.refused is token:
+            failure.refused = self.token
 
     def unjudged(self, error: TransientRefreshError | GrantRejected, now: float, retry_at: float, /) -> None:
         """A fetch failed, and a policy that raises could not say when to try again: at *retry_at*."""

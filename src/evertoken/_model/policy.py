@@ -21,7 +21,7 @@ from evertoken._model.frozen import Frozen, frozen
 if TYPE_CHECKING:
     from evertoken._model.token import Token
 
-__all__ = ["RefreshPolicy", "RetryPolicy", "Rules", "spread"]
+__all__ = ["KeepAlivePolicy", "RefreshPolicy", "RetryPolicy", "Rules", "spread"]
 
 DEFAULT_LEAD_FRACTION: Final = 0.2
 MAX_LEAD_SHARE: Final = 0.5
@@ -261,6 +261,49 @@ def _grown(first: float, factor: float, times: int, cap: float) -> float:
     except OverflowError:
         # 2.0 ** 1100 is beyond any float, and any cap.
         return cap
+
+
+@final
+@frozen()
+class KeepAlivePolicy(Frozen):
+    """
+    When a grant in the store that nobody uses is refreshed, so that it does not die of idleness.
+
+    Args:
+        idle: After how many seconds without use a grant dies. None: as its server said (`refresh_expires_in` and its
+            like), or as its provider is known to do. A grant of which neither is known is left alone.
+
+        lead_fraction: For which part of that time before it dies it is due: 0.2 by default, at most 0.5.
+
+        jitter: By how much of that lead it may be due earlier, so that grants of one import spread out: 0.5 by default.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    idle: float | None = None
+    lead_fraction: float = DEFAULT_LEAD_FRACTION
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.idle is not None:
+            _check("idle", self.idle, least=0.0, open_below=True)
+        _check("lead_fraction", self.lead_fraction, least=0.0, most=MAX_LEAD_SHARE, open_below=True)
+        _check("jitter", self.jitter, least=0.0, most=1.0)
+
+    def due_at(self, used_at: float, dies_at: float, share: float, /) -> float:
+        """
+        Return when a grant is due (epoch seconds).
+
+        Args:
+            used_at: When it was used last.
+
+            dies_at: When it dies of that.
+
+            share: A number in [0, 1) that is stable for its key; see `spread`.
+        """
+        lead = self.lead_fraction * max(dies_at - used_at, 0.0)
+        return dies_at - lead * (1.0 + self.jitter * share)
 
 
 @final

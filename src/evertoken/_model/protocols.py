@@ -73,6 +73,7 @@ class TokenSource(Protocol):
     - `rotates` (bool or None): whether each use of a refresh token returns another. None: to be found out.
     - `on_ambiguous` ("retry", "hold" or "reject"): what follows a request whose answer was lost.
     - `grace` (float): seconds after its first use during which a refresh token may be presented again.
+    - `idle_lifetime` (float): after how many seconds without use a grant dies. `keep_alive=` goes by it.
     - `provider` (str): keys of one provider share its limits, its pauses and its outages.
     - `rate_limit` (`RateLimit`) and `budget` (`Budget`): what that provider allows, where the source knows.
     - `identity` (str): whose tokens it gives, and for what: issuer or endpoint, client, subject, scope, audience. It

@@ -9,6 +9,7 @@ from evertoken._model.frozen import Frozen, frozen
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
+    from evertoken._model.key_status import Status
     from evertoken._model.key_view import Validity
 
 __all__ = ["Health", "KeySnapshot", "ProviderSnapshot", "Snapshot", "State"]
@@ -46,6 +47,13 @@ class KeySnapshot(Frozen):
         kept: False where a store should hold the token and could not be written.
 
         idle_since: Since when nobody has asked for it, where idle keys are evicted.
+
+        status: How the login stands, as `KeyStatus.status` has it: "pending", "connected", "expiring", "failing",
+            "needs_reconnect" or "signed_out".
+
+        since: Since when, as far as is known.
+
+        reason: Why, where it is neither "pending" nor "connected".
     """
 
     validity: Validity
@@ -60,6 +68,9 @@ class KeySnapshot(Frozen):
     waiters: int
     kept: bool
     idle_since: float | None
+    status: Status = "pending"
+    since: float | None = None
+    reason: str | None = None
 
 
 @final
@@ -154,15 +165,19 @@ class Health(Frozen):
     Args:
         alive: Whether the supervisor runs and has shown a sign of life lately. For a liveness probe.
 
-        ready: Whether every key that is open has a valid token. For a readiness probe.
+        ready: Whether every critical key has a valid token. For a readiness probe. Critical are the keys that were
+            known at construction, or those named by `critical=`. A key that was signed out on purpose does not count.
 
         last_beat_at: The supervisor's last sign of life (epoch seconds); None if it never ran.
 
         restarts: How often its loop crashed and was restarted.
 
-        failing: Keys whose last fetch failed.
+        failing: Keys whose last fetch failed, also those whose token is still valid.
 
-        rejected: Keys whose grant is rejected: a person must act.
+        rejected: Those of them whose grant is rejected: a person must act.
+
+        degraded: Keys whose callers are told of a failure now, and critical keys without a valid token. Those that
+            were signed out on purpose are not among them.
     """
 
     alive: bool
@@ -171,3 +186,4 @@ class Health(Frozen):
     restarts: int
     failing: tuple[Hashable, ...]
     rejected: tuple[Hashable, ...]
+    degraded: tuple[Hashable, ...] = ()

@@ -74,7 +74,7 @@ class SigV4(Guarded):
                 msg = f"{name} must be a non-empty string, not {quoted(value)}"
                 raise ValueError(msg)
         if "*" in region or "," in region:
-            msg = "region must be one region: SigV4a, which signs for several, is not built; use the endpoint of one region"
+            msg = "region must be one region: SigV4a is not built; use the endpoint of one region"
             raise ValueError(msg)
         _library()
         self.service = service

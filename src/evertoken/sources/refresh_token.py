@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING, Literal, final
 
+from evertoken._model.errors import GrantRejected
 from evertoken._model.identity import identity_from
 from evertoken._signing.secret import check_secret, resolve
 from evertoken.sources._grant import Grant
@@ -31,7 +33,8 @@ class RefreshToken(Grant):
         client: The client to which the refresh token was issued.
 
         refresh_token: The refresh token to begin with, or a `pathlib.Path` or a plain or async function that loads it.
-            It is loaded at each fetch.
+            It is loaded at each fetch. If it is left out, `put`, `import_grants` or `initial=` bring it, and until then
+            nobody is logged in.
 
         scope: A narrower scope to ask for; leave it out to keep the one granted.
 
@@ -64,7 +67,7 @@ class RefreshToken(Grant):
     def __init__(
         self,
         client: OAuthClient,
-        refresh_token: Secret,
+        refresh_token: Secret | EllipsisType = ...,
         *,
         scope: str | Iterable[str] | None = None,
         audience: str | None = None,
@@ -76,7 +79,8 @@ class RefreshToken(Grant):
         grace: float | None = None,
     ) -> None:
         super().__init__(client, scope=scope, audience=audience, resource=resource, parameters=parameters)
-        check_secret("refresh_token", refresh_token)
+        if not isinstance(refresh_token, EllipsisType):
+            check_secret("refresh_token", refresh_token)
         if on_ambiguous not in {None, "retry", "hold", "reject"}:
             msg = f"on_ambiguous must be 'retry', 'hold' or 'reject', not {on_ambiguous!r}"
             raise ValueError(msg)
@@ -104,6 +108,12 @@ class RefreshToken(Grant):
         """
         return identity_from("RefreshToken", self._client.identity, self.subject)
 
+    @property
+    def idle_lifetime(self) -> float | None:
+        """After how many seconds without use the grant dies, where the provider is known for that."""
+        habits = self._client.habits
+        return None if habits is None else habits.idle_lifetime
+
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """Present the newest refresh token, or the configured one where that is a new login."""
         token = await self._newest(request)
@@ -112,6 +122,10 @@ class RefreshToken(Grant):
 
     async def _newest(self, request: FetchRequest) -> str:
         kept = None if request.current is None else request.current.refresh_token
+        if isinstance(self._refresh_token, EllipsisType):
+            if kept is None:
+                raise GrantRejected("login_required", "nobody has logged in: no refresh token was configured or put")
+            return kept
         try:
             initial = await resolve(self._refresh_token, "refresh_token")
         except Exception:

@@ -77,6 +77,24 @@ set_config('synchronous_commit', CASE current_setting('synchronous_commit')
     WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)
 """
 
+# In the order of the keys, so that two of them cannot wait for each other. A new fence ends what leases there were.
+_ADD: Final = """
+WITH given AS (
+    SELECT row, version, decode(record, 'base64') AS record, notice
+    FROM json_to_recordset($1::json) AS given (row text, version bigint, record text, notice text)
+), done AS (
+    INSERT INTO {table} AS held (key, version, record, digest, fence, changed)
+    SELECT row, version, record, sha256(record), 1, pg_current_xact_id() FROM given ORDER BY row
+    ON CONFLICT (key) DO UPDATE SET (version, record, digest, fence, owner, ends, changed) = (
+        excluded.version, excluded.record, excluded.digest, held.fence + 1, '', '-infinity', excluded.changed
+    )
+    WHERE held.record IS NULL AND held.version < excluded.version
+        AND (held.ends <= clock_timestamp() OR held.ends > clock_timestamp() + {longest})
+    RETURNING key
+)
+SELECT key, pg_notify({channel}, notice), {durable} FROM done JOIN given ON row = key
+"""
+
 _RENEW: Final = """
 UPDATE {table} SET ends = clock_timestamp() + make_interval(secs => $4)
 WHERE key = $1 AND fence = $2 AND owner = $3 AND ends > clock_timestamp()
@@ -174,6 +192,7 @@ class Statements:
         self.begin = self._made(_BEGIN, TEXT, TEXT, DOUBLE)
         self.mark = self._made(_KEEP.replace("{more}", ""), *kept)
         self.commit = self._made(_KEEP.replace("{more}", ", ends = '-infinity'"), *kept)
+        self.add = self._made(_ADD, TEXT)
         self.renew = self._made(_RENEW, *owned, DOUBLE)
         self.abandon = self._made(_ABANDON, *owned)
         self.read = self._made(_READ, TEXT)

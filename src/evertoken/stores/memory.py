@@ -88,6 +88,17 @@ class MemoryStore(Guarded):
             self._tell(record.key)
         return kept
 
+    async def add_many(self, records: Sequence[Record], /) -> list[bool]:
+        """Keep each record whose key has none and whose lease is free; tell for each whether it was kept."""
+        with self._lock:
+            now = self._clock.monotonic()
+            kept = [self._add(record, now) for record in records]
+        if self._watchers:
+            for record, is_kept in zip(records, kept, strict=True):
+                if is_kept:
+                    self._tell(record.key)
+        return kept
+
     async def abandon(self, lease: Lease, /) -> None:
         """End *lease* without a write, if its owner still holds it."""
         with self._lock:
@@ -147,6 +158,19 @@ class MemoryStore(Guarded):
         least = 0 if before is None else before.version
         if record.version <= least or key != lease.key or not self._is_newest(lease):
             return False
+        self._records[key] = record
+        return True
+
+    def _add(self, record: Record, now: float) -> bool:
+        key, fence, newest = record.key, 1, self._leases.get(record.key)
+        if newest is not None:
+            held, ends_at = newest
+            if now < ends_at <= now + LONGEST_LEASE:
+                return False
+            fence = held.fence + 1
+        if key in self._records:
+            return False
+        self._leases[key] = Lease(key, "", fence), _ENDED
         self._records[key] = record
         return True
 

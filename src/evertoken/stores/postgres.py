@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
@@ -134,6 +136,26 @@ class PostgresStore(Guarded):
     async def commit(self, record: Record, lease: Lease, /) -> bool:
         """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
         return await self._keep(self._sql.commit, record, lease)
+
+    async def add_many(self, records: Sequence[Record], /) -> list[bool]:
+        """Keep each record whose key has none and whose lease is free, all in one statement; tell which were kept."""
+
+        def sealed() -> str:
+            return json.dumps(
+                [
+                    {
+                        "row": _row_of(record.key),
+                        "version": record.version,
+                        "record": base64.b64encode(written(record, self._codec)).decode(),
+                        "notice": self._notice(record.key),
+                    }
+                    for record in records
+                ]
+            )
+
+        given = sealed() if self._codec is None else await offload(sealed)
+        kept = {row for row, *_ in await self._run(self._sql.add, given, make=True)}
+        return [_row_of(record.key) in kept for record in records]
 
     async def abandon(self, lease: Lease, /) -> None:
         """End *lease* without a write, if its owner still holds it."""
