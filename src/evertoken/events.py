@@ -1,7 +1,9 @@
 """What can happen, as small frozen records for observers to match."""
 
+from evertoken._model.event_fields import event_fields, event_name
 from evertoken._model.events import (
     Ambiguity,
+    CallerWaited,
     ClockStepped,
     Event,
     FetchAmbiguous,
@@ -16,6 +18,7 @@ from evertoken._model.events import (
     RefreshRejected,
     ShorterThanAsked,
     StoreFailed,
+    StoreUsed,
     SupervisorRestarted,
     TokenAdopted,
     TokenRefreshed,
@@ -26,6 +29,7 @@ from evertoken._model.events import (
 
 __all__ = [
     "Ambiguity",
+    "CallerWaited",
     "ClockStepped",
     "Event",
     "FetchAmbiguous",
@@ -40,10 +44,13 @@ __all__ = [
     "RefreshRejected",
     "ShorterThanAsked",
     "StoreFailed",
+    "StoreUsed",
     "SupervisorRestarted",
     "TokenAdopted",
     "TokenRefreshed",
     "TokenRefused",
     "TokenRevoked",
     "TokenUnpersisted",
+    "event_fields",
+    "event_name",
 ]

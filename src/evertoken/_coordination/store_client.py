@@ -192,6 +192,7 @@ class StoreClient:
             self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
             return None
         self._running += 1
+        began = self._clock.monotonic()
         try:
             answer = await flight.step(call(), timeout, self._clock)
         except BaseException as error:
@@ -201,6 +202,9 @@ class StoreClient:
             return None
         else:
             self._ended += 1
+            if self._observers.listens_to(events.StoreUsed):
+                at, took = self._clock.time(), self._clock.monotonic() - began
+                self._observers.emit(events.StoreUsed(at=at, key=state.key, operation=operation, took=took))
             return answer
         finally:
             self._running -= 1

@@ -6,9 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._model import events
+from evertoken._model.event_fields import event_fields, event_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from evertoken._model.protocols import Observer
 
@@ -34,10 +35,10 @@ _LEVELS: Final[dict[type[events.Event], int]] = {
 }
 
 
-def say(level: int, message: str, /, *args: object) -> None:
+def say(level: int, message: str, /, *args: object, extra: dict[str, object] | None = None) -> None:
     """Log, whatever the application's filters raise: what is only told must not harm what is done."""
     try:
-        LOGGER.log(level, message, *args, stacklevel=2)
+        LOGGER.log(level, message, *args, extra=extra, stacklevel=2)
     except SHUTDOWN:
         raise
     except BaseException:  # noqa: BLE001, S110 - there is nobody left to tell
@@ -61,7 +62,7 @@ class Observers:
         """Log *event* and tell it to each observer."""
         level = _LEVELS.get(type(event), logging.DEBUG)
         if LOGGER.isEnabledFor(level):
-            say(level, "%s", _Line(event))
+            say(level, "%s", _Line(event), extra=_extra(event))
         for observer in self._observers:
             try:
                 observer(event)
@@ -82,14 +83,18 @@ class _Line:
         self.event = event
 
     def __str__(self) -> str:
-        event = self.event
-        names = [name for cls in type(event).__mro__ for name in getattr(cls, "__slots__", ()) if name != "at"]
-        pairs = [f"{name}={_plain(getattr(event, name))}" for name in names]
-        return f"{type(event).__name__} {' '.join(pairs)}"
+        pairs = (f"{name}={value if name.endswith('_at') else repr(value)}" for name, value in _told(self.event))
+        return " ".join((type(self.event).__name__, *pairs))
 
 
-def _plain(value: object) -> str:
-    return f"{type(value).__name__}({value})" if isinstance(value, Exception) else repr(value)
+def _told(event: events.Event) -> Iterator[tuple[str, object]]:
+    # The key of a single source says nothing.
+    return ((name, value) for name, value in event_fields(event).items() if name != "key" or value is not None)
+
+
+def _extra(event: events.Event) -> dict[str, object]:
+    fields = {f"evertoken_{name}": value for name, value in event_fields(event).items()}
+    return {"evertoken_event": event_name(event), **fields}
 
 
 def _name(observer: object) -> str:

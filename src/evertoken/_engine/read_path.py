@@ -69,6 +69,19 @@ class ReadPath:
 
     async def obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
         """Return a valid token: the slow path of `TokenManager.get`."""
+        if not self._observers.listens_to(events.CallerWaited):
+            return await self._obtain(key, min_ttl, timeout)
+        began, served = self._clock.monotonic(), False
+        try:
+            token = await self._obtain(key, min_ttl, timeout)
+            served = True
+            return token
+        finally:
+            took = self._clock.monotonic() - began
+            if took > 0.0:
+                self._observers.emit(events.CallerWaited(at=self._clock.time(), key=key, took=took, served=served))
+
+    async def _obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
         least = seconds("min_ttl", min_ttl) or 0.0
         limit = seconds("timeout", timeout)
         end = None if limit is None else self._clock.monotonic() + limit

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ambiguity",
+    "CallerWaited",
     "ClockStepped",
     "Event",
     "FetchAmbiguous",
@@ -27,6 +28,7 @@ __all__ = [
     "RefreshRejected",
     "ShorterThanAsked",
     "StoreFailed",
+    "StoreUsed",
     "SupervisorRestarted",
     "TokenAdopted",
     "TokenRefreshed",
@@ -155,12 +157,18 @@ class RefreshFailed(Event):
         retry_at: When it is tried again (epoch seconds).
 
         serving: Whether a valid token stays in service meanwhile.
+
+        took: Seconds from the start of the fetch to its failure; None if no source was asked.
+
+        reason: Why it was fetched.
     """
 
     error: TransientRefreshError
     failures: int
     retry_at: float
     serving: bool
+    took: float | None
+    reason: Reason
 
 
 @final
@@ -175,11 +183,17 @@ class RefreshRejected(Event):
         retry_at: When it is probed again (epoch seconds).
 
         serving: Whether a valid token stays in service meanwhile.
+
+        took: Seconds from the start of the fetch to the rejection; None if no source was asked.
+
+        reason: Why it was fetched.
     """
 
     error: GrantRejected
     retry_at: float
     serving: bool
+    took: float | None
+    reason: Reason
 
 
 @final
@@ -229,12 +243,44 @@ class ShorterThanAsked(Event):
 
 @final
 @frozen()
+class CallerWaited(Event):
+    """
+    A call of `get` found no token that it could return at once, and has ended.
+
+    Args:
+        took: Seconds from the call to its end.
+
+        served: Whether the call returned a token.
+    """
+
+    took: float
+    served: bool
+
+
+@final
+@frozen()
+class StoreUsed(Event):
+    """
+    A store did what was asked of it.
+
+    Args:
+        operation: "begin", "read", "mark", "commit" or "abandon".
+
+        took: Seconds from the call to its answer.
+    """
+
+    operation: str
+    took: float
+
+
+@final
+@frozen()
 class StoreFailed(Event):
     """
     A store did not do what was asked of it.
 
     Args:
-        operation: "acquire", "read", "write", "renew", "release", "open", "close" or "watch".
+        operation: "begin", "read", "mark", "commit", "abandon", "renew", "open", "close" or "watch".
 
         error: Its class and words, scrubbed.
     """
