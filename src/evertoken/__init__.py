@@ -32,7 +32,7 @@ from evertoken._model.protocols import (
     TokenStore,
     WatchedStore,
 )
-from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
+from evertoken._model.snapshot import Counts, Health, KeySnapshot, Snapshot
 from evertoken._model.token import RedactedToken, Token
 from evertoken._model.token_response import Answer
 
@@ -45,6 +45,7 @@ __all__ = [
     "Begun",
     "CallableSource",
     "Clock",
+    "Counts",
     "CredentialSource",
     "DPoPKey",
     "FetchRequest",

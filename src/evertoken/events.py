@@ -1,6 +1,6 @@
 """What can happen, as small frozen records for observers to match."""
 
-from evertoken._model.event_fields import event_fields, event_name
+from evertoken._model.event_fields import event_fields, event_level, event_name
 from evertoken._model.events import (
     Ambiguity,
     CallerWaited,
@@ -52,5 +52,6 @@ __all__ = [
     "TokenRevoked",
     "TokenUnpersisted",
     "event_fields",
+    "event_level",
     "event_name",
 ]

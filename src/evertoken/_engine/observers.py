@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._model import events
-from evertoken._model.event_fields import event_fields, event_name
+from evertoken._model.event_fields import event_fields, event_level, event_name, level_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from evertoken._model import events
     from evertoken._model.protocols import Observer
 
 __all__ = ["LOGGER", "SHUTDOWN", "Observers", "say"]
@@ -20,19 +20,6 @@ LOGGER: Final = logging.getLogger("evertoken")
 
 #: What asks the whole process to end, and is contained by nothing here.
 SHUTDOWN: Final = (KeyboardInterrupt, SystemExit)
-
-_LEVELS: Final[dict[type[events.Event], int]] = {
-    events.RefreshRejected: logging.ERROR,
-    events.SupervisorRestarted: logging.ERROR,
-    events.GrantExpiring: logging.WARNING,
-    events.RefreshFailed: logging.WARNING,
-    events.StoreFailed: logging.WARNING,
-    events.FetchAmbiguous: logging.WARNING,
-    events.TokenUnpersisted: logging.WARNING,
-    events.TokenRevoked: logging.INFO,
-    events.ClockStepped: logging.WARNING,
-    events.TokenRefused: logging.INFO,
-}
 
 
 def say(level: int, message: str, /, *args: object, extra: dict[str, object] | None = None) -> None:
@@ -56,11 +43,11 @@ class Observers:
 
     def listens_to(self, kind: type[events.Event], /) -> bool:
         """Tell whether anybody would see an event of this *kind*. What nobody sees is not made on the refresh path."""
-        return bool(self._observers) or LOGGER.isEnabledFor(_LEVELS.get(kind, logging.DEBUG))
+        return bool(self._observers) or LOGGER.isEnabledFor(level_of(kind))
 
     def emit(self, event: events.Event, /) -> None:
         """Log *event* and tell it to each observer."""
-        level = _LEVELS.get(type(event), logging.DEBUG)
+        level = event_level(event)
         if LOGGER.isEnabledFor(level):
             say(level, "%s", _Line(event), extra=_extra(event))
         for observer in self._observers:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from evertoken._engine.inspection import health_of, snapshot_of
+from evertoken._engine.inspection import counts_of, health_of, snapshot_of
 
 if TYPE_CHECKING:
     from evertoken._engine.lifecycle import Lifecycle
-    from evertoken._model.snapshot import Health, Snapshot
+    from evertoken._model.snapshot import Counts, Health, Snapshot
 
 __all__ = ["SessionOwner"]
 
@@ -61,6 +61,11 @@ class SessionOwner:
         return snapshot_of(
             life.registry, life.rules, life.counters, life.session, now=life.settings.clock.time(), state=life.state
         )
+
+    def counts(self) -> Counts:
+        """Return how many keys are in which state, for metrics. From any thread."""
+        life = self._life
+        return counts_of(life.registry, life.session, now=life.settings.clock.time())
 
     def health(self) -> Health:
         """Return whether the supervisor lives and every key has a valid token, for probes."""

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from evertoken._model import events
 from evertoken._model.errors import GrantRejected
 
 if TYPE_CHECKING:
@@ -14,7 +15,23 @@ if TYPE_CHECKING:
 
     from evertoken._model.events import Event
 
-__all__ = ["event_fields", "event_name", "plain_key"]
+__all__ = ["event_fields", "event_level", "event_name", "level_of"]
+
+# The numbers that `logging` has for its levels.
+_DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
+
+_LEVELS: Final[dict[type[Event], int]] = {
+    events.RefreshRejected: _ERROR,
+    events.SupervisorRestarted: _ERROR,
+    events.GrantExpiring: _WARNING,
+    events.RefreshFailed: _WARNING,
+    events.StoreFailed: _WARNING,
+    events.FetchAmbiguous: _WARNING,
+    events.TokenUnpersisted: _WARNING,
+    events.TokenRevoked: _INFO,
+    events.ClockStepped: _WARNING,
+    events.TokenRefused: _INFO,
+}
 
 # Between "h" and "F" in "RefreshFailed".
 _WORDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -35,6 +52,23 @@ def event_name(event: Event, /) -> str:
     return name
 
 
+def level_of(kind: type[Event], /) -> int:
+    """Return the level at which events of this *kind* are logged."""
+    return _LEVELS.get(kind, _DEBUG)
+
+
+def event_level(event: Event, /) -> int:
+    """
+    Return the level at which an event is logged, as a number of `logging`.
+
+    Routine is DEBUG or INFO, what heals by itself is WARNING, and what needs a person is ERROR.
+
+    Args:
+        event: Any event of `evertoken.events`.
+    """
+    return level_of(type(event))
+
+
 def event_fields(event: Event, /) -> dict[str, object]:
     """
     Return the fields of an event as plain data, which `json.dumps` can write. They hold no secret.
@@ -52,7 +86,7 @@ def event_fields(event: Event, /) -> dict[str, object]:
         if name == "at":
             continue
         if name == "key":
-            found[name] = plain_key(value)
+            found[name] = _plain(value)
         elif isinstance(value, Exception):
             found[name] = str(value)
             found[f"{name}_type"] = type(value).__name__
@@ -65,8 +99,7 @@ def event_fields(event: Event, /) -> dict[str, object]:
     return found
 
 
-def plain_key(key: Hashable, /) -> str | int | float | None:
-    """Return *key* itself where JSON can hold it, else its `repr`."""
+def _plain(key: Hashable) -> str | int | float | None:
     return key if key is None or isinstance(key, str | int | float) else repr(key)
 
 
