@@ -78,7 +78,7 @@ class ReadPath:
             return token
         finally:
             took = self._clock.monotonic() - began
-            if took > 0.0:
+            if took > 0.0 or not served:
                 self._observers.emit(events.CallerWaited(at=self._clock.time(), key=key, took=took, served=served))
 
     async def _obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evertoken._manager import TokenManager
+    from evertoken._engine.session_owner import SessionOwner
 
 __all__ = ["Managers"]
 
@@ -18,9 +18,9 @@ class Managers:
     """Managers by name. Being watched keeps no manager alive."""
 
     def __init__(self) -> None:
-        self._managers: dict[str, weakref.ref[TokenManager[Any, Any]]] = {}
+        self._managers: dict[str, weakref.ref[SessionOwner]] = {}
 
-    def add(self, manager: TokenManager[Any, Any], name: str) -> None:
+    def add(self, manager: SessionOwner, name: str) -> None:
         """
         Watch *manager* under *name*.
 
@@ -34,7 +34,7 @@ class Managers:
             raise ValueError(msg)
         self._managers[name] = weakref.ref(manager)
 
-    def __iter__(self) -> Iterator[tuple[str, TokenManager[Any, Any]]]:
+    def __iter__(self) -> Iterator[tuple[str, SessionOwner]]:
         """Yield each manager that is alive, with its name. From any thread."""
         for name, reference in list(self._managers.items()):
             manager = reference()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from evertoken import events
+from evertoken._model import events
 from evertoken.observability._managers import Managers
 
 try:
     from opentelemetry import metrics, trace
+    from opentelemetry.context import Context
 except ImportError as _error:
     msg = "evertoken.observability.opentelemetry needs opentelemetry: pip install 'evertoken[opentelemetry]'"
     raise ImportError(msg) from _error
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from opentelemetry.util.types import AttributeValue
 
-    from evertoken._manager import TokenManager
+    from evertoken._engine.session_owner import SessionOwner
     from evertoken._model.snapshot import Counts
 
 __all__ = ["OpenTelemetryObserver"]
@@ -95,7 +96,7 @@ class OpenTelemetryObserver:
             "evertoken.supervisor.alive", [self._alive], "1", "1 while the supervisor runs, else 0."
         )
 
-    def watch(self, manager: TokenManager[Any, Any], name: str = "default") -> None:
+    def watch(self, manager: SessionOwner, name: str = "default") -> None:
         """
         Read the gauges from *manager* from now on, for as long as it exists.
 
@@ -148,7 +149,9 @@ class OpenTelemetryObserver:
         failed: bool = False,
     ) -> None:
         end = int(event.at * 1e9)
-        span = self._tracer.start_span(name, start_time=end - int(took * 1e9), attributes=told)
+        # A fetch is shared, so it does not belong to the trace of the caller that came first.
+        parent = None if isinstance(event, events.CallerWaited) else Context()
+        span = self._tracer.start_span(name, parent, start_time=end - int(took * 1e9), attributes=told)
         if failed:
             span.set_status(trace.StatusCode.ERROR)
         span.end(end)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final, get_args
 
-from evertoken import events
+from evertoken._model import events
 from evertoken.observability._managers import Managers
 
 try:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-    from evertoken._manager import TokenManager
+    from evertoken._engine.session_owner import SessionOwner
 
 __all__ = ["PrometheusObserver"]
 
@@ -51,18 +51,33 @@ class PrometheusObserver:
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, buckets: Sequence[float] = _BUCKETS) -> None:
         self._managers = Managers()
 
-        def histogram(name: str, says: str, *labels: str) -> Histogram:
-            return Histogram(f"evertoken_{name}_seconds", says, labels, registry=registry, buckets=buckets)
+        def histogram(name: str, says: str, label: str, *values: str) -> Histogram:
+            made = Histogram(f"evertoken_{name}_seconds", says, [label], registry=registry, buckets=buckets)
+            # From the start, because Prometheus sees no increase in a series that begins with its first event.
+            for value in values:
+                made.labels(value)
+            return made
 
-        def counter(name: str, says: str, *labels: str) -> Counter:
-            return Counter(f"evertoken_{name}", says, labels, registry=registry)
+        def counter(name: str, says: str, label: str | None = None, *values: str) -> Counter:
+            made = Counter(f"evertoken_{name}", says, () if label is None else [label], registry=registry)
+            for value in values:
+                made.labels(value)
+            return made
 
-        self._fetches = histogram("fetch", "Time from the start of a fetch to its end.", "reason", "outcome")
-        self._waits = histogram("wait", "Time that callers of get() waited for a token.", "outcome")
-        self._store_steps = histogram("store", "Time of the steps of a store that succeeded.", "operation")
-        self._store_failures = counter("store_failures", "Steps of a store that failed.", "operation")
-        self._refused = counter("tokens_refused", "Tokens that a resource server refused.", "outcome")
-        self._ambiguous = counter("fetches_ambiguous", "Fetches whose answer was lost.", "treated")
+        steps = ("begin", "read", "mark", "commit", "abandon")
+        outcomes = ("refreshed", "failed", "rejected")
+        self._fetches = histogram("fetch", "Time from the start of a fetch to its end.", "outcome", *outcomes)
+        self._reasons = counter("fetches", "Fetches that ended.", "reason", *get_args(events.Reason))
+        self._waits = histogram("wait", "Time that callers of get() waited for a token.", "outcome", "served", "failed")
+        self._store_steps = histogram("store", "Time of the steps of a store that succeeded.", "operation", *steps)
+        others = ("renew", "open", "close", "watch")
+        self._store_failures = counter("store_failures", "Steps of a store that failed.", "operation", *steps, *others)
+        self._refused = counter(
+            "tokens_refused", "Tokens that a resource server refused.", "outcome", "fetched", "cooling down"
+        )
+        self._ambiguous = counter(
+            "fetches_ambiguous", "Fetches whose answer was lost.", "treated", *get_args(events.Ambiguity)
+        )
         self._counters = {
             events.TokenAdopted: counter("tokens_adopted", "Tokens taken over from a peer."),
             events.TokenRevoked: counter("keys_signed_out", "Keys that were signed out."),
@@ -74,7 +89,7 @@ class PrometheusObserver:
         }
         registry.register(_Gauges(self._managers))
 
-    def watch(self, manager: TokenManager[Any, Any], name: str = "default") -> None:
+    def watch(self, manager: SessionOwner, name: str = "default") -> None:
         """
         Read the gauges from *manager* from now on, for as long as it exists.
 
@@ -92,11 +107,11 @@ class PrometheusObserver:
         """Count one event. The manager calls this."""
         match event:
             case events.TokenRefreshed():
-                self._fetches.labels(event.reason, "refreshed").observe(event.took)
+                self._fetched("refreshed", event.reason, event.took)
             case events.RefreshFailed() if event.took is not None:
-                self._fetches.labels(event.reason, "failed").observe(event.took)
+                self._fetched("failed", event.reason, event.took)
             case events.RefreshRejected() if event.took is not None:
-                self._fetches.labels(event.reason, "rejected").observe(event.took)
+                self._fetched("rejected", event.reason, event.took)
             case events.CallerWaited():
                 self._waits.labels("served" if event.served else "failed").observe(event.took)
             case events.StoreUsed():
@@ -111,6 +126,10 @@ class PrometheusObserver:
                 counter = self._counters.get(type(event))
                 if counter is not None:
                     counter.inc()
+
+    def _fetched(self, outcome: str, reason: str, took: float) -> None:
+        self._fetches.labels(outcome).observe(took)
+        self._reasons.labels(reason).inc()
 
 
 @final
