@@ -567,7 +567,7 @@ async def test_events_tell_the_story(clock):
         await clock.advance(1.0)
     names = [type(event).__name__ for event in recorder.events]
     assert names == [
-        "ManagerStarted", "FetchStarted", "TokenRefreshed", "FetchStarted", "TokenRefreshed", "TokenRefused",
+        "ManagerStarted", "FetchStarted", "TokenRefreshed", "CallerWaited", "FetchStarted", "TokenRefreshed", "TokenRefused",
         "FetchStarted", "RefreshFailed", "ManagerClosing",
     ]  # fmt: skip
     refreshed = recorder.of(events.TokenRefreshed)[0]
