@@ -79,7 +79,8 @@ class Copy:
         settings = self._root / "coverage.ini"
         settings.write_text("[run]\ncore = ctrace\nconcurrency = thread\n", encoding="utf-8")
         command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", f"--data-file={data}"]
-        command += [f"--source={self._package}", "-m", "pytest", "-q", "--tb=no", "-p", "tests.mutation.recorder"]
+        command += [f"--source={self._package}", "-m", "pytest", "-q", "--tb=no", "--timeout=0"]
+        command += ["-p", "tests.mutation.recorder"]
         environment = {**self._environment, "EVERTOKEN_MUTATION_SECONDS": str(seconds)}
         ran = subprocess.run(
             [*command, *self._tests], cwd=self._root, env=environment, capture_output=True, text=True, check=False
