@@ -9,11 +9,13 @@ import base64
 import json
 import os
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from tests.gated import until
 from tests.sources.wire import Wire, always, granted, http
 
 from evertoken import FetchRequest, GrantRejected, TokenManager, TransientRefreshError
@@ -147,6 +149,20 @@ async def test_command_that_hangs_is_killed(tmp_path, behind):
     async with asyncio.timeout(10.0):
         while _runs(int(mark.read_text())):
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX's")
+@pytest.mark.parametrize("pipes", ["", ">/dev/null", "2>/dev/null"])
+async def test_what_a_command_leaves_behind_is_killed(tmp_path, pipes):
+    """F7: a child with a pipe of a command that has ended is killed at the deadline, and leaves no thread."""
+    note = tmp_path / "pid"
+    slow = Command(["/bin/sh", "-c", f"sleep 60 {pipes} & echo $! >{note}; echo token"])
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(slow.fetch(FetchRequest(None, None, 9.0)), 1.0)
+        await until(lambda: not _runs(int(note.read_text())))
+    await until(lambda: threading.active_count() <= before + 1)
 
 
 def _runs(process: int) -> bool:
