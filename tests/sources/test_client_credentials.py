@@ -222,6 +222,33 @@ async def test_what_a_given_client_has_does_not_leak(library, method):
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize(
+    ("url", "default", "own", "sent"),
+    [
+        ("https://as.example.com/token", "api.example.com", {}, "as.example.com"),
+        ("https://as.example.com:443/token", "api.example.com", {}, "as.example.com"),
+        ("https://as.example.com:8443/token", "api.example.com", {}, "as.example.com:8443"),
+        ("https://[2001:db8::1]:8443/token", "api.example.com", {}, "[2001:db8::1]:8443"),
+        ("https://as.example.com/token", None, {}, "as.example.com"),
+        ("https://10.0.0.7/token", "api.example.com", {"host": "as.example.com"}, "as.example.com"),
+        ("https://10.0.0.7/token", None, {"Host": "as.example.com"}, "as.example.com"),
+    ],
+)
+async def test_the_host_of_a_token_request(library, url, default, own, sent):
+    """S2: the Host that a given client sends its API is not the token endpoint's; one that the source has is."""
+    asked: list[str] = []
+
+    def answer(request: Any) -> Any:
+        asked.extend(request.headers.get_list("host"))
+        return library.Response(200, json={"access_token": "a"})
+
+    headers = {} if default is None else {"Host": default}
+    async with library.AsyncClient(transport=library.MockTransport(answer), headers=headers) as client:
+        await source(url, client=client, headers=own).fetch(a_request())
+    assert asked == [sent]
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
 @pytest.mark.parametrize("setting", ["sid=new; Path=/", "sid=; Max-Age=0; Path=/", "other=x; Path=/", "sid=n; Path=/t"])
 async def test_the_jar_is_as_it_was(library, setting):
     """S2: a cookie that the endpoint sets, replaces or deletes leaves a given client's jar unchanged; others' stay."""

@@ -65,6 +65,9 @@ def drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> Non
     for name in ("authorization", "cookie", *client.headers):
         if name.lower() not in own:
             outgoing.headers.pop(name, None)
+    if "host" in client.headers and "host" not in {name.lower() for name in headers}:
+        # By this field a server that many share passes a request on to one of them.
+        outgoing.headers["Host"] = outgoing.url.netloc.decode("ascii")
 
 
 def drop_cookies(response: Any, cookies: Any, before: list[Any]) -> None:

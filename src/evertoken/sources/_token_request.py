@@ -287,8 +287,8 @@ class Endpoint:
             },
             extensions={"trace": sent.trace, "timeout": dict.fromkeys(_STEPS)},
         )
-        drop_defaults(outgoing, client, headers)
         outgoing.url = type(outgoing.url)(self.url)
+        drop_defaults(outgoing, client, headers)
         before = list(client.cookies.jar)
         try:
             handed = with_last_hook(client, sent.begin, near=is_near(self.url))
