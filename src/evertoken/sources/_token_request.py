@@ -261,6 +261,7 @@ class Endpoint:
                 return await in_thread(self._context)
             except OSError as error:
                 said = getattr(error, "reason", None) or error.strerror or type(error).__name__
+                said = said if error.filename is None else f"{str(error.filename)!r}: {said}"
                 failure = TransientRefreshError(f"{self.origin}: no TLS context can be made of the files: {said}")
             raise failure
         scheme = urlsplit(self.url).scheme
