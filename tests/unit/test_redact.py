@@ -107,6 +107,12 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "base64, wrapped": lambda text: "\r\n".join(textwrap.wrap(_b64(text), 12)),
     "spaces in between": " ".join,
     "unseen in between": "\u200b".join,
+    "UTF-8 taken for ISO 8859-1": lambda text: text.encode().decode("latin-1"),
+    "UTF-8 taken for Windows-1252": lambda text: text.encode().decode("cp1252", "replace"),
+    "ISO 8859-1 taken for UTF-8": lambda text: text.encode("latin-1", "replace").decode(errors="replace"),
+    "UTF-8 taken for ASCII": lambda text: text.encode().decode("ascii", "replace"),
+    "in ASCII": lambda text: text.encode("ascii", "replace").decode(),
+    "in ASCII, and escaped": lambda text: quote(text.encode("ascii", "replace").decode(), safe=""),
     "direction turned": lambda text: f"{text[:3]}\u202e{text[3:]}\u2069",
 }  # fmt: skip
 
@@ -166,6 +172,7 @@ def test_echoes_cut_short(secret, data):
         ("secrets", "one secret is enough"),
         ("a.b", "a b, a-b and a/b"),
         ("....", "wait..."),
+        ("\u00e4\u00f6\u00fc\u00df", "what????"),
     ],
 )
 def test_sentences_stay(secret, text):
