@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import sys
 import threading
@@ -14,6 +15,8 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import httpx
+import httpx2
 import pytest
 from tests.gated import until
 from tests.sources.wire import Wire, always, granted, http
@@ -217,6 +220,32 @@ async def test_login_endpoint(tmp_path):
     )  # fmt: skip
     assert token.authorization == "Token the-token"
     assert token.expires_at == pytest.approx(1893456000.0, abs=60.0)
+
+
+@pytest.mark.parametrize("library", [None, httpx, httpx2])
+@pytest.mark.parametrize(
+    ("fields", "logged"),
+    [
+        ({"X-Subject-Token": "planted-token-1"}, ["x-subject-token"]),
+        ({"X-SUBJECT-TOKEN": "planted-token-1", "Set-Cookie": "sid=planted"}, ["set-cookie"]),
+        ({"X-Subject-Token": "t", "Authentication-Info": "planted", "Location": "/?code=planted"}, ["location"]),
+        ({"X-Subject-Token": "t", "Retry-After": "17", "Content-Type": "application/x-odd"}, ["17", "x-odd"]),
+    ],
+)
+async def test_what_the_debug_log_of_a_client_has(library, fields, logged, caplog):
+    """S1: HTTP libraries log the header fields of each answer: those that may hold a token by their names alone."""
+    caplog.set_level(logging.DEBUG)
+    async with Wire(always(http(200, b"{}", fields))) as wire:
+        client = None if library is None else library.AsyncClient()
+        source = LoginEndpoint(wire.url("/login"), token_header="X-Subject-Token", client=client)
+        answer = await source.fetch(a_request())
+        if client is not None:
+            await client.aclose()
+    assert answer.fields["access_token"] == fields.get("X-Subject-Token", "planted-token-1")
+    log = caplog.text.lower()
+    assert "receive_response_headers.complete" in log
+    assert "planted" not in log
+    assert all(one in log for one in logged)
 
 
 async def test_login_by_form_and_by_get():
