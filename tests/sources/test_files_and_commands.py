@@ -21,7 +21,7 @@ import pytest
 from tests.gated import until
 from tests.sources.wire import Wire, always, granted, http
 
-from evertoken import FetchRequest, GrantRejected, TokenManager, TransientRefreshError
+from evertoken import FetchRequest, GrantRejected, Token, TokenManager, TransientRefreshError
 from evertoken.sources import ClientCredentials, Command, Fallback, LoginEndpoint, OAuthClient, RefreshToken, TokenFile
 
 
@@ -348,6 +348,42 @@ async def test_fallback_signs_out_where_it_came_from(tmp_path):
             await tokens.get()
             await tokens.revoke()
     assert [asked.target for asked in wire.asked] == ["/token", "/gone"]
+
+
+class Granting:
+    """A source that gives one token, and takes note of what it is asked to revoke."""
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(self, token: str) -> None:
+        self.token: str | None = token
+        self.told: list[str] = []
+
+    async def fetch(self, request: FetchRequest) -> dict[str, str]:
+        if self.token is None:
+            raise TransientRefreshError("down")
+        return {"access_token": self.token}
+
+    async def revoke(self, token: Token) -> None:
+        self.told.append(token.access_token)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [("tok-25250", "tok-61579"), ("tok-61579", "tok-25250"), ("tok-1", "tok-2")],
+    ids=["alike", "alike too", "not"],
+)
+async def test_fallback_tells_tokens_apart(tokens):
+    """S2: a token is revoked at its own source, also where another's has the same fingerprint, of 32 bits."""
+    one, other = sources = [Granting(token) for token in tokens]
+    fallback = Fallback(*sources)
+    await fallback.fetch(FetchRequest("k1", None, 5.0))
+    one.token = None
+    await fallback.fetch(FetchRequest("k2", None, 5.0))
+    for token in tokens:
+        await fallback.revoke(Token(token, issued_at=0.0))
+    assert (one.told, other.told) == ([tokens[0]], [tokens[1]])
 
 
 async def test_fallback_tells_all_it_tried(tmp_path):
