@@ -339,6 +339,9 @@ def test_named_secrets(text, shown):
         "Client 'svc-payments-2024-production' is disabled",
         "Unknown client: billing-prod-eu-west-1",
         "no role app_reader_3_of_account-123456789012",
+        "the client is unknown: client_id=my-app-prod-1 kid=rsa-2024-key-01",
+        "tenant_id=0a1b2c3d-aaaa-bbbb-cccc-1234567890ab has no such application",
+        "client_assertion: aud claim does not match; password: incorrect",
         "Trace ID: 0a1b2c3d-aaaa-bbbb-cccc-1234567890ab Correlation ID: 9F8E7D6C-DDDD-EEEE-FFFF-BA0987654321",
         "",
     ],
@@ -346,6 +349,12 @@ def test_named_secrets(text, shown):
 def test_plain_words_stay(text):
     """F4: what is no secret stays readable, our own messages first."""
     assert scrub(text) == text
+
+
+@pytest.mark.parametrize("name", ["secret_id", "session_id", "sid", "token_id", "id", "key"])
+def test_ids_that_are_secrets(name):
+    """S1: the id of a client or a key is told, and that of a login or a session is not."""
+    assert scrub(f"unknown {name}=0a1b2c3d-aaaa-bbbb-cccc-1234567890ab here") == "unknown *** here"
 
 
 @settings(deadline=None)

@@ -27,11 +27,12 @@ _MARGIN: Final = 256
 _LOOKS_SECRET: Final = re.compile(
     r"eyJ[\w-]{5,}(?:\.[\w-]*)*|(?<![\w+~=-])(?=[\w+~=-]*\d)(?=[\w+~=-]*[A-Za-z])[\w+~=-]{16,}"
 )
-# What has the form of a name or an id, and not of a token: a UUID (RFC 9562), with what joins it to others, and
-# words and numbers between hyphens, such as the name of a deployment.
+# What has the form of a name or an id, and not of a token, with "client_id=" and the like before it: a UUID (RFC 9562),
+# with what joins it to others, and words and numbers between hyphens, such as the name of a deployment.
 _NO_SECRET: Final = re.compile(
-    r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-    r"|(?:[a-z]{1,20}|[A-Z]{1,20}|\d{1,12})(?:[-_](?:[a-z]{1,20}|[A-Z]{1,20}|\d{1,12}|[a-z]{1,8}\d{1,3}))+",
+    r"(?:(?:client|app|tenant|key|request|trace|correlation)_id=|kid=)?"
+    r"(?:[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+    r"|(?:[a-z]{1,20}|[A-Z]{1,20}|\d{1,12})(?:[-_](?:[a-z]{1,20}|[A-Z]{1,20}|\d{1,12}|[a-z]{1,8}\d{1,3}))+)",
     re.ASCII,
 )
 # What stands after a telling name and a colon or an equals sign (but not after a path that ends in /token), and what
@@ -44,14 +45,14 @@ _NAMED_SECRET: Final = re.compile(
 )
 # What follows such a name in a sentence. No secret is one of these.
 _WORDS: Final = frozenset({
-    "a", "absent", "access", "already", "an", "and", "are", "auth", "authentication", "authorization", "bad",
-    "been", "blacklisted", "blocked", "cannot", "challenge", "challenges", "client", "could", "credential",
-    "credentials", "deleted", "denied", "disabled", "does", "empty", "error", "errors", "expired", "failed",
-    "file", "for", "from", "has", "have", "header", "headers", "inactive", "invalid", "is", "it", "locked",
-    "malformed", "mismatch", "missing", "must", "no", "none", "not", "null", "or", "proof", "proofs",
-    "provided", "reached", "rejected", "required", "revoked", "scheme", "schemes", "should", "spent",
-    "suspended", "the", "this", "token", "tokens", "type", "unauthorized", "undefined", "unknown",
-    "unsupported", "unverified", "used", "was", "with", "wrong", "your",
+    "a", "absent", "access", "already", "an", "and", "are", "aud", "audience", "auth", "authentication",
+    "authorization", "bad", "been", "blacklisted", "blocked", "cannot", "challenge", "challenges", "client",
+    "could", "credential", "credentials", "deleted", "denied", "disabled", "does", "empty", "error", "errors",
+    "expired", "failed", "file", "for", "from", "has", "have", "header", "headers", "inactive", "incorrect",
+    "invalid", "is", "issuer", "it", "locked", "malformed", "mismatch", "missing", "must", "no", "none", "not",
+    "null", "or", "proof", "proofs", "provided", "reached", "rejected", "required", "revoked", "scheme", "schemes",
+    "should", "spent", "suspended", "the", "this", "token", "tokens", "type", "unauthorized", "undefined",
+    "unknown", "unsupported", "unverified", "used", "was", "with", "wrong", "your",
 })  # fmt: skip
 _PLAIN_WORD: Final = re.compile(r"[A-Za-z]?[a-z]{1,19}[.!?:)]?", re.ASCII)
 
