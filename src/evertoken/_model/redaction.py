@@ -11,7 +11,7 @@ from evertoken._model.plain_text import HIDDEN, printable, without_query
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["describe", "is_about_url", "quoted", "quoted_url", "scrub"]
+__all__ = ["describe", "is_about_url", "named_secrets", "quoted", "quoted_url", "scrub"]
 
 # Room for what a chain of sources says of each.
 _LONGEST: Final = 1000
@@ -70,6 +70,14 @@ _ABOUT_URLS: Final = frozenset({
     "InvalidProxyURL", "InvalidURL", "InvalidUrlClientError", "InvalidUrlRedirectClientError", "LocationParseError",
 })  # fmt: skip
 
+# Names of fields whose values are secrets, and how long those are at least: shorter ones are words of a sentence.
+_OF_SECRETS: Final = re.compile(
+    r"(?![\w-]*(?:details|type|use|method|mode|uri|url|key[_-]?id)\Z)"
+    r"[\w-]*(?:assertion|auth|cookie|credential|key|pass|pwd|secret|session|token)[\w-]*",
+    re.IGNORECASE,
+)
+_LEAST_NAMED: Final = 8
+
 # More of a value than this is not repeated in a message, in characters.
 _LONGEST_VALUE: Final = 60
 _PLAIN_VALUE: Final = re.compile(r"[\w.-]*", re.ASCII)
@@ -98,6 +106,11 @@ def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     if len(shown) > _LONGEST or cut:
         shown = f"{shown[: _LONGEST - 3]}..."
     return shown
+
+
+def named_secrets(fields: Iterable[tuple[str, str]], /) -> list[str]:
+    """Return the values of those *fields*, of a form or a header, that have a name as secrets have it."""
+    return [value for name, value in fields if len(value) >= _LEAST_NAMED and _OF_SECRETS.fullmatch(name)]
 
 
 def quoted(value: object, /) -> str:

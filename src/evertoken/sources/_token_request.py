@@ -17,7 +17,7 @@ import httpx
 
 from evertoken._model.answer import Answer
 from evertoken._model.errors import TokenError, TransientRefreshError
-from evertoken._model.redaction import is_about_url, scrub
+from evertoken._model.redaction import is_about_url, named_secrets, scrub
 from evertoken._signing.secret import in_thread
 from evertoken.sources._answer import Judge
 from evertoken.sources._body import bounded_body, fields_of
@@ -195,6 +195,7 @@ class Endpoint:
             GrantRejected: The server said no.
         """
         sent = Sent(request)
+        secrets = (*secrets, *named_secrets(headers.items()))
         judge = Judge(self.url, self.origin, secrets, rejections, codes, requested_scope)
 
         def arrived(status: int, fields: Any, body: bytes) -> None:
