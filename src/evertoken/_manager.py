@@ -16,7 +16,6 @@ from evertoken._engine.options import (
     DEFAULT_FETCH_TIMEOUT,
     DEFAULT_IDLE_AFTER,
     DEFAULT_START_TIMEOUT,
-    NO_LIMITS,
     Options,
     Settings,
     StartMode,
@@ -162,8 +161,8 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], Watching[TokenT], OfTokenA
         start_timeout: float = DEFAULT_START_TIMEOUT,
         close_grace: float = DEFAULT_CLOSE_GRACE,
         concurrency: int = DEFAULT_CONCURRENCY,
-        rate_limits: Mapping[str, RateLimit] = NO_LIMITS,
-        budgets: Mapping[str, Budget] = NO_LIMITS,
+        rate_limits: Mapping[str, RateLimit] | None = None,
+        budgets: Mapping[str, Budget] | None = None,
         idle_after: float | None = DEFAULT_IDLE_AFTER,
     ) -> None:
         settings = Settings(

@@ -6,7 +6,6 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, final, get_args
 
 from evertoken._engine.clock import SystemClock
@@ -31,7 +30,6 @@ DEFAULT_START_TIMEOUT: Final = 10.0
 DEFAULT_CLOSE_GRACE: Final = 5.0
 DEFAULT_CONCURRENCY: Final = 16
 DEFAULT_IDLE_AFTER: Final = 3600.0
-NO_LIMITS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Options(TypedDict, total=False):
@@ -53,8 +51,8 @@ class Options(TypedDict, total=False):
     start_timeout: float
     close_grace: float
     concurrency: int
-    rate_limits: Mapping[str, RateLimit]
-    budgets: Mapping[str, Budget]
+    rate_limits: Mapping[str, RateLimit] | None
+    budgets: Mapping[str, Budget] | None
     idle_after: float | None
 
 
@@ -84,8 +82,8 @@ class Settings(Frozen):
     start_timeout: float = DEFAULT_START_TIMEOUT
     close_grace: float = DEFAULT_CLOSE_GRACE
     concurrency: int = DEFAULT_CONCURRENCY
-    rate_limits: Mapping[str, RateLimit] = NO_LIMITS
-    budgets: Mapping[str, Budget] = NO_LIMITS
+    rate_limits: Mapping[str, RateLimit] | None = None
+    budgets: Mapping[str, Budget] | None = None
     idle_after: float | None = DEFAULT_IDLE_AFTER
 
     def __post_init__(self) -> None:
@@ -171,6 +169,8 @@ def _positive(name: str, value: Any, *, or_zero: bool = False) -> None:
 
 
 def _named(name: str, value: object, kind: type) -> None:
+    if value is None:
+        return
     if not isinstance(value, Mapping):
         msg = f"{name} must be a mapping of provider names to {kind.__name__}, not {type(value).__name__}"
         raise TypeError(msg)

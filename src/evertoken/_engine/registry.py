@@ -70,7 +70,7 @@ class Registry:
             raise TypeError(msg)
         self._shared, self._named = settings.store is not None, settings.namespace is not None
         #: What is known of each provider.
-        self.providers: ProviderBook = ProviderBook(settings.rate_limits, settings.budgets)
+        self.providers: ProviderBook = ProviderBook(settings.rate_limits or {}, settings.budgets or {})
         self.keys: dict[Hashable, KeyState] = {}
         #: By how much the wall clock was ahead of the monotonic one when the last session ended.
         self.offset: float | None = None
