@@ -147,7 +147,7 @@ class Agent:
                 door = AgentSocket(settings.socket, lambda request: answer(self, request, self._clock))
                 await door.open()
                 stack.push_async_callback(door.close, settings.close_grace)
-            _log.info("serving %d sources of %s", len(configuration.sources), configuration.path)
+            _log.info("serving %s of %s", ", ".join(configuration.sources), configuration.path)
             await self._until_stopped()
             _log.info("stopping")
 
@@ -190,7 +190,7 @@ class Agent:
             _log.info("the file %s is no longer kept, and stays as it is", path)
         if configuration.agent != old.configuration.agent:
             _log.warning("what [agent] says takes effect at the next start")
-        _log.info("reloaded: serving %d sources of %s", len(configuration.sources), configuration.path)
+        _log.info("reloaded: serving %s of %s", ", ".join(configuration.sources), configuration.path)
 
     def _carried(self, configuration: Configuration) -> dict[str, Token]:
         """Return the tokens that the new configuration can go on with; with a store they are there."""

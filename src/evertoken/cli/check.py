@@ -24,7 +24,7 @@ def run_check(options: argparse.Namespace) -> int:
     configuration = configured(options.config)
     # All that the sources can be asked without a request.
     managers = Managers(configuration)
-    print(f"{configuration.path}: {len(configuration.sources)} sources, no mistake found")
+    print(f"{configuration.path}: no mistake found; sources: {', '.join(configuration.sources)}")
     if not options.fetch:
         return 0
     return asyncio.run(_fetched(managers, options.timeout))

@@ -93,7 +93,8 @@ def add_grant_actions(actions: Any) -> None:
     revoke.add_argument("--yes", action="store_true", help="do it")
 
     more = (
-        "Reads JSON lines with key and refresh_token, and if known scope, issued_at, expires_at (epoch seconds), extra."
+        "Reads JSON lines with key and refresh_token; if known also scope, extra, issued_at and expires_at (epoch "
+        "seconds)."
     )
     brought = _command(actions, "import", "bring logins into the store", _import, more)
     _name(brought, "source")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 try:
     import argcomplete
+    from argcomplete.shell_integration import shellcode
 except ImportError as _error:
     msg = "completion needs argcomplete: pip install 'evertoken[cli]'"
     raise ImportError(msg) from _error
@@ -23,4 +24,4 @@ def autocomplete(parser: argparse.ArgumentParser) -> None:
 
 def shell_code(shell: str) -> str:
     """Return what a shell has to run to complete `evertoken`."""
-    return argcomplete.shellcode(["evertoken"], shell=shell) + "\n"
+    return shellcode(["evertoken"], shell=shell) + "\n"

@@ -87,7 +87,8 @@ class Managers:
                     )
                 else:
                     sources: Mapping[Hashable, Any] = {entry.key: entry.source for entry in group}
-                    manager = TokenManager(sources, store=store, initial=tokens or None, **limits, **options)
+                    options["initial"] = tokens or None
+                    manager = TokenManager(sources, store=store, **limits, **options)
             except (TypeError, ValueError) as error:
                 msg = f"{configuration.path}: {configuration.clean(str(error))}"
                 raise ConfigurationError(msg) from None

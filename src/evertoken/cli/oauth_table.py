@@ -59,6 +59,8 @@ def budget_of(table: Table) -> Budget:
 
 def client_of(table: Table) -> OAuthClient:
     """Return the client that *table* tells of, among other things."""
+    if not {"provider", "issuer", "token_endpoint"} & table.values.keys():
+        raise table.wrong("token_endpoint", "is missing; or give issuer, by which it is found, or provider")
     rate, budget = table.table("rate_limit"), table.table("budget")
     secret = table.secret("client_secret")
     given: dict[str, Any] = {

@@ -75,7 +75,7 @@ class ParentToken:
 
 def keys_of(kind: str, provider: str | None) -> tuple[str, ...]:
     """Return the keys that a source of this *kind* may have."""
-    names = PROVIDERS[provider].names if provider in PROVIDERS else ()
+    names = PROVIDERS[provider].names if provider is not None and provider in PROVIDERS else ()
     return (*COMMON, *KINDS[kind], *(names if "provider" in KINDS[kind] else ()))
 
 
@@ -109,7 +109,7 @@ def source_of(table: Table, parents: Mapping[str, ParentToken]) -> TokenSource:
     try:
         return _MAKERS[kind](table, parents)
     except (TypeError, ValueError, ImportError) as error:
-        raise table.wrong(None, str(error)) from None
+        raise table.wrong(None, str(error).replace("=True", " = true")) from None
 
 
 def _asked(table: Table) -> dict[str, Any]:

@@ -114,7 +114,9 @@ class Table:
 
     def whole(self, key: str) -> int | None:
         """Return a whole number."""
-        value: int | None = self._of(key, int)
+        value = self._of(key, int, float)
+        if value is not None and not isinstance(value, int):
+            raise self.wrong(key, f"must be a whole number, not {value}")
         return value
 
     def strings(self, key: str) -> list[str] | None:
