@@ -41,10 +41,8 @@ def mistakes(folder: Path, text: str) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         Managers(read(path, ENVIRON))
     assert "planted" not in str(caught.value)
-    said = [
-        message.removeprefix(f"{path}: ").replace(f"{folder}/", "").replace(str(folder), "FOLDER")
-        for message in caught.value.messages
-    ]
+    said = [message.removeprefix(f"{path}: ").replace(f"{folder}/", "") for message in caught.value.messages]
+    said = [message.replace(str(folder), "FOLDER") for message in said]
     assert all(str(path) in message for message in caught.value.messages)
     return said
 

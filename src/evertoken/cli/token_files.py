@@ -16,14 +16,13 @@ from evertoken._engine.clock import SystemClock
 from evertoken.cli.toml_table import owner_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from evertoken import Clock
     from evertoken.cli.managers import Managers
     from evertoken.cli.source_entries import SourceEntry
 
-__all__ = ["TokenFile", "check_folder", "write_whole"]
+__all__ = ["TokenFile", "check_folder"]
 
 _log: Final = logging.getLogger("evertoken.agent")
 
@@ -49,45 +48,43 @@ def check_folder(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, f"{str(path)!r} is a folder")
 
 
-def write_whole(path: Path, text: str, is_good: Callable[[], bool]) -> bool:
+def write_draft(path: Path, text: str) -> Path:
     """
-    Replace the file *path* by one with *text* and mode 0600, on disk before it has its name.
-
-    Readers find the old content or the new one, whatever happens: a full disk, a kill, a loss of power.
-
-    Args:
-        path: Which file.
-
-        text: What it holds.
-
-        is_good: Asked last of all; where it says no, the old file stays.
-
-    Returns:
-        Whether it was replaced.
+    Return a new file beside *path* with *text* and mode 0600, which is on the disk.
 
     Raises:
-        OSError: It cannot be written. The old file is as it was.
+        OSError: It cannot be written, and is not there.
     """
     check_folder(path)
     # Made with 0600, and only where nothing has that name.
-    fd, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_DRAFT, dir=path.parent)
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_DRAFT, dir=path.parent)
+    draft = path.with_name(os.path.basename(name))  # noqa: PTH119 - of a text
     try:
         with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        if not is_good():
-            return False
-        os.replace(draft, path)  # noqa: PTH105 - one call, as its neighbours
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)  # noqa: PTH108
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return draft
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """
+    Give the file *draft* the name *path*, and have that on the disk as well.
+
+    Readers find the old content or the new one, whatever happens: a full disk, a kill, a loss of power.
+
+    Raises:
+        OSError: It cannot be renamed, and the old file stays; or it is not sure that the new name is on the disk.
+    """
+    draft.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return True
 
 
 def remove_drafts(path: Path) -> None:
@@ -140,12 +137,15 @@ class TokenFile:
         if token is None:
             return True
 
-        def is_good() -> bool:
-            return token.valid_at(self._clock.time())
-
         try:
             text = self._entry.form.text(token, self._clock.time(), {})
-            await anyio.to_thread.run_sync(write_whole, self.path, text, is_good)
+            draft = await anyio.to_thread.run_sync(write_draft, self.path, text)
+            try:
+                # A disk may take its time. A token that has died meanwhile is put into no file.
+                if token.valid_at(self._clock.time()):
+                    await anyio.to_thread.run_sync(put_in_place, draft, self.path)
+            finally:
+                draft.unlink(missing_ok=True)
         except OSError as error:
             said = f"{error.strerror or error}"
             if self.failure is None:
