@@ -130,9 +130,7 @@ class AgentSocket:
             try:
                 line = await reader.readline()
             except ValueError:
-                answer = {"ok": False, "error": "invalid", "message": f"a line has at most {LONGEST_LINE} bytes"}
-                writer.write(json.dumps(answer).encode() + b"\n")
-                await writer.drain()
+                _log.warning("a connection was ended: a line has at most %d bytes", LONGEST_LINE)
                 return
             if not line.endswith(b"\n"):
                 return
