@@ -38,7 +38,7 @@ async def _fetched(managers: Managers, timeout: float | None) -> int:
             try:
                 token = await managers.get(name, timeout=timeout)
             except Exception as error:  # noqa: BLE001 - each source is to be told of
-                print(f"{name}: {type(error).__name__}: {describe(error)}")
+                print(f"{name}: {describe(error)}")
                 worst = 1
             else:
                 left = token.remaining(now())

@@ -178,5 +178,6 @@ async def _keep_alive(configuration: Configuration, entry: SourceEntry, policy: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _manager(configuration, entry, keep_alive=policy):
+        logging.getLogger("evertoken").info("keeping the grants of %s alive", entry.name)
         await stop.wait()
     return 0
