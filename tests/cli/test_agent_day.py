@@ -56,23 +56,24 @@ class Source:
         return Token(text, issued_at=now, expires_at=now + LIFETIME)
 
 
-class Store(MemoryStore):
-    down = False
+class Store:
+    """One in memory, unless it is down."""
 
-    async def begin(self, *arguments: Any) -> Any:
-        return await self._up(super().begin(*arguments))
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+        self.down = False
 
-    async def commit(self, *arguments: Any) -> Any:
-        return await self._up(super().commit(*arguments))
+    def __getattr__(self, name: str) -> Any:
+        step = getattr(self.inner, name)
+        if name not in {"read", "begin", "mark", "commit", "abandon", "renew"}:
+            return step
 
-    async def read(self, *arguments: Any) -> Any:
-        return await self._up(super().read(*arguments))
+        async def up(*arguments: Any) -> Any:
+            if self.down:
+                raise OSError("the store is down")
+            return await step(*arguments)
 
-    async def _up(self, step: Any) -> Any:
-        if self.down:
-            step.close()
-            raise OSError("the store is down")
-        return await step
+        return up
 
 
 class Day:
@@ -93,7 +94,7 @@ class Day:
             raise ConfigurationError("evertoken.toml: [sources.billing] kind: is missing")
         found = read(self.path, {})
         entry = dataclasses.replace(found.sources["billing"], source=self.source)
-        make = None if self.store is None else (lambda: self.store)
+        make: Any = None if self.store is None else (lambda: self.store)
         return dataclasses.replace(found, sources={"billing": entry}, make_store=make, namespace="day")
 
     def fsync(self, fd: int) -> None:

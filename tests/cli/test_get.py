@@ -58,7 +58,7 @@ def test_a_rotating_refresh_token_goes_on(world, run):
     used: set[str] = set()
     while len(used) < 4:
         assert run("get", "billing")[0] == 0
-        used |= {request.form["refresh_token"] for request in world.server.requests}
+        used |= {dict(request.form)["refresh_token"] for request in world.server.requests}
     # One that was presented again would have ended the grant.
     assert len(used) == len(world.server.requests)
 
