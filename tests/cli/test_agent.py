@@ -267,12 +267,13 @@ def test_health_over_http(world):
         ("a file", "is there, and is no socket"),
         ("an open folder", "the socket needs a safe folder: others may write to"),
         ("no folder", "No such file or directory"),
+        ("a long name", "the path of the socket is too long: '"),
     ],
 )
 def test_where_no_socket_can_be(world, before, says):
     """S3: a socket where others could put theirs, or in the place of a file, is refused."""
     folder = world.folder / "run"
-    world.write(BILLING + AGENT.replace("agent.sock", "run/agent.sock"))
+    world.write(BILLING + AGENT.replace("agent.sock", f"run/{'x' * 120 if before == 'a long name' else 'agent.sock'}"))
     if before != "no folder":
         folder.mkdir()
         folder.chmod(0o777 if before == "an open folder" else 0o700)

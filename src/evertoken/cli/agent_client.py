@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -66,14 +67,14 @@ def ask(path: Path, request: dict[str, Any], *, timeout: float | None = None) ->
         uid = peer_uid(connection)
         if not is_trusted(uid):
             msg = f"the agent at {str(path)!r} is another user's (uid {uid}), who could hand out other tokens"
-            raise PermissionError(1, msg)
+            raise PermissionError(errno.EPERM, msg)
         connection.settimeout(_ANSWER + (timeout or 0.0))
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as file:
             line = file.readline(LONGEST_LINE)
     if not line.endswith(b"\n"):
         msg = f"the agent at {str(path)!r} went away before it answered"
-        raise ConnectionError(104, msg)
+        raise ConnectionError(errno.ECONNRESET, msg)
     answer: dict[str, Any] = json.loads(line)
     if not answer.get("ok"):
         raise AgentError(str(answer.get("error")), str(answer.get("message")), answer.get("retry_at"))

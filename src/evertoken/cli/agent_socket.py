@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -55,15 +56,18 @@ class AgentSocket:
         """
         fault = owner_fault(self._path.parent, self._path.parent.stat())
         if fault is not None:
-            raise PermissionError(1, f"the socket needs a safe folder: {fault}")
+            raise PermissionError(errno.EPERM, f"the socket needs a safe folder: {fault}")
         self._remove_left_over()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # The mode has to be right from the first moment: a socket is made with what the mask leaves of 0777.
         before = os.umask(0o177)
         try:
             listener.bind(str(self._path))
-        except BaseException:
+        except BaseException as error:
             listener.close()
+            if isinstance(error, OSError) and error.errno is None:
+                # unix(7): a path of a socket has at most 107 bytes.
+                raise OSError(errno.ENAMETOOLONG, "the path of the socket is too long", str(self._path)) from None
             raise
         finally:
             os.umask(before)
@@ -93,7 +97,7 @@ class AgentSocket:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(found.st_mode):
-            raise FileExistsError(17, f"{str(self._path)!r} is there, and is no socket")
+            raise FileExistsError(errno.EEXIST, f"{str(self._path)!r} is there, and is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
             try:
@@ -103,8 +107,8 @@ class AgentSocket:
                 self._path.unlink()
                 return
             except OSError as error:
-                raise FileExistsError(17, f"{str(self._path)!r} is there: {error.strerror}") from None
-        raise FileExistsError(17, f"another agent listens at {str(self._path)!r}")
+                raise FileExistsError(errno.EEXIST, f"{str(self._path)!r} is there: {error.strerror}") from None
+        raise FileExistsError(errno.EEXIST, f"another agent listens at {str(self._path)!r}")
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

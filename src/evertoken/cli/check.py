@@ -20,7 +20,7 @@ __all__ = ["run_check"]
 
 def run_check(options: argparse.Namespace) -> int:
     """Say whether the configuration can be used, and with `--fetch` whether each source brings a token."""
-    logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.ERROR)
+    logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.CRITICAL)
     configuration = configured(options.config)
     # All that the sources can be asked without a request.
     managers = Managers(configuration)
@@ -31,7 +31,6 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 async def _fetched(managers: Managers, timeout: float | None) -> int:
-    logging.getLogger("evertoken").setLevel(logging.CRITICAL)
     worst, now = 0, SystemClock.time
     async with managers:
         for name in managers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from evertoken.cli.formats import FORMATS, Form
 from evertoken.cli.sources import KINDS, ParentToken, parents_of, source_of
@@ -120,6 +120,9 @@ def _entry(name: str, table: Table, parents: Mapping[str, tuple[ParentToken, str
     if single and key is not None:
         raise table.wrong("key", "is for a source of several, and single = true says that there is but one")
     form = table.choice("format", FORMATS, "token")
+    if table.text("write_to") is not None and (form == "aws-process") != (kind == "aws") and form != "json":
+        said = "is for a source of the kind aws" if kind != "aws" else "is none for AWS credentials"
+        raise table.wrong("format", f"{form} {said}; use {'token' if kind != 'aws' else 'aws-process'} or json")
     login, host = table.text("login", "oauth2"), table.text("host")
     if form == "netrc" and host is None:
         raise table.wrong("host", "is missing: netrc says for which host a token is")
@@ -140,8 +143,7 @@ def _key(table: Table) -> Hashable:
     if isinstance(value, list) and value and all(type(one) in {str, int} for one in value):
         return tuple(value)
     if value is None or (type(value) in {str, int} and value != ""):
-        key: Hashable = value
-        return key
+        return cast("Hashable", value)
     raise table.wrong("key", "must be a string, a whole number, or an array of these")
 
 
