@@ -38,6 +38,9 @@ PUBLIC = (
     "evertoken.testing",
     "evertoken.clients.httpx",
     "evertoken.clients.httpx2",
+    "evertoken.observability.opentelemetry",
+    "evertoken.observability.prometheus",
+    "evertoken.observability.structlog",
 )
 
 #: Section 4 of the design.

@@ -39,7 +39,7 @@ from evertoken._model.protocols import (
     WatchedStore,
 )
 from evertoken._model.provider_limits import Budget, RateLimit
-from evertoken._model.snapshot import Health, KeySnapshot, ProviderSnapshot, Snapshot
+from evertoken._model.snapshot import Counts, Health, KeySnapshot, ProviderSnapshot, Snapshot
 from evertoken._model.token import RedactedToken, Token
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ __all__ = [
     "BulkStore",
     "CallableSource",
     "Clock",
+    "Counts",
     "CredentialSource",
     "DPoPKey",
     "EventStream",

@@ -1,8 +1,8 @@
 """What can happen, as small frozen records for observers to match."""
 
+from evertoken._model.event_fields import event_fields, event_level, event_name
 from evertoken._model.events import (
     Ambiguity,
-    ClockStepped,
     Event,
     FetchAmbiguous,
     FetchStarted,
@@ -16,7 +16,6 @@ from evertoken._model.events import (
     RefreshRejected,
     ShorterThanAsked,
     StoreFailed,
-    SupervisorRestarted,
     TokenAdopted,
     TokenRefreshed,
     TokenRefused,
@@ -24,10 +23,13 @@ from evertoken._model.events import (
     TokenUnpersisted,
 )
 from evertoken._model.provider_events import BudgetReached, ProviderDown, ProviderStillDown, ProviderUp
+from evertoken._model.supervisor_events import ClockStepped, SupervisorRestarted
+from evertoken._model.timing_events import CallerWaited, StoreUsed
 
 __all__ = [
     "Ambiguity",
     "BudgetReached",
+    "CallerWaited",
     "ClockStepped",
     "Event",
     "FetchAmbiguous",
@@ -45,10 +47,14 @@ __all__ = [
     "RefreshRejected",
     "ShorterThanAsked",
     "StoreFailed",
+    "StoreUsed",
     "SupervisorRestarted",
     "TokenAdopted",
     "TokenRefreshed",
     "TokenRefused",
     "TokenRevoked",
     "TokenUnpersisted",
+    "event_fields",
+    "event_level",
+    "event_name",
 ]

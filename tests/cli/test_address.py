@@ -267,3 +267,17 @@ def test_a_password_that_is_asked_for_opens_the_store(monkeypatch, capsys):
         assert run(capsys, "check", f"redis://{place}", "--ask-password", "--prefix", prefix)[0] == 1
         monkeypatch.setenv("EVERTOKEN_STORE", f"redis://:{SPELLED}@{place}")
         assert run(capsys, "check", "--prefix", prefix)[0::2] == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o644, 0o444, 0o640, 0o666])
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_mounted_file(mode, mounted, tmp_path, monkeypatch):
+    """S3: a secret of Kubernetes is read-only, and all in the container may read it; elsewhere it is refused."""
+    path = tmp_path / "store"
+    path.write_text("redis://host/0\n")
+    path.chmod(mode)
+    if mounted:
+        monkeypatch.setattr(os, "fstatvfs", lambda _fd: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with nullcontext() if mounted else pytest.raises(ValueError, match="may be read by others"):
+        assert address_of(None, file=path, ask=False).url == "redis://host/0"

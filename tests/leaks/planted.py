@@ -206,6 +206,7 @@ VALUES: dict[str, Any] = {
     "provider": "auth0",
     "CallableSource.provider": None,
     "record": lambda _, __: record(),
+    "records": lambda _, __: [record()],
     "redis": f"redis://:{SECRETS['store-password']}@127.0.0.1:9/0",
     "refresh_token": SECRETS["refresh-token"],
     "region": "eu-west-1",

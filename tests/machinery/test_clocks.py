@@ -16,7 +16,7 @@ from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 from evertoken import RefreshPolicy, Token, TokenManager, TokenUnavailable
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.supervisor import BEAT
-from evertoken._model.events import ClockStepped
+from evertoken._model.supervisor_events import ClockStepped
 from evertoken.testing.clock import VirtualClock
 
 time_machine = pytest.importorskip("time_machine", reason="moves time.time, on CPython alone")

@@ -567,8 +567,8 @@ async def test_events_tell_the_story(clock):
         await clock.advance(1.0)
     names = [type(event).__name__ for event in recorder.events]
     assert names == [
-        "ManagerStarted", "FetchStarted", "TokenRefreshed", "FetchStarted", "TokenRefreshed", "TokenRefused",
-        "FetchStarted", "RefreshFailed", "ManagerClosing",
+        "ManagerStarted", "FetchStarted", "TokenRefreshed", "CallerWaited", "FetchStarted", "TokenRefreshed",
+        "TokenRefused", "FetchStarted", "RefreshFailed", "ManagerClosing",
     ]  # fmt: skip
     refreshed = recorder.of(events.TokenRefreshed)[0]
     assert refreshed.fingerprint == first.fingerprint

@@ -25,7 +25,8 @@ from evertoken import (
     TokenUnavailable,
     TransientRefreshError,
 )
-from evertoken._model.events import Event, RefreshFailed, StoreFailed, SupervisorRestarted
+from evertoken._model.events import Event, RefreshFailed, StoreFailed
+from evertoken._model.supervisor_events import SupervisorRestarted
 from evertoken.stores.memory import MemoryStore
 from evertoken.testing.clock import VirtualClock
 

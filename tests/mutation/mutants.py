@@ -32,6 +32,8 @@ class Mutant:
     change: Change
     number: int
     text: str
+    #: The lines of the statement that is changed.
+    lines: range
 
     @property
     def module(self) -> str:
@@ -114,7 +116,22 @@ def sample(package: Path, seed: int) -> Iterator[Mutant]:
         if after is None or _same(before, after):
             continue
         old, new = _difference(before, after)
-        yield Mutant(Change(path.relative_to(package).as_posix(), name, old, new), number, after)
+        change = Change(path.relative_to(package).as_posix(), name, old, new)
+        yield Mutant(change, number, after, _statement(before, number))
+
+
+def _statement(text: str, number: int) -> range:
+    """Return the lines of the innermost statement around line *number*; of a compound one, its head alone."""
+    best = range(number, number + 1)
+    length = float("inf")
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.stmt) or node.end_lineno is None:
+            continue
+        body = getattr(node, "body", None)
+        last = body[0].lineno - 1 if body else node.end_lineno
+        if node.lineno <= number <= last and last - node.lineno < length:
+            best, length = range(node.lineno, last + 1), last - node.lineno
+    return best
 
 
 def _same(before: str, after: str) -> bool:

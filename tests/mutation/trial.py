@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutation.mutants import Mutant
+from tests.mutation.selection import Selection, read
 
 ROOT = Path(__file__).parent.parent.parent
 # The part of the suite that needs no server. What is short and tells most stands first.
@@ -22,12 +22,12 @@ TESTS = (
     "tests/unit", "tests/machinery", "tests/kinds", "tests/fleet", "tests/races", "tests/sources/test_callables.py",
     "tests/enumeration",
 )  # fmt: skip
-# So many files that caught others of the same module are asked before all.
-FAVOURITES = 3
 # A test that fails once and passes when it runs again has caught nothing. So often is another one asked.
 ROUNDS = 4
 # What one test may take with a mutant, in seconds.
 ONE_TEST = 120
+# How much longer than without a mutant the tests may take, and how much longer at least, in seconds.
+SLOWER, AT_LEAST = 3, 120
 
 CAUGHT, SURVIVED, TIMED_OUT = "caught", "survived", "timed out"
 
@@ -73,9 +73,21 @@ class Copy:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def suite(self) -> Outcome:
-        """Run all the tests without a mutant, past every failure."""
-        return self._pytest(self._tests, first=False)
+    def record(self) -> Selection:
+        """Run all the tests without a mutant, past every failure, and return which of them run which lines."""
+        data, seconds = self._root / "coverage.data", self._root / "seconds.json"
+        settings = self._root / "coverage.ini"
+        settings.write_text("[run]\ncore = ctrace\nconcurrency = thread\n", encoding="utf-8")
+        command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", f"--data-file={data}"]
+        command += [f"--source={self._package}", "-m", "pytest", "-q", "--tb=no", "--timeout=0"]
+        command += ["-p", "tests.mutation.recorder"]
+        environment = {**self._environment, "EVERTOKEN_MUTATION_SECONDS": str(seconds)}
+        ran = subprocess.run(
+            [*command, *self._tests], cwd=self._root, env=environment, capture_output=True, text=True, check=False
+        )
+        if not data.exists() or not seconds.exists():
+            sys.exit(f"the tests cannot run without a mutant:\n{ran.stdout[-3000:]}{ran.stderr[-3000:]}")
+        return read(data, seconds, self._package)
 
     def imports(self, mutant: Mutant) -> bool:
         """Whether the mutant can be imported without a warning. Any test would catch it otherwise."""
@@ -93,23 +105,27 @@ class Copy:
             path.write_text(kept, encoding="utf-8")
         return ran.returncode == 0
 
-    def judge(self, mutant: Mutant, favourites: Counter[str], without: frozenset[str], limit: float) -> Verdict:
-        """Run the tests against *mutant* until one fails twice."""
+    def judge(self, mutant: Mutant, selection: Selection) -> Verdict:
+        """Run the tests that run the changed lines, until one fails twice."""
         path = self._package / mutant.change.file
         kept = path.read_text(encoding="utf-8")
         path.write_text(mutant.text, encoding="utf-8")
         began = time.perf_counter()
         try:
-            outcome, by = self._judge([name for name, _ in favourites.most_common(FAVOURITES)], without, limit)
+            outcome, by = self._judge(selection, selection.running(mutant.change.file, mutant.lines))
         finally:
             path.write_text(kept, encoding="utf-8")
         return Verdict(mutant, outcome, by, time.perf_counter() - began)
 
-    def _judge(self, favourites: list[str], without: frozenset[str], limit: float) -> tuple[str, str]:
-        left_out = set(without)
-        for selected in (favourites, self._tests):
-            for _ in range(ROUNDS if selected else 0):
-                ran = self._pytest([*selected, *(f"--deselect={name}" for name in sorted(left_out))], limit=limit)
+    def _judge(self, selection: Selection, lots: list[list[str]]) -> tuple[str, str]:
+        left_out: set[str] = set()
+        for lot in lots:
+            limit = AT_LEAST + SLOWER * sum(selection.seconds.get(name, 0.0) for name in lot)
+            for _ in range(ROUNDS):
+                selected = [name for name in lot if name not in left_out]
+                if not selected:
+                    break
+                ran = self._pytest(selected, limit=limit)
                 if ran.passed:
                     break
                 if ran.timed_out:
@@ -122,9 +138,12 @@ class Copy:
                 left_out.add(ran.failed[0])
         return SURVIVED, ""
 
-    def _pytest(self, arguments: Sequence[str], *, first: bool = True, limit: float | None = None) -> Outcome:
+    def _pytest(self, selected: Sequence[str], *, limit: float) -> Outcome:
+        # In a file, because thousands of names are too long for a command line.
+        names = self._root / "selected.txt"
+        names.write_text("\n".join(selected), encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "--tb=no", f"--override-ini=cache_dir={self._cache}"]
-        command += [*(["-x", f"--timeout={ONE_TEST}"] if first else []), *arguments]
+        command += ["-x", f"--timeout={ONE_TEST}", f"@{names}"]
         shutil.rmtree(self._cache, ignore_errors=True)
         with subprocess.Popen(
             command,

@@ -359,14 +359,12 @@ async def test_files_of_older_tools(variable, monkeypatch):
 @pytest.mark.parametrize("make", [from_environment, Profile, InstanceRole])
 def test_the_environment_is_not_pickled(make):
     """S1: what reads the environment, or remembers credentials, is not pickled with them."""
-    with pytest.raises(TypeError, match="carries secrets, and is not pickled"):
+    with pytest.raises(TypeError, match="is not pickled"):
         pickle.dumps(make())
 
 
 @pytest.mark.parametrize("region", ["*", "us-*", "us-east-1,us-west-2"])
 def test_sets_of_regions(region):
     """SigV4a is not built, and the error says what to use."""
-    with pytest.raises(
-        ValueError, match="SigV4a is not built; use the endpoint of one region"
-    ):
+    with pytest.raises(ValueError, match="SigV4a is not built; use the endpoint of one region"):
         SigV4Auth(TokenManager(InstanceRole()).handle(), service="s3", region=region)

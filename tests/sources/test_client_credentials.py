@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from tests.gated import until
 from tests.sources.wire import Asked, Wire, a_request, always, divided, granted, http
 
-from evertoken import Token, TokenManager, TokenUnavailable
+from evertoken import Token, TokenError, TokenManager, TokenUnavailable
 from evertoken.sources import ClientCredentials, OAuthClient, RefreshToken
 
 ODD = ["plain", "sp ace", "a:b", "p+lus", "100%", "a&b=c", "häß€", "tab\t", "'\"\\", "*-._~", "🔑", "%41", "@/?#"]
@@ -219,6 +220,55 @@ async def test_what_a_given_client_has_does_not_leak(library, method):
                 assert basic(asked) == ("app", "s3cr3t")
             else:
                 assert "authorization" not in asked.headers
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"headers": {"X-Api-Key": "correct-horse-staple"}}, "***"),
+        ({"headers": {"Ocp-Apim-Subscription-Key": "correct-horse-staple"}}, "***"),
+        ({"headers": {"X-Auth": "Bearer correct-horse-staple"}}, "***"),
+        ({"headers": {"Cookie": "sid=correct-horse-staple"}}, "***"),
+        ({"parameters": {"api_key": "correct-horse-staple"}}, "***"),
+        ({"parameters": {"tenant_password": "correct-horse-staple"}}, "***"),
+        ({"parameters": {"api_key": "correct-horse-staple"}, "body": "json"}, "***"),
+        ({"headers": {"X-Tenant": "correct-horse-staple"}}, "correct-horse-staple"),
+        ({"parameters": {"requested_token_use": "correct-horse-staple"}}, "correct-horse-staple"),
+        ({"parameters": {"key_id": "correct-horse-staple"}}, "correct-horse-staple"),
+    ],
+)
+async def test_echoes_of_more_fields(options, shown):
+    """S1: what a header or a form field holds by its name is a secret, and taken out of errors; other values stay."""
+    async with Wire(always(http(403, b"subscription <correct-horse-staple> is not active"))) as wire:
+        with pytest.raises(TokenError, match=re.escape(f"subscription <{shown}> is not active")):
+            await source(wire.url(), **options).fetch(a_request())
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize(
+    ("url", "default", "own", "sent"),
+    [
+        ("https://as.example.com/token", "api.example.com", {}, "as.example.com"),
+        ("https://as.example.com:443/token", "api.example.com", {}, "as.example.com"),
+        ("https://as.example.com:8443/token", "api.example.com", {}, "as.example.com:8443"),
+        ("https://[2001:db8::1]:8443/token", "api.example.com", {}, "[2001:db8::1]:8443"),
+        ("https://as.example.com/token", None, {}, "as.example.com"),
+        ("https://10.0.0.7/token", "api.example.com", {"host": "as.example.com"}, "as.example.com"),
+        ("https://10.0.0.7/token", None, {"Host": "as.example.com"}, "as.example.com"),
+    ],
+)
+async def test_the_host_of_a_token_request(library, url, default, own, sent):
+    """S2: the Host that a given client sends its API is not the token endpoint's; one that the source has is."""
+    asked: list[str] = []
+
+    def answer(request: Any) -> Any:
+        asked.extend(request.headers.get_list("host"))
+        return library.Response(200, json={"access_token": "a"})
+
+    headers = {} if default is None else {"Host": default}
+    async with library.AsyncClient(transport=library.MockTransport(answer), headers=headers) as client:
+        await source(url, client=client, headers=own).fetch(a_request())
+    assert asked == [sent]
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])

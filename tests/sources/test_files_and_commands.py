@@ -7,16 +7,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
 
+import httpx
+import httpx2
 import pytest
+from tests.gated import until
 from tests.sources.wire import Wire, always, granted, http
 
-from evertoken import FetchRequest, GrantRejected, TokenManager, TransientRefreshError
+from evertoken import FetchRequest, GrantRejected, Token, TokenManager, TransientRefreshError
 from evertoken.sources import ClientCredentials, Command, Fallback, LoginEndpoint, OAuthClient, RefreshToken, TokenFile
 
 
@@ -149,6 +154,20 @@ async def test_command_that_hangs_is_killed(tmp_path, behind):
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX's")
+@pytest.mark.parametrize("pipes", ["", ">/dev/null", "2>/dev/null"])
+async def test_what_a_command_leaves_behind_is_killed(tmp_path, pipes):
+    """F7: a child with a pipe of a command that has ended is killed at the deadline, and leaves no thread."""
+    note = tmp_path / "pid"
+    slow = Command(["/bin/sh", "-c", f"sleep 60 {pipes} & echo $! >{note}; echo token"])
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(slow.fetch(FetchRequest(None, None, 9.0)), 1.0)
+        await until(lambda: not _runs(int(note.read_text())))
+    await until(lambda: threading.active_count() <= before + 1)
+
+
 def _runs(process: int) -> bool:
     """Tell whether it does; one that is dead and was not waited for does not."""
     try:
@@ -201,6 +220,32 @@ async def test_login_endpoint(tmp_path):
     )  # fmt: skip
     assert token.authorization == "Token the-token"
     assert token.expires_at == pytest.approx(1893456000.0, abs=60.0)
+
+
+@pytest.mark.parametrize("library", [None, httpx, httpx2])
+@pytest.mark.parametrize(
+    ("fields", "logged"),
+    [
+        ({"X-Subject-Token": "planted-token-1"}, ["x-subject-token"]),
+        ({"X-SUBJECT-TOKEN": "planted-token-1", "Set-Cookie": "sid=planted"}, ["set-cookie"]),
+        ({"X-Subject-Token": "t", "Authentication-Info": "planted", "Location": "/?code=planted"}, ["location"]),
+        ({"X-Subject-Token": "t", "Retry-After": "17", "Content-Type": "application/x-odd"}, ["17", "x-odd"]),
+    ],
+)
+async def test_what_the_debug_log_of_a_client_has(library, fields, logged, caplog):
+    """S1: HTTP libraries log the header fields of each answer: those that may hold a token by their names alone."""
+    caplog.set_level(logging.DEBUG)
+    async with Wire(always(http(200, b"{}", fields))) as wire:
+        client = None if library is None else library.AsyncClient()
+        source = LoginEndpoint(wire.url("/login"), token_header="X-Subject-Token", client=client)
+        answer = await source.fetch(a_request())
+        if client is not None:
+            await client.aclose()
+    assert answer.fields["access_token"] == fields.get("X-Subject-Token", "planted-token-1")
+    log = caplog.text.lower()
+    assert "receive_response_headers.complete" in log
+    assert "planted" not in log
+    assert all(one in log for one in logged)
 
 
 async def test_login_by_form_and_by_get():
@@ -303,6 +348,42 @@ async def test_fallback_signs_out_where_it_came_from(tmp_path):
             await tokens.get()
             await tokens.revoke()
     assert [asked.target for asked in wire.asked] == ["/token", "/gone"]
+
+
+class Granting:
+    """A source that gives one token, and takes note of what it is asked to revoke."""
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(self, token: str) -> None:
+        self.token: str | None = token
+        self.told: list[str] = []
+
+    async def fetch(self, request: FetchRequest) -> dict[str, str]:
+        if self.token is None:
+            raise TransientRefreshError("down")
+        return {"access_token": self.token}
+
+    async def revoke(self, token: Token) -> None:
+        self.told.append(token.access_token)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [("tok-25250", "tok-61579"), ("tok-61579", "tok-25250"), ("tok-1", "tok-2")],
+    ids=["alike", "alike too", "not"],
+)
+async def test_fallback_tells_tokens_apart(tokens):
+    """S2: a token is revoked at its own source, also where another's has the same fingerprint, of 32 bits."""
+    one, other = sources = [Granting(token) for token in tokens]
+    fallback = Fallback(*sources)
+    await fallback.fetch(FetchRequest("k1", None, 5.0))
+    one.token = None
+    await fallback.fetch(FetchRequest("k2", None, 5.0))
+    for token in tokens:
+        await fallback.revoke(Token(token, issued_at=0.0))
+    assert (one.told, other.told) == ([tokens[0]], [tokens[1]])
 
 
 async def test_fallback_tells_all_it_tried(tmp_path):

@@ -497,20 +497,38 @@ async def test_proxies_of_the_environment(given, variable, monkeypatch):
             await client.aclose()
 
 
-async def test_transports_that_the_user_mounted(monkeypatch):
-    """S2: a transport that the user gave for a host is used, whatever the environment says."""
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("pattern", ["http://169.254.169.254", "http://", "all://", "all://169.254.169.254"])
+async def test_transports_that_the_user_mounted(library, pattern, monkeypatch):
+    """S2: a transport that the user gave is used, whatever the environment says."""
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
     asked: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: Any) -> Any:
         asked.append(str(request.url))
-        return httpx.Response(200, json={"access_token": "at"})
+        return library.Response(200, json={"access_token": "at"})
 
-    async with httpx.AsyncClient(mounts={"http://169.254.169.254": httpx.MockTransport(answer)}) as client:
+    async with library.AsyncClient(mounts={pattern: library.MockTransport(answer)}) as client:
         before = dict(client._mounts)
         await azure.ManagedIdentity(SCOPE, client=client).fetch(a_request())
         assert client._mounts == before
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize(
+    "named", ["http://127.0.0.1:9", "127.0.0.1:9", "http://proxy.example", "socks5://proxy.example"]
+)
+async def test_a_proxy_that_the_user_gave(library, named, monkeypatch):
+    """S2: a proxy that was given to a client is asked, also for what is near; one of the environment is not."""
+    monkeypatch.setenv("ALL_PROXY", named)
+    async with Wire(always(granted())) as proxy:
+        async with library.AsyncClient(proxy=proxy.url("")) as client:
+            there = OAuthClient(
+                token_endpoint="http://localhost:1/t", client_id="app", client_secret="x", http_client=client
+            )
+            await ClientCredentials(there).fetch(a_request())
+        assert [asked.target for asked in proxy.asked] == ["http://localhost:1/t"]
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])

@@ -107,6 +107,12 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "base64, wrapped": lambda text: "\r\n".join(textwrap.wrap(_b64(text), 12)),
     "spaces in between": " ".join,
     "unseen in between": "\u200b".join,
+    "UTF-8 taken for ISO 8859-1": lambda text: text.encode().decode("latin-1"),
+    "UTF-8 taken for Windows-1252": lambda text: text.encode().decode("cp1252", "replace"),
+    "ISO 8859-1 taken for UTF-8": lambda text: text.encode("latin-1", "replace").decode(errors="replace"),
+    "UTF-8 taken for ASCII": lambda text: text.encode().decode("ascii", "replace"),
+    "in ASCII": lambda text: text.encode("ascii", "replace").decode(),
+    "in ASCII, and escaped": lambda text: quote(text.encode("ascii", "replace").decode(), safe=""),
     "direction turned": lambda text: f"{text[:3]}\u202e{text[3:]}\u2069",
 }  # fmt: skip
 
@@ -166,6 +172,7 @@ def test_echoes_cut_short(secret, data):
         ("secrets", "one secret is enough"),
         ("a.b", "a b, a-b and a/b"),
         ("....", "wait..."),
+        ("\u00e4\u00f6\u00fc\u00df", "what????"),
     ],
 )
 def test_sentences_stay(secret, text):
@@ -332,6 +339,9 @@ def test_named_secrets(text, shown):
         "Client 'svc-payments-2024-production' is disabled",
         "Unknown client: billing-prod-eu-west-1",
         "no role app_reader_3_of_account-123456789012",
+        "the client is unknown: client_id=my-app-prod-1 kid=rsa-2024-key-01",
+        "tenant_id=0a1b2c3d-aaaa-bbbb-cccc-1234567890ab has no such application",
+        "client_assertion: aud claim does not match; password: incorrect",
         "Trace ID: 0a1b2c3d-aaaa-bbbb-cccc-1234567890ab Correlation ID: 9F8E7D6C-DDDD-EEEE-FFFF-BA0987654321",
         "",
     ],
@@ -339,6 +349,12 @@ def test_named_secrets(text, shown):
 def test_plain_words_stay(text):
     """F4: what is no secret stays readable, our own messages first."""
     assert scrub(text) == text
+
+
+@pytest.mark.parametrize("name", ["secret_id", "session_id", "sid", "token_id", "id", "key"])
+def test_ids_that_are_secrets(name):
+    """S1: the id of a client or a key is told, and that of a login or a session is not."""
+    assert scrub(f"unknown {name}=0a1b2c3d-aaaa-bbbb-cccc-1234567890ab here") == "unknown *** here"
 
 
 @settings(deadline=None)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from evertoken import FetchRequest, TransientRefreshError
 from evertoken._signing import secret_file
 from evertoken._signing.dpop import DPoPKey
 from evertoken._signing.secret import resolve
-from evertoken.sources import TokenFile
+from evertoken.sources import TlsClientAuth, TokenFile
 from evertoken.sources.azure import ClientCertificate
 from evertoken.sources.google._info import read_info
 from evertoken.stores.encryption import AesGcm, generate_key
@@ -46,6 +47,12 @@ async def no_certificate(path: Path) -> None:
         await by_source(ClientCertificate(path, tenant_id="t", client_id="c", scope="https://vault.azure.net/.default"))
 
 
+async def no_chain(path: Path) -> None:
+    # Likewise.
+    with pytest.raises(ssl.SSLError):
+        await asyncio.to_thread(TlsClientAuth(path).context)
+
+
 # What the file holds, and what reads it.
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a key that seals records": (generate_key(), lambda path: asyncio.to_thread(AesGcm(path).seal, b"plain", b"")),
@@ -54,6 +61,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a key of DPoP": (PEM, lambda path: asyncio.to_thread(DPoPKey, path)),
     "a service account": (json.dumps({"type": "service_account"}), lambda path: read_info(path, "service_account")),
     "a certificate": ("planted-certificate", no_certificate),
+    "a key of TLS": (PEM, no_chain),
 }  # fmt: skip
 
 
@@ -154,15 +162,28 @@ async def test_a_file_of_root(tmp_path, reader, monkeypatch, caplog):
     assert said(caplog) == []
 
 
+class ReadOnly:
+    """What `os.fstatvfs` says of a file that is mounted read-only."""
+
+    def __init__(self, fd: int) -> None:
+        self.f_flag = os.ST_RDONLY
+
+
 async def test_a_read_only_file_system(tmp_path, reader, monkeypatch, caplog):
     """S3: where nobody can change the mode of a file there is no warning about it."""
     path = made(tmp_path, reader, 0o444)
-    real = os.fstatvfs
+    monkeypatch.setattr(os, "fstatvfs", ReadOnly)
+    await read(reader, path)
+    assert said(caplog) == []
 
-    class ReadOnly:
-        def __init__(self, fd: int) -> None:
-            self.f_flag = real(fd).f_flag | os.ST_RDONLY
 
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o664, 0o666, 0o777])
+@pytest.mark.parametrize("owner", [None, pytest.param(STRANGER, marks=as_root)])
+async def test_a_secret_of_docker_compose(tmp_path, reader, owner, mode, monkeypatch, caplog):
+    """S3: a file of the host's user, mounted read-only into a container, is read: nobody in there can change it."""
+    path = made(tmp_path, reader, mode)
+    if owner is not None:
+        os.chown(path, owner, -1)
     monkeypatch.setattr(os, "fstatvfs", ReadOnly)
     await read(reader, path)
     assert said(caplog) == []

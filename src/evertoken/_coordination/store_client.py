@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import bounded, must_propagate, ring
-from evertoken._model import events
+from evertoken._model import events, timing_events
 from evertoken._model.identity import digest_of, identity_of
 from evertoken._model.redaction import describe
 
@@ -223,6 +223,7 @@ class StoreClient:
             self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
             return None
         self._running += 1
+        began = self._clock.monotonic()
         try:
             answer = await flight.step(call(), timeout, self._clock)
         except BaseException as error:
@@ -232,6 +233,9 @@ class StoreClient:
             return None
         else:
             self._ended += 1
+            if self._observers.listens_to(timing_events.StoreUsed):
+                at, took = self._clock.time(), self._clock.monotonic() - began
+                self._observers.emit(timing_events.StoreUsed(at=at, key=state.key, operation=operation, took=took))
             return answer
         finally:
             self._running -= 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from evertoken._engine.supervisor import BEAT
 from evertoken._model.errors import GrantRejected
 from evertoken._model.key_status import status_of_state
-from evertoken._model.snapshot import Health, KeySnapshot, Snapshot
+from evertoken._model.snapshot import Counts, Health, KeySnapshot, Snapshot
 
 if TYPE_CHECKING:
     from evertoken._engine.counters import Counters
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evertoken._model.policy import Rules
     from evertoken._model.protocols import Clock
 
-__all__ = ["health_of", "key_snapshot_of", "snapshot_of"]
+__all__ = ["counts_of", "health_of", "key_snapshot_of", "snapshot_of"]
 
 # A beat may be late by a long callback; three are not.
 _SILENT_AFTER: Final = 3.0 * BEAT
@@ -49,6 +49,31 @@ def snapshot_of(
         in_flight=0 if session is None else session.flights.in_flight,
         queued=0 if session is None else session.limits.queued,
         providers=registry.providers.snapshots(None if session is None else session.limits, clock),
+    )
+
+
+def counts_of(registry: Registry, session: Session | None, /, *, now: float) -> Counts:
+    """Return how many keys are in which state."""
+    valid = failing = rejected = signed_out = 0
+    states = list(registry.keys.values())
+    for one in states:
+        valid += one.in_service(now) is not None
+        if one.failure is not None and one.failure.error is not None:
+            if one.signed_out:
+                signed_out += 1
+            elif _rejected(one):
+                rejected += 1
+            else:
+                failing += 1
+    return Counts(
+        keys=len(states),
+        valid=valid,
+        failing=failing,
+        rejected=rejected,
+        signed_out=signed_out,
+        in_flight=0 if session is None else session.flights.in_flight,
+        queued=0 if session is None else session.limits.queued,
+        providers_down=registry.providers.down,
     )
 
 

@@ -12,7 +12,7 @@ from evertoken._engine.flight import LOOKS
 from evertoken._engine.observers import SHUTDOWN, say
 from evertoken._engine.supervisor import BEAT, SLACK, Supervisor
 from evertoken._engine.tasks import Gate
-from evertoken._model import events
+from evertoken._model import events, supervisor_events
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.redaction import describe
 
@@ -237,9 +237,9 @@ class Maintenance:
                 state.reanchored(by)
             for chore in self._chores:
                 chore.due_at += by
-        self._observers.emit(events.ClockStepped(at=self._clock.time(), by=by))
+        self._observers.emit(supervisor_events.ClockStepped(at=self._clock.time(), by=by))
 
     def _restarted(self, error: BaseException, restarts: int) -> None:
         self._observers.emit(
-            events.SupervisorRestarted(at=self._clock.time(), error=describe(error), restarts=restarts)
+            supervisor_events.SupervisorRestarted(at=self._clock.time(), error=describe(error), restarts=restarts)
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, final
 
-from evertoken._model import events, provider_events
+from evertoken._model.event_fields import event_fields, event_level, event_name, level_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from evertoken._engine.event_stream import EventStreams
+    from evertoken._model import events
     from evertoken._model.protocols import Observer
 
 __all__ = ["LOGGER", "SHUTDOWN", "Observers", "say"]
@@ -21,28 +22,11 @@ LOGGER: Final = logging.getLogger("evertoken")
 #: What asks the whole process to end, and is contained by nothing here.
 SHUTDOWN: Final = (KeyboardInterrupt, SystemExit)
 
-_LEVELS: Final[dict[type[events.Event], int]] = {
-    events.RefreshRejected: logging.ERROR,
-    events.SupervisorRestarted: logging.ERROR,
-    events.GrantExpiring: logging.WARNING,
-    events.RefreshFailed: logging.WARNING,
-    events.StoreFailed: logging.WARNING,
-    events.FetchAmbiguous: logging.WARNING,
-    events.TokenUnpersisted: logging.WARNING,
-    events.TokenRevoked: logging.INFO,
-    events.ClockStepped: logging.WARNING,
-    events.TokenRefused: logging.INFO,
-    provider_events.ProviderDown: logging.WARNING,
-    provider_events.ProviderStillDown: logging.WARNING,
-    provider_events.ProviderUp: logging.WARNING,
-    provider_events.BudgetReached: logging.WARNING,
-}
 
-
-def say(level: int, message: str, /, *args: object) -> None:
+def say(level: int, message: str, /, *args: object, extra: dict[str, object] | None = None) -> None:
     """Log, whatever the application's filters raise: what is only told must not harm what is done."""
     try:
-        LOGGER.log(level, message, *args, stacklevel=2)
+        LOGGER.log(level, message, *args, extra=extra, stacklevel=2)
     except SHUTDOWN:
         raise
     except BaseException:  # noqa: BLE001, S110 - there is nobody left to tell
@@ -62,16 +46,13 @@ class Observers:
 
     def listens_to(self, kind: type[events.Event], /) -> bool:
         """Tell whether anybody would see an event of this *kind*. What nobody sees is not made on the refresh path."""
-        return bool(self._observers or self.streams) or LOGGER.isEnabledFor(_LEVELS.get(kind, logging.DEBUG))
+        return bool(self._observers or self.streams) or LOGGER.isEnabledFor(level_of(kind))
 
     def emit(self, event: events.Event, /) -> None:
         """Log *event* and tell it to each observer."""
-        level = _LEVELS.get(type(event), logging.DEBUG)
-        if isinstance(event, events.RefreshFailed | events.FetchAmbiguous) and event.outage:
-            # One line for the provider stands for all its keys.
-            level = logging.DEBUG
+        level = event_level(event)
         if LOGGER.isEnabledFor(level):
-            say(level, "%s", _Line(event))
+            say(level, "%s", _Line(event), extra=_extra(event))
         for observer in self._observers:
             try:
                 observer(event)
@@ -94,14 +75,18 @@ class _Line:
         self.event = event
 
     def __str__(self) -> str:
-        event = self.event
-        names = [name for cls in type(event).__mro__ for name in getattr(cls, "__slots__", ()) if name != "at"]
-        pairs = [f"{name}={_plain(getattr(event, name))}" for name in names]
-        return f"{type(event).__name__} {' '.join(pairs)}"
+        pairs = (f"{name}={value if name.endswith('_at') else repr(value)}" for name, value in _told(self.event))
+        return " ".join((type(self.event).__name__, *pairs))
 
 
-def _plain(value: object) -> str:
-    return f"{type(value).__name__}({value})" if isinstance(value, Exception) else repr(value)
+def _told(event: events.Event) -> Iterator[tuple[str, object]]:
+    # The key of a single source says nothing.
+    return ((name, value) for name, value in event_fields(event).items() if name != "key" or value is not None)
+
+
+def _extra(event: events.Event) -> dict[str, object]:
+    fields = {f"evertoken_{name}": value for name, value in event_fields(event).items()}
+    return {"evertoken_event": event_name(event), **fields}
 
 
 def _name(observer: object) -> str:

@@ -63,6 +63,11 @@ class ProviderBook:
             state = self._states[provider] = ProviderState(str(provider) if named else "", named=named)
         return state
 
+    @property
+    def down(self) -> int:
+        """How many providers are down. On any thread."""
+        return sum(state.is_down for state in list(self._states.values()))
+
     def closed(self) -> None:
         """The session has ended, and with it all fetches."""
         for state in self._states.values():

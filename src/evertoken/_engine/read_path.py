@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.observers import say
 from evertoken._engine.tasks import spawn
-from evertoken._model import events
+from evertoken._model import events, timing_events
 from evertoken._model.errors import GrantRejected, TokenUnavailable
 
 if TYPE_CHECKING:
@@ -66,6 +66,21 @@ class ReadPath:
 
     async def obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
         """Return a valid token: the slow path of `TokenManager.get`."""
+        if not self._observers.listens_to(timing_events.CallerWaited):
+            return await self._obtain(key, min_ttl, timeout)
+        began, served = self._clock.monotonic(), False
+        try:
+            token = await self._obtain(key, min_ttl, timeout)
+            served = True
+            return token
+        finally:
+            took = self._clock.monotonic() - began
+            if took > 0.0 or not served:
+                self._observers.emit(
+                    timing_events.CallerWaited(at=self._clock.time(), key=key, took=took, served=served)
+                )
+
+    async def _obtain(self, key: Hashable, min_ttl: float | None, timeout: float | None) -> Token:
         least = seconds("min_ttl", min_ttl) or 0.0
         limit = seconds("timeout", timeout)
         end = None if limit is None else self._clock.monotonic() + limit

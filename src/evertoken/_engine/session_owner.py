@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from evertoken._engine.inspection import health_of
+from evertoken._engine.inspection import counts_of, health_of
 
 if TYPE_CHECKING:
     from evertoken._engine.lifecycle import Lifecycle
-    from evertoken._model.snapshot import Health
+    from evertoken._model.snapshot import Counts, Health
 
 __all__ = ["SessionOwner"]
 
@@ -54,6 +54,11 @@ class SessionOwner:
     def __reduce__(self) -> NoReturn:
         msg = "a manager cannot be pickled or copied: make one in each process, and share what they hold by a store"
         raise TypeError(msg)
+
+    def counts(self) -> Counts:
+        """Return how many keys are in which state, for metrics. From any thread."""
+        life = self._life
+        return counts_of(life.registry, life.session, now=life.settings.clock.time())
 
     def health(self) -> Health:
         """Return whether the supervisor lives and every critical key has a valid token, for probes."""

@@ -191,25 +191,28 @@ class Settlement:
         flight.error = judged
         again_at = now if failure is None else failure.retry_at
         serving = state.in_service(now) is not None
+        took = None if flight.request is None else now - flight.started_at
+        reason = cast("Reason", flight.reason)
         if isinstance(judged, TransientRefreshError):
-            failures = 1 if failure is None else failure.failures
-            emitted.append(
-                events.RefreshFailed(
-                    at=now,
-                    key=state.key,
-                    error=judged,
-                    failures=failures,
-                    retry_at=again_at,
-                    serving=serving,
-                    outage=flight.request is not None and self._session.providers.is_down(flight.provider),
-                )
+            event = events.RefreshFailed(
+                at=now,
+                key=state.key,
+                error=judged,
+                failures=1 if failure is None else failure.failures,
+                retry_at=again_at,
+                serving=serving,
+                took=took,
+                reason=reason,
+                outage=flight.request is not None and self._session.providers.is_down(flight.provider),
             )
+            emitted.append(event)
         elif failure is not None and not failure.told:
             # Once, until a fetch succeeds: the probes that follow say nothing new.
             failure.told = True
-            emitted.append(
-                events.RefreshRejected(at=now, key=state.key, error=judged, retry_at=again_at, serving=serving)
+            rejection = events.RefreshRejected(
+                at=now, key=state.key, error=judged, retry_at=again_at, serving=serving, took=took, reason=reason
             )
+            emitted.append(rejection)
 
     def _reanchor(self, flight: Flight, response: Response) -> None:
         # The wall clock may have been set back while the response was kept. What is left of the token stays left.

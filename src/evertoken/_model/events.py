@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ambiguity",
-    "ClockStepped",
     "Event",
     "FetchAmbiguous",
     "FetchStarted",
@@ -27,7 +26,6 @@ __all__ = [
     "RefreshRejected",
     "ShorterThanAsked",
     "StoreFailed",
-    "SupervisorRestarted",
     "TokenAdopted",
     "TokenRefreshed",
     "TokenRefused",
@@ -158,6 +156,10 @@ class RefreshFailed(Event):
 
         serving: Whether a valid token stays in service meanwhile.
 
+        took: Seconds from the start of the fetch to its failure; None if no source was asked.
+
+        reason: Why it was fetched.
+
         outage: Whether its provider is down, which `ProviderDown` has said for all keys.
     """
 
@@ -165,6 +167,8 @@ class RefreshFailed(Event):
     failures: int
     retry_at: float
     serving: bool
+    took: float | None
+    reason: Reason
     outage: bool = False
 
 
@@ -180,11 +184,17 @@ class RefreshRejected(Event):
         retry_at: When it is probed again (epoch seconds).
 
         serving: Whether a valid token stays in service meanwhile.
+
+        took: Seconds from the start of the fetch to the rejection; None if no source was asked.
+
+        reason: Why it was fetched.
     """
 
     error: GrantRejected
     retry_at: float
     serving: bool
+    took: float | None
+    reason: Reason
 
 
 @final
@@ -239,7 +249,7 @@ class StoreFailed(Event):
     A store did not do what was asked of it.
 
     Args:
-        operation: "acquire", "read", "write", "renew", "release", "open", "close" or "watch".
+        operation: "begin", "read", "mark", "commit", "abandon", "renew", "open", "close" or "watch".
 
         error: Its class and words, scrubbed.
     """
@@ -294,32 +304,3 @@ class TokenRevoked(Event):
     """
 
     by_peer: bool
-
-
-@final
-@frozen()
-class ClockStepped(Event):
-    """
-    Wall clock and monotonic clock diverged: a step, or a suspend.
-
-    Args:
-        by: Seconds the wall clock moved beyond the monotonic one; negative for a step back.
-    """
-
-    by: float
-
-
-@final
-@frozen()
-class SupervisorRestarted(Event):
-    """
-    The supervisor's loop crashed and runs again.
-
-    Args:
-        error: The class and words of what it raised, scrubbed.
-
-        restarts: How often so far.
-    """
-
-    error: str
-    restarts: int

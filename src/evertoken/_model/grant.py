@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, final
 
 from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.grant_lifetime import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
+from evertoken._model.guarded import Opaque
 from evertoken._model.parsing import is_finite
 from evertoken._model.token import Token, fingerprint_of
 
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Grant", "ImportResult", "token_of"]
 
+_FIELDS: Final = ("expires_at", "extra", "issued_at", "refresh_token", "scope")
+
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @final
-class Grant:
+class Grant(Opaque):
     """
     A refresh token without an access token, as an earlier system or a login callback has it. Immutable.
 
@@ -41,7 +44,7 @@ class Grant:
         ValueError: The refresh token is no string or empty, *scope* is no string, or an instant is no finite number.
     """
 
-    __slots__ = ("expires_at", "extra", "issued_at", "refresh_token", "scope")
+    __slots__ = _FIELDS
 
     refresh_token: str
     scope: str | None
@@ -88,7 +91,7 @@ class Grant:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grant):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in Grant.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
 
     def __hash__(self) -> int:
         return hash((self.refresh_token, self.issued_at, self.expires_at))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, Self, TypeVar, cast, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,8 @@ class Guarded(Opaque, _WithAttributes):
     """
     What works with secrets: `vars` of it is empty, and its constructor and public methods are guarded.
 
-    That holds for each class below it, so none can be forgotten.
+    That holds for each class below it, so none can be forgotten. A copy of it is itself, and it is not pickled: what is
+    in it is not told, and pickles end up in queues, caches and crash reports.
     """
 
     __slots__ = ()
@@ -136,6 +137,21 @@ class Guarded(Opaque, _WithAttributes):
         @property
         def __dict__(self) -> dict[str, object]:
             return {}
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        msg = f"{type(self).__name__} is not pickled: make it in the process that uses it"
+        raise TypeError(msg)
+
+    def __getstate__(self) -> NoReturn:
+        # That of `object` has what `vars` has not.
+        msg = f"{type(self).__name__} does not tell its state"
+        raise TypeError(msg)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -11,7 +11,7 @@ from evertoken._model.plain_text import HIDDEN, printable, without_query
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["describe", "is_about_url", "quoted", "quoted_url", "scrub"]
+__all__ = ["describe", "is_about_url", "named_secrets", "quoted", "quoted_url", "scrub"]
 
 # Room for what a chain of sources says of each.
 _LONGEST: Final = 1000
@@ -27,11 +27,12 @@ _MARGIN: Final = 256
 _LOOKS_SECRET: Final = re.compile(
     r"eyJ[\w-]{5,}(?:\.[\w-]*)*|(?<![\w+~=-])(?=[\w+~=-]*\d)(?=[\w+~=-]*[A-Za-z])[\w+~=-]{16,}"
 )
-# What has the form of a name or an id, and not of a token: a UUID (RFC 9562), with what joins it to others, and
-# words and numbers between hyphens, such as the name of a deployment.
+# What has the form of a name or an id, and not of a token, with "client_id=" and the like before it: a UUID (RFC 9562),
+# with what joins it to others, and words and numbers between hyphens, such as the name of a deployment.
 _NO_SECRET: Final = re.compile(
-    r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-    r"|(?:[a-z]{1,20}|[A-Z]{1,20}|\d{1,12})(?:[-_](?:[a-z]{1,20}|[A-Z]{1,20}|\d{1,12}|[a-z]{1,8}\d{1,3}))+",
+    r"(?:(?:client|app|tenant|key|request|trace|correlation)_id=|kid=)?"
+    r"(?:[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+    r"|(?:[a-z]{1,20}|[A-Z]{1,20}|\d{1,12})(?:[-_](?:[a-z]{1,20}|[A-Z]{1,20}|\d{1,12}|[a-z]{1,8}\d{1,3}))+)",
     re.ASCII,
 )
 # What stands after a telling name and a colon or an equals sign (but not after a path that ends in /token), and what
@@ -44,14 +45,14 @@ _NAMED_SECRET: Final = re.compile(
 )
 # What follows such a name in a sentence. No secret is one of these.
 _WORDS: Final = frozenset({
-    "a", "absent", "access", "already", "an", "and", "are", "auth", "authentication", "authorization", "bad",
-    "been", "blacklisted", "blocked", "cannot", "challenge", "challenges", "client", "could", "credential",
-    "credentials", "deleted", "denied", "disabled", "does", "empty", "error", "errors", "expired", "failed",
-    "file", "for", "from", "has", "have", "header", "headers", "inactive", "invalid", "is", "it", "locked",
-    "malformed", "mismatch", "missing", "must", "no", "none", "not", "null", "or", "proof", "proofs",
-    "provided", "reached", "rejected", "required", "revoked", "scheme", "schemes", "should", "spent",
-    "suspended", "the", "this", "token", "tokens", "type", "unauthorized", "undefined", "unknown",
-    "unsupported", "unverified", "used", "was", "with", "wrong", "your",
+    "a", "absent", "access", "already", "an", "and", "are", "aud", "audience", "auth", "authentication",
+    "authorization", "bad", "been", "blacklisted", "blocked", "cannot", "challenge", "challenges", "client",
+    "could", "credential", "credentials", "deleted", "denied", "disabled", "does", "empty", "error", "errors",
+    "expired", "failed", "file", "for", "from", "has", "have", "header", "headers", "inactive", "incorrect",
+    "invalid", "is", "issuer", "it", "locked", "malformed", "mismatch", "missing", "must", "no", "none", "not",
+    "null", "or", "proof", "proofs", "provided", "reached", "rejected", "required", "revoked", "scheme", "schemes",
+    "should", "spent", "suspended", "the", "this", "token", "tokens", "type", "unauthorized", "undefined",
+    "unknown", "unsupported", "unverified", "used", "was", "with", "wrong", "your",
 })  # fmt: skip
 _PLAIN_WORD: Final = re.compile(r"[A-Za-z]?[a-z]{1,19}[.!?:)]?", re.ASCII)
 
@@ -68,6 +69,14 @@ _ODD_PORT: Final = re.compile(
 _ABOUT_URLS: Final = frozenset({
     "InvalidProxyURL", "InvalidURL", "InvalidUrlClientError", "InvalidUrlRedirectClientError", "LocationParseError",
 })  # fmt: skip
+
+# Names of fields whose values are secrets, and how long those are at least: shorter ones are words of a sentence.
+_OF_SECRETS: Final = re.compile(
+    r"(?![\w-]*(?:details|type|use|method|mode|uri|url|key[_-]?id)\Z)"
+    r"[\w-]*(?:assertion|auth|cookie|credential|key|pass|pwd|secret|session|token)[\w-]*",
+    re.IGNORECASE,
+)
+_LEAST_NAMED: Final = 8
 
 # More of a value than this is not repeated in a message, in characters.
 _LONGEST_VALUE: Final = 60
@@ -97,6 +106,11 @@ def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     if len(shown) > _LONGEST or cut:
         shown = f"{shown[: _LONGEST - 3]}..."
     return shown
+
+
+def named_secrets(fields: Iterable[tuple[str, str]], /) -> list[str]:
+    """Return the values of those *fields*, of a form or a header, that have a name as secrets have it."""
+    return [value for name, value in fields if len(value) >= _LEAST_NAMED and _OF_SECRETS.fullmatch(name)]
 
 
 def quoted(value: object, /) -> str:

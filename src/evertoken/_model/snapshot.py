@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from evertoken._model.key_status import Status
     from evertoken._model.key_view import Validity
 
-__all__ = ["Health", "KeySnapshot", "ProviderSnapshot", "Snapshot", "State"]
+__all__ = ["Counts", "Health", "KeySnapshot", "ProviderSnapshot", "Snapshot", "State"]
 
 State: TypeAlias = Literal["new", "running", "closing", "closed"]
 
@@ -154,6 +154,40 @@ class Snapshot(Frozen):
     in_flight: int
     queued: int
     providers: Mapping[str, ProviderSnapshot]
+
+
+@final
+@frozen()
+class Counts(Frozen):
+    """
+    How many keys are in which state at one instant. It costs less than a `Snapshot`, which describes each key.
+
+    Args:
+        keys: Keys that are open.
+
+        valid: Those with a valid token.
+
+        failing: Those whose last fetch failed for a reason that passes.
+
+        rejected: Those whose grant is rejected: a person must act.
+
+        signed_out: Those that were signed out.
+
+        in_flight: Fetches under way.
+
+        queued: Fetches that wait for their turn.
+
+        providers_down: Providers whose fetches fail in a row.
+    """
+
+    keys: int
+    valid: int
+    failing: int
+    rejected: int
+    signed_out: int
+    in_flight: int
+    queued: int
+    providers_down: int
 
 
 @final

@@ -1,9 +1,9 @@
 """
 Where a text has a secret, in whatever spelling.
 
-Servers echo what they were sent as JSON, HTML, a URL or a form spells it, once or twice over, in base64, in other
-case, wrapped over lines, or cut short. So the text is unescaped step by step, and each step is compared with the
-secret. Each character of an unescaped text knows where it stands in the text itself.
+Servers echo what they were sent as JSON, HTML, a URL or a form spells it, once or twice over, in base64, in another
+charset or case, wrapped over lines, or cut short. So the text is unescaped step by step, and each step is compared with
+the secret. Each character of an unescaped text knows where it stands in the text itself.
 """
 
 from __future__ import annotations
@@ -116,6 +116,21 @@ def sought(secret: str, /) -> Iterator[Sought]:
         found = _sought(reading.text)
         if number == 0 or len(found.plain) >= _SHORT:
             yield found
+    for garbled in _garbled(secret):
+        yield _sought(garbled)
+
+
+def _garbled(secret: str) -> set[str]:
+    """Return *secret* as it reads where its charset was taken for another, or has not all of its characters."""
+    if secret.isascii():
+        return set()
+    octets = secret.encode(errors="surrogatepass")
+    found = {octets.decode("latin-1"), octets.decode("cp1252", "replace")}
+    # Signs alone stand in many sentences.
+    if sum(character.isascii() and character.isalnum() for character in secret) >= _SHORT:
+        found |= {secret.encode("ascii", "replace").decode(), octets.decode("ascii", "replace")}
+        found |= {secret.encode(charset, "replace").decode(errors="replace") for charset in ("latin-1", "cp1252")}
+    return found
 
 
 def _sought(secret: str) -> Sought:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn, Self, TypeAlias, TypeVar, TypeVarTuple, cast
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar, TypeVarTuple, cast
 
 import anyio
 import anyio.lowlevel
@@ -31,19 +31,9 @@ _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("
 
 
 class CarriesSecrets(Guarded):
-    """
-    What is not pickled, for secrets are in it: pickles end up in queues, caches and crash reports.
-
-    It does not change, so a copy of it is itself.
-    """
+    """What is not pickled, for secrets are in it. It does not change, so a copy of it is itself."""
 
     __slots__ = ()
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
     def __reduce__(self) -> NoReturn:
         msg = f"{type(self).__name__} carries secrets, and is not pickled: make it in the process that uses it"

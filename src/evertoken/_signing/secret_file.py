@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["read_secret_file"]
+__all__ = ["cannot_change", "check_secret_file", "read_secret_file"]
 
 _ROOT: Final = 0
 
@@ -27,8 +27,9 @@ def read_secret_file(path: Path, limit: int = -1, /) -> bytes:
 
     Links are followed, as to the secrets that Kubernetes mounts. The file that they lead to has to belong to this user
     or to root, and nobody else may write to it. If it is this user's, and all may read it, a warning says so once, but
-    not of what is mounted: nobody can change its mode. Where the system has no owners and modes, as on Windows, the
-    file is read as it is.
+    not of what is mounted: nobody can change its mode. A file on a read-only file system, as containers mount their
+    secrets, is whoever's it may be: nobody here can change it. Where the system has no owners and modes, as on
+    Windows, the file is read as it is.
 
     Raises:
         PermissionError: It is another user's, or others may write to it.
@@ -37,6 +38,17 @@ def read_secret_file(path: Path, limit: int = -1, /) -> bytes:
     with path.open("rb") as file:
         _check(file.fileno(), path)
         return file.read(limit)
+
+
+def check_secret_file(path: Path, /) -> None:
+    """Raise as `read_secret_file` does, for a file that a library reads by itself. One that is missing it will miss."""
+    if path.is_file():
+        read_secret_file(path, 0)
+
+
+def cannot_change(fd: int, /) -> bool:
+    """Tell whether the open file *fd* is on a read-only file system: what is in it is up to whoever mounted that."""
+    return hasattr(os, "fstatvfs") and bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
 
 
 def _check(fd: int, path: Path) -> None:
@@ -48,11 +60,11 @@ def _check(fd: int, path: Path) -> None:
     if found.st_uid not in {_ROOT, os.geteuid()}:
         fault = (
             f"it belongs to another user (uid {found.st_uid}), who could change it: let it belong to this user or to"
-            " root, or give a function that reads it"
+            " root, mount it read-only, or give a function that reads it"
         )
     elif mode & (stat.S_IWGRP | stat.S_IWOTH):
         fault = f"others may write to it (mode {mode:04o}): take that away with chmod go-w"
-    if fault is not None:
+    if fault is not None and not cannot_change(fd):
         raise PermissionError(errno.EPERM, fault, str(path))
     if mode & stat.S_IROTH and found.st_uid == os.geteuid() and str(path) not in _said and not _is_mounted(fd, path):
         _said.add(str(path))
@@ -62,4 +74,4 @@ def _check(fd: int, path: Path) -> None:
 def _is_mounted(fd: int, path: Path) -> bool:
     # Kubernetes leads to the content of a secret by links, and mounts it read-only.
     links = any(place.is_symlink() for place in (path, *path.parents))
-    return links or bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+    return links or cannot_change(fd)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from evertoken._model.redaction import scrub
+from evertoken._signing.secret_file import cannot_change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,7 @@ def address_of(url: str | None, *, file: Path | None, ask: bool, environ: Mappin
     Args:
         url: The argument.
 
-        file: A file with the URL in its one line, which nobody else may read.
+        file: A file with the URL in its one line, which nobody else may read unless it is mounted read-only.
 
         ask: Whether to ask for the password, which is then no part of the URL.
 
@@ -108,7 +109,9 @@ def url_in_file(path: Path, /) -> str:
     # Opened first, so that what is looked at is what is read. It may be a pipe, as in <(pass show store).
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
-        _check_private(path, found)
+        # Kubernetes mounts secrets that all in a container may read, and nobody in it can change that.
+        if not cannot_change(file.fileno()):
+            _check_private(path, found)
         data = file.read(_LONGEST)
     try:
         lines = data.decode().strip().splitlines()

@@ -70,15 +70,16 @@ class _Running:
         ]
         for reader in readers:
             reader.start()
-        status = process.wait()
+        # Before it is waited for: what it leaves behind may hold the pipes, and can be killed by its number until then.
         for reader in readers:
             reader.join()
-        return status, bytes(out), bytes(err)
+        return process.wait(), bytes(out), bytes(err)
 
     def end(self) -> None:
-        """Kill it, if it still runs or is just being started."""
+        """Kill it, and what it left behind with its pipes, if it still runs or is just being started."""
         self._ended = True
-        if self._process is not None and self._process.poll() is None:
+        # It is not asked whether it has ended: then its number would be free, and that of its group with it.
+        if self._process is not None and self._process.returncode is None:
             _kill(self._process)
 
 

@@ -14,6 +14,7 @@ from evertoken._model.guarded import Guarded
 from evertoken._model.redaction import quoted
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
+from evertoken._signing.secret_file import check_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,8 +229,10 @@ class TlsClientAuth(Guarded):
         Return a TLS context that shows the certificate as it is now. It reads files.
 
         Raises:
+            PermissionError: Others could have written the key.
             OSError: They cannot be read, are none, or do not go together.
         """
+        check_secret_file(self._key or self._certificate)
         # Whom every other request trusts, unless told.
         trusted = self._authority
         context = httpx.create_ssl_context() if trusted is None else ssl.create_default_context(cafile=trusted)

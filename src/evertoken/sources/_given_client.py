@@ -9,6 +9,8 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies
 
+import httpx
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -17,6 +19,7 @@ __all__ = ["answer_in", "drop_cookies", "drop_defaults", "with_last_hook"]
 # Where clients of httpx and httpx2 have the transports of proxies, and for which URLs the environment names some.
 _MOUNTS: Final = "_mounts"
 _OF_THE_ENVIRONMENT: Final = frozenset({"http://", "https://", "all://"})
+_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 def with_last_hook(client: Any, last: Callable[[], object], *, near: bool = False) -> Any:
@@ -39,9 +42,27 @@ def with_last_hook(client: Any, last: Callable[[], object], *, near: bool = Fals
     ours.event_hooks = {"request": [*client.event_hooks.get("request", ()), called], "response": []}
     if near and getattr(client, "trust_env", False) and getproxies():
         mounts = getattr(client, _MOUNTS, {})
-        kept = {url: there for url, there in mounts.items() if getattr(url, "pattern", "") not in _OF_THE_ENVIRONMENT}
+        proxies = {_place(url) for url in getproxies().values()}
+        kept = {url: there for url, there in mounts.items() if not _is_of_environment(url, there, proxies)}
         setattr(ours, _MOUNTS, kept)
     return ours
+
+
+def _is_of_environment(url: Any, transport: Any, proxies: set[str | None]) -> bool:
+    """Tell whether *transport* is that of a proxy of the environment, and not one that the user gave."""
+    if getattr(url, "pattern", "") not in _OF_THE_ENVIRONMENT:
+        return False
+    proxy = getattr(getattr(transport, "_pool", None), "_proxy_url", None)
+    return proxy is not None and (_place(bytes(proxy).decode("latin-1")) in proxies or None in proxies)
+
+
+def _place(proxy: str) -> str | None:
+    """Return host and port of *proxy*, in one spelling; None where they cannot be read."""
+    try:
+        url = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
+    except httpx.InvalidURL:
+        return None
+    return f"{url.host}:{url.port or _PORTS.get(url.scheme)}"
 
 
 def answer_in(error: Exception) -> tuple[int, Any, bytes] | None:
@@ -65,6 +86,9 @@ def drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> Non
     for name in ("authorization", "cookie", *client.headers):
         if name.lower() not in own:
             outgoing.headers.pop(name, None)
+    if "host" in client.headers and "host" not in {name.lower() for name in headers}:
+        # By this field a server that many share passes a request on to one of them.
+        outgoing.headers["Host"] = outgoing.url.netloc.decode("ascii")
 
 
 def drop_cookies(response: Any, cookies: Any, before: list[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from evertoken._model.protocols import FetchRequest
 
@@ -16,6 +16,13 @@ _NOT_SENT: Final = frozenset({
     "ConnectError", "ConnectTimeout", "InvalidURL", "LocalProtocolError", "PoolTimeout", "ProxyError",
     "UnsupportedProtocol",
 })  # fmt: skip
+
+# Header fields of an answer that hold no secret, and as which others are logged.
+_PLAIN_FIELDS: Final = frozenset({
+    b"cache-control", b"connection", b"content-encoding", b"content-length", b"content-type", b"date", b"retry-after",
+    b"server", b"transfer-encoding", b"www-authenticate",
+})  # fmt: skip
+_HIDDEN: Final = b"[secure]"
 
 
 @final
@@ -40,10 +47,20 @@ class Sent:
         """Tell whether the server may have got it, though the client ended with *error*."""
         return self.yes or (self.begun and not self.seen and type(error).__name__ not in _NOT_SENT)
 
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
         if not self.seen:
             self.seen, self._request.sent = True, False
         # What a proxy is told first (CONNECT) is not the request.
         if event.endswith("send_request_headers.started") and getattr(info.get("request"), "method", b"") != b"CONNECT":
             self.yes = True
             self._request.sending()
+        if event.endswith("receive_response_headers.complete"):
+            # What is in it goes to the client's debug log next. Logins answer with a token in a field of its own.
+            info["return_value"] = tuple(map(_shown, info.get("return_value") or ()))
+
+
+def _shown(part: object) -> object:
+    """Return *part* of an answer as a log may have it: of most header fields the name alone."""
+    if not isinstance(part, list):
+        return part
+    return [(name, value if name.lower() in _PLAIN_FIELDS else _HIDDEN) for name, value in part]

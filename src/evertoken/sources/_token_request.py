@@ -17,7 +17,7 @@ import httpx
 
 from evertoken._model.answer import Answer
 from evertoken._model.errors import TokenError, TransientRefreshError
-from evertoken._model.redaction import is_about_url, scrub
+from evertoken._model.redaction import is_about_url, named_secrets, scrub
 from evertoken._signing.secret import in_thread
 from evertoken.sources._answer import Judge
 from evertoken.sources._body import bounded_body, fields_of
@@ -195,6 +195,7 @@ class Endpoint:
             GrantRejected: The server said no.
         """
         sent = Sent(request)
+        secrets = (*secrets, *named_secrets(headers.items()))
         judge = Judge(self.url, self.origin, secrets, rejections, codes, requested_scope)
 
         def arrived(status: int, fields: Any, body: bytes) -> None:
@@ -261,6 +262,7 @@ class Endpoint:
                 return await in_thread(self._context)
             except OSError as error:
                 said = getattr(error, "reason", None) or error.strerror or type(error).__name__
+                said = said if error.filename is None else f"{str(error.filename)!r}: {said}"
                 failure = TransientRefreshError(f"{self.origin}: no TLS context can be made of the files: {said}")
             raise failure
         scheme = urlsplit(self.url).scheme
@@ -287,8 +289,8 @@ class Endpoint:
             },
             extensions={"trace": sent.trace, "timeout": dict.fromkeys(_STEPS)},
         )
-        drop_defaults(outgoing, client, headers)
         outgoing.url = type(outgoing.url)(self.url)
+        drop_defaults(outgoing, client, headers)
         before = list(client.cookies.jar)
         try:
             handed = with_last_hook(client, sent.begin, near=is_near(self.url))

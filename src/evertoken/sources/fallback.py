@@ -15,7 +15,7 @@ from evertoken._model.errors import GrantRejected, TokenError, TransientRefreshE
 from evertoken._model.failures import failure_of
 from evertoken._model.generic import OfToken, TokenT
 from evertoken._model.guarded import Guarded
-from evertoken._model.identity import identity_from, identity_of
+from evertoken._model.identity import digest_of, identity_from, identity_of
 from evertoken._model.token_response import read_response
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Fallback(Guarded, OfToken[TokenT]):
                 raise ValueError(msg)
             self._sources[name] = usable
         self._last: str | None = None
-        # Which source gave the token of a key, and the fingerprint of that token.
+        # Which source gave the token of a key, and what that token is known by.
         self._given: dict[Hashable, tuple[str, str]] = {}
         self._clock = SystemClock()
         self._strays = Strays()
@@ -124,7 +124,8 @@ class Fallback(Guarded, OfToken[TokenT]):
             TransientRefreshError: It could not be told, or it is not known which source gave the token.
             GrantRejected: It does not know the client, or the token.
         """
-        name = next((name for name, value in self._given.values() if value == token.fingerprint), None)
+        told = _digest(token)
+        name = next((name for name, value in self._given.values() if value == told), None)
         if name is None and any(hasattr(source, "revoke") for source in self._sources.values()):
             msg = f"no server was told: it is not known which of {', '.join(self._sources)} gave this token"
             raise TransientRefreshError(msg)
@@ -133,15 +134,20 @@ class Fallback(Guarded, OfToken[TokenT]):
             await tell(token)
 
     def _gave(self, name: str, request: FetchRequest) -> bool:
-        return request.current is not None and self._given.get(request.key) == (name, request.current.fingerprint)
+        return request.current is not None and self._given.get(request.key) == (name, _digest(request.current))
 
     def _remember(self, key: Hashable, name: str, answer: Answered) -> None:
         # An answer that cannot be read is the manager's to judge.
         with contextlib.suppress(TokenError):
-            self._given[key] = name, read_response(answer, requested_at=self._clock.time()).token.fingerprint
+            self._given[key] = name, _digest(read_response(answer, requested_at=self._clock.time()).token)
 
     def __repr__(self) -> str:
         return f"Fallback({', '.join(self._sources)})"
+
+
+def _digest(token: Token) -> str:
+    # A fingerprint is for people: among many tokens two have the same.
+    return digest_of(token.access_token or token.refresh_token or "")
 
 
 async def _ask(source: TokenSource, request: FetchRequest, inside: Any) -> Answered:

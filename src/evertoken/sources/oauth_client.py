@@ -11,7 +11,7 @@ from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.identity import digest_of
 from evertoken._model.protocols import FetchRequest
 from evertoken._model.provider_limits import Budget, RateLimit
-from evertoken._model.redaction import quoted
+from evertoken._model.redaction import named_secrets, quoted
 from evertoken._signing.dpop import DPoPKey
 from evertoken._signing.secret import CarriesSecrets
 from evertoken.sources._body import object_of
@@ -238,7 +238,7 @@ class OAuthClient(CarriesSecrets):
             request,
             content,
             {**self._headers, **headers},
-            secrets=(*secrets, *hidden),
+            secrets=(*secrets, *hidden, *named_secrets(form)),
             codes=() if self.habits is None else self.habits.rejections,
             seen=answered.seen,
             keeps=True,

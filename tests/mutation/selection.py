@@ -1,0 +1,59 @@
+"""Which tests run a line of the core, the quickest first."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from coverage.numbits import numbits_to_nums
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a recorded run of the tests tells."""
+
+    #: By file (below the package) and line: the tests that run it.
+    tests: dict[tuple[str, int], tuple[str, ...]]
+    seconds: dict[str, float]
+    #: Tests that fail without a mutant.
+    failed: frozenset[str]
+
+    def running(self, file: str, lines: range) -> list[list[str]]:
+        """
+        Return the tests that run one of *lines* in two lots, each from the quickest to the slowest.
+
+        The first lot has one case of each test function. A line that runs when its module is imported concerns all.
+        """
+        found = {name for line in lines for name in self.tests.get((file, line), ())}
+        every = (set(self.seconds) if "" in found or not found else found) - self.failed
+        ordered = sorted(every - {""}, key=lambda name: (self.seconds.get(name, 0.0), name))
+        first: dict[str, str] = {}
+        for name in ordered:
+            first.setdefault(name.partition("[")[0], name)
+        ahead = set(first.values())
+        return [list(first.values()), [name for name in ordered if name not in ahead]]
+
+
+def read(data: Path, seconds: Path, package: Path) -> Selection:
+    """Return the selection that *data* (a coverage file with contexts) and *seconds* (the recorder's file) tell."""
+    lines: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    # Not CoverageData.contexts_by_lineno(): that takes minutes for thousands of contexts.
+    with closing(sqlite3.connect(data)) as database:
+        # With branches there are arcs, and without them lines.
+        rows = database.execute(
+            "select file.path, context.context, line_bits.numbits from line_bits "
+            "join file on file.id = line_bits.file_id join context on context.id = line_bits.context_id"
+        )
+        for path, context, numbits in rows:
+            file = Path(path)
+            if not file.is_relative_to(package):
+                continue
+            for line in numbits_to_nums(numbits):
+                lines[file.relative_to(package).as_posix(), line].append(context)
+    recorded = json.loads(seconds.read_text(encoding="utf-8"))
+    tests = {place: tuple(names) for place, names in lines.items()}
+    return Selection(tests, recorded["seconds"], frozenset(recorded["failed"]))
