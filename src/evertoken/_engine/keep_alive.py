@@ -87,7 +87,7 @@ class KeepAlive:
         earliest = math.inf
         try:
             await next_turn()
-            earliest = await self._go_through()
+            earliest = await self.go_through()
         except TransientRefreshError as error:
             say(logging.WARNING, "grants that nobody uses were not gone through: %s", error)
         except Exception as error:  # noqa: BLE001 - told, and tried again with the next pass
@@ -98,7 +98,13 @@ class KeepAlive:
         self.chore.due_at = min(max(earliest, now + self._pause), now + LONGEST) + apart
         self._maintenance.supervisor.set(self.chore, self.chore.due_at)
 
-    async def _go_through(self) -> float:
+    async def go_through(self) -> float:
+        """
+        Make one pass, and return when the next grant is due.
+
+        Raises:
+            TransientRefreshError: The store cannot be read.
+        """
         earliest, rests = math.inf, dict[str, float]()
         due: list[tuple[str, Hashable, Record]] = []
         self._trouble = seen = 0

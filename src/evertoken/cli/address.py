@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["VARIABLE", "Address", "address_of", "without_passwords"]
+__all__ = ["VARIABLE", "Address", "address_of", "url_in_file", "without_passwords"]
 
 #: The variable that holds the URL of a store.
 VARIABLE: Final = "EVERTOKEN_STORE"
@@ -74,7 +74,7 @@ def address_of(url: str | None, *, file: Path | None, ask: bool, environ: Mappin
         msg = "the store is given twice: as an argument and with --store-file"
         raise ValueError(msg)
     if file is not None:
-        url = _in_file(file)
+        url = url_in_file(file)
     elif url is not None:
         if _passwords(url):
             print(
@@ -98,7 +98,14 @@ def without_passwords(text: str, /) -> str:
     return text
 
 
-def _in_file(path: Path) -> str:
+def url_in_file(path: Path, /) -> str:
+    """
+    Return the URL that a file holds in its one line, and that nobody else may read.
+
+    Raises:
+        ValueError: Others may read it, or something else is in it.
+        OSError: It cannot be read.
+    """
     # Opened first, so that what is looked at is what is read. It may be a pipe, as in <(pass show store).
     with path.open("rb") as file:
         found = os.fstat(file.fileno())

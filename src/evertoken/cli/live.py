@@ -5,16 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self, final
 
-try:
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.panel import Panel
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-except ImportError as _error:
-    msg = "the live view needs rich: pip install 'evertoken[demo]'"
-    raise ImportError(msg) from _error
+from evertoken.cli.screen import Console, Group, Live, Panel, ProgressBar, Table, Text
 
 if TYPE_CHECKING:
     from evertoken.cli.demo import Progress

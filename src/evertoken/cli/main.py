@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import io
 import json
 import logging
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from evertoken._model.guarded import guarded
 from evertoken.cli.address import VARIABLE, without_passwords
+from evertoken.cli.commands import add_commands, add_grant_actions, complete, number
 from evertoken.cli.plain import PlainView
 from evertoken.cli.plan import DEFAULT_RATE, DEFAULT_SECONDS, Plan
 from evertoken.cli.report import report
@@ -55,7 +55,13 @@ class _Intermixed(_Parser):
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    options = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    complete(parser)
+    # What comes after -- is another program's, with options of its own.
+    end = words.index("--") if words[:1] == ["exec"] and "--" in words else len(words)
+    options = parser.parse_args(words[:end])
+    options.command = words[end + 1 :]
     try:
         status: int = options.run(options)
         # Here, for at the exit nobody hears that the reader has gone.
@@ -85,13 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--seconds",
-        type=_number(5, 600),
+        type=number(5, 600),
         default=DEFAULT_SECONDS,
         help="how long it takes, everything in proportion (default: %(default)g)",
     )
     demo.add_argument(
         "--rate",
-        type=_number(1, 500),
+        type=number(1, 500),
         default=DEFAULT_RATE,
         help="requests a second, for each side (default: %(default)g)",
     )
@@ -105,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "URL: file:DIRECTORY, sqlite:FILE, redis://, rediss://, unix:// or postgresql://. One with a password is "
         f"better given in the variable {VARIABLE}, or in a file.",
     ))  # fmt: skip
+    add_commands(commands)
     return parser
 
 
@@ -144,30 +151,19 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
                 help="this one, as `list` names it; may be repeated",
             )
             action.add_argument(
-                "--expired", type=_number(0, 1e10), metavar="SECONDS", help="those that expired so long ago"
+                "--expired", type=number(0, 1e10), metavar="SECONDS", help="those that expired so long ago"
             )
             action.add_argument(
                 "--with-refresh-tokens", action="store_true", help="also those that carry a refresh token"
             )
             action.add_argument("--yes", action="store_true", help="do it")
+    add_grant_actions(actions)
 
 
 def _store(options: Any) -> int:
     from evertoken.cli.store import run_store  # noqa: PLC0415 - so that the demo is quick
 
     return run_store(options)
-
-
-def _number(least: float, most: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        with contextlib.suppress(ValueError):
-            value = float(text)
-            if least <= value <= most:
-                return value
-        msg = f"must be a number from {least:g} to {most:g}, not {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-
-    return number
 
 
 def _picture(text: str) -> Path:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evertoken._model.protocols import ListedStore
 
 __all__ = ["SCHEMES", "store_at"]
@@ -15,7 +17,9 @@ __all__ = ["SCHEMES", "store_at"]
 SCHEMES: Final = ("file", "sqlite", "redis", "rediss", "unix", "postgresql", "postgres")
 
 
-def store_at(url: str, *, key_file: Path | None, prefix: str | None, table: str | None) -> ListedStore:
+def store_at(
+    url: str, *, key_file: Path | None, prefix: str | None, table: str | None, must_exist: bool = True
+) -> ListedStore:
     """
     Return the store at *url*, which is not opened yet.
 
@@ -27,6 +31,8 @@ def store_at(url: str, *, key_file: Path | None, prefix: str | None, table: str 
         prefix: The prefix of the keys of a Redis store.
 
         table: The table of a PostgreSQL store.
+
+        must_exist: Whether the directory or the file must be there. Looking must not make one.
 
     Raises:
         ValueError: It is no such URL, there is no such file, or an option is for another kind of store.
@@ -52,11 +58,11 @@ def store_at(url: str, *, key_file: Path | None, prefix: str | None, table: str 
     if scheme == "file":
         from evertoken.stores.file import FileStore  # noqa: PLC0415 - each store may need an extra
 
-        return FileStore(_existing(url, "directory", Path.is_dir), codec)
+        return FileStore(_path_of(url, "directory", Path.is_dir if must_exist else None), codec)
     if scheme == "sqlite":
         from evertoken.stores.sqlite import SQLiteStore  # noqa: PLC0415
 
-        return SQLiteStore(_existing(url, "file", Path.is_file), codec)
+        return SQLiteStore(_path_of(url, "file", Path.is_file if must_exist else None), codec)
     if scheme.startswith("postgres"):
         from evertoken.stores.postgres import PostgresStore  # noqa: PLC0415
 
@@ -66,11 +72,10 @@ def store_at(url: str, *, key_file: Path | None, prefix: str | None, table: str 
     return RedisStore(url, codec) if prefix is None else RedisStore(url, codec, prefix=prefix)
 
 
-def _existing(url: str, what: str, there: object) -> Path:
+def _path_of(url: str, what: str, there: Callable[[Path], bool] | None) -> Path:
     parts = urlsplit(url)
     path = Path(unquote(parts.netloc + parts.path))
-    # Looking must not make one.
-    if not parts.path or not callable(there) or not there(path):
+    if not parts.path or (there is not None and not there(path)):
         msg = f"there is no {what} {str(path)!r}"
         raise ValueError(msg)
     return path

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from evertoken._model.protocols import ListedStore, Record
 
-__all__ = ["run_store"]
+__all__ = ["plain", "rows", "run_store", "span"]
 
 
 #: Seconds above which nobody counts: a thousand years.
@@ -95,7 +95,8 @@ async def _exists(store: ListedStore) -> bool:
     return exists is None or await exists()
 
 
-async def _rows(store: ListedStore) -> AsyncIterator[Row]:
+async def rows(store: ListedStore) -> AsyncIterator[Row]:
+    """Yield what is known of each key."""
     async for key in store.keys():
         row = await _row(store, key)
         if row is not None:
@@ -148,19 +149,19 @@ def _state(record: Record) -> str:
 async def _list(store: ListedStore, *, as_json: bool) -> int:
     if not as_json:
         print(f"{'KEY':<44} {'STATE':<9} {'VERSION':>7}  {'TOKEN':<8}  {'AGE':>6}  {'LEFT':>6}  LEASE")
-    async for row in _rows(store):
+    async for row in rows(store):
         if as_json:
             # A line for each, so that a long list can be read as it comes.
             print(json.dumps(asdict(row)))
             continue
         now = time.time()
-        lease = "" if row.lease_owner is None else f"{_plain(row.lease_owner[:16])} for {_span(row.lease_remaining)}"
+        lease = "" if row.lease_owner is None else f"{plain(row.lease_owner[:16])} for {span(row.lease_remaining)}"
         age = None if row.issued_at is None else now - row.issued_at
         left = None if row.expires_at is None else row.expires_at - now
         version = "" if row.version is None else row.version
         print(
-            f"{_plain(row.key):<44} {row.state:<9} {version:>7}  {row.token or '':<8}  "
-            f"{_span(age):>6}  {_span(left):>6}  {lease}".rstrip()
+            f"{plain(row.key):<44} {row.state:<9} {version:>7}  {row.token or '':<8}  "
+            f"{span(age):>6}  {span(left):>6}  {lease}".rstrip()
         )
     return 0
 
@@ -178,11 +179,11 @@ async def _show(store: ListedStore, key: str, *, as_json: bool) -> int:
     for name, value in fields.items():
         if value is None:
             continue
-        text = _plain(str(value))
+        text = plain(str(value))
         if name == "since" or name.endswith("_at"):
             text = _instant(value, now)
         elif name == "lease_remaining":
-            text = _span(value)
+            text = span(value)
         print(f"{name + ':':<17}{text}")
     return 0
 
@@ -195,7 +196,7 @@ async def _check(store: ListedStore) -> int:
     logging.getLogger("evertoken").addHandler(set_aside)
     counts: dict[str, int] = {}
     try:
-        async for row in _rows(store):
+        async for row in rows(store):
             counts[row.state] = counts.get(row.state, 0) + 1
     finally:
         logging.getLogger("evertoken").removeHandler(set_aside)
@@ -215,7 +216,7 @@ async def _check(store: ListedStore) -> int:
     if damaged:
         print(f"  torn: {len(damaged)} (of an unknown key, or open to others; left as they are)")
         for name in damaged:
-            print(f"    {_plain(name)}")
+            print(f"    {plain(name)}")
     return 1 if set_aside.count or damaged or "sealed" in counts else 0
 
 
@@ -229,7 +230,7 @@ async def _purge(store: ListedStore, options: argparse.Namespace) -> int:
     doomed: list[str] = list(options.key)
     if options.expired is not None:
         before = time.time() - options.expired
-        async for row in _rows(store):
+        async for row in rows(store):
             dead = row.expires_at is not None and row.expires_at < before
             # An old access token is no loss; a refresh token may be somebody's login.
             if dead and (row.refresh_token is None or options.with_refresh_tokens):
@@ -243,10 +244,10 @@ async def _purge(store: ListedStore, options: argparse.Namespace) -> int:
     gone = 0
     for key in doomed:
         if not options.yes:
-            print(f"would take out {_plain(key)}")
+            print(f"would take out {plain(key)}")
         elif await store.delete(key):
             gone += 1
-            print(f"took out {_plain(key)}")
+            print(f"took out {plain(key)}")
         else:
             print(f"evertoken: there is no record of {key!r}", file=sys.stderr)
     if not options.yes:
@@ -267,8 +268,8 @@ class _Counting(logging.Handler):
             self.count += 1
 
 
-def _plain(text: str) -> str:
-    # Whoever may write to the store must not write to the terminal.
+def plain(text: str) -> str:
+    """Return *text* without control characters: whoever may write to the store must not write to the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -278,10 +279,11 @@ def _instant(value: float, now: float) -> str:
     except (OverflowError, ValueError, OSError):
         # A stranger may have written it.
         text = f"{value:g}"
-    return text + (f" ({_span(now - value)} ago)" if value <= now else f" (in {_span(value - now)})")
+    return text + (f" ({span(now - value)} ago)" if value <= now else f" (in {span(value - now)})")
 
 
-def _span(seconds: Any) -> str:
+def span(seconds: Any) -> str:
+    """Return a duration in the largest unit that fits."""
     if seconds is None:
         return "-"
     sign, left = ("-", -seconds) if seconds < 0 else ("", seconds)

@@ -1,0 +1,61 @@
+"""What the exit status of a command says, and how an error is told on the way out."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from evertoken._model.errors import GrantRejected, TokenError
+from evertoken._model.redaction import describe
+from evertoken.cli.agent_client import AgentError
+from evertoken.cli.toml_table import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FAILED", "MISUSED", "REJECTED", "UNAVAILABLE", "told"]
+
+#: Something else failed, such as a file that cannot be written.
+FAILED: Final = 1
+#: The command line, the configuration or the answer of an agent makes no sense: correct it.
+MISUSED: Final = 2
+#: There is no token now: try again later.
+UNAVAILABLE: Final = 3
+#: The authorization server rejects the grant: a person must act.
+REJECTED: Final = 4
+
+_OF_AGENT: Final = {"unavailable": UNAVAILABLE, "rejected": REJECTED}
+
+
+def told(run: Callable[[], int]) -> int:
+    """Return what *run* returns, or the status of what it raises, once that is told on the standard error."""
+    try:
+        return run()
+    except (BrokenPipeError, ImportError):
+        # For these there is one answer for all commands.
+        raise
+    except (ConfigurationError, AgentError, TokenError, ValueError, OSError) as error:
+        for line in _lines(error):
+            print(f"evertoken: {line}", file=sys.stderr)
+        return _status(error)
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, AgentError):
+        return _OF_AGENT.get(error.code, MISUSED)
+    if isinstance(error, GrantRejected):
+        return REJECTED
+    if isinstance(error, TokenError):
+        return UNAVAILABLE
+    return FAILED if isinstance(error, OSError) else MISUSED
+
+
+def _lines(error: Exception) -> tuple[str, ...]:
+    if isinstance(error, ConfigurationError):
+        return error.messages
+    if isinstance(error, GrantRejected):
+        return (f"a person must act: {error}",)
+    if isinstance(error, OSError):
+        of = "" if error.filename is None else f": {str(error.filename)!r}"
+        return (f"{error.strerror}{of}" if error.strerror else describe(error),)
+    return (str(error),)
