@@ -366,7 +366,5 @@ def test_the_environment_is_not_pickled(make):
 @pytest.mark.parametrize("region", ["*", "us-*", "us-east-1,us-west-2"])
 def test_sets_of_regions(region):
     """SigV4a is not built, and the error says what to use."""
-    with pytest.raises(
-        ValueError, match="SigV4a is not built; use the endpoint of one region"
-    ):
+    with pytest.raises(ValueError, match="SigV4a is not built; use the endpoint of one region"):
         SigV4Auth(TokenManager(InstanceRole()).handle(), service="s3", region=region)

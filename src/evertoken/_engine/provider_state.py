@@ -44,6 +44,7 @@ class ProviderState:
         "named",
         "outage",
         "room",
+        "shut_until",
         "spending",
     )
 
@@ -59,6 +60,8 @@ class ProviderState:
         self.outage: Outage | None = None
         self.spending: Spending | None = None
         self.held_until: float | None = None
+        #: Until when the members of the fleet have used up what is allowed to them together.
+        self.shut_until: float = -math.inf
         #: When the last outage began and ended (epoch seconds).
         self.last_outage: tuple[float, float] = (math.inf, -math.inf)
         #: How many fetches may be under way just after an outage.
@@ -101,7 +104,7 @@ class ProviderState:
 
             urgent: Whether somebody waits for it.
         """
-        wait = max(self.held_for(now), self.bucket.wait(now))
+        wait = max(self.held_for(now), self.shut_until - now, self.bucket.wait(now))
         if self.outage is not None and self.outage.down_at is not None:
             wait = math.inf if under_way else max(wait, self.outage.probe_at - now)
         if self.spending is not None and self.spending.exhausted(wall, under_way=under_way, urgent=urgent):
@@ -117,6 +120,13 @@ class ProviderState:
         if left <= 0.0:
             self.held_until = None
         return max(left, 0.0)
+
+    def shut(self, now: float, wait: float, /, *, paused: bool) -> None:
+        """The quota of the fleet opens in *wait* seconds: it is used up, or the provider asked for a pause."""
+        if paused:
+            self.held_until = now + max(self.held_for(now), wait)
+        else:
+            self.shut_until = now + wait
 
     def refused(
         self, failure: TransientRefreshError, now: float, began: float, /, *, under_way: int, longest: float
