@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProviderState"]
 
-# Fetches that may be under way when a provider has just come back. Each answer makes room for one more.
+# Fetches that may be under way when a provider has just come back.
 _FIRST: Final = 2
 
 _TOO_MANY: Final = 429
@@ -64,13 +64,16 @@ class ProviderState:
         self.shut_until: float = -math.inf
         #: When the last outage began and ended (epoch seconds).
         self.last_outage: tuple[float, float] = (math.inf, -math.inf)
-        #: How many fetches may be under way just after an outage.
+        #: How many fetches may be under way at first, and just after an outage. Each answer makes room for one more.
         self.room: float = math.inf
 
     def allow(self, limit: RateLimit | None, budget: Budget | None, /) -> None:
         """Take note of what it allows. Of two limits for one provider the lower one counts."""
         if limit is not None and (self.limit is None or limit.rate < self.limit.rate):
             self.limit, self.bucket = limit, TokenBucket(limit)
+            if limit.burst is None and not self.attempts:
+                # The first request takes longer, to connect. What follows it must not arrive together with it.
+                self.room = 1.0
         if budget is not None:
             before = None if self.spending is None else self.spending.budget
             if before is None or budget.tokens * before.per < before.tokens * budget.per:
