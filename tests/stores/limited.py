@@ -28,11 +28,12 @@ async def main(task: dict[str, Any]) -> None:
         budget=Budget(**task["budget"]) if "budget" in task else None,
     )
 
-    async with TokenManager(
+    tokens: TokenManager[Any, Any] = TokenManager(
         source_for=lambda key: ClientCredentials(client, scope=str(key)),
         store=store_at(*task["store"]),
         namespace="fleet",
-    ) as tokens:
+    )
+    async with tokens:
         say("lives")
         while await asyncio.to_thread(sys.stdin.readline):
             got = await asyncio.gather(

@@ -61,7 +61,7 @@ class Tally:
         """
         held = self.held_until - now
         # A pause that is longer than any may be was noted before the clock was set.
-        wait = held if 0.0 < held <= LONGEST_HOLD else 0.0
+        wait, full_in = held if 0.0 < held <= LONGEST_HOLD else 0.0, 0.0
         if quota.rate is not None:
             # A bucket that is emptier than one can be was, too.
             full_in = min(max(self.full_at - now, 0.0), quota.burst / quota.rate)

@@ -27,6 +27,8 @@ _LONGEST_NAME: Final = 63
 _PART: Final = r'(?:[^\W\d][\w$]*|"(?:[^"\0]|"")+")'
 _NAME: Final = re.compile(rf"({_PART})(?:\.({_PART}))?")
 
+_PLACEHOLDER: Final = re.compile(r"\{[a-z]+\}")
+
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS {table} (
     key text COLLATE "C" PRIMARY KEY,
@@ -217,12 +219,11 @@ class Statements:
             "{durable}": _DURABLE.strip(),
             "{longest}": f"make_interval(secs => {LONGEST_LEASE})",
             **quota.VALUES,
-            # The last, for names may hold anything.
             "{quotas}": self._quotas,
             "{table}": self.name,
         }
-        for name, value in values.items():
-            text = text.replace(name, value)
+        # In one pass, for names may hold anything.
+        text = _PLACEHOLDER.sub(lambda found: values[found[0]], text)
         return Statement(text.encode(), types)
 
 
