@@ -21,16 +21,14 @@ from evertoken._model.errors import (
 )
 from evertoken._model.grant import Grant, ImportResult
 from evertoken._model.key_status import KeyStatus
+from evertoken._model.leases import Begun, Held, Lease, Quota, Spent, Unused
 from evertoken._model.policy import KeepAlivePolicy, RefreshPolicy, RetryPolicy
 from evertoken._model.protocols import (
     Answered,
-    Begun,
     BulkStore,
     Clock,
     CredentialSource,
     FetchRequest,
-    Held,
-    Lease,
     ListedStore,
     Observer,
     Record,
@@ -39,6 +37,7 @@ from evertoken._model.protocols import (
     WatchedStore,
 )
 from evertoken._model.provider_limits import Budget, RateLimit
+from evertoken._model.quota_store import QuotaStore
 from evertoken._model.snapshot import Counts, Health, KeySnapshot, ProviderSnapshot, Snapshot
 from evertoken._model.token import RedactedToken, Token
 
@@ -73,12 +72,15 @@ __all__ = [
     "Observer",
     "OriginRefused",
     "ProviderSnapshot",
+    "Quota",
+    "QuotaStore",
     "RateLimit",
     "Record",
     "RedactedToken",
     "RefreshPolicy",
     "RetryPolicy",
     "Snapshot",
+    "Spent",
     "Subscription",
     "Token",
     "TokenError",
@@ -88,6 +90,7 @@ __all__ = [
     "TokenStore",
     "TokenUnavailable",
     "TransientRefreshError",
+    "Unused",
     "WatchedStore",
     "events",
     "run_in_background",

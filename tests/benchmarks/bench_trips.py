@@ -11,15 +11,24 @@ from tests.benchmarks._proxy import Counting, counting
 from tests.benchmarks.bench_refresh import Minted, Rotating
 from tests.stores.servers import postgres, valkey
 
-from evertoken import TokenManager
+from evertoken import Budget, RateLimit, TokenManager
 from evertoken.stores import PostgresStore, RedisStore
 
 # The pause after each refresh, in seconds, in which notices of it arrive.
 QUIET = 0.05
 # The first refreshes prepare statements and load scripts.
 WARM = 3
-TRIPS = {"minted": 2.0, "rotating": 3.0}
-SOURCES: dict[str, Callable[[], Any]] = {"minted": Minted, "rotating": Rotating}
+TRIPS = {"minted": 2.0, "rotating": 3.0, "limited": 2.0}
+# Far more than is used: what is counted is the way to the store.
+LIMITS = {"crm": RateLimit(requests=100_000, per=1.0)}
+BUDGETS = {"crm": Budget(tokens=1_000_000, per=86_400.0)}
+
+
+class Limited(Minted):
+    provider = "crm"
+
+
+SOURCES: dict[str, Callable[[], Any]] = {"minted": Minted, "rotating": Rotating, "limited": Limited}
 
 
 def rows(options: Options) -> Rows:
@@ -51,7 +60,8 @@ async def _postgres(port: int, kind: str, count: int) -> list[Row]:
 
 
 async def _refreshed(store: Any, kind: str, count: int, counted: Counting) -> tuple[float, float]:
-    async with TokenManager(SOURCES[kind](), store=store, namespace=kind) as tokens:
+    limits: dict[str, Any] = {"rate_limits": LIMITS, "budgets": BUDGETS} if kind == "limited" else {}
+    async with TokenManager(SOURCES[kind](), store=store, namespace=kind, **limits) as tokens:
         await tokens.get()
         for number in range(WARM + count):
             if number == WARM:

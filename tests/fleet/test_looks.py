@@ -307,7 +307,7 @@ async def test_waiting_for_a_peer_takes_no_lease(clock):
             taken += hasattr(begun.lease, "fence")
             return begun
 
-        store.begin = begin
+        store.begin = begin  # type: ignore[assignment]  # without the keyword
         return store
 
     managers = [TokenManager(Slow(clock), store=counted(Counting(memory)), namespace="", clock=clock) for _ in range(8)]

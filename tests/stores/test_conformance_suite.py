@@ -97,50 +97,50 @@ class RefusesLateAnswers(MemoryStore):  # type: ignore[misc]
 
 
 class GivesToAll(MemoryStore):  # type: ignore[misc]
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
         before = self._leases.get(key)
         if before is not None:
             self._leases[key] = before[0], 0.0
-        return await super().begin(key, owner, ttl)
+        return await super().begin(key, owner, ttl, **more)
 
 
 class RefusesItsOwner(MemoryStore):  # type: ignore[misc]
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
         held = await self.holder(key)
-        return Begun(Held(held[1]), await self.read(key)) if held else await super().begin(key, owner, ttl)
+        return Begun(Held(held[1]), await self.read(key)) if held else await super().begin(key, owner, ttl, **more)
 
 
 class GivesTheSameAgain(MemoryStore):  # type: ignore[misc]
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
         held = self._leases.get(key)
         if await self.holder(key) and held and held[0].owner == owner:
             return Begun(held[0], await self.read(key))
-        return await super().begin(key, owner, ttl)
+        return await super().begin(key, owner, ttl, **more)
 
 
 class BeginsWithoutRecord(MemoryStore):  # type: ignore[misc]
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        return Begun((await super().begin(key, owner, ttl)).lease, None)
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
+        return Begun((await super().begin(key, owner, ttl, **more)).lease, None)
 
 
 class TellsTheHolderAlone(MemoryStore):  # type: ignore[misc]
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        begun = await super().begin(key, owner, ttl)
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
+        begun = await super().begin(key, owner, ttl, **more)
         return begun if isinstance(begun.lease, Lease) else Begun(begun.lease, None)
 
 
 class NeverEnds(MemoryStore):  # type: ignore[misc]
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        return await super().begin(key, owner, LONGEST_LEASE)
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
+        return await super().begin(key, owner, LONGEST_LEASE, **more)
 
 
 class TrustsItsClock(MemoryStore):  # type: ignore[misc]
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
         lease, ends_at = self._leases.get(key, (None, 0.0))
         remaining = ends_at - time.monotonic()
         if lease is not None and lease.owner != owner and remaining > 0.0:
             return Begun(Held(remaining), await self.read(key))
-        return await super().begin(key, owner, ttl)
+        return await super().begin(key, owner, ttl, **more)
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
         lease, ends_at = self._leases.get(key, (None, 0.0))
@@ -149,7 +149,7 @@ class TrustsItsClock(MemoryStore):  # type: ignore[misc]
 
 
 class SameFence(MemoryStore):  # type: ignore[misc]
-    async def abandon(self, lease: Lease, /) -> None:
+    async def abandon(self, lease: Lease, /, **more: Any) -> None:
         if self._is_newest(lease):
             del self._leases[lease.key]
 
@@ -183,7 +183,7 @@ class RenewsNothing(MemoryStore):  # type: ignore[misc]
 
 
 class AbandonsAnything(MemoryStore):  # type: ignore[misc]
-    async def abandon(self, lease: Lease, /) -> None:
+    async def abandon(self, lease: Lease, /, **more: Any) -> None:
         newest = self._leases.get(lease.key)
         if newest is not None:
             self._leases[lease.key] = newest[0], 0.0
@@ -254,14 +254,56 @@ class ClosesForAll(MemoryStore):  # type: ignore[misc]
         return await super().read(key)
 
 
+class ForgetsQuotas(MemoryStore):  # type: ignore[misc]
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
+        return await super().begin(key, owner, ttl)
+
+
+class TakesFirst(MemoryStore):  # type: ignore[misc]
+    """Takes of the quota before it looks whether the lease is free."""
+
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
+        held = await self.holder(key)
+        if held and held[0] != owner and more:
+            await super().begin(f"{key} again", owner, ttl, **more)
+        return await super().begin(key, owner, ttl, **more)
+
+
+class QuotaForEachKey(MemoryStore):  # type: ignore[misc]
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
+        quota = more.get("quota")
+        if quota is not None:
+            more = {"quota": dataclasses.replace(quota, name=f"{quota.name} {key}")}
+        return await super().begin(key, owner, ttl, **more)
+
+
+class LeasesWhileShut(MemoryStore):  # type: ignore[misc]
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
+        begun = await super().begin(key, owner, ttl, **more)
+        return begun if not begun.wait else await super().begin(key, owner, ttl)
+
+
+class KeepsWhatIsUnused(MemoryStore):  # type: ignore[misc]
+    async def abandon(self, lease: Lease, /, **more: Any) -> None:
+        await super().abandon(lease)
+
+
+class GivesBackAnyPeriod(MemoryStore):  # type: ignore[misc]
+    async def abandon(self, lease: Lease, /, **more: Any) -> None:
+        unused = more.get("unused")
+        if unused is not None and unused.period is not None:
+            more = {"unused": dataclasses.replace(unused, period=self._tallies[unused.quota.name].period)}
+        await super().abandon(lease, **more)
+
+
 class ReadsThenWrites(MemoryStore):  # type: ignore[misc]
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
+    async def begin(self, key: str, owner: str, ttl: float, /, **more: Any) -> Begun:
         free = await self.holder(key) is None
         await asyncio.sleep(0)
         newest = self._leases.get(key)
         if free and newest is not None:
             self._leases[key] = newest[0], 0.0
-        return await super().begin(key, owner, ttl)
+        return await super().begin(key, owner, ttl, **more)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +349,15 @@ class ReadsThenWrites(MemoryStore):  # type: ignore[misc]
         (HoldsForever, "holder"),
         (DeletesFences, "delete"),
         (ClosesForAll, "entered_twice"),
+        (ForgetsQuotas, "a_rate_holds_for_all"),
+        (ForgetsQuotas, "tokens_are_counted"),
+        (TakesFirst, "a_held_lease_takes_nothing"),
+        (QuotaForEachKey, "a_rate_holds_for_all"),
+        (QuotaForEachKey, "members_at_once"),
+        (LeasesWhileShut, "a_bucket_fills"),
+        (KeepsWhatIsUnused, "giving_back"),
+        (KeepsWhatIsUnused, "a_pause_holds_all"),
+        (GivesBackAnyPeriod, "a_period_ends"),
         (ReadsThenWrites, "owners_racing"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,

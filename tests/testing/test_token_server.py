@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.gated import until
 
-from evertoken import TokenManager
+from evertoken import RateLimit, TokenManager
 from evertoken.sources import ClientCredentials
 from evertoken.testing import Fault, TokenServer
 
@@ -325,3 +325,17 @@ def test_stopping_cuts_what_is_under_way():
         server.stop()
         with pytest.raises(httpx.ConnectError):
             httpx.post(url)
+
+
+def test_a_server_that_limits_the_rate():
+    """F8: in any window it takes so many token requests; others are told how long to wait, and are not counted."""
+    now = [1000.0]
+    with TokenServer(rate_limit=RateLimit(requests=2, per=6), clock=lambda: now[0]) as server:
+        found = []
+        for at in (0.0, 1.0, 2.5, 5.9, 6.0, 6.5, 7.0):
+            now[0] = 1000.0 + at
+            answer = ask(server, grant_type="client_credentials")
+            found.append((answer.status_code, answer.headers.get("retry-after")))
+        assert found == [(200, None), (200, None), (429, "4"), (429, "1"), (200, None), (429, "1"), (200, None)]
+        server.rate_limit = None
+        assert ask(server, grant_type="client_credentials").status_code == 200

@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Final, final
 
 from evertoken._coordination.hearing import Hearing
 from evertoken._coordination.lease import Leases
+from evertoken._coordination.notices import Notices
+from evertoken._coordination.quotas import Quotas
 from evertoken._coordination.record_judge import RecordJudge
 from evertoken._coordination.records import StoreRecords
 from evertoken._coordination.store_client import STORE_TIMEOUT, StoreClient
 from evertoken._coordination.watch import Watch
 from evertoken._engine.flight import Flight
 from evertoken._engine.tasks import Gate
-from evertoken._model.coordination_rules import (
-    OFFERED,
-    is_newer,
-    lost_answer,
-    record_of,
-)
+from evertoken._model.coordination_rules import OFFERED, is_newer, lost_answer, record_of
 from evertoken._model.coordinator import Permit
 from evertoken._model.errors import TransientRefreshError
 from evertoken._model.protocols import Begun, Held, Lease, Record
@@ -63,10 +60,11 @@ class FleetCoordinator:
         )
         self._leases = Leases(self._client, clock=session.clock)
         self._judge = RecordJudge(self._client, session)
+        self._quotas = Quotas(self._client, session)
         self.records: StoreRecords = StoreRecords(self._client, namespace, session)
-        self._watch = Watch(self._client, namespace, session, written=self._written, judge=self._judge.seen)
+        self._notices = Notices(session.clock)
+        self._watch = Watch(self._client, namespace, session, written=self._notices.written, judge=self._judge.seen)
         self._patience = patience
-        self._gates: dict[str, Gate] = {}
 
     async def open(self) -> None:
         """Enter the store, and watch it if it can be watched."""
@@ -105,7 +103,7 @@ class FleetCoordinator:
                 return record
             ttl, asked = self._leases.ttl_of(state), self._clock.monotonic()
             until = self._leases.until(ttl)
-            begun = await self._client.begin(state, flight, self._rules.owner, ttl, self._judge.timeout(state))
+            begun = await self._begin(state, flight, ttl)
             if begun is None:
                 return self._judge.without_store(state, flight)
             held = isinstance(begun.lease, Held)
@@ -117,11 +115,14 @@ class FleetCoordinator:
                     if slow:
                         return self._judge.without_store(state, flight)
                     slow = True
+                    self._return_later(state, flight, begun.lease)
                     continue
                 if (
                     newer is None
                     and isinstance(begun.lease, Lease)
                     and await self._heard(state, flight, begun, hearing, (asked, until[0]))
+                    # Somebody may have joined who needs more than a look. An owner is given its lease anew.
+                    and (flight.taken is not None or self._quotas.wanted(state, flight) is None)
                 ):
                     self._judge.mark(state, flight, begun.record)
                     return Permit(begun.lease, begun.record, until)
@@ -130,9 +131,14 @@ class FleetCoordinator:
                 raise
             if newer is not None:
                 self._judge.behind.pop(state, None)
-                self._give_back_later(state, begun)
+                self._give_back_later(state, flight, begun)
                 return newer
             hearing.last = begun.record or hearing.last
+            if begun.wait > 0.0:
+                # What others have used up is no peer that does not come back.
+                end += await self._quotas.wait(state, flight)
+                told = not flight.decided and self._watch.is_told(state)
+                continue
             # Peers are heard to the end, also by a source with less time: its next flight would begin with it anew.
             left = max(end, hearing.until) - self._clock.monotonic()
             if left <= 0.0:
@@ -180,13 +186,25 @@ class FleetCoordinator:
 
     async def finish(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None, /) -> bool | Record:
         """Put on record what memory has, or *token* that was just fetched, and end the lease."""
+        lease = permit.lease
+        kept = await self._finish(state, flight, permit, token)
+        self._return_later(state, flight, lease)
+        return kept
+
+    def _return_later(self, state: KeyState, flight: Flight, lease: Lease | Held | None) -> None:
+        unused = self._quotas.unused(flight)
+        if unused is not None and isinstance(lease, Lease):
+            work = self._client.abandon(state, Flight("repair"), lease, unused)
+            self._session.spawn(work, f"evertoken:unused:{state.key!r}")
+
+    async def _finish(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> bool | Record:
         if permit.lease is None:
             return token is None and not state.unkept
         end, pause = self._clock.monotonic() + STORE_TIMEOUT, _PAUSE
         while True:
             wanted = self._judge.wanted(state, flight, permit, token)
             if self._judge.is_on_record(wanted, permit.record):
-                await self._client.abandon(state, flight, permit.lease)
+                await self._client.abandon(state, flight, permit.lease, self._quotas.unused(flight))
                 permit.lease = None
                 self._judge.saved(state, permit.record, token)
                 return True
@@ -216,13 +234,20 @@ class FleetCoordinator:
     async def _finish_later(self, state: KeyState, flight: Flight, permit: Permit) -> None:
         if not flight.landed:
             await flight.wait(self._clock)
+        lease = permit.lease
         newer = await self.finish(state, Flight("repair"), permit, None)
+        self._return_later(state, flight, lease)
         if isinstance(newer, Record) and not newer.revoked and is_newer(state, newer):
             # No flight is left to adopt it, and the store may lose it before the next one reads it.
             state.superseded(newer, self._rules)
             self._session.maintenance.published(state)
 
-    # Steps
+    async def _begin(self, state: KeyState, flight: Flight, ttl: float) -> Begun | None:
+        quota, timeout = self._quotas.wanted(state, flight), self._judge.timeout(state)
+        begun = await self._client.begin(state, flight, self._rules.owner, ttl, timeout, quota)
+        if begun is not None and quota is not None:
+            self._quotas.begun(flight, quota, begun)
+        return begun
 
     async def _told(self, state: KeyState, flight: Flight) -> Record | None:
         """A peer has written: return the record if it makes a fetch needless. The lease is for those who fetch."""
@@ -263,6 +288,7 @@ class FleetCoordinator:
             record = dataclasses.replace(record, sent_at=hearing.mark, sent_by=OFFERED)
         if permit.lease is not None and await self._client.commit(state, flight, record, permit.lease, STORE_TIMEOUT):
             self._judge.saved(state, record, None)
+            self._return_later(state, flight, permit.lease)
             return True
         return await self._give_back(state, flight, begun)
 
@@ -275,38 +301,30 @@ class FleetCoordinator:
         record = begun.record
         if record is not None and self._judge.came_since(state, flight, record, token):
             permit.lease = None
-            self._give_back_later(state, begun)
+            self._give_back_later(state, flight, begun)
             return record
         if isinstance(begun.lease, Lease):
             permit.lease, permit.record, permit.until = begun.lease, record, until
         return None
 
     async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> bool:
-        """Give the lease back, and tell whether the store has it back."""
-        return not isinstance(begun.lease, Lease) or await self._client.abandon(state, flight, begun.lease)
+        """Give the lease back, and what it took; tell whether the store has it back."""
+        return not isinstance(begun.lease, Lease) or await self._client.abandon(
+            state, flight, begun.lease, self._quotas.unused(flight)
+        )
 
-    def _give_back_later(self, state: KeyState, begun: Begun) -> None:
+    def _give_back_later(self, state: KeyState, flight: Flight, begun: Begun) -> None:
         # By the session: a flight that is cancelled here would lose the record that it has read.
         if isinstance(begun.lease, Lease):
-            work = self._give_back(state, Flight("repair"), begun)
+            work = self._client.abandon(state, Flight("repair"), begun.lease, self._quotas.unused(flight))
             self._session.spawn(work, f"evertoken:abandon:{state.key!r}")
 
     async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> bool:
         # A flight that waits for a peer holds no place of the provider's limit.
-        name, limits = self._client.name_of(state, flight), self._session.limits
-        gate = self._gates.setdefault(name, Gate())
+        limits = self._session.limits
         provider, flight.place = flight.place, None
         limits.leave(provider)
-        try:
-            told = await gate.wait(self._clock, seconds)
-        finally:
-            if not gate and self._gates.get(name) is gate:
-                del self._gates[name]
+        told = await self._notices.wait(self._client.name_of(state, flight), seconds)
         await limits.place(provider, flight)
         flight.place = provider
         return told
-
-    def _written(self, name: str | None) -> None:
-        gates = self._gates.values() if name is None else filter(None, [self._gates.get(name)])
-        for gate in list(gates):
-            gate.wake()

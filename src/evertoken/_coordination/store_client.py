@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from evertoken._engine.tasks import Strays
     from evertoken._model.batch_store import BatchStore
     from evertoken._model.key_state import KeyState
+    from evertoken._model.leases import Quota, Unused
     from evertoken._model.protocols import Begun, BulkStore, Clock, Lease, Record, TokenStore
+    from evertoken._model.quota_store import QuotaStore
 
 __all__ = ["NO_NAME", "STORE_TIMEOUT", "StoreClient", "key_of", "store_key"]
 
@@ -109,6 +111,15 @@ class StoreClient:
         return flight.name
 
     @property
+    def keeps_quotas(self) -> bool:
+        """Whether the store keeps the rates and budgets of providers for all members."""
+        return getattr(self.store, "keeps_quotas", False) is True
+
+    def quota_name(self, provider: str) -> str:
+        """Return the store's name of the quota of *provider*. No key is called so: `store_key` makes a list."""
+        return f"quota{store_key(self._namespace, provider)}"
+
+    @property
     def takes_many(self) -> bool:
         """Whether the store takes many new records in one step."""
         return callable(getattr(self.store, "add_many", None))
@@ -127,10 +138,18 @@ class StoreClient:
         self._own.clear()
         self._watch = object() if watching else None
 
-    async def begin(self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float) -> Begun | None:
-        """Ask for the lease, and for the record."""
+    async def begin(  # noqa: PLR0917 - what a lease is
+        self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float, quota: Quota | None = None
+    ) -> Begun | None:
+        """Ask for the lease, with what it takes of *quota*, and for the record."""
         name = self.name_of(state, flight)
-        begun = await self._step("begin", state, flight, lambda: self.store.begin(name, owner, ttl), timeout)
+
+        def begin() -> Awaitable[Begun]:
+            if quota is None:
+                return self.store.begin(name, owner, ttl)
+            return cast("QuotaStore", self.store).begin(name, owner, ttl, quota=quota)
+
+        begun = await self._step("begin", state, flight, begin, timeout)
         if begun is not None and not self._is_of(begun.record, name):
             self._mixed_up("begin", state)
             return None
@@ -182,11 +201,14 @@ class StoreClient:
         kept = await self.outside("write", None, partial(store.add_many, records))
         return [False] * len(records) if kept is None else kept
 
-    async def abandon(self, state: KeyState, flight: Flight, lease: Lease) -> bool:
-        """Give the lease back, and tell whether the store has it back."""
+    async def abandon(self, state: KeyState, flight: Flight, lease: Lease, unused: Unused | None = None) -> bool:
+        """Give the lease back, and what is *unused* of its quota; tell whether the store has it back."""
 
         async def abandon() -> bool:
-            await self.store.abandon(lease)
+            if unused is None:
+                await self.store.abandon(lease)
+            else:
+                await cast("QuotaStore", self.store).abandon(lease, unused=unused)
             return True
 
         return await self._step("abandon", state, flight, abandon) is True

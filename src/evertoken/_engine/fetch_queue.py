@@ -89,6 +89,18 @@ class FetchQueue:
         """How many fetches wait."""
         return len(self._urgent) + len(self._ahead)
 
+    def put_back(self, turn: Turn, start: Start, *, since: float | None, by: float) -> None:
+        """Let *turn* wait once more, though its turn had come: ahead of all that are as urgent."""
+        self.put(turn, start, counts=True, since=since, by=by)
+        if since is not None:
+            self._urgent.move_to_end(turn, last=False)
+
+    def urge(self, turn: Turn, since: float) -> None:
+        """Somebody waits for *turn* now."""
+        found = self._ahead.get(turn)
+        if found is not None:
+            self.put(turn, found[2], counts=True, since=since, by=since)
+
     def put(self, turn: Turn, start: Start, *, counts: bool, since: float | None, by: float) -> None:
         """
         Let *turn* wait. Who waits already is only moved, and only if it has become more urgent.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import types
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, final
 
 from evertoken._engine.tasks import Gate, told_to_end
 from evertoken._model.coordination_rules import same_grant
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
     from evertoken._engine.providers import Limits
     from evertoken._model.fetch_request import FetchRequest
+    from evertoken._model.key_state import KeyState
+    from evertoken._model.leases import Quota
     from evertoken._model.protocols import Clock
     from evertoken._model.token import Token
     from evertoken._model.token_response import Response
 
-__all__ = ["CANCEL_GRACE", "INSIDE", "LOOKS", "Flight"]
+__all__ = ["CANCEL_GRACE", "INSIDE", "LOOKS", "Flight", "Taken", "only_keeps"]
 
 T = TypeVar("T")
 
@@ -41,6 +43,13 @@ _LATE: Final = 0.5
 _READ: Final = 1.0
 #: Seconds in which what was cancelled should have ended.
 CANCEL_GRACE: Final = 1.0
+
+
+class Taken(NamedTuple):
+    """What a lease took: of which quota, and in which period of the budget."""
+
+    quota: Quota
+    period: int | None
 
 
 @final
@@ -66,6 +75,7 @@ class Flight(Gate):
         "began",
         "counted",
         "decided",
+        "denied",
         "error",
         "found",
         "generation",
@@ -79,13 +89,16 @@ class Flight(Gate):
         "reason",
         "request",
         "response",
+        "shut",
         "since",
         "spends",
         "started",
         "started_at",
         "stuck",
+        "taken",
         "task",
         "token",
+        "urgent",
         "void",
         "waited_by",
     )
@@ -116,6 +129,13 @@ class Flight(Gate):
         self.provider: Hashable = None
         self.place: Hashable = None
         self.counted: bool = False
+        #: Whether a caller has asked for it, and whether it waits for the quota of the fleet.
+        self.urgent: bool = False
+        self.shut: bool = False
+        #: What its lease took of that quota, until it is given back or used.
+        self.taken: Taken | None = None
+        #: The failure by which its provider issued nothing, for certain.
+        self.denied: Exception | None = None
         #: What its source was asked, when (epoch seconds, and monotonic), and whether that may spend a refresh token.
         self.request: FetchRequest | None = None
         self.started_at: float = 0.0
@@ -225,6 +245,17 @@ class Flight(Gate):
             raise
         bound.close()
         return value
+
+
+def only_keeps(state: KeyState, flight: Flight, now: float, /) -> bool:
+    """Tell whether *flight* asks no provider, because it only brings memory and store together."""
+    if flight.reason in LOOKS:
+        return True
+    token = state.token
+    if not state.withheld or token is None:
+        return False
+    # What is held back comes into service once it is kept: nothing else has to be fetched.
+    return flight.reason not in {"forced", "min_ttl", "refused"} and token.valid_at(now)
 
 
 @types.coroutine

@@ -64,8 +64,12 @@ class Flights:
                 flight.wanted_by(inside)
             if reason not in LOOKS and flight.reason in LOOKS:
                 flight.reason = reason
-            if urgent and not flight.started:
-                self._enter(state, flight, urgent=True)
+            if urgent:
+                flight.urgent = True
+                if not flight.started:
+                    self._enter(state, flight, urgent=True)
+                elif flight.shut:
+                    self._limits.urge(flight.provider, flight)
             return flight
         # Registered before it starts: an eager task may land before create_task() returns.
         state.flight = flight = Flight(reason, after=self._late.get(state), limits=self._limits)
@@ -144,6 +148,7 @@ class Flights:
 
     def _enter(self, state: KeyState, flight: Flight, *, urgent: bool) -> None:
         provider = self._provider_of(state)
+        flight.urgent = flight.urgent or urgent
         start = partial(self._start, state, flight, provider)
         counts = flight.reason not in LOOKS
         try:

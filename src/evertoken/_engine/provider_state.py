@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProviderState"]
 
-# Fetches that may be under way when a provider has just come back. Each answer makes room for one more.
+# Fetches that may be under way when a provider has just come back.
 _FIRST: Final = 2
 
 _TOO_MANY: Final = 429
@@ -44,6 +44,7 @@ class ProviderState:
         "named",
         "outage",
         "room",
+        "shut_until",
         "spending",
     )
 
@@ -59,15 +60,20 @@ class ProviderState:
         self.outage: Outage | None = None
         self.spending: Spending | None = None
         self.held_until: float | None = None
+        #: Until when the members of the fleet have used up what is allowed to them together.
+        self.shut_until: float = -math.inf
         #: When the last outage began and ended (epoch seconds).
         self.last_outage: tuple[float, float] = (math.inf, -math.inf)
-        #: How many fetches may be under way just after an outage.
+        #: How many fetches may be under way at first, and just after an outage. Each answer makes room for one more.
         self.room: float = math.inf
 
     def allow(self, limit: RateLimit | None, budget: Budget | None, /) -> None:
         """Take note of what it allows. Of two limits for one provider the lower one counts."""
         if limit is not None and (self.limit is None or limit.rate < self.limit.rate):
             self.limit, self.bucket = limit, TokenBucket(limit)
+            if limit.burst is None and not self.attempts:
+                # The first request takes longer, to connect. What follows it must not arrive together with it.
+                self.room = 1.0
         if budget is not None:
             before = None if self.spending is None else self.spending.budget
             if before is None or budget.tokens * before.per < before.tokens * budget.per:
@@ -101,7 +107,7 @@ class ProviderState:
 
             urgent: Whether somebody waits for it.
         """
-        wait = max(self.held_for(now), self.bucket.wait(now))
+        wait = max(self.held_for(now), self.shut_until - now, self.bucket.wait(now))
         if self.outage is not None and self.outage.down_at is not None:
             wait = math.inf if under_way else max(wait, self.outage.probe_at - now)
         if self.spending is not None and self.spending.exhausted(wall, under_way=under_way, urgent=urgent):
@@ -117,6 +123,13 @@ class ProviderState:
         if left <= 0.0:
             self.held_until = None
         return max(left, 0.0)
+
+    def shut(self, now: float, wait: float, /, *, paused: bool) -> None:
+        """The quota of the fleet opens in *wait* seconds: it is used up, or the provider asked for a pause."""
+        if paused:
+            self.held_until = now + max(self.held_for(now), wait)
+        else:
+            self.shut_until = now + wait
 
     def refused(
         self, failure: TransientRefreshError, now: float, began: float, /, *, under_way: int, longest: float

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evertoken._engine.flight import Flight
     from evertoken._engine.observers import Observers
     from evertoken._engine.options import Settings
+    from evertoken._engine.provider_state import ProviderState
     from evertoken._engine.providers import Limits
     from evertoken._engine.registry import Registry
     from evertoken._model.errors import TransientRefreshError
@@ -73,13 +74,13 @@ class ProviderWatch:
         self._observers = observers
         self._came_back = came_back
 
-    def issued(self, provider: Hashable) -> None:
-        """The provider has issued a token."""
-        state = self._book.of(provider)
+    def issued(self, flight: Flight) -> None:
+        """The provider of *flight* has issued a token."""
+        state = self._book.of(flight.provider)
         if state.spending is None:
             return
         wall, budget = self._clock.time(), state.spending.budget
-        share = state.spending.issued(wall)
+        share = state.spending.issued(wall, counted=flight.taken is not None)
         if share is None:
             return
         self._observers.emit(
@@ -93,7 +94,17 @@ class ProviderWatch:
             )
         )
         if share == 1.0 and budget.hard:
-            self._tell(provider)
+            self._tell(flight.provider)
+
+    def state_of(self, flight: Flight) -> ProviderState:
+        """Return what is known of the provider of *flight*."""
+        return self._book.of(flight.provider)
+
+    def shut(self, flight: Flight, wait: float, *, paused: bool) -> None:
+        """The fleet has used up what the provider of *flight* allows, for *wait* seconds; or it asked for a pause."""
+        self._book.of(flight.provider).shut(self._clock.monotonic(), wait, paused=paused)
+        if paused and wait > self._timeout:
+            self._tell(flight.provider)
 
     def asked(self, flight: Flight) -> None:
         """*flight* asks its provider now."""
@@ -160,7 +171,7 @@ class ProviderWatch:
         Waiting for the rate is no reason. These are: an outage, a hard budget that is used up, and a pause that is
         longer than a fetch may take.
         """
-        if flight.started or flight.landed:
+        if (flight.started and not flight.shut) or flight.landed:
             return None
         provider = self._provider_of(key)
         state = self._book.of(provider)

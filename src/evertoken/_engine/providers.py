@@ -41,7 +41,7 @@ class Limits:
         hurry: Seconds from the end of an attempt to the next one while a provider is down and somebody asks.
     """
 
-    __slots__ = ("_book", "_clock", "_hurry", "_limits", "limit")
+    __slots__ = ("_again", "_book", "_clock", "_hurry", "_limits", "limit")
 
     def __init__(self, limit: int, *, book: ProviderBook, clock: Clock, hurry: float) -> None:
         self.limit: int = limit
@@ -49,6 +49,8 @@ class Limits:
         self._clock = clock
         self._hurry = hurry
         self._limits: dict[Hashable, FetchQueue] = {}
+        # Flights that have begun, and wait for the quota of the fleet.
+        self._again: set[asyncio.Future[None]] = set()
 
     @property
     def queued(self) -> int:
@@ -140,6 +142,54 @@ class Limits:
             begun.cancel()
             raise
 
+    async def again(self, provider: Hashable, turn: Turn, *, urgent: bool, left: float) -> None:
+        """
+        Wait for the turn once more, and take a place: the quota of the fleet was shut when the turn had come.
+
+        Args:
+            provider: Whose limits hold. *turn* holds a place.
+
+            turn: The flight.
+
+            urgent: Whether somebody waits for it.
+
+            left: Seconds after which it is urgent in any case.
+        """
+        queue = self._limits[provider]
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def start() -> bool:
+            if begun.done():
+                return False
+            begun.set_result(None)
+            return True
+
+        now = self._clock.monotonic()
+        counted, turn.counted = turn.counted, False
+        queue.under_way -= counted
+        queue.running -= 1
+        queue.state.bucket.shut()
+        queue.put_back(turn, start, since=now if urgent else None, by=now + left)
+        self._again.add(begun)
+        self._fill(provider, queue)
+        try:
+            await begun
+        except BaseException:
+            queue.discard(turn)
+            if begun.done() and not begun.cancelled():
+                self.leave(provider)
+            begun.cancel()
+            raise
+        finally:
+            self._again.discard(begun)
+
+    def urge(self, provider: Hashable, turn: Turn) -> None:
+        """Somebody waits for *turn* now, whose turn had come before."""
+        queue = self._limits.get(provider)
+        if queue is not None:
+            queue.urge(turn, self._clock.monotonic())
+            self._fill(provider, queue)
+
     def leave(self, provider: Hashable) -> None:
         """Give the place of a flight to the next."""
         queue = self._limits.get(provider)
@@ -165,6 +215,8 @@ class Limits:
         """Forget all that wait. Nothing waits for a rate any more."""
         for queue in self._limits.values():
             queue.clear()
+        for begun in self._again:
+            begun.cancel()
         self._book.closed()
 
     def asks(self, provider: Hashable, turn: Turn) -> None:

@@ -50,6 +50,7 @@ class TokenBucket:
         "_before_from",
         "_burst",
         "_ceiling",
+        "_contended",
         "_counted_from",
         "_in_a_row",
         "_level",
@@ -64,6 +65,7 @@ class TokenBucket:
         self.free: bool = limit is None
         self._burst = 1.0 if limit is None else limit.together
         self._level = self._burst
+        self._contended = False
         self._at = -math.inf
         # The lowered rate, and since when there was no refusal.
         self._base: float | None = None
@@ -102,6 +104,15 @@ class TokenBucket:
     def give_back(self) -> None:
         """A fetch that was started did not ask the provider."""
         self._level = min(self._level + 1.0, self._burst)
+
+    def shut(self) -> None:
+        """A fetch that was started found the quota of the fleet shut: one at a time tries until one is let through."""
+        self._contended = True
+        self._level = min(self._level + 1.0, 1.0)
+
+    def opened(self) -> None:
+        """The fleet had something left."""
+        self._contended = False
 
     def answered(self, now: float, /) -> None:
         """A fetch was answered, and not refused."""
@@ -152,7 +163,7 @@ class TokenBucket:
         rate = self.rate(now)
         # Another loop may have another clock: what was before is no time that has passed.
         passed, self._at = max(now - self._at, 0.0), now
-        burst = self._burst if self._base is None else 1.0
+        burst = 1.0 if self._base is not None or self._contended else self._burst
         grown = self._level + passed * rate if rate < math.inf else burst
         self._level = min(grown, burst)
         return rate

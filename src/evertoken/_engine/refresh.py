@@ -10,7 +10,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast, final
 
-from evertoken._engine.flight import INSIDE, LOOKS
+from evertoken._engine.flight import INSIDE, LOOKS, only_keeps
 from evertoken._engine.observers import SHUTDOWN
 from evertoken._engine.supervisor import STEP
 from evertoken._engine.tasks import cancelled_here
@@ -86,7 +86,7 @@ class RefreshPath:
         failure: Failure | None = None
         held = permit.lease is not None
         try:
-            if self._only_keeps(state, flight):
+            if only_keeps(state, flight, self._clock.time()):
                 kept = await coordinator.finish(state, flight, permit, None)
                 failure = held_back() if kept is False and state.withheld else None
             else:
@@ -105,15 +105,6 @@ class RefreshPath:
             # A peer may have done better, as while this process was stopped; or have signed the key out.
             return await coordinator.look(state, flight) or failure
         return failure
-
-    def _only_keeps(self, state: KeyState, flight: Flight) -> bool:
-        if flight.reason in LOOKS:
-            return True
-        token = state.token
-        if not state.withheld or token is None:
-            return False
-        # What is held back comes into service once it is kept: nothing else has to be fetched.
-        return flight.reason not in {"forced", "min_ttl", "refused"} and token.valid_at(self._clock.time())
 
     async def _fetch(self, state: KeyState, flight: Flight, permit: Permit) -> Failure | None:
         rules, coordinator = self._rules, self._coordinator
@@ -152,11 +143,13 @@ class RefreshPath:
                 raise
             if arrived is _NOTHING:
                 failure = failure_of(error, request)
+                # What the source does not say itself may have happened after the token was issued.
+                flight.denied = failure if isinstance(error, Failure) and not _is_ambiguous(failure) else None
         # Not in the handler: as the context of a failure, what others raised would keep their locals alive.
         if arrived is not _NOTHING:
             # Nothing was awaited since, and nothing is until the answer stands on the flight.
             failure = self._receive(flight, arrived, began)
-        if flight.response is None and getattr(failure, "ambiguous", False):
+        if flight.response is None and failure is not None and _is_ambiguous(failure):
             state.unanswered(started)
         self._providers.judge(flight, state, None if flight.response is not None else failure)
         return failure
@@ -197,9 +190,13 @@ class RefreshPath:
             )
         except Exception as error:  # noqa: BLE001 - whatever a source returned, and its frames hold the answer
             return failure_of(error, request)
-        self._providers.issued(flight.provider)
+        self._providers.issued(flight)
         flight.started_at = started
         flight.offset = received - self._clock.monotonic()
         if self._rules.shared and request.began_anew:
             flight.since = max(started, flight.since + TICK)
         return flight.response.failure
+
+
+def _is_ambiguous(failure: Failure) -> bool:
+    return isinstance(failure, TransientRefreshError) and failure.ambiguous

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
+    from evertoken._model.leases import Spent
     from evertoken._model.provider_limits import Budget
 
 __all__ = ["Spending"]
@@ -18,35 +19,66 @@ class Spending:
     """
     The tokens of one budget.
 
-    Periods begin at whole multiples of their length since the epoch.
+    Periods begin at whole multiples of their length since the epoch. Where a store counts for all members, what it says
+    stands, and its clock tells when the period ends.
     """
 
-    __slots__ = ("_period", "_told", "_used", "budget")
+    __slots__ = ("_ends_at", "_period", "_told", "_used", "budget", "uncounted")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self._period = -math.inf
         self._used = 0
         self._told = 0
+        # When the period ends by the clock of the store, while that is known.
+        self._ends_at: float | None = None
+        #: Tokens of this period that no store has counted.
+        self.uncounted: int = 0
 
     def used(self, now: float, /) -> int:
         """Return how many tokens were issued in the period of *now*."""
+        if self._ends_at is not None:
+            if self._ends_at - self.budget.per <= now < self._ends_at:
+                return self._used
+            self._ends_at, self._period = None, -math.inf
         period = math.floor(now / self.budget.per)
         # A clock that was set back a little is in the period before, whose tokens are spent; one that was far ahead
         # must not count for ever.
         if period > self._period or period < self._period - 1:
-            self._period, self._used, self._told = period, 0, 0
+            self._period, self._used, self._told, self.uncounted = period, 0, 0, 0
         return self._used
 
     def until(self, now: float, /) -> float:
         """Return when the period ends."""
         self.used(now)
-        return (self._period + 1) * self.budget.per
+        return (self._period + 1) * self.budget.per if self._ends_at is None else self._ends_at
 
-    def issued(self, now: float, /) -> float | None:
-        """One more token was issued. Return the share of the budget that is reached by it, if it is to be told."""
-        used = self.used(now) + 1
-        self._used = used
+    def counted(self, spent: Spent, more: int, now: float, /) -> None:
+        """The store has counted what *spent* says, and *more* of what it had not counted before."""
+        self.used(now)
+        ends_at = now + spent.ends_in
+        if self._ends_at is not None and ends_at - self._ends_at > self.budget.per / 2.0:
+            self._told = 0
+        self._ends_at, self._used = ends_at, spent.used
+        self.uncounted = max(self.uncounted - more, 0)
+
+    def given_back(self) -> None:
+        """A token that the store had counted was not issued."""
+        self._used = max(self._used - 1, 0)
+
+    def issued(self, now: float, /, *, counted: bool = False) -> float | None:
+        """
+        Return the share of the budget that is reached by one more token, if it is to be told.
+
+        Args:
+            now: When it was issued.
+
+            counted: Whether the store has counted it.
+        """
+        used = self.used(now)
+        if not counted:
+            self._used = used = used + 1
+            self.uncounted += 1
         reached = [share for share in _SHARES if used >= share * self.budget.tokens]
         if len(reached) <= self._told:
             return None

@@ -9,6 +9,7 @@ from evertoken._model.answer import Answer
 from evertoken._model.events import Event
 from evertoken._model.fetch_request import FetchRequest
 from evertoken._model.frozen import Frozen, frozen
+from evertoken._model.leases import Begun, Held, Lease
 from evertoken._model.token import Token
 
 __all__ = [
@@ -167,65 +168,6 @@ class Record(Frozen):
         put(self, "since", since)
         put(self, "origins", origins)
         put(self, "generation", generation)
-
-
-@final
-@frozen(kw_only=False)
-class Lease(Frozen):
-    """
-    The right to fetch for one key.
-
-    Args:
-        key: The store's key.
-
-        owner: Who holds it: one member of the fleet, which keeps its name for as long as it lives.
-
-        fence: Grows with each lease given; a write with an older fence is refused.
-    """
-
-    key: str
-    owner: str
-    fence: int
-
-    def __init__(self, key: str, owner: str, fence: int) -> None:
-        put = object.__setattr__
-        put(self, "key", key)
-        put(self, "owner", owner)
-        put(self, "fence", fence)
-
-
-@final
-@frozen(kw_only=False)
-class Held(Frozen):
-    """
-    The lease is somebody else's.
-
-    Args:
-        remaining: Seconds until it ends, unless it is renewed or released before.
-    """
-
-    remaining: float
-
-
-@final
-@frozen(kw_only=False)
-class Begun(Frozen):
-    """
-    What a store said to `begin`.
-
-    Args:
-        lease: The lease, or that it is somebody else's.
-
-        record: The record of the key at that moment, if there is one.
-    """
-
-    lease: Lease | Held
-    record: Record | None
-
-    def __init__(self, lease: Lease | Held, record: Record | None) -> None:
-        put = object.__setattr__
-        put(self, "lease", lease)
-        put(self, "record", record)
 
 
 class TokenStore(Protocol):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._model.protocols import Begun, Held, Lease
+from evertoken._model.tally import Tally
 from evertoken.stores import _journal
 from evertoken.stores._file_lock import locked
 from evertoken.stores._folder import private_directory
@@ -16,10 +18,11 @@ from evertoken.stores._reading import key_in, opened, report, written
 from evertoken.stores._record import TornRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from evertoken._model.leases import Quota, Spent, Unused
     from evertoken._model.protocols import Record
     from evertoken.stores._folder import Folder
     from evertoken.stores._host_clock import HostClock
@@ -33,6 +36,7 @@ SHARDS: Final = 64
 
 _RECORD: Final = ".record"
 _LEASE: Final = ".lease"
+_QUOTA: Final = ".quota"
 _TORN: Final = ".torn"
 
 #: Where a token may be: its record, one that was set aside, and one that a killed process was writing.
@@ -70,8 +74,8 @@ class Files:
                 with self._lock(name):
                     return self._mended(folder, name, key)
 
-    def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Begun:
-        """Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record."""
+    def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned, quota: Quota | None = None) -> Begun:
+        """Read the record of *key*, and take its lease and of *quota* if all can be had, and the caller is there."""
         name = _name_of(key)
         with private_directory(self.path) as folder, self._lock(name):
             record = self._mended(folder, name, key)
@@ -79,9 +83,12 @@ class Files:
             remaining = self._clock.binding(ends)
             if abandoned.is_set() or (remaining > 0.0 and holder != owner):
                 return Begun(Held(remaining), record)
+            wait, spent = (0.0, None) if quota is None else self._take(folder, quota)
+            if wait > 0.0:
+                return Begun(Held(wait), record, wait, spent)
             lease = Lease(key, owner, fence + 1)
             self._put(folder, name, lease, self._clock.after(ttl))
-        return Begun(lease, record)
+        return Begun(lease, record, wait, spent)
 
     def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         """Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it."""
@@ -114,13 +121,16 @@ class Files:
             self._put(folder, name, lease, self._clock.after(ttl))
         return True
 
-    def abandon(self, lease: Lease) -> None:
-        """End *lease* without a write, if its owner holds it."""
+    def abandon(self, lease: Lease, unused: Unused | None = None) -> None:
+        """End *lease* without a write, if its owner holds it, and give *unused* back."""
         name = _name_of(lease.key)
         with private_directory(self.path) as folder, self._lock(name):
             fence, owner, ends = self._lease(folder, name)
             if ends is not None and (owner, fence) == (lease.owner, lease.fence):
                 self._put(folder, name, lease, None)
+            if unused is not None:
+                with self._tally(folder, unused.quota) as tally:
+                    tally.give_back(unused, self._clock.wall())
 
     def holder(self, key: str) -> tuple[str, float] | None:
         """Return who holds the lease of *key* and for how long yet."""
@@ -213,6 +223,24 @@ class Files:
         }
         # Not durable: who held a lease before a loss of power does not live after it.
         folder.replace(name + _LEASE, memoryview(json.dumps(fields).encode()), durable=False)
+
+    def _take(self, folder: Folder, quota: Quota) -> tuple[float, Spent | None]:
+        with self._tally(folder, quota) as tally:
+            return tally.take(quota, self._clock.wall())
+
+    @contextmanager
+    def _tally(self, folder: Folder, quota: Quota) -> Iterator[Tally]:
+        """Give what is left of *quota*, and keep it as it is left."""
+        name = _name_of(quota.name) + _QUOTA
+        # Always locked after a lease, and no lease after it: members cannot wait for each other.
+        with locked(self.path / "quota.lock", self._timeout):
+            data = folder.read(name)
+            try:
+                tally = Tally.of(None if data is None else json.loads(bytes(data)))
+            except (ValueError, RecursionError):
+                tally = Tally()
+            yield tally
+            folder.replace(name, memoryview(json.dumps(tally.fields()).encode()), durable=quota.per is not None)
 
     def _free(self, folder: Folder, name: str, lease: Lease) -> None:
         try:

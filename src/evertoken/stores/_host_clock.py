@@ -90,6 +90,10 @@ class HostClock:
         self._since_boot = _since_boot if since_boot is None else since_boot
         self._wall = wall
 
+    def wall(self) -> float:
+        """Return the wall clock in epoch seconds."""
+        return self._wall()
+
     def after(self, ttl: float, /) -> Deadline:
         """Return the deadline *ttl* seconds from now."""
         return Deadline(ttl, self._since_boot(), self._wall(), self._this_boot())

@@ -1,10 +1,10 @@
-"""The steps of `RedisStore`: scripts, each of which the server runs as a whole on one key."""
+"""The steps of `RedisStore`: scripts, each of which the server runs as a whole on one key, and on a quota."""
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ABANDON", "BEGIN", "DELETE", "HOLDER", "KEEP", "KEPT", "RENEW", "SET_ASIDE", "UNSEEN"]
+__all__ = ["ABANDON", "BEGIN", "DELETE", "GIVE_BACK", "HOLDER", "KEEP", "KEPT", "RENEW", "SET_ASIDE", "UNSEEN"]
 
 # One hash a key, so that a cluster keeps all of it in one place. The server's clock counts. The fence outlives the
 # lease and the record.
@@ -25,7 +25,38 @@ end
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 
-# ARGV: owner, ttl, the longest lease, expire (all in ms).
+# What `Tally.take` does, in microseconds. ARGV from the fifth on: a request's share of the time (0 without a rate), the
+# time in which an empty bucket fills, the longest pause, the length of a period (0 without a budget), the tokens of it
+# (-1 without a limit), and the tokens that were not counted.
+_TAKE: Final = """
+if KEYS[2] then
+    local us = t[1] * 1000000 + t[2]
+    local kept = redis.call('HMGET', KEYS[2], 'full', 'held', 'period', 'used')
+    local share, whole, per = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
+    wait = number(kept[2]) - us
+    if wait > tonumber(ARGV[7]) then wait = 0 end
+    local full_in = math.min(math.max(number(kept[1]) - us, 0), whole)
+    if share > 0 then wait = math.max(wait, full_in - (whole - share) - 1000) end
+    if per > 0 then
+        period, used = number(kept[3]), number(kept[4])
+        local this = math.floor(us / per)
+        if this > period or this < period - 1 then period, used = this, 0 end
+        used = used + tonumber(ARGV[10])
+        left = (period + 1) * per - us
+        local tokens = tonumber(ARGV[9])
+        if tokens >= 0 and used >= tokens then wait = math.max(wait, left) end
+        if wait <= 0 then used = used + 1 end
+        redis.call('HSET', KEYS[2], 'period', string.format('%.0f', period), 'used', string.format('%.0f', used))
+    end
+    if wait <= 0 and share > 0 then
+        redis.call('HSET', KEYS[2], 'full', string.format('%.0f', us + full_in + share))
+    end
+    redis.call('PEXPIRE', KEYS[2], math.ceil(math.max(2 * per, whole, tonumber(ARGV[7])) / 1000))
+    if wait > 0 then return {2, math.ceil(wait), found[3], used, period, math.ceil(left)} end
+end
+"""
+
+# ARGV: owner, ttl, the longest lease, expire (all in ms); with a quota (the second key) what it allows.
 BEGIN: Final = (
     _NUMBER
     + _NOW
@@ -33,11 +64,15 @@ BEGIN: Final = (
 local found = redis.call('HMGET', KEYS[1], 'owner', 'ends', 'record', 'fence')
 local ends = number(found[2])
 if ends > now and ends <= now + ARGV[3] and found[1] ~= ARGV[1] then return {0, ends - now, found[3]} end
+local wait, used, period, left = 0, 0, 0, 0
+"""
+    + _TAKE
+    + """
 local fence = number(found[4]) + 1
 redis.call('HSET', KEYS[1], 'fence', string.format('%.0f', fence), 'owner', ARGV[1],
     'ends', string.format('%.0f', now + ARGV[2]))
 if tonumber(ARGV[4]) > 0 then redis.call('PEXPIRE', KEYS[1], math.max(ARGV[4], ARGV[2])) end
-return {1, fence, found[3]}
+return {1, fence, found[3], used, period, math.ceil(left)}
 """
 )
 
@@ -80,6 +115,31 @@ return 1
 
 # ARGV: fence, owner.
 ABANDON: Final = _MINE + "redis.call('HSET', KEYS[1], 'ends', '0') return 1"
+
+# What `Tally.give_back` does. ARGV: fence, owner; in microseconds, a request's share of the time (0 where it was used),
+# the period of the token (-1 where it was used), the pause that the provider asked for, and the longest pause.
+GIVE_BACK: Final = (
+    _NUMBER
+    + _NOW
+    + """
+local us = t[1] * 1000000 + t[2]
+local kept = redis.call('HMGET', KEYS[2], 'full', 'held', 'period', 'used')
+if tonumber(ARGV[3]) > 0 and kept[1] then
+    redis.call('HSET', KEYS[2], 'full', string.format('%.0f', math.max(number(kept[1]) - ARGV[3], 0)))
+end
+if kept[3] == ARGV[4] then
+    redis.call('HSET', KEYS[2], 'used', string.format('%.0f', math.max(number(kept[4]) - 1, 0)))
+end
+if tonumber(ARGV[5]) > 0 then
+    local held = number(kept[2])
+    if held > us + ARGV[6] then held = 0 end
+    redis.call('HSET', KEYS[2], 'held', string.format('%.0f', math.max(held, us + ARGV[5])))
+    redis.call('PEXPIRE', KEYS[2], math.max(redis.call('PTTL', KEYS[2]), math.ceil(ARGV[5] / 1000)))
+end
+"""
+    + _MINE
+    + "redis.call('HSET', KEYS[1], 'ends', '0') return 1"
+)
 
 # ARGV: the longest lease.
 HOLDER: Final = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from evertoken._model.protocols import LONGEST_LEASE
+from evertoken.stores import _postgres_quota as quota
 
 __all__ = ["BIGINT", "BOOLEAN", "BYTES", "DOUBLE", "TEXT", "TEXTS", "Statement", "Statements"]
 
@@ -25,6 +26,8 @@ _LONGEST_NAME: Final = 63
 #: A part of a name: a plain word, or anything in double quotes.
 _PART: Final = r'(?:[^\W\d][\w$]*|"(?:[^"\0]|"")+")'
 _NAME: Final = re.compile(rf"({_PART})(?:\.({_PART}))?")
+
+_PLACEHOLDER: Final = re.compile(r"\{[a-z]+\}")
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS {table} (
@@ -188,7 +191,11 @@ class Statements:
         self.channel = f"evertoken_{hashlib.sha256(parts[-1].encode()).hexdigest()[:32]}"
         owned = (TEXT, BIGINT, TEXT)
         kept = (*owned, BIGINT, BYTES, TEXT, BOOLEAN, BOOLEAN)
+        self._quotas = quota.table_of(parts)
         self.create = self._made(_TABLE)
+        self.create_quotas = self._made(quota.TABLE)
+        self.begin_with = self._made(quota.BEGIN, TEXT, TEXT, DOUBLE, TEXT, DOUBLE, DOUBLE, DOUBLE, BIGINT, BIGINT)
+        self.give_back = self._made(quota.GIVE_BACK, *owned, TEXT, DOUBLE, BIGINT, DOUBLE)
         self.begin = self._made(_BEGIN, TEXT, TEXT, DOUBLE)
         self.mark = self._made(_KEEP.replace("{more}", ""), *kept)
         self.commit = self._made(_KEEP.replace("{more}", ", ends = '-infinity'"), *kept)
@@ -211,11 +218,12 @@ class Statements:
             "{channel}": f"'{self.channel}'",
             "{durable}": _DURABLE.strip(),
             "{longest}": f"make_interval(secs => {LONGEST_LEASE})",
-            # The last, for a name may hold anything.
+            **quota.VALUES,
+            "{quotas}": self._quotas,
             "{table}": self.name,
         }
-        for name, value in values.items():
-            text = text.replace(name, value)
+        # In one pass, for names may hold anything.
+        text = _PLACEHOLDER.sub(lambda found: values[found[0]], text)
         return Statement(text.encode(), types)
 
 

@@ -14,7 +14,7 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
-__all__ = ["BoundedClient", "is_error"]
+__all__ = ["BoundedClient", "escaped", "is_error"]
 
 #: Seconds of silence after which a watch asks whether the server is still there, and then waits for its word.
 SILENCE: Final = 5.0
@@ -25,6 +25,11 @@ _PAUSE: Final = 0.01
 
 #: How pools that have no class for it say that they are empty. Nothing was sent then.
 _EMPTY: Final = frozenset({"Too many connections", "No connection available."})
+
+
+def escaped(pattern: str, /) -> str:
+    """Return a pattern that *pattern* alone matches."""
+    return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in pattern)
 
 
 def is_error(error: BaseException, name: str, /) -> bool:
@@ -75,14 +80,15 @@ class BoundedClient:
         async with self._pool.free:
             return [_veiled(answer) for answer in await _patiently(send)]
 
-    async def script(self, script: str, key: str, *arguments: object) -> Any:
-        """Return what *script* returns for *key*. The server is sent its text only if it does not know it."""
+    async def script(self, script: str, keys: str | tuple[str, ...], *arguments: object) -> Any:
+        """Return what *script* returns for *keys*. The server is sent its text only if it does not know it."""
+        named = (keys,) if isinstance(keys, str) else keys
         try:
-            return await self.run("EVALSHA", _digest(script), 1, key, *arguments)
+            return await self.run("EVALSHA", _digest(script), len(named), *named, *arguments)
         except Exception as error:
             if not is_error(error, "NoScriptError"):
                 raise
-        return await self.run("EVAL", script, 1, key, *arguments)
+        return await self.run("EVAL", script, len(named), *named, *arguments)
 
     async def names(self, pattern: str) -> AsyncIterator[str]:
         """Yield the names of all keys in the server that match *pattern*."""

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.protocols import Begun, Held, Lease
+from evertoken._model.tally import Tally
 from evertoken.stores._host_clock import Deadline
 from evertoken.stores._reading import opened, report, written
 from evertoken.stores._record import TornRecord
@@ -13,6 +14,7 @@ from evertoken.stores._record import TornRecord
 if TYPE_CHECKING:
     import sqlite3
 
+    from evertoken._model.leases import Quota, Unused
     from evertoken._model.protocols import Record
     from evertoken.stores._connections import Connections
     from evertoken.stores._host_clock import HostClock
@@ -56,21 +58,28 @@ class Rows:
                 db.execute("COMMIT")
                 return found
 
-    def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned) -> Begun:
-        """Take the lease of *key* if it is free or *owner*'s, and its caller still there, and read the record."""
-        # A lease need not be durable: its holder does not live after a loss of power.
-        with self._connections.writing(durable=False) as db:
+    def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned, quota: Quota | None = None) -> Begun:
+        """Read the record of *key*, and take its lease and of *quota* if all can be had, and the caller is there."""
+        # A lease need not be durable: its holder does not live after a loss of power. A count of tokens does.
+        wait, spent = 0.0, None
+        with self._connections.writing(durable=quota is not None and quota.per is not None) as db:
             record = self._mended(db, key)
             fence, holder, ends = self._lease(db, key)
             remaining = self._clock.binding(ends)
             if abandoned.is_set() or (remaining > 0.0 and holder != owner):
                 return Begun(Held(remaining), record)
+            if quota is not None:
+                tally = self._tally(db, quota.name)
+                wait, spent = tally.take(quota, self._clock.wall())
+                self._put_tally(db, quota.name, tally)
+                if wait > 0.0:
+                    return Begun(Held(wait), record, wait, spent)
             db.execute(
                 "INSERT INTO evertoken (key, owner, fence, ends) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, ends = excluded.ends",
                 (key, owner, fence + 1, self._after(ttl)),
             )
-        return Begun(Lease(key, owner, fence + 1), record)
+        return Begun(Lease(key, owner, fence + 1), record, wait, spent)
 
     def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         """Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it."""
@@ -102,9 +111,13 @@ class Rows:
             db.execute("UPDATE evertoken SET ends = ? WHERE key = ?", (self._after(ttl), lease.key))
         return True
 
-    def abandon(self, lease: Lease) -> None:
-        """End *lease* without a write, if its owner holds it."""
+    def abandon(self, lease: Lease, unused: Unused | None = None) -> None:
+        """End *lease* without a write, if its owner holds it, and give *unused* back."""
         with self._connections.writing(durable=False) as db:
+            if unused is not None:
+                tally = self._tally(db, unused.quota.name)
+                tally.give_back(unused, self._clock.wall())
+                self._put_tally(db, unused.quota.name, tally)
             db.execute(
                 "UPDATE evertoken SET ends = NULL WHERE key = ? AND owner = ? AND fence = ?",
                 (lease.key, lease.owner, lease.fence),
@@ -171,6 +184,21 @@ class Rows:
             # A stranger wrote it. The lease is begun anew, and its owner tells it from others.
             return 0, None, None
         return fence, owner, _deadline(ends)
+
+    def _tally(self, db: sqlite3.Connection, name: str) -> Tally:
+        # In a row of its own, which has no record and never a lease.
+        found = db.execute("SELECT ends FROM evertoken WHERE key = ?", (name,)).fetchone()
+        try:
+            return Tally.of(None if found is None or found[0] is None else json.loads(found[0]))
+        except (ValueError, TypeError, RecursionError):
+            return Tally()
+
+    def _put_tally(self, db: sqlite3.Connection, name: str, tally: Tally) -> None:
+        db.execute(
+            "INSERT INTO evertoken (key, owner, fence, ends) VALUES (?, '', 0, ?)"
+            " ON CONFLICT (key) DO UPDATE SET ends = excluded.ends",
+            (name, json.dumps(tally.fields())),
+        )
 
     def _after(self, ttl: float) -> str:
         return json.dumps(self._clock.after(ttl).fields())

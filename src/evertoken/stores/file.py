@@ -19,6 +19,7 @@ from evertoken.stores._offload import Abandoned, offload
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
+    from evertoken._model.leases import Quota, Unused
     from evertoken._model.protocols import Begun, Lease, Record
     from evertoken.stores._files import Files
     from evertoken.stores._record import Codec
@@ -62,6 +63,9 @@ class FileStore(Guarded):
     that was stopped in the middle of an operation blocks it for 4 seconds.
     """
 
+    #: It keeps the rates and budgets of providers.
+    keeps_quotas: Final = True
+
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None, *, poll: float = 0.5) -> None:
         # Imported here, so that those who use other stores need not have it.
         from evertoken.stores._files import Files  # noqa: PLC0415
@@ -80,10 +84,10 @@ class FileStore(Guarded):
         """Return the record of *key*, or None."""
         return await offload(self._files.read, key)
 
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
+    async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
+        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
         abandoned = Abandoned()
-        return await offload(self._files.begin, key, owner, ttl, abandoned, abandoned=abandoned)
+        return await offload(self._files.begin, key, owner, ttl, abandoned, quota, abandoned=abandoned)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
         """Keep *record* durably, and the lease; return False where the lease or the version is outdated."""
@@ -93,9 +97,9 @@ class FileStore(Guarded):
         """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
         return await offload(partial(self._files.keep, record, lease, ending=True))
 
-    async def abandon(self, lease: Lease, /) -> None:
-        """End *lease* without a write, if its owner still holds it."""
-        await offload(self._files.abandon, lease)
+    async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
+        """End *lease* without a write, if its owner still holds it, and give *unused* back."""
+        await offload(self._files.abandon, lease, unused)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final, final
 from evertoken._engine.clock import SystemClock
 from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
+from evertoken._model.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from evertoken._model.leases import Quota, Unused
     from evertoken._model.protocols import Clock, Record
 
 __all__ = ["MemoryStore"]
@@ -36,6 +38,8 @@ class MemoryStore(Guarded):
 
     #: Each write is told to each watch once.
     tells_each_write: Final = True
+    #: It keeps the rates and budgets of providers.
+    keeps_quotas: Final = True
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = SystemClock() if clock is None else clock
@@ -44,6 +48,7 @@ class MemoryStore(Guarded):
         self._records: dict[str, Record] = {}
         # The newest lease of each key, and when it ends. It stays when it has ended, because fences only grow.
         self._leases: dict[str, tuple[Lease, float]] = {}
+        self._tallies: dict[str, Tally] = {}
         self._watchers: list[tuple[asyncio.AbstractEventLoop, Callable[[str | None], object]]] = []
 
     async def read(self, key: str, /) -> Record | None:
@@ -54,8 +59,8 @@ class MemoryStore(Guarded):
         """Return the records of those *keys* that have one."""
         return {key: record for key in keys if (record := self._records.get(key)) is not None}
 
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
+    async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
+        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
         with self._lock:
             # Under the lock: a lease that another thread took meanwhile must not seem to last too long.
             now = self._clock.monotonic()
@@ -66,9 +71,14 @@ class MemoryStore(Guarded):
                 if now < ends_at <= now + LONGEST_LEASE and held.owner != owner:
                     return Begun(Held(ends_at - now), self._records.get(key))
                 fence = held.fence + 1
+            wait, spent = 0.0, None
+            if quota is not None:
+                wait, spent = self._tallies.setdefault(quota.name, Tally()).take(quota, self._clock.time())
+                if wait > 0.0:
+                    return Begun(Held(wait), self._records.get(key), wait, spent)
             lease = Lease(key, owner, fence)
             self._leases[key] = lease, now + ttl
-            return Begun(lease, self._records.get(key))
+            return Begun(lease, self._records.get(key), wait, spent)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
         """Keep *record* and the lease; return False where the lease or the version is outdated."""
@@ -99,9 +109,11 @@ class MemoryStore(Guarded):
                     self._tell(record.key)
         return kept
 
-    async def abandon(self, lease: Lease, /) -> None:
-        """End *lease* without a write, if its owner still holds it."""
+    async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
+        """End *lease* without a write, if its owner still holds it, and give *unused* back."""
         with self._lock:
+            if unused is not None:
+                self._tallies.setdefault(unused.quota.name, Tally()).give_back(unused, self._clock.time())
             if self._is_newest(lease):
                 self._leases[lease.key] = lease, _ENDED
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import Begun, Held, Lease
+from evertoken.stores import _postgres_quota as quotas
 from evertoken.stores._offload import offload
 from evertoken.stores._per_loop import PerLoop
 from evertoken.stores._postgres_pool import Pool
@@ -20,6 +22,7 @@ from evertoken.stores._record import TornRecord
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from evertoken._model.leases import Quota, Unused
     from evertoken._model.protocols import Record
     from evertoken.stores._postgres_statements import Statement
     from evertoken.stores._record import Codec
@@ -93,6 +96,8 @@ class PostgresStore(Guarded):
                 raise ValueError(msg)
         #: Whether each write is told to each watch once. It is not where a watch has to look from time to time.
         self.tells_each_write: bool = False
+        #: It keeps the rates and budgets of providers, in a second table.
+        self.keeps_quotas: bool = True
         self._sql = Statements(table)
         self._wire, self._watch = _postgres_wire, _postgres_watch
         self._conninfo = _postgres_wire.bounded(conninfo)
@@ -114,19 +119,30 @@ class PostgresStore(Guarded):
         records = {key: await self._opened(key, data) for key, data in found.items()}
         return {key: record for key, record in records.items() if record is not None}
 
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
+    async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
+        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
+        statement, values, taken = self._sql.begin, [_row_of(key), owner, ttl], None
+        if quota is not None:
+            statement, values = self._sql.begin_with, [*values, _row_of(quota.name), *quotas.taken(quota)]
         # The other steps make no table: its name may be mistyped.
-        ((holder, fence, remaining, data, _),) = await self._run(self._sql.begin, _row_of(key), owner, ttl, make=True)
-        lease = Lease(key, owner, fence) if holder == owner else Held(max(remaining, 0.0))
+        ((holder, fence, remaining, data, _, *said),) = await self._run(statement, *values, make=True)
+        if quota is not None:
+            taken = quotas.Taking(quota, *said)
+        wait, spent = (0.0, None) if taken is None else (taken.wait, taken.spent)
+        given = holder == owner and not wait
+        lease = Lease(key, owner, fence) if given else Held(wait or max(remaining, 0.0))
+        if taken is not None and taken.is_idle(given=given):
+            # Two began the first lease of a key at once.
+            await self.abandon(Lease(key, owner, 0), unused=taken.unused)
+            spent = None
         if data is None:
-            return Begun(lease, None)
+            return Begun(lease, None, wait, spent)
         try:
-            return Begun(lease, await self._opened(key, data))
+            return Begun(lease, await self._opened(key, data), wait, spent)
         except Exception:
             # Others may read it.
             if isinstance(lease, Lease):
-                await self.abandon(lease)
+                await self.abandon(lease, unused=None if taken is None else taken.unused)
             raise
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
@@ -157,9 +173,14 @@ class PostgresStore(Guarded):
         kept = {row for row, *_ in await self._run(self._sql.add, given, make=True)}
         return [_row_of(record.key) in kept for record in records]
 
-    async def abandon(self, lease: Lease, /) -> None:
-        """End *lease* without a write, if its owner still holds it."""
-        await self._run(self._sql.abandon, _row_of(lease.key), lease.fence, lease.owner)
+    async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
+        """End *lease* without a write, if its owner still holds it, and give *unused* back."""
+        values = _row_of(lease.key), lease.fence, lease.owner
+        if unused is None:
+            await self._run(self._sql.abandon, *values)
+        else:
+            more = _row_of(unused.quota.name), *quotas.given_back(unused)
+            await self._run(self._sql.give_back, *values, *more)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
@@ -199,13 +220,12 @@ class PostgresStore(Guarded):
         return await self._run(self._sql.exists, self._sql.name) == [(True,)]
 
     async def create_table(self) -> None:
-        """Make the table, unless it is there. Done by itself with the first lease."""
+        """Make the table, and that of the quotas, unless they are there. Done by itself with the first lease."""
         errors = self._wire.errors
-        try:
-            await self._asked(self._sql.create)
-        except (errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateObject):
+        for statement in (self._sql.create, self._sql.create_quotas):
             # "If not exists" does not keep two from making it at once.
-            return
+            with suppress(errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateObject):
+                await self._asked(statement)
 
     async def __aenter__(self) -> Self:
         self._pools.enter()

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 import anyio
 
 from evertoken._model.guarded import Guarded
-from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
+from evertoken._model.protocols import LONGEST_LEASE, Begun, Lease
 from evertoken.stores import _lua as lua
 from evertoken.stores._offload import offload
 from evertoken.stores._per_loop import PerLoop
 from evertoken.stores._reading import opened, report, written
 from evertoken.stores._record import TornRecord, UnreadableRecord
-from evertoken.stores._redis_client import BoundedClient, is_error
+from evertoken.stores._redis_client import BoundedClient, escaped, is_error
+from evertoken.stores._redis_quota import begun_of, given_back, name_of, taken
 from evertoken.stores._redis_url import client_of, library, place_of, unverified
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from evertoken._model.leases import Quota, Unused
     from evertoken._model.protocols import Record
     from evertoken.stores._record import Codec
 
@@ -107,6 +109,8 @@ class RedisStore(Guarded):
             raise ValueError(msg)
         #: Whether each write is told to each watch once. It is not where the user may not publish.
         self.tells_each_write: bool = True
+        #: Whether it keeps the rates and budgets of providers. A cluster takes no step on keys of two places.
+        self.keeps_quotas: bool = "Cluster" not in type(redis).__name__
         self._codec = codec
         self._prefix = prefix
         self._expire = 0 if expire_after is None else _milliseconds(expire_after)
@@ -147,12 +151,15 @@ class RedisStore(Guarded):
             records = {key: await self._record(client, key, data) for key, data in zip(keys, found, strict=True)}
         return {key: record for key, record in records.items() if record is not None}
 
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
+    async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
+        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
+        asked: tuple[object, ...] = (owner, _milliseconds(ttl), _LONGEST, self._expire)
+        names: tuple[str, ...] = (self._name(key),)
+        if quota is not None:
+            asked, names = (*asked, *taken(quota)), (*names, name_of(self._prefix, quota))
         async with self._clients.use() as client:
-            asked = (owner, _milliseconds(ttl), _LONGEST, self._expire)
-            given, number, data = await client.script(lua.BEGIN, self._name(key), *asked)
-            lease = Lease(key, owner, number) if given else Held(number / 1000.0)
+            kind, number, data, *more = await client.script(lua.BEGIN, names, *asked)
+            lease, wait, spent = begun_of(key, owner, quota, [kind, number, *more])
             try:
                 record = await self._record(client, key, data)
             except UnreadableRecord:
@@ -162,7 +169,7 @@ class RedisStore(Guarded):
                 raise
             if isinstance(lease, Lease):
                 self._seen[key] = lease, _digest(None if record is None else data)
-            return Begun(lease, record)
+            return Begun(lease, record, wait, spent)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
         """
@@ -176,11 +183,17 @@ class RedisStore(Guarded):
         """
         return await self._keep(record, lease, ending=True)
 
-    async def abandon(self, lease: Lease, /) -> None:
-        """End *lease* without a write, if its owner still holds it."""
+    async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
+        """End *lease* without a write, if its owner still holds it, and give *unused* back."""
         self._seen.pop(lease.key, None)
+        name, mine = self._name(lease.key), (lease.fence, lease.owner)
         async with self._clients.use() as client:
-            await client.script(lua.ABANDON, self._name(lease.key), lease.fence, lease.owner)
+            if unused is None:
+                await client.script(lua.ABANDON, name, *mine)
+            else:
+                await client.script(
+                    lua.GIVE_BACK, (name, name_of(self._prefix, unused.quota)), *mine, *given_back(unused)
+                )
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
@@ -214,7 +227,7 @@ class RedisStore(Guarded):
         """Yield the key of every record. A foreign value in the place of one is passed over, and reported once."""
         async with self._clients.use() as client:
             # Not all that begins with the prefix: another store's may begin with this one.
-            async for name in client.names(f"{_escaped(self._prefix)}{{{'[0-9a-f]' * _DIGITS}}}"):
+            async for name in client.names(f"{escaped(self._prefix)}{{{'[0-9a-f]' * _DIGITS}}}"):
                 key: str | None = None
                 try:
                     found = await client.run("HGET", name, "key")
@@ -313,7 +326,3 @@ def _milliseconds(ttl: float) -> int:
 
 def _digest(data: memoryview | None) -> str:
     return hashlib.sha1(data or b"", usedforsecurity=False).hexdigest()
-
-
-def _escaped(pattern: str) -> str:
-    return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in pattern)

@@ -18,6 +18,7 @@ from evertoken.stores._rows import Rows
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from evertoken._model.leases import Quota, Unused
     from evertoken._model.protocols import Begun, Lease, Record
     from evertoken.stores._record import Codec
 
@@ -63,6 +64,9 @@ class SQLiteStore(Guarded):
     symbolic link, another user's, or one that others may write to, sticky or not.
     """
 
+    #: It keeps the rates and budgets of providers.
+    keeps_quotas: Final = True
+
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None, *, poll: float = 0.5) -> None:
         if not Path(path).name or os.fspath(path) == ":memory:":
             msg = "path must name a file"
@@ -79,10 +83,10 @@ class SQLiteStore(Guarded):
         """Return the record of *key*, or None."""
         return await offload(self._rows.read, key)
 
-    async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
-        """Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record."""
+    async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
+        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
         abandoned = Abandoned()
-        return await offload(self._rows.begin, key, owner, ttl, abandoned, abandoned=abandoned)
+        return await offload(self._rows.begin, key, owner, ttl, abandoned, quota, abandoned=abandoned)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
         """Keep *record* durably, and the lease; return False where the lease or the version is outdated."""
@@ -92,9 +96,9 @@ class SQLiteStore(Guarded):
         """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
         return await offload(partial(self._rows.keep, record, lease, ending=True))
 
-    async def abandon(self, lease: Lease, /) -> None:
-        """End *lease* without a write, if its owner still holds it."""
-        await offload(self._rows.abandon, lease)
+    async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
+        """End *lease* without a write, if its owner still holds it, and give *unused* back."""
+        await offload(self._rows.abandon, lease, unused)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
         """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Final, Literal, Self, TypeAlias, final, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, final, get_args
 
-__all__ = ["Fault", "FaultKind", "Faults"]
+if TYPE_CHECKING:
+    from evertoken._model.provider_limits import RateLimit
+
+__all__ = ["Fault", "FaultKind", "Faults", "Window"]
 
 #: - "hang": no answer, as long as the client waits
 #: - "reset": the connection is cut before the request is processed
@@ -100,3 +105,23 @@ class Faults:
             return None
         self._faults[0].used += 1
         return self._faults[0]
+
+
+@final
+class Window:
+    """The token requests of the last seconds, of a server that takes so many."""
+
+    def __init__(self) -> None:
+        self._taken: deque[float] = deque()
+
+    def refusal(self, limit: RateLimit | None, now: float) -> Fault | None:
+        """Take a request at *now*; return how it is refused, where *limit* is used up."""
+        if limit is None:
+            return None
+        while self._taken and self._taken[0] <= now - limit.per:
+            self._taken.popleft()
+        if len(self._taken) < limit.requests:
+            self._taken.append(now)
+            return None
+        # Whole seconds (RFC 9110 section 10.2.3).
+        return Fault(429, retry_after=math.ceil(self._taken[0] + limit.per - now))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Self, final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,3 +74,18 @@ class Stats:
     replays: int
     resource_requests: int
     resource_401: int
+
+    @classmethod
+    def of(cls, requests: Sequence[TokenRequest], counts: Counter[str], replays: int) -> Self:
+        """Return what *requests* and *counts* say."""
+        outcomes = Counter(request.outcome for request in requests)
+        return cls(
+            token_requests=len(requests),
+            tokens_issued=outcomes["issued"],
+            by_grant=dict(Counter(request.grant_type for request in requests)),
+            by_outcome=dict(outcomes),
+            max_in_flight=counts["max_in_flight"],
+            replays=replays,
+            resource_requests=counts["resource"],
+            resource_401=counts["401"],
+        )

@@ -11,12 +11,13 @@ from evertoken.testing._suite.abilities import Listing, Reading, Watching
 from evertoken.testing._suite.batches import Batches
 from evertoken.testing._suite.concurrency import Concurrency
 from evertoken.testing._suite.leases import Leases
+from evertoken.testing._suite.quotas import Quotas
 from evertoken.testing._suite.records import Records
 
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(Records, Leases, Watching, Reading, Listing, Batches, Concurrency):
+class StoreConformance(Records, Leases, Watching, Reading, Listing, Batches, Quotas, Concurrency):
     """
     The tests that each store of ours passes.
 
@@ -33,7 +34,7 @@ class StoreConformance(Records, Leases, Watching, Reading, Listing, Batches, Con
 
     All stores that one test makes must be on the same data, which is empty when the test begins. Each test has an
     instance of the class to itself. A store that is an async context manager is entered and left. Watching,
-    listing, batches and reading many records at once are tested where the store has them.
+    listing, batches, quotas and reading many records at once are tested where the store has them.
 
     Override `clean` to take away what a test left. Two more hooks test what else may be found in a store: `plant`
     puts bytes there that this release did not write, and `set_lease` moves the end of a lease, as a clock that was

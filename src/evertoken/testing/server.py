@@ -17,7 +17,7 @@ from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.oauth_client import OAuthClient
 from evertoken.sources.refresh_token import RefreshToken
 from evertoken.testing._app import App
-from evertoken.testing._faults import Fault, FaultKind, Faults
+from evertoken.testing._faults import Fault, FaultKind, Faults, Window
 from evertoken.testing._grants import Grants
 from evertoken.testing._requests import Stats, TokenRequest
 from evertoken.testing._serve import Serving, require_uvicorn
@@ -25,6 +25,7 @@ from evertoken.testing._serve import Serving, require_uvicorn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from evertoken._model.provider_limits import RateLimit
     from evertoken.providers import Provider
 
 __all__ = ["Stats", "TokenRequest", "TokenServer"]
@@ -72,6 +73,8 @@ class TokenServer:
 
         forbid_with: The status of the resource's paths that end in /forbidden.
 
+        rate_limit: How many token requests it takes in any `per` seconds. Others are answered 429 with a Retry-After.
+
         clock: The server's own time, in epoch seconds.
     """
 
@@ -90,6 +93,7 @@ class TokenServer:
     refuse_early: bool = False
     repeat: bool = False
     forbid_with: int = 403
+    rate_limit: RateLimit | None = None
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
@@ -97,7 +101,7 @@ class TokenServer:
         self.requests: list[TokenRequest] = []
         self.lock: contextlib.AbstractContextManager[object] = threading.RLock()
         self.app: App = App(self)
-        self._faults = Faults()
+        self._faults, self._window = Faults(), Window()
         self._counts: Counter[str] = Counter()
         self._in_flight = 0
         self._serving: Serving | None = None
@@ -243,17 +247,7 @@ class TokenServer:
     def stats(self) -> Stats:
         """What it was asked so far."""
         with self.lock:
-            outcomes = Counter(request.outcome for request in self.requests)
-            return Stats(
-                token_requests=len(self.requests),
-                tokens_issued=outcomes["issued"],
-                by_grant=dict(Counter(request.grant_type for request in self.requests)),
-                by_outcome=dict(outcomes),
-                max_in_flight=self._counts["max_in_flight"],
-                replays=self.grants.replays,
-                resource_requests=self._counts["resource"],
-                resource_401=self._counts["401"],
-            )
+            return Stats.of(self.requests, self._counts, self.grants.replays)
 
     def reset_stats(self) -> None:
         """Begin to count anew."""
@@ -267,7 +261,7 @@ class TokenServer:
     def strike(self) -> Fault | None:
         """Return the fault for the request at hand, if any."""
         with self.lock:
-            return self._faults.strike()
+            return self._faults.strike() or self._window.refusal(self.rate_limit, self.now())
 
     @contextlib.contextmanager
     def counting(self, form: Sequence[tuple[str, str]], headers: dict[str, str]) -> Iterator[TokenRequest]:

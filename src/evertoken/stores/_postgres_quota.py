@@ -1,0 +1,183 @@
+"""Quotas in `PostgresStore`: the statements that take of one and give back, and what their values are."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from evertoken._model.leases import LONGEST_HOLD, Spent, Unused
+from evertoken._model.tally import GRAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evertoken._model.leases import Quota
+
+__all__ = ["BEGIN", "GIVE_BACK", "TABLE", "VALUES", "Taking", "given_back", "table_of", "taken"]
+
+_SUFFIX: Final = "_quotas"
+
+_LONGEST_NAME: Final = 63
+
+TABLE: Final = """
+CREATE TABLE IF NOT EXISTS {quotas} (
+    name text COLLATE "C" PRIMARY KEY,
+    full_at float8 NOT NULL DEFAULT 0,
+    held_until float8 NOT NULL DEFAULT 0,
+    period bigint NOT NULL DEFAULT 0,
+    used bigint NOT NULL DEFAULT 0,
+    wait float8 NOT NULL DEFAULT 0
+) WITH (fillfactor = 50)
+"""
+
+# What `Tally.take` does. $4: the quota, $5: a request's share of the time (0 without a rate), $6: the time in which an
+# empty bucket fills, $7: the length of a period (0 without a budget), $8: its tokens (-1 without a limit), $9: the
+# tokens that were not counted. The lease is locked first, always: members cannot wait for each other. A count is on
+# disk before a token is asked for; a lease and a rate need not survive a crash of the server.
+BEGIN: Final = """
+WITH seen AS MATERIALIZED (
+    SELECT owner, ends, record FROM {table} WHERE key = $1 FOR UPDATE
+), free AS MATERIALIZED (
+    SELECT 1 WHERE NOT EXISTS (
+        SELECT FROM seen
+        WHERE owner <> $2 AND ends > clock_timestamp() AND ends <= clock_timestamp() + {longest}
+    )
+), took AS (
+    INSERT INTO {quotas} AS kept (name, full_at, period, used)
+    SELECT $4, CASE WHEN $5 > 0 THEN {now} + $5 ELSE 0 END, coalesce(floor({now} / nullif($7, 0)), 0)::bigint, $9 + 1
+    FROM free
+    ON CONFLICT (name) DO UPDATE SET (full_at, period, used, wait) = (
+        SELECT
+            CASE WHEN shut <= 0 AND $5 > 0 THEN at + full_in + $5 ELSE kept.full_at END,
+            this,
+            CASE WHEN shut <= 0 AND $7 > 0 THEN counted + 1 ELSE counted END,
+            greatest(shut, 0)
+        FROM (
+            SELECT at, full_in, this, counted, greatest(
+                CASE WHEN kept.held_until <= at + {hold} THEN kept.held_until - at ELSE 0 END,
+                CASE WHEN $5 > 0 THEN full_in - ($6 - $5) - {grain} ELSE 0 END,
+                CASE WHEN $8 >= 0 AND counted >= $8 THEN (this + 1) * $7 - at ELSE 0 END
+            ) AS shut
+            FROM (
+                SELECT at, this, least(greatest(kept.full_at - at, 0), $6) AS full_in,
+                    $9 + CASE WHEN this = kept.period THEN kept.used ELSE 0 END AS counted
+                FROM (
+                    SELECT at, CASE
+                        WHEN floor(at / nullif($7, 0)) NOT BETWEEN kept.period - 1 AND kept.period
+                        THEN floor(at / nullif($7, 0))::bigint ELSE kept.period
+                    END AS this
+                    FROM (SELECT {now} AS at) AS clock
+                ) AS timed
+            ) AS counting
+        ) AS judged
+    )
+    RETURNING wait, used, period, (period + 1) * $7 - {now} AS ends_in
+), given AS (
+    INSERT INTO {table} AS held (key, fence, owner, ends)
+    SELECT $1, 1, $2, clock_timestamp() + make_interval(secs => $3) FROM took WHERE wait <= 0
+    ON CONFLICT (key) DO UPDATE SET (fence, owner, ends) = (
+        SELECT
+            CASE WHEN free THEN held.fence + 1 ELSE held.fence END,
+            CASE WHEN free THEN excluded.owner ELSE held.owner END,
+            CASE WHEN free THEN at + make_interval(secs => $3) ELSE held.ends END
+        FROM (
+            SELECT at, held.owner = excluded.owner OR held.ends <= at OR held.ends > at + {longest} AS free
+            FROM (SELECT clock_timestamp() AS at) AS clock
+        ) AS judged
+    )
+    RETURNING owner, fence, extract(epoch FROM ends - clock_timestamp())::float8 AS remaining, record
+)
+SELECT coalesce(given.owner, seen.owner, ''), coalesce(given.fence, 0),
+    coalesce(given.remaining, extract(epoch FROM nullif(seen.ends, '-infinity') - clock_timestamp())::float8, 0),
+    coalesce(given.record, seen.record),
+    CASE WHEN $7 > 0 THEN {durable} ELSE set_config('synchronous_commit', 'off', true) END,
+    coalesce(took.wait, -1), coalesce(took.used, 0), coalesce(took.period, 0), coalesce(took.ends_in, 0)
+FROM (SELECT 1) AS one LEFT JOIN took ON true LEFT JOIN given ON true LEFT JOIN seen ON true
+"""
+
+# What `Tally.give_back` does. $4: the quota, $5: a request's share of the time, $6: the period, $7: the pause.
+GIVE_BACK: Final = """
+WITH ended AS (
+    UPDATE {table} SET ends = '-infinity' WHERE key = $1 AND fence = $2 AND owner = $3
+    RETURNING 1
+)
+UPDATE {quotas} SET
+    full_at = full_at - $5,
+    used = CASE WHEN period = $6 THEN greatest(used - 1, 0) ELSE used END,
+    held_until = CASE WHEN $7 <= 0 THEN held_until ELSE greatest(
+        {now} + $7, CASE WHEN held_until <= {now} + {hold} THEN held_until ELSE 0 END
+    ) END
+FROM (SELECT count(*) FROM ended) AS first
+WHERE name = $4
+"""
+
+
+class Taking(NamedTuple):
+    """
+    What `BEGIN` answered of *quota*.
+
+    Args:
+        waits: Seconds until it opens; less than zero where nothing was asked of it.
+
+        used: Tokens of the period, as in `Spent`.
+
+        period: Its number.
+
+        ends_in: Seconds until it ends.
+    """
+
+    quota: Quota
+    waits: float
+    used: int
+    period: int
+    ends_in: float
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the quota opens, 0.0 where it is open."""
+        return max(self.waits, 0.0)
+
+    @property
+    def spent(self) -> Spent | None:
+        """What is spent of the budget, where there is one."""
+        asked = self.waits >= 0.0 and self.quota.per is not None
+        return Spent(self.used, self.period, self.ends_in) if asked else None
+
+    @property
+    def unused(self) -> Unused:
+        """All that was taken."""
+        return Unused(quota=self.quota, request=True, period=None if self.spent is None else self.period)
+
+    def is_idle(self, *, given: bool) -> bool:
+        """Tell whether something was taken, and no lease *given* with it."""
+        return self.waits == 0.0 and not given
+
+
+#: What else stands for a text in these statements.
+VALUES: Final = {
+    "{now}": "extract(epoch FROM clock_timestamp())::float8",
+    "{hold}": str(LONGEST_HOLD),
+    "{grain}": str(GRAIN),
+}
+
+
+def table_of(parts: Sequence[str], /) -> str:
+    """Return the name of the table of quotas beside the table whose name has these *parts*."""
+    name = parts[-1] + _SUFFIX
+    if len(name.encode()) > _LONGEST_NAME:
+        name = f"evertoken{_SUFFIX}_{hashlib.sha256(parts[-1].encode()).hexdigest()[:32]}"
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (*parts[:-1], name))
+
+
+def taken(quota: Quota, /) -> tuple[float | int, ...]:
+    """Return the values by which `BEGIN` takes of *quota*, after its name."""
+    share = 0.0 if quota.rate is None else 1.0 / quota.rate
+    tokens = -1 if quota.tokens is None else quota.tokens
+    return share, share * quota.burst, quota.per or 0.0, tokens, quota.more
+
+
+def given_back(unused: Unused, /) -> tuple[float | int, ...]:
+    """Return the values by which `GIVE_BACK` gives *unused* back, after the name of its quota."""
+    share = 1.0 / unused.quota.rate if unused.request and unused.quota.rate is not None else 0.0
+    period = -1 if unused.period is None else unused.period
+    return share, period, min(unused.hold, LONGEST_HOLD)
