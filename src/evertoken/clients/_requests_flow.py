@@ -1,0 +1,148 @@
+"""The flow of a bearer token through requests and niquests. It imports neither: they have the same interface."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
+from urllib.parse import urljoin
+
+from evertoken.clients._binding import Binding
+from evertoken.clients._hidden_field import hidden_authorization
+from evertoken.clients._origin import Origin, as_http, origin_in_text, origin_of
+from evertoken.clients._refusal import is_refusal
+
+if TYPE_CHECKING:
+    from evertoken._model.token import Token
+
+__all__ = ["RequestsFlow"]
+
+_FIELD: Final = "Authorization"
+
+
+class RequestsFlow(Binding):
+    """Sends the token of a reader in the requests of a session, and heals a refusal of it once."""
+
+    #: The library's function that moves the body of a request back to where it began, and what it raises if it cannot.
+    rewind: ClassVar[Any]
+    unrewindable: ClassVar[Any]
+
+    def sign(self, request: Any) -> Any:
+        """Put the token into *request*, and have the answer looked at."""
+        self._admit_origin(origin_in_text(request.url))
+        return self._signed(request, self._tokens.get_sync(), "look")
+
+    async def sign_async(self, request: Any) -> Any:
+        """Do the same for a session of coroutines."""
+        self._admit_origin(origin_in_text(request.url))
+        return self._signed(request, await self._tokens.get(), "look_async")
+
+    def _origin_of(self, text: str) -> Origin:
+        return as_http(origin_of(text))
+
+    # What happens to the answer
+
+    def _signed(self, request: Any, token: Token, look: str) -> Any:
+        request.headers[_FIELD] = hidden_authorization(token)
+        request.register_hook("response", getattr(_Call(self, token), look))
+        return request
+
+    def _leads_away(self, response: Any) -> bool:
+        # The libraries keep the field from http to https of one host, which is another origin.
+        target = urljoin(response.url, response.headers.get("location", ""))
+        return bool(response.is_redirect) and origin_in_text(target) not in self._origins
+
+    def _blames(self, response: Any, token: Token) -> bool:
+        request = response.request
+        if _FIELD not in request.headers or origin_in_text(request.url) not in self._origins:
+            return False
+        return is_refusal(response.status_code, response.headers.get("www-authenticate", ""), token)
+
+    def _replayable(self, request: Any) -> bool:
+        if request.body is None or isinstance(request.body, str | bytes):
+            return True
+        try:
+            type(self).rewind(request)
+        except self.unrewindable:
+            return False
+        return True
+
+    def _again(self, response: Any, token: Token) -> Any:
+        request = response.request
+        # In the request itself: redirects of the next answer copy it.
+        request.headers[_FIELD] = hidden_authorization(token)
+        return request
+
+
+@final
+class _Call:
+    """One call of a session, redirects included. A pickled request or response keeps nothing of it."""
+
+    def __init__(self, flow: RequestsFlow | None = None, token: Token | None = None) -> None:
+        self._flow = flow
+        self._token = token
+
+    def look(self, response: Any, **options: Any) -> Any:
+        """Take note of *response*; if the token was refused, return the answer to the same request with another."""
+        token = self._blamed(response)
+        flow = self._flow
+        if flow is None or token is None:
+            return None
+        replayable = flow._replayable(response.request)  # noqa: SLF001 - the two are one
+        if replayable:
+            _ = response.content
+            response.close()
+        try:
+            other = flow._tokens.refused_sync(token, wait=replayable)  # noqa: SLF001
+        except BaseException:
+            response.request.headers.pop(_FIELD, None)
+            raise
+        if other is None or not replayable:
+            return None
+        request = flow._again(response, other)  # noqa: SLF001
+        return _replacing(response, response.connection.send(request, **options), request)
+
+    async def look_async(self, response: Any, **options: Any) -> Any:
+        """Do the same for a session of coroutines."""
+        token = self._blamed(response)
+        flow = self._flow
+        if flow is None or token is None:
+            return None
+        replayable = flow._replayable(response.request)  # noqa: SLF001
+        if replayable:
+            await _awaited(response.content)
+            await _awaited(response.close())
+        try:
+            other = await flow._tokens.refused(token, wait=replayable)  # noqa: SLF001
+        except BaseException:
+            response.request.headers.pop(_FIELD, None)
+            raise
+        if other is None or not replayable:
+            return None
+        request = flow._again(response, other)  # noqa: SLF001
+        return _replacing(response, await response.connection.send(request, **options), request)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Call, ()
+
+    def _blamed(self, response: Any) -> Token | None:
+        """Return the token that *response* refuses, once."""
+        flow, token = self._flow, self._token
+        if flow is None or token is None:
+            return None
+        if flow._leads_away(response):  # noqa: SLF001
+            response.request.headers.pop(_FIELD, None)
+        if not flow._blames(response, token):  # noqa: SLF001
+            return None
+        self._token = None
+        return token
+
+
+def _replacing(response: Any, newer: Any, request: Any) -> Any:
+    newer.history.append(response)
+    newer.request = request
+    return newer
+
+
+async def _awaited(value: Any) -> None:
+    if inspect.isawaitable(value):
+        await value
