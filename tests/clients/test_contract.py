@@ -97,7 +97,7 @@ class _Httpx(Contract):
 class TestHttpx(_Httpx):
     name = "httpx.AsyncClient"
     lines = "httpx.AsyncClient(auth=tokens.auth())"
-    differs: ClassVar = {"test_bodies": "a file is sent again in multipart only; see `content` of httpx"}
+    differs: ClassVar = {"test_bodies": "bytes are; a file is read as a stream, and sent again in multipart only"}
 
 
 class TestHttpx2(_Httpx):
@@ -140,7 +140,7 @@ class TestAiohttp(Contract):
     name = "aiohttp.ClientSession"
     extra = "aiohttp"
     lines = "aiohttp.ClientSession(middlewares=[BearerMiddleware(tokens.handle())])"
-    differs: ClassVar = {"test_foreign_origin": "it goes on without the token: several middlewares can share a session"}
+    differs: ClassVar = {"test_foreign_origin": "it goes on without the token, for several middlewares can share a session"}
 
     def auth(self, handle, **options):
         return BearerMiddleware(handle, **options)
