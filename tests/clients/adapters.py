@@ -41,7 +41,8 @@ def table() -> str:
                 notes.append(differs)
             cells.append("yes" if differs is None else f"({notes.index(differs) + 1})")
         lines.append(f"| {said} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"{number}. {note[:1].upper()}{note[1:]}." for number, note in enumerate(notes, 1))]) + "\n"
+    told = [f"{number}. {note}." for number, note in enumerate(notes, 1)]
+    return "\n".join([*lines, "", *told]) + "\n"
 
 
 def parts() -> tuple[str, str, str]:

@@ -97,7 +97,7 @@ class _Httpx(Contract):
 class TestHttpx(_Httpx):
     name = "httpx.AsyncClient"
     lines = "httpx.AsyncClient(auth=tokens.auth())"
-    differs: ClassVar = {"test_bodies": "bytes are; a file is read as a stream, and sent again in multipart only"}
+    differs: ClassVar = {"test_bodies": "Bytes are; a file is read as a stream, and sent again in multipart only"}
 
 
 class TestHttpx2(_Httpx):
@@ -140,7 +140,9 @@ class TestAiohttp(Contract):
     name = "aiohttp.ClientSession"
     extra = "aiohttp"
     lines = "aiohttp.ClientSession(middlewares=[BearerMiddleware(tokens.handle())])"
-    differs: ClassVar = {"test_foreign_origin": "it goes on without the token, for several middlewares can share a session"}
+    differs: ClassVar = {
+        "test_foreign_origin": "It goes on without the token, because several middlewares can share a session"
+    }
 
     def auth(self, handle, **options):
         return BearerMiddleware(handle, **options)
@@ -195,15 +197,14 @@ class TestNiquests(_Requests):
 class TestNiquestsAsync(_Requests):
     name = "niquests.AsyncSession"
     extra = "niquests"
-    lines = "session.auth = AsyncBearerAuth(tokens.handle())"
+    lines = "niquests.AsyncSession(auth=AsyncBearerAuth(tokens.handle()))"
     blocking = False
     kind = AsyncBearerAuth
 
     @contextlib.asynccontextmanager
     async def client(self, auth):
-        async with niquests.AsyncSession() as session:
+        async with niquests.AsyncSession(auth=auth) as session:
             session.trust_env = False
-            session.auth = auth
 
             async def send(method, url, body):
                 response = await session.request(method, url, data=body)
