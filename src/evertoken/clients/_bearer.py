@@ -16,7 +16,7 @@ from evertoken._model.parsing import number
 from evertoken._model.token import SETTLES_IN
 from evertoken.clients._binding import Binding
 from evertoken.clients._origin import origin_in
-from evertoken.clients._refusal import FORBIDDEN, UNAUTHORIZED, blames_token, forbids_token
+from evertoken.clients._refusal import NOTED, UNAUTHORIZED, blames_token, forbids_token
 from evertoken.clients._replayable import replayable
 from evertoken.clients._withheld import unpickled, unsigned_on_failure, withholding
 
@@ -31,9 +31,6 @@ __all__ = ["BearerFlow"]
 # Seconds before a new token that is not known everywhere yet is sent again, and how often it is at most.
 _MOMENT: Final = 1.0
 _MOMENTS: Final = 5
-
-# One origin can be written in many ways, of which so many are remembered.
-_SPELLINGS: Final = 64
 
 
 class BearerFlow(Binding):
@@ -61,8 +58,6 @@ class BearerFlow(Binding):
     def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
         super().__init__(tokens, origins=origins, allow_http=allow_http)
         self._authorization_of = unpickled()
-        # Origins that were admitted, as clients write them, so that few requests have theirs taken apart.
-        self._admitted: set[tuple[str, bytes, int | None]] = set()
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """
@@ -151,15 +146,14 @@ class BearerFlow(Binding):
     def _admit(self, url: Any) -> None:
         origin = origin_in(url)
         if origin in self._origins:
-            if len(self._admitted) < _SPELLINGS:
-                self._admitted.add((url.scheme, url.raw_host, url.port))
+            self._remember((url.scheme, url.raw_host, url.port))
             return
         self._admit_origin(origin)
 
     # What kinds of credentials do otherwise
 
     #: Status codes of the answers that are looked at. Any other answer goes to the caller at once.
-    noted: ClassVar[Container[int]] = frozenset({UNAUTHORIZED, FORBIDDEN})
+    noted: ClassVar[Container[int]] = NOTED
     #: Status codes whose bodies tell what was wrong, and are read before that is judged.
     telling: ClassVar[frozenset[int]] = frozenset()
     #: Status codes that may say that no token came along.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from evertoken._model.errors import OriginRefused
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from evertoken._model.protocols import TokenReader
 
 __all__ = ["Binding"]
+
+# So many ways to write the origins are remembered.
+_SPELLINGS: Final = 64
 
 
 class Binding:
@@ -43,6 +46,8 @@ class Binding:
             if not allow_http and in_the_clear(origin):
                 raise ValueError(_clear(origin))
         self._binding = threading.Lock()
+        # Origins that were admitted, as clients write them, so that few requests have theirs taken apart.
+        self._admitted: set[Hashable] = set()
 
     def __repr__(self) -> str:
         bound = ", ".join(sorted(map(written, self._origins))) or "the first origin it is used with"
@@ -54,6 +59,12 @@ class Binding:
     def __deepcopy__(self, memo: object) -> Self:
         # It refers to a manager, and is no part of what is copied: clients are often copied with their options.
         return self
+
+    def _remember(self, written: Hashable) -> None:
+        """Admit at once what is written like this from now on."""
+        # One origin can be written in many ways.
+        if len(self._admitted) < _SPELLINGS:
+            self._admitted.add(written)
 
     def _origin_of(self, text: str) -> Origin:
         return origin_of(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evertoken._model.token import Token
 
 __all__ = ["HiddenField", "hidden_authorization"]
@@ -24,6 +26,16 @@ class HiddenField(str):
         return str, (_SHOWN,)
 
 
-def hidden_authorization(token: Token) -> str:
-    """Return what the Authorization field is set to for *token*."""
-    return HiddenField(token.authorization)
+def hidden_authorization() -> Callable[[Token], str]:
+    """Return what makes the Authorization field of a token: once for each, for many requests have the same."""
+    # In a cell, and not in an attribute, where it would be seen.
+    last: tuple[Token, str] | None = None
+
+    def authorization_of(token: Token) -> str:
+        nonlocal last
+        known = last
+        if known is None or known[0] is not token:
+            last = known = token, HiddenField(token.authorization)
+        return known[1]
+
+    return authorization_of

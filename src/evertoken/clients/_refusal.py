@@ -10,10 +10,13 @@ from evertoken._model.token import REFUSED_BY
 if TYPE_CHECKING:
     from evertoken._model.token import Token
 
-__all__ = ["FORBIDDEN", "UNAUTHORIZED", "blames_token", "forbids_token", "is_refusal"]
+__all__ = ["FORBIDDEN", "NOTED", "UNAUTHORIZED", "blames_token", "forbids_token", "is_refusal"]
 
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
+
+#: Status codes of the answers that are looked at. Any other answer goes to the caller at once.
+NOTED: Final = frozenset({UNAUTHORIZED, FORBIDDEN})
 
 # RFC 6750 section 3.1: with these the token is not what is wrong.
 _NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:insufficient_scope|invalid_request)\b""", re.IGNORECASE)

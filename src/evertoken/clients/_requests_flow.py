@@ -9,9 +9,12 @@ from urllib.parse import urljoin
 from evertoken.clients._binding import Binding
 from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._origin import Origin, as_http, origin_in_text, origin_of
-from evertoken.clients._refusal import is_refusal
+from evertoken.clients._refusal import NOTED, is_refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
 
 __all__ = ["RequestsFlow"]
@@ -25,6 +28,10 @@ class RequestsFlow(Binding):
     #: The library's function that moves the body of a request back to where it began, and what it raises if it cannot.
     rewind: ClassVar[Any]
     unrewindable: ClassVar[Any]
+
+    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        self._authorization_of = hidden_authorization()
 
     def sign(self, request: Any) -> Any:
         """Put the token into *request*, and have the answer looked at."""
@@ -42,18 +49,21 @@ class RequestsFlow(Binding):
     # What happens to the answer
 
     def _signed(self, request: Any, token: Token, look: str) -> Any:
-        request.headers[_FIELD] = hidden_authorization(token)
+        request.headers[_FIELD] = self._authorization_of(token)
         request.register_hook("response", getattr(_Call(self, token), look))
         return request
 
     def _leads_away(self, response: Any) -> bool:
         # The libraries keep the field from http to https of one host, which is another origin.
-        target = urljoin(response.url, response.headers.get("location", ""))
-        return bool(response.is_redirect) and origin_in_text(target) not in self._origins
+        if not response.is_redirect:
+            return False
+        return origin_in_text(urljoin(response.url, response.headers["location"])) not in self._origins
 
     def _blames(self, response: Any, token: Token) -> bool:
         request = response.request
-        if _FIELD not in request.headers or origin_in_text(request.url) not in self._origins:
+        if response.status_code not in NOTED or _FIELD not in request.headers:
+            return False
+        if origin_in_text(request.url) not in self._origins:
             return False
         return is_refusal(response.status_code, response.headers.get("www-authenticate", ""), token)
 
@@ -69,7 +79,7 @@ class RequestsFlow(Binding):
     def _again(self, response: Any, token: Token) -> Any:
         request = response.request
         # In the request itself: redirects of the next answer copy it.
-        request.headers[_FIELD] = hidden_authorization(token)
+        request.headers[_FIELD] = self._authorization_of(token)
         return request
 
 

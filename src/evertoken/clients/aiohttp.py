@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 try:
     import aiohttp
@@ -14,7 +14,12 @@ except ImportError as _error:
 from evertoken.clients._binding import Binding
 from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._origin import Origin, as_http, origin_in_text, origin_of
-from evertoken.clients._refusal import is_refusal
+from evertoken.clients._refusal import NOTED, is_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from evertoken._model.protocols import TokenReader
 
 __all__ = ["BearerMiddleware"]
 
@@ -46,6 +51,10 @@ class BearerMiddleware(Binding):
         ValueError: An origin is not written as one, or is http outside loopback.
     """
 
+    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        self._authorization_of = hidden_authorization()
+
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
@@ -57,16 +66,22 @@ class BearerMiddleware(Binding):
             TokenUnavailable: There is no valid token and none can be fetched now.
             GrantRejected: There is no valid token and the grant is rejected.
         """
-        origin = origin_in_text(str(request.url))
-        if (self._origins and origin not in self._origins) or _led_to.get() == _written(request.url):
-            response = await handler(request)
-            location = response.headers.get("Location") if response.status in _REDIRECTS else None
-            _led_to.set(None if location is None else _target(request.url, location))
-            return response
-        self._admit_origin(origin)
+        url = request.url
+        written = url.scheme, url.raw_host, url.port
+        if written not in self._admitted:
+            origin = origin_in_text(str(url))
+            if self._origins and origin not in self._origins:
+                return await _without(request, handler)
+            self._admit_origin(origin)
+            self._remember(written)
+        led_to = _led_to.get()
+        if led_to is not None and led_to == _plain(url):
+            return await _without(request, handler)
         token = await self._tokens.get()
-        request.headers[_FIELD] = hidden_authorization(token)
+        request.headers[_FIELD] = self._authorization_of(token)
         response = await handler(request)
+        if response.status not in NOTED:
+            return response
         challenge = ", ".join(response.headers.getall("WWW-Authenticate", ()))
         if not is_refusal(response.status, challenge, token):
             return response
@@ -84,19 +99,27 @@ class BearerMiddleware(Binding):
         if other is None or not replayable:
             return response
         response.release()
-        request.headers[_FIELD] = hidden_authorization(other)
+        request.headers[_FIELD] = self._authorization_of(other)
         return await handler(request)
 
     def _origin_of(self, text: str) -> Origin:
         return as_http(origin_of(text))
 
 
+async def _without(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send *request* without the token, and remember where it leads to."""
+    response = await handler(request)
+    location = response.headers.get("Location") if response.status in _REDIRECTS else None
+    _led_to.set(None if location is None else _target(request.url, location))
+    return response
+
+
 def _target(url: Any, location: str) -> str | None:
     try:
-        return _written(url.join(type(url)(location)))
+        return _plain(url.join(type(url)(location)))
     except ValueError:
         return None
 
 
-def _written(url: Any) -> str:
+def _plain(url: Any) -> str:
     return str(type(url)(str(url)).with_fragment(None))
