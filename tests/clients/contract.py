@@ -259,9 +259,11 @@ class Contract:
         assert [asked.body for asked in at.wire.asked] == [b"onetwo"]
 
     async def test_copies(self, at):
-        """U1: A deep copy of what the client is given is the same object."""
+        """U1: A deep copy of what the client is given is the same object; it cannot be pickled."""
         auth = self.auth(at.tokens.handle())
         assert copy.deepcopy({"auth": auth})["auth"] is auth
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(auth)
 
     async def test_everywhere(self, at):
         """U5: It works on the manager's loop, in a thread and on a second loop at once."""

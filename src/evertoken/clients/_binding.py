@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from evertoken._model.errors import OriginRefused
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
@@ -59,6 +59,10 @@ class Binding:
     def __deepcopy__(self, memo: object) -> Self:
         # It refers to a manager, and is no part of what is copied: clients are often copied with their options.
         return self
+
+    def __reduce__(self) -> NoReturn:
+        msg = f"{type(self).__name__} refers to a manager and cannot be pickled: make one in each process"
+        raise TypeError(msg)
 
     def _remember(self, written: Hashable) -> None:
         """Admit at once what is written like this from now on."""
