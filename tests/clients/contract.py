@@ -53,6 +53,7 @@ class Api:
         self.refusal = (401, CHALLENGE)
         self.leads_to: dict[str, str] = {}
         self.always = False
+        self.says = b"who?"
 
     async def answer(self, asked: Asked, writer: Any) -> bytes:
         if asked.target in self.leads_to:
@@ -61,7 +62,7 @@ class Api:
         if kind == "Bearer" and token and token not in self.revoked and not self.always:
             return http(200, asked.body or b"served")
         status, headers = self.refusal
-        return http(status, b"who?", headers)
+        return http(status, self.says, headers)
 
 
 @dataclass

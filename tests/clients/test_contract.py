@@ -168,7 +168,7 @@ class _Requests(Contract):
         return self.kind(handle, **options)
 
     @contextlib.asynccontextmanager
-    async def client(self, auth):
+    async def client(self, auth) -> AsyncIterator[Any]:
         with self.library.Session() as session:
             session.trust_env = False
             session.auth = auth
@@ -202,7 +202,7 @@ class TestNiquestsAsync(_Requests):
     kind = AsyncBearerAuth
 
     @contextlib.asynccontextmanager
-    async def client(self, auth):
+    async def client(self, auth) -> AsyncIterator[Any]:
         async with niquests.AsyncSession(auth=auth) as session:
             session.trust_env = False
 

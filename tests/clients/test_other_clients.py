@@ -126,6 +126,8 @@ async def test_healed_with_one_connection():
     async with setting() as at, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         await at.tokens.get()
         at.api.revoked.add("secret-1")
+        # More than comes with the header fields.
+        at.api.says = b"x" * 1_000_000
         fetch = at.source.fetch
 
         async def through_the_session(request: Any) -> Any:

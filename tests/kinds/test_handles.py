@@ -326,12 +326,15 @@ async def test_keep_does_not_make_a_new_token_wait(source):
     """L2: a new token is pushed at once, although the one before waits for its next try."""
     connection = Connection()
     connection.errors = [OSError()]
-    async with TokenManager(source, retry=RetryPolicy(first=50.0)) as tokens:
+    async with TokenManager(source, retry=RetryPolicy(first=1.0)) as tokens:
         task = asyncio.create_task(tokens.handle().keep(connection.push))
         await until(lambda: connection.pushed == ["token-1"])
         await tokens.refresh()
         await until(lambda: connection.pushed == ["token-1", "token-2"])
+        # The pause of the failure ends, and nothing is pushed again for it.
+        await asyncio.sleep(1.2)
     await task
+    assert connection.pushed == ["token-1", "token-2"]
 
 
 @pytest.mark.parametrize("refused", [RefusedError, (OtherError, RefusedError), lambda error: True])
