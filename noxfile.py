@@ -27,9 +27,11 @@ os.environ.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-EVERYTHING = (
-    ".[aws,cli,demo,encryption,file,httpx2,jwt,keyring,opentelemetry,postgres,prometheus,redis,structlog,testing]"
+EXTRAS = (
+    "aiohttp,aws,cli,demo,encryption,file,httpx2,jwt,keyring,opentelemetry,postgres,prometheus,redis,requests,structlog,"
+    "testing"
 )
+EVERYTHING = f".[{EXTRAS}]"
 
 # Only an extra, or the test runner, may be what a module misses.
 IMPORT_ALL = """
@@ -37,8 +39,8 @@ import importlib, pkgutil
 import evertoken
 
 optional = {
-    "argcomplete", "botocore", "cryptography", "filelock", "httpx2", "jwt", "keyring", "matplotlib", "opentelemetry",
-    "prometheus_client", "psycopg", "pytest", "redis", "rich", "structlog", "uvicorn",
+    "aiohttp", "argcomplete", "botocore", "cryptography", "filelock", "httpx2", "jwt", "keyring", "matplotlib",
+    "opentelemetry", "prometheus_client", "psycopg", "pytest", "redis", "requests", "rich", "structlog", "uvicorn",
 }
 for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
     if module.name == "evertoken.__main__":

@@ -178,3 +178,10 @@ def test_matrix():
 
     assert matrix.parts()[1] == f"\n{matrix.table()}\n"
     assert all(matrix.by_own_server().get(name) for name in matrix.sources())
+
+
+def test_table_of_clients():
+    """The table of HTTP clients says what their contract is: `python -m tests.clients.adapters` writes it."""
+    from tests.clients import adapters  # noqa: PLC0415 - it imports every client
+
+    assert adapters.parts()[1] == f"\n{adapters.table()}\n"

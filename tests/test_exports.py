@@ -36,8 +36,10 @@ PUBLIC = (
     "evertoken.sources.vault",
     "evertoken.stores",
     "evertoken.testing",
+    "evertoken.clients.aiohttp",
     "evertoken.clients.httpx",
     "evertoken.clients.httpx2",
+    "evertoken.clients.requests",
     "evertoken.observability.opentelemetry",
     "evertoken.observability.prometheus",
     "evertoken.observability.structlog",
@@ -104,7 +106,7 @@ def test_importing_brings_nothing_optional():
     code = "import sys, evertoken; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True, text=True)
     optional = {"uvicorn", "rich", "httpx2", "matplotlib", "pytest", "redis", "psycopg", "cryptography", "filelock"}
-    optional |= {"httpx", "httpcore", "email", "urllib", "pathlib", "secrets"}
+    optional |= {"aiohttp", "requests", "httpx", "httpcore", "email", "urllib", "pathlib", "secrets"}
     assert not optional & set(run.stdout.split())
 
 

@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast, final, overload
 
 from evertoken._coordination.choice import maker_of
+from evertoken._engine.bare_tokens import BareTokens
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.key_commands import KeyCommands
 from evertoken._engine.lifecycle import Lifecycle
@@ -55,7 +56,7 @@ _OBTAIN = attrgetter("read_path.obtain")
 
 
 @final
-class TokenManager(SessionOwner, KeyCommands[TokenT], Watching[TokenT], OfTokenAndKey[TokenT, KeyT]):
+class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[TokenT], OfTokenAndKey[TokenT, KeyT]):
     """
     Keeps tokens fresh: a supervisor task refreshes them ahead of expiry, and readers only read.
 

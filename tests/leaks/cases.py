@@ -43,6 +43,8 @@ WITHOUT = {
     "evertoken.events": "what is told of keys; a test of its own looks at every event",
     "evertoken.providers": "public data",
     "evertoken.clients.httpx2": "the same flows as for httpx",
+    "evertoken.clients.aiohttp": "its contract in tests/clients looks at what it shows and raises",
+    "evertoken.clients.requests": "likewise",
     "evertoken.Budget": "numbers",
     "evertoken.Counts": "numbers",
     "evertoken.EventStream": "it takes no secret; a test of its own looks at every event",

@@ -20,7 +20,7 @@ from evertoken.sources import ClientCredentials, RefreshToken
 from evertoken.stores import MemoryStore
 
 # They run until they are closed.
-_NOT_CALLED = {"aclose", "subscribe", "start"}
+_NOT_CALLED = {"aclose", "keep", "subscribe", "start"}
 # What is given for a token: one, its value, and what else a program may have in hand.
 _GIVEN = (token, lambda: SECRETS["access-token"], lambda: {"access_token": SECRETS["access-token"]})
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_type
 
+import aiohttp
 import httpx
+import httpx2
+import requests
 
 from evertoken import (
     Answer,
@@ -30,7 +33,9 @@ from evertoken import (
     events,
     run_in_background,
 )
+from evertoken.clients.aiohttp import BearerMiddleware
 from evertoken.clients.httpx import BearerAuth, DPoPAuth, HeaderAuth, SigV4Auth
+from evertoken.clients.requests import BearerAuth as RequestsAuth
 from evertoken.sources import ClientCredentials, Fallback, OAuthClient, RefreshToken, aws
 from evertoken.stores import MemoryStore
 
@@ -53,6 +58,14 @@ async def whole() -> Token:
 
 async def mapping() -> dict[str, Any]:
     return {"access_token": "token", "expires_in": 3600}
+
+
+async def given(token: str) -> int:
+    return len(token)
+
+
+async def pushed(token: Token) -> None:
+    assert_type(token, Token)
 
 
 def plain() -> tuple[str, float]:
@@ -112,7 +125,21 @@ async def single() -> None:
         assert_type(await tokens.forget(), bool)
         assert_type(tokens.handle(), TokenHandle[Token])
         assert_type(await tokens.handle().get(), Token)
+        assert_type(await tokens.access_token(min_ttl=600), str)
+        assert_type(tokens.access_token_sync(timeout=2), str)
+        assert_type(await tokens.refused("value"), Token | None)
+        handle = tokens.handle()
+        assert_type(await handle.get(min_ttl=600, timeout=2), Token)
+        assert_type(await handle.access_token(), str)
+        assert_type(await handle.attempt(pair, refused=ValueError), tuple[str, float])
+        assert_type(await handle.attempt(given, refused=(ValueError, OSError)), int)
+        assert_type(handle.attempt_sync(plain, refused=lambda error: bool(error.args)), tuple[str, float])
+        await handle.keep(pushed, known="value", refused=ValueError)
         assert_type(tokens.auth(), BearerAuth)
+        httpx2.AsyncClient(auth=tokens.auth())
+        httpx2.Client(auth=handle.auth())
+        aiohttp.ClientSession(middlewares=[BearerMiddleware(handle)])
+        requests.Session().auth = RequestsAuth(handle, origins=["https://api.example.com"])
         assert_type(tokens.subscribe(), Subscription[Token])
         assert_type(tokens.snapshot(), Snapshot)
         assert_type(tokens.health(), Health)

@@ -62,27 +62,33 @@ class KeyCommands(OfToken[TokenT]):
 
             key: Which key it is of.
         """
-        refused = Hidden(token.access_token if isinstance(token, Token) else token)
-        return bool(await self._life.call(_INVALIDATE, key, refused) == "taken")
+        return bool(await self._life.call(_INVALIDATE, key, _hidden(token)) == "taken")
 
     @guarded
-    async def refused(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
+    async def refused(self, token: Token | str, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """
         Report that a resource server refused *token* (401), and return another to try with.
 
         This is `invalidate` for clients: it returns None where there is no other token to be had, that is in the
         cool-down, or without *wait*.
 
+        Args:
+            token: The token, or its value, that was refused.
+
+            key: Which key it is of.
+
+            wait: Whether to wait for another. Without it, one is fetched in the background.
+
         Raises:
             TokenUnavailable: Another token is needed and cannot be fetched now.
             GrantRejected: Another token is needed and the grant is rejected.
         """
-        return await self._life.call(_REFUSED, key, Hidden(token.access_token), wait)
+        return await self._life.call(_REFUSED, key, _hidden(token), wait)
 
     @guarded
-    def refused_sync(self, token: Token, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
+    def refused_sync(self, token: Token | str, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """Do what `refused` does for callers without a loop, in another thread than the manager's."""
-        return cast("TokenT | None", self._life.call_sync(_REFUSED, key, Hidden(token.access_token), wait))
+        return cast("TokenT | None", self._life.call_sync(_REFUSED, key, _hidden(token), wait))
 
     async def forget(self, key: Hashable = None) -> bool:
         """Drop what memory holds of *key* and begin anew. Return whether it was there. What a store keeps stays."""
@@ -164,6 +170,10 @@ class KeyCommands(OfToken[TokenT]):
             GrantRejected: The server does not let this client revoke it. The token is out of service everywhere else.
         """
         await self._life.call(_REVOKE, key)
+
+
+def _hidden(token: Token | str) -> Hidden[str]:
+    return Hidden(token.access_token if isinstance(token, Token) else token)
 
 
 async def _batches(

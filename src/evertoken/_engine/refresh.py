@@ -163,6 +163,7 @@ class RefreshPath:
             guard=None if permit.lease is None else partial(self._coordinator.check, permit),
             # A request on a connection that the server closes at this moment has no answer, and is ambiguous.
             connections=None if flight.spends else self._session.connections,
+            reason=cast("Reason", flight.reason),
         )
         # Of what is presented now: a person may decide otherwise before the answer is here.
         flight.since, flight.generation = state.since, state.generation + 1

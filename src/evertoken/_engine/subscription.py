@@ -75,6 +75,15 @@ class Subscription(Reader, OfToken[TokenT]):
                 self.close()
         raise StopAsyncIteration
 
+    def skip(self, access_token: str | None) -> None:
+        """Take the token with this value for known, so that the next one is another."""
+        self._last = access_token
+
+    def again(self) -> None:
+        """Give the token in service once more, as where it could not be used."""
+        self._last = None
+        self.notify()
+
     def __repr__(self) -> str:
         return f"Subscription(closed={self._closed})"
 

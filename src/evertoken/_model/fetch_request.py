@@ -11,6 +11,7 @@ from evertoken._model.token import origin_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from evertoken._model.events import Reason
     from evertoken._model.token import Token
 
 __all__ = ["MAX_ORIGINS", "FetchRequest"]
@@ -39,6 +40,10 @@ class FetchRequest:
         guard: Raises if the request must not leave any more. Called by `sending`.
 
         connections: What the manager's sources keep open between fetches; None outside a manager.
+
+        reason:
+            Why it is fetched, as in `FetchStarted`. A source that wraps a cache goes past that cache for "forced" and
+            "refused": the token in it is not wanted any more.
     """
 
     key: Hashable
@@ -50,6 +55,7 @@ class FetchRequest:
     began_anew: bool = field(default=False, init=False)
     guard: Callable[[], object] | None = field(default=None, repr=False, compare=False, kw_only=True)
     connections: Any = field(default=None, repr=False, compare=False, kw_only=True)
+    reason: Reason = field(default="absent", kw_only=True)
     #: What `received` was told, if anything.
     answer: Hidden[Any] | None = field(default=None, init=False, repr=False, compare=False)
 

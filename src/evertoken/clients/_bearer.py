@@ -6,17 +6,17 @@ No lock and nothing else is held while a request is out: an hour-long stream blo
 
 from __future__ import annotations
 
-import re
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
 
 from evertoken._engine.clock import SystemClock
-from evertoken._model.errors import OriginRefused
 from evertoken._model.parsing import number
-from evertoken._model.token import REFUSED_BY, SETTLES_IN
-from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_in, origin_of, written
+from evertoken._model.token import SETTLES_IN
+from evertoken.clients._binding import Binding
+from evertoken.clients._origin import origin_in
+from evertoken.clients._refusal import NOTED, UNAUTHORIZED, blames_token, forbids_token
 from evertoken.clients._replayable import replayable
 from evertoken.clients._withheld import unpickled, unsigned_on_failure, withholding
 
@@ -28,24 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BearerFlow"]
 
-# RFC 6750 section 3.1: with these the token is not what is wrong.
-_NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:insufficient_scope|invalid_request)\b""", re.IGNORECASE)
-
-# The words for a token that is, with whatever status.
-_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?invalid_token\b""", re.IGNORECASE)
-
-_UNAUTHORIZED: Final = 401
-_FORBIDDEN: Final = 403
-
 # Seconds before a new token that is not known everywhere yet is sent again, and how often it is at most.
 _MOMENT: Final = 1.0
 _MOMENTS: Final = 5
 
-# One origin can be written in many ways, of which so many are remembered.
-_SPELLINGS: Final = 64
 
-
-class BearerFlow:
+class BearerFlow(Binding):
     """
     Sends the token of a reader to the origins it is bound to, and heals a refusal of it once.
 
@@ -68,18 +56,8 @@ class BearerFlow:
     field = "authorization"
 
     def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
-        if isinstance(origins, str):
-            origins = (origins,)
-        self._tokens = tokens
-        self._origins: frozenset[Origin] = frozenset(map(origin_of, origins))
-        self._allow_http = allow_http
+        super().__init__(tokens, origins=origins, allow_http=allow_http)
         self._authorization_of = unpickled()
-        for origin in self._origins:
-            if not allow_http and in_the_clear(origin):
-                raise ValueError(_clear(origin))
-        self._binding = threading.Lock()
-        # Origins that were admitted, as clients write them, so that few requests have theirs taken apart.
-        self._admitted: set[tuple[str, bytes, int | None]] = set()
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """
@@ -165,47 +143,21 @@ class BearerFlow:
                 return
             request, token = again, other
 
-    def __repr__(self) -> str:
-        bound = ", ".join(sorted(map(written, self._origins))) or "the first origin it is used with"
-        return f"{type(self).__name__}(bound to {bound})"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        # It refers to a manager, and is no part of what is copied: clients are often copied with their options.
-        return self
-
     def _admit(self, url: Any) -> None:
         origin = origin_in(url)
         if origin in self._origins:
-            if len(self._admitted) < _SPELLINGS:
-                self._admitted.add((url.scheme, url.raw_host, url.port))
+            self._remember((url.scheme, url.raw_host, url.port))
             return
-        if origin[0] not in PORTS or not origin[1]:
-            msg = f"this auth sends its token to absolute http and https URLs; scheme {origin[0]!r}, host {origin[1]!r}"
-            raise OriginRefused(msg)
-        if not self._allow_http and in_the_clear(origin):
-            raise OriginRefused(_clear(origin))
-        # Two threads may come first: one of them is.
-        with self._binding:
-            self._origins = self._origins or frozenset({origin})
-        if origin not in self._origins:
-            bound = ", ".join(sorted(map(written, self._origins)))
-            msg = (
-                f"this auth is bound to {bound} and was asked to send its token to {written(origin)}; "
-                f"name every origin that may see it: auth(origins=[...])"
-            )
-            raise OriginRefused(msg)
+        self._admit_origin(origin)
 
     # What kinds of credentials do otherwise
 
     #: Status codes of the answers that are looked at. Any other answer goes to the caller at once.
-    noted: ClassVar[Container[int]] = frozenset({_UNAUTHORIZED, _FORBIDDEN})
+    noted: ClassVar[Container[int]] = NOTED
     #: Status codes whose bodies tell what was wrong, and are read before that is judged.
     telling: ClassVar[frozenset[int]] = frozenset()
     #: Status codes that may say that no token came along.
-    wanting: ClassVar[frozenset[int]] = frozenset({_UNAUTHORIZED})
+    wanting: ClassVar[frozenset[int]] = frozenset({UNAUTHORIZED})
 
     async def _aread_body(self, request: Any) -> None:
         """Read the body before the request is signed."""
@@ -242,21 +194,15 @@ class BearerFlow:
         return last if replayable(last) or (last.stream is request.stream and replayable(request)) else None
 
     def _blames_token(self, response: Any) -> bool:
-        if response.status_code != _UNAUTHORIZED:
-            return False
-        return self._came_along(response) and not _NOT_THE_TOKEN.search(response.headers.get("www-authenticate", ""))
+        return blames_token(response.status_code, _challenge(response)) and self._came_along(response)
 
     #: Status codes, besides 401, by which servers that read this field refuse a token.
     refused_by: frozenset[int] = frozenset()
 
     def _forbids_token(self, response: Any, token: Token) -> bool:
-        status = response.status_code
-        if status == _UNAUTHORIZED or not self._came_along(response):
+        if response.status_code == UNAUTHORIZED or not self._came_along(response):
             return False
-        named = token.extra.get(REFUSED_BY)
-        if status in self.refused_by or (isinstance(named, list | tuple) and status in named):
-            return True
-        return status == _FORBIDDEN and _THE_TOKEN.search(response.headers.get("www-authenticate", "")) is not None
+        return forbids_token(response.status_code, _challenge(response), token, refused_by=self.refused_by)
 
     def _came_along(self, response: Any) -> bool:
         # After a redirect the answer may be a stranger's, or come from here by way of one: whoever never saw the token
@@ -266,7 +212,7 @@ class BearerFlow:
 
     def _settling(self, request: Any, response: Any, token: Token, moments: Iterator[int]) -> Any | None:
         """Return the request to send again after a moment, for the token is so new that not all servers know it."""
-        seconds = number(token.extra.get(SETTLES_IN)) if response.status_code == _UNAUTHORIZED else None
+        seconds = number(token.extra.get(SETTLES_IN)) if response.status_code == UNAUTHORIZED else None
         if seconds is None or SystemClock.time() - token.issued_at >= seconds or not self._blames_token(response):
             return None
         again = _to_send_again(request, response)
@@ -276,11 +222,9 @@ class BearerFlow:
         return again
 
 
-def _clear(origin: Origin) -> str:
-    return (
-        f"this auth would send its token to {written(origin)} in the clear; use https, or allow_http=True if that is "
-        f"meant"
-    )
+def _challenge(response: Any) -> str:
+    value: str = response.headers.get("www-authenticate", "")
+    return value
 
 
 def _to_send_again(request: Any, response: Any) -> Any | None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import idna
 
 from evertoken._model.hosts import Reach, reach_of
 from evertoken._model.redaction import quoted_url
 
-__all__ = ["PORTS", "Origin", "in_the_clear", "origin_in", "origin_of", "written"]
+__all__ = ["PORTS", "Origin", "as_http", "in_the_clear", "origin_in", "origin_in_text", "origin_of", "written"]
 
 Origin = tuple[str, str, int]
 
 #: The schemes that can be used, and their ports.
 PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+_OPENED_BY: Final = {"ws": "http", "wss": "https"}
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?|wss?)://(?P<host>\[[0-9a-f:.]+\]|[^/:?#@*%\s\[\]]+)(?::(?P<port>[1-9][0-9]{0,4}))?/?"
@@ -50,6 +53,22 @@ def origin_in(url: Any) -> Origin:
     """Return the origin of *url*, an URL of an HTTP library."""
     scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
     return scheme, _host(host) or host, PORTS.get(scheme, 0) if port is None else port
+
+
+def origin_in_text(url: str, /) -> Origin:
+    """Return the origin of *url* as `as_http` does. What cannot be taken apart has no host, and is no origin."""
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+    except ValueError:
+        return "", "", 0
+    return as_http((scheme, _host(host) or host, PORTS.get(scheme, 0) if port is None else port))
+
+
+def as_http(origin: Origin) -> Origin:
+    """Return *origin*, a WebSocket's as that of the HTTP request which opens it (RFC 6455 section 4.1)."""
+    scheme, host, port = origin
+    return _OPENED_BY.get(scheme, scheme), host, port
 
 
 def _host(host: str) -> str | None:

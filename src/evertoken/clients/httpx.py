@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, final
+import functools
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import httpx
 
@@ -11,13 +13,20 @@ from evertoken.clients._dpop_flow import DPoPFlow
 from evertoken.clients._header_flow import HeaderFlow
 from evertoken.clients._sigv4_flow import SigV4Flow
 
+if TYPE_CHECKING:
+    from evertoken.clients.httpx2 import Auth as _Auth2
+else:
+    _Auth2 = object
+
 __all__ = ["BearerAuth", "DPoPAuth", "HeaderAuth", "SigV4Auth"]
 
 
 @final
-class BearerAuth(BearerFlow, httpx.Auth):
+class BearerAuth(BearerFlow, httpx.Auth, _Auth2):
     """
     An `httpx.Auth` that sends the token of a `TokenManager`, for `httpx.AsyncClient` and `httpx.Client`.
+
+    The clients of httpx2, which has the same interface, take it as well. It imports httpx only.
 
     Made by `TokenManager.auth`. It sets Authorization (RFC 6750 section 2.1). On a 401 it reports that very token,
     and tries once more with another; a body that cannot be sent twice is not, and then the 401 is the caller's.
@@ -25,6 +34,22 @@ class BearerAuth(BearerFlow, httpx.Auth):
     Over plain http it sends nothing and raises `OriginRefused`, except to loopback or with `allow_http=True`. A pickled
     response holds no token.
     """
+
+    if TYPE_CHECKING:
+        auth_flow: Any
+
+    else:
+
+        @property
+        def __class__(self) -> type:
+            # `isinstance` asks for it. A client of httpx2 asks whether this is an Auth of httpx2, which is loaded then.
+            auth = getattr(sys.modules.get("httpx2"), "Auth", None)
+            return BearerAuth if auth is None else _of_both(auth)
+
+
+@functools.cache
+def _of_both(auth: type) -> type:
+    return type("BearerAuth", (BearerAuth, auth), {})
 
 
 @final

@@ -19,6 +19,9 @@ from evertoken.clients._dpop_flow import DPoPFlow
 from evertoken.clients._header_flow import HeaderFlow
 from evertoken.clients._sigv4_flow import SigV4Flow
 
+# For type checkers: `evertoken.clients.httpx.BearerAuth` is one of these too.
+Auth = httpx2.Auth
+
 __all__ = ["BearerAuth", "DPoPAuth", "HeaderAuth", "SigV4Auth"]
 
 

@@ -1,0 +1,90 @@
+"""A call that is made with a token, and made once more with another where the server refused the first."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from evertoken._model.protocols import TokenReader
+    from evertoken._model.token import Token
+
+__all__ = ["Refused", "attempt", "attempt_sync", "refusal_test"]
+
+T = TypeVar("T")
+
+#: How a caller says which exceptions mean that the token was refused.
+Refused: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def refusal_test(refused: Refused, /) -> Callable[[Exception], bool]:
+    """
+    Return the function that tells whether an exception means that the token was refused.
+
+    Raises:
+        TypeError: *refused* is no exception type, no tuple of those, and no function.
+    """
+    kinds = refused if isinstance(refused, tuple) else (refused,)
+    if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        return lambda error: isinstance(error, cast("tuple[type[Exception], ...]", kinds))
+    if callable(refused) and not isinstance(refused, type):
+        return refused
+    msg = f"refused must be an exception type, a tuple of those, or a function of the exception, not {refused!r}"
+    raise TypeError(msg)
+
+
+async def attempt(reader: TokenReader, call: Callable[..., Awaitable[T]], refused: Refused) -> T:
+    """Do what `TokenHandle.attempt` says."""
+    is_refusal, takes_token = refusal_test(refused), _takes_token(call)
+    token = await reader.get()
+    try:
+        return await _begun(call, token, takes_token=takes_token)
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        failure = error
+    # Not in the handler: a failure to fetch would carry the frames of the call, and the token in them.
+    try:
+        other = await reader.refused(token)
+        if other is None:
+            raise failure
+    finally:
+        del failure
+    return await _begun(call, other, takes_token=takes_token)
+
+
+def attempt_sync(reader: TokenReader, call: Callable[..., T], refused: Refused) -> T:
+    """Do what `TokenHandle.attempt_sync` says."""
+    is_refusal, takes_token = refusal_test(refused), _takes_token(call)
+    token = reader.get_sync()
+    try:
+        return _begun(call, token, takes_token=takes_token)
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        failure = error
+    try:
+        other = reader.refused_sync(token)
+        if other is None:
+            raise failure
+    finally:
+        del failure
+    return _begun(call, other, takes_token=takes_token)
+
+
+def _begun(call: Callable[..., T], token: Token, *, takes_token: bool) -> T:
+    return call(token.access_token) if takes_token else call()
+
+
+def _takes_token(call: Callable[..., Any]) -> bool:
+    """Tell whether *call* has a positional parameter that must be given. A token is never put into an optional one."""
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(one.kind in _POSITIONAL and one.default is one.empty for one in parameters)

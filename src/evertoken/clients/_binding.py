@@ -1,0 +1,101 @@
+"""Where a token may be sent: the origins it is bound to. It imports no HTTP library, and all clients share it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, NoReturn, Self
+
+from evertoken._model.errors import OriginRefused
+from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from evertoken._model.protocols import TokenReader
+
+__all__ = ["Binding"]
+
+# So many ways to write the origins are remembered.
+_SPELLINGS: Final = 64
+
+
+class Binding:
+    """
+    The token of a reader, and the origins that it may be sent to.
+
+    Args:
+        tokens: A handle of a manager, or anything with its `get` and `refused`.
+
+        origins:
+            The origins that may see the token, as in "https://api.example.com". Without any, the first one it is
+            used with.
+
+        allow_http: Send it over plain http, and not to loopback alone.
+
+    Raises:
+        ValueError: An origin is not written as one, or is http outside loopback.
+    """
+
+    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
+        if isinstance(origins, str):
+            origins = (origins,)
+        self._tokens = tokens
+        self._origins: frozenset[Origin] = frozenset(map(self._origin_of, origins))
+        self._allow_http = allow_http
+        for origin in self._origins:
+            if not allow_http and in_the_clear(origin):
+                raise ValueError(_clear(origin))
+        self._binding = threading.Lock()
+        # Origins that were admitted, as clients write them, so that few requests have theirs taken apart.
+        self._admitted: set[Hashable] = set()
+
+    def __repr__(self) -> str:
+        bound = ", ".join(sorted(map(written, self._origins))) or "the first origin it is used with"
+        return f"{type(self).__name__}(bound to {bound})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # It refers to a manager, and is no part of what is copied: clients are often copied with their options.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        msg = f"{type(self).__name__} refers to a manager and cannot be pickled: make one in each process"
+        raise TypeError(msg)
+
+    def _remember(self, written: Hashable) -> None:
+        """Admit at once what is written like this from now on."""
+        # One origin can be written in many ways.
+        if len(self._admitted) < _SPELLINGS:
+            self._admitted.add(written)
+
+    def _origin_of(self, text: str) -> Origin:
+        return origin_of(text)
+
+    def _admit_origin(self, origin: Origin) -> None:
+        """Raise `OriginRefused` unless the token may be sent to *origin*. The first one may bind it."""
+        if origin in self._origins:
+            return
+        if origin[0] not in PORTS or not origin[1]:
+            msg = f"this auth sends its token to absolute http and https URLs; scheme {origin[0]!r}, host {origin[1]!r}"
+            raise OriginRefused(msg)
+        if not self._allow_http and in_the_clear(origin):
+            raise OriginRefused(_clear(origin))
+        # Two threads may come first: one of them is.
+        with self._binding:
+            self._origins = self._origins or frozenset({origin})
+        if origin not in self._origins:
+            bound = ", ".join(sorted(map(written, self._origins)))
+            msg = (
+                f"this auth is bound to {bound} and was asked to send its token to {written(origin)}; "
+                f"name every origin that may see it: auth(origins=[...])"
+            )
+            raise OriginRefused(msg)
+
+
+def _clear(origin: Origin) -> str:
+    return (
+        f"this auth would send its token to {written(origin)} in the clear; use https, or allow_http=True if that is "
+        f"meant"
+    )

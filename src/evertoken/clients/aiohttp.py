@@ -1,0 +1,125 @@
+"""A manager as a middleware of aiohttp's client."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, final
+
+try:
+    import aiohttp
+except ImportError as _error:
+    msg = "evertoken.clients.aiohttp needs aiohttp: pip install 'evertoken[aiohttp]'"
+    raise ImportError(msg) from _error
+
+from evertoken.clients._binding import Binding
+from evertoken.clients._hidden_field import hidden_authorization
+from evertoken.clients._origin import Origin, as_http, origin_in_text, origin_of
+from evertoken.clients._refusal import NOTED, is_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from evertoken._model.protocols import TokenReader
+
+__all__ = ["BearerMiddleware"]
+
+_FIELD: Final = aiohttp.hdrs.AUTHORIZATION
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+# Where the last redirect of a stranger led to. aiohttp follows it in the same task, and tells a middleware nothing.
+_led_to: ContextVar[str | None] = ContextVar("led_to", default=None)
+
+
+@final
+class BearerMiddleware(Binding):
+    """
+    A middleware of `aiohttp.ClientSession` that sends the token of a `TokenManager`, and heals a 401 once.
+
+    Made from a handle: `ClientSession(middlewares=[BearerMiddleware(tokens.handle())])`. A request to another origin
+    goes on without the token, so several middlewares can share a session. So does a redirect to another origin, and
+    what that one leads back to. A body that was used up is not sent again, and then the 401 is the caller's. ws and
+    wss count as http and https. Middlewares that are given to one request replace those of the session.
+
+    Args:
+        tokens: A handle of a manager.
+
+        origins: The origins that may see the token. Without any, the first one it is used with.
+
+        allow_http: Send it over plain http, and not to loopback alone.
+
+    Raises:
+        ValueError: An origin is not written as one, or is http outside loopback.
+    """
+
+    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        self._authorization_of = hidden_authorization()
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """
+        Send *request* with the token; where it is refused, report it and try once with another.
+
+        Raises:
+            OriginRefused: The request would be the first one, and is http outside loopback. Nothing was sent.
+            TokenUnavailable: There is no valid token and none can be fetched now.
+            GrantRejected: There is no valid token and the grant is rejected.
+        """
+        url = request.url
+        written = url.scheme, url.raw_host, url.port
+        if written not in self._admitted:
+            origin = origin_in_text(str(url))
+            if self._origins and origin not in self._origins:
+                return await _without(request, handler)
+            self._admit_origin(origin)
+            self._remember(written)
+        led_to = _led_to.get()
+        if led_to is not None and led_to == _plain(url):
+            return await _without(request, handler)
+        token = await self._tokens.get()
+        request.headers[_FIELD] = self._authorization_of(token)
+        response = await handler(request)
+        if response.status not in NOTED:
+            return response
+        challenge = ", ".join(response.headers.getall("WWW-Authenticate", ()))
+        if not is_refusal(response.status, challenge, token):
+            return response
+        replayable = not getattr(request.body, "consumed", False)
+        if replayable:
+            # Unread, it would keep a connection, and the fetch may need it.
+            await response.read()
+        try:
+            other = await self._tokens.refused(token, wait=replayable)
+        except BaseException:
+            # The frames of the session hold the request.
+            request.headers.popall(_FIELD, None)
+            response.release()
+            raise
+        if other is None or not replayable:
+            return response
+        response.release()
+        request.headers[_FIELD] = self._authorization_of(other)
+        return await handler(request)
+
+    def _origin_of(self, text: str) -> Origin:
+        return as_http(origin_of(text))
+
+
+async def _without(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send *request* without the token, and remember where it leads to."""
+    response = await handler(request)
+    location = response.headers.get("Location") if response.status in _REDIRECTS else None
+    _led_to.set(None if location is None else _target(request.url, location))
+    return response
+
+
+def _target(url: Any, location: str) -> str | None:
+    try:
+        return _plain(url.join(type(url)(location)))
+    except ValueError:
+        return None
+
+
+def _plain(url: Any) -> str:
+    return str(type(url)(str(url)).with_fragment(None))
