@@ -141,7 +141,7 @@ async def test_a_close_does_not_wait_for_the_quota(clock):
         began = clock.monotonic()
         await other.aclose()
         assert clock.monotonic() - began < 0.5
-        with pytest.raises(Exception, match="clos"):
+        with pytest.raises(Exception, match="close"):
             await waiting
         assert (provider.asked, store.used()) == (["first"], 1)
 
