@@ -116,7 +116,7 @@ class GrantRejected(TokenError):
         super().__init__(said + by)
         self.error = error
         self.error_description = error_description
-        self.error_uri = public_uri(error_uri)
+        self.error_uri: str | None = public_uri(error_uri)
         self.origin = origin
         self.status = status
 

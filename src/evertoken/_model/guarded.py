@@ -176,7 +176,7 @@ class Hidden(Opaque, Generic[T]):
     __slots__ = ("value",)
 
     def __init__(self, value: T) -> None:
-        self.value = value
+        self.value: T = value
 
     def __repr__(self) -> str:
         return "Hidden()"

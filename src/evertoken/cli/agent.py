@@ -38,9 +38,9 @@ class _Term:
 
     def __init__(self, configuration: Configuration, initial: dict[str, Token], clock: Clock) -> None:
         self.configuration = configuration
-        self.managers = Managers(configuration, initial=initial, observers=[self._seen], clock=clock)
+        self.managers: Managers = Managers(configuration, initial=initial, observers=[self._seen], clock=clock)
         entries = [entry for entry in configuration.sources.values() if entry.write_to is not None]
-        self.files = {entry.name: TokenFile(entry, self.managers, clock) for entry in entries}
+        self.files: dict[str, TokenFile] = {entry.name: TokenFile(entry, self.managers, clock) for entry in entries}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
