@@ -199,11 +199,12 @@ def test_kill_and_again(world):
 
 def test_a_second_agent_is_refused(world):
     """Two agents do not take the socket from each other."""
-    world.write(BILLING + AGENT)
+    world.write(BILLING + FILE + AGENT)
     with world.start("agent") as agent:
         agent.until(lambda: "serving" in agent.said)
         second = world.run("agent")
         assert (second.returncode, "another agent listens at" in second.stderr) == (1, True)
+        assert "no longer kept" not in second.stderr
         assert ask(world, {"op": "health"})[0]["ok"]
 
 

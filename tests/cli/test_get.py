@@ -117,6 +117,27 @@ def test_a_command_that_cannot_be_run(world, command, status):
     assert "access-" not in done.stdout + done.stderr
 
 
+def test_a_rejection_is_told_once(world):
+    """Who is rejected reads one line, from an agent and without."""
+    world.write(BILLING.replace('"svc"', '"nobody"') + '[agent]\nsocket = "agent.sock"\n')
+    with world.start("agent") as agent:
+        agent.until(lambda: "serving" in agent.said)
+        told = [world.run("get", "billing")]
+        assert agent.end() == 0
+    told.append(world.run("get", "billing"))
+    for done in told:
+        assert (done.returncode, done.stderr.count("\n")) == (4, 1), done.stderr
+        assert done.stderr.startswith("evertoken: a person must act: invalid_client"), done.stderr
+
+
+def test_top_of_a_store_that_is_down(world):
+    """`top` says in one line what is wrong with a store."""
+    world.write('namespace = "x"\n[store]\nurl = "redis://127.0.0.1:1/0"\n' + BILLING)
+    done = world.run("top")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert done.stderr.startswith("evertoken: the store failed: ConnectionError: "), done.stderr
+
+
 def test_exec_takes_its_place(world):
     """Exec becomes the command: its output, its status, its variables and its options are its own."""
     world.write(BILLING + BILLING.replace("billing", "second"))
@@ -135,7 +156,7 @@ def test_check(world, run):
     assert world.server.requests == []
     status, out, _ = run("check", "--fetch")
     assert (status, out.splitlines()[1].startswith("billing: a token ")) == (1, True)
-    assert "wrong: GrantRejected: invalid_client" in out
+    assert "wrong: a person must act: invalid_client" in out
 
 
 READING = Reading(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.health_file import HealthFile
+from evertoken._model.errors import ManagerClosed
 from evertoken._model.events import TokenRevoked
 from evertoken._model.redaction import describe
 from evertoken._model.snapshot import Health
@@ -63,6 +64,9 @@ class _Term:
     async def _kept(file: TokenFile) -> None:
         try:
             await file.keep()
+        except ManagerClosed:
+            # It ended before it began, because the agent cannot start.
+            pass
         except Exception as error:  # noqa: BLE001 - one file must not end the agent
             file.failure = describe(error)
             _log.error("the file %s is no longer kept: %s", file.path, file.failure)

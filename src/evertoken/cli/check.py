@@ -8,9 +8,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from evertoken._engine.clock import SystemClock
+from evertoken._model.errors import TokenError
 from evertoken._model.redaction import describe
 from evertoken.cli.get import configured
 from evertoken.cli.managers import Managers
+from evertoken.cli.statuses import lines_of
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +39,7 @@ async def _fetched(managers: Managers, timeout: float | None) -> int:
             try:
                 token = await managers.get(name, timeout=timeout)
             except Exception as error:  # noqa: BLE001 - each source is to be told of
-                print(f"{name}: {describe(error)}")
+                print(f"{name}: {lines_of(error)[0] if isinstance(error, TokenError) else describe(error)}")
                 worst = 1
             else:
                 left = token.remaining(now())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from evertoken.cli.configuration import Configuration
 
-__all__ = ["configured", "run_get", "socket_of", "tokens_of"]
+__all__ = ["configured", "log_errors", "run_get", "socket_of", "tokens_of"]
 
 
 def configured(given: Path | None) -> Configuration:
@@ -58,9 +58,16 @@ def socket_of(options: argparse.Namespace) -> tuple[Path | None, Configuration |
     return configuration.agent.socket, configuration
 
 
+def log_errors() -> None:
+    """Write what needs a person to the standard error, but for a rejection: of that, the command itself tells."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: getattr(record, "evertoken_event", None) != "refresh_rejected")
+    logging.basicConfig(format="evertoken: %(message)s", handlers=[handler], level=logging.ERROR)
+
+
 def run_get(options: argparse.Namespace) -> int:
     """Print one token and nothing else; return the exit status."""
-    logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.ERROR)
+    log_errors()
     form = Form(options.format, host=options.host, login=options.login or "oauth2")
     if form.name == "netrc" and form.host is None:
         msg = "netrc says for which host a token is: give --host HOST"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
 from typing import TYPE_CHECKING, Final
 
 from evertoken.cli.formats import Form
-from evertoken.cli.get import tokens_of
+from evertoken.cli.get import log_errors, tokens_of
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +23,7 @@ _NOT_RUN: Final = 126
 
 def run_exec(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Become *command*, with tokens in variables of its environment; return the exit status if that fails."""
-    logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.ERROR)
+    log_errors()
     if not command:
         msg = "exec needs a command after --, as in: evertoken exec billing=TOKEN -- curl ..."
         raise ValueError(msg)

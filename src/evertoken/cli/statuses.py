@@ -13,7 +13,7 @@ from evertoken.cli.toml_table import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FAILED", "MISUSED", "REJECTED", "UNAVAILABLE", "told"]
+__all__ = ["FAILED", "MISUSED", "REJECTED", "UNAVAILABLE", "lines_of", "told"]
 
 #: Something else failed, such as a file that cannot be written.
 FAILED: Final = 1
@@ -35,7 +35,7 @@ def told(run: Callable[[], int]) -> int:
         # For these there is one answer for all commands.
         raise
     except (ConfigurationError, AgentError, TokenError, ValueError, OSError) as error:
-        for line in _lines(error):
+        for line in lines_of(error):
             print(f"evertoken: {line}", file=sys.stderr)
         return _status(error)
 
@@ -50,10 +50,11 @@ def _status(error: Exception) -> int:
     return FAILED if isinstance(error, OSError) else MISUSED
 
 
-def _lines(error: Exception) -> tuple[str, ...]:
+def lines_of(error: Exception) -> tuple[str, ...]:
+    """Return what is said of an error on the way out."""
     if isinstance(error, ConfigurationError):
         return error.messages
-    if isinstance(error, GrantRejected):
+    if isinstance(error, GrantRejected) or (isinstance(error, AgentError) and error.code == "rejected"):
         return (f"a person must act: {error}",)
     if isinstance(error, OSError):
         of = "" if error.filename is None else f": {str(error.filename)!r}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
+from evertoken._model.redaction import scrub
 from evertoken.cli.agent_client import ask
 from evertoken.cli.get import socket_of
 from evertoken.cli.readings import KeyLine, Reading, reading_from
@@ -74,7 +76,17 @@ def _reader(options: argparse.Namespace) -> Callable[[], Reading]:
         msg = "no agent runs, and the configuration has no [store] to look into"
         raise ConfigurationError(msg)
     make = configuration.make_store
-    return lambda: asyncio.run(_from_store(make()))
+
+    def from_store() -> Reading:
+        store = make()
+        try:
+            return asyncio.run(_from_store(store))
+        except Exception as error:
+            # The libraries of servers raise errors of their own.
+            msg = f"the store failed: {type(error).__name__}: {scrub(str(error))}"
+            raise OSError(errno.EIO, msg) from error
+
+    return from_store
 
 
 async def _from_store(store: ListedStore) -> Reading:
