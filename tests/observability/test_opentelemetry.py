@@ -59,6 +59,8 @@ async def test_metrics(clock):
         points = telemetry.points()
     fetched = ("evertoken.fetch.outcome", "refreshed"), ("evertoken.fetch.reason", "absent")
     assert points["evertoken.fetch.duration", fetched].count == 1
+    # In seconds, so that not all fetches fall into one bucket.
+    assert points["evertoken.fetch.duration", fetched].explicit_bounds[0] == 0.005
     assert points["evertoken.store.duration", (("evertoken.store.operation", "begin"),)].count == 2
     assert points["evertoken.tokens.refused", (("evertoken.refused.outcome", "fetched"),)].value == 1
     manager = (("evertoken.manager", "default"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, final
 
 from evertoken._model import events, timing_events
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["OpenTelemetryObserver"]
 
 _SCOPE = "evertoken"
+# The bounds of buckets, as the conventions of OpenTelemetry have them for durations of requests. An SDK may take others.
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _Fetched: TypeAlias = "events.TokenRefreshed | events.RefreshFailed | events.RefreshRejected"
 
 
@@ -67,7 +70,8 @@ class OpenTelemetryObserver:
         self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
         self._key_attribute = key_attribute
         self._managers = Managers()
-        histogram, counter = meter.create_histogram, meter.create_counter
+        histogram = partial(meter.create_histogram, explicit_bucket_boundaries_advisory=_SECONDS)
+        counter = meter.create_counter
         self._fetches = histogram("evertoken.fetch.duration", "s", "Time from the start of a fetch to its end.")
         self._waits = histogram("evertoken.wait.duration", "s", "Time that callers of get() waited for a token.")
         self._store_steps = histogram("evertoken.store.duration", "s", "Time of the steps of a store that succeeded.")
