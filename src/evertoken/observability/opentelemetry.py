@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenTelemetryObserver"]
 
 _SCOPE = "evertoken"
-# The bounds of buckets, as the conventions of OpenTelemetry have them for durations of requests. An SDK may take others.
+# Bounds of buckets, as the conventions of OpenTelemetry have them for requests. An SDK may take others.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _Fetched: TypeAlias = "events.TokenRefreshed | events.RefreshFailed | events.RefreshRejected"
 
