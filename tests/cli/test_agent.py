@@ -202,7 +202,9 @@ def test_a_second_agent_is_refused(world):
     world.write(BILLING + FILE + AGENT)
     with world.start("agent") as agent:
         agent.until(lambda: "serving" in agent.said)
+        agent.until(lambda: len(world.server.requests) == 1)
         second = world.run("agent")
+        assert len(world.server.requests) == 1
         assert (second.returncode, "another agent listens at" in second.stderr) == (1, True)
         assert "no longer kept" not in second.stderr
         assert ask(world, {"op": "health"})[0]["ok"]

@@ -137,7 +137,13 @@ class Agent:
         configuration = self._load()
         settings = configuration.agent
         self._term = _Term(configuration, {}, self._clock)
+        door: AgentSocket | None = None
         async with contextlib.AsyncExitStack() as stack:
+            if settings.socket is not None:
+                # First, so that a second agent is refused before it asks for a token.
+                door = AgentSocket(settings.socket, lambda request: answer(self, request, self._clock))
+                door.bind()
+                stack.callback(door.release)
             await self.term.begin()
             stack.push_async_callback(self._end)
             if settings.health_address is not None:
@@ -147,9 +153,8 @@ class Agent:
                     self._write_health(HealthFile(settings.health_file, self.health, self._clock))
                 )
                 stack.push_async_callback(_cancelled, task)
-            if settings.socket is not None:
-                door = AgentSocket(settings.socket, lambda request: answer(self, request, self._clock))
-                await door.open()
+            if door is not None:
+                await door.serve()
                 stack.push_async_callback(door.close, settings.close_grace)
             _log.info("serving %s of %s", ", ".join(configuration.sources), configuration.path)
             await self._until_stopped()

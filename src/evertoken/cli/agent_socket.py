@@ -42,14 +42,15 @@ class AgentSocket:
     def __init__(self, path: Path, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
         self._path = path
         self._answer = answer
+        self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._inode: int | None = None
         # Each connection, and whether a request of it is under way.
         self._connections: dict[asyncio.Task[None], bool] = {}
 
-    async def open(self) -> None:
+    def bind(self) -> None:
         """
-        Listen.
+        Take the path. Who connects from now on waits until `serve`.
 
         Raises:
             OSError: Another agent listens there, or the folder or the file is not fit for a socket.
@@ -63,6 +64,7 @@ class AgentSocket:
         before = os.umask(0o177)
         try:
             listener.bind(str(self._path))
+            listener.listen()
         except BaseException as error:
             listener.close()
             if isinstance(error, OSError) and error.errno is None:
@@ -72,16 +74,28 @@ class AgentSocket:
         finally:
             os.umask(before)
         self._inode = self._path.stat().st_ino
-        self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=LONGEST_LINE)
+        self._listener = listener
+
+    async def serve(self) -> None:
+        """Answer requests."""
+        assert self._listener is not None  # noqa: S101 - it was bound
+        self._server = await asyncio.start_unix_server(self._connected, sock=self._listener, limit=LONGEST_LINE)
+
+    def release(self) -> None:
+        """Listen no more, and give the path up."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            with contextlib.suppress(OSError):
+                # Not the socket of an agent that came after this one.
+                if self._path.stat().st_ino == self._inode:
+                    self._path.unlink()
 
     async def close(self, grace: float) -> None:
         """Listen no more, wait *grace* seconds for requests that are under way, and end the rest."""
         if self._server is not None:
             self._server.close()
-            with contextlib.suppress(OSError):
-                # Not the socket of an agent that came after this one.
-                if self._path.stat().st_ino == self._inode:
-                    self._path.unlink()
+        self.release()
         for task, busy in list(self._connections.items()):
             if not busy:
                 task.cancel()
