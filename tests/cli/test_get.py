@@ -230,3 +230,21 @@ def test_nobody_asks_for_completion(monkeypatch):
     monkeypatch.delenv("_ARGCOMPLETE", raising=False)
     monkeypatch.setitem(sys.modules, "evertoken.cli.completion", None)
     complete(_parser())
+
+
+@pytest.mark.parametrize(
+    ("url", "says", "status"),
+    [
+        ("file:{folder}/tokens", "store: it answers\n", 0),
+        ("sqlite:{folder}/tokens.db", "store: it answers\n", 0),
+        ("redis://127.0.0.1:1/0", "store: ConnectionError: ", 1),
+        ("postgresql://127.0.0.1:1/db", "store: OperationalError: ", 1),
+    ],
+)
+def test_check_asks_the_store(world, run, url, says, status):
+    """A store that is down is told of: a token of this process alone would look like one that is shared."""
+    world.write(f'namespace = "x"\n[store]\nurl = "{url.format(folder=world.folder)}"\n' + BILLING)
+    ended, out, _ = run("check", "--fetch")
+    assert says in out
+    assert "billing: a token " in out
+    assert ended == status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -16,12 +17,23 @@ from evertoken.cli.statuses import lines_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
+
+    from evertoken._model.protocols import ListedStore
+    from evertoken.cli.configuration import Configuration
 
 __all__ = ["run_check"]
 
+# Seconds that a store is given to answer.
+_PATIENCE = 10.0
+
 
 def run_check(options: argparse.Namespace) -> int:
-    """Say whether the configuration can be used, and with `--fetch` whether each source brings a token."""
+    """
+    Say whether the configuration can be used.
+
+    With `--fetch` also say whether the store answers, and whether each source brings a token.
+    """
     logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.CRITICAL)
     configuration = configured(options.config)
     # All that the sources can be asked without a request.
@@ -29,11 +41,13 @@ def run_check(options: argparse.Namespace) -> int:
     print(f"{configuration.path}: no mistake found; sources: {', '.join(configuration.sources)}")
     if not options.fetch:
         return 0
-    return asyncio.run(_fetched(managers, options.timeout))
+    return asyncio.run(_fetched(configuration, managers, options.timeout))
 
 
-async def _fetched(managers: Managers, timeout: float | None) -> int:
-    worst, now = 0, SystemClock.time
+async def _fetched(configuration: Configuration, managers: Managers, timeout: float | None) -> int:
+    # Without it a token of this process alone would look like one that is shared.
+    worst = 0 if configuration.make_store is None else await _asked(configuration.make_store(), configuration.clean)
+    now = SystemClock.time
     async with managers:
         for name in managers:
             try:
@@ -46,3 +60,20 @@ async def _fetched(managers: Managers, timeout: float | None) -> int:
                 lives = "no known expiry" if token.expires_at is None else f"{left:.0f} s left"
                 print(f"{name}: a token {token.fingerprint}, {lives}")
     return worst
+
+
+async def _asked(store: ListedStore, clean: Callable[[str], str]) -> int:
+    try:
+        async with asyncio.timeout(_PATIENCE), contextlib.AsyncExitStack() as stack:
+            if hasattr(store, "__aenter__"):
+                await stack.enter_async_context(store)  # type: ignore[arg-type]
+            keys = store.keys()
+            await anext(keys, None)
+    except TimeoutError:
+        print(f"store: no answer within {_PATIENCE:g} s")
+    except Exception as error:  # noqa: BLE001 - a store may raise anything
+        print(f"store: {clean(describe(error))}")
+    else:
+        print("store: it answers")
+        return 0
+    return 1
