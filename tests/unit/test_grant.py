@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import traceback
 
 import pytest
 
@@ -216,3 +217,12 @@ def test_a_policy_out_of_range(wrong):
     """F1: the message names the parameter."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         KeepAlivePolicy(**wrong)
+
+
+@pytest.mark.parametrize("extra", [1.5, "text", [1], object()])
+def test_a_grant_that_cannot_be_made_shows_nothing(extra):
+    """S1: whatever is wrong with an argument, no frame of the library shows the refresh token."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Grant("the-refresh-token", extra=extra)
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert not [line for line in shown.format() if "the-refresh-token" in line and "test_grant" not in line]

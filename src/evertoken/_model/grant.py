@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, final
 
 from evertoken._model.frozen import Frozen, frozen
 from evertoken._model.grant_lifetime import GRANT_EXPIRES_AT, GRANT_ISSUED_AT
-from evertoken._model.guarded import Opaque
+from evertoken._model.guarded import Opaque, guarded
 from evertoken._model.parsing import is_finite
 from evertoken._model.token import Token, fingerprint_of
 
@@ -52,6 +52,7 @@ class Grant(Opaque):
     expires_at: float | None
     extra: Mapping[str, Any]
 
+    @guarded
     def __init__(
         self,
         refresh_token: str,

@@ -114,6 +114,9 @@ def _reach(address: _Address, *, strict: bool) -> Reach:
     inner = None if isinstance(address, ipaddress.IPv4Address) else _inside(address, strict=strict)
     if inner is not None:
         return _reach(inner, strict=strict)
+    if isinstance(address, ipaddress.IPv6Address) and address.sixtofour is not None:
+        # Releases of Python differ about it.
+        return Reach.PUBLIC
     if address.is_link_local or address in _PLATFORM:
         return Reach.LINK_LOCAL
     return Reach.PUBLIC if address.is_global and not address.is_multicast else Reach.PRIVATE
