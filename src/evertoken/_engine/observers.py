@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 from evertoken._model.event_fields import event_fields, event_level, event_name, level_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from evertoken._engine.event_stream import EventStreams
     from evertoken._model import events
@@ -52,7 +52,8 @@ class Observers:
         """Log *event* and tell it to each observer."""
         level = event_level(event)
         if LOGGER.isEnabledFor(level):
-            say(level, "%s", _Line(event), extra=_extra(event))
+            fields = event_fields(event)
+            say(level, "%s", _Line(event, fields), extra=_extra(event, fields))
         for observer in self._observers:
             try:
                 observer(event)
@@ -69,24 +70,21 @@ class Observers:
 class _Line:
     """An event as one line of log, made only if somebody reads it."""
 
-    __slots__ = ("event",)
+    __slots__ = ("event", "fields")
 
-    def __init__(self, event: events.Event) -> None:
+    def __init__(self, event: events.Event, fields: dict[str, object]) -> None:
         self.event = event
+        self.fields = fields
 
     def __str__(self) -> str:
-        pairs = (f"{name}={value if name.endswith('_at') else repr(value)}" for name, value in _told(self.event))
+        # The key of a single source says nothing.
+        told = ((name, value) for name, value in self.fields.items() if name != "key" or value is not None)
+        pairs = (f"{name}={value if name.endswith('_at') else repr(value)}" for name, value in told)
         return " ".join((type(self.event).__name__, *pairs))
 
 
-def _told(event: events.Event) -> Iterator[tuple[str, object]]:
-    # The key of a single source says nothing.
-    return ((name, value) for name, value in event_fields(event).items() if name != "key" or value is not None)
-
-
-def _extra(event: events.Event) -> dict[str, object]:
-    fields = {f"evertoken_{name}": value for name, value in event_fields(event).items()}
-    return {"evertoken_event": event_name(event), **fields}
+def _extra(event: events.Event, fields: dict[str, object]) -> dict[str, object]:
+    return {"evertoken_event": event_name(event), **{f"evertoken_{name}": value for name, value in fields.items()}}
 
 
 def _name(observer: object) -> str:
