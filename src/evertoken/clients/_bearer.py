@@ -15,10 +15,11 @@ from evertoken._engine.clock import SystemClock
 from evertoken._model.parsing import number
 from evertoken._model.token import SETTLES_IN
 from evertoken.clients._binding import Binding
+from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._origin import origin_in
 from evertoken.clients._refusal import NOTED, UNAUTHORIZED, blames_token, forbids_token
 from evertoken.clients._replayable import replayable
-from evertoken.clients._withheld import unpickled, unsigned_on_failure, withholding
+from evertoken.clients._withheld import Unpickled, unsigned_on_failure, withholding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container, Generator, Iterable, Iterator
@@ -57,7 +58,7 @@ class BearerFlow(Binding):
 
     def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
         super().__init__(tokens, origins=origins, allow_http=allow_http)
-        self._authorization_of = unpickled()
+        self._authorization_of = hidden_authorization(Unpickled)
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """

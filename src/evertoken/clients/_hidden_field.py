@@ -26,8 +26,12 @@ class HiddenField(str):
         return str, (_SHOWN,)
 
 
-def hidden_authorization() -> Callable[[Token], str]:
-    """Return what makes the Authorization field of a token: once for each, for many requests have the same."""
+def hidden_authorization(kind: Callable[[str], str] = HiddenField) -> Callable[[Token], str]:
+    """
+    Return a function that makes the Authorization field of a token, as a value of *kind*.
+
+    It makes one value for a token, because many requests have the same.
+    """
     # In a cell, and not in an attribute, where it would be seen.
     last: tuple[Token, str] | None = None
 
@@ -35,7 +39,7 @@ def hidden_authorization() -> Callable[[Token], str]:
         nonlocal last
         known = last
         if known is None or known[0] is not token:
-            last = known = token, HiddenField(token.authorization)
+            last = known = token, kind(token.authorization)
         return known[1]
 
     return authorization_of

@@ -13,11 +13,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from evertoken._model.token import Token
-
-__all__ = ["check_withholding", "unpickled", "unsigned_on_failure", "withholding"]
+__all__ = ["Unpickled", "check_withholding", "unsigned_on_failure", "withholding"]
 
 _kinds: dict[type, type] = {}
 # What was found out of a library's class of header fields and a name.
@@ -51,7 +49,7 @@ class _Bytes(bytes):
         return repr(_HIDDEN)
 
 
-class _Unpickled(str):
+class Unpickled(str):
     """The value of a header field. A request is sent and redirected with it, and pickled without it."""
 
     __slots__ = ("_kept",)
@@ -62,21 +60,6 @@ class _Unpickled(str):
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - that of str
         """Return it as the library keeps it in the header fields."""
         return self._kept
-
-
-def unpickled() -> Callable[[Token], str]:
-    """Return what makes the Authorization field of a token: once for each, for many requests have the same."""
-    # In a cell, and not in an attribute, where it would be seen.
-    last: tuple[Token, str] | None = None
-
-    def authorization_of(token: Token) -> str:
-        nonlocal last
-        known = last
-        if known is None or known[0] is not token:
-            last = known = token, _Unpickled(token.authorization)
-        return known[1]
-
-    return authorization_of
 
 
 class _Withheld:
