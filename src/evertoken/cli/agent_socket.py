@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.redaction import describe
 from evertoken.cli.agent_client import LONGEST_LINE, is_trusted, peer_uid
-from evertoken.cli.toml_table import owner_fault
+from evertoken.cli.owners import owner_fault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

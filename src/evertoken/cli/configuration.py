@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 from evertoken._model.policy import RefreshPolicy
 from evertoken.cli.address import without_passwords
 from evertoken.cli.oauth_table import budget_of, rate_limit_of
+from evertoken.cli.owners import owner_fault
 from evertoken.cli.settings_tables import AgentSettings, agent_of, fetch_timeout_of, policy_of, store_of
 from evertoken.cli.source_entries import check_names, entries_of
-from evertoken.cli.toml_table import ConfigurationError, Table, nearest, owner_fault
+from evertoken.cli.toml_table import ConfigurationError, Table, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

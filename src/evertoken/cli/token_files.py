@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 import anyio.to_thread
 
 from evertoken._engine.clock import SystemClock
-from evertoken.cli.toml_table import owner_fault
+from evertoken.cli.owners import owner_fault
 
 if TYPE_CHECKING:
     from pathlib import Path

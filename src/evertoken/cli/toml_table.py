@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -13,7 +12,7 @@ from evertoken._signing.secret_file import read_secret_file
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["ConfigurationError", "Table", "nearest", "owner_fault"]
+__all__ = ["ConfigurationError", "Table", "nearest"]
 
 _KINDS: Final[dict[type, str]] = {
     bool: "true or false", int: "a number", float: "a number", str: "a string", list: "an array", dict: "a table",
@@ -209,15 +208,3 @@ class Table:
 
 def _kind(value: object) -> str:
     return _KINDS.get(type(value), "a date or time")
-
-
-def owner_fault(path: str | os.PathLike[str], found: os.stat_result) -> str | None:
-    """Return why others could change what *found* tells of, or None."""
-    if not hasattr(os, "geteuid"):
-        return None
-    if found.st_uid not in {0, os.geteuid()}:
-        return f"{os.fspath(path)!r} belongs to another user (uid {found.st_uid}), who could change it"
-    # In a folder with the sticky bit, nobody removes or renames what is another's.
-    if found.st_mode & 0o022 and not found.st_mode & 0o1000:
-        return f"others may write to {os.fspath(path)!r} (mode {found.st_mode & 0o7777:04o}): chmod go-w"
-    return None
