@@ -55,7 +55,6 @@ class Maintenance:
 
     def start(self) -> None:
         """Run the supervisor. What is in memory is served again, what is missing is fetched."""
-        self.supervisor.compare_clocks()
         for state in self._registry.keys.values():
             state.seen()
             self.schedule(state)

@@ -127,6 +127,8 @@ class Session:
         """Take callers, run the supervisor, and fetch first tokens as the start mode says."""
         # First: with an eager task factory the supervisor starts fetches before this returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
+        # Before the store opens, which may take seconds: callers are served from memory meanwhile.
+        self.compare_clocks()
         self._opening = opening = Gate()
         try:
             await self.coordinator.open()
