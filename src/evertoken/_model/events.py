@@ -252,10 +252,13 @@ class StoreFailed(Event):
         operation: "begin", "read", "mark", "commit", "abandon", "renew", "open", "close" or "watch".
 
         error: Its class and words, scrubbed.
+
+        outage: Whether the same step has failed before, for any key, and not succeeded since.
     """
 
     operation: str
     error: str
+    outage: bool = False
 
 
 @final
@@ -287,10 +290,13 @@ class TokenUnpersisted(Event):
         fingerprint: Tells the token apart.
 
         serving: Whether it is in service all the same.
+
+        outage: Whether the store fails for other keys as well.
     """
 
     fingerprint: str
     serving: bool
+    outage: bool = False
 
 
 @final
