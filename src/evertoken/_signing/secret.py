@@ -31,12 +31,12 @@ _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("
 
 
 class CarriesSecrets(Guarded):
-    """What is not pickled, for secrets are in it. It does not change, so a copy of it is itself."""
+    """A base for immutable objects that hold secrets. They cannot be pickled, and a copy is the object itself."""
 
     __slots__ = ()
 
     def __reduce__(self) -> NoReturn:
-        msg = f"{type(self).__name__} carries secrets, and is not pickled: make it in the process that uses it"
+        msg = f"{type(self).__name__} carries secrets and cannot be pickled: make it in the process that uses it"
         raise TypeError(msg)
 
 

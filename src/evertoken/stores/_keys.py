@@ -74,7 +74,7 @@ class SecretKey:
         return f"<{self.id.hex()}>"
 
     def __reduce__(self) -> NoReturn:
-        msg = "a key is not pickled"
+        msg = "a key cannot be pickled"
         raise TypeError(msg)
 
 

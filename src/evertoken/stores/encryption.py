@@ -107,5 +107,5 @@ class AesGcm(Guarded):
         return f"AesGcm({getattr(self, '_keys', 'unread')})"
 
     def __reduce__(self) -> NoReturn:
-        msg = "a codec carries keys, and is not pickled"
+        msg = "a codec carries keys and cannot be pickled"
         raise TypeError(msg)
