@@ -1,4 +1,4 @@
-"""Whether a request can be sent twice. It imports no HTTP library: httpx and httpx2 share it."""
+"""Decides whether a request can be sent twice. It imports no HTTP library, because httpx and httpx2 share it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def replayable(request: Any) -> bool:
 
 
 def _replayable_multipart(stream: Any) -> bool:
-    # A multipart body is written anew for each attempt, and its files are wound back if they can be.
+    # A multipart body is written again for each attempt. Its files are rewound, if that is possible.
     fields = getattr(stream, "fields", None)
     if not isinstance(fields, list) or not fields:
         return False
