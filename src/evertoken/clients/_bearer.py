@@ -151,7 +151,7 @@ class BearerFlow(Binding):
             return
         self._admit_origin(origin)
 
-    # # Subclasses for other kinds of credentials change these
+    # Subclasses for other kinds of credentials change these
 
     #: Status codes of the answers that are examined. All other answers go to the caller at once.
     noted: ClassVar[Container[int]] = NOTED

@@ -40,7 +40,7 @@ class RequestsFlow(Binding):
     def _origin_of(self, text: str) -> Origin:
         return as_http(origin_of(text))
 
-    # # Handling of the answer
+    # Handling of the answer
 
     def _signed(self, request: Any, token: Token) -> Any:
         request.headers[_FIELD] = self._authorization_of(token)

@@ -1,7 +1,7 @@
 """
-Fixtures for the tests of those who use evertoken.
+Fixtures for tests of programs that use evertoken.
 
-Installed as a pytest plugin; nothing changes until one of them is asked for.
+They are installed as a pytest plugin. Nothing changes until a test requests one of them.
 """
 
 from __future__ import annotations
