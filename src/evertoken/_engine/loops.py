@@ -135,7 +135,7 @@ class _Call(Generic[T]):
         if now - self._heard_at >= _BLOCKED:
             msg = (
                 f"the manager's event loop has run nothing for {_BLOCKED:g} s: it is blocked, perhaps by code that "
-                "waits for this very call; await the async form there, or run the manager in a thread of its own "
+                "waits for this very call; await the async form there, or run the manager in a separate thread "
                 "(run_in_background)"
             )
             raise RuntimeError(msg)

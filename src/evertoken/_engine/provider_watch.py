@@ -190,7 +190,7 @@ class ProviderWatch:
             patience = retry.patience if probing else 0.0
             wait = retry.demand_delay() if probing else outage.probe_at - now
             retry_at = wall + max(wait, held, 0.0)
-            why = f"it is down since {now - outage.down_at:.0f} s, and one attempt at a time stands for all its keys"
+            why = f"it is down since {now - outage.down_at:.0f} s, and one attempt at a time is made for all its keys"
         elif held > self._timeout:
             retry_at = wall + held
             why = f"it asked to wait, for {held:.0f} s more"

@@ -82,11 +82,11 @@ class Registry:
         self._initial = self._checked_initial(initial, source, now)
         if isinstance(source, Mapping):
             if not source:
-                msg = "source must name at least one key; an empty mapping serves nobody"
+                msg = "source must name at least one key, but the mapping is empty"
                 raise ValueError(msg)
             for key, one in source.items():
                 if key is None:
-                    msg = "None cannot be a key: it stands for the only key of a single source"
+                    msg = "None cannot be a key: it is reserved for the only key of a single source"
                     raise ValueError(msg)
                 check_key(key)
                 self.keys[key] = self._made(key, self._checked(one, f"source[{key!r}]"))

@@ -173,5 +173,9 @@ def _status_of_token(token: Token, login: float | None, now: float, idle: float 
     soon = dies - now <= _NOTICE * idle if put_off and idle is not None else dying_at(token, now) is not None
     if not soon:
         return KeyStatus(status="connected", since=login, expires_at=dies)
-    why = "the grant dies soon unless it is used" if put_off else "the grant dies soon, and no refresh puts that off"
+    why = (
+        "the grant expires soon unless it is used"
+        if put_off
+        else "the grant expires soon, and a refresh does not extend it"
+    )
     return KeyStatus(status="expiring", since=login, reason=why, expires_at=dies)

@@ -190,7 +190,7 @@ def _wrong_with(key: str) -> str | None:
     if "-----BEGIN ENCRYPTED" in key or "Proc-Type: 4,ENCRYPTED" in key:
         return _ENCRYPTED
     if "PRIVATE KEY-----" not in key:
-        return "it is a public key or a certificate, where the private key is needed"
+        return "it is a public key or a certificate, but the private key is needed"
     return "its end is missing" if "-----END" not in key else None
 
 

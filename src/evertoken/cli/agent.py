@@ -69,7 +69,7 @@ class _Term:
             pass
         except Exception as error:  # noqa: BLE001 - one file must not end the agent
             file.failure = describe(error)
-            _log.error("the file %s is no longer kept: %s", file.path, file.failure)
+            _log.error("the file %s is no longer updated: %s", file.path, file.failure)
 
     def _seen(self, event: Frozen) -> None:
         if isinstance(event, TokenRevoked):
@@ -196,7 +196,7 @@ class Agent:
         gone = {file.path for file in old.files.values()} - {file.path for file in term.files.values()}
         await old.end()
         for path in gone:
-            _log.info("the file %s is no longer kept, and stays as it is", path)
+            _log.info("the file %s is no longer updated, and stays as it is", path)
         if configuration.agent != old.configuration.agent:
             _log.warning("changes in [agent] take effect at the next start")
         _log.info("reloaded: serving %s of %s", ", ".join(configuration.sources), configuration.path)

@@ -113,7 +113,7 @@ class AgentSocket:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(found.st_mode):
-            raise FileExistsError(errno.EEXIST, f"{str(self._path)!r} is there, and is no socket")
+            raise FileExistsError(errno.EEXIST, f"{str(self._path)!r} exists, and is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
             try:

@@ -99,7 +99,7 @@ def tokens_of(names: Sequence[str], options: argparse.Namespace) -> list[Token]:
         # No agent runs, so the store is used.
     if configuration is None:
         if options.config is None and find(None) is None:
-            msg = f"no agent listens at {str(path)!r}, and there is no configuration to do without"
+            msg = f"no agent listens at {str(path)!r}, and there is no configuration to use instead"
             raise ConfigurationError(msg)
         configuration = configured(options.config)
     return asyncio.run(_from_managers(configuration, names, options))

@@ -40,9 +40,7 @@ def store_of(top: Table) -> tuple[Callable[[], ListedStore], Callable[[str], str
     given = table.values.get("url")
     if isinstance(given, str):
         if without_passwords(given) != given:
-            raise table.wrong(
-                "url", 'a password must not stand in this file; write { file = "..." } or { env = "..." }'
-            )
+            raise table.wrong("url", 'a password must not be in this file; write { file = "..." } or { env = "..." }')
         url = given
     else:
         secret = table.secret("url")

@@ -121,7 +121,7 @@ def _entry(name: str, table: Table, parents: Mapping[str, tuple[ParentToken, str
         raise table.wrong("key", "is for a source of several, and single = true says that there is but one")
     form = table.choice("format", FORMATS, "token")
     if table.text("write_to") is not None and (form == "aws-process") != (kind == "aws") and form != "json":
-        said = "is for a source of the kind aws" if kind != "aws" else "is none for AWS credentials"
+        said = "is for a source of the kind aws" if kind != "aws" else "cannot be used for AWS credentials"
         raise table.wrong("format", f"{form} {said}; use {'token' if kind != 'aws' else 'aws-process'} or json")
     login, host = table.text("login", "oauth2"), table.text("host")
     if form == "netrc" and host is None:

@@ -86,7 +86,7 @@ def parents_of(table: Table) -> dict[str, str]:
         value = table.values.get(key)
         if table.values.get("kind") == "token_exchange" and isinstance(value, dict) and "source" in value:
             if len(value) != 1 or not isinstance(value["source"], str):
-                raise table.wrong(key, 'must be { source = "NAME" } where it is the token of another source')
+                raise table.wrong(key, 'must be { source = "NAME" } if it is the token of another source')
             found[key] = value["source"]
     return found
 

@@ -110,7 +110,9 @@ async def _revoke(configuration: Configuration, entry: SourceEntry, key: Hashabl
     async with _manager(configuration, entry) as manager:
         await (manager.revoke() if entry.single else manager.revoke(key))
     told = (
-        "the server was told" if callable(getattr(entry.source, "revoke", None)) else "the server has no way to be told"
+        "the server was told"
+        if callable(getattr(entry.source, "revoke", None))
+        else "the source cannot tell the server"
     )
     print(f"signed out {plain(repr(key))} of {entry.name}; {told}")
     return 0

@@ -165,7 +165,7 @@ class Table:
         if value is None:
             return None
         if isinstance(value, str):
-            raise self.wrong(key, f"a secret must not stand in this file; {_HOW}")
+            raise self.wrong(key, f"a secret must not be in this file; {_HOW}")
         if not isinstance(value, dict):
             raise self.wrong(key, f"must be a table that says where the secret is, not {_kind(value)}; {_HOW}")
         place = Table(self.file, f"{self.name}.{key}" if self.name else key, value, self._environ)

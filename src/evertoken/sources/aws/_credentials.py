@@ -133,7 +133,7 @@ def _read(answer: Answer, started: float, outage: float) -> AwsCredentials | str
     now = SystemClock.time()
     expiration, at = fields.get("Expiration"), instant(fields.get("Expiration"))
     if expiration and at is None:
-        return "the answer holds credentials whose Expiration is no instant"
+        return "the answer holds credentials whose Expiration is not an instant"
     if outage and at is not None and at <= (now if answer.date is None else answer.date):
         expiration = now + outage
     spelled = Answer({"access_token": parts[0], "expires_at": expiration}, date=answer.date)

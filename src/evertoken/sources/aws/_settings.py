@@ -53,7 +53,7 @@ class Settings:
         special = [name for name, on in (("FIPS", fips), ("dual stack", dual_stack)) if on]
         if special and endpoint is not None:
             own = without_query(endpoint)
-            what = f"{' and '.join(special)} is asked for, and an endpoint of its own ({own}) as well: unset one"
+            what = f"{' and '.join(special)} is set, and a special endpoint ({own}) too: unset one of them"
         elif special and region is None:
             what = f"{' and '.join(special)} needs a region: set AWS_REGION"
         else:

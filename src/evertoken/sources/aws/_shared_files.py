@@ -197,7 +197,7 @@ def _parsed(path: Path, *, named: bool) -> tuple[_Read | None, str]:
         sections.setdefault(header.strip(), {}).update(said)
         wrong = next((name for name, value in said.items() if value.startswith("\n") and not _nested(value)), None)
         if wrong is not None:
-            return None, f"a line below {wrong} in [{header.strip()}] is no property (name = value)"
+            return None, f"a line below {wrong} in [{header.strip()}] is not a property (name = value)"
     return _Read(sections, exists=True), ""
 
 
@@ -207,7 +207,7 @@ def _fault(error: UnicodeDecodeError | configparser.Error) -> str:
         line = error.object.count(b"\n", 0, error.start) + 1
         return f"line {line} is not UTF-8"
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno} stands before any [profile name], or its bracket is not closed"
+        return f"line {error.lineno} is before any [profile name], or its bracket is not closed"
     lines = ", ".join(str(line) for line, _ in getattr(error, "errors", ()))
     return f"line {lines} is neither a [profile name] nor a property (name = value)"
 

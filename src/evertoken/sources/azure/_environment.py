@@ -129,7 +129,7 @@ def _application(scope: str, environ: Mapping[str, str], client: Any) -> TokenSo
         )
     if application and tenant and certificate:
         if is_content(certificate):
-            return Unset("AZURE_CLIENT_CERTIFICATE_PATH holds a certificate, where the path of its file is needed")
+            return Unset("AZURE_CLIENT_CERTIFICATE_PATH holds a certificate, but the path of its file is needed")
         return ClientCertificate(
             Path(certificate),
             tenant_id=tenant,
@@ -159,7 +159,7 @@ def _workload_identity(scope: str, environ: Mapping[str, str], client: Any) -> T
         # Microsoft accepts the token of such a pod only at the proxy of the cluster.
         return Unset(_BINDING)
     if is_content(file):
-        return Unset("AZURE_FEDERATED_TOKEN_FILE holds a token, where the path of its file is needed")
+        return Unset("AZURE_FEDERATED_TOKEN_FILE holds a token, but the path of its file is needed")
     authority = environ.get("AZURE_AUTHORITY_HOST") or AUTHORITY
     return WorkloadIdentity(
         Path(file), tenant_id=tenant, client_id=application, scope=scope, authority=authority, client=client

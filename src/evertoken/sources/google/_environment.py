@@ -50,20 +50,20 @@ def from_environment(*, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: An
     left = _left_by_gcloud(environ)
     named = environ.get(_VARIABLE, "")
     if is_content(named):
-        return Unset(f"{_VARIABLE} holds the content of a file, where the path of the file is needed")
+        return Unset(f"{_VARIABLE} holds the content of a file, but the path of the file is needed")
     # As in google-auth, this file may be missing even if the variable names it.
     if named.strip() and named != str(left):
         return CredentialsFile(named, scopes=scopes, client=client)
     if left is not None and os.path.isfile(left):  # noqa: PTH113 - a folder that may not be read raises in pathlib
         return CredentialsFile(left, scopes=scopes, client=client)
-    gcloud = "there is no home folder to look for a login of gcloud in" if left is None else f"there is no {left}"
+    gcloud = "there is no home folder in which to look for a login of gcloud" if left is None else f"there is no {left}"
     looked = f"{_VARIABLE} is not set; {gcloud}"
     if environ.get("NO_GCE_CHECK", "").lower() == "true":
         return Unset(f"no credentials are configured: {looked}; NO_GCE_CHECK is true")
     try:
         own = MetadataServer(scopes=scopes, client=client)
     except ValueError as error:
-        return Unset(f"GCE_METADATA_HOST is no host: {error}")
+        return Unset(f"GCE_METADATA_HOST is not a host: {error}")
     look = Endpoint(f"{own.provider}/", client=client, allow_http=Reach.PRIVATE, parameter="GCE_METADATA_HOST")
     return Detected(own, look=(look, FLAVOR), within=_WITHIN, looked=looked)
 

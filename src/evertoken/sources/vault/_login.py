@@ -67,7 +67,7 @@ class Login(CarriesSecrets, abc.ABC):
         self, address: str, mount: str, *, namespace: str | None = None, client: Any = None, allow_http: bool = False
     ) -> None:
         if not isinstance(mount, str) or not _MOUNT.fullmatch(mount.strip("/")):
-            msg = f"mount must be where the auth method is mounted, not {quoted(mount)}"
+            msg = f"mount must be the path of an auth method, not {quoted(mount)}"
             raise ValueError(msg)
         for name in mount.strip("/").split("/"):
             check_name_in_path("mount", name)
