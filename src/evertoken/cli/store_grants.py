@@ -128,7 +128,7 @@ def _grants(file: Any, name: str) -> Iterator[tuple[Hashable, Grant]]:
         try:
             fields = json.loads(line)
         except ValueError:
-            wrong, fields = "is no JSON", {}
+            wrong, fields = "is not JSON", {}
         if wrong is None and not isinstance(fields, dict):
             wrong = "is not a JSON object"
         elif wrong is None:
