@@ -48,7 +48,7 @@ class TokenHandle(OfToken[TokenT]):
     @property
     def identity(self) -> str | None:
         """The identity that the source of the key states, or None. It says whose token this is."""
-        return self._manager._identity_of(self.key)  # noqa: SLF001 - the two are one
+        return self._manager._identity_of(self.key)  # noqa: SLF001 - the two classes belong together
 
     async def get(self, *, min_ttl: float | None = None, timeout: float | None = None) -> TokenT:
         """Return a valid token, as `TokenManager.get` does."""
@@ -56,9 +56,9 @@ class TokenHandle(OfToken[TokenT]):
         now = self._now
         state = self._state
         if min_ttl is None and now() < state.valid_until:
-            return state.token  # type: ignore[return-value]  # valid, so it is there
+            return state.token  # type: ignore[return-value]  # a valid key has a token
         token = await self._manager.get(self.key, min_ttl, timeout)
-        self._state = self._manager._state_of(self.key)  # noqa: SLF001 - the two are one
+        self._state = self._manager._state_of(self.key)  # noqa: SLF001 - the two classes belong together
         return token
 
     def get_sync(self, *, min_ttl: float | None = None, timeout: float | None = None) -> TokenT:
@@ -169,7 +169,7 @@ class TokenHandle(OfToken[TokenT]):
             known=known.access_token if isinstance(known, Token) else known,
             is_refusal=refusal_test(refused),
             report=partial(self.refused, wait=False),
-            rules=manager._life.rules,  # noqa: SLF001 - the two are one
+            rules=manager._life.rules,  # noqa: SLF001 - the two classes belong together
             clock=manager.clock,
         )
 

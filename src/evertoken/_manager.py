@@ -239,7 +239,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
         now = self._now
         state = self._only
         if key is None and min_ttl is None and now() < state.valid_until:
-            return state.token  # type: ignore[return-value]  # valid, so it is there
+            return state.token  # type: ignore[return-value]  # a valid key has a token
         if key is not None and min_ttl is None:
             state = self._keys.get(key, NO_KEY)
             # True is equal to 1, but it is not a key.
@@ -313,7 +313,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
 
             allow_http: Also send the token over plain http to hosts other than loopback.
         """
-        from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
+        from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the only import of a higher layer
 
         return BearerAuth(self.handle(key), origins=origins, allow_http=allow_http)
 

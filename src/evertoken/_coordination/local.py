@@ -36,7 +36,7 @@ class LocalCoordinator:
     async def close(self) -> None:
         """Do nothing, because there is no store."""
 
-    async def look(self, state: KeyState, flight: Flight, /) -> Record | None:  # noqa: ARG002 - a protocol's
+    async def look(self, state: KeyState, flight: Flight, /) -> Record | None:  # noqa: ARG002 - the protocol has this parameter
         """Return None, because no other member writes."""
         return None
 
@@ -69,10 +69,10 @@ class LocalCoordinator:
 
     async def finish(
         self,
-        state: KeyState,  # noqa: ARG002 - a protocol's
-        flight: Flight,  # noqa: ARG002 - a protocol's
-        permit: Permit,  # noqa: ARG002 - a protocol's
-        token: Token | None,  # noqa: ARG002 - a protocol's
+        state: KeyState,  # noqa: ARG002 - the protocol has this parameter
+        flight: Flight,  # noqa: ARG002 - the protocol has this parameter
+        permit: Permit,  # noqa: ARG002 - the protocol has this parameter
+        token: Token | None,  # noqa: ARG002 - the protocol has this parameter
         /,
     ) -> bool | Record:
         return True

@@ -128,7 +128,7 @@ class Looks:
         else:
             try:
                 newer = self._judge(state, found.get(flight.name))
-            except Exception:  # noqa: BLE001 - a policy raised, which is told at the end of a flight
+            except Exception:  # noqa: BLE001 - a policy raised, and the end of the flight reports it
                 flights.release(state, flight)
                 return
             # The refresh path begins with the same check.

@@ -138,7 +138,7 @@ class StoreClient:
         self._own.clear()
         self._watch = object() if watching else None
 
-    async def begin(  # noqa: PLR0917 - what a lease is
+    async def begin(  # noqa: PLR0917 - a lease has these parts
         self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float, quota: Quota | None = None
     ) -> Begun | None:
         """Ask for the lease with its part of *quota*, and for the record."""
@@ -197,7 +197,7 @@ class StoreClient:
         """Keep the new ones of *records*, if the store can do that in one step. Return which were kept."""
         if not self.takes_many or not records:
             return [False] * len(records)
-        store: BatchStore = self.store  # type: ignore[assignment]  # as was looked up
+        store: BatchStore = self.store  # type: ignore[assignment]  # checked above
         kept = await self.outside("write", None, partial(store.add_many, records))
         return [False] * len(records) if kept is None else kept
 

@@ -89,7 +89,7 @@ class Commands:
             raise self._no_new_token(state, flight)
         return token
 
-    async def refused(self, key: Hashable, access_token: Hidden[str], wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
+    async def refused(self, key: Hashable, access_token: Hidden[str], wait: bool) -> Token | None:  # noqa: FBT001 - it is passed between threads by position
         """Take the token with this value out of service if it is the current one. Return another token, or None."""
         outcome = await self.invalidate(key, access_token)
         if outcome == "cooling" or not wait:

@@ -271,7 +271,7 @@ def _resumed(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any,
             except GeneratorExit:
                 steps.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 - passed on to where it is awaited
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
                 waiting = steps.throw(error)
             else:
                 waiting = steps.send(sent)

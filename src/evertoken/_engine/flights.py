@@ -176,7 +176,7 @@ class Flights:
         # The context is clean, so that a fetch does not inherit the trace or the locals of its first caller.
         try:
             task = spawn(self._loop, run, f"evertoken:refresh:{state.key!r}")
-        except Exception as error:  # noqa: BLE001 - a key that has no repr, or a task factory that takes no context
+        except Exception as error:  # noqa: BLE001 - a key without repr, or a task factory without context
             run.close()
             self._settlement.settle(state, flight, TransientRefreshError(describe(error)))
             flight.place = None

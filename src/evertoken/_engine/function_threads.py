@@ -168,7 +168,7 @@ class _Call:
         try:
             # The value is hidden, because asyncio's debug mode logs the result that a slow callback receives.
             return Hidden((self._context.run(self._threads.function, *self._arguments), None))
-        except BaseException as error:  # noqa: BLE001 - judged by the one who waits
+        except BaseException as error:  # noqa: BLE001 - the waiting caller judges it
             return Hidden((None, error))
         finally:
             self._threads.ended(self)
@@ -197,7 +197,7 @@ def threads_of(function: Callable[..., Any], /) -> FunctionThreads:
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603 - the one of the parent may be held by a thread that is not here
+    global _lock  # noqa: PLW0603 - a thread of the parent may hold the old lock
     _lock = threading.Lock()
     for threads in list(_known.values()):
         threads.forget()

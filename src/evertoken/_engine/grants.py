@@ -59,7 +59,7 @@ class Grants:
     async def bring(
         self,
         batch: Sequence[tuple[Hashable, Token | Grant]],
-        replace: bool,  # noqa: FBT001 - crosses threads by position
+        replace: bool,  # noqa: FBT001 - it is passed between threads by position
     ) -> list[Outcome]:
         """
         Write each grant of *batch* into the store. Return the result for each.
@@ -125,7 +125,7 @@ class Grants:
                 outcomes[place] = error.with_traceback(None)
             except (LookupError, TypeError, ValueError) as error:
                 outcomes[place] = error.with_traceback(None)
-            except Exception as error:  # noqa: BLE001 - a source that cannot be made is this key's alone
+            except Exception as error:  # noqa: BLE001 - a failure to make a source concerns only this key
                 outcomes[place] = ValueError(describe(error))
 
     async def _one(

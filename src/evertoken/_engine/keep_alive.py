@@ -90,7 +90,7 @@ class KeepAlive:
             earliest = await self.go_through()
         except TransientRefreshError as error:
             say(logging.WARNING, "unused grants could not be checked: %s", error)
-        except Exception as error:  # noqa: BLE001 - told, and tried again with the next pass
+        except Exception as error:  # noqa: BLE001 - it is logged, and the next pass tries again
             say(logging.ERROR, "checking unused grants raised %s", type(error).__qualname__)
         now = self._clock.time()
         # Members start at different moments, because otherwise they would only wait for each other.
@@ -145,7 +145,7 @@ class KeepAlive:
         else:
             try:
                 found = dies_at(token, idle_lifetime_of(self._registry.source_of(key)))
-            except Exception as error:  # noqa: BLE001 - a key that is nobody's any more is left alone
+            except Exception as error:  # noqa: BLE001 - a key without a source is skipped
                 say(logging.DEBUG, "no source for the key %r: %s", key, describe(error))
                 return math.inf
         if found is None:
@@ -172,7 +172,7 @@ class KeepAlive:
                 return
             try:
                 state, _ = self._registry.open(key)
-            except Exception as error:  # noqa: BLE001 - a key that is nobody's any more is left alone
+            except Exception as error:  # noqa: BLE001 - a key without a source is skipped
                 say(logging.DEBUG, "no source for the key %r: %s", key, describe(error))
                 return
             if self._records.name_of(key, state.source) != name:

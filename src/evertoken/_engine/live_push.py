@@ -57,7 +57,7 @@ async def push_each(
                     timer.cancel()
                 try:
                     await push(token)
-                except Exception as error:  # noqa: BLE001 - whatever the connection raised
+                except Exception as error:  # noqa: BLE001 - the connection may raise anything
                     failures += 1
                     level = logging.WARNING if failures == 1 else logging.DEBUG
                     say(level, "pushing a new token raised %s; it is tried again", type(error).__qualname__)
@@ -81,5 +81,5 @@ async def push_each(
 async def _reported(report: Callable[[Any], Awaitable[object]], token: Any) -> None:
     try:
         await report(token)
-    except Exception as error:  # noqa: BLE001 - the next token comes by the subscription, when there is one
+    except Exception as error:  # noqa: BLE001 - the subscription brings the next token
         say(logging.DEBUG, "reporting a refused token raised %s", type(error).__qualname__)

@@ -105,7 +105,7 @@ class Maintenance:
             self.supervisor.set(state, instant if instant == instant else now)  # noqa: PLR0124 - NaN
         except SHUTDOWN:
             raise
-        except BaseException as problem:  # noqa: BLE001 - no open key is without a deadline
+        except BaseException as problem:  # noqa: BLE001 - every open key needs a deadline
             say(logging.ERROR, "the policy or the clock raised %s", type(problem).__qualname__)
             # The deadline counts from the last beat, because the clock itself may have raised.
             self.supervisor.deadlines.set(state, (self.supervisor.last_beat or 0.0) + BEAT)
@@ -202,7 +202,7 @@ class Maintenance:
             return state.next_at(now, self._rules)
         except SHUTDOWN:
             raise
-        except BaseException:  # noqa: BLE001 - a key is fetched at its deadline where no policy says otherwise
+        except BaseException:  # noqa: BLE001 - without a policy, a key is fetched at its deadline
             return now
 
     def _reason(self, state: KeyState, now: float) -> Reason:

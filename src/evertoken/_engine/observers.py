@@ -31,7 +31,7 @@ def say(level: int, message: str, /, *args: object, extra: dict[str, object] | N
         LOGGER.log(level, message, *args, extra=extra, stacklevel=2)
     except SHUTDOWN:
         raise
-    except BaseException:  # noqa: BLE001, S110 - there is nobody left to tell
+    except BaseException:  # noqa: BLE001, S110 - nobody is left to be told
         pass
 
 
@@ -63,7 +63,7 @@ class Observers:
                 observer(event)
             except SHUTDOWN:
                 raise
-            except BaseException as error:  # noqa: BLE001 - an observer never harms a refresh
+            except BaseException as error:  # noqa: BLE001 - an observer must not harm a refresh
                 # The message and the locals belong to the application. Only the class is safe to log.
                 say(logging.ERROR, "observer %s raised %s", _name(observer), type(error).__qualname__)
         if self.streams is not None:

@@ -70,7 +70,7 @@ class RefreshPath:
         except (TransientRefreshError, GrantRejected) as error:
             # The frames that it passed through hold answers and secrets in their locals.
             return error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this key's alone
+        except Exception as error:  # noqa: BLE001 - the failure concerns only this key
             return TransientRefreshError(describe(error))
 
     async def _fly(self, state: KeyState, flight: Flight) -> Outcome:
@@ -189,7 +189,7 @@ class RefreshPath:
                 current=current,
                 default_lifetime=self._rules.refresh.default_lifetime,
             )
-        except Exception as error:  # noqa: BLE001 - whatever a source returned, and its frames hold the answer
+        except Exception as error:  # noqa: BLE001 - a source may return anything, and the frames hold the answer
             return failure_of(error, request)
         self._providers.issued(flight)
         flight.started_at = started

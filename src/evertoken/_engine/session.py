@@ -234,7 +234,7 @@ class Session:
             ):
                 try:
                     await step()
-                except Exception as error:  # noqa: BLE001 - told, and the next step is taken
+                except Exception as error:  # noqa: BLE001 - it is logged, and the next step follows
                     say(logging.ERROR, "closing the manager raised %s", type(error).__qualname__)
         finally:
             self.drop()

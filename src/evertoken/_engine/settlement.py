@@ -55,7 +55,7 @@ class Settlement:
             self._apply(state, flight, outcome, now, emitted)
         except SHUTDOWN:
             raise
-        except BaseException as problem:  # noqa: BLE001 - told, and tried again a beat later
+        except BaseException as problem:  # noqa: BLE001 - it is logged, and tried again after a beat
             say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
             self._unjudged(state, flight, outcome, now)
         state.flight = None

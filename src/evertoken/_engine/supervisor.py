@@ -182,7 +182,7 @@ class Supervisor(Generic[ItemT]):
                     self._on_due(item)
                 except SHUTDOWN:
                     raise
-                except BaseException as error:  # noqa: BLE001 - one broken item delays no other
+                except BaseException as error:  # noqa: BLE001 - a broken item must not delay others
                     say(logging.ERROR, "a due item raised %s", type(error).__qualname__)
                     self.deadlines.set(item, now + BEAT)
             await self._sleep(min(self.deadlines.next(), now + BEAT), now)

@@ -123,7 +123,7 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
         except SHUTDOWN as error:
             settle(None, error)
             raise
-        except BaseException as error:  # noqa: BLE001 - contained here, judged by the caller
+        except BaseException as error:  # noqa: BLE001 - the caller judges it
             settle(None, error)
         else:
             settle(value, None)

@@ -40,7 +40,7 @@ class Answer(Guarded):
 
     __slots__ = _PARAMETERS
 
-    def __init__(  # noqa: PLR0917 - as a dataclass of these fields takes them
+    def __init__(  # noqa: PLR0917 - the same signature as that of a dataclass
         self,
         fields: Mapping[str, Any],
         date: float | None = None,

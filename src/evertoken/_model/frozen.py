@@ -25,7 +25,7 @@ class _SignatureOfFields:
     def __get__(self, instance: object, owner: type[Frozen]) -> Signature:
         if not is_dataclass(owner):
             raise AttributeError
-        from inspect import Parameter, Signature  # noqa: PLC0415 - for help() alone
+        from inspect import Parameter, Signature  # noqa: PLC0415 - only needed for help()
 
         return Signature(
             [
@@ -121,7 +121,7 @@ def frozen(*, kw_only: bool = True) -> Callable[[ClassT], ClassT]:
     def decorated(cls: ClassT) -> ClassT:
         made: Any = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
         known = fields(made)
-        made._names = {field.name: getattr(made, field.name).__set__ for field in known}  # noqa: SLF001 - its own
+        made._names = {field.name: getattr(made, field.name).__set__ for field in known}  # noqa: SLF001 - defined in this file
         made._positional = tuple(field.name for field in known if not field.kw_only)  # noqa: SLF001
         made._defaults = {field.name: field.default for field in known if field.default is not MISSING}  # noqa: SLF001
         return cast("ClassT", made)
@@ -130,7 +130,7 @@ def frozen(*, kw_only: bool = True) -> Callable[[ClassT], ClassT]:
 
 
 def _misuse(kind: type[Frozen], count: int, named: Any, given: Any) -> str:
-    unknown = sorted(named - kind._names.keys())  # noqa: SLF001 - of this file
+    unknown = sorted(named - kind._names.keys())  # noqa: SLF001 - defined in this file
     missing = [name for name in kind._names if name not in given]  # noqa: SLF001
     positional = kind._positional  # noqa: SLF001
     if unknown:

@@ -47,7 +47,7 @@ def one_line(text: object, most: int, /) -> str:
 
 def readable(url: str, /) -> SplitResult | None:
     """Return the parts of *url*, or None if they cannot be told apart for certain."""
-    from urllib.parse import urlsplit  # noqa: PLC0415 - slow to import, and for errors alone
+    from urllib.parse import urlsplit  # noqa: PLC0415 - slow to import, and only needed for errors
 
     if not url.isprintable() or " " in url or "\\" in url:
         return None

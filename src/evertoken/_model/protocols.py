@@ -148,7 +148,7 @@ class Record(Frozen):
     generation: int = 0
 
     # These three have their own constructor, because each refresh creates some of them.
-    def __init__(  # noqa: PLR0917 - as many as there are fields
+    def __init__(  # noqa: PLR0917 - one parameter for each field
         self,
         key: str,
         version: int,

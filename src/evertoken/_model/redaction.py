@@ -93,7 +93,7 @@ def scrub(text: str, secrets: Iterable[str | None] = (), /) -> str:
     servers echo it: escaped for JSON, HTML, a URL or a form, in base64, in other case, wrapped over lines, and cut to
     its first or last eight characters or more. Only the first 8,192 characters of a text are examined.
     """
-    from evertoken._model.spellings import occurrences, readings, sought  # noqa: PLC0415 - for errors alone
+    from evertoken._model.spellings import occurrences, readings, sought  # noqa: PLC0415 - only needed for errors
 
     cut = len(text) > _WINDOW
     line = printable(text[:_WINDOW])
@@ -185,7 +185,7 @@ def describe(error: BaseException, secrets: Iterable[str | None] = (), /) -> str
     """Return the class of *error*, its message without secrets, and the place where it was raised."""
     try:
         words = "" if is_about_url(error) else scrub(str(error), secrets)
-    except Exception:  # noqa: BLE001 - an exception that cannot be printed is still to be named
+    except Exception:  # noqa: BLE001 - an exception that cannot be printed must still be named
         words = ""
     place = place_of(error)
     at = "" if place is None else f" (at {place})"

@@ -115,7 +115,7 @@ class Signer(CarriesSecrets):
 
         try:
             text = await in_thread(sign)
-        except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+        except Exception as error:  # noqa: BLE001 - the library's message may contain the key
             failure = f"the key does not sign with {self._algorithm}: {why_not(key, error)}"
         else:
             return text, (text, key)
@@ -148,7 +148,7 @@ class KeyPair(CarriesSecrets):
         try:
             self._key = _new_key() if key is None else scheme.prepare_key(as_meant(key))
             public = scheme.to_jwk(self._key.public_key(), as_dict=True)
-        except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+        except Exception as error:  # noqa: BLE001 - the library's message may contain the key
             failure = f"the key does not sign with {algorithm}: {why_not(key or '', error)}"
         else:
             self.algorithm = algorithm
@@ -208,7 +208,7 @@ def pair_in(data: bytes, password: str | None) -> tuple[str, list[bytes]]:
         ImportError: The extra is not installed.
     """
     _library()
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - needed for a key, not for the name
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - only needed for a key
 
     try:
         key, chain = _pair(data, password)
@@ -221,7 +221,7 @@ def pair_in(data: bytes, password: str | None) -> tuple[str, list[bytes]]:
         )
     except _MissingError as error:
         failure = f"certificate holds no {error}"
-    except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+    except Exception as error:  # noqa: BLE001 - the library's message may contain the key
         failure = _why_no_pair(error, pem=b"-----BEGIN" in data, password=password is not None)
     else:
         if not failure:
@@ -235,7 +235,7 @@ class _MissingError(Exception):
 
 
 def _pair(data: bytes, password: str | None) -> tuple[Any, list[Any]]:
-    from cryptography import x509  # noqa: PLC0415 - needed for a certificate, not for the name
+    from cryptography import x509  # noqa: PLC0415 - only needed for a certificate
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12  # noqa: PLC0415
 
     secret = None if password is None else password.encode()
@@ -264,14 +264,14 @@ def _why_no_pair(error: Exception, *, pem: bool, password: bool) -> str:
 
 def _new_key() -> Any:
     # PyJWT cannot make keys, so its cryptography library is used.
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - needed for a key, not for the name
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - only needed for a key
 
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def _library() -> Any:
     try:
-        import jwt  # noqa: PLC0415 - needed for an assertion, not for the name
+        import jwt  # noqa: PLC0415 - only needed for an assertion
     except ImportError as error:
         msg = "signed assertions need PyJWT: pip install 'evertoken[jwt]'"
         raise ImportError(msg) from error

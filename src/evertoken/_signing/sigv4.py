@@ -219,7 +219,7 @@ def _encoded(word: bytes) -> str:
 
 def _library() -> tuple[Any, Any, Any]:
     try:
-        from botocore import auth, awsrequest, credentials  # noqa: PLC0415 - needed for a signature, not for the name
+        from botocore import auth, awsrequest, credentials  # noqa: PLC0415 - only needed for a signature
     except ImportError as error:
         msg = "signed requests need botocore: pip install 'evertoken[aws]'"
         raise ImportError(msg) from error

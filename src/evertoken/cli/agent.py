@@ -189,7 +189,7 @@ class Agent:
                 _log.error("the new configuration is refused: %s", message)
             _log.error("the old configuration stays")
             return
-        except Exception as error:  # noqa: BLE001 - nothing in the new one may end the old one
+        except Exception as error:  # noqa: BLE001 - a fault of the new one must not end the old one
             _log.error("the new configuration is refused, the old one stays: %s", describe(error))
             return
         self._term = term
@@ -211,7 +211,7 @@ class Agent:
 
     async def _write_health(self, file: HealthFile) -> None:
         try:
-            while True:  # noqa: ASYNC110 - it waits for the time, and for nothing else
+            while True:  # noqa: ASYNC110 - it only waits for the time
                 await asyncio.sleep(max(file.write() - self._clock.time(), 0.1))
         finally:
             file.remove()

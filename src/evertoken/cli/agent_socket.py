@@ -128,7 +128,7 @@ class AgentSocket:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - it runs in one
+        assert task is not None  # noqa: S101 - it runs in a task
         self._connections[task] = False
         try:
             uid = peer_uid(writer.get_extra_info("socket"))

@@ -52,7 +52,7 @@ async def _fetched(configuration: Configuration, managers: Managers, timeout: fl
         for name in managers:
             try:
                 token = await managers.get(name, timeout=timeout)
-            except Exception as error:  # noqa: BLE001 - each source is to be told of
+            except Exception as error:  # noqa: BLE001 - every source must be reported
                 print(f"{name}: {lines_of(error)[0] if isinstance(error, TokenError) else describe(error)}")
                 worst = 1
             else:

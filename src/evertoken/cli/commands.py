@@ -136,7 +136,7 @@ def _name(parser: argparse.ArgumentParser, destination: str = "name") -> None:
 
 
 def _names(*, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    import tomllib  # noqa: PLC0415 - for completion alone
+    import tomllib  # noqa: PLC0415 - only needed for completion
 
     from evertoken.cli.configuration import find  # noqa: PLC0415
 

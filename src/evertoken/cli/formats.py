@@ -62,7 +62,7 @@ class Form:
             return json.dumps(fields_of(token, now)) + "\n"
         if isinstance(token, AwsCredentials):
             msg = f"AWS credentials cannot be written as {self.name}: use aws-process or json"
-            raise ValueError(msg)  # noqa: TRY004 - the format is wrong for the source
+            raise ValueError(msg)  # noqa: TRY004 - the format does not fit the source
         if self.name == "exec-credential":
             return _exec_credential(token, environ)
         if self.name == "header":
@@ -104,7 +104,7 @@ def _aws(token: Token) -> str:
     # "Sourcing credentials with an external process" of the AWS CLI.
     if not isinstance(token, AwsCredentials):
         msg = "aws-process is for a source of the kind aws, and this one gives another token"
-        raise ValueError(msg)  # noqa: TRY004 - the format is wrong for the source
+        raise ValueError(msg)  # noqa: TRY004 - the format does not fit the source
     fields: dict[str, Any] = {
         "Version": 1,
         "AccessKeyId": token.access_key_id,

@@ -78,7 +78,7 @@ class Side:
         status, error = 0, None
         try:
             status = (await self.send()).status_code
-        except Exception as raised:  # noqa: BLE001 - what callers see is what is measured
+        except Exception as raised:  # noqa: BLE001 - exceptions are part of the measurement
             error = type(raised).__name__
         self.samples.append(Sample(due - begun, loop.time() - due, status, error))
 

@@ -188,7 +188,7 @@ def _demo(options: Any) -> int:
     require_uvicorn()
     draw: Callable[[Result, Progress, Path], None] | None = None
     if options.plot is not None:
-        from evertoken.cli.plot import plot as draw  # noqa: PLC0415 - matplotlib is wanted for this alone
+        from evertoken.cli.plot import plot as draw  # noqa: PLC0415 - matplotlib is only needed here
     # The views show the events, so the log is not needed.
     logging.getLogger("evertoken").addHandler(logging.NullHandler())
     logging.getLogger("evertoken").propagate = False
@@ -197,7 +197,7 @@ def _demo(options: Any) -> int:
         result, progress = _run(plan, PlainView(io.StringIO()))
         print(json.dumps(result.as_json(), indent=2))
     elif sys.stdout.isatty():
-        from evertoken.cli.live import LiveView  # noqa: PLC0415 - rich is wanted for this alone
+        from evertoken.cli.live import LiveView  # noqa: PLC0415 - rich is only needed here
 
         with LiveView() as view:
             result, progress = _run(plan, view)

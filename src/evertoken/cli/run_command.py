@@ -46,7 +46,7 @@ def run_exec(options: argparse.Namespace, command: Sequence[str]) -> int:
         environ[variable] = Form("token").text(token, 0.0).rstrip("\n")
     sys.stdout.flush()
     try:
-        os.execve(program, list(command), environ)  # noqa: S606 - what it is for
+        os.execve(program, list(command), environ)  # noqa: S606 - this is the purpose of the command
     except OSError as error:
         print(f"evertoken: {command[0]!r} cannot be run: {error.strerror}", file=sys.stderr)
         return _NOT_RUN

@@ -178,7 +178,7 @@ def _token_exchange(table: Table, parents: Mapping[str, ParentToken]) -> TokenSo
 
 
 def _google(table: Table, _: Mapping[str, ParentToken]) -> TokenSource:
-    from evertoken.sources import google  # noqa: PLC0415 - each cloud is for those who use it
+    from evertoken.sources import google  # noqa: PLC0415 - only imported if this cloud is used
 
     scopes = table.text_or_strings("scopes")
     return google.from_environment() if scopes is None else google.from_environment(scopes=scopes)

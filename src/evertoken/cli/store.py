@@ -68,7 +68,7 @@ def run_store(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         # The reader has read enough. This is not a failure of the store.
         raise
-    except Exception as error:  # noqa: BLE001 - a store may raise anything, and a person wants to know what
+    except Exception as error:  # noqa: BLE001 - a store may raise anything, and the user must see it
         # A server's library may quote its arguments.
         print(f"evertoken: the store failed: {type(error).__name__}: {address.clean(str(error))}", file=sys.stderr)
         return 1

@@ -80,7 +80,7 @@ def _with_store(options: argparse.Namespace) -> tuple[Configuration, SourceEntry
 
 
 def _manager(configuration: Configuration, entry: SourceEntry, **options: Any) -> TokenManager[Any, Any]:
-    assert configuration.make_store is not None  # noqa: S101 - looked at before
+    assert configuration.make_store is not None  # noqa: S101 - it was checked before
     provider = getattr(entry.source, "provider", None)
     more: dict[str, Any] = {
         "store": configuration.make_store(),
@@ -167,7 +167,7 @@ async def _import(
 
 async def _once(configuration: Configuration, entry: SourceEntry, policy: KeepAlivePolicy) -> int:
     async with _manager(configuration, entry) as manager:
-        session = manager._life.check()  # noqa: SLF001 - a pass of its own, beside those that a manager makes by itself
+        session = manager._life.check()  # noqa: SLF001 - this is a separate pass
         assert session.coordinator.records is not None  # noqa: S101 - there is a store
         await KeepAlive(session, session.coordinator.records, policy).go_through()
         counts = manager.snapshot()

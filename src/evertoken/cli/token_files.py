@@ -58,7 +58,7 @@ def write_draft(path: Path, text: str) -> Path:
     check_folder(path)
     # It is created with mode 0600, and never replaces an existing file.
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_DRAFT, dir=path.parent)
-    draft = path.with_name(os.path.basename(name))  # noqa: PTH119 - of a text
+    draft = path.with_name(os.path.basename(name))  # noqa: PTH119 - the name is a text
     try:
         with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
             file.write(text)
@@ -108,7 +108,7 @@ class TokenFile:
     """
 
     def __init__(self, entry: SourceEntry, managers: Managers, clock: Clock = SystemClock()) -> None:
-        assert entry.write_to is not None  # noqa: S101 - else there is nothing to keep
+        assert entry.write_to is not None  # noqa: S101 - only such entries have a file
         self.path: Path = entry.write_to
         #: The reason why the last write failed, if it did.
         self.failure: str | None = None

@@ -178,7 +178,7 @@ class Table:
 
     def _secret_file(self) -> Path:
         path = self.path("file")
-        assert path is not None  # noqa: S101 - it is there, and no other kind
+        assert path is not None  # noqa: S101 - the table has exactly this key
         try:
             empty = not read_secret_file(path, 1)
         except OSError as error:

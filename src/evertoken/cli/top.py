@@ -41,7 +41,7 @@ def run_top(options: argparse.Namespace) -> int:
                 print()
             print("\n".join(lines_of(reading)), flush=True)
         return 0
-    from evertoken.cli.top_view import TopView  # noqa: PLC0415 - rich is wanted for this alone
+    from evertoken.cli.top_view import TopView  # noqa: PLC0415 - rich is only needed here
 
     with TopView() as view:
         for reading in _readings(read, count, options.every):

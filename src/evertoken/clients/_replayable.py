@@ -10,7 +10,7 @@ __all__ = ["replayable"]
 def replayable(request: Any) -> bool:
     """Tell whether the body of *request* can be sent again."""
     try:
-        request.content  # noqa: B018 - it raises where the body was not read
+        request.content  # noqa: B018 - it raises if the body was not read
     except RuntimeError:
         return _replayable_multipart(request.stream)
     return True

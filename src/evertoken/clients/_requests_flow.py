@@ -91,7 +91,7 @@ class _Call:
         flow = self._flow
         if flow is None or token is None:
             return None
-        replayable = flow._replayable(response.request)  # noqa: SLF001 - the two are one
+        replayable = flow._replayable(response.request)  # noqa: SLF001 - the two classes belong together
         if replayable:
             _ = response.content
             response.close()

@@ -57,7 +57,7 @@ class Unpickled(str):
     def __init__(self, _value: str) -> None:
         self._kept = _Bytes(str.encode(self))
 
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - that of str
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - str has this parameter
         """Return the bytes as the library keeps them in the header fields."""
         return self._kept
 
@@ -152,7 +152,7 @@ def _is_withheld(library: Any, name: str) -> bool:
 
 def _is_redirect() -> bool:
     # These frames are the property and its caller, which is the constructor of the copy.
-    frame = sys._getframe(2)  # noqa: SLF001 - the one way to know who copies
+    frame = sys._getframe(2)  # noqa: SLF001 - the only way to find the caller
     if frame.f_code.co_name != "__init__":
         return False
     for _ in range(_NEAR):

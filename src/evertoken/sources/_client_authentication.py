@@ -188,7 +188,7 @@ class ClientAssertion(CarriesSecrets):
         check_secret("assertion", assertion)
         self._assertion = assertion
 
-    async def fields(self, client_id: str, url: str, audience: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - as of those that are signed here
+    async def fields(self, client_id: str, url: str, audience: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - other methods need it
         """Return the form fields, and the texts in them that must stay secret."""
         assertion = await resolve(self._assertion, "assertion")
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}

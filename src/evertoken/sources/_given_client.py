@@ -34,7 +34,7 @@ def with_last_hook(client: Any, last: Callable[[], object], *, near: bool = Fals
         last()
         return client
 
-    async def called(request: Any) -> None:  # noqa: ARG001 - a hook's protocol
+    async def called(request: Any) -> None:  # noqa: ARG001 - the protocol of a hook has this parameter
         last()
 
     # The copy has the same transports and the same cookies.
@@ -74,7 +74,7 @@ def answer_in(error: Exception) -> tuple[int, Any, bytes] | None:
     try:
         # The body may never have been read.
         body = getattr(response, "content", b"")
-    except Exception:  # noqa: BLE001 - of any client
+    except Exception:  # noqa: BLE001 - any client may raise anything
         body = b""
     return status, fields, body if isinstance(body, bytes) else b""
 

@@ -212,7 +212,7 @@ class Endpoint:
             status, fields, body = await self._exchange(request, content, headers, sent)
         except TransientRefreshError:
             raise
-        except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
+        except Exception as error:  # noqa: BLE001 - a client may raise anything, and the exception holds the request
             failure = self._failure(error, sent, secrets)
         else:
             if wordless and 200 <= status < 300:  # noqa: PLR2004 - RFC 9110

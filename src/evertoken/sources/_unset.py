@@ -22,7 +22,7 @@ class Unset:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def fetch(self, request: FetchRequest, /) -> NoReturn:  # noqa: ARG002 - the protocol's
+    async def fetch(self, request: FetchRequest, /) -> NoReturn:  # noqa: ARG002 - the protocol has this parameter
         """Raise GrantRejected, because this source is not configured."""
         raise GrantRejected("not_configured", self._reason)
 

@@ -66,7 +66,7 @@ class Command(CarriesSecrets):
         self._lifetime = lifetime
         self.provider: str = f"command:{self._program.shown}"
 
-    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol has this parameter
         """
         Run the command.
 

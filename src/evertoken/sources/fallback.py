@@ -53,7 +53,7 @@ class Fallback(Guarded, OfToken[TokenT]):
 
     def __init__(self, *sources: Any, **named: Any) -> None:
         given = {**{str(number): source for number, source in enumerate(sources, 1)}, **named}
-        if len(given) < 2:  # noqa: PLR2004 - one has nothing to fall back to
+        if len(given) < 2:  # noqa: PLR2004 - a single source has no fallback
             msg = "a fallback needs at least two sources"
             raise ValueError(msg)
         self._sources: dict[str, TokenSource] = {}

@@ -85,7 +85,7 @@ class LoginEndpoint(CarriesSecrets):
         json: Mapping[str, Any] | None = None,
         form: Mapping[str, Secret] | None = None,
         headers: Mapping[str, Secret] | None = None,
-        token: Place = "token",  # noqa: S107 - a name, and no secret
+        token: Place = "token",  # noqa: S107 - a name, not a secret
         token_header: str | None = None,
         expires_in: Place | None = None,
         expires_at: Place | None = None,
@@ -142,7 +142,7 @@ class LoginEndpoint(CarriesSecrets):
             content = Content(self._method, urlencode(form).encode(), "application/x-www-form-urlencoded")
         header: list[str] = []
 
-        def seen(status: int, fields: Any, found: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
+        def seen(status: int, fields: Any, found: Mapping[str, Any]) -> None:  # noqa: ARG001 - the protocol of a reader has this parameter
             header.append(fields.get(self._token_header, ""))
 
         answer = await self._endpoint.send(

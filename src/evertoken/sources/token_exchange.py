@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenExchange"]
 
-ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, and no secret
+ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, not a secret
 
 _GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 

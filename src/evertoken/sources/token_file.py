@@ -56,7 +56,7 @@ class TokenFile(Guarded):
         self.provider: str = f"file:{self._path}"
         self.identity: str = self.provider
 
-    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol has this parameter
         """
         Read the file.
 

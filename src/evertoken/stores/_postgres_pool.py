@@ -122,7 +122,7 @@ class Pool:
         except asyncio.CancelledError:
             self._count -= 1
             raise
-        except Exception as error:  # noqa: BLE001 - it is for those who wait
+        except Exception as error:  # noqa: BLE001 - the waiting statements receive it
             self._count -= 1
             self._refused_until = SystemClock.monotonic() + _PAUSE
             if not self._count:

@@ -30,7 +30,7 @@ _NO: Final = {"0", "f", "false", "n", "no", False}
 
 def library() -> Any:
     try:
-        import redis.asyncio  # noqa: PLC0415 - needed for a URL alone
+        import redis.asyncio  # noqa: PLC0415 - only needed for a URL
     except ImportError as error:
         msg = "evertoken.stores.RedisStore needs redis: pip install 'evertoken[redis]'"
         raise ImportError(msg) from error

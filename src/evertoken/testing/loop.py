@@ -78,7 +78,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._back)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002 - 3.11 has none
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002 - Python 3.11 has no timeout
         """Join the default executor's threads. This may take any amount of real time."""
         self.outside += 1
         try:
@@ -134,7 +134,7 @@ class _JumpSelector(selectors.BaseSelector):
         return []
 
 
-class _counted_worker_threads:  # noqa: N801 - reads as the function it would be
+class _counted_worker_threads:  # noqa: N801 - it is used like a function
     """Counts anyio's worker threads as work outside the loop, while any virtual loop runs."""
 
     _users = 0
@@ -157,7 +157,7 @@ class _counted_worker_threads:  # noqa: N801 - reads as the function it would be
 async def _run_sync(func: Callable[..., Any], *args: Any, **options: Any) -> Any:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualTimeLoop):
-        return await _counted_worker_threads._real(func, *args, **options)  # noqa: SLF001 - this file's own
+        return await _counted_worker_threads._real(func, *args, **options)  # noqa: SLF001 - defined in this file
     loop.outside += 1
     try:
         return await _counted_worker_threads._real(func, *args, **options)  # noqa: SLF001

@@ -22,7 +22,7 @@ __all__ = ["manual_clock", "token_server", "virtual_clock"]
 @pytest.fixture
 def token_server() -> Iterator[TokenServer]:
     """A `TokenServer` that listens on loopback, fresh for each test."""
-    from evertoken.testing.server import TokenServer  # noqa: PLC0415 - needs the extra, which other fixtures do not
+    from evertoken.testing.server import TokenServer  # noqa: PLC0415 - only this fixture needs the extra
 
     with TokenServer() as server:
         yield server

@@ -208,7 +208,7 @@ def key_pair(said: Variables, names: tuple[str, str, str, str], where: str) -> A
     """
     # The values are not named here, because the frame of an exception shows its locals.
     missing = [name for name in names[:2] if said.get(name) is None]
-    if len(missing) == 2:  # noqa: PLR2004 - both
+    if len(missing) == 2:  # noqa: PLR2004 - both are missing
         return None
     if missing:
         found = names[0] if missing[0] == names[1] else names[1]

@@ -166,7 +166,7 @@ class _Parser(configparser.RawConfigParser):
 
 def in_home(path: str) -> Path:
     """Return the path, with the home directory in place of a tilde, if there is a home."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib raises where there is none
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib raises if there is no home
 
 
 def _located(named: str | os.PathLike[str] | None, usual: str) -> tuple[Path, bool]:

@@ -204,7 +204,7 @@ def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
         msg = "unreadable answer: XML with a document type"
         raise TransientRefreshError(msg, ambiguous=True)
     try:
-        root = ET.fromstring(body)  # noqa: S314 - entities need a document type, and one is refused
+        root = ET.fromstring(body)  # noqa: S314 - entities need a document type, which is refused
     except ET.ParseError:
         return fields_of(body, content_type)
     leaves = {leaf.tag.rpartition("}")[2]: (leaf.text or "").strip() for leaf in root.iter() if len(leaf) == 0}

@@ -108,7 +108,7 @@ def _first(scope: str, resource: str, environ: Mapping[str, str], chosen: tuple[
         if chosen == _ALL[2:3]:
             return own
         said = "; ".join(looked)
-        return Detected(own, first=own.first, look=own._look, within=_WITHIN, otherwise=cli, looked=said)  # noqa: SLF001 - of this package
+        return Detected(own, first=own.first, look=own._look, within=_WITHIN, otherwise=cli, looked=said)  # noqa: SLF001 - defined in this package
     return Unset(f"no credentials are configured: {'; '.join(looked)}") if cli is None else command
 
 

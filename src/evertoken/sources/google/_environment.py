@@ -54,7 +54,7 @@ def from_environment(*, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: An
     # As in google-auth, this file may be missing even if the variable names it.
     if named.strip() and named != str(left):
         return CredentialsFile(named, scopes=scopes, client=client)
-    if left is not None and os.path.isfile(left):  # noqa: PTH113 - a folder that may not be read raises in pathlib
+    if left is not None and os.path.isfile(left):  # noqa: PTH113 - pathlib raises if a folder may not be read
         return CredentialsFile(left, scopes=scopes, client=client)
     gcloud = "there is no home folder in which to look for a login of gcloud" if left is None else f"there is no {left}"
     looked = f"{_VARIABLE} is not set; {gcloud}"

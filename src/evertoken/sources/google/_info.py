@@ -35,7 +35,7 @@ __all__ = [
 
 UNIVERSE: Final = "googleapis.com"
 
-TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL, and no secret
+TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL, not a secret
 
 #: The default scope: all that the owner of the credentials may do.
 CLOUD_PLATFORM: Final = "https://www.googleapis.com/auth/cloud-platform"

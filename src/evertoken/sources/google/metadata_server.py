@@ -99,7 +99,7 @@ class MetadataServer(Guarded):
 
     async def _ask(self, request: FetchRequest) -> Answer:
 
-        def seen(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
+        def seen(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - the protocol of a reader has this parameter
             if headers.get("metadata-flavor") != "Google":
                 # A captive portal, or a resolver that knows every name, may answer. Such an answer has no meaning.
                 msg = f"{self._endpoint.origin} does not say that it is a metadata server of Google (Metadata-Flavor)"

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["WorkloadIdentity"]
 
 _EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-_ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, and no secret
+_ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, not a secret
 _URL: Final = "credential_source.url"
 
 # Kinds of credential_source that are not supported, with the alternative.

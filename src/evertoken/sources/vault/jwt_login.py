@@ -78,7 +78,7 @@ class JwtLogin(Login):
         answer: Answer = await self._patience.of(super().log_in(request))
         return answer
 
-    async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - every login's
+    async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - every login has this parameter
         """Return the role, and the token that is presented for it."""
         token = await resolve(self._jwt, "jwt")
         return {"role": self._role, "jwt": token}, (token,)

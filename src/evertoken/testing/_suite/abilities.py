@@ -143,7 +143,7 @@ class Listing(Suite):
 
     async def names(self, store: TokenStore) -> list[str]:
         """Return all keys."""
-        return sorted([key async for key in listed(store).keys()])  # noqa: SIM118 - it is no mapping
+        return sorted([key async for key in listed(store).keys()])  # noqa: SIM118 - it is not a mapping
 
     async def test_keys(self) -> None:
         """
@@ -170,7 +170,7 @@ class Listing(Suite):
                 await keep(other, f"new-{len(seen)}")
                 if len(seen) > 1:
                     await listed(other).delete(f"new-{len(seen) - 1}")
-                if len(seen) > 200:  # noqa: PLR2004 - a listing that chases its own additions need not end
+                if len(seen) > 200:  # noqa: PLR2004 - a listing may follow its own additions for ever
                     break
             assert {f"stays-{number}" for number in range(30)} <= set(seen)
 

@@ -50,10 +50,10 @@ class Suite(ABC):
     async def make(self) -> TokenStore:
         """Return a store. All stores of one test use the same data, which is empty when the test begins."""
 
-    async def clean(self) -> None:  # noqa: B027 - most leave nothing
+    async def clean(self) -> None:  # noqa: B027 - most stores leave nothing
         """Remove the data of the test. It is called after the stores have been left."""
 
-    async def plant(self, key: str, data: bytes) -> None:  # noqa: ARG002 - for those who override it
+    async def plant(self, key: str, data: bytes) -> None:  # noqa: ARG002 - overriding methods use it
         """
         Put *data* in the place of the record of *key*, as another release of the library or a stranger would.
 
@@ -61,7 +61,7 @@ class Suite(ABC):
         """
         pytest.skip("plant() is not implemented, so nothing can be put under the store")
 
-    async def set_lease(self, key: str, seconds: float) -> None:  # noqa: ARG002 - for those who override it
+    async def set_lease(self, key: str, seconds: float) -> None:  # noqa: ARG002 - overriding methods use it
         """
         Let the newest lease of *key* end *seconds* from now, by the store's clock.
 
