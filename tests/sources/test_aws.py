@@ -304,7 +304,7 @@ def test_sts_of_each_region(monkeypatch):
         (f"[profile p]\nrole_arn={ARN}\ncredential_source=Environment\n", GrantRejected, "AWS_ACCESS_KEY_ID"),
         ("[profile p\nregion=x\n", TransientRefreshError, "config cannot be read: line 1 is before"),
         ("[profile p]\ncredential_process = /nowhere\n", TransientRefreshError, "cannot be run"),
-        (f"[profile p]\ncredential_process = {sys.executable} -c 'print(7)'\n", TransientRefreshError, "not print a JSON"),
+        (f"[profile p]\ncredential_process = {sys.executable} -c 'print(7)'\n", TransientRefreshError, "print a JSON"),
     ],
 )  # fmt: skip
 async def test_profile_that_gives_none(tmp_path, config, error, says):

@@ -68,7 +68,7 @@ class Spending:
 
     def issued(self, now: float, /, *, counted: bool = False) -> float | None:
         """
-        Count one more token. Return the share of the budget that it reaches, if that must be reported.
+        Note one more token. Return the share of the budget that it reaches, if that must be reported.
 
         Args:
             now: The instant at which it was issued.
