@@ -1,4 +1,4 @@
-"""What can happen, as small frozen records for observers to match."""
+"""All events that observers receive, as small frozen records. Use `match` or `isinstance` to tell them apart."""
 
 from evertoken._model.event_fields import event_fields, event_level, event_name
 from evertoken._model.events import (

@@ -22,9 +22,9 @@ _FIELD: Final = "Authorization"
 
 
 class RequestsFlow(Binding):
-    """Sends the token of a reader in the requests of a session, and heals a refusal of it once."""
+    """Sends the token of a reader in the requests of a session. If the token is refused, it tries once with another."""
 
-    #: The library's function that moves the body of a request back to where it began, and what it raises if it cannot.
+    #: The library's function that rewinds the body of a request, and the exception that it raises if it cannot.
     rewind: ClassVar[Any]
     unrewindable: ClassVar[Any]
 
@@ -33,14 +33,14 @@ class RequestsFlow(Binding):
         self._authorization_of = hidden_authorization()
 
     def sign(self, request: Any) -> Any:
-        """Put the token into *request*, and have the answer looked at."""
+        """Put the token into *request*, and examine its answer later."""
         self._admit_origin(origin_in_text(request.url))
         return self._signed(request, self._tokens.get_sync())
 
     def _origin_of(self, text: str) -> Origin:
         return as_http(origin_of(text))
 
-    # What happens to the answer
+    # Handling of the answer
 
     def _signed(self, request: Any, token: Token) -> Any:
         request.headers[_FIELD] = self._authorization_of(token)
@@ -48,7 +48,7 @@ class RequestsFlow(Binding):
         return request
 
     def _leads_away(self, response: Any) -> bool:
-        # requests keeps the field from http to https of one host, which is another origin.
+        # requests keeps the field on a redirect from http to https of one host, which is another origin.
         if not response.is_redirect:
             return False
         return origin_in_text(urljoin(response.url, response.headers["location"])) not in self._origins
@@ -72,26 +72,26 @@ class RequestsFlow(Binding):
 
     def _again(self, response: Any, token: Token) -> Any:
         request = response.request
-        # In the request itself: redirects of the next answer copy it.
+        # The field is set in the request itself, because redirects of the next answer copy it.
         request.headers[_FIELD] = self._authorization_of(token)
         return request
 
 
 @final
 class _Call:
-    """One call of a session, redirects included. A pickled request or response keeps nothing of it."""
+    """One call of a session, with its redirects. A pickled request or response contains nothing of it."""
 
     def __init__(self, flow: RequestsFlow | None = None, token: Token | None = None) -> None:
         self._flow = flow
         self._token = token
 
     def look(self, response: Any, **options: Any) -> Any:
-        """Take note of *response*; if the token was refused, return the answer to the same request with another."""
+        """Examine *response*. If the token was refused, repeat the request with another one, and return its answer."""
         token = self._blamed(response)
         flow = self._flow
         if flow is None or token is None:
             return None
-        replayable = flow._replayable(response.request)  # noqa: SLF001 - the two are one
+        replayable = flow._replayable(response.request)  # noqa: SLF001 - the two classes belong together
         if replayable:
             _ = response.content
             response.close()
@@ -109,7 +109,7 @@ class _Call:
         return _Call, ()
 
     def _blamed(self, response: Any) -> Token | None:
-        """Return the token that *response* refuses, once."""
+        """Return the token that *response* refuses. A second call returns None."""
         flow, token = self._flow, self._token
         if flow is None or token is None:
             return None
