@@ -103,8 +103,12 @@ def core(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest versions that pyproject.toml allows, on the oldest Python."""
     session.install("uv")
-    session.run("uv", "pip", "install", "--quiet", "--resolution=lowest-direct", EVERYTHING, *group("test"))
+    lowest = "uv", "pip", "install", "--quiet", "--resolution=lowest-direct"
+    session.run(*lowest, EVERYTHING, *group("test"))
     session.run("python", "-m", "pytest", *session.posargs)
+    # Last, for it replaces urllib3.
+    session.run(*lowest, ".[niquests]", *group("niquests"))
+    session.run("python", "-m", "pytest", "tests/own_environment")
 
 
 @nox.session

@@ -121,7 +121,7 @@ async def test_multiplexed(at):
     await at.tokens.get()
     at.api.revoked.add("secret-1")
 
-    def ask() -> list[int]:
+    def ask() -> list[Any]:
         with niquests.Session(multiplexed=True, auth=BearerAuth(at.tokens.handle())) as session:
             session.trust_env = False
             statuses = []

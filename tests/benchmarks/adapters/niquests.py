@@ -15,7 +15,7 @@ URL = "https://api.example.com/v1/things"
 
 def answer(request: Any, connection: Any) -> Any:
     assert request.headers["Authorization"] == "Bearer token"
-    response = niquests.Response()
+    response: Any = niquests.Response()
     response.status_code, response.url, response.request, response.raw = 200, request.url, request, io.BytesIO()
     response.connection = connection
     return response
