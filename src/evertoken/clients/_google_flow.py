@@ -54,9 +54,6 @@ class GoogleFlow(Uncopied):
         if isinstance(payer, str) and payer:
             headers[_PAYER] = payer
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
 
 @guarded
 def check_unset(value: str | None) -> None:
