@@ -1,4 +1,4 @@
-"""Sessions of botocore and aiobotocore, with boto3 and their own clients, against services on loopback that look at the key."""
+"""Sessions of botocore and aiobotocore, with boto3 and their own clients, against services that look at the key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import io
 import threading
 import weakref
-from typing import Any, ClassVar
+from typing import Any
 
 import boto3
 import botocore.exceptions

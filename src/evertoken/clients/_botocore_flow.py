@@ -1,4 +1,4 @@
-"""What sessions of botocore and aiobotocore share: the keys of a token, and the calls that it signed. It imports none."""
+"""What sessions of botocore and aiobotocore share: the keys of a token, and the calls that they signed."""
 
 from __future__ import annotations
 
