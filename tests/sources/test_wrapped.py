@@ -9,13 +9,31 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import boto3
+import google.auth.credentials
+import google.oauth2.credentials
 import pytest
+from aiobotocore.credentials import AioCredentialResolver, AioRefreshableCredentials
+from aiobotocore.session import AioSession
 from authlib.integrations.httpx_client import AsyncOAuth2Client
+from botocore.credentials import CredentialResolver, RefreshableCredentials
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    ProfileNotFound,
+    UnauthorizedSSOTokenError,
+)
+from botocore.session import Session
+from google.auth import exceptions
 from tests.sources.wire import Asked, Wire, a_request, granted, http
 
 from evertoken import GrantRejected, Token, TokenManager, TransientRefreshError
 from evertoken._model.token_response import read_response
+from evertoken.clients.google import AsyncCredentials
 from evertoken.sources import AuthlibClient
+from evertoken.sources.aws import BotocoreSession
+from evertoken.sources.google import GoogleAuth
 
 
 class Server:
@@ -228,3 +246,264 @@ class TestAuthlib:
         assert plain != AuthlibClient(asked(), parameters={"audience": "a"}).identity
         assert AuthlibClient(asked(token={"refresh_token": "rt"})).identity is None
         assert repr(AuthlibClient(asked())) == "AuthlibClient('app', 'https://as.example/token')"
+
+
+def person(wire: Wire, **options: Any) -> Any:
+    return google.oauth2.credentials.Credentials(
+        None, refresh_token="rt-0", token_uri=wire.url(), client_id="app", client_secret="s3cret", **options
+    )
+
+
+class Failing(google.auth.credentials.Credentials):
+    """Credentials of another kind, whose refresh raises."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def refresh(self, request: Any) -> None:
+        raise self.error
+
+
+def from_transport() -> Exception:
+    error = exceptions.RefreshError("metadata")
+    error.__cause__ = exceptions.TransportError("no route")
+    return error
+
+
+class TestGoogleAuth:
+    """google.GoogleAuth"""
+
+    async def test_each_fetch_refreshes(self):
+        """Each fetch calls `refresh`, and the token lives as long as the server said."""
+        server = Server()
+        async with Wire(server.answer) as wire:
+            async with TokenManager(GoogleAuth(person(wire, quota_project_id="payer"))) as tokens:
+                token = await tokens.get()
+                assert token.expires_at == pytest.approx(time.time() + 3600, abs=5)
+                assert token.extra["quota_project_id"] == "payer"
+                assert (await tokens.refresh()).access_token == "at-2"
+        assert server.presented == ["rt-0", "rt-0"]
+
+    @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+    @pytest.mark.parametrize("aware", [False, True])
+    async def test_expiry(self, zone, aware, monkeypatch):
+        """T1: A naive expiry is in UTC, wherever the machine is."""
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        credentials = Failing(ValueError())
+        at = dt.datetime(2090, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+        def refresh(request: Any) -> None:
+            credentials.token = "at-1"
+            credentials.expiry = at if aware else at.replace(tzinfo=None)
+
+        credentials.refresh = refresh  # type: ignore[method-assign]
+        try:
+            answer = await GoogleAuth(credentials).fetch(a_request())
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+        assert answer.fields == {"access_token": "at-1", "expires_at": at.timestamp()}
+
+    @pytest.mark.parametrize(
+        ("answer", "expected"),
+        [
+            (http(400, {"error": "invalid_grant", "error_description": "spent"}), ("invalid_grant", "spent")),
+            (http(401, {"error": "invalid_client"}), ("invalid_client", None)),
+        ],
+    )
+    async def test_rejections(self, answer, expected):
+        """F4: What google-auth would not try again is a rejection, with the server's code and words."""
+        server = Server()
+        server.answers = [answer]
+        async with Wire(server.answer) as wire:
+            with pytest.raises(GrantRejected) as caught:
+                await GoogleAuth(person(wire)).fetch(a_request())
+        assert (caught.value.error, caught.value.error_description) == expected
+
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (exceptions.RefreshError("no file"), "invalid_grant"),
+            (exceptions.ReauthFailError("challenge"), "invalid_grant"),
+            (exceptions.MalformedError("no key"), "invalid_grant"),
+            (exceptions.RefreshError("iam", json.dumps({"error": {"code": 403, "status": "DENIED"}})), "DENIED"),
+        ],
+    )
+    async def test_other_rejections(self, error, code):
+        """F4: So is what has no code of OAuth."""
+        with pytest.raises(GrantRejected) as caught:
+            await GoogleAuth(Failing(error)).fetch(a_request())
+        assert caught.value.error == code
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (exceptions.TransportError("no route"), None),
+            (exceptions.TimeoutError("late"), None),
+            (exceptions.RefreshError("busy", retryable=True), None),
+            (exceptions.RefreshError("iam", json.dumps({"error": {"code": 503}})), 503),
+            (exceptions.RefreshError("iam", json.dumps({"error": {"code": 429}})), 429),
+            (from_transport(), None),
+        ],
+    )
+    async def test_what_passes(self, error, status):
+        """F4: What may work later is transient."""
+        with pytest.raises(TransientRefreshError, match="google-auth") as caught:
+            await GoogleAuth(Failing(error)).fetch(a_request())
+        assert caught.value.status == status
+
+    async def test_no_secret_is_shown(self):
+        """S1: What the server repeats of a secret is not in the error."""
+        server = Server()
+        server.answers = [http(400, {"error": "invalid_grant", "error_description": "rt-0 and s3cret"})]
+        async with Wire(server.answer) as wire:
+            with pytest.raises(GrantRejected) as caught:
+                await GoogleAuth(person(wire)).fetch(a_request())
+        assert "rt-0" not in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+
+    async def test_no_credentials(self):
+        """What cannot work is refused when it is given."""
+        with pytest.raises(TypeError, match="not object"):
+            GoogleAuth(object())
+        with pytest.raises(TypeError, match="not AsyncCredentials"):
+            GoogleAuth(AsyncCredentials(None))  # type: ignore[arg-type]
+
+
+class Keys:
+    """What gives a session of botocore its keys: AKIA1, AKIA2, ..."""
+
+    METHOD = "keys"
+
+    def __init__(self) -> None:
+        self.loaded = 0
+        self.error: Exception | None = None
+
+    def _metadata(self) -> dict[str, str]:
+        if self.error is not None:
+            raise self.error
+        self.loaded += 1
+        ends = dt.datetime.now(dt.UTC) + dt.timedelta(hours=6)
+        name = f"{self.loaded}"
+        return {"access_key": f"AKIA{name}", "secret_key": "key", "token": name, "expiry_time": ends.isoformat()}
+
+    def load(self) -> Any:
+        return RefreshableCredentials.create_from_metadata(self._metadata(), self._metadata, self.METHOD)
+
+
+class AioKeys(Keys):
+    async def load(self) -> Any:
+        async def refreshed() -> dict[str, str]:
+            return self._metadata()
+
+        return AioRefreshableCredentials.create_from_metadata(self._metadata(), refreshed, self.METHOD)
+
+
+def session_of(keys: Keys) -> Session:
+    session = Session()
+    session.register_component("credential_provider", CredentialResolver([keys]))
+    return session
+
+
+def aio_session_of(keys: Keys) -> AioSession:
+    session = AioSession()
+    session.register_component("credential_provider", AioCredentialResolver([keys]))
+    return session
+
+
+WAYS: dict[str, Callable[[], tuple[Keys, Any]]] = {
+    "a session": lambda: (keys := Keys(), session_of(keys)),
+    "a function": lambda: (keys := Keys(), lambda: session_of(keys)),
+    "a function of boto3": lambda: (keys := Keys(), lambda: boto3.Session(botocore_session=session_of(keys))),
+    "an async session": lambda: (keys := AioKeys(), aio_session_of(keys)),
+    "a function of async sessions": lambda: (keys := AioKeys(), lambda: aio_session_of(keys)),
+}
+
+
+class TestBotocoreSession:
+    """aws.BotocoreSession"""
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_past_the_cache(self, way):
+        """F3: A forced refresh, and one after a refusal, goes past the cache of botocore."""
+        _, session = WAYS[way]()
+        async with TokenManager(BotocoreSession(session)) as tokens:
+            token = await tokens.get()
+            assert (token.access_key_id, token.secret_access_key, token.session_token) == ("AKIA1", "key", "1")
+            assert token.expires_at == pytest.approx(time.time() + 6 * 3600, abs=10)
+            assert (await tokens.refresh()).access_key_id == "AKIA2"
+            other = await tokens.refused(await tokens.get())
+            assert other is not None
+            assert other.access_key_id == "AKIA3"
+
+    async def test_boto3_session(self):
+        """A session of boto3 gives the key that it has: boto3 has no public way past its cache."""
+        source = BotocoreSession(boto3.Session(botocore_session=session_of(Keys())))
+        async with TokenManager(source) as tokens:
+            assert {(await tokens.get()).access_key_id, (await tokens.refresh()).access_key_id} == {"AKIA1"}
+
+    async def test_keys_of_the_program(self):
+        """K5: Keys that the program has set stay, and no others are looked for in their place."""
+        session = session_of(Keys())
+        session.set_credentials("AKIAOWN", "key")
+        async with TokenManager(BotocoreSession(session)) as tokens:
+            token = await tokens.get()
+            assert (token.access_key_id, token.session_token, token.expires_at) == ("AKIAOWN", None, None)
+            assert (await tokens.refresh()).access_key_id == "AKIAOWN"
+
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (UnauthorizedSSOTokenError(), "login_required"),
+            (ProfileNotFound(profile="p"), "invalid_request"),
+            (ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "AssumeRole"), "access_denied"),
+        ],
+    )
+    async def test_rejections(self, error, code):
+        """F4: What a person must act upon is a rejection."""
+        keys = Keys()
+        keys.error = error
+        with pytest.raises(GrantRejected) as caught:
+            await BotocoreSession(session_of(keys)).fetch(a_request())
+        assert caught.value.error == code
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (EndpointConnectionError(endpoint_url="https://sts.example"), None),
+            (CredentialRetrievalError(provider="process", error_msg="exit 1"), None),
+            (
+                ClientError(
+                    {"Error": {"Code": "Throttling"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "AssumeRole"
+                ),
+                429,
+            ),
+            (ClientError({"Error": {"Code": "Internal"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "X"), 500),
+        ],
+    )
+    async def test_what_passes(self, error, status):
+        """F4: What may work later is transient."""
+        keys = Keys()
+        keys.error = error
+        with pytest.raises(TransientRefreshError, match="botocore") as caught:
+            await BotocoreSession(session_of(keys)).fetch(a_request())
+        assert caught.value.status == status
+
+    async def test_no_keys(self):
+        """F4: A session that finds no keys is a rejection, and what is no session is refused when it is given."""
+        session = Session()
+        session.register_component("credential_provider", CredentialResolver([Nothing()]))
+        with pytest.raises(GrantRejected, match="finds no keys"):
+            await BotocoreSession(session).fetch(a_request())
+        for wrong in (object(), Session):
+            with pytest.raises(TypeError, match="session must be"):
+                BotocoreSession(wrong)
+
+
+class Nothing:
+    METHOD = "nothing"
+
+    def load(self) -> None:
+        return None

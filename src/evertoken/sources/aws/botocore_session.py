@@ -65,7 +65,7 @@ class BotocoreSession(Guarded):
         self._session = session if is_session else None
         self._make: Callable[[], Any] | None = None if is_session else session
         self._exceptions: Any = exceptions
-        self._threads = threads_of(_called)
+        self._threads = threads_of(self._called)
         self.provider: str = "botocore"
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
@@ -104,6 +104,9 @@ class BotocoreSession(Guarded):
         # Sessions of aiobotocore have coroutines.
         return await done if inspect.isawaitable(done) else done
 
+    def _called(self, function: Callable[[], Any]) -> Any:
+        return function()
+
     def _failure(self, error: Exception) -> GrantRejected | TransientRefreshError:
         response = getattr(error, "response", None)
         if isinstance(response, dict):
@@ -123,10 +126,6 @@ class BotocoreSession(Guarded):
 
     def __repr__(self) -> str:
         return "BotocoreSession()"
-
-
-def _called(function: Callable[[], Any]) -> Any:
-    return function()
 
 
 def _nothing() -> None:
