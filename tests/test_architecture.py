@@ -60,7 +60,10 @@ SECOND_DOORS = {
     "_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself"),
     "clients/botocore.py": ("botocore", "what its clients take, which has nothing to do with our own signatures"),
     "sources/aws/botocore_session.py": ("botocore", "what a session raises, which its user has"),
-    "sources/google/google_auth.py": ("google", "what credentials raise, which their user has, and what they send with"),
+    "sources/google/google_auth_credentials.py": (
+        "google",
+        "what credentials raise, which their user has, and what they send with",
+    ),
 }
 
 LONGEST = 330

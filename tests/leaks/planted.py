@@ -167,7 +167,7 @@ VALUES: dict[str, Any] = {
     "authorization": SECRETS["api-key"],
     "AuthlibClient.client": lambda _, __: authlib_client(),
     "BotocoreSession.session": lambda _, __: botocore_session(),
-    "GoogleAuth.credentials": lambda _, __: google_credentials(),
+    "GoogleAuthCredentials.credentials": lambda _, __: google_credentials(),
     "body": {"secret_id": SECRETS["secret-id"]},
     "OAuthClient.body": "form",
     "certificate": PEM,

@@ -33,7 +33,7 @@ from evertoken._model.token_response import read_response
 from evertoken.clients.google import AsyncCredentials
 from evertoken.sources import AuthlibClient
 from evertoken.sources.aws import BotocoreSession
-from evertoken.sources.google import GoogleAuth
+from evertoken.sources.google import GoogleAuthCredentials
 
 
 class Server:
@@ -272,13 +272,13 @@ def from_transport() -> Exception:
 
 
 class TestGoogleAuth:
-    """google.GoogleAuth"""
+    """google.GoogleAuthCredentials"""
 
     async def test_each_fetch_refreshes(self):
         """Each fetch calls `refresh`, and the token lives as long as the server said."""
         server = Server()
         async with Wire(server.answer) as wire:
-            async with TokenManager(GoogleAuth(person(wire, quota_project_id="payer"))) as tokens:
+            async with TokenManager(GoogleAuthCredentials(person(wire, quota_project_id="payer"))) as tokens:
                 token = await tokens.get()
                 assert token.expires_at == pytest.approx(time.time() + 3600, abs=5)
                 assert token.extra["quota_project_id"] == "payer"
@@ -300,7 +300,7 @@ class TestGoogleAuth:
 
         credentials.refresh = refresh  # type: ignore[method-assign]
         try:
-            answer = await GoogleAuth(credentials).fetch(a_request())
+            answer = await GoogleAuthCredentials(credentials).fetch(a_request())
         finally:
             monkeypatch.undo()
             time.tzset()
@@ -319,7 +319,7 @@ class TestGoogleAuth:
         server.answers = [answer]
         async with Wire(server.answer) as wire:
             with pytest.raises(GrantRejected) as caught:
-                await GoogleAuth(person(wire)).fetch(a_request())
+                await GoogleAuthCredentials(person(wire)).fetch(a_request())
         assert (caught.value.error, caught.value.error_description) == expected
 
     @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ class TestGoogleAuth:
     async def test_other_rejections(self, error, code):
         """F4: So is what has no code of OAuth."""
         with pytest.raises(GrantRejected) as caught:
-            await GoogleAuth(Failing(error)).fetch(a_request())
+            await GoogleAuthCredentials(Failing(error)).fetch(a_request())
         assert caught.value.error == code
 
     @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ class TestGoogleAuth:
     async def test_what_passes(self, error, status):
         """F4: What may work later is transient."""
         with pytest.raises(TransientRefreshError, match="google-auth") as caught:
-            await GoogleAuth(Failing(error)).fetch(a_request())
+            await GoogleAuthCredentials(Failing(error)).fetch(a_request())
         assert caught.value.status == status
 
     async def test_no_secret_is_shown(self):
@@ -360,16 +360,16 @@ class TestGoogleAuth:
         server.answers = [http(400, {"error": "invalid_grant", "error_description": "rt-0 and s3cret"})]
         async with Wire(server.answer) as wire:
             with pytest.raises(GrantRejected) as caught:
-                await GoogleAuth(person(wire)).fetch(a_request())
+                await GoogleAuthCredentials(person(wire)).fetch(a_request())
         assert "rt-0" not in str(caught.value)
         assert "s3cret" not in str(caught.value)
 
     async def test_no_credentials(self):
         """What cannot work is refused when it is given."""
         with pytest.raises(TypeError, match="not object"):
-            GoogleAuth(object())
+            GoogleAuthCredentials(object())
         with pytest.raises(TypeError, match="not AsyncCredentials"):
-            GoogleAuth(AsyncCredentials(None))  # type: ignore[arg-type]
+            GoogleAuthCredentials(AsyncCredentials(None))  # type: ignore[arg-type]
 
 
 class Keys:

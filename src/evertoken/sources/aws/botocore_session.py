@@ -35,7 +35,7 @@ class BotocoreSession(Guarded):
     """
     Keys that a session of boto3, botocore or aiobotocore finds, for what `Profile` and its like do not know.
 
-    `BotocoreSession(lambda: boto3.Session(profile_name="sso"))`. A function is called in a thread at each fetch, so
+    `BotocoreSession(lambda: boto3.Session(profile_name="sso"))`. A function is called at each fetch, in a thread, so
     that no cache of an earlier session answers. A session of botocore is asked to look for its keys once more. A
     `boto3.Session` has no public way to do that: it gives the key that it has until the last 15 minutes, also after
     AWS has refused it. A store needs a namespace, because a session does not tell whose keys they are.

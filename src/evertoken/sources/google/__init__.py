@@ -3,7 +3,7 @@
 from evertoken.sources.google._environment import from_environment
 from evertoken.sources.google.authorized_user import AuthorizedUser
 from evertoken.sources.google.credentials_file import CredentialsFile
-from evertoken.sources.google.google_auth import GoogleAuth
+from evertoken.sources.google.google_auth_credentials import GoogleAuthCredentials
 from evertoken.sources.google.metadata_server import MetadataServer
 from evertoken.sources.google.service_account import ServiceAccount
 from evertoken.sources.google.workload_identity import WorkloadIdentity
@@ -11,7 +11,7 @@ from evertoken.sources.google.workload_identity import WorkloadIdentity
 __all__ = [
     "AuthorizedUser",
     "CredentialsFile",
-    "GoogleAuth",
+    "GoogleAuthCredentials",
     "MetadataServer",
     "ServiceAccount",
     "WorkloadIdentity",

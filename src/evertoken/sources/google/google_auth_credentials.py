@@ -17,20 +17,20 @@ from evertoken._model.redaction import scrub
 if TYPE_CHECKING:
     from evertoken._model.protocols import FetchRequest
 
-__all__ = ["GoogleAuth"]
+__all__ = ["GoogleAuthCredentials"]
 
 _PASSING: Final = 429
 _SERVERS: Final = range(500, 600)
 
 
 @final
-class GoogleAuth(Guarded):
+class GoogleAuthCredentials(Guarded):
     """
     Tokens by credentials of google-auth, for kinds of credentials that have no source of their own here.
 
-    `GoogleAuth(google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0])`. It calls their
-    `refresh` in a thread at each fetch, and takes no token that they have already. Nothing else should refresh them. A
-    store needs a namespace, because google-auth does not tell whose credentials they are.
+    `GoogleAuthCredentials(google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0])`. Each
+    fetch calls their `refresh`, in a thread, and takes no token that they have already. Nothing else should refresh
+    them. A store needs a namespace, because google-auth does not tell whose credentials they are.
 
     Args:
         credentials: The credentials (`google.auth.credentials.Credentials`), with the scopes that they need.
@@ -48,7 +48,7 @@ class GoogleAuth(Guarded):
             from google.auth import exceptions  # noqa: PLC0415 - for this source alone, and not for its neighbours
             from google.auth.transport.requests import Request  # noqa: PLC0415
         except ImportError as error:
-            msg = "GoogleAuth needs google-auth and requests: pip install 'evertoken[google]'"
+            msg = "GoogleAuthCredentials needs google-auth and requests: pip install 'evertoken[google]'"
             raise ImportError(msg) from error
         if not callable(getattr(credentials, "refresh", None)) or not hasattr(credentials, "expiry"):
             msg = f"credentials must be google.auth.credentials.Credentials, not {type(credentials).__name__}"
@@ -106,7 +106,7 @@ class GoogleAuth(Guarded):
         return failure_from(fields, status=status, origin="google-auth", secrets=secrets, rejected=True)
 
     def __repr__(self) -> str:
-        return f"GoogleAuth({type(self._credentials).__name__})"
+        return f"GoogleAuthCredentials({type(self._credentials).__name__})"
 
 
 def _said(error: Exception) -> tuple[dict[str, Any], int | None]:
