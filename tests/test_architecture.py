@@ -52,8 +52,8 @@ REQUIRED = {
 
 # Distributions whose module has another name.
 MODULES = {
-    "google-auth": "google", "pyjwt": "jwt", "psycopg2-binary": "psycopg2", "pynacl": "nacl", "grpcio": "grpc", "pyyaml": "yaml",
-    "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client",
+    "pyjwt": "jwt", "psycopg2-binary": "psycopg2", "pynacl": "nacl", "grpcio": "grpc", "pyyaml": "yaml",
+    "google-auth": "google", "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client",
 }  # fmt: skip
 # Files that need what another one is the door to, and why.
 SECOND_DOORS = {

@@ -7,7 +7,7 @@ import contextlib
 import io
 import threading
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import botocore.exceptions
@@ -74,7 +74,7 @@ class _Aws(SdkContract):
 class TestBoto3(_Aws):
     name = "boto3.Session"
     extra = "aws"
-    library = "boto3"
+    library: ClassVar[str | None] = "boto3"
     lines = 'boto3.Session(botocore_session=Session(tokens.handle()), region_name="eu-west-1")'
     without = 8
     blocking = True
@@ -183,7 +183,7 @@ async def test_retries_of_botocore(mode):
     async with calling("sts", api, config) as (fetches, client):
         await api.revoke("secret-1")
         await asyncio.to_thread(client.get_caller_identity)
-        api.accepts = lambda token: False  # type: ignore[method-assign]
+        api.accepts = lambda token: False
         for _ in range(3):
             with pytest.raises(botocore.exceptions.ClientError, match="ExpiredToken"):
                 await asyncio.to_thread(client.get_caller_identity)

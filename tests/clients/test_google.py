@@ -42,8 +42,8 @@ class Bucket(Gateway):
 
 class _Google(SdkContract):
     extra = "google"
-    library = "google-auth"
-    api: type[Gateway] = Api
+    library: ClassVar[str | None] = "google-auth"
+    api: ClassVar[type[Gateway]] = Api
 
     @contextlib.asynccontextmanager
     async def server(self):
@@ -121,10 +121,10 @@ class TestAsyncAuthorizedSession(_Google):
 class TestStorage(_Google):
     name = "google.cloud.storage.Client"
     lines = 'client = storage.Client(project="p", credentials=Credentials(tokens.handle()))'
-    library = "google-cloud-storage"
+    library: ClassVar[str | None] = "google-cloud-storage"
     without = 14
     blocking = True
-    api = Bucket
+    api: ClassVar[type[Gateway]] = Bucket
 
     def given(self, handle):
         return Credentials(handle)

@@ -63,7 +63,7 @@ def authlib(wire: Wire, **options: Any) -> AsyncOAuth2Client:
 
 
 class TestAuthlib:
-    """AuthlibClient"""
+    """AuthlibClient."""
 
     async def test_client_credentials(self):
         """Without a refresh token it is the client credentials grant, with the parameters that were given."""
@@ -232,7 +232,7 @@ class TestAuthlib:
     )
     async def test_no_client(self, client, error):
         """What cannot work is refused when it is given."""
-        with pytest.raises(error, match="client|token_endpoint"):
+        with pytest.raises(error, match=r"client|token_endpoint"):
             AuthlibClient(client)
 
     async def test_identity(self):
@@ -272,7 +272,7 @@ def from_transport() -> Exception:
 
 
 class TestGoogleAuth:
-    """google.GoogleAuthCredentials"""
+    """google.GoogleAuthCredentials."""
 
     async def test_each_fetch_refreshes(self):
         """Each fetch calls `refresh`, and the token lives as long as the server said."""
@@ -298,7 +298,7 @@ class TestGoogleAuth:
             credentials.token = "at-1"
             credentials.expiry = at if aware else at.replace(tzinfo=None)
 
-        credentials.refresh = refresh  # type: ignore[method-assign]
+        credentials.refresh = refresh
         try:
             answer = await GoogleAuthCredentials(credentials).fetch(a_request())
         finally:
@@ -369,7 +369,7 @@ class TestGoogleAuth:
         with pytest.raises(TypeError, match="not object"):
             GoogleAuthCredentials(object())
         with pytest.raises(TypeError, match="not AsyncCredentials"):
-            GoogleAuthCredentials(AsyncCredentials(None))  # type: ignore[arg-type]
+            GoogleAuthCredentials(AsyncCredentials(None))
 
 
 class Keys:
@@ -423,7 +423,7 @@ WAYS: dict[str, Callable[[], tuple[Keys, Any]]] = {
 
 
 class TestBotocoreSession:
-    """aws.BotocoreSession"""
+    """aws.BotocoreSession."""
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_past_the_cache(self, way):

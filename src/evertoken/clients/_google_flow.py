@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from evertoken._model.guarded import guarded
-from evertoken.clients._hidden_field import hidden_authorization
+from evertoken.clients._hidden_field import HiddenField, hidden_authorization
 from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
 
-__all__ = ["GoogleFlow", "check_unset"]
+__all__ = ["GoogleFlow", "check_unset", "put_other"]
 
 _FIELD: Final = "authorization"
 _PAYER: Final = "x-goog-user-project"
@@ -53,6 +53,11 @@ class GoogleFlow(Uncopied):
         payer = token.extra.get("quota_project_id")
         if isinstance(payer, str) and payer:
             headers[_PAYER] = payer
+
+
+def put_other(headers: MutableMapping[str, str], token: str) -> None:
+    """Put a token that the caller has of its own into *headers*."""
+    headers[_FIELD] = HiddenField(f"Bearer {token}")
 
 
 @guarded

@@ -20,7 +20,7 @@ __all__ = ["Session"]
 
 
 @final
-class Session(Uncopied, aio_session.AioSession):
+class Session(Uncopied, aio_session.AioSession):  # type: ignore[misc]  # it ships no types
     """
     A session of aiobotocore whose clients sign with the token of a `TokenManager`, and heal a refused key once.
 
@@ -54,7 +54,7 @@ class Session(Uncopied, aio_session.AioSession):
 
 
 @final
-class _Credentials(Uncopied, aio_credentials.AioCredentials):
+class _Credentials(Uncopied, aio_credentials.AioCredentials):  # type: ignore[misc]  # it ships no types
     """Credentials that keep no key."""
 
     # For whoever looks at them without a signature to make; None of a key that has to be awaited.

@@ -20,7 +20,7 @@ __all__ = ["Credentials", "Session"]
 
 
 @final
-class Credentials(Uncopied, botocore_credentials.Credentials):
+class Credentials(Uncopied, botocore_credentials.Credentials):  # type: ignore[misc]  # it ships no types
     """
     Credentials of botocore that keep no key: each signature reads the token of a `TokenManager`.
 
@@ -67,7 +67,7 @@ class Credentials(Uncopied, botocore_credentials.Credentials):
 
 
 @final
-class Session(Uncopied, botocore_session.Session):
+class Session(Uncopied, botocore_session.Session):  # type: ignore[misc]  # it ships no types
     """
     A session of botocore whose clients sign with the token of a `TokenManager`, and heal a refused key once.
 
@@ -104,13 +104,12 @@ class Session(Uncopied, botocore_session.Session):
 
 
 @final
-class _Provider(botocore_credentials.CredentialProvider):
+class _Provider:
     """What gives a session its credentials."""
 
     METHOD = "evertoken"
 
     def __init__(self, credentials: Credentials) -> None:
-        super().__init__()
         self._credentials = credentials
 
     def load(self) -> Credentials:

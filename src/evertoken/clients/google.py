@@ -11,7 +11,7 @@ except ImportError as _error:
     msg = "evertoken.clients.google needs google-auth: pip install 'evertoken[google]'"
     raise ImportError(msg) from _error
 
-from evertoken.clients._google_flow import GoogleFlow, check_unset
+from evertoken.clients._google_flow import GoogleFlow, check_unset, put_other
 from evertoken.clients._hidden_field import HiddenField
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ class Credentials(GoogleFlow, sync_credentials.Credentials):
 
             token: Another token to put there.
         """
-        if token is not None:
-            super().apply(headers, token)
-        else:
+        if token is None:
             self._put(headers, self._noted(self._tokens.get_sync()))
+        else:
+            put_other(headers, token)
 
     def before_request(self, request: Any, method: str, url: str, headers: MutableMapping[str, str]) -> None:  # noqa: ARG002
         """Put the token into *headers*; the manager has refreshed it in time. See `token` for what is raised."""
@@ -102,7 +102,7 @@ class AsyncCredentials(GoogleFlow, async_credentials.Credentials):
     """
 
     @property
-    def token(self) -> str | None:
+    def token(self) -> Any:
         """The last token that was given, or None. Nothing is fetched for it."""
         return None if self._last is None else HiddenField(self._last.access_token)
 
@@ -140,10 +140,10 @@ class AsyncCredentials(GoogleFlow, async_credentials.Credentials):
             TokenUnavailable: There is no valid token and none can be fetched now.
             GrantRejected: There is no valid token and the grant is rejected.
         """
-        if token is not None:
-            await super().apply(headers, token)
-        else:
+        if token is None:
             self._put(headers, self._noted(await self._tokens.get()))
+        else:
+            put_other(headers, token)
 
     async def before_request(self, request: Any, method: str, url: str, headers: MutableMapping[str, str]) -> None:  # noqa: ARG002
         """Put the token into *headers*; the manager has refreshed it in time. See `apply` for what is raised."""

@@ -62,7 +62,7 @@ class BotocoreSession(Guarded):
         if inspect.isclass(session) or not (is_session or callable(session)):
             msg = f"session must be a session or a function that returns one, not {type(session).__name__}"
             raise TypeError(msg)
-        self._session = session if is_session else None
+        self._session: Any = session if is_session else None
         self._make: Callable[[], Any] | None = None if is_session else session
         self._exceptions: Any = exceptions
         self._threads = threads_of(self._called)
