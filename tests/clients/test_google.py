@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
@@ -183,6 +184,28 @@ async def test_late_refresh(tokens):
     await asyncio.create_task(another())
     await credentials.refresh(None)
     assert (await tokens.get()).access_token == "secret-2"
+
+
+async def test_refresh_in_another_thread(tokens):
+    """U1: `refresh` in a thread that was given no token reports the one that was given last."""
+    credentials = Credentials(tokens.handle())
+    assert credentials.token == "secret-1"
+    await tokens.put(Token("secret-2", issued_at=0.0, expires_at=4e9))
+    assert credentials.token == "secret-2"
+    thread = threading.Thread(target=credentials.refresh, args=(None,))
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    assert credentials.token == "secret-1"
+
+
+async def test_universe(tokens):
+    """A client of another universe takes credentials of that universe, and refuses others."""
+    there = {"universe_domain": "apis.example", "api_endpoint": "http://127.0.0.1:9"}
+    credentials = Credentials(tokens.handle(), universe_domain="apis.example")
+    client = storage.Client(project="p", credentials=credentials, client_options=there)
+    client.close()
+    assert client.universe_domain == credentials.universe_domain
+    assert Credentials(tokens.handle()).universe_domain == "googleapis.com"
 
 
 async def test_quota_project():

@@ -1,4 +1,4 @@
-"""Keys of AWS that a server which others wrote knows, deletes and refuses: boto3 and aiobotocore go on with the next."""
+"""A key of AWS is deleted on a server that others wrote: boto3 and aiobotocore go on with the next one."""
 
 from __future__ import annotations
 

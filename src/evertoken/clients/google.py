@@ -17,6 +17,8 @@ from evertoken.clients._hidden_field import HiddenField
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
+    from evertoken._model.protocols import TokenReader
+
 __all__ = ["AsyncCredentials", "Credentials"]
 
 
@@ -35,7 +37,19 @@ class Credentials(GoogleFlow, sync_credentials.Credentials):
 
     Args:
         tokens: A handle of a manager.
+
+        universe_domain: The domain of the APIs, if it is not that of Google's public cloud. A client compares it with
+            its own.
     """
+
+    def __init__(self, tokens: TokenReader, *, universe_domain: str = "googleapis.com") -> None:
+        super().__init__(tokens)
+        self._universe = universe_domain
+
+    @property
+    def universe_domain(self) -> str:
+        """The domain of the APIs."""
+        return self._universe
 
     @property
     def token(self) -> str:
@@ -55,7 +69,10 @@ class Credentials(GoogleFlow, sync_credentials.Credentials):
 
     def refresh(self, request: Any) -> None:  # noqa: ARG002 - the manager fetches
         """
-        Report that the token given last was refused, and wait for another. It does nothing if there is another already.
+        Report that the token given last was refused, and wait for another.
+
+        It does nothing if there is another already, or if the manager fetches none in a cool-down: then the refusal is
+        the caller's.
 
         Args:
             request: It is not used.
@@ -112,7 +129,10 @@ class AsyncCredentials(GoogleFlow, async_credentials.Credentials):
 
     async def refresh(self, request: Any) -> None:  # noqa: ARG002 - the manager fetches
         """
-        Report that the token given last was refused, and wait for another. It does nothing if there is another already.
+        Report that the token given last was refused, and wait for another.
+
+        It does nothing if there is another already, or if the manager fetches none in a cool-down: then the refusal is
+        the caller's.
 
         Args:
             request: It is not used.
