@@ -80,6 +80,15 @@ class TestAuthlib:
             "grant_type": "client_credentials", "scope": "read", "audience": "https://api.example"
         }  # fmt: skip
 
+    async def test_refresh_token_that_nobody_asked_for(self):
+        """A client that began without a refresh token calls `fetch_token` each time, and spends none."""
+        server = Server(rotates=True)
+        async with Wire(server.answer) as wire, authlib(wire) as client:
+            async with TokenManager(AuthlibClient(client)) as tokens:
+                await tokens.refresh()
+                await tokens.refresh()
+        assert server.presented == [None, None]
+
     async def test_rotation(self):
         """K1: The newest refresh token is presented, each once."""
         server = Server(rotates=True)
@@ -221,6 +230,18 @@ class TestAuthlib:
             with pytest.raises(TransientRefreshError) as caught:
                 await AuthlibClient(client).fetch(a_request())
         assert caught.value.ambiguous
+
+    async def test_no_secret_is_shown(self):
+        """S1: What the server, or a hook, repeats of a secret is not in the error."""
+        server = Server()
+        server.answers = [http(400, {"error": "invalid_grant", "error_description": "s3cret and wonderland-1"})]
+        login = {"username": "alice", "password": "wonderland-1"}
+        async with Wire(server.answer) as wire, authlib(wire) as client:
+            with pytest.raises(GrantRejected) as caught:
+                await AuthlibClient(client, parameters=login).fetch(a_request())
+        assert server.forms[0]["grant_type"] == "password"
+        assert "wonderland" not in str(caught.value)
+        assert "s3cret" not in str(caught.value)
 
     @pytest.mark.parametrize(
         ("client", "error"),

@@ -7,8 +7,8 @@ from typing import Final
 
 __all__ = ["BAD_KEYS"]
 
-#: What AWS says of credentials that it does not, or no longer, accept. Whoever may not do what was asked is told
-#: otherwise, with the same status.
+#: The codes by which AWS says that it does not accept the credentials, or not any more. A missing permission has other
+#: codes, with the same status.
 BAD_KEYS: Final = re.compile(
     rb"\b(?:ExpiredToken|InvalidClientTokenId|InvalidToken|InvalidAccessKeyId|UnrecognizedClient)(?:Exception)?\b"
 )

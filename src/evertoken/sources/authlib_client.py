@@ -12,7 +12,7 @@ from evertoken._model.errors import TransientRefreshError
 from evertoken._model.guarded import Guarded
 from evertoken._model.identity import digest_of, identity_from
 from evertoken._model.parsing import http_date, parse_retry_after
-from evertoken._model.redaction import describe
+from evertoken._model.redaction import describe, named_secrets
 from evertoken.sources._sent import Sent
 from evertoken.sources._url import check_url, origin_of
 
@@ -31,10 +31,10 @@ class AuthlibClient(Guarded):
     Tokens by an `AsyncOAuth2Client` of Authlib, for programs that have configured one already.
 
     `AuthlibClient(AsyncOAuth2Client("app", secret, token_endpoint="https://as.example.com/token"))`. If the client has
-    a token with a refresh token, that grant goes on: `refresh_token` is called with the newest one. Without one,
-    `fetch_token` is called with *parameters*: the client credentials grant, unless they say otherwise. The client stays
-    yours: close it after the manager, use it on the manager's loop alone, and call APIs with `tokens.auth()` and not
-    with the client, which would refresh by itself.
+    a token with a refresh token, that grant goes on: each fetch calls `refresh_token` with the newest one. Otherwise
+    each fetch calls `fetch_token` with *parameters*: the client credentials grant, unless they say otherwise. The
+    client stays yours: close it after the manager, use it on the manager's loop alone, and call APIs with
+    `tokens.auth()` and not with the client, which would refresh by itself.
 
     Args:
         client: The client (`authlib.integrations.httpx_client.AsyncOAuth2Client`), with a `token_endpoint`.
@@ -129,15 +129,18 @@ class AuthlibClient(Guarded):
         return found if isinstance(found, str) and found else None
 
     def _newest(self, request: FetchRequest) -> str | None:
+        if self._initial is None:
+            return None
         kept = None if request.current is None else request.current.refresh_token
         given = self._given() or self._initial
         # A login is new if the program has put it into the client. A member of a fleet may have spent the last one.
-        if given is not None and given not in {self._left, kept}:
+        if given not in {self._left, kept}:
             return request.refresh_token_for(given)
         return kept or given
 
     def _failure(self, error: Exception, sent: Sent, presented: str | None) -> GrantRejected | TransientRefreshError:
-        secrets = [presented, self._client.client_secret]
+        texts = ((name, value) for name, value in self._parameters.items() if isinstance(value, str))
+        secrets = [presented, self._client.client_secret, *named_secrets(texts)]
         code = getattr(error, "error", None)
         status, headers = self._answered or (None, {})
         if isinstance(code, str) or (status is not None and status >= 400):  # noqa: PLR2004 - RFC 9110

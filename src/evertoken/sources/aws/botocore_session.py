@@ -43,6 +43,8 @@ class BotocoreSession(Guarded):
     Args:
         session: A function that returns a session, or the session.
 
+        provider: Keys of one provider share its limits, its pauses and its outages. None: this source is alone.
+
     Raises:
         TypeError: It is neither.
         ImportError: The extra `aws` is not installed.
@@ -52,7 +54,7 @@ class BotocoreSession(Guarded):
     rotates = False
     on_ambiguous = "retry"
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, *, provider: str | None = None) -> None:
         try:
             from botocore import exceptions  # noqa: PLC0415 - for this source alone, and not for its neighbours
         except ImportError as error:
@@ -66,7 +68,7 @@ class BotocoreSession(Guarded):
         self._make: Callable[[], Any] | None = None if is_session else session
         self._exceptions: Any = exceptions
         self._threads = threads_of(self._called)
-        self.provider: str = "botocore"
+        self.provider = provider
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """

@@ -35,6 +35,8 @@ class GoogleAuthCredentials(Guarded):
     Args:
         credentials: The credentials (`google.auth.credentials.Credentials`), with the scopes that they need.
 
+        provider: Keys of one provider share its limits, its pauses and its outages. None: this source is alone.
+
     Raises:
         TypeError: They have no `refresh`, or it is asynchronous.
         ImportError: The extra `google` is not installed.
@@ -43,7 +45,7 @@ class GoogleAuthCredentials(Guarded):
     rotates = False
     on_ambiguous = "retry"
 
-    def __init__(self, credentials: Any) -> None:
+    def __init__(self, credentials: Any, *, provider: str | None = None) -> None:
         try:
             from google.auth import exceptions  # noqa: PLC0415 - for this source alone, and not for its neighbours
             from google.auth.transport.requests import Request  # noqa: PLC0415
@@ -57,8 +59,7 @@ class GoogleAuthCredentials(Guarded):
         self._exceptions: Any = exceptions
         self._request_type: Any = Request
         self._threads = threads_of(self._refresh)
-        kind = type(credentials)
-        self.provider: str = f"google-auth:{kind.__module__}.{kind.__qualname__}"
+        self.provider = provider
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
