@@ -10,7 +10,7 @@ except ImportError as _error:
     msg = "evertoken.clients.aiobotocore needs aiobotocore: pip install 'evertoken[aiobotocore]'"
     raise ImportError(msg) from _error
 
-from evertoken.clients._botocore_flow import Signed, note_key, parts_of
+from evertoken.clients._botocore_flow import frozen_by, note_request, refusal_in
 from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ class Session(Uncopied, aio_session.AioSession):  # type: ignore[misc]  # it shi
         self._tokens = tokens
         provider = _Provider(_Credentials(tokens))
         self.register_component("credential_provider", aio_credentials.AioCredentialResolver([provider]))
-        self.register("request-created", note_key)
+        self.register("request-created", note_request)
         self.register("needs-retry", self._heal)
 
     async def _heal(self, response: Any, request_dict: Any, **_: Any) -> int | None:
         """Return after how many seconds to send again: 0, or None if not."""
-        signed = Signed(response, request_dict)
-        key = signed.refused_key()
-        if key is None:
+        refusal = refusal_in(response, request_dict)
+        if refusal is None:
             return None
-        again = signed.rewound()
-        other = await self._tokens.refused(key, wait=again)  # type: ignore[arg-type]  # a handle takes the value too
+        again = refusal.rewound()
+        reader: Any = self._tokens
+        other = await reader.refused(refusal.key_id, wait=again)
         return 0 if again and other is not None else None
 
 
@@ -64,9 +64,10 @@ class _Credentials(Uncopied, aio_credentials.AioCredentials):  # type: ignore[mi
     def __init__(self, tokens: TokenReader) -> None:
         # Not that of the base, which wants keys.
         self._tokens = tokens
+        self._frozen_of = frozen_by(aio_credentials.ReadOnlyCredentials)
 
     async def get_frozen_credentials(self) -> Any:
-        return aio_credentials.ReadOnlyCredentials(*parts_of(await self._tokens.get()))
+        return self._frozen_of(await self._tokens.get())
 
 
 @final

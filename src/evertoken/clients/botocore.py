@@ -10,7 +10,7 @@ except ImportError as _error:
     msg = "evertoken.clients.botocore needs botocore: pip install 'evertoken[aws]'"
     raise ImportError(msg) from _error
 
-from evertoken.clients._botocore_flow import Signed, note_key, parts_of
+from evertoken.clients._botocore_flow import frozen_by, note_request, refusal_in
 from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Credentials(Uncopied, botocore_credentials.Credentials):  # type: ignore[m
     def __init__(self, tokens: TokenReader) -> None:
         # Not that of the base, which sets the properties below.
         self._tokens = tokens
+        self._frozen_of = frozen_by(botocore_credentials.ReadOnlyCredentials)
         self.method: str = "evertoken"
         self.account_id: str | None = None
 
@@ -63,7 +64,7 @@ class Credentials(Uncopied, botocore_credentials.Credentials):  # type: ignore[m
             TypeError: The manager gives other tokens than `AwsCredentials`.
             RuntimeError: There is no valid token, and this is the manager's own loop, which it would block.
         """
-        return botocore_credentials.ReadOnlyCredentials(*parts_of(self._tokens.get_sync()))
+        return self._frozen_of(self._tokens.get_sync())
 
 
 @final
@@ -89,17 +90,17 @@ class Session(Uncopied, botocore_session.Session):  # type: ignore[misc]  # it s
         self._tokens = tokens
         provider = _Provider(Credentials(tokens))
         self.register_component("credential_provider", botocore_credentials.CredentialResolver([provider]))
-        self.register("request-created", note_key)
+        self.register("request-created", note_request)
         self.register("needs-retry", self._heal)
 
     def _heal(self, response: Any, request_dict: Any, **_: Any) -> int | None:
         """Return after how many seconds to send again: 0, or None if not."""
-        signed = Signed(response, request_dict)
-        key = signed.refused_key()
-        if key is None:
+        refusal = refusal_in(response, request_dict)
+        if refusal is None:
             return None
-        again = signed.rewound()
-        other = self._tokens.refused_sync(key, wait=again)  # type: ignore[arg-type]  # a handle takes the value too
+        again = refusal.rewound()
+        reader: Any = self._tokens
+        other = reader.refused_sync(refusal.key_id, wait=again)
         return 0 if again and other is not None else None
 
 
