@@ -153,6 +153,33 @@ async def test_state(tokens):
     assert (credentials.valid, credentials.expired, credentials.token_state) == (True, False, TokenState.FRESH)
 
 
+async def test_nothing_is_fetched_for_the_state():
+    """U5: Without a token the credentials are invalid, which is known on the manager's loop without a fetch."""
+    async with TokenManager(lambda: ("secret-1", 3600.0)) as tokens:
+        credentials = Credentials(tokens.handle())
+        assert (credentials.valid, credentials.token_state) == (False, TokenState.INVALID)
+        with pytest.raises(RuntimeError, match="event loop"):
+            credentials.apply({})
+        await asyncio.to_thread(credentials.refresh, None)
+        assert credentials.valid
+
+
+async def test_sync_credentials_in_an_async_session():
+    """U5: An async session refreshes credentials without a token in a thread, and so can be used on the loop."""
+    api = Api()
+
+    async def fetch() -> tuple[str, float]:
+        await api.issue("secret-1")
+        return "secret-1", 3600.0
+
+    async with Wire(api.answer) as wire, TokenManager(fetch) as tokens:
+        session = AsyncAuthorizedSession(Credentials(tokens.handle()))
+        response = await session.get(wire.url())
+        assert response.status_code == 200
+        await response.close()
+        await session.close()
+
+
 async def test_refresh_with_nothing_given():
     """U1: `refresh` before a token was given fetches one, and reports none."""
     fetches = []

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from evertoken._model.guarded import guarded
+from evertoken._model.protocols import TokenReader
 from evertoken.clients._hidden_field import HiddenField, hidden_authorization
 from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
 
-__all__ = ["GoogleFlow", "check_unset", "put_other"]
+
+__all__ = ["GoogleFlow", "Reader", "check_unset", "put_other"]
 
 _FIELD: Final = "authorization"
 _PAYER: Final = "x-goog-user-project"
 
 # The token that was given last in this thread or task, and by which credentials.
 _GIVEN: ContextVar[tuple[object, Token] | None] = ContextVar("evertoken_google_given", default=None)
+
+
+class Reader(TokenReader, Protocol):
+    """What the credentials need of a manager: a handle has it."""
+
+    def peek(self) -> Token | None:
+        """Return the valid token or None."""
 
 
 class GoogleFlow(Uncopied):
@@ -31,7 +39,7 @@ class GoogleFlow(Uncopied):
     google-auth calls `refresh` after a 401, and does not say which token was refused.
     """
 
-    def __init__(self, tokens: TokenReader) -> None:
+    def __init__(self, tokens: Reader) -> None:
         # It sets the token to None, among other things.
         super().__init__()
         self._tokens = tokens
@@ -43,8 +51,11 @@ class GoogleFlow(Uncopied):
         _GIVEN.set((self, token))
         return token
 
-    def _given(self) -> Token | None:
-        """Return the token that is refused: the last one of this thread or task, or else of any."""
+    def _refused(self) -> Token | None:
+        """Return the token that `refresh` is about: the last one of this thread or task, or else of any; or None."""
+        if self._tokens.peek() is None:
+            # It is about the lack of one.
+            return None
         given = _GIVEN.get()
         return given[1] if given is not None and given[0] is self else self._last
 

@@ -17,7 +17,7 @@ from evertoken.clients._hidden_field import HiddenField
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from evertoken._model.protocols import TokenReader
+    from evertoken.clients._google_flow import Reader
 
 __all__ = ["AsyncCredentials", "Credentials"]
 
@@ -42,7 +42,7 @@ class Credentials(GoogleFlow, sync_credentials.Credentials):
             its own.
     """
 
-    def __init__(self, tokens: TokenReader, *, universe_domain: str = "googleapis.com") -> None:
+    def __init__(self, tokens: Reader, *, universe_domain: str = "googleapis.com") -> None:
         super().__init__(tokens)
         self._universe = universe_domain
 
@@ -67,9 +67,20 @@ class Credentials(GoogleFlow, sync_credentials.Credentials):
     def token(self, value: str | None) -> None:
         check_unset(value)
 
+    @property
+    def valid(self) -> bool:
+        """Whether there is a valid token now. Nothing is fetched for the answer."""
+        return self._tokens.peek() is not None
+
+    @property
+    def token_state(self) -> sync_credentials.TokenState:
+        """Fresh, or invalid if there is no valid token now."""
+        state = sync_credentials.TokenState
+        return state.FRESH if self.valid else state.INVALID
+
     def refresh(self, request: Any) -> None:  # noqa: ARG002 - the manager fetches
         """
-        Report that the token given last was refused, and wait for another.
+        Wait for a token if there is none; otherwise report that the one given last was refused, and wait for another.
 
         It does nothing if there is another already, or if the manager fetches none in a cool-down: then the refusal is
         the caller's.
@@ -82,7 +93,7 @@ class Credentials(GoogleFlow, sync_credentials.Credentials):
             GrantRejected: The grant is rejected.
             RuntimeError: This is the manager's own loop, which it would block.
         """
-        given = self._given()
+        given = self._refused()
         if given is None:
             self._tokens.get_sync()
         else:
@@ -129,7 +140,7 @@ class AsyncCredentials(GoogleFlow, async_credentials.Credentials):
 
     async def refresh(self, request: Any) -> None:  # noqa: ARG002 - the manager fetches
         """
-        Report that the token given last was refused, and wait for another.
+        Wait for a token if there is none; otherwise report that the one given last was refused, and wait for another.
 
         It does nothing if there is another already, or if the manager fetches none in a cool-down: then the refusal is
         the caller's.
@@ -141,7 +152,7 @@ class AsyncCredentials(GoogleFlow, async_credentials.Credentials):
             TokenUnavailable: Another one cannot be fetched now.
             GrantRejected: The grant is rejected.
         """
-        given = self._given()
+        given = self._refused()
         if given is None:
             await self._tokens.get()
         else:
