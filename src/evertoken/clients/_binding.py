@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final
 
 from evertoken._model.errors import OriginRefused
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
+from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -19,7 +20,7 @@ __all__ = ["Binding"]
 _SPELLINGS: Final = 64
 
 
-class Binding:
+class Binding(Uncopied):
     """
     The token of a reader, and the origins that it may be sent to.
 
@@ -52,17 +53,6 @@ class Binding:
     def __repr__(self) -> str:
         bound = ", ".join(sorted(map(written, self._origins))) or "the first origin it is used with"
         return f"{type(self).__name__}(bound to {bound})"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        # It refers to a manager, and is no part of what is copied: clients are often copied with their options.
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        msg = f"{type(self).__name__} refers to a manager and cannot be pickled: make one in each process"
-        raise TypeError(msg)
 
     def _remember(self, written: Hashable) -> None:
         """Admit at once what is written like this from now on."""

@@ -1,0 +1,111 @@
+"""Whose token a request of azure-core carries, and whether it was refused. It imports no library of Azure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
+
+from evertoken.clients._given import Given
+from evertoken.clients._hidden_field import hidden_authorization
+from evertoken.clients._refusal import NOTED, is_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from evertoken._model.protocols import TokenReader
+    from evertoken._model.token import Token
+
+__all__ = ["FIELD", "HandleMaker", "Scope", "Scopes", "place_of", "rewound"]
+
+FIELD: Final = "Authorization"
+
+_SCHEME: Final = "Bearer "
+_WHOLE: Final = (str, bytes, bytearray, dict, list, tuple)
+
+
+class HandleMaker(Protocol):
+    """A manager, as far as a credential needs it."""
+
+    def handle(self, key: Hashable = None, /) -> TokenReader:
+        """Return one key."""
+
+
+@final
+class Scope:
+    """The token of one scope, and what a client was given of it."""
+
+    def __init__(self, reader: TokenReader) -> None:
+        self.reader = reader
+        self.given = Given()
+        self.authorization_of = hidden_authorization()
+
+
+@final
+class Scopes:
+    """
+    The scopes of a credential.
+
+    Args:
+        tokens: A handle, which serves any scope; or a manager, whose keys are scopes.
+    """
+
+    def __init__(self, tokens: TokenReader | HandleMaker) -> None:
+        self._by_scope = getattr(tokens, "handle", None)
+        self._known: dict[str, Scope] = {}
+        if self._by_scope is None:
+            self._only: Scope | None = Scope(tokens)  # type: ignore[arg-type]  # it makes no handles, so it is one
+            self._known[""] = self._only
+        else:
+            self._only = None
+
+    def of(self, scopes: tuple[str, ...]) -> Scope:
+        """
+        Return the one of *scopes*.
+
+        Raises:
+            LookupError: The manager has no such key.
+        """
+        if self._only is not None:
+            return self._only
+        key = " ".join(scopes)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known.setdefault(key, Scope(self._by_scope(key)))
+        return found
+
+    def refused(self, request: Any, response: Any) -> tuple[Scope, Token] | None:
+        """Return the token that *response* refuses, if it is one that was given by these."""
+        if response.status_code not in NOTED:
+            return None
+        field = request.headers.get(FIELD, "")
+        if not field.startswith(_SCHEME):
+            return None
+        for scope in tuple(self._known.values()):
+            token = scope.given.find(field.removeprefix(_SCHEME))
+            if token is not None:
+                challenge = response.headers.get("WWW-Authenticate", "")
+                return (scope, token) if is_refusal(response.status_code, challenge, token) else None
+        return None
+
+
+def place_of(request: Any) -> int | None:
+    """Return where the body of *request* stands before it is sent, if it can be wound back to there."""
+    try:
+        place: int = request.data.tell()
+    except (AttributeError, OSError, ValueError):
+        return None
+    return place
+
+
+def rewound(request: Any, place: int | None) -> bool:
+    """Tell whether *request* can be sent again, and wind its body back to *place*."""
+    if request.files:
+        return False
+    if request.data is None or isinstance(request.data, _WHOLE):
+        return True
+    if place is None:
+        return False
+    try:
+        request.data.seek(place)
+    except (OSError, ValueError):
+        return False
+    return True
