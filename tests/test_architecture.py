@@ -53,7 +53,7 @@ REQUIRED = {
 # Distributions whose module has another name.
 MODULES = {
     "pyjwt": "jwt", "psycopg2-binary": "psycopg2", "pynacl": "nacl", "grpcio": "grpc", "pyyaml": "yaml",
-    "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client",
+    "azure-core": "azure", "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client",
 }  # fmt: skip
 # Files that need what another one is the door to, and why.
 SECOND_DOORS = {"_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself")}
