@@ -99,10 +99,10 @@ class _Azure(SdkContract):
 
 class TestBlobs(_Azure):
     name = "azure.storage.blob.BlobServiceClient"
-    lines = """
-        credential = TokenCredential(tokens.handle())
-        BlobServiceClient(url, credential=credential, transport=HealingTransport(credential))
-    """
+    lines = (
+        "credential = TokenCredential(tokens.handle())\n"
+        "BlobServiceClient(url, credential=credential, transport=HealingTransport(credential))"
+    )
     without = 26
     blocking = True
 
@@ -118,10 +118,10 @@ class TestBlobs(_Azure):
 
 class TestAsyncBlobs(_Azure):
     name = "azure.storage.blob.aio.BlobServiceClient"
-    lines = """
-        credential = AsyncTokenCredential(tokens.handle())
-        BlobServiceClient(url, credential=credential, transport=AsyncHealingTransport(credential))
-    """
+    lines = (
+        "credential = AsyncTokenCredential(tokens.handle())\n"
+        "BlobServiceClient(url, credential=credential, transport=AsyncHealingTransport(credential))"
+    )
     without = 26
 
     def given(self, handle):
@@ -147,11 +147,11 @@ async def async_pieces():
 
 class TestPipeline(_Azure):
     name = "azure.core.PipelineClient"
-    lines = """
-        credential = TokenCredential(tokens.handle())
-        policy = BearerTokenCredentialPolicy(credential, scope)
-        PipelineClient(url, policies=[policy], transport=HealingTransport(credential))
-    """
+    lines = (
+        "credential = TokenCredential(tokens.handle())\n"
+        "policy = BearerTokenCredentialPolicy(credential, scope)\n"
+        "PipelineClient(url, policies=[policy], transport=HealingTransport(credential))"
+    )
     without = 26
     blocking = True
     bodies = True
@@ -176,11 +176,11 @@ class TestPipeline(_Azure):
 
 class TestAsyncPipeline(_Azure):
     name = "azure.core.AsyncPipelineClient"
-    lines = """
-        credential = AsyncTokenCredential(tokens.handle())
-        policy = AsyncBearerTokenCredentialPolicy(credential, scope)
-        AsyncPipelineClient(url, policies=[policy], transport=AsyncHealingTransport(credential))
-    """
+    lines = (
+        "credential = AsyncTokenCredential(tokens.handle())\n"
+        "policy = AsyncBearerTokenCredentialPolicy(credential, scope)\n"
+        "AsyncPipelineClient(url, policies=[policy], transport=AsyncHealingTransport(credential))"
+    )
     without = 26
     bodies = True
 

@@ -85,7 +85,7 @@ class TestKubernetes(_Blocking):
     name = "kubernetes.client.ApiClient"
     library = "kubernetes"
     lines = "client = heal(ApiClient(configuration), tokens.handle())"
-    without = 19
+    without = 12
     module = sync_client
 
 
@@ -93,7 +93,7 @@ class TestKubernetesAio(_Async):
     name = "kubernetes.aio.client.ApiClient"
     library = "kubernetes"
     lines = "client = heal(ApiClient(configuration), tokens.handle())"
-    without = 19
+    without = 12
     module = aio_client
 
 
@@ -101,7 +101,7 @@ class TestKubernetesAsyncio(_Async):
     name = "kubernetes_asyncio.client.ApiClient"
     library = "kubernetes-asyncio"
     lines = "client = heal(ApiClient(configuration), tokens.handle())"
-    without = 19
+    without = 12
     module = asyncio_client
 
 
