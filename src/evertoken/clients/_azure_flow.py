@@ -9,7 +9,7 @@ from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._refusal import NOTED, is_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
@@ -37,6 +37,14 @@ class Scope:
         self.reader = reader
         self.given = Given()
         self.authorization_of = hidden_authorization()
+        self._made: tuple[Token, Any] | None = None
+
+    def give(self, token: Token, make: Callable[[Token], Any]) -> Any:
+        """Return what *make* makes of *token*, once for a token, and take note that it was given."""
+        made = self._made
+        if made is None or made[0] is not token:
+            self._made = made = self.given.note(token), make(token)
+        return made[1]
 
 
 @final
@@ -90,7 +98,14 @@ class Scopes:
 def place_of(request: Any) -> int | None:
     """Return where the body of *request* stands before it is sent, if it can be wound back to there."""
     try:
-        place: int = request.data.tell()
+        # Of the older kind of requests there is no content.
+        body = request.content
+    except AttributeError:
+        body = request.data
+    if body is None or isinstance(body, _WHOLE):
+        return None
+    try:
+        place: int = body.tell()
     except (AttributeError, OSError, ValueError):
         return None
     return place

@@ -89,17 +89,19 @@ class TokenCredential(_Credential):
             LookupError: The manager has no key of these scopes.
             RuntimeError: There is no valid token, and this is the manager's own loop, which it would block.
         """
-        return _plain(self._token(scopes, claims))
+        info = self._given(scopes, claims)
+        return AccessToken(info.token, info.expires_on)
 
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Do what `get_token` does, with the arguments in *options*. It is what the bearer policy calls."""
-        return _info(self._token(scopes, (options or {}).get("claims")))
+        return self._given(scopes, (options or {}).get("claims"))
 
-    def _token(self, scopes: tuple[str, ...], claims: str | None) -> Token:
+    def _given(self, scopes: tuple[str, ...], claims: str | None) -> AccessTokenInfo:
         scope = self._scopes.of(scopes)
-        last = scope.given.last
-        other = scope.reader.refused_sync(last) if claims and last is not None else None
-        return scope.given.note(other or scope.reader.get_sync())
+        last = scope.given.last if claims else None
+        other = None if last is None else scope.reader.refused_sync(last)
+        info: AccessTokenInfo = scope.give(other or scope.reader.get_sync(), _info)
+        return info
 
     def close(self) -> None:
         """Do nothing: the manager stays open."""
@@ -138,17 +140,19 @@ class AsyncTokenCredential(_Credential):
             GrantRejected: There is no valid token and the grant is rejected.
             LookupError: The manager has no key of these scopes.
         """
-        return _plain(await self._token(scopes, claims))
+        info = await self._given(scopes, claims)
+        return AccessToken(info.token, info.expires_on)
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Do what `get_token` does, with the arguments in *options*. It is what the bearer policy calls."""
-        return _info(await self._token(scopes, (options or {}).get("claims")))
+        return await self._given(scopes, (options or {}).get("claims"))
 
-    async def _token(self, scopes: tuple[str, ...], claims: str | None) -> Token:
+    async def _given(self, scopes: tuple[str, ...], claims: str | None) -> AccessTokenInfo:
         scope = self._scopes.of(scopes)
-        last = scope.given.last
-        other = await scope.reader.refused(last) if claims and last is not None else None
-        return scope.given.note(other or await scope.reader.get())
+        last = scope.given.last if claims else None
+        other = None if last is None else await scope.reader.refused(last)
+        info: AccessTokenInfo = scope.give(other or await scope.reader.get(), _info)
+        return info
 
     async def close(self) -> None:
         """Do nothing: the manager stays open."""
@@ -290,16 +294,9 @@ class AsyncHealingTransport(Uncopied, AsyncHttpTransport[Any, Any]):
         await self._transport.__aexit__(*args)
 
 
-def _plain(token: Token) -> AccessToken:
-    return AccessToken(HiddenField(token.access_token), _expires_on(token))
-
-
 def _info(token: Token) -> AccessTokenInfo:
-    return _Info(HiddenField(token.access_token), _expires_on(token), refresh_on=_ALWAYS)
-
-
-def _expires_on(token: Token) -> int:
-    return _NEVER if token.expires_at is None else int(token.expires_at)
+    expires_on = _NEVER if token.expires_at is None else int(token.expires_at)
+    return _Info(HiddenField(token.access_token), expires_on, refresh_on=_ALWAYS)
 
 
 def _closing(response: Any) -> Any:

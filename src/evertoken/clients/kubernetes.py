@@ -117,7 +117,9 @@ class _Hook(Binding):
             self._remember(host)
 
     def _put(self, configuration: Any, token: Token) -> None:
-        configuration.api_key.update(dict.fromkeys(_KEYS, self.field(token)))
+        field = self.field(token)
+        for key in _KEYS:
+            configuration.api_key[key] = field
 
     def field(self, token: Token) -> str:
         """Return the value of the field, and take note of *token*."""
@@ -150,8 +152,9 @@ class _Healing(Uncopied):
         token: Token | None = self._hook.given.find(field.partition(" ")[2])
         return token
 
-    def _with(self, options: dict[str, Any], token: Token) -> dict[str, Any]:
-        return {**options, "headers": {**options["headers"], _FIELD: self._hook.field(token)}}
+    def _copied(self, options: dict[str, Any], **fields: str) -> dict[str, Any]:
+        # The library changes the fields as it sends them.
+        return {**options, "headers": {**options["headers"], **fields}}
 
 
 @final
@@ -164,8 +167,7 @@ class _Request(_Healing):
             return self._request(*args, **options)
         response = failure = None
         try:
-            # A copy of the fields, for the library changes them.
-            response = self._request(*args, **self._with(options, token))
+            response = self._request(*args, **self._copied(options))
         except Exception as error:
             if not _is_refused(error):
                 raise
@@ -184,7 +186,7 @@ class _Request(_Healing):
             del failure
         if other is None:
             return response
-        return self._request(*args, **self._with(options, other))
+        return self._request(*args, **self._copied(options, authorization=self._hook.field(other)))
 
 
 @final
@@ -197,7 +199,7 @@ class _AsyncRequest(_Healing):
             return await self._request(*args, **options)
         response = failure = None
         try:
-            response = await self._request(*args, **self._with(options, token))
+            response = await self._request(*args, **self._copied(options))
         except Exception as error:
             if not _is_refused(error):
                 raise
@@ -215,7 +217,7 @@ class _AsyncRequest(_Healing):
             del failure
         if other is None:
             return response
-        return await self._request(*args, **self._with(options, other))
+        return await self._request(*args, **self._copied(options, authorization=self._hook.field(other)))
 
 
 def _is_refused(outcome: Any) -> bool:
