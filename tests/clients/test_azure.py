@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from azure.core import AsyncPipelineClient, PipelineClient
@@ -87,7 +87,7 @@ async def storage(vouched: Certificate) -> AsyncIterator[Storage]:
 
 class _Azure(SdkContract):
     extra = "azure"
-    library = "azure-core"
+    library: ClassVar[str | None] = "azure-core"
 
     @pytest.fixture(autouse=True)
     def _vouched(self, vouched: Certificate) -> None:

@@ -8,7 +8,7 @@ import copy
 import json
 import pickle
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import kubernetes.aio.client as aio_client
 import kubernetes.client as sync_client
@@ -83,7 +83,7 @@ class _Async(_Kubernetes):
 
 class TestKubernetes(_Blocking):
     name = "kubernetes.client.ApiClient"
-    library = "kubernetes"
+    library: ClassVar[str | None] = "kubernetes"
     lines = "client = heal(ApiClient(configuration), tokens.handle())"
     without = 12
     module = sync_client
@@ -91,7 +91,7 @@ class TestKubernetes(_Blocking):
 
 class TestKubernetesAio(_Async):
     name = "kubernetes.aio.client.ApiClient"
-    library = "kubernetes"
+    library: ClassVar[str | None] = "kubernetes"
     lines = "client = heal(ApiClient(configuration), tokens.handle())"
     without = 12
     module = aio_client
@@ -99,7 +99,7 @@ class TestKubernetesAio(_Async):
 
 class TestKubernetesAsyncio(_Async):
     name = "kubernetes_asyncio.client.ApiClient"
-    library = "kubernetes-asyncio"
+    library: ClassVar[str | None] = "kubernetes-asyncio"
     lines = "client = heal(ApiClient(configuration), tokens.handle())"
     without = 12
     module = asyncio_client
@@ -108,6 +108,7 @@ class TestKubernetesAsyncio(_Async):
 class _Configured:
     """The hook alone, for programs that set a default configuration."""
 
+    module: ModuleType
     heals = "The library tells the hook of no 401, and the error is the caller's. `attempt` around the call heals"
     lines = "authenticate(configuration, tokens.handle())"
     without = 4
@@ -124,19 +125,19 @@ class _Configured:
 
 class TestConfiguration(_Configured, _Blocking):
     name = "kubernetes.client.Configuration"
-    library = "kubernetes"
+    library: ClassVar[str | None] = "kubernetes"
     module = sync_client
 
 
 class TestAioConfiguration(_Configured, _Async):
     name = "kubernetes.aio.client.Configuration"
-    library = "kubernetes"
+    library: ClassVar[str | None] = "kubernetes"
     module = aio_client
 
 
 class TestAsyncioConfiguration(_Configured, _Async):
     name = "kubernetes_asyncio.client.Configuration"
-    library = "kubernetes-asyncio"
+    library: ClassVar[str | None] = "kubernetes-asyncio"
     module = asyncio_client
 
 

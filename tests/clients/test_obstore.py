@@ -36,13 +36,13 @@ class Objects(Service):
 
 class _Obstore(SdkContract):
     extra = "obstore"
-    library = "obstore"
+    library: ClassVar[str | None] = "obstore"
     heals = (
         "obstore tells the provider of no refusal, and its error is the caller's. `attempt` around the call heals, "
         "with `refused=is_refusal`"
     )
     # It raises this for whatever its provider raises, and names it in the text.
-    unavailable = (UnauthenticatedError,)
+    unavailable: ClassVar[tuple[type[Exception], ...]] = (UnauthenticatedError,)
     refusal = staticmethod(is_refusal)
 
     @contextlib.asynccontextmanager
@@ -150,7 +150,7 @@ async def s3_error(status: int, code: str) -> Exception:
         return {"access_key_id": "a", "secret_access_key": "b", "expires_at": None}
 
     async with Wire(answer) as wire:
-        options = {"client_options": {"allow_http": True}, "retry_config": {"max_retries": 0}}
+        options: Any = {"client_options": {"allow_http": True}, "retry_config": {"max_retries": 0}}
         store = S3Store("b", endpoint=wire.url(""), region="eu-west-1", credential_provider=provider, **options)
         with pytest.raises(Exception, match=r"a\.txt") as caught:
             await obstore.get_async(store, "a.txt")

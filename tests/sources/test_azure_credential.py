@@ -32,7 +32,7 @@ SCOPE = "https://vault.azure.net/.default"
 AUTHORITY = "https://login.example.com"
 
 
-class Here(RequestsTransport):
+class Here(RequestsTransport):  # type: ignore[misc]  # it is imported lazily, and has no type
     """A transport that sends what is meant for https to the server here."""
 
     def __init__(self, url: str) -> None:
@@ -45,7 +45,7 @@ class Here(RequestsTransport):
         return super().send(request, **options)
 
 
-class AsyncHere(AioHttpTransport):
+class AsyncHere(AioHttpTransport):  # type: ignore[misc]  # likewise
     def __init__(self, url: str) -> None:
         super().__init__()
         self.url = url
@@ -303,7 +303,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
 class Answer:
     """An answer whose body was not read."""
 
-    reason, status_code, headers = "X", 503, {"Retry-After": "9"}
+    reason, status_code, headers, request = "X", 503, {"Retry-After": "9"}, None
 
     def text(self) -> str:
         raise RuntimeError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 from evertoken.clients._given import Given
 from evertoken.clients._hidden_field import hidden_authorization
@@ -57,13 +57,11 @@ class Scopes:
     """
 
     def __init__(self, tokens: TokenReader | HandleMaker) -> None:
-        self._by_scope = getattr(tokens, "handle", None)
+        self._tokens = cast("Any", tokens)
         self._known: dict[str, Scope] = {}
-        if self._by_scope is None:
-            self._only: Scope | None = Scope(tokens)  # type: ignore[arg-type]  # it makes no handles, so it is one
-            self._known[""] = self._only
-        else:
-            self._only = None
+        self._only: Scope | None = None
+        if not hasattr(tokens, "handle"):
+            self._only = self._known[""] = Scope(self._tokens)
 
     def of(self, scopes: tuple[str, ...]) -> Scope:
         """
@@ -77,7 +75,7 @@ class Scopes:
         key = " ".join(scopes)
         found = self._known.get(key)
         if found is None:
-            found = self._known.setdefault(key, Scope(self._by_scope(key)))
+            found = self._known.setdefault(key, Scope(self._tokens.handle(key)))
         return found
 
     def refused(self, request: Any, response: Any) -> tuple[Scope, Token] | None:

@@ -17,6 +17,8 @@ from evertoken.clients._hidden_field import HiddenField
 from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from azure.core.credentials import TokenRequestOptions
 
     from evertoken._model.protocols import TokenReader
@@ -226,8 +228,13 @@ class HealingTransport(Uncopied, HttpTransport[Any, Any]):
         self._transport.__enter__()
         return self
 
-    def __exit__(self, *args: object) -> None:
-        self._transport.__exit__(*args)
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._transport.__exit__(exc_type, exc_value, traceback)
 
 
 @final
@@ -290,8 +297,13 @@ class AsyncHealingTransport(Uncopied, AsyncHttpTransport[Any, Any]):
         await self._transport.__aenter__()
         return self
 
-    async def __aexit__(self, *args: object) -> None:
-        await self._transport.__aexit__(*args)
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._transport.__aexit__(exc_type, exc_value, traceback)
 
 
 def _info(token: Token) -> AccessTokenInfo:
