@@ -170,8 +170,8 @@ class TestPipeline(_Azure):
 
             yield call
 
-    def streamed(self, call):
-        return call(pieces())
+    def streamed(self, call: Any) -> None:
+        call(pieces())
 
 
 class TestAsyncPipeline(_Azure):
@@ -198,7 +198,7 @@ class TestAsyncPipeline(_Azure):
 
             yield call
 
-    async def streamed(self, call):
+    async def streamed(self, call: Any) -> None:
         await call(async_pieces())
 
 
@@ -375,8 +375,11 @@ async def test_scopes_are_healed_apart():
         request = HttpRequest("GET", "https://a.example", headers={"Authorization": f"Bearer {second}"})
         refused = credential._scopes.refused(request, SimpleNamespace(status_code=401, headers={}))
         assert refused is not None
-        assert (refused[1].access_token, refused[0].reader.key) == (second, "b")
-        assert tokens.peek("a").access_token == first
+        scope, token = refused
+        other = await scope.reader.refused(token)
+        assert token.access_token == second
+        assert tokens.peek("b") is other is not token
+        assert (await credential.get_token("a")).token == first
 
 
 @pytest.mark.parametrize(
@@ -503,7 +506,8 @@ class AsyncRecorder(Recorder):
 
 async def test_what_else_a_transport_does(at):
     """U1: All that is not sending is passed on to the transport that sends."""
-    inner, async_inner = Recorder(), AsyncRecorder()
+    inner: Any = Recorder()
+    async_inner: Any = AsyncRecorder()
     with HealingTransport(TokenCredential(at.handle), inner) as transport:
         transport.open()
         transport.sleep(2.0)

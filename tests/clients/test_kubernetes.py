@@ -149,13 +149,13 @@ EACH = pytest.mark.parametrize("module", MODULES.values(), ids=list(MODULES))
 
 async def ask(client: Any, method: str, *args: Any, **options: Any) -> Any:
     """Make a call of either kind of client, and close it."""
-    if isinstance(client, sync_client.ApiClient):
+    module = next(one for one in MODULES.values() if isinstance(client, one.ApiClient))
+    call = getattr(module.CoreV1Api(client), method)
+    if module is sync_client:
         with client:
-            return await asyncio.to_thread(getattr(sync_client.CoreV1Api(client), method), *args, **options)
-    module = aio_client if isinstance(client, aio_client.ApiClient) else asyncio_client
+            return await asyncio.to_thread(call, *args, **options)
     async with client:
-        found = getattr(module.CoreV1Api(client), method)(*args, **options)
-        return await found
+        return await call(*args, **options)
 
 
 def raw(module: ModuleType) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import obstore
@@ -52,7 +53,7 @@ class _Obstore(SdkContract):
             objects.url = wire.url("")
             yield objects
 
-    def given(self, handle):
+    def given(self, handle) -> Any:
         return BearerProvider(handle)
 
     def store(self, given: Any, url: str) -> Any:
@@ -60,7 +61,7 @@ class _Obstore(SdkContract):
         return AzureStore("c", account_name="a", endpoint=url, retry_config={"max_retries": 0}, **options)
 
     @contextlib.asynccontextmanager
-    async def client(self, given, server):
+    async def client(self, given, server) -> AsyncIterator[Any]:
         store = self.store(given, server.url)
 
         async def call() -> None:
@@ -92,7 +93,7 @@ class TestAzureStoreWithoutLoop(_Obstore):
             assert at.server.shown == []
 
     @contextlib.asynccontextmanager
-    async def client(self, given, server):
+    async def client(self, given, server) -> AsyncIterator[Any]:
         store = self.store(given, server.url)
         yield lambda: obstore.get(store, "a.txt").bytes()
 
@@ -112,7 +113,7 @@ class TestS3Store(_Obstore):
     lines = "S3Store(..., credential_provider=S3Provider(tokens.handle()))"
     without = 7
 
-    def given(self, handle):
+    def given(self, handle) -> Any:
         return S3Provider(handle)
 
     def token(self, number):

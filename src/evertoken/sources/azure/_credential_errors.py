@@ -11,6 +11,7 @@ from evertoken._model.error_response import failure_from, passes
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.parsing import parse_retry_after
 from evertoken._model.redaction import scrub
+from evertoken.sources._url import origin_of
 
 __all__ = ["failure_of", "reached"]
 
@@ -37,7 +38,9 @@ def failure_of(error: Exception) -> Exception:
         if status is not None:
             response = getattr(one, "response", None)
             after = parse_retry_after(_headers(response).get("Retry-After"), None)
-            return failure_from(_body(response), status=status, retry_after=after, origin="Microsoft Entra ID")
+            url = str(getattr(getattr(response, "request", None), "url", ""))
+            origin = origin_of(url) if "://" in url else None
+            return failure_from(_body(response), status=status, retry_after=after, origin=origin)
     said = scrub(str(getattr(error, "message", None) or error))
     if reached(error):
         return TransientRefreshError(f"the credential did not reach its server: {said}")
