@@ -53,7 +53,8 @@ REQUIRED = {
 # Distributions whose module has another name.
 MODULES = {
     "pyjwt": "jwt", "psycopg2-binary": "psycopg2", "pynacl": "nacl", "grpcio": "grpc", "pyyaml": "yaml",
-    "google-auth": "google", "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client",
+    "azure-core": "azure", "google-auth": "google", "opentelemetry-api": "opentelemetry", "prometheus-client":
+    "prometheus_client",
 }  # fmt: skip
 # Files that need what another one is the door to, and why.
 SECOND_DOORS = {

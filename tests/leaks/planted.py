@@ -118,6 +118,14 @@ def botocore_session() -> Any:
     return session
 
 
+class _Credential:
+    """A credential of azure-core that fails with a secret in its frame."""
+
+    def get_token(self, *_: str, **__: str) -> None:
+        held = SECRETS["client-secret"]
+        raise LookupError(len(held))
+
+
 def request() -> FetchRequest:
     """Return what a source is asked by somebody who asks it directly."""
     return FetchRequest(None, token(), 5.0)
@@ -161,6 +169,8 @@ VALUES: dict[str, Any] = {
     "JwtLogin.endpoint": lambda client, _: Endpoint("https://vault.example/v1/x", client=client),
     "JwtLogin.path": "auth/jwt/login",
     "arguments": ["false"],
+    "AzureCredential.credential": lambda _, __: _Credential(),
+    "AzureCredential.scopes": ["https://vault.azure.net/.default"],
     "answer": {"access_token": SECRETS["returned"]},
     "assertion": SECRETS["assertion"],
     "audience": "https://as.example/token",
