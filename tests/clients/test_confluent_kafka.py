@@ -40,9 +40,6 @@ class TestConfluentKafka(SdkContract):
         "test_no_token_on_the_loop": _NO_TOKEN,
         "test_no_token_elsewhere": _NO_TOKEN,
     }
-        ("test_no_token_on_the_loop", "test_no_token_elsewhere"),
-        "The constructor raises after ten seconds that there is no token, and not why. Get a token before",
-    )
 
     def server(self):
         return Broker()

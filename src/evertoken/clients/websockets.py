@@ -43,10 +43,10 @@ class connect(client.connect):  # noqa: N801 - as the library's
     """
     The `connect` of websockets, which sends the token of a manager in each handshake, and heals a refusal once.
 
-    Use it in the same three ways: `async for websocket in connect(handle, url)`, `async with`, `await`. The iterator
-    sends the token that is in service at each reconnect, and also connects again if there was no token
-    (`TokenUnavailable`). If the server refuses a handshake for its token (401), the token is reported, and the handshake
-    made once more with another one. A redirect to another origin goes on without the token.
+    Use it in the same three ways: `async for websocket in connect(handle, uri)`, `async with`, `await`. The iterator
+    sends the token that is in service at each reconnect. It also connects again if there was no token
+    (`TokenUnavailable`). If the server refuses the token of a handshake (401), the token is reported, and the handshake
+    is made once more with another one. A redirect to another origin goes on without the token.
 
     Args:
         tokens: A handle of a manager.
