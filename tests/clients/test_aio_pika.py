@@ -34,11 +34,11 @@ class TestAioPika(SdkContract):
     )
     without = 6
     heals = (
-        "A new secret that is refused is healed. A login is not, for aio-pika tells nobody of a refused reconnect, and "
-        "tries again with the token in service. `attempt` around `connect_robust` heals the first one"
+        "`keep_authenticated` heals a reconnect and a new secret that are refused. The first login is the caller's: "
+        "`attempt` around `connect_robust` heals it"
     )
-    library_frames = "The frames of aio-pika hold the URL, which has the token for a password"
     refusal = ProbableAuthenticationError
+    library_frames = "The frames of aio-pika hold the URL, which has the token for a password"
 
     def server(self):
         return Broker()
@@ -89,22 +89,6 @@ async def test_each_new_token_is_pushed():
         await connection.connected.wait()
 
 
-async def test_a_token_that_comes_while_it_is_away():
-    """U1: The next attempt to reconnect takes a token that comes while there is no connection."""
-    async with kept() as (tokens, broker, connection, _):
-        # The attempt with the first token is under way, and will be refused.
-        broker.opens.clear()
-        broker.knocked.clear()
-        broker.good.discard("secret-1")
-        broker.hang_up()
-        await broker.knocked.wait()
-        await tokens.refresh()
-        await until(lambda: connection.url.password == "secret-2")
-        broker.opens.set()
-        await connection.connected.wait()
-        assert broker.shown[-1] == "secret-2"
-
-
 async def test_a_token_that_comes_while_it_reconnects():
     """U1: A token that comes during a reconnect with the one before is pushed once the connection is back."""
     async with kept() as (tokens, broker, connection, _):
@@ -129,6 +113,34 @@ async def test_a_new_secret_that_is_refused():
         await connection.connected.wait()
         token = await tokens.get()
         assert token.access_token == "secret-3"
+
+
+async def test_a_reconnect_that_is_refused():
+    """U1: A token that the broker refuses at a reconnect is reported, and the connection comes back with another."""
+    async with kept() as (tokens, broker, connection, _):
+        broker.good.discard("secret-1")
+        broker.hang_up()
+        await until(lambda: broker.shown[-1] == "secret-2")
+        await connection.connected.wait()
+        token = await tokens.get()
+        assert token.access_token == "secret-2"
+
+
+async def test_a_refusal_of_the_token_before():
+    """U1: If a new token comes while the one before is being refused, the new one is not reported for it."""
+    async with kept() as (tokens, broker, connection, _):
+        broker.opens.clear()
+        broker.knocked.clear()
+        broker.good.discard("secret-1")
+        broker.hang_up()
+        await broker.knocked.wait()
+        await tokens.refresh()
+        await until(lambda: connection.url.password == "secret-2")
+        broker.opens.set()
+        await connection.connected.wait()
+        token = await tokens.get()
+        assert token.access_token == "secret-2"
+        assert broker.shown[-1] == "secret-2"
 
 
 async def test_a_broker_that_does_not_answer():
@@ -159,7 +171,7 @@ async def test_it_ends_when_it_is_cancelled():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not [one for one in asyncio.all_tasks() if one.get_name().startswith("evertoken:aio-pika")]
+        assert not [one for one in asyncio.all_tasks() if one.get_name().startswith("evertoken:keep")]
 
 
 async def test_a_manager_that_is_not_started():
