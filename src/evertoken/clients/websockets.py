@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 try:
     from websockets.asyncio import client
-    from websockets.client import process_exception
     from websockets.datastructures import Headers
     from websockets.exceptions import InvalidStatus
 except ImportError as _error:
@@ -31,11 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["connect"]
 
 _FIELD: Final = "Authorization"
-
-
-def _judged(error: Exception) -> Exception | None:
-    """Return None if the iterator shall connect again after *error*."""
-    return None if isinstance(error, TokenUnavailable) else process_exception(error)
 
 
 @final
@@ -76,9 +70,11 @@ class connect(client.connect):  # noqa: N801 - as the library's
         logger: LoggerLike | None = None,
         **options: Any,
     ) -> None:
-        options.setdefault("process_exception", _judged)
         options["logger"] = _Discreet(logger or logging.getLogger("websockets.client"), {})
         super().__init__(uri, **options)
+        if "process_exception" not in options:
+            fails = self.process_exception
+            self.process_exception = lambda error: None if isinstance(error, TokenUnavailable) else fails(error)
         origin = origin_in_text(uri)
         if not allow_http and in_the_clear(origin):
             msg = (
