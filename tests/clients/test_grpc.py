@@ -327,6 +327,16 @@ async def test_origins():
             for_grpc.interceptors_sync(handle, origins=["https://api.example.com"], allow_insecure=True)
 
 
+async def test_a_token_that_lives_long_enough():
+    """R2: A call waits for a token with `min_ttl` seconds left."""
+    async with at_api(min_ttl=3601.0) as (tokens, api, channel, _):
+        await tokens.get()
+        await method(channel, "unary_unary")(b"x")
+        assert api.shown == ["secret-2"]
+        with pytest.raises(ValueError, match="min_ttl"):
+            for_grpc.interceptors_sync(tokens.handle(), min_ttl=float("nan"))
+
+
 async def test_metadata_and_credentials_of_the_caller():
     """U1: Other metadata and credentials of a call are kept, and its authorization is replaced."""
     async with at_api() as (_, api, channel, _fetched):

@@ -136,6 +136,19 @@ def test_the_instant_that_librdkafka_is_told(expires_at, told):
         assert oauth_cb(reader, principal="billing")("") == ("secret-1", told, "billing", {})
 
 
+async def test_a_token_that_lives_long_enough():
+    """R2: A connection waits for a token with `min_ttl` seconds left."""
+    fetched: list[str] = []
+
+    def fetch() -> tuple[str, float]:
+        fetched.append(f"secret-{len(fetched) + 1}")
+        return fetched[-1], 3600.0
+
+    async with TokenManager(fetch) as tokens:
+        await tokens.get()
+        assert await TokenProvider(tokens.handle(), min_ttl=3601.0).token() == "secret-2"
+
+
 @pytest.mark.parametrize("ask_every", [0, -1.0, float("nan")])
 def test_time_that_makes_no_sense(ask_every):
     """U1: A time that is not positive is refused, and the message names it."""

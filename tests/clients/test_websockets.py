@@ -206,6 +206,17 @@ async def test_in_the_clear():
             connect(handle, "https://api.example.com/feed")
 
 
+async def test_a_token_that_lives_long_enough():
+    """R2: A handshake waits for a token with `min_ttl` seconds left."""
+    async with at_feed() as (handle, feed, _):
+        await handle.get()
+        async with connect(handle, feed.uri, proxy=None, min_ttl=3601.0):
+            pass
+        assert feed.shown == ["secret-2"]
+        with pytest.raises(ValueError, match="min_ttl"):
+            connect(handle, feed.uri, min_ttl=float("nan"))
+
+
 async def test_other_fields():
     """U1: Other header fields are sent; an Authorization of the caller's is not."""
     async with at_feed() as (handle, feed, _):

@@ -43,14 +43,23 @@ class GrpcFlow(Binding):
         origins: The channels that may see the token.
 
         allow_insecure: Whether it is sent over channels without TLS.
+
+        min_ttl: The fewest seconds that the token of a call is valid for.
     """
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_insecure: bool = False) -> None:
-        super().__init__(tokens, origins=origins)
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_insecure: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
+        super().__init__(tokens, origins=origins, min_ttl=min_ttl)
         if allow_insecure and self._origins:
             msg = "origins cannot be kept with allow_insecure=True, because gRPC does not name the origin there"
             raise ValueError(msg)
-        self.tokens: TokenReader = tokens
+        self.tokens: TokenReader = self._tokens
         self.allow_insecure: bool = allow_insecure
         self._authorization_of = hidden_authorization()
         # Nobody else refers to the reports that are under way.

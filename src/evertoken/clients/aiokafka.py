@@ -10,6 +10,8 @@ except ImportError as _error:
     msg = "evertoken.clients.aiokafka needs aiokafka: pip install 'evertoken[aiokafka]'"
     raise ImportError(msg) from _error
 
+from evertoken.clients._long_lived import long_lived
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,10 +33,21 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka sh
         tokens: A handle of a manager.
 
         extensions: SASL extensions (RFC 7628 section 3.1), such as `logicalCluster` of Confluent Cloud.
+
+        min_ttl: The fewest seconds that the token of each connection is valid for. It needs a handle.
+
+    Raises:
+        ValueError: *min_ttl* is no number of seconds.
     """
 
-    def __init__(self, tokens: TokenReader, *, extensions: Mapping[str, str] | None = None) -> None:
-        self._tokens = tokens
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        extensions: Mapping[str, str] | None = None,
+        min_ttl: float | None = None,
+    ) -> None:
+        self._tokens = long_lived(tokens, min_ttl)
         self._extensions = dict(extensions or {})
 
     async def token(self) -> str:
@@ -63,4 +76,4 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka sh
         raise TypeError(msg)
 
     def __repr__(self) -> str:
-        return f"TokenProvider({self._tokens!r})"
+        return "TokenProvider()"

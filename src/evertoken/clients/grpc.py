@@ -23,7 +23,11 @@ __all__ = ["call_credentials", "interceptors", "interceptors_sync"]
 
 
 def interceptors(
-    tokens: TokenReader, *, origins: Iterable[str] = (), allow_insecure: bool = False
+    tokens: TokenReader,
+    *,
+    origins: Iterable[str] = (),
+    allow_insecure: bool = False,
+    min_ttl: float | None = None,
 ) -> tuple[grpc.aio.ClientInterceptor, ...]:
     """
     Return interceptors for a channel of `grpc.aio`. They send the token of a manager, and heal a refusal once.
@@ -46,15 +50,22 @@ def interceptors(
             Send the token as metadata, over channels without TLS as well. gRPC does not tell then where a channel
             leads, so make interceptors for each channel.
 
+        min_ttl: The fewest seconds that the token of each call is valid for, for a long stream. It needs a handle.
+
     Raises:
-        ValueError: An origin is not written as one, or is given beside *allow_insecure*.
+        ValueError: An origin is not written as one, or is given beside *allow_insecure*; or *min_ttl* is no number of
+            seconds.
     """
-    flow = GrpcFlow(tokens, origins=origins, allow_insecure=allow_insecure)
+    flow = GrpcFlow(tokens, origins=origins, allow_insecure=allow_insecure, min_ttl=min_ttl)
     return _UnaryUnary(flow), _UnaryStream(flow), _StreamUnary(flow), _StreamStream(flow)
 
 
 def interceptors_sync(
-    tokens: TokenReader, *, origins: Iterable[str] = (), allow_insecure: bool = False
+    tokens: TokenReader,
+    *,
+    origins: Iterable[str] = (),
+    allow_insecure: bool = False,
+    min_ttl: float | None = None,
 ) -> tuple[_Sync, ...]:
     """
     Return the same for `grpc.intercept_channel(channel, *interceptors_sync(handle))`, in any thread but the loop's.
@@ -62,7 +73,7 @@ def interceptors_sync(
     A call as a future, `stub.Method.future(request)`, is not made once more: its token is reported in the background.
     The arguments, and what is raised, are those of `interceptors`.
     """
-    return (_Sync(GrpcFlow(tokens, origins=origins, allow_insecure=allow_insecure)),)
+    return (_Sync(GrpcFlow(tokens, origins=origins, allow_insecure=allow_insecure, min_ttl=min_ttl)),)
 
 
 def call_credentials(tokens: TokenReader, *, origins: Iterable[str] = ()) -> grpc.CallCredentials:

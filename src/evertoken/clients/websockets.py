@@ -15,6 +15,7 @@ except ImportError as _error:
 
 from evertoken._model.errors import TokenUnavailable
 from evertoken.clients._hidden_field import HiddenField, hidden_authorization
+from evertoken.clients._long_lived import long_lived
 from evertoken.clients._origin import in_the_clear, origin_in_text, written
 from evertoken.clients._refusal import is_refusal
 
@@ -49,6 +50,8 @@ class connect(client.connect):  # noqa: N801 - as the library's
 
         allow_http: Send the token over ws, and not to loopback alone.
 
+        min_ttl: The fewest seconds that the token of each handshake is valid for. It needs a handle.
+
         additional_headers: Other header fields. An Authorization among them is left out.
 
         logger: The logger of the library, which is not shown the token.
@@ -56,7 +59,7 @@ class connect(client.connect):  # noqa: N801 - as the library's
         options: All else that the library's `connect` takes.
 
     Raises:
-        ValueError: *uri* is ws outside loopback.
+        ValueError: *uri* is ws outside loopback, or *min_ttl* is no number of seconds.
         InvalidURI: *uri* is no URI of a WebSocket.
     """
 
@@ -66,6 +69,7 @@ class connect(client.connect):  # noqa: N801 - as the library's
         uri: str,
         *,
         allow_http: bool = False,
+        min_ttl: float | None = None,
         additional_headers: HeadersLike | None = None,
         logger: LoggerLike | None = None,
         **options: Any,
@@ -82,7 +86,7 @@ class connect(client.connect):  # noqa: N801 - as the library's
                 f"allow_http=True if that is meant"
             )
             raise ValueError(msg)
-        self._tokens = tokens
+        self._tokens = long_lived(tokens, min_ttl)
         self._options = options
         self._where = uri
         others = Headers(additional_headers or ())
