@@ -15,6 +15,7 @@ import grpc.aio
 import pytest
 from tests.clients.contract import SOON
 from tests.clients.sdk_contract import SdkContract, Service
+from tests.clients.test_long_requests import POLICY, short_lived
 from tests.gated import until
 from tests.stores.certificates import certificate_in
 
@@ -107,7 +108,7 @@ async def at_api(error: Exception | None = None, kind: str = "tls", **options: A
         fetched.append(f"secret-{len(fetched) + 1}")
         return fetched[-1], 3600.0
 
-    async with TokenManager(fetch) as tokens, serving(kind) as api:
+    async with TokenManager(fetch, policy=POLICY) as tokens, serving(kind) as api:
         api.good = {"secret-1", "secret-2"}
         made = for_grpc.interceptors(tokens.handle(), **options)
         opened = {
@@ -329,10 +330,10 @@ async def test_origins():
 
 async def test_a_token_that_lives_long_enough():
     """R2: A call waits for a token with `min_ttl` seconds left."""
-    async with at_api(min_ttl=3601.0) as (tokens, api, channel, _):
-        await tokens.get()
+    async with at_api(min_ttl=600.0) as (tokens, api, channel, _):
+        await tokens.put(short_lived())
         await method(channel, "unary_unary")(b"x")
-        assert api.shown == ["secret-2"]
+        assert api.shown == ["secret-1"]
         with pytest.raises(ValueError, match="min_ttl"):
             for_grpc.interceptors_sync(tokens.handle(), min_ttl=float("nan"))
 

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from tests.clients.kafka_broker import Broker
 from tests.clients.sdk_contract import SdkContract
+from tests.clients.test_long_requests import POLICY, short_lived
 from tests.gated import until
 
 from evertoken import Token, TokenManager
@@ -138,15 +139,10 @@ def test_the_instant_that_librdkafka_is_told(expires_at, told):
 
 async def test_a_token_that_lives_long_enough():
     """R2: A connection waits for a token with `min_ttl` seconds left."""
-    fetched: list[str] = []
-
-    def fetch() -> tuple[str, float]:
-        fetched.append(f"secret-{len(fetched) + 1}")
-        return fetched[-1], 3600.0
-
-    async with TokenManager(fetch) as tokens:
-        await tokens.get()
-        assert await TokenProvider(tokens.handle(), min_ttl=3601.0).token() == "secret-2"
+    async with TokenManager(lambda: ("secret-1", 3600.0), policy=POLICY) as tokens:
+        await tokens.put(short_lived())
+        assert await TokenProvider(tokens.handle()).token() == "secret-0"
+        assert await TokenProvider(tokens.handle(), min_ttl=600.0).token() == "secret-1"
 
 
 @pytest.mark.parametrize("ask_every", [0, -1.0, float("nan")])
