@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 import pytest
 from tests.clients.contract import SOON
+from tests.clients.long_lived import LongLived
 from tests.clients.sdk_contract import SdkContract, Service
-from tests.clients.test_long_requests import POLICY, short_lived
 from tests.gated import until
 from tests.stores.certificates import certificate_in
 
@@ -108,7 +108,7 @@ async def at_api(error: Exception | None = None, kind: str = "tls", **options: A
         fetched.append(f"secret-{len(fetched) + 1}")
         return fetched[-1], 3600.0
 
-    async with TokenManager(fetch, policy=POLICY) as tokens, serving(kind) as api:
+    async with TokenManager(fetch) as tokens, serving(kind) as api:
         api.good = {"secret-1", "secret-2"}
         made = for_grpc.interceptors(tokens.handle(), **options)
         opened = {
@@ -329,13 +329,16 @@ async def test_origins():
 
 
 async def test_a_token_that_lives_long_enough():
-    """R2: A call waits for a token with `min_ttl` seconds left."""
-    async with at_api(min_ttl=600.0) as (tokens, api, channel, _):
-        await tokens.put(short_lived())
-        await method(channel, "unary_unary")(b"x")
-        assert api.shown == ["secret-1"]
-        with pytest.raises(ValueError, match="min_ttl"):
-            for_grpc.interceptors_sync(tokens.handle(), min_ttl=float("nan"))
+    """R2: Each call asks for a token with `min_ttl` seconds left."""
+    reader: Any = LongLived()
+    async with serving() as api:
+        api.good.add("secret-1")
+        made = for_grpc.interceptors(reader, min_ttl=600.0)
+        async with grpc.aio.secure_channel(api.target, trusted(), interceptors=made) as channel:
+            await method(channel, "unary_unary")(b"x")
+    assert reader.asked == [600.0]
+    with pytest.raises(ValueError, match="min_ttl"):
+        for_grpc.interceptors_sync(reader, min_ttl=float("nan"))
 
 
 async def test_metadata_and_credentials_of_the_caller():

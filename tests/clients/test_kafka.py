@@ -14,8 +14,8 @@ import time_machine
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from tests.clients.kafka_broker import Broker
+from tests.clients.long_lived import LongLived
 from tests.clients.sdk_contract import SdkContract
-from tests.clients.test_long_requests import POLICY, short_lived
 from tests.gated import until
 
 from evertoken import Token, TokenManager
@@ -138,11 +138,12 @@ def test_the_instant_that_librdkafka_is_told(expires_at, told):
 
 
 async def test_a_token_that_lives_long_enough():
-    """R2: A connection waits for a token with `min_ttl` seconds left."""
-    async with TokenManager(lambda: ("secret-1", 3600.0), policy=POLICY) as tokens:
-        await tokens.put(short_lived())
-        assert await TokenProvider(tokens.handle()).token() == "secret-0"
-        assert await TokenProvider(tokens.handle(), min_ttl=600.0).token() == "secret-1"
+    """R2: Each connection asks for a token with `min_ttl` seconds left."""
+    reader: Any = LongLived()
+    assert await TokenProvider(reader, min_ttl=600.0).token() == "secret-1"
+    assert reader.asked == [600.0]
+    with pytest.raises(ValueError, match="min_ttl"):
+        TokenProvider(reader, min_ttl=float("nan"))
 
 
 @pytest.mark.parametrize("ask_every", [0, -1.0, float("nan")])
