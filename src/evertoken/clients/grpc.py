@@ -34,7 +34,8 @@ def interceptors(
 
     If the server answers UNAUTHENTICATED to a call with one request, the token is reported and the call made once more
     with another one. Each attempt has the timeout of the call. A stream of requests cannot be sent twice, so the token
-    is reported in the background, and the error is the caller's.
+    is reported in the background, and the error is the caller's. If the server refuses it while requests are being
+    written, grpc.aio may raise INTERNAL instead, and then the token is not reported.
 
     The token travels as call credentials, which gRPC sends over secure channels only (gRPC guide "Authentication").
     For a server on this machine, `grpc.local_channel_credentials()` makes a channel secure.
