@@ -452,4 +452,4 @@ async def test_each_interceptor_is_kept_whole():
         await method(channel, "unary_unary")(b"x")
         made = [*for_grpc.interceptors(tokens.handle()), *for_grpc.interceptors_sync(tokens.handle())]
         assert [copy.copy(one) for one in made] == [copy.deepcopy(one) for one in made] == made
-        assert repr(made[0]) == "_UnaryUnary(GrpcFlow(bound to the first origin it is used with))"
+        assert repr(made[0]) == "_UnaryUnary(_Flow(bound to the first origin it is used with))"

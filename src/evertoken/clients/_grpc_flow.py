@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from evertoken._engine.observers import say
 from evertoken.clients._binding import Binding
@@ -67,8 +67,10 @@ class GrpcFlow(Binding):
 
     def admit(self, url: str) -> None:
         """Raise `OriginRefused` unless the token may be sent to the service at *url*, which gRPC found secure."""
-        # Without TLS, as to a server on this machine, gRPC writes no scheme.
-        self._admit_origin(origin_in_text(f"https{url}" if url.startswith(":") else url))
+        if url not in self._admitted:
+            # Without TLS, as to a server on this machine, gRPC writes no scheme.
+            self._admit_origin(origin_in_text(f"https{url}" if url.startswith(":") else url))
+            self._remember(url)
 
     def metadata(self, token: Token) -> tuple[tuple[str, str], ...]:
         """Return *token* as metadata."""
@@ -110,7 +112,10 @@ class GrpcFlow(Binding):
         call.add_done_callback(report)
 
 
-class Shape:
+FlowT = TypeVar("FlowT", bound=GrpcFlow)
+
+
+class Shape(Generic[FlowT]):
     """
     An interceptor. It refers to a manager, so a copy of it is the same.
 
@@ -118,7 +123,7 @@ class Shape:
         flow: What it shares with the interceptors of other shapes of calls.
     """
 
-    def __init__(self, flow: GrpcFlow) -> None:
+    def __init__(self, flow: FlowT) -> None:
         self._flow = flow
 
     def __repr__(self) -> str:

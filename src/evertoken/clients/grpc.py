@@ -57,7 +57,7 @@ def interceptors(
         ValueError: An origin is not written as one, or is given beside *allow_insecure*; or *min_ttl* is no number of
             seconds.
     """
-    flow = GrpcFlow(tokens, origins=origins, allow_insecure=allow_insecure, min_ttl=min_ttl)
+    flow = _Flow(tokens, origins=origins, allow_insecure=allow_insecure, min_ttl=min_ttl)
     return _UnaryUnary(flow), _UnaryStream(flow), _StreamUnary(flow), _StreamStream(flow)
 
 
@@ -74,7 +74,7 @@ def interceptors_sync(
     A call as a future, `stub.Method.future(request)`, is not made once more: its token is reported in the background.
     The arguments, and what is raised, are those of `interceptors`.
     """
-    return (_Sync(GrpcFlow(tokens, origins=origins, allow_insecure=allow_insecure, min_ttl=min_ttl)),)
+    return (_Sync(_Flow(tokens, origins=origins, allow_insecure=allow_insecure, min_ttl=min_ttl)),)
 
 
 def call_credentials(tokens: TokenReader, *, origins: Iterable[str] = ()) -> grpc.CallCredentials:
@@ -93,6 +93,20 @@ def call_credentials(tokens: TokenReader, *, origins: Iterable[str] = ()) -> grp
         ValueError: An origin is not written as one.
     """
     return grpc.metadata_call_credentials(_Carrier(GrpcFlow(tokens, origins=origins)), "evertoken")
+
+
+@final
+class _Flow(GrpcFlow):
+    """Makes call credentials of tokens, one for each."""
+
+    _last: _Credentials | None = None
+
+    def credentials_of(self, token: Token) -> _Credentials:
+        """Return the call credentials of *token*."""
+        known = self._last
+        if known is None or known.token is not token:
+            self._last = known = _Credentials(self, token)
+        return known
 
 
 @final
@@ -117,18 +131,27 @@ class _Carrier(grpc.AuthMetadataPlugin):  # type: ignore[misc]  # grpcio ships n
         callback(self._flow.metadata(token), None)
 
 
+class _Credentials:
+    """The call credentials of one token, which many calls share."""
+
+    def __init__(self, flow: GrpcFlow, token: Token) -> None:
+        self.token = token
+        self.carrier = _Carrier(flow, token)
+        self.made = grpc.metadata_call_credentials(self.carrier, "evertoken")
+
+
 class _Signed:
     """A call with a token, and whether an answer to it refuses that token."""
 
-    def __init__(self, flow: GrpcFlow, given: Any, token: Token) -> None:
+    def __init__(self, flow: _Flow, given: Any, token: Token) -> None:
         metadata, credentials = flow.others(given.metadata), given.credentials
         self._carrier: _Carrier | None = None
         if flow.allow_insecure:
             metadata += flow.metadata(token)
         else:
-            self._carrier = _Carrier(flow, token)
-            own = grpc.metadata_call_credentials(self._carrier, "evertoken")
-            credentials = own if credentials is None else grpc.composite_call_credentials(credentials, own)
+            own = flow.credentials_of(token)
+            self._carrier = own.carrier
+            credentials = own.made if credentials is None else grpc.composite_call_credentials(credentials, own.made)
         compression = getattr(given, "compression", None)
         self.details = CallDetails(
             given.method, given.timeout, metadata, credentials, given.wait_for_ready, compression
@@ -139,7 +162,7 @@ class _Signed:
         return code is grpc.StatusCode.UNAUTHENTICATED and (self._carrier is None or self._carrier.asked)
 
 
-class _Aio(Shape):
+class _Aio(Shape[_Flow]):
     async def _healed(self, begin: Callable[[CallDetails], Awaitable[Any]], given: Any) -> Any:
         """Await *begin*, and once more with another token if the first one is refused."""
         tokens = self._flow.tokens
@@ -219,7 +242,7 @@ class _StreamStream(_Aio, grpc.aio.StreamStreamClientInterceptor):  # type: igno
 
 @final
 class _Sync(
-    Shape,
+    Shape[_Flow],
     grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]
     grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
     grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
@@ -256,7 +279,7 @@ class _Sync(
 class _Answers:
     """A call with a stream of answers. If its token is refused before the first one, it is made once more."""
 
-    def __init__(self, flow: GrpcFlow, given: Any, begin: Callable[[CallDetails], Any]) -> None:
+    def __init__(self, flow: _Flow, given: Any, begin: Callable[[CallDetails], Any]) -> None:
         self._flow = flow
         self._given = given
         self._begin = begin

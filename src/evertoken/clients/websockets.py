@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import types
 from typing import TYPE_CHECKING, Any, Final, final
 
 try:
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["connect"]
 
 _FIELD: Final = "Authorization"
+
+
+@types.coroutine
+def _handshake(attempt: client.connect) -> Generator[Any, None, client.ClientConnection]:
+    """Make the handshake of the library."""
+    return (yield from client.connect.__await__(attempt))
 
 
 @final
@@ -79,16 +87,13 @@ class connect(client.connect):  # noqa: N801 - as the library's
         if "process_exception" not in options:
             fails = self.process_exception
             self.process_exception = lambda error: None if isinstance(error, TokenUnavailable) else fails(error)
-        origin = origin_in_text(uri)
-        if not allow_http and in_the_clear(origin):
+        if not (allow_http or self.ws_uri.secure) and in_the_clear(origin := origin_in_text(uri)):
             msg = (
                 f"connect() would send its token to {written(('ws', *origin[1:]))} in the clear; use wss, or "
                 f"allow_http=True if that is meant"
             )
             raise ValueError(msg)
         self._tokens = long_lived(tokens, min_ttl)
-        self._options = options
-        self._where = uri
         others = Headers(additional_headers or ())
         self._others = [field for field in others.raw_items() if field[0].lower() != _FIELD.lower()]
         self._authorization_of = hidden_authorization()
@@ -113,11 +118,11 @@ class connect(client.connect):  # noqa: N801 - as the library's
 
     async def _shaken(self, token: Token) -> client.ClientConnection | InvalidStatus:
         """Return a connection, or the answer that refuses *token*."""
-        # One for each attempt, because it goes on at the place that a redirect led to.
-        headers = Headers([*self._others, (_FIELD, self._authorization_of(token))])
-        attempt = client.connect(self._where, additional_headers=headers, **self._options)
+        # A copy for each attempt, because it goes on at the place that a redirect led to.
+        attempt = copy.copy(self)
+        attempt.additional_headers = [*self._others, (_FIELD, self._authorization_of(token))]
         try:
-            return await attempt
+            return await _handshake(attempt)
         except InvalidStatus as error:
             # After a redirect to another origin it is not among them.
             if _FIELD not in Headers(attempt.additional_headers or ()):
