@@ -69,8 +69,9 @@ class Broker(Service):
         elif isinstance(asked, Connection.Open):
             _send(writer, Connection.OpenOk())
         elif isinstance(asked, Connection.UpdateSecret):
-            self.told.append(asked.new_secret)
-            if self.accepts(asked.new_secret) and self.answers:
+            secret = str(asked.new_secret)
+            self.told.append(secret)
+            if self.accepts(secret) and self.answers:
                 _send(writer, Connection.UpdateSecretOk())
             elif self.answers:
                 _send(writer, Connection.Close(NOT_ALLOWED, "NOT_ALLOWED - New secret was refused", 10, 70))

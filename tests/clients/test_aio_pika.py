@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Any, ClassVar
 
 import aio_pika
 import pytest
@@ -27,7 +27,7 @@ async def opened(broker: Broker, token: str) -> Any:
 class TestAioPika(SdkContract):
     name = "aio_pika.connect_robust"
     extra = "aio-pika"
-    library = "aio-pika"
+    library: ClassVar[str | None] = "aio-pika"
     lines = (
         "connection = await aio_pika.connect_robust(..., password=await handle.access_token())\n"
         "task = asyncio.create_task(keep_authenticated(connection, handle))"

@@ -27,7 +27,7 @@ _NO_TOKEN = "The constructor raises after ten seconds that there is no token, an
 
 class TestConfluentKafka(SdkContract):
     name = "confluent_kafka.Producer"
-    library = "confluent-kafka"
+    library: ClassVar[str | None] = "confluent-kafka"
     lines = 'Producer({..., "sasl.mechanisms": "OAUTHBEARER", "oauth_cb": oauth_cb(handle)})'
     without = 3
     blocking = True

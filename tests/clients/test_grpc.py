@@ -8,7 +8,7 @@ import copy
 import functools
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import grpc.aio
@@ -21,6 +21,9 @@ from tests.stores.certificates import certificate_in
 
 from evertoken import TokenManager, TokenUnavailable
 from evertoken.clients import grpc as for_grpc
+
+# The stubs that type checkers bring do not know it.
+EOF: Any = vars(grpc.aio)["EOF"]
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
@@ -127,8 +130,9 @@ def method(channel: Any, kind: str) -> Any:
     return getattr(channel, kind)(f"/tests.Api/{kind}")
 
 
-def signed_by_hand(context: Any, callback: Any) -> None:
-    callback((("signature", "by hand"),), None)
+class ByHand(grpc.AuthMetadataPlugin):
+    def __call__(self, context: Any, callback: Any) -> None:
+        callback((("signature", "by hand"),), None)
 
 
 async def two():
@@ -139,13 +143,14 @@ async def two():
 class TestGrpcAio(SdkContract):
     name = "grpc.aio"
     extra = "grpc"
-    library = "grpcio"
+    library: ClassVar[str | None] = "grpcio"
     lines = "grpc.aio.secure_channel(target, credentials, interceptors=interceptors(handle))"
     without = 31
     origins = True
     bodies = True
 
-    server = staticmethod(serving)
+    def server(self):
+        return serving()
 
     def given(self, handle):
         return for_grpc.interceptors(handle)
@@ -162,21 +167,22 @@ class TestGrpcAio(SdkContract):
 
             yield call
 
-    async def streamed(self, call):
+    async def streamed(self, call: Any):
         await call(streamed=True)
 
 
 class TestGrpcSync(SdkContract):
     name = "grpc"
     extra = "grpc"
-    library = "grpcio"
+    library: ClassVar[str | None] = "grpcio"
     lines = "grpc.intercept_channel(channel, *interceptors_sync(handle))"
     without = 31
     blocking = True
     origins = True
     bodies = True
 
-    server = staticmethod(serving)
+    def server(self):
+        return serving()
 
     def given(self, handle):
         return for_grpc.interceptors_sync(handle)
@@ -194,7 +200,7 @@ class TestGrpcSync(SdkContract):
 
             yield call
 
-    def streamed(self, call):
+    def streamed(self, call: Any):
         call(streamed=True)
 
 
@@ -209,7 +215,7 @@ async def test_a_stream_of_answers_is_healed():
         assert await call.code() is grpc.StatusCode.OK
         assert api.shown == ["secret-1", "secret-1", "secret-2"]
         read = stream(b"1")
-        assert [await read.read(), await read.read()] == [b"1", grpc.aio.EOF]
+        assert [await read.read(), await read.read()] == [b"1", EOF]
         assert [one async for one in stream(b"0")] == []
         assert len(fetched) == 2
 
@@ -269,7 +275,7 @@ async def test_a_dialogue_waits_for_nothing():
             await call.write(request)
             assert await call.read() == request
         await call.done_writing()
-        assert await call.read() is grpc.aio.EOF
+        assert await call.read() is EOF
 
 
 async def test_a_cancelled_call_ends():
@@ -279,7 +285,7 @@ async def test_a_cancelled_call_ends():
         assert await call.read() == b"1000000"
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            while await call.read() is not grpc.aio.EOF:
+            while await call.read() is not EOF:
                 pass
         assert call.cancelled()
         assert len(fetched) == 1
@@ -350,7 +356,7 @@ async def test_metadata_and_credentials_of_the_caller():
         await method(channel, "unary_unary")(
             b"x",
             metadata=[("authorization", "Bearer stray"), ("tenant", "7")],
-            credentials=grpc.metadata_call_credentials(signed_by_hand),
+            credentials=grpc.metadata_call_credentials(ByHand()),
         )
         assert api.fields == [["Bearer secret-1"]]
         assert api.seen == [("tenant", "7"), ("signature", "by hand")]

@@ -30,7 +30,7 @@ class Feed(Service):
         self.fields: list[list[str]] = []
         self.seen: list[str | None] = []
         self.leads_to: str | None = None
-        self.refusal = (HTTPStatus.UNAUTHORIZED, CHALLENGE)
+        self.refusal: tuple[HTTPStatus, dict[str, str]] = (HTTPStatus.UNAUTHORIZED, CHALLENGE)
         self.open: set[Any] = set()
 
     def admit(self, connection: Any, request: Any) -> Any:
@@ -65,7 +65,8 @@ async def feeding():
 @contextlib.asynccontextmanager
 async def at_feed(*errors: Exception):
     """A manager whose first fetches raise *errors*, and a feed that takes all of its tokens."""
-    ahead, fetched = list(errors), []
+    ahead = list(errors)
+    fetched: list[str] = []
 
     def fetch() -> tuple[str, float]:
         if ahead:
@@ -84,7 +85,8 @@ class TestWebsockets(SdkContract):
     lines = "async for websocket in connect(handle, uri): ..."
     without = 5
 
-    server = staticmethod(feeding)
+    def server(self):
+        return feeding()
 
     def given(self, handle):
         return handle

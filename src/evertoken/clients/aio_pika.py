@@ -19,7 +19,7 @@ from evertoken.clients._hidden_field import HiddenField
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aio_pika.abc import AbstractConnection
+    from aio_pika import Connection
 
     from evertoken._model.token import Token
 
@@ -39,7 +39,7 @@ class Keeper(Protocol):
         """Report that the broker refused *token*."""
 
 
-async def keep_authenticated(connection: AbstractConnection, tokens: Keeper, *, timeout: float = _PATIENCE) -> None:
+async def keep_authenticated(connection: Connection, tokens: Keeper, *, timeout: float = _PATIENCE) -> None:
     """
     Give *connection* each new token, as its password, until it or the manager is closed. Run it in a task.
 
@@ -89,7 +89,7 @@ async def keep_authenticated(connection: AbstractConnection, tokens: Keeper, *, 
         await asyncio.gather(keeping, closed, return_exceptions=True)
 
 
-def _password(connection: AbstractConnection) -> HiddenField:
+def _password(connection: Connection) -> HiddenField:
     return HiddenField(connection.url.password or "")
 
 
@@ -100,5 +100,5 @@ async def _report(tokens: Keeper, password: str) -> None:
         say(logging.DEBUG, "reporting a refused token raised %s", type(error).__qualname__)
 
 
-async def _closed(connection: AbstractConnection) -> None:
+async def _closed(connection: Connection) -> None:
     await connection.closed()

@@ -126,7 +126,7 @@ class _Carrier(grpc.AuthMetadataPlugin):  # type: ignore[misc]  # grpcio ships n
             self._flow.admit(context.service_url)
             token = self._flow.tokens.get_sync() if self._token is None else self._token
         except Exception as error:  # noqa: BLE001 - gRPC tells the caller
-            callback(None, error)
+            callback((), error)
             return
         callback(self._flow.metadata(token), None)
 
