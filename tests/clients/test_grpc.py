@@ -130,7 +130,7 @@ def method(channel: Any, kind: str) -> Any:
     return getattr(channel, kind)(f"/tests.Api/{kind}")
 
 
-class ByHand(grpc.AuthMetadataPlugin):
+class ByHand(grpc.AuthMetadataPlugin):  # type: ignore[misc]
     def __call__(self, context: Any, callback: Any) -> None:
         callback((("signature", "by hand"),), None)
 

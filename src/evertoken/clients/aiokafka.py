@@ -50,7 +50,8 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka sh
         self._tokens = long_lived(tokens, min_ttl)
         self._extensions = dict(extensions or {})
 
-    async def token(self) -> str:
+    # aiokafka says in words what it returns.
+    async def token(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         """
         Return the token for a connection.
 
