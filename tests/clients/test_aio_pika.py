@@ -108,7 +108,11 @@ async def test_a_new_secret_that_is_refused():
     """U1: A new secret that the broker refuses is reported, and the connection comes back with another one."""
     async with kept() as (tokens, broker, connection, _):
         broker.good.discard("secret-2")
+        broker.opens.clear()
         await tokens.refresh()
+        # Before the broker has answered the reconnect, which may be with the token that it has refused.
+        await until(lambda: connection.url.password == "secret-3")
+        broker.opens.set()
         await until(lambda: broker.shown[-1] == "secret-3")
         await connection.connected.wait()
         token = await tokens.get()
@@ -159,9 +163,11 @@ async def test_it_ends_with_the_connection():
     async with kept() as (_, _broker, connection, task):
         await connection.close()
         await task
-    async with kept() as (tokens, _broker, _connection, task):
+    async with kept() as (tokens, _broker, connection, task):
+        await until(lambda: len(connection.close_callbacks) == 1)
         await tokens.aclose()
         await task
+        assert len(connection.close_callbacks) == 0
 
 
 async def test_it_ends_when_it_is_cancelled():

@@ -22,7 +22,7 @@ from evertoken.clients._origin import in_the_clear, origin_in_text, written
 from evertoken.clients._refusal import is_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from websockets.datastructures import HeadersLike
     from websockets.typing import LoggerLike
@@ -70,6 +70,8 @@ class connect(client.connect):  # noqa: N801 - as the library's
         ValueError: *uri* is ws outside loopback, or *min_ttl* is no number of seconds.
         InvalidURI: *uri* is no URI of a WebSocket.
     """
+
+    process_exception: Callable[[Exception], Exception | None]
 
     def __init__(
         self,
