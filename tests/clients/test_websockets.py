@@ -205,6 +205,9 @@ async def test_in_the_clear():
             connect(handle, "ws://api.example.com/feed")
         assert connect(handle, "ws://api.example.com/feed", allow_http=True)
         assert connect(handle, "wss://api.example.com/feed")
+        with pytest.raises(ValueError, match="names a user") as caught:
+            connect(handle, "wss://alice:secret-9@api.example.com/feed")
+        assert "secret-9" not in str(caught.value)
         with pytest.raises(InvalidURI):
             connect(handle, "https://api.example.com/feed")
 

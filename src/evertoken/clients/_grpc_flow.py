@@ -1,4 +1,4 @@
-"""The token of a call of gRPC: its metadata, where it may go, and who is told of a refusal. It does not import grpc."""
+"""The token of a call of gRPC: how it is sent, where it may go, how a refusal is reported. It does not import grpc."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class GrpcFlow(Binding):
         self.tokens: TokenReader = self._tokens
         self.allow_insecure: bool = allow_insecure
         self._authorization_of = hidden_authorization()
-        # Nobody else refers to the reports that are under way.
+        # The loop itself keeps weak references to the reports that are under way.
         self._reports: set[asyncio.Task[None]] = set()
 
     def admit(self, url: str) -> None:
@@ -120,7 +120,7 @@ class Shape(Generic[FlowT]):
     An interceptor. It refers to a manager, so a copy of it is the same.
 
     Args:
-        flow: What it shares with the interceptors of other shapes of calls.
+        flow: The flow that it shares with the interceptors of other shapes of calls.
     """
 
     def __init__(self, flow: FlowT) -> None:

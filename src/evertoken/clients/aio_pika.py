@@ -61,7 +61,7 @@ async def keep_authenticated(connection: Connection, tokens: Keeper, *, timeout:
     tried = _password(connection)
 
     async def push(token: Token) -> None:
-        # Before all else, for a reconnect reads it there.
+        # This comes first, because a reconnect reads the password there.
         connection.url = connection.url.with_password(token.access_token)
         if not connection.connected.is_set():
             msg = "the connection is not open: the token is pushed again once it is"

@@ -50,7 +50,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka sh
         self._tokens = long_lived(tokens, min_ttl)
         self._extensions = dict(extensions or {})
 
-    # aiokafka says in words what it returns.
+    # The return type stands in aiokafka's documentation only.
     async def token(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         """
         Return the token for a connection.
@@ -69,7 +69,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka sh
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
-        # It refers to a manager, and is no part of what is copied.
+        # A copy would refer to the same manager.
         return self
 
     def __reduce__(self) -> NoReturn:

@@ -51,7 +51,7 @@ def interceptors(
             Send the token as metadata, over channels without TLS as well. gRPC does not tell then where a channel
             leads, so make interceptors for each channel.
 
-        min_ttl: The fewest seconds that the token of each call is valid for, for a long stream. It needs a handle.
+        min_ttl: The fewest seconds that the token of each call is valid for. It needs a handle.
 
     Raises:
         ValueError: An origin is not written as one, or is given beside *allow_insecure*; or *min_ttl* is no number of
@@ -72,7 +72,7 @@ def interceptors_sync(
     Return the same for `grpc.intercept_channel(channel, *interceptors_sync(handle))`, in any thread but the loop's.
 
     A call as a future, `stub.Method.future(request)`, is not made once more: its token is reported in the background.
-    The arguments, and what is raised, are those of `interceptors`.
+    The arguments and the exceptions are those of `interceptors`.
     """
     return (_Sync(_Flow(tokens, origins=origins, allow_insecure=allow_insecure, min_ttl=min_ttl)),)
 

@@ -37,7 +37,7 @@ def oauth_cb(
     Args:
         tokens: A handle of a manager.
 
-        principal: Whose token it is, for the log of librdkafka.
+        principal: The principal of the token. librdkafka writes it into its log.
 
         extensions: SASL extensions (RFC 7628 section 3.1), such as `logicalCluster` of Confluent Cloud.
 

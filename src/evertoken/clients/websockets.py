@@ -67,7 +67,7 @@ class connect(client.connect):  # noqa: N801 - as the library's
         options: All else that the library's `connect` takes.
 
     Raises:
-        ValueError: *uri* is ws outside loopback, or *min_ttl* is no number of seconds.
+        ValueError: *uri* is ws outside loopback, or names a user; or *min_ttl* is no number of seconds.
         InvalidURI: *uri* is no URI of a WebSocket.
     """
 
@@ -95,13 +95,16 @@ class connect(client.connect):  # noqa: N801 - as the library's
                 f"allow_http=True if that is meant"
             )
             raise ValueError(msg)
+        if self.ws_uri.user_info is not None:
+            msg = "the URI names a user, whose password would be sent beside the token: leave both out of the URI"
+            raise ValueError(msg)
         self._tokens = long_lived(tokens, min_ttl)
         others = Headers(additional_headers or ())
         self._others = [field for field in others.raw_items() if field[0].lower() != _FIELD.lower()]
         self._authorization_of = hidden_authorization()
 
     def __await__(self) -> Generator[Any, None, client.ClientConnection]:
-        # The ways to use it come together here.
+        # `async for` and `async with` await it as well.
         return self._opened().__await__()
 
     async def _opened(self) -> client.ClientConnection:
@@ -135,7 +138,7 @@ class connect(client.connect):  # noqa: N801 - as the library's
             return error
 
 
-class _Discreet(logging.LoggerAdapter):  # type: ignore[type-arg]  # it takes none at run time in Python 3.10
+class _Discreet(logging.LoggerAdapter[Any]):
     """The library's logger, which writes all header fields at level DEBUG."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
