@@ -300,7 +300,14 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
         self._life.registry.find(key)
         return TokenHandle(self, key)
 
-    def auth(self, key: Hashable = None, *, origins: Iterable[str] = (), allow_http: bool = False) -> BearerAuth:
+    def auth(
+        self,
+        key: Hashable = None,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> BearerAuth:
         """
         Return an `httpx.Auth` that sends this token and heals a 401, for sync and async clients.
 
@@ -312,10 +319,12 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
                 origin that the auth object is used with.
 
             allow_http: Also send the token over plain http to hosts other than loopback.
+
+            min_ttl: The fewest seconds for which the token of each request is valid.
         """
         from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the only import of a higher layer
 
-        return BearerAuth(self.handle(key), origins=origins, allow_http=allow_http)
+        return BearerAuth(self.handle(key), origins=origins, allow_http=allow_http, min_ttl=min_ttl)
 
     def __repr__(self) -> str:
         keys = len(self._keys)

@@ -23,6 +23,7 @@ from evertoken._model.events import (
     TokenUnpersisted,
 )
 from evertoken._model.provider_events import BudgetReached, ProviderDown, ProviderStillDown, ProviderUp
+from evertoken._model.store_events import StoreStillDown, StoreUp
 from evertoken._model.supervisor_events import ClockStepped, SupervisorRestarted
 from evertoken._model.timing_events import CallerWaited, StoreUsed
 
@@ -47,6 +48,8 @@ __all__ = [
     "RefreshRejected",
     "ShorterThanAsked",
     "StoreFailed",
+    "StoreStillDown",
+    "StoreUp",
     "StoreUsed",
     "SupervisorRestarted",
     "TokenAdopted",

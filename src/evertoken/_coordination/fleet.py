@@ -55,9 +55,7 @@ class FleetCoordinator:
         self._session = session
         self._clock = session.clock
         self._rules = session.rules
-        self._client = StoreClient(
-            store, namespace, clock=session.clock, observers=session.observers, strays=session.strays
-        )
+        self._client = StoreClient(store, namespace, session)
         self._leases = Leases(self._client, clock=session.clock)
         self._judge = RecordJudge(self._client, session)
         self._quotas = Quotas(self._client, session)

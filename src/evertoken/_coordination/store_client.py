@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import bounded, must_propagate, ring
-from evertoken._model import events, timing_events
+from evertoken._model import timing_events
 from evertoken._model.identity import digest_of, identity_of
 from evertoken._model.redaction import describe
 
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
     from evertoken._engine.flight import Flight
-    from evertoken._engine.observers import Observers
-    from evertoken._engine.tasks import Strays
+    from evertoken._engine.session import Session
     from evertoken._model.batch_store import BatchStore
     from evertoken._model.key_state import KeyState
     from evertoken._model.leases import Quota, Unused
-    from evertoken._model.protocols import Begun, BulkStore, Clock, Lease, Record, TokenStore
+    from evertoken._model.protocols import Begun, BulkStore, Lease, Record, TokenStore
     from evertoken._model.quota_store import QuotaStore
 
 __all__ = ["NO_NAME", "STORE_TIMEOUT", "StoreClient", "key_of", "store_key"]
@@ -86,14 +85,13 @@ class StoreClient:
         namespace: Separates the keys of this manager from others in the same store.
     """
 
-    def __init__(
-        self, store: TokenStore, namespace: str | None, *, clock: Clock, observers: Observers, strays: Strays
-    ) -> None:
+    def __init__(self, store: TokenStore, namespace: str | None, session: Session) -> None:
         self.store = store
         self._namespace = namespace
-        self._clock = clock
-        self._observers = observers
-        self._strays = strays
+        self._clock = session.clock
+        self._observers = session.observers
+        self._outage = session.store_outage
+        self._strays = session.strays
         #: The last failure of the store.
         self.failure = ""
         # The numbers of running and of finished steps, and the flights that wait for a place.
@@ -216,7 +214,7 @@ class StoreClient:
     async def outside(self, operation: str, state: KeyState | None, call: Callable[[], Awaitable[T]]) -> T | None:
         """Make a call that belongs to no flight: open, close, renew."""
         try:
-            return await bounded(
+            answer = await bounded(
                 call, STORE_TIMEOUT, clock=self._clock, strays=self._strays, name=f"evertoken:store:{operation}"
             )
         except BaseException as error:
@@ -224,6 +222,8 @@ class StoreClient:
                 raise
             self.failed(operation, error, state)
             return None
+        self._outage.succeeded(operation)
+        return answer
 
     def failed(self, operation: str, error: BaseException, state: KeyState | None = None) -> None:
         """Tell the observers that *operation* failed, and how."""
@@ -231,7 +231,7 @@ class StoreClient:
         said = describe(error, () if token is None else (token.access_token, token.refresh_token))
         key = None if state is None else state.key
         self.failure = said
-        self._observers.emit(events.StoreFailed(at=self._clock.time(), key=key, operation=operation, error=said))
+        self._outage.failed(operation, key, said)
 
     async def _step(
         self,
@@ -241,6 +241,8 @@ class StoreClient:
         call: Callable[[], Awaitable[T]],
         timeout: float = STORE_TIMEOUT,
     ) -> T | None:
+        if not self._outage.lets_through(operation):
+            return None
         if self._running >= MOST_STEPS and not await self._place():
             self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
             return None
@@ -255,6 +257,7 @@ class StoreClient:
             return None
         else:
             self._ended += 1
+            self._outage.succeeded(operation)
             if self._observers.listens_to(timing_events.StoreUsed):
                 at, took = self._clock.time(), self._clock.monotonic() - began
                 self._observers.emit(timing_events.StoreUsed(at=at, key=state.key, operation=operation, took=took))

@@ -55,7 +55,6 @@ class Maintenance:
 
     def start(self) -> None:
         """Run the supervisor. Tokens in memory are served again, and missing ones are fetched."""
-        self.supervisor.compare_clocks()
         for state in self._registry.keys.values():
             state.seen()
             self.schedule(state)

@@ -27,6 +27,7 @@ from evertoken._engine.observers import say
 from evertoken._engine.provider_watch import ProviderWatch
 from evertoken._engine.providers import Limits
 from evertoken._engine.read_path import ReadPath
+from evertoken._engine.store_outage import StoreOutage
 from evertoken._engine.subscription import Subscriptions
 from evertoken._engine.tasks import Gate, Strays, next_turn, spawn
 from evertoken._model import events
@@ -98,6 +99,7 @@ class Session:
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
         self.event_streams: EventStreams = EventStreams(self.loop, self.is_lost)
         observers.streams = self.event_streams
+        self.store_outage: StoreOutage = StoreOutage(self.clock, observers)
         self.maintenance: Maintenance = Maintenance(self)
         self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
         self.providers: ProviderWatch = ProviderWatch(
@@ -127,6 +129,8 @@ class Session:
         """Accept callers, run the supervisor, and fetch the first tokens as the start mode requires."""
         # The event comes first, because with an eager task factory the supervisor starts fetches before this returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
+        # Before the store opens, which may take seconds: callers are served from memory meanwhile.
+        self.compare_clocks()
         self._opening = opening = Gate()
         try:
             await self.coordinator.open()

@@ -125,9 +125,14 @@ class Settlement:
             state.saved()
         elif self._rules.shared:
             state.unsaved(now, self._rules, withhold=True)
-            serving = state.in_service(now) is not None
             emitted.append(
-                events.TokenUnpersisted(at=now, key=state.key, fingerprint=token.fingerprint, serving=serving)
+                events.TokenUnpersisted(
+                    at=now,
+                    key=state.key,
+                    fingerprint=token.fingerprint,
+                    serving=state.in_service(now) is not None,
+                    outage=self._session.store_outage.lasts,
+                )
             )
         if state.withheld:
             failure = held_back()
@@ -203,7 +208,9 @@ class Settlement:
                 serving=serving,
                 took=took,
                 reason=reason,
-                outage=flight.request is not None and self._session.providers.is_down(flight.provider),
+                outage=self._session.store_outage.lasts
+                if flight.request is None
+                else self._session.providers.is_down(flight.provider),
             )
             emitted.append(event)
         elif failure is not None and not failure.told:

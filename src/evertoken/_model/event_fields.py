@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from evertoken._model import events, provider_events, supervisor_events
+from evertoken._model import events, provider_events, store_events, supervisor_events
 from evertoken._model.errors import GrantRejected
 
 if TYPE_CHECKING:
@@ -35,7 +35,12 @@ _LEVELS: Final[dict[type[Event], int]] = {
     provider_events.ProviderStillDown: _WARNING,
     provider_events.ProviderUp: _WARNING,
     provider_events.BudgetReached: _WARNING,
+    store_events.StoreStillDown: _WARNING,
+    store_events.StoreUp: _WARNING,
 }
+
+# Each key emits these while its provider or its store is down.
+_MANY: Final = (events.RefreshFailed, events.FetchAmbiguous, events.StoreFailed, events.TokenUnpersisted)
 
 # The place between "h" and "F" in "RefreshFailed".
 _WORDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -66,12 +71,13 @@ def event_level(event: Event, /) -> int:
     Return the level at which an event is logged, as a number of `logging`.
 
     Routine events are DEBUG or INFO. Events that heal by themselves are WARNING, and events that need a person are
-    ERROR. While a provider is down, one event reports that for all its keys, so the failure of each key is only DEBUG.
+    ERROR. While a provider or a store is down, one event reports that for all its keys, so the failure of each key is
+    only DEBUG.
 
     Args:
         event: Any event of `evertoken.events`.
     """
-    if isinstance(event, events.RefreshFailed | events.FetchAmbiguous) and event.outage:
+    if isinstance(event, _MANY) and event.outage:
         return _DEBUG
     return level_of(type(event))
 

@@ -252,10 +252,13 @@ class StoreFailed(Event):
         operation: "begin", "read", "mark", "commit", "abandon", "renew", "open", "close" or "watch".
 
         error: The class and the message of the exception, without secrets.
+
+        outage: Whether the same step has failed before, for any key, and not succeeded since.
     """
 
     operation: str
     error: str
+    outage: bool = False
 
 
 @final
@@ -287,10 +290,13 @@ class TokenUnpersisted(Event):
         fingerprint: The fingerprint of the token.
 
         serving: Whether the token is in service meanwhile.
+
+        outage: Whether the store fails for other keys as well.
     """
 
     fingerprint: str
     serving: bool
+    outage: bool = False
 
 
 @final

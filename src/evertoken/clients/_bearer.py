@@ -47,8 +47,13 @@ class BearerFlow(Binding):
 
         allow_http: Also send the token over plain http to hosts other than loopback.
 
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
+
     Raises:
-        ValueError: A text in *origins* is not an origin, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback; or *min_ttl* is not a valid
+            number of seconds.
     """
 
     requires_request_body = False
@@ -56,8 +61,15 @@ class BearerFlow(Binding):
     #: The header field that carries the token.
     field = "authorization"
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         self._authorization_of = hidden_authorization(Unpickled)
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:

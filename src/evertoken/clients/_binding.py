@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from evertoken._model.errors import OriginRefused
+from evertoken.clients._long_lived import long_lived
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
 
 if TYPE_CHECKING:
@@ -32,14 +33,26 @@ class Binding:
 
         allow_http: Also send the token over plain http to hosts other than loopback.
 
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
+
     Raises:
-        ValueError: A text in *origins* is not an origin, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback; or *min_ttl* is not a valid
+            number of seconds.
     """
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
         if isinstance(origins, str):
             origins = (origins,)
-        self._tokens = tokens
+        self._tokens = long_lived(tokens, min_ttl)
         self._origins: frozenset[Origin] = frozenset(map(self._origin_of, origins))
         self._allow_http = allow_http
         for origin in self._origins:

@@ -41,6 +41,10 @@ class DPoPFlow(BearerFlow):
 
         allow_http: Also send the token over plain http to hosts other than loopback.
 
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
+
     Raises:
         ValueError: A text in *origins* is not an origin, or is http outside loopback.
         RuntimeError: This release of the HTTP library would carry the proof to other origins.
@@ -52,9 +56,15 @@ class DPoPFlow(BearerFlow):
     headers: ClassVar[Any]
 
     def __init__(
-        self, tokens: TokenReader, key: DPoPKey, *, origins: Iterable[str] = (), allow_http: bool = False
+        self,
+        tokens: TokenReader,
+        key: DPoPKey,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
     ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         if not isinstance(key, DPoPKey):
             msg = f"key must be a DPoPKey, not {type(key).__name__}"
             raise TypeError(msg)

@@ -57,6 +57,10 @@ class SigV4Flow(BearerFlow):
 
         allow_http: Also send requests over plain http to hosts other than loopback.
 
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
+
     Raises:
         ValueError: An argument is invalid. The message names it.
         ImportError: The extra `aws` is not installed.
@@ -71,9 +75,16 @@ class SigV4Flow(BearerFlow):
     headers: ClassVar[Any]
 
     def __init__(
-        self, tokens: TokenReader, *, service: str, region: str, origins: Iterable[str] = (), allow_http: bool = False
+        self,
+        tokens: TokenReader,
+        *,
+        service: str,
+        region: str,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
     ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         self._signer = SigV4(service, region)
         # Seconds by which the clock of the service is ahead of ours, learnt when it last refused a time.
         self._skew = 0.0

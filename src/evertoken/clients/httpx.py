@@ -72,6 +72,10 @@ class DPoPAuth(DPoPFlow, httpx.Auth):
 
         allow_http: Also send the token over plain http to hosts other than loopback.
 
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
+
     Raises:
         ValueError: A text in *origins* is not an origin, or is http outside loopback.
         RuntimeError: This release of httpx would carry the proof to other origins.
@@ -99,6 +103,10 @@ class HeaderAuth(HeaderFlow, httpx.Auth):
         origins: The origins that may receive the token. By default, only the first one that it is used with.
 
         allow_http: Also send the token over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
         ValueError: An argument is invalid. The message names it.
@@ -138,6 +146,10 @@ class SigV4Auth(SigV4Flow, httpx.Auth):
         origins: The origins that may receive the session token. By default, only the first one that it is used with.
 
         allow_http: Also send requests over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
         ValueError: An argument is invalid. The message names it.

@@ -36,8 +36,13 @@ class BearerAuth(RequestsFlow, AuthBase):
 
         allow_http: Also send the token over plain http to hosts other than loopback.
 
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
+
     Raises:
-        ValueError: A text in *origins* is not an origin, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback; or *min_ttl* is not a valid
+            number of seconds.
     """
 
     rewind = rewind_body
