@@ -72,13 +72,13 @@ def tests(session: nox.Session) -> None:
     """
     Run all tests on each Python present, against the package as users install it; the long ones on the first.
 
-    What kills processes and servers runs once in a run of several Pythons. A session that is asked for alone, as in
-    `nox -s tests-3.13`, leaves nothing out.
+    What kills processes and servers runs once in a run of several Pythons, and so do the tests in debug mode. A session
+    that is asked for alone, as in `nox -s tests-3.13`, leaves nothing out.
     """
     if not session.posargs:
         session.notify(f"niquests-{session.python}")
     session.install(EVERYTHING, *group("test"))
-    selected = ["-m", "not breakage"] if BROKEN[0] and not session.posargs else []
+    selected = ["-m", "not breakage and not debug"] if BROKEN[0] and not session.posargs else []
     BROKEN[0] = True
     # One more than there are cores, for many tests wait for a server; and who is done takes from the others.
     workers = (os.cpu_count() or 1) + 1

@@ -51,7 +51,6 @@ __all__ = ["TokenManager"]
 
 AnySource: TypeAlias = TokenSource | SourceCallable | Callable[[Token | None], Any]
 
-# This runs on the session's own loop, whichever thread or loop calls it.
 _OBTAIN = attrgetter("read_path.obtain")
 
 
@@ -68,7 +67,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
             A `TokenSource`, or an async or plain function that returns a token; or a mapping of keys to such sources. A
             key is a `str`, an `int`, or a tuple of these and of None. Subclasses of these types are refused.
 
-        source_for: A function that returns the source of a key when the key is first used. Give this or *source*.
+        source_for: A function that returns the source of a key at its first use. Give this or *source*.
 
         policy: When to refresh a token. By default, when 80 % of its lifetime has passed, or a little earlier.
 
@@ -113,8 +112,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
 
         budgets: How many tokens each provider may issue in a period, by the same name.
 
-        idle_after: Drop a key of *source_for* that nobody used for this long, an hour by default. With None no key is
-            dropped.
+        idle_after: Drop a key of *source_for* that nobody used for this long, an hour by default; with None, never.
 
     Raises:
         TypeError: An argument is of the wrong kind; the message names it.
@@ -314,9 +312,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
         Args:
             key: The key of the token.
 
-            origins:
-                The origins (such as "https://api.example.com") that may receive the token. By default, only the first
-                origin that the auth object is used with.
+            origins: The origins that may receive the token. By default, only the first that the auth is used with.
 
             allow_http: Also send the token over plain http to hosts other than loopback.
 
@@ -331,5 +327,4 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
         return f"TokenManager({self._life.state}, {keys} {'key' if keys == 1 else 'keys'})"
 
     def _state_of(self, key: Hashable) -> KeyState:
-        # Handles read the state of their key here.
         return self._keys.get(key, NO_KEY)
