@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import botocore.session
+import google.oauth2.credentials
 import httpx
+import httpx2
+from authlib.integrations.httpx_client import AsyncOAuth2Client
 from tests.sources.keys import rsa_pem
 
 from evertoken import DPoPKey, FetchRequest, Lease, Record, Token
@@ -81,6 +85,47 @@ def oauth_client(client: Any = None) -> OAuthClient:
     )
 
 
+def authlib_client() -> Any:
+    """Return a client of Authlib, whose server says back what it was sent."""
+
+    def reject(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(400, json={"error": "invalid_grant", "error_description": request.content.decode()})
+
+    return AsyncOAuth2Client(
+        "app",
+        SECRETS["client-secret"],
+        token_endpoint="https://as.example/token",
+        token={"access_token": SECRETS["access-token"], "refresh_token": SECRETS["refresh-token"]},
+        transport=httpx2.MockTransport(reject),
+    )
+
+
+def google_credentials() -> Any:
+    """Return credentials of google-auth, at whose server nobody listens."""
+    return google.oauth2.credentials.Credentials(
+        SECRETS["access-token"],
+        refresh_token=SECRETS["refresh-token"],
+        token_uri="http://127.0.0.1:9/token",
+        client_id="app",
+        client_secret=SECRETS["client-secret"],
+    )
+
+
+def botocore_session() -> Any:
+    """Return a session of botocore that the program has given a key."""
+    session = botocore.session.Session()
+    session.set_credentials("AKIAEXAMPLE", SECRETS["aws-secret-key"], SECRETS["aws-session-token"])
+    return session
+
+
+class _Credential:
+    """A credential of azure-core that fails with a secret in its frame."""
+
+    def get_token(self, *_: str, **__: str) -> None:
+        held = SECRETS["client-secret"]
+        raise LookupError(len(held))
+
+
 def request() -> FetchRequest:
     """Return what a source is asked by somebody who asks it directly."""
     return FetchRequest(None, token(), 5.0)
@@ -124,10 +169,15 @@ VALUES: dict[str, Any] = {
     "JwtLogin.endpoint": lambda client, _: Endpoint("https://vault.example/v1/x", client=client),
     "JwtLogin.path": "auth/jwt/login",
     "arguments": ["false"],
+    "AzureCredential.credential": lambda _, __: _Credential(),
+    "AzureCredential.scopes": ["https://vault.azure.net/.default"],
     "answer": {"access_token": SECRETS["returned"]},
     "assertion": SECRETS["assertion"],
     "audience": "https://as.example/token",
     "authorization": SECRETS["api-key"],
+    "AuthlibClient.client": lambda _, __: authlib_client(),
+    "BotocoreSession.session": lambda _, __: botocore_session(),
+    "GoogleAuthCredentials.credentials": lambda _, __: google_credentials(),
     "body": {"secret_id": SECRETS["secret-id"]},
     "OAuthClient.body": "form",
     "certificate": PEM,
