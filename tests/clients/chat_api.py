@@ -1,0 +1,110 @@
+"""An API on loopback that answers one chat question, whole or as an event stream, as OpenAI, Anthropic and Google do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Self
+
+from tests.sources.wire import Asked, Wire, http
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+#: What it says, and in which pieces it streams that.
+WORDS = ("Hel", "lo")
+HELLO = "".join(WORDS)
+
+_USAGE = {"input_tokens": 1, "output_tokens": 1}
+
+
+class ChatApi:
+    """
+    The API. It refuses tokens that were revoked, and tokens that *is_valid* does not know.
+
+    It keeps which Authorization fields it was sent, and what of each request it read.
+    """
+
+    def __init__(self) -> None:
+        self.revoked: set[str] = set()
+        self.refusal = (401, CHALLENGE)
+        self.always = False
+        self.wire = Wire(self.answer)
+
+    @property
+    def url(self) -> str:
+        return self.wire.url("")
+
+    @property
+    def sent(self) -> list[str | None]:
+        return [asked.headers.get("authorization") for asked in self.wire.asked]
+
+    async def __aenter__(self) -> Self:
+        await self.wire.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.wire.__aexit__()
+
+    async def answer(self, asked: Asked, writer: Any) -> bytes:
+        kind, _, token = asked.headers.get("authorization", "").partition(" ")
+        if kind != "Bearer" or not token or token in self.revoked or self.always:
+            status, headers = self.refusal
+            # A field that tells the SDK whether to try again would hide what the adapter does.
+            return http(status, {"error": {"type": "authentication_error", "message": "who?"}}, headers)
+        body = json.loads(asked.body) if asked.body else {}
+        path = asked.target.partition("?")[0]
+        if path.endswith("/messages"):
+            return events(_anthropic_events()) if body.get("stream") else http(200, _message(HELLO))
+        if path.endswith("/chat/completions"):
+            return events(_openai_events()) if body.get("stream") else http(200, _completion(HELLO))
+        if path.endswith(":streamGenerateContent"):
+            return events([(None, _candidate(word)) for word in WORDS])
+        if path.endswith(":generateContent"):
+            return http(200, _candidate(HELLO))
+        return http(404, {"error": {"message": path}})
+
+
+def events(pairs: list[tuple[str | None, Any]]) -> bytes:
+    lines = [(f"event: {kind}\n" if kind else "") + f"data: {_text(data)}\n\n" for kind, data in pairs]
+    return http(200, "".join(lines).encode(), {"content-type": "text/event-stream"})
+
+
+def _text(data: Any) -> str:
+    return data if isinstance(data, str) else json.dumps(data)
+
+
+def _completion(content: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+
+
+def _openai_events() -> list[tuple[str | None, Any]]:
+    head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+    chunks = [{**head, "choices": [{"index": 0, "delta": {"content": word}}]} for word in WORDS]
+    return [*((None, chunk) for chunk in chunks), (None, "[DONE]")]
+
+
+def _message(text: str | None) -> dict[str, Any]:
+    content = [] if text is None else [{"type": "text", "text": text}]
+    head = {"id": "1", "type": "message", "role": "assistant", "model": "m", "usage": _USAGE}
+    return {**head, "content": content, "stop_reason": "end_turn", "stop_sequence": None}
+
+
+def _anthropic_events() -> list[tuple[str | None, Any]]:
+    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    deltas = [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in WORDS
+    ]
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": _USAGE}
+    parts: list[dict[str, Any]] = [
+        {"type": "message_start", "message": _message(None)},
+        block,
+        *deltas,
+        {"type": "content_block_stop", "index": 0},
+        end,
+        {"type": "message_stop"},
+    ]
+    return [(part["type"], part) for part in parts]
+
+
+def _candidate(text: str) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}}]}
