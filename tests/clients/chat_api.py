@@ -1,13 +1,18 @@
-"""An API on loopback that answers one chat question, whole or as an event stream, as OpenAI, Anthropic and Google do."""
+"""An API on loopback that answers a chat question, whole or as an event stream, as OpenAI, Anthropic and Google do."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from typing import Any, Self
 
+from tests.clients.sdk_contract import SdkContract, Service
 from tests.sources.wire import Asked, Wire, http
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+QUESTION: Any = [{"role": "user", "content": "Say hello"}]
 
 #: What it says, and in which pieces it streams that.
 WORDS = ("Hel", "lo")
@@ -16,26 +21,17 @@ HELLO = "".join(WORDS)
 _USAGE = {"input_tokens": 1, "output_tokens": 1}
 
 
-class ChatApi:
-    """
-    The API. It refuses tokens that were revoked, and tokens that *is_valid* does not know.
-
-    It keeps which Authorization fields it was sent, and what of each request it read.
-    """
+class ChatApi(Service):
+    """The API. It shows by its status and challenge that a token is refused."""
 
     def __init__(self) -> None:
-        self.revoked: set[str] = set()
+        super().__init__()
         self.refusal = (401, CHALLENGE)
-        self.always = False
         self.wire = Wire(self.answer)
 
     @property
     def url(self) -> str:
         return self.wire.url("")
-
-    @property
-    def sent(self) -> list[str | None]:
-        return [asked.headers.get("authorization") for asked in self.wire.asked]
 
     async def __aenter__(self) -> Self:
         await self.wire.__aenter__()
@@ -46,9 +42,8 @@ class ChatApi:
 
     async def answer(self, asked: Asked, writer: Any) -> bytes:
         kind, _, token = asked.headers.get("authorization", "").partition(" ")
-        if kind != "Bearer" or not token or token in self.revoked or self.always:
+        if kind != "Bearer" or not self.accepts(token):
             status, headers = self.refusal
-            # A field that tells the SDK whether to try again would hide what the adapter does.
             return http(status, {"error": {"type": "authentication_error", "message": "who?"}}, headers)
         body = json.loads(asked.body) if asked.body else {}
         path = asked.target.partition("?")[0]
@@ -61,6 +56,36 @@ class ChatApi:
         if path.endswith(":generateContent"):
             return http(200, _candidate(HELLO))
         return http(404, {"error": {"message": path}})
+
+
+class ChatSdkContract(SdkContract):
+    """What an SDK of a language model is held to besides: it heals a stream as well."""
+
+    origins = True
+
+    @contextlib.asynccontextmanager
+    async def server(self):
+        async with ChatApi() as api:
+            yield api
+
+    def functions(self, given: Any, server: ChatApi) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Open a client, and give the functions that ask, and that read a stream."""
+        raise AssertionError
+
+    @contextlib.asynccontextmanager
+    async def client(self, given, server):
+        async with self.functions(given, server) as (ask, _):
+            yield ask
+
+    async def test_streams(self):
+        """U1: A revoked token is healed before the first event of a stream, which then comes whole."""
+        async with self.setting() as at, self.functions(self.given(at.handle), at.server) as (_, stream):
+            found = []
+            for _turn in range(2):
+                found.append(await asyncio.to_thread(stream) if self.blocking else await stream())
+                await at.server.revoke("secret-1")
+            assert found == [list(WORDS)] * 2
+            assert at.server.shown == ["secret-1", "secret-1", "secret-2"]
 
 
 def events(pairs: list[tuple[str | None, Any]]) -> bytes:

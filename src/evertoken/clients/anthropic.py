@@ -55,7 +55,7 @@ class Credentials(_Credentials):
     Made from a handle: `AsyncAnthropic(credentials=Credentials(tokens.handle()))`. The SDK asks for the token before
     each request, so it sends a new one at once. After a 401, the SDK waits about half a second, asks with
     `force_refresh=True`, and sends the request again. This reports the token that was given last, because the SDK does
-    not say which one was refused. Use them on one event loop, because the SDK's own state belongs to one.
+    not say which one was refused. A client with `max_retries=0` does not send it again.
 
     Args:
         tokens: A handle of a manager.
