@@ -6,14 +6,16 @@ import asyncio
 import logging
 import socket
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import httpx2
 import uvicorn
+from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.server.auth.provider import AccessToken, AuthorizationCode, AuthorizationParams, RefreshToken, TokenError
 from mcp.server.auth.settings import AuthSettings, ClientRegistrationOptions
 from mcp.server.mcpserver import MCPServer
-from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
-from pydantic import AnyHttpUrl
+from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from pydantic import AnyUrl
 from tests.clients.sdk_contract import Service
 
 #: What its tool says.
@@ -43,11 +45,14 @@ class McpService(Service):
         self._socket.bind(("127.0.0.1", 0))
         self.origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.url = f"{self.origin}/mcp"
-        settings = AuthSettings(
-            issuer_url=AnyHttpUrl(self.origin),
-            resource_server_url=AnyHttpUrl(self.url),
-            validate_token_resource=False,
-            client_registration_options=ClientRegistrationOptions(enabled=True),
+        # From text, because an `AnyHttpUrl` made here would end in a slash, and issuers are compared as text.
+        settings = AuthSettings.model_validate(
+            {
+                "issuer_url": self.origin,
+                "resource_server_url": self.url,
+                "validate_token_resource": False,
+                "client_registration_options": ClientRegistrationOptions(enabled=True),
+            }
         )
         server: Any = MCPServer("tests", auth_server_provider=self, auth=settings, log_level="CRITICAL")
 
@@ -131,3 +136,43 @@ class McpService(Service):
             refresh_token=f"refresh-{self._issued}",
             expires_in=self.lifetime,
         )
+
+
+class MemoryStorage:
+    """The token storage of a program, in memory."""
+
+    def __init__(self) -> None:
+        self.tokens: OAuthToken | None = None
+        self.client_info: OAuthClientInformationFull | None = None
+        self.error: Exception | None = None
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return None if self.tokens is None else self.tokens.model_copy()
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        if self.error is not None:
+            raise self.error
+        self.tokens = tokens.model_copy()
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self.client_info
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self.client_info = client_info
+
+
+def login(url: str, storage: Any) -> OAuthClientProvider:
+    """Return the SDK's provider of a person who says yes at once."""
+    codes: list[AuthorizationCodeResult] = []
+
+    async def open_browser(address: str) -> None:
+        async with httpx2.AsyncClient() as browser:
+            answer = await browser.get(address)
+        fields = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+        codes.append(AuthorizationCodeResult(**fields))
+
+    async def code() -> AuthorizationCodeResult:
+        return codes.pop()
+
+    metadata = OAuthClientMetadata(redirect_uris=[AnyUrl("http://127.0.0.1:1/back")], token_endpoint_auth_method="none")
+    return OAuthClientProvider(url, metadata, storage, redirect_handler=open_browser, callback_handler=code)

@@ -25,7 +25,7 @@ class _Genai(ChatSdkContract):
             vertexai=True,
             project="p",
             location="europe-west1",
-            credentials=Credentials("unused"),
+            credentials=Credentials("-"),
             http_options=types.HttpOptions(base_url=server.url, **http_clients),
         )
 
@@ -34,7 +34,7 @@ class TestAsyncGenai(_Genai):
     name = "google.genai.Client().aio"
     lines = (
         "options = HttpOptions(httpx_async_client=httpx2.AsyncClient(auth=handle.auth()))\n"
-        "genai.Client(vertexai=True, project=..., location=..., credentials=Credentials('unused'), http_options=options).aio"
+        "genai.Client(vertexai=True, project=p, location=l, credentials=Credentials('-'), http_options=options).aio"
     )
 
     @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ class TestGenai(_Genai):
     name = "google.genai.Client()"
     lines = (
         "options = HttpOptions(httpx_client=httpx2.Client(auth=handle.auth()))\n"
-        "genai.Client(vertexai=True, project=..., location=..., credentials=Credentials('unused'), http_options=options)"
+        "genai.Client(vertexai=True, project=p, location=l, credentials=Credentials('-'), http_options=options)"
     )
     blocking = True
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
+import time
+import traceback
+from pathlib import Path
 
 import httpx2
+import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from tests.clients.mcp_server import HELLO, McpService
+from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
+from pydantic import AnyUrl
+from tests.clients.mcp_server import HELLO, McpService, login
 from tests.clients.sdk_contract import SdkContract
+
+from evertoken import GrantRejected, Token, TokenManager, TokenUnavailable
+from evertoken.clients.mcp import TokenStorage
+from evertoken.sources import OAuthClient, RefreshToken
 
 
 async def greeting(url: str, auth: httpx2.Auth) -> str:
@@ -57,3 +69,94 @@ class TestMcp(SdkContract):
                         assert at.server.shown[-1] == token
                         await at.server.revoke("secret-1")
             assert at.source.fetches == 2
+
+
+CLIENT = OAuthClientInformationFull(client_id="desk", redirect_uris=[AnyUrl("http://127.0.0.1:1/back")])
+
+
+@pytest.fixture
+async def service():
+    async with McpService() as found:
+        found.clients[CLIENT.client_id] = CLIENT.model_copy(update={"token_endpoint_auth_method": "none"})
+        yield found
+
+
+def manager(service, **options):
+    return TokenManager(RefreshToken(OAuthClient(issuer=service.origin, client_id=CLIENT.client_id)), **options)
+
+
+async def test_a_login_of_the_sdk_becomes_the_managers(service):
+    """K1: The manager takes over the refresh token of a login, and the SDK's provider is left without one."""
+    async with manager(service) as tokens:
+        handle = tokens.handle()
+        with pytest.raises(GrantRejected):
+            await handle.get()
+        provider = login(service.url, TokenStorage(handle, CLIENT))
+        assert await greeting(service.url, provider) == HELLO
+        assert (await handle.get()).access_token == "secret-1"
+        assert provider.context.current_tokens.refresh_token is None
+        assert service.logins == 1
+        # From here on the manager alone refreshes.
+        await handle.refresh()
+        assert await greeting(service.url, handle.auth()) == HELLO
+        assert service.presented == ["refresh-1"]
+        assert service.shown[-1] == "secret-2"
+
+
+async def test_the_provider_presents_no_refresh_token(service):
+    """K1: A provider whose token has ended logs in again, and never spends what the manager presents."""
+    service.lifetime = 0
+    async with manager(service) as tokens:
+        provider = login(service.url, TokenStorage(tokens.handle(), CLIENT))
+        for _turn in range(2):
+            assert await greeting(service.url, provider) == HELLO
+        assert provider.context.can_refresh_token() is False
+        assert len(service.presented) == len(set(service.presented))
+
+
+async def test_the_provider_starts_with_the_managers_token(service):
+    """U1: A provider that finds a valid token sends it, and nobody logs in."""
+    await service.issue("secret-9")
+    async with manager(service) as tokens:
+        handle = tokens.handle()
+        await handle.put(Token("secret-9", issued_at=time.time(), expires_at=time.time() + 600, scope="a"))
+        storage = TokenStorage(handle, CLIENT)
+        found = await storage.get_tokens()
+        assert (found.access_token, found.refresh_token, found.scope) == ("secret-9", None, "a")
+        assert 590 < found.expires_in <= 600
+        assert await greeting(service.url, login(service.url, storage)) == HELLO
+        assert service.logins == 0
+
+
+async def test_an_outage_is_no_reason_to_log_in(service):
+    """R4: While the authorization server is down, the storage raises, and nobody is sent to a login page."""
+    source = RefreshToken(OAuthClient(token_endpoint="http://127.0.0.1:1/token", client_id="desk"), "refresh-0")
+    async with TokenManager(source) as tokens:
+        with pytest.raises(TokenUnavailable):
+            await TokenStorage(tokens.handle(), CLIENT).get_tokens()
+
+
+async def test_another_client_is_refused(service):
+    """K1: The SDK may not register a client that the manager could not refresh as."""
+    async with manager(service) as tokens:
+        storage = TokenStorage(tokens.handle(), CLIENT)
+        with pytest.raises(ValueError, match=r"registered the client 'other'.*give it to the source and"):
+            await storage.set_client_info(CLIENT.model_copy(update={"client_id": "other"}))
+        known = CLIENT.model_copy(update={"issuer": service.origin})
+        await storage.set_client_info(known)
+        assert await storage.get_client_info() is known
+
+
+async def test_the_storage_shows_no_secret(service):
+    """S1: Neither the storage nor the frames of an error show a token, and it is copied as itself and not pickled."""
+    manager_of_nobody = manager(service)
+    storage = TokenStorage(manager_of_nobody.handle(), CLIENT)
+    with pytest.raises(RuntimeError) as caught:
+        await storage.set_tokens(OAuthToken(access_token="secret-1", refresh_token="refresh-1"))
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    shown = [str(frame.locals) for frame in frames if "tests" not in Path(frame.filename).parts]
+    assert shown
+    assert not [text for text in [*shown, repr(storage), repr(vars(storage))] if "secret-1" in text]
+    assert copy.deepcopy(storage) is storage
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(storage)
