@@ -12,9 +12,9 @@ import httpx2
 import uvicorn
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.server.auth.provider import AccessToken, AuthorizationCode, AuthorizationParams, RefreshToken, TokenError
-from mcp.server.auth.settings import AuthSettings, ClientRegistrationOptions
+from mcp.server.auth.settings import AuthSettings, ClientRegistrationOptions, RevocationOptions
 from mcp.server.mcpserver import MCPServer
-from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken, TokenEndpointAuthMethod
 from pydantic import AnyUrl
 from tests.clients.sdk_contract import Service
 
@@ -52,6 +52,7 @@ class McpService(Service):
                 "resource_server_url": self.url,
                 "validate_token_resource": False,
                 "client_registration_options": ClientRegistrationOptions(enabled=True),
+                "revocation_options": RevocationOptions(enabled=True),
             }
         )
         server: Any = MCPServer("tests", auth_server_provider=self, auth=settings, log_level="CRITICAL")
@@ -161,8 +162,8 @@ class MemoryStorage:
         self.client_info = client_info
 
 
-def login(url: str, storage: Any) -> OAuthClientProvider:
-    """Return the SDK's provider of a person who says yes at once."""
+def login(url: str, storage: Any, method: TokenEndpointAuthMethod = "none") -> OAuthClientProvider:
+    """Return the SDK's provider of a person who says yes at once, and of a client that authenticates by *method*."""
     codes: list[AuthorizationCodeResult] = []
 
     async def open_browser(address: str) -> None:
@@ -174,5 +175,5 @@ def login(url: str, storage: Any) -> OAuthClientProvider:
     async def code() -> AuthorizationCodeResult:
         return codes.pop()
 
-    metadata = OAuthClientMetadata(redirect_uris=[AnyUrl("http://127.0.0.1:1/back")], token_endpoint_auth_method="none")
+    metadata = OAuthClientMetadata(redirect_uris=[AnyUrl("http://127.0.0.1:1/back")], token_endpoint_auth_method=method)
     return OAuthClientProvider(url, metadata, storage, redirect_handler=open_browser, callback_handler=code)

@@ -157,9 +157,8 @@ def _to_present(request: FetchRequest, stored: str) -> str:
     origin = origin_of(stored)
     if request.current is not None and request.current.refresh_token == stored:
         # It was written back by this source, and is no new login. It is known from now on as one that was spent.
-        request.origins = (
-            (*request.origins, origin)[-MAX_ORIGINS:] if origin not in request.origins else request.origins
-        )
+        if origin not in request.origins:
+            request.origins = (*request.origins, origin)[-MAX_ORIGINS:]
         return stored
     return request.refresh_token_for(stored)
 
