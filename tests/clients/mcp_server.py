@@ -126,7 +126,8 @@ class McpService(Service):
         return await self._tokens()
 
     async def revoke_token(self, token: AccessToken | RefreshToken) -> None:
-        self.good.discard(token.token)
+        self._newest.clear()
+        self.good.clear()
 
     async def _tokens(self) -> OAuthToken:
         self._issued += 1
