@@ -183,9 +183,11 @@ class TokenHandle(OfToken[TokenT]):
         """Iterate over tokens as they come, as `TokenManager.subscribe` does."""
         return self._manager.subscribe(self.key)
 
-    def auth(self, *, origins: Iterable[str] = (), allow_http: bool = False) -> BearerAuth:
+    def auth(
+        self, *, origins: Iterable[str] = (), allow_http: bool = False, min_ttl: float | None = None
+    ) -> BearerAuth:
         """Return an `httpx.Auth` that sends this token, as `TokenManager.auth` does."""
-        return self._manager.auth(self.key, origins=origins, allow_http=allow_http)
+        return self._manager.auth(self.key, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
 
     def __copy__(self) -> Self:
         return self

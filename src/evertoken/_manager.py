@@ -51,8 +51,7 @@ __all__ = ["TokenManager"]
 
 AnySource: TypeAlias = TokenSource | SourceCallable | Callable[[Token | None], Any]
 
-# What runs on the session's own loop, wherever it is called.
-_OBTAIN = attrgetter("read_path.obtain")
+_OBTAIN = attrgetter("read_path.obtain")  # runs on the session's own loop, wherever it is called
 
 
 @final
@@ -299,27 +298,33 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
         self._life.registry.find(key)
         return TokenHandle(self, key)
 
-    def auth(self, key: Hashable = None, *, origins: Iterable[str] = (), allow_http: bool = False) -> BearerAuth:
+    def auth(
+        self,
+        key: Hashable = None,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> BearerAuth:
         """
         Return an `httpx.Auth` that sends this token and heals a 401, for sync and async clients.
 
         Args:
             key: Which token.
 
-            origins:
-                The origins (as in "https://api.example.com") that may see the token. Without any, the first one
-                it is used with.
+            origins: The origins that may see the token. Without any, the first one it is used with.
 
             allow_http: Send it over plain http, and not to loopback alone.
+
+            min_ttl: The fewest seconds that the token of each request is valid for.
         """
         from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
 
-        return BearerAuth(self.handle(key), origins=origins, allow_http=allow_http)
+        return BearerAuth(self.handle(key), origins=origins, allow_http=allow_http, min_ttl=min_ttl)
 
     def __repr__(self) -> str:
         keys = len(self._keys)
         return f"TokenManager({self._life.state}, {keys} {'key' if keys == 1 else 'keys'})"
 
     def _state_of(self, key: Hashable) -> KeyState:
-        # What a handle reads.
-        return self._keys.get(key, NO_KEY)
+        return self._keys.get(key, NO_KEY)  # for handles

@@ -47,8 +47,12 @@ class BearerFlow(Binding):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
+
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: An origin is not written as one, or is http outside loopback; or *min_ttl* is no number of seconds.
     """
 
     requires_request_body = False
@@ -56,8 +60,15 @@ class BearerFlow(Binding):
     #: The header field that carries the token.
     field = "authorization"
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         self._authorization_of = hidden_authorization(Unpickled)
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:

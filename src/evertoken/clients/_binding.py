@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from evertoken._model.errors import OriginRefused
+from evertoken.clients._long_lived import long_lived
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
 
 if TYPE_CHECKING:
@@ -32,14 +33,25 @@ class Binding:
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
+
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: An origin is not written as one, or is http outside loopback; or *min_ttl* is no number of seconds.
     """
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
         if isinstance(origins, str):
             origins = (origins,)
-        self._tokens = tokens
+        self._tokens = long_lived(tokens, min_ttl)
         self._origins: frozenset[Origin] = frozenset(map(self._origin_of, origins))
         self._allow_http = allow_http
         for origin in self._origins:

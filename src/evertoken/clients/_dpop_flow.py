@@ -41,6 +41,10 @@ class DPoPFlow(BearerFlow):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
+
     Raises:
         ValueError: An origin is not written as one, or is http outside loopback.
         RuntimeError: This release of the HTTP library would carry the proof to other origins.
@@ -52,9 +56,15 @@ class DPoPFlow(BearerFlow):
     headers: ClassVar[Any]
 
     def __init__(
-        self, tokens: TokenReader, key: DPoPKey, *, origins: Iterable[str] = (), allow_http: bool = False
+        self,
+        tokens: TokenReader,
+        key: DPoPKey,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
     ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         if not isinstance(key, DPoPKey):
             msg = f"key must be a DPoPKey, not {type(key).__name__}"
             raise TypeError(msg)

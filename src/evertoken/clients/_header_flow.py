@@ -47,6 +47,10 @@ class HeaderFlow(BearerFlow):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
+
     Raises:
         ValueError: An argument makes no sense; the message names it.
         RuntimeError: This release of the HTTP library would carry the field to other origins.
@@ -63,8 +67,9 @@ class HeaderFlow(BearerFlow):
         scheme: str = "",
         origins: Iterable[str] = (),
         allow_http: bool = False,
+        min_ttl: float | None = None,
     ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         if not isinstance(header, str) or not _FIELD_NAME.fullmatch(header) or header.lower() in _TAKEN:
             msg = f"header must be the name of a header field that is free for a token, not {quoted(header)}"
             raise ValueError(msg)

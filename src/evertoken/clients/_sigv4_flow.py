@@ -57,6 +57,10 @@ class SigV4Flow(BearerFlow):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
+
     Raises:
         ValueError: An argument makes no sense; the message names it.
         ImportError: The extra `aws` is not installed.
@@ -71,9 +75,16 @@ class SigV4Flow(BearerFlow):
     headers: ClassVar[Any]
 
     def __init__(
-        self, tokens: TokenReader, *, service: str, region: str, origins: Iterable[str] = (), allow_http: bool = False
+        self,
+        tokens: TokenReader,
+        *,
+        service: str,
+        region: str,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
     ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         self._signer = SigV4(service, region)
         # Seconds by which the service's clock is ahead of this one, learnt from its last refusal of a time.
         self._skew = 0.0

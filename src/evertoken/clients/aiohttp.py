@@ -47,12 +47,23 @@ class BearerMiddleware(Binding):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
+
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: An origin is not written as one, or is http outside loopback; or *min_ttl* is no number of seconds.
     """
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         self._authorization_of = hidden_authorization()
 
     async def __call__(

@@ -70,6 +70,10 @@ class DPoPAuth(DPoPFlow, httpx.Auth):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
+
     Raises:
         ValueError: An origin is not written as one, or is http outside loopback.
         RuntimeError: This release of httpx would carry the proof to other origins.
@@ -97,6 +101,10 @@ class HeaderAuth(HeaderFlow, httpx.Auth):
         origins: The origins that may see the token. Without any, the first one it is used with.
 
         allow_http: Send it over plain http, and not to loopback alone.
+
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
 
     Raises:
         ValueError: An argument makes no sense; the message names it.
@@ -135,6 +143,10 @@ class SigV4Auth(SigV4Flow, httpx.Auth):
         origins: The origins that may see the session token. Without any, the first one it is used with.
 
         allow_http: Send it over plain http, and not to loopback alone.
+
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
 
     Raises:
         ValueError: An argument makes no sense; the message names it.

@@ -36,8 +36,12 @@ class BearerAuth(RequestsFlow, AuthBase):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl:
+            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
+            valid token will do. It needs a handle.
+
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: An origin is not written as one, or is http outside loopback; or *min_ttl* is no number of seconds.
     """
 
     rewind = rewind_body
