@@ -45,6 +45,8 @@ WITHOUT = {
     "evertoken.clients.httpx2": "the same flows as for httpx",
     "evertoken.clients.aiohttp": "its contract in tests/clients looks at what it shows and raises",
     "evertoken.clients.requests": "likewise",
+    "evertoken.clients.anthropic": "likewise",
+    "evertoken.clients.mcp": "a test of its own in tests/clients looks at what it shows and raises",
     "evertoken.Budget": "numbers",
     "evertoken.Counts": "numbers",
     "evertoken.EventStream": "it takes no secret; a test of its own looks at every event",
