@@ -163,18 +163,29 @@ class MemoryStorage:
         self.client_info = client_info
 
 
-def login(url: str, storage: Any, method: TokenEndpointAuthMethod = "none") -> OAuthClientProvider:
-    """Return the SDK's provider of a person who says yes at once, and of a client that authenticates by *method*."""
-    codes: list[AuthorizationCodeResult] = []
+#: A client that was registered beforehand.
+CLIENT = OAuthClientInformationFull(
+    client_id="desk", redirect_uris=[AnyUrl("http://127.0.0.1:1/back")], token_endpoint_auth_method="none"
+)
 
-    async def open_browser(address: str) -> None:
+
+class Person:
+    """Somebody who opens the login page and says yes at once."""
+
+    def __init__(self) -> None:
+        self._came_back: dict[str, str] = {}
+
+    async def open_browser(self, address: str) -> None:
         async with httpx2.AsyncClient() as browser:
             answer = await browser.get(address)
-        fields = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
-        codes.append(AuthorizationCodeResult(**fields))
+        self._came_back = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
 
-    async def code() -> AuthorizationCodeResult:
-        return codes.pop()
+    async def receive_code(self) -> AuthorizationCodeResult:
+        return AuthorizationCodeResult(**self._came_back)
 
-    metadata = OAuthClientMetadata(redirect_uris=[AnyUrl("http://127.0.0.1:1/back")], token_endpoint_auth_method=method)
-    return OAuthClientProvider(url, metadata, storage, redirect_handler=open_browser, callback_handler=code)
+
+def login(url: str, storage: Any, method: TokenEndpointAuthMethod = "none") -> OAuthClientProvider:
+    """Return the SDK's provider of such a person, and of a client that authenticates by *method*."""
+    person = Person()
+    metadata = OAuthClientMetadata(redirect_uris=CLIENT.redirect_uris, token_endpoint_auth_method=method)
+    return OAuthClientProvider(url, metadata, storage, person.open_browser, person.receive_code)

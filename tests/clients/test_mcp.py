@@ -13,9 +13,8 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
-from pydantic import AnyUrl
-from tests.clients.mcp_server import HELLO, McpService, login
+from mcp.shared.auth import OAuthToken
+from tests.clients.mcp_server import CLIENT, HELLO, McpService, login
 from tests.clients.sdk_contract import SdkContract
 
 from evertoken import GrantRejected, Token, TokenManager, TokenUnavailable
@@ -71,13 +70,10 @@ class TestMcp(SdkContract):
             assert at.source.fetches == 2
 
 
-CLIENT = OAuthClientInformationFull(client_id="desk", redirect_uris=[AnyUrl("http://127.0.0.1:1/back")])
-
-
 @pytest.fixture
 async def service():
     async with McpService() as found:
-        found.clients[CLIENT.client_id] = CLIENT.model_copy(update={"token_endpoint_auth_method": "none"})
+        found.clients[CLIENT.client_id] = CLIENT
         yield found
 
 
