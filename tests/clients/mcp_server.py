@@ -55,7 +55,8 @@ class McpService(Service):
                 "revocation_options": RevocationOptions(enabled=True),
             }
         )
-        server: Any = MCPServer("tests", auth_server_provider=self, auth=settings, log_level="CRITICAL")
+        provider: Any = self
+        server = MCPServer("tests", auth_server_provider=provider, auth=settings, log_level="CRITICAL")
 
         @server.tool()
         def greet() -> str:
@@ -144,8 +145,8 @@ class MemoryStorage:
     """The token storage of a program, in memory."""
 
     def __init__(self) -> None:
-        self.tokens: OAuthToken | None = None
-        self.client_info: OAuthClientInformationFull | None = None
+        self.tokens: Any = None
+        self.client_info: Any = None
         self.error: Exception | None = None
 
     async def get_tokens(self) -> OAuthToken | None:

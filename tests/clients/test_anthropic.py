@@ -33,7 +33,7 @@ class TestAsyncAnthropic(ChatSdkContract):
             return clients[0]
 
         async def ask():
-            answer = await client().messages.create(model="m", max_tokens=9, messages=QUESTION)
+            answer: Any = await client().messages.create(model="m", max_tokens=9, messages=QUESTION)
             assert answer.content[0].text == HELLO
             assert server.wire.asked[-1].headers["anthropic-beta"].startswith("oauth-")
 
@@ -66,7 +66,7 @@ class TestAnthropic(ChatSdkContract):
             return clients[0]
 
         def ask():
-            answer = client().messages.create(model="m", max_tokens=9, messages=QUESTION)
+            answer: Any = client().messages.create(model="m", max_tokens=9, messages=QUESTION)
             assert answer.content[0].text == HELLO
 
         def stream():
@@ -95,7 +95,7 @@ class TestAnthropicOverHttp(TestAsyncAnthropic):
         ) as client:
 
             async def ask():
-                answer = await client.messages.create(model="m", max_tokens=9, messages=QUESTION)
+                answer: Any = await client.messages.create(model="m", max_tokens=9, messages=QUESTION)
                 assert answer.content[0].text == HELLO
 
             async def stream():

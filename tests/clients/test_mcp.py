@@ -8,6 +8,7 @@ import pickle
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -26,9 +27,8 @@ async def greeting(url: str, auth: httpx2.Auth) -> str:
     """Connect, call the tool of the server, and return what it said."""
     async with httpx2.AsyncClient(auth=auth) as http_client:
         async with Client(streamable_http_client(url, http_client=http_client)) as client:
-            found = await client.call_tool("greet", {})
-            text: str = found.content[0].text
-            return text
+            found: Any = await client.call_tool("greet", {})
+            return str(found.content[0].text)
 
 
 class TestMcp(SdkContract):
@@ -63,7 +63,7 @@ class TestMcp(SdkContract):
                 transport = streamable_http_client(at.server.url, http_client=http_client)
                 async with Client(transport) as client:
                     for token in ("secret-1", "secret-2"):
-                        found = await client.call_tool("greet", {})
+                        found: Any = await client.call_tool("greet", {})
                         assert found.content[0].text == HELLO
                         assert at.server.shown[-1] == token
                         await at.server.revoke("secret-1")
@@ -87,7 +87,7 @@ async def test_a_login_of_the_sdk_becomes_the_managers(service):
         handle = tokens.handle()
         with pytest.raises(GrantRejected):
             await handle.get()
-        provider = login(service.url, TokenStorage(handle, CLIENT))
+        provider: Any = login(service.url, TokenStorage(handle, CLIENT))
         assert await greeting(service.url, provider) == HELLO
         assert (await handle.get()).access_token == "secret-1"
         assert provider.context.current_tokens.refresh_token is None
@@ -103,7 +103,7 @@ async def test_the_provider_presents_no_refresh_token(service):
     """K1: A provider whose token has ended logs in again, and never spends what the manager presents."""
     service.lifetime = 0
     async with manager(service) as tokens:
-        provider = login(service.url, TokenStorage(tokens.handle(), CLIENT))
+        provider: Any = login(service.url, TokenStorage(tokens.handle(), CLIENT))
         for _turn in range(2):
             assert await greeting(service.url, provider) == HELLO
         assert provider.context.can_refresh_token() is False
@@ -117,7 +117,7 @@ async def test_the_provider_starts_with_the_managers_token(service):
         handle = tokens.handle()
         await handle.put(Token("secret-9", issued_at=time.time(), expires_at=time.time() + 600, scope="a"))
         storage = TokenStorage(handle, CLIENT)
-        found = await storage.get_tokens()
+        found: Any = await storage.get_tokens()
         assert (found.access_token, found.refresh_token, found.scope) == ("secret-9", None, "a")
         assert 590 < found.expires_in <= 600
         assert await greeting(service.url, login(service.url, storage)) == HELLO

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import httpx2
 import pytest
@@ -102,7 +103,7 @@ async def test_the_sdk_never_has_the_refresh_token(service, storage):
     """K1: A provider that is given the source logs in and refreshes nothing, also when its token has ended."""
     source = Storage(storage)
     assert await source.get_tokens() == OAuthToken(access_token="secret-1")
-    provider = login(service.url, source)
+    provider: Any = login(service.url, source)
     service.good.clear()
     service.lifetime = 0
     for _turn in range(2):
