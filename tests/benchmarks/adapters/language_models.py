@@ -8,7 +8,6 @@ from typing import Any
 import anthropic
 import httpx2
 import openai
-from anthropic.lib.credentials import AccessToken
 from tests.benchmarks.adapters.callables import ANSWER, QUESTION
 
 from evertoken.clients.anthropic import Credentials, SyncCredentials
@@ -52,14 +51,11 @@ async def of_openai(tokens):
 
 @contextlib.asynccontextmanager
 async def of_anthropic(tokens):
-    async def static(*, force_refresh: bool = False) -> AccessToken:
-        return AccessToken("token", 0)
-
-    def client(credentials: Any) -> anthropic.AsyncAnthropic:
+    def client(**credential: Any) -> anthropic.AsyncAnthropic:
         http_client = anthropic.DefaultAsyncHttpxClient(transport=httpx2.MockTransport(answer))
-        return anthropic.AsyncAnthropic(base_url=URL, credentials=credentials, http_client=http_client)
+        return anthropic.AsyncAnthropic(base_url=URL, http_client=http_client, **credential)
 
-    async with client(static) as theirs, client(Credentials(tokens.handle())) as ours:
+    async with client(auth_token="token") as theirs, client(credentials=Credentials(tokens.handle())) as ours:
 
         async def ask_static():
             await theirs.messages.create(model="m", max_tokens=9, messages=QUESTION)
@@ -72,14 +68,11 @@ async def of_anthropic(tokens):
 
 @contextlib.asynccontextmanager
 async def of_anthropic_sync(tokens):
-    def static(*, force_refresh: bool = False) -> AccessToken:
-        return AccessToken("token", 0)
-
-    def client(credentials: Any) -> anthropic.Anthropic:
+    def client(**credential: Any) -> anthropic.Anthropic:
         http_client = anthropic.DefaultHttpxClient(transport=httpx2.MockTransport(answer))
-        return anthropic.Anthropic(base_url=URL, credentials=credentials, http_client=http_client)
+        return anthropic.Anthropic(base_url=URL, http_client=http_client, **credential)
 
-    with client(static) as theirs, client(SyncCredentials(tokens.handle())) as ours:
+    with client(auth_token="token") as theirs, client(credentials=SyncCredentials(tokens.handle())) as ours:
         yield (
             lambda: theirs.messages.create(model="m", max_tokens=9, messages=QUESTION),
             lambda: ours.messages.create(model="m", max_tokens=9, messages=QUESTION),
