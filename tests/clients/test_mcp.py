@@ -144,11 +144,14 @@ async def test_another_client_is_refused(service):
 
 
 async def test_the_storage_shows_no_secret(service):
-    """S1: Neither the storage nor the frames of an error show a token, and it is copied as itself and not pickled."""
+    """S1, K1: A storage whose manager is not started shows no token, and takes none away. It is not pickled."""
     manager_of_nobody = manager(service)
     storage = TokenStorage(manager_of_nobody.handle(), CLIENT)
+    given = OAuthToken(access_token="secret-1", refresh_token="refresh-1")
     with pytest.raises(RuntimeError) as caught:
-        await storage.set_tokens(OAuthToken(access_token="secret-1", refresh_token="refresh-1"))
+        await storage.set_tokens(given)
+    # Nobody else has it.
+    assert given.refresh_token == "refresh-1"
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     shown = [str(frame.locals) for frame in frames if "tests" not in Path(frame.filename).parts]
     assert shown

@@ -14,9 +14,6 @@ from evertoken.clients._binding import Binding
 from evertoken.clients._origin import origin_in_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
 
 __all__ = ["Credentials", "SyncCredentials"]
@@ -28,9 +25,8 @@ _ASK_EACH_TIME: Final = 0
 class _Credentials(Binding):
     """What both kinds share: the origins that they are bound to, and the token that was given last."""
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
-        self._given: Token | None = None
+    # Its `repr` is all that `vars` shows of it.
+    _given: Token | None = None
 
     def for_base_url(self, base_url: str) -> Self:
         """
@@ -64,8 +60,10 @@ class Credentials(_Credentials):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl: The fewest seconds that the token of each request is valid for. If None, any valid token will do.
+
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: An origin is not written as one, or is http outside loopback; or *min_ttl* is no number of seconds.
     """
 
     async def __call__(self, *, force_refresh: bool = False) -> AccessToken:
@@ -99,8 +97,10 @@ class SyncCredentials(_Credentials):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
+        min_ttl: The fewest seconds that the token of each request is valid for. If None, any valid token will do.
+
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: An origin is not written as one, or is http outside loopback; or *min_ttl* is no number of seconds.
     """
 
     def __call__(self, *, force_refresh: bool = False) -> AccessToken:

@@ -70,11 +70,16 @@ class TokenStorage(Guarded):
     async def set_tokens(self, tokens: OAuthToken) -> None:
         """Hand the tokens of a new login to the manager. *tokens* has no refresh token afterwards."""
         now = self._clock.time()
-        given, tokens.refresh_token = tokens.refresh_token, None
-        expires_at = None if tokens.expires_in is None else now + tokens.expires_in
-        await self._handle.put(
-            Token(tokens.access_token, issued_at=now, expires_at=expires_at, refresh_token=given, scope=tokens.scope)
+        token = Token(
+            tokens.access_token,
+            issued_at=now,
+            expires_at=None if tokens.expires_in is None else now + tokens.expires_in,
+            refresh_token=tokens.refresh_token,
+            scope=tokens.scope,
         )
+        await self._handle.put(token)
+        # Not before, for until then the provider has the only copy.
+        tokens.refresh_token = None
 
     async def get_client_info(self) -> OAuthClientInformationFull:
         """Return the client that the manager's source refreshes as."""

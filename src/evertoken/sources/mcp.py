@@ -105,9 +105,9 @@ class Storage(Guarded):
 
     async def set_tokens(self, tokens: Any) -> None:
         """Keep the tokens of a new login. *tokens* has no refresh token afterwards. Then call `handle.refresh()`."""
-        kept = tokens.model_copy()
+        await self._storage.set_tokens(tokens.model_copy())
+        # Not before, for until then the provider has the only copy.
         tokens.refresh_token = None
-        await self._storage.set_tokens(kept)
 
     async def get_client_info(self) -> Any:
         """Return the client that the SDK registered, if it did."""
