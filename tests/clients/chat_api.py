@@ -10,7 +10,8 @@ from typing import Any, Self
 from tests.clients.sdk_contract import SdkContract, Service
 from tests.sources.wire import Asked, Wire, http
 
-CHALLENGE = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+# An SDK that retries by itself does so at once, and not after half a second.
+REFUSAL = {"WWW-Authenticate": 'Bearer error="invalid_token"', "Retry-After-Ms": "1"}
 
 QUESTION: Any = [{"role": "user", "content": "Say hello"}]
 
@@ -26,7 +27,6 @@ class ChatApi(Service):
 
     def __init__(self) -> None:
         super().__init__()
-        self.refusal = (401, CHALLENGE)
         self.wire = Wire(self.answer)
 
     @property
@@ -43,8 +43,7 @@ class ChatApi(Service):
     async def answer(self, asked: Asked, writer: Any) -> bytes:
         kind, _, token = asked.headers.get("authorization", "").partition(" ")
         if kind != "Bearer" or not self.accepts(token):
-            status, headers = self.refusal
-            return http(status, {"error": {"type": "authentication_error", "message": "who?"}}, headers)
+            return http(401, {"error": {"type": "authentication_error", "message": "who?"}}, REFUSAL)
         body = json.loads(asked.body) if asked.body else {}
         path = asked.target.partition("?")[0]
         if path.endswith("/messages"):
