@@ -157,7 +157,7 @@ async def test_a_token_without_refresh_token_is_used_until_it_is_refused(service
         token = await tokens.get()
         assert (token.access_token, token.expires_at) == ("secret-1", None)
         assert await visit(service, tokens.auth()) != 401
-        with pytest.raises(GrantRejected, match="log in again"):
+        with pytest.raises(GrantRejected, match="no refresh token; log in again"):
             await tokens.refused(token)
 
 

@@ -23,7 +23,7 @@ _ASK_EACH_TIME: Final = 0
 
 
 class _Credentials(Binding):
-    """What both kinds share: the origins that they are bound to, and the token that was given last."""
+    """The base of both kinds. It holds the origins, and the token that was given last."""
 
     # Its `repr` is all that `vars` shows of it.
     _given: Token | None = None

@@ -51,7 +51,7 @@ class TokenStorage(Guarded):
 
     async def get_tokens(self) -> OAuthToken | None:
         """
-        Return the valid token, without a refresh token; None if somebody has to log in.
+        Return the valid token without a refresh token, or None if somebody has to log in.
 
         Raises:
             TokenUnavailable: There is no valid token and none can be fetched now. A login would not help.
@@ -90,7 +90,7 @@ class TokenStorage(Guarded):
         Take over what the provider learnt of the client.
 
         Raises:
-            ValueError: It is another client. The manager could not refresh what is issued to that one.
+            ValueError: It is another client, whose tokens the manager could not refresh.
         """
         if client_info.client_id != self._client_info.client_id:
             msg = (

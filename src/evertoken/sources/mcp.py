@@ -38,8 +38,8 @@ class Storage(Guarded):
     be valid. A new token is written back before it is used. If that fails, the log says so, and the manager goes on
     with the new token. The next fetch presents the new refresh token, and writes again.
 
-    A server that rotates refresh tokens ends a login of which two programs present the same one. So nobody else may
-    refresh what is in the storage. Give this source, and not the storage itself, to the SDK's `OAuthClientProvider`: it
+    A server that rotates refresh tokens ends a login if two programs present the same one. So no other program may
+    refresh this login. Give this source, and not the storage itself, to the SDK's `OAuthClientProvider`: it
     is a storage too, which hides the refresh token from the provider.
 
     Args:
@@ -65,12 +65,12 @@ class Storage(Guarded):
         Refresh the login that is in the storage.
 
         Raises:
-            GrantRejected: Nobody has logged in, or the server rejects the refresh token.
+            GrantRejected: There is no login, or the server rejects the refresh token.
             TransientRefreshError: The server could not be asked.
         """
         stored = await self._storage.get_tokens()
         if stored is None:
-            msg = "nobody has logged in: the MCP token storage is empty"
+            msg = "nobody has logged in: the MCP token storage is empty; log in through the MCP SDK"
             raise GrantRejected("login_required", msg)
         if stored.refresh_token is None:
             return _without_refresh_token(request, stored)
@@ -96,7 +96,7 @@ class Storage(Guarded):
         """
         await (await self._client_of_login()).revoke(token)
 
-    # What the SDK's provider calls
+    # The methods that the SDK's provider calls
 
     async def get_tokens(self) -> Any:
         """Return what the storage has, without the refresh token, as the SDK's provider may have it."""
@@ -146,7 +146,7 @@ class Storage(Guarded):
 def _without_refresh_token(request: FetchRequest, stored: Any) -> Mapping[str, Any]:
     current = request.current
     if current is not None and current.access_token == stored.access_token:
-        msg = "somebody has to log in again: the MCP token storage has no refresh token"
+        msg = "the MCP token storage has no refresh token; log in again through the MCP SDK"
         raise GrantRejected("login_required", msg)
     # How long it has lived is not known, so it is used until a server refuses it.
     return {"access_token": stored.access_token, "scope": stored.scope}
@@ -168,7 +168,7 @@ def _updated(stored: Any, fields: Mapping[str, Any], presented: str) -> Any:
     changes = {
         "access_token": fields.get("access_token") or stored.access_token,
         "expires_in": None if lives is None else int(lives),
-        # What an answer leaves out is as before (RFC 6749 section 6).
+        # An answer may leave these out if they did not change (RFC 6749 section 6).
         "refresh_token": fields.get("refresh_token") or presented,
         "scope": fields.get("scope") or stored.scope,
     }
