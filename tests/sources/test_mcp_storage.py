@@ -138,6 +138,23 @@ async def test_a_new_login_wins(service, storage):
     assert service.presented == ["refresh-1", "refresh-3"]
 
 
+@pytest.mark.parametrize("meanwhile", [OAuthToken(access_token="secret-9", refresh_token="refresh-9"), None])
+async def test_a_login_during_a_fetch_is_not_overwritten(storage, meanwhile):
+    """K6: A login, or a sign-out, that reaches the storage while the server is asked stays there."""
+
+    class Busy(MemoryStorage):
+        asked = 0
+
+        async def get_tokens(self):
+            self.asked += 1
+            return storage.tokens if self.asked == 1 else meanwhile
+
+    busy = Busy()
+    busy.client_info = storage.client_info
+    await Storage(busy).fetch(FetchRequest(None, None, 5.0))
+    assert (busy.asked, busy.tokens) == (2, None)
+
+
 async def test_nobody_has_logged_in(service):
     """F4: An empty storage is a rejection that says what to do, and a login ends it."""
     storage = MemoryStorage()

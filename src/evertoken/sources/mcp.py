@@ -39,8 +39,8 @@ class Storage(Guarded):
     with the new token. The next fetch presents the new refresh token, and writes again.
 
     A server that rotates refresh tokens ends a login if two programs present the same one. So no other program may
-    refresh this login. Give this source, and not the storage itself, to the SDK's `OAuthClientProvider`: it
-    is a storage too, which hides the refresh token from the provider.
+    refresh this login. Give this source, and not the storage itself, to the SDK's `OAuthClientProvider`: it is
+    a storage too, which hides the refresh token from the provider.
 
     Args:
         storage: An object with the methods of the SDK's `TokenStorage`.
@@ -80,7 +80,10 @@ class Storage(Guarded):
         answer = await client.post(request, *form, secrets=(presented,))
         updated = _updated(stored, answer.fields, presented)
         try:
-            await self._storage.set_tokens(updated)
+            found = await self._storage.get_tokens()
+            # If it changed meanwhile, somebody has logged in or out, and that is newer than this answer.
+            if found is not None and found.refresh_token == stored.refresh_token:
+                await self._storage.set_tokens(updated)
         except Exception as error:  # noqa: BLE001 - a storage of the user's raises anything
             said = describe(error, (updated.access_token, updated.refresh_token))
             _log.warning("the MCP token storage did not keep a new token, which ends with this process: %s", said)
