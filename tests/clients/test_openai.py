@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import openai
 from tests.clients.chat_api import HELLO, QUESTION, ChatSdkContract
+from tests.clients.contract import Source
+from tests.clients.sdk_contract import Service
+from websockets.asyncio.server import serve
+from websockets.exceptions import InvalidStatus
+
+from evertoken import TokenManager
 
 
 class TestAsyncOpenAI(ChatSdkContract):
@@ -76,3 +83,38 @@ class TestOpenAI(ChatSdkContract):
                 return [chunk.choices[0].delta.content for chunk in chunks]
 
             yield ask, stream
+
+
+async def test_realtime():
+    """U1: A WebSocket of the SDK asks the function for its token, and `attempt` heals a handshake that was refused."""
+    service, events = Service(), '{"type": "session.created", "event_id": "1", "session": {"type": "realtime"}}'
+
+    def judge(connection: Any, request: Any) -> Any:
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        return None if service.accepts(token) else connection.respond(401, "who?")
+
+    async def talk(connection: Any) -> None:
+        await connection.send(events)
+        await connection.wait_closed()
+
+    source = Source()
+    async with TokenManager(source) as tokens, serve(talk, "127.0.0.1", 0, process_request=judge) as server:
+        service.good = {"secret-1", "secret-2"}
+        handle = tokens.handle()
+        url = f"//127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        client = openai.AsyncOpenAI(
+            base_url=f"http:{url}", websocket_base_url=f"ws:{url}", api_key=handle.access_token, max_retries=0
+        )
+
+        async def first_event() -> str:
+            async with client.realtime.connect(model="m") as connection:
+                return str((await connection.recv()).type)
+
+        def refused(error: Exception) -> bool:
+            return isinstance(error, InvalidStatus) and error.response.status_code == 401
+
+        assert await first_event() == "session.created"
+        await service.revoke("secret-1")
+        assert await handle.attempt(first_event, refused=refused) == "session.created"
+        await client.close()
+    assert (service.shown, source.fetches) == (["secret-1", "secret-1", "secret-2"], 2)
