@@ -16,7 +16,7 @@ REFUSAL = {"WWW-Authenticate": 'Bearer error="invalid_token"', "Retry-After-Ms":
 QUESTION: Any = [{"role": "user", "content": "Say hello"}]
 
 #: What it says, and in which pieces it streams that.
-WORDS = ("Hel", "lo")
+WORDS = ("He", "llo")
 HELLO = "".join(WORDS)
 
 _USAGE = {"input_tokens": 1, "output_tokens": 1}

@@ -8,6 +8,7 @@ from typing import Any
 import anthropic
 import httpx2
 import openai
+from anthropic.lib.credentials import AccessToken, StaticToken
 from tests.benchmarks.adapters.callables import ANSWER, QUESTION
 
 from evertoken.clients.anthropic import Credentials, SyncCredentials
@@ -51,11 +52,14 @@ async def of_openai(tokens):
 
 @contextlib.asynccontextmanager
 async def of_anthropic(tokens):
-    def client(**credential: Any) -> anthropic.AsyncAnthropic:
+    def client(credentials: Any) -> anthropic.AsyncAnthropic:
         http_client = anthropic.DefaultAsyncHttpxClient(transport=httpx2.MockTransport(answer))
-        return anthropic.AsyncAnthropic(base_url=URL, http_client=http_client, **credential)
+        return anthropic.AsyncAnthropic(base_url=URL, credentials=credentials, http_client=http_client)
 
-    async with client(auth_token="token") as theirs, client(credentials=Credentials(tokens.handle())) as ours:
+    async def static(*, force_refresh: bool = False) -> AccessToken:
+        return AccessToken("token")
+
+    async with client(static) as theirs, client(Credentials(tokens.handle())) as ours:
 
         async def ask_static():
             await theirs.messages.create(model="m", max_tokens=9, messages=QUESTION)
@@ -68,11 +72,11 @@ async def of_anthropic(tokens):
 
 @contextlib.asynccontextmanager
 async def of_anthropic_sync(tokens):
-    def client(**credential: Any) -> anthropic.Anthropic:
+    def client(credentials: Any) -> anthropic.Anthropic:
         http_client = anthropic.DefaultHttpxClient(transport=httpx2.MockTransport(answer))
-        return anthropic.Anthropic(base_url=URL, http_client=http_client, **credential)
+        return anthropic.Anthropic(base_url=URL, credentials=credentials, http_client=http_client)
 
-    with client(auth_token="token") as theirs, client(credentials=SyncCredentials(tokens.handle())) as ours:
+    with client(StaticToken("token")) as theirs, client(SyncCredentials(tokens.handle())) as ours:
         yield (
             lambda: theirs.messages.create(model="m", max_tokens=9, messages=QUESTION),
             lambda: ours.messages.create(model="m", max_tokens=9, messages=QUESTION),
