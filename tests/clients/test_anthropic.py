@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from typing import Any
 
 import anthropic
 import pytest
 from tests.clients.chat_api import HELLO, QUESTION, ChatApi, ChatSdkContract
+from tests.clients.contract import Source
 
-from evertoken import OriginRefused
+from evertoken import OriginRefused, Token, TokenManager
 from evertoken.clients.anthropic import Credentials, SyncCredentials
 
 
@@ -143,3 +146,14 @@ async def test_clients_of_one_origin_share_credentials():
             await client.messages.create(model="m", max_tokens=9, messages=QUESTION)
             await client.close()
         assert at.source.fetches == 2
+
+
+@pytest.mark.parametrize("kind", [Credentials, SyncCredentials])
+async def test_life_that_is_left(kind):
+    """R2: A token with less life than `min_ttl` asks for is not handed out."""
+    short = Token("short", issued_at=time.time() - 300.0, expires_at=time.time() + 600.0)
+    async with TokenManager(Source(), initial=short) as tokens:
+        for least, wanted in ((300.0, "short"), (1000.0, "secret-1")):
+            credentials: Any = kind(tokens.handle(), min_ttl=least)
+            found = await (credentials() if kind is Credentials else asyncio.to_thread(credentials))
+            assert (found.token, found.expires_at) == (wanted, 0)

@@ -60,7 +60,7 @@ class Credentials(_Credentials):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
-        min_ttl: The fewest seconds that the token of each request is valid for. If None, any valid token will do.
+        min_ttl: The fewest seconds for which the token of each request is valid. If None, any valid token will do.
 
     Raises:
         ValueError: An origin is not written as one, or is http outside loopback; or *min_ttl* is no number of seconds.
@@ -97,7 +97,7 @@ class SyncCredentials(_Credentials):
 
         allow_http: Send it over plain http, and not to loopback alone.
 
-        min_ttl: The fewest seconds that the token of each request is valid for. If None, any valid token will do.
+        min_ttl: The fewest seconds for which the token of each request is valid. If None, any valid token will do.
 
     Raises:
         ValueError: An origin is not written as one, or is http outside loopback; or *min_ttl* is no number of seconds.
