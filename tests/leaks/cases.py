@@ -56,6 +56,8 @@ WITHOUT = {
     "evertoken.clients.grpc": "likewise",
     "evertoken.clients.kafka": "likewise",
     "evertoken.clients.websockets": "likewise",
+    "evertoken.clients.anthropic": "likewise",
+    "evertoken.clients.mcp": "a test of its own in tests/clients looks at what it shows and raises",
     "evertoken.Budget": "numbers",
     "evertoken.Counts": "numbers",
     "evertoken.EventStream": "it takes no secret; a test of its own looks at every event",

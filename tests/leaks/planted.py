@@ -15,6 +15,8 @@ import google.oauth2.credentials
 import httpx
 import httpx2
 from authlib.integrations.httpx_client import AsyncOAuth2Client
+from mcp.shared.auth import OAuthToken
+from tests.clients.mcp_server import MemoryStorage
 from tests.sources.keys import rsa_pem
 
 from evertoken import DPoPKey, FetchRequest, Lease, Record, Token
@@ -55,6 +57,18 @@ def secrets_in(text: str) -> set[str]:
     found |= {"private-key"} if _PEM_LINE in text else set()
     found |= {"client-secret"} if _BASIC in text else set()
     return found | ({"signed"} if _JWT.search(text) else set())
+
+
+def mcp_tokens() -> OAuthToken:
+    """Return the tokens of a login, as the MCP SDK has them."""
+    return OAuthToken(access_token=SECRETS["access-token"], refresh_token=SECRETS["refresh-token"])
+
+
+def mcp_storage() -> MemoryStorage:
+    """Return the storage of an MCP client whose user has logged in."""
+    storage = MemoryStorage()
+    storage.tokens = mcp_tokens()
+    return storage
 
 
 def token() -> Token:
@@ -187,6 +201,7 @@ VALUES: dict[str, Any] = {
     "claims": {"a": "b"},
     "client": lambda client, _: client,
     "client_id": "app",
+    "client_info": None,
     "client_secret": SECRETS["client-secret"],
     "codec": None,
     "context": b"",
@@ -279,6 +294,8 @@ VALUES: dict[str, Any] = {
     "session_token": SECRETS["aws-session-token"],
     "source": lambda client, _: ClientCredentials(oauth_client(client)),
     "sources": lambda client, _: [ClientCredentials(oauth_client(client)), ClientCredentials(oauth_client(client))],
+    "Storage.client": lambda client, _: oauth_client(client),
+    "Storage.storage": lambda _, __: mcp_storage(),
     "subject_token": SECRETS["subject-token"],
     "actor_token": SECRETS["assertion"],
     "tenant_id": "tenant",
@@ -288,6 +305,7 @@ VALUES: dict[str, Any] = {
     "WorkloadIdentity.token": SECRETS["assertion"],
     "LoginEndpoint.token": "token",
     "token_endpoint": "https://as.example/token",
+    "tokens": lambda _, __: mcp_tokens(),
     "revocation_endpoint": "https://as.example/revoke",
     "token_url": "https://as.example/token",
     "ttl": 1.0,
