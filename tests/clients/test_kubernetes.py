@@ -301,7 +301,8 @@ async def test_fields_that_the_library_takes_out(at, module):
     blocking = module is sync_client
     configuration = module.Configuration(host=at.server.url)
     rest = SimpleNamespace(request=answer if blocking else async_answer)
-    heal(SimpleNamespace(configuration=configuration, rest_client=rest), at.handle)
+    client: Any = SimpleNamespace(configuration=configuration, rest_client=rest)
+    heal(client, at.handle)
     await asyncio.to_thread(configuration.auth_settings) if blocking else await configuration.auth_settings()
     fields = {"authorization": configuration.api_key["BearerToken"], "Content-Type": "multipart/form-data"}
     if blocking:
