@@ -14,6 +14,7 @@ class OfSession(Contract):
     name = "niquests.Session"
     extra = "niquests"
     lines = "session.auth = BearerAuth(tokens.handle())"
+    without = 16
     blocking = True
 
 
@@ -21,6 +22,7 @@ class OfAsyncSession(Contract):
     name = "niquests.AsyncSession"
     extra = "niquests"
     lines = "session.auth = AsyncBearerAuth(tokens.handle())"
+    without = 16
 
 
 ADAPTERS: list[type[Contract]] = [OfSession, OfAsyncSession]
