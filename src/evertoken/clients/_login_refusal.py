@@ -1,4 +1,4 @@
-"""Whether a failed login at a database says that the password is bad. It imports no driver, and all drivers share it."""
+"""Whether a failed login says that the password is bad. It imports no driver, and all databases share it."""
 
 from __future__ import annotations
 
