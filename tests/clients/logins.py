@@ -1,8 +1,9 @@
-"""Databases that check a password, and change it under those who have the old one."""
+"""Servers that check a password when a client connects, and note which ones they are shown."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,126 +12,126 @@ import psycopg
 import pytest
 from mysql_mimic import MysqlServer, Session
 from mysql_mimic.auth import IdentityProvider, NativePasswordAuthPlugin, User
+from tests.clients.sdk_contract import SdkContract, Service
+from tests.stores.proxy import Proxy
 from tests.stores.servers import Server, free_port, postgres
 
-from evertoken import TokenManager
+__all__ = ["MysqlLogin", "PostgresLogin", "Recorder", "postgres_server"]
 
 
-class Passwords:
-    """The passwords secret-1, secret-2, ... of a user, of which a database takes the last alone. A token is one."""
+class Recorder(Proxy):
+    """
+    A wire on which the tokens of a test are read: real servers do not tell which passwords they were shown.
 
-    def __init__(self) -> None:
-        self.number = 1
-        self.fetches = 0
-        self.error: Exception | None = None
+    Args:
+        port: The server's.
 
-    @property
-    def password(self) -> str:
-        return f"secret-{self.number}"
+        shown: Where they are noted.
+    """
 
-    async def apply(self) -> None:
-        """Tell the database."""
+    def __init__(self, port: int, shown: list[str]) -> None:
+        super().__init__(port)
+        self._shown = shown
 
-    async def revoke(self) -> None:
-        """Take the password out of service. The next fetch brings the new one."""
-        self.number += 1
-        await self.apply()
-
-    async def fetch(self, request: Any) -> tuple[str, float]:
-        self.fetches += 1
-        if self.error is not None:
-            raise self.error
-        return self.password, 3600.0
+    def heard(self, data: bytes) -> None:
+        self._shown += [found.decode() for found in re.findall(rb"secret-\d+", data)]
 
 
-class PostgresPasswords(Passwords):
-    """Those of the role "app"."""
+class PostgresRole(Service):
+    """The role "app" of a PostgreSQL server, and its password."""
+
+    address: str
 
     def __init__(self, server: Server) -> None:
         super().__init__()
-        self.server = server
+        self._server = server
 
-    @property
-    def address(self) -> str:
-        return f"app@127.0.0.1:{self.server.port}/postgres"
+    async def issue(self, token: str) -> None:
+        with administrator(self._server) as admin:
+            admin.execute(f"alter role app password '{token}'")  # type: ignore[call-overload]
 
-    async def apply(self) -> None:
-        with administrator(self.server) as admin:
-            admin.execute(f"alter role app password '{self.password}'")  # type: ignore[call-overload]
+    async def revoke(self, token: str) -> None:
+        await self.issue("another")
 
 
 def administrator(server: Server) -> psycopg.Connection[Any]:
     return psycopg.connect(f"postgresql://evertoken@127.0.0.1:{server.port}/postgres", autocommit=True)
 
 
-@contextlib.contextmanager
-def postgres_with_passwords() -> Iterator[Server]:
-    """Run a PostgreSQL server where "app" needs a password, and the administrator needs none."""
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server where "app" sends its password in the clear, and the administrator needs none."""
     with postgres() as server:
         with administrator(server) as admin:
             admin.execute("create role app login")
             (rules,) = admin.execute("show hba_file").fetchone() or ()
             file = Path(rules)
-            file.write_text(f"host all app 127.0.0.1/32 scram-sha-256\n{file.read_text('utf-8')}", "utf-8")
+            file.write_text(f"host all app 127.0.0.1/32 password\n{file.read_text('utf-8')}", "utf-8")
             admin.execute("select pg_reload_conf()")
         yield server
 
 
-@pytest.fixture(scope="module")
-def postgres_server() -> Iterator[Server]:
-    with postgres_with_passwords() as server:
-        yield server
+class PostgresLogin(SdkContract):
+    """Adapters that log in at PostgreSQL."""
+
+    running: Server
+
+    @pytest.fixture(autouse=True)
+    def on_a_server(self, postgres_server: Server) -> None:
+        self.running = postgres_server
+
+    @contextlib.asynccontextmanager
+    async def server(self) -> AsyncIterator[PostgresRole]:
+        role = PostgresRole(self.running)
+        async with Recorder(self.running.port, role.shown) as wire:
+            role.address = f"app@127.0.0.1:{wire.port}/postgres"
+            yield role
 
 
-@pytest.fixture
-async def passwords(postgres_server: Server) -> PostgresPasswords:
-    found = PostgresPasswords(postgres_server)
-    await found.apply()
-    return found
+class MysqlUser(Service):
+    """Whoever logs in at a server that speaks the protocol of MySQL and MariaDB."""
 
-
-@pytest.fixture
-async def tokens(passwords: Passwords) -> AsyncIterator[TokenManager[Any, Any]]:
-    async with TokenManager(passwords) as manager:
-        yield manager
-
-
-class MysqlPasswords(Passwords):
-    """Those of whoever logs in at a server that speaks the protocol of MySQL and MariaDB."""
-
-    port = 0
-
-    @property
-    def address(self) -> str:
-        return f"app@127.0.0.1:{self.port}/"
+    address: str
 
 
 class _Answers(Session):
     async def query(self, expression: Any, sql: str, attrs: Any) -> Any:
-        return [("app",)], ["current_user"]
+        return [(1,)], ["one"]
 
 
-class _Login(IdentityProvider):
-    def __init__(self, passwords: Passwords) -> None:
-        self._passwords = passwords
+class _Plugin(NativePasswordAuthPlugin):
+    def __init__(self, user: MysqlUser) -> None:
+        self._user = user
+        # A scramble tells its password to those alone who have an idea of it.
+        self._ideas = [f"secret-{number}" for number in range(1, 10)]
+
+    def password_matches(self, user: User, scramble: bytes, nonce: bytes) -> bool:
+        found = [one for one in self._ideas if self.verify_scramble(self.create_auth_string(one), scramble, nonce)]
+        return any([self._user.accepts(one) for one in found])
+
+
+class _Users(IdentityProvider):
+    def __init__(self, user: MysqlUser) -> None:
+        self._user = user
 
     def get_plugins(self) -> list[Any]:
-        return [NativePasswordAuthPlugin()]
+        return [_Plugin(self._user)]
 
     async def get_user(self, username: str) -> User:
-        plugin = NativePasswordAuthPlugin
-        return User(username, auth_string=plugin.create_auth_string(self._passwords.password), auth_plugin=plugin.name)
+        return User(username, auth_plugin=NativePasswordAuthPlugin.name)
 
 
-@contextlib.asynccontextmanager
-async def mysql_with_passwords() -> AsyncIterator[MysqlPasswords]:
-    """Run a server that checks the password as MariaDB does. No package of Python carries a MariaDB server."""
-    passwords = MysqlPasswords()
-    passwords.port = free_port()
-    server = MysqlServer(session_factory=_Answers, identity_provider=_Login(passwords))
-    await server.start_server(host="127.0.0.1", port=passwords.port)
-    try:
-        yield passwords
-    finally:
-        server.close()
-        await server.wait_closed()
+class MysqlLogin(SdkContract):
+    """Adapters that log in at MySQL or MariaDB. No package carries such a server, so this one speaks the protocol."""
+
+    @contextlib.asynccontextmanager
+    async def server(self) -> AsyncIterator[MysqlUser]:
+        user, port = MysqlUser(), free_port()
+        server = MysqlServer(session_factory=_Answers, identity_provider=_Users(user))
+        await server.start_server(host="127.0.0.1", port=port)
+        user.address = f"app@127.0.0.1:{port}/"
+        try:
+            yield user
+        finally:
+            server.close()
+            await server.wait_closed()
