@@ -107,7 +107,7 @@ class _Plugin(NativePasswordAuthPlugin):
 
     def password_matches(self, user: User, scramble: bytes, nonce: bytes) -> bool:
         found = [one for one in self._ideas if self.verify_scramble(self.create_auth_string(one), scramble, nonce)]
-        return any([self._user.accepts(one) for one in found])
+        return any(self._user.accepts(one) for one in found)
 
 
 class _Users(IdentityProvider):
