@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import redis.asyncio
 from tests.clients.logins import Recorder
 from tests.clients.sdk_contract import SdkContract, Service
 from tests.gated import until
-from tests.stores.servers import Server, valkey
+from tests.stores.servers import PATIENCE, Server, free_port, valkey
 
 from evertoken.clients.redis import Provider, keep_authenticated
 
@@ -157,7 +158,7 @@ class TestAsyncRedis(_Login):
 
                 async def read() -> None:
                     async for message in pubsub.listen():
-                        heard.append(message["type"])
+                        heard.append(message["type"])  # noqa: PERF401 - it never ends
 
                 reading = asyncio.create_task(read())
                 before = at.server.renewals()
@@ -229,6 +230,93 @@ class TestRedis(_Login):
                 async with kept(client, given):
                     await at.tokens.refresh()
                     await until(lambda: at.server.shown[-1] == "secret-2")
+
+
+@pytest.fixture(scope="module")
+def cluster_server() -> Iterator[Server]:
+    """A cluster of one server."""
+    with valkey("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
+        with redis.Redis(port=server.port) as node:
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            end = time.monotonic() + PATIENCE
+            while "cluster_state:ok" not in str(node.execute_command("CLUSTER", "INFO")):
+                assert time.monotonic() < end, "the cluster was not formed"
+                time.sleep(0.02)
+        yield server
+
+
+class _Cluster(_Login):
+    lines = 'client = RedisCluster.from_url(url, credential_provider=Provider(handle, "app"))'
+    heals = (
+        "redis-py tells a cluster's provider of no refusal, and the error is the caller's. `attempt` around the call "
+        "heals it"
+    )
+    library_frames = "The frames of redis-py hold the password"
+    without = 4
+    # If the first node refuses the login, the cluster is not known.
+    refusal = (redis.AuthenticationError, redis.RedisClusterException)
+
+    @pytest.fixture(autouse=True)
+    def on_a_server(self, cluster_server: Server) -> None:
+        self.running = cluster_server
+
+    def options(self, given: Provider, server: ValkeyUser) -> dict[str, Any]:
+        # By the wire, whatever address the server says that it has.
+        return {"credential_provider": given, "address_remap": lambda address: ("127.0.0.1", server.port)}
+
+
+class TestAsyncCluster(_Cluster):
+    name = "redis.asyncio.RedisCluster"
+
+    def made(self, given: Provider, server: ValkeyUser) -> redis.asyncio.RedisCluster:
+        return redis.asyncio.RedisCluster.from_url(self.url(server), **self.options(given, server))
+
+    @contextlib.asynccontextmanager
+    async def client(self, given, server):
+        async def call() -> None:
+            async with self.made(given, server) as client:
+                await client.get("key")
+
+        yield call
+
+    async def test_live_connections(self):
+        """U1: The idle connections to each node log in again with each new token."""
+        async with self.setting() as at:
+            given = self.given(at.handle)
+            async with self.made(given, at.server) as client:
+                await client.get("key")
+                async with kept(client, given):
+                    await at.tokens.refresh()
+                    await until(lambda: at.server.shown[-1] == "secret-2")
+                    assert await client.get("key") is None
+
+
+class TestCluster(_Cluster):
+    name = "redis.RedisCluster"
+    blocking = True
+
+    def made(self, given: Provider, server: ValkeyUser) -> redis.RedisCluster:
+        return redis.RedisCluster.from_url(self.url(server), **self.options(given, server))
+
+    @contextlib.asynccontextmanager
+    async def client(self, given, server):
+        def call() -> None:
+            with self.made(given, server) as client:
+                client.get("key")
+
+        yield call
+
+    async def test_live_connections(self):
+        """U1: The same with a synchronous client, from a task of the manager's loop."""
+        async with self.setting() as at:
+            given = self.given(at.handle)
+            client = await asyncio.to_thread(self.made, given, at.server)
+            with client:
+                await asyncio.to_thread(client.get, "key")
+                async with kept(client, given):
+                    await at.tokens.refresh()
+                    await until(lambda: at.server.shown[-1] == "secret-2")
+                    assert await asyncio.to_thread(client.get, "key") is None
 
 
 @contextlib.asynccontextmanager

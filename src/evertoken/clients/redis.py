@@ -43,10 +43,10 @@ class Provider(Guarded, CredentialProvider):
     A credential provider of redis-py that logs in with the token of a `TokenManager`.
 
     Made from a handle: `Redis.from_url(url, credential_provider=provider, redis_connect_func=provider.connect)`.
-    `connect` heals a login that the server refuses: it reports the token and logs in once more with another one. Where
-    redis-py takes no `redis_connect_func`, as in a cluster, the refusal is the caller's, and `TokenHandle.attempt` heals
-    it. A connection is asked for a password once: see `keep_authenticated` for those that are open. The interface is
-    described in "Connection Examples" of redis-py, under credential providers.
+    `connect` heals a login that the server refuses: it reports the token and logs in once more with another one. A
+    cluster's client takes no `redis_connect_func` that logs in. There the refusal is the caller's, and
+    `TokenHandle.attempt` heals it. A connection is asked for a password once: see `keep_authenticated` for those that
+    are open. The interface is described in "Connection Examples" of redis-py, under credential providers.
 
     Without a valid token, a login raises redis-py's AuthenticationError, with TokenUnavailable, GrantRejected or
     RuntimeError (a synchronous client on the manager's own loop) as its cause. After any other error, redis-py puts the
