@@ -131,6 +131,8 @@ class TestAsyncRedis(_Login):
                 at.server.shown.clear()
                 await at.tokens.refresh()
                 await until(lambda: at.server.shown == ["secret-2"])
+                # The pool is locked until it has marked those in use.
+                await client.ping()
                 await pool.release(busy)
                 assert at.server.shown == ["secret-2"] * 2
 
@@ -254,7 +256,7 @@ class _Cluster(_Login):
     library_frames = "The frames of redis-py hold the password"
     without = 4
     # If the first node refuses the login, the cluster is not known.
-    refusal = (redis.AuthenticationError, redis.RedisClusterException)
+    refusal = (redis.AuthenticationError, redis.exceptions.RedisClusterException)
 
     @pytest.fixture(autouse=True)
     def on_a_server(self, cluster_server: Server) -> None:
