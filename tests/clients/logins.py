@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import psycopg.sql
 import pytest
 from mysql_mimic import MysqlServer, Session
 from mysql_mimic.auth import IdentityProvider, NativePasswordAuthPlugin, User
@@ -48,7 +49,7 @@ class PostgresRole(Service):
 
     async def issue(self, token: str) -> None:
         with administrator(self._server) as admin:
-            admin.execute(f"alter role app password '{token}'")  # type: ignore[call-overload]
+            admin.execute(psycopg.sql.SQL("alter role app password {}").format(token))
 
     async def revoke(self, token: str) -> None:
         await self.issue("another")
@@ -64,8 +65,7 @@ def postgres_server() -> Iterator[Server]:
     with postgres() as server:
         with administrator(server) as admin:
             admin.execute("create role app login")
-            (rules,) = admin.execute("show hba_file").fetchone() or ()
-            file = Path(rules)
+            file = Path(admin.execute("select current_setting('hba_file')").fetchall()[0][0])
             file.write_text(f"host all app 127.0.0.1/32 password\n{file.read_text('utf-8')}", "utf-8")
             admin.execute("select pg_reload_conf()")
         yield server
@@ -94,12 +94,12 @@ class MysqlUser(Service):
     address: str
 
 
-class _Answers(Session):
+class _Answers(Session):  # type: ignore[misc]
     async def query(self, expression: Any, sql: str, attrs: Any) -> Any:
         return [(1,)], ["one"]
 
 
-class _Plugin(NativePasswordAuthPlugin):
+class _Plugin(NativePasswordAuthPlugin):  # type: ignore[misc]
     def __init__(self, user: MysqlUser) -> None:
         self._user = user
         # A scramble tells its password to those alone who have an idea of it.
@@ -110,7 +110,7 @@ class _Plugin(NativePasswordAuthPlugin):
         return any(self._user.accepts(one) for one in found)
 
 
-class _Users(IdentityProvider):
+class _Users(IdentityProvider):  # type: ignore[misc]
     def __init__(self, user: MysqlUser) -> None:
         self._user = user
 

@@ -52,7 +52,6 @@ class TestConnector(PostgresLogin):
 
 class TestPassword(PostgresLogin):
     name = "asyncpg.connect"
-    library = "asyncpg"
     lines = "pool = await asyncpg.create_pool(dsn, password=handle.access_token)"
     without = 2
     heals = (

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from redis.exceptions import RedisClusterException
 from tests.clients.logins import Recorder
 from tests.clients.sdk_contract import SdkContract, Service
 from tests.gated import until
@@ -35,8 +36,15 @@ class ValkeyUser(Service):
 
     async def issue(self, token: str) -> None:
         with self.administrator() as admin:
-            rights = {"commands": ["+@all"], "keys": ["*"], "channels": ["*"]}
-            admin.acl_setuser("app", enabled=True, reset=True, passwords=[f"+{token}"], **rights)
+            admin.acl_setuser(
+                "app",
+                enabled=True,
+                reset=True,
+                passwords=[f"+{token}"],
+                categories=["+@all"],
+                keys=["*"],
+                channels=["*"],
+            )
 
     async def revoke(self, token: str) -> None:
         await self.issue("another")
@@ -78,8 +86,7 @@ class _Login(SdkContract):
         return f"redis://127.0.0.1:{server.port}/0?protocol={self.protocol}"
 
 
-class TestAsyncRedis(_Login):
-    name = "redis.asyncio.Redis"
+class _AsyncRedis(_Login):
     lines = (
         'provider = Provider(handle, "app")\n'
         "client = Redis.from_url(url, credential_provider=provider, redis_connect_func=provider.connect)"
@@ -148,6 +155,10 @@ class TestAsyncRedis(_Login):
                 assert at.source.fetches == 2
                 assert await client.ping()
 
+
+class TestAsyncRedis(_AsyncRedis):
+    name = "redis.asyncio.Redis"
+
     @pytest.mark.parametrize("decode_responses", [False, True])
     async def test_a_subscriber(self, decode_responses):
         """U1: A subscriber with RESP3 logs in again while another task reads, which hears nothing of it."""
@@ -195,10 +206,9 @@ class TestAsyncRedis(_Login):
                 await keep_authenticated(made.pubsub(), self.given(at.handle))
 
 
-class TestAsyncRedisResp2(TestAsyncRedis):
+class TestAsyncRedisResp2(_AsyncRedis):
     name = "redis.asyncio.Redis (RESP2)"
     protocol = 2
-    test_a_subscriber = None
 
 
 class TestRedis(_Login):
@@ -208,7 +218,6 @@ class TestRedis(_Login):
         'provider = Provider(handle, "app")\n'
         "client = Redis.from_url(url, credential_provider=provider, redis_connect_func=provider.connect_sync)"
     )
-    unavailable = (redis.AuthenticationError,)
 
     def made(self, given: Provider, server: ValkeyUser, **options: Any) -> redis.Redis:
         return redis.Redis.from_url(
@@ -256,7 +265,7 @@ class _Cluster(_Login):
     library_frames = "The frames of redis-py hold the password"
     without = 4
     # If the first node refuses the login, the cluster is not known.
-    refusal = (redis.AuthenticationError, redis.exceptions.RedisClusterException)
+    refusal = (redis.AuthenticationError, RedisClusterException)
 
     @pytest.fixture(autouse=True)
     def on_a_server(self, cluster_server: Server) -> None:

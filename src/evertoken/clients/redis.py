@@ -9,8 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 try:
-    import redis.asyncio
+    from redis.asyncio import RedisCluster as AsyncRedisCluster
+    from redis.asyncio.client import PubSub as AsyncPubSub
     from redis.auth.token import SimpleToken
+    from redis.client import PubSub
+    from redis.cluster import RedisCluster
     from redis.credentials import CredentialProvider
     from redis.exceptions import AuthenticationError
 except ImportError as _error:
@@ -145,16 +148,17 @@ async def keep_authenticated(client: Any, provider: Provider) -> None:
 
 def _logins(client: Any) -> list[Callable[[SimpleToken], Any]]:
     """Return the functions that log connections of *client* in again, one for each pool."""
-    if isinstance(client, redis.asyncio.client.PubSub | redis.client.PubSub):
+    if isinstance(client, AsyncPubSub | PubSub):
         resp3 = str(client.connection_pool.connection_kwargs.get("protocol")) == "3"
-        if not resp3 or isinstance(client, redis.client.PubSub):
+        if not resp3 or isinstance(client, PubSub):
             msg = "a PubSub can log in again with RESP3 only: make its client by redis.asyncio with protocol=3"
             raise ValueError(msg)
         return [partial(_log_in_subscriber, client)]
-    if isinstance(client, redis.RedisCluster):
-        clients = [node.redis_connection for node in client.get_nodes()]
+    if isinstance(client, RedisCluster):
+        nodes: list[Any] = client.get_nodes()  # type: ignore[no-untyped-call]
+        clients = [node.redis_connection for node in nodes]
         return [one.connection_pool.re_auth_callback for one in clients if one is not None]
-    if isinstance(client, redis.asyncio.RedisCluster):
+    if isinstance(client, AsyncRedisCluster):
         return [node.re_auth_callback for node in client.get_nodes()]
     return [client.connection_pool.re_auth_callback]
 
