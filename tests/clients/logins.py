@@ -59,15 +59,21 @@ def administrator(server: Server) -> psycopg.Connection[Any]:
     return psycopg.connect(f"postgresql://evertoken@127.0.0.1:{server.port}/postgres", autocommit=True)
 
 
-@pytest.fixture(scope="module")
-def postgres_server() -> Iterator[Server]:
-    """A PostgreSQL server where "app" sends its password in the clear, and the administrator needs none."""
+@contextlib.contextmanager
+def postgres_with_passwords() -> Iterator[Server]:
+    """Run a PostgreSQL server where "app" sends its password in the clear, and the administrator needs none."""
     with postgres() as server:
         with administrator(server) as admin:
             admin.execute("create role app login")
             file = Path(admin.execute("select current_setting('hba_file')").fetchall()[0][0])
             file.write_text(f"host all app 127.0.0.1/32 password\n{file.read_text('utf-8')}", "utf-8")
             admin.execute("select pg_reload_conf()")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[Server]:
+    with postgres_with_passwords() as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""Connections and pools of psycopg log in with the token of the day, at a server that checks it."""
+"""Connections and pools of psycopg log in with the token of the day, at a server that checks it: see `SdkContract`."""
 
 from __future__ import annotations
 
