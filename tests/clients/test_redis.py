@@ -143,6 +143,36 @@ class _AsyncRedis(_Login):
                 await pool.release(busy)
                 assert at.server.shown == ["secret-2"] * 2
 
+    async def test_a_subscriber_that_was_cut(self):
+        """U1: A subscriber whose connection and token are gone logs in with another one, and subscribes again."""
+        async with self.setting() as at:
+            given = self.given(at.handle)
+            async with self.made(given, at.server) as client, client.pubsub() as pubsub:
+                await pubsub.subscribe("news")
+                await pubsub.get_message(timeout=5)
+                await at.server.revoke("secret-1")
+                with at.server.administrator() as admin:
+                    admin.client_kill_filter(_type="pubsub")
+                    with contextlib.suppress(redis.ConnectionError):
+                        await pubsub.get_message(timeout=1)
+                    while not admin.publish("news", "hello"):
+                        await pubsub.get_message(timeout=0.01)
+                heard = await anext(one async for one in pubsub.listen() if one["type"] == "message")
+                assert heard["data"] == b"hello"
+                assert at.server.shown[-1] == "secret-2"
+                assert at.source.fetches == 2
+
+    async def test_until_the_manager_closes(self):
+        """L1: The task that keeps a client logged in ends with the manager."""
+        async with self.setting() as at:
+            given = self.given(at.handle)
+            async with self.made(given, at.server) as client:
+                task = asyncio.create_task(keep_authenticated(client, given))
+                await at.tokens.get()
+                await at.tokens.aclose()
+                async with asyncio.timeout(9):
+                    await task
+
     async def test_a_refused_token_is_reported(self):
         """U1: A token that a live connection is refused with is reported, and the next one pushed."""
         async with self.setting() as at:
