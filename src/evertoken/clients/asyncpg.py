@@ -10,7 +10,7 @@ except ImportError as _error:
     msg = "evertoken.clients.asyncpg needs asyncpg: pip install 'evertoken[asyncpg]'"
     raise ImportError(msg) from _error
 
-from evertoken._engine.attempts import attempt
+from evertoken._engine.attempts import attempt_with, refusal_test
 from evertoken._model.guarded import guarded
 from evertoken.clients._login_refusal import is_refused_login
 
@@ -41,7 +41,11 @@ def connector(tokens: TokenReader, *, refused: Refused = is_refused_login) -> Ca
 
     The function raises what asyncpg raises; TokenUnavailable or GrantRejected where there is no valid token and none
     can be fetched now.
+
+    Raises:
+        TypeError: *refused* is none of these.
     """
+    is_refusal = refusal_test(refused)
 
     # The frames of asyncpg hold the password.
     @guarded
@@ -49,6 +53,6 @@ def connector(tokens: TokenReader, *, refused: Refused = is_refused_login) -> Ca
         async def log_in(password: str) -> Any:
             return await asyncpg.connect(*arguments, **{**options, "password": password})
 
-        return await attempt(tokens, log_in, refused)
+        return await attempt_with(tokens, log_in, is_refusal)
 
     return connect

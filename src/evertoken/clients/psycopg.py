@@ -10,11 +10,13 @@ except ImportError as _error:
     msg = "evertoken.clients.psycopg needs psycopg: pip install 'evertoken[postgres]'"
     raise ImportError(msg) from _error
 
-from evertoken._engine.attempts import attempt, attempt_sync
+from evertoken._engine.attempts import attempt_with, attempt_with_sync, refusal_test
 from evertoken._model.guarded import guarded
 from evertoken.clients._login_refusal import is_refused_login
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evertoken._engine.attempts import Refused
     from evertoken._model.protocols import TokenReader
 
@@ -56,15 +58,15 @@ def connection_class(
 
     `connect` raises what psycopg raises; TokenUnavailable or GrantRejected where there is no valid token and none can
     be fetched now; and RuntimeError where a synchronous connection would block the manager's own loop for a token.
+
+    Raises:
+        TypeError: *refused* is none of these.
     """
-    return (
-        _asynchronous(tokens, base, refused)
-        if issubclass(base, psycopg.AsyncConnection)
-        else _synchronous(tokens, base, refused)
-    )
+    made = _asynchronous if issubclass(base, psycopg.AsyncConnection) else _synchronous
+    return made(tokens, base, refusal_test(refused))
 
 
-def _asynchronous(tokens: TokenReader, base: Any, refused: Refused) -> type[Any]:
+def _asynchronous(tokens: TokenReader, base: Any, is_refusal: Callable[[Exception], bool]) -> type[Any]:
     class AsyncConnection(base):  # type: ignore[misc]
         @classmethod
         # The frames of psycopg hold the password.
@@ -73,12 +75,12 @@ def _asynchronous(tokens: TokenReader, base: Any, refused: Refused) -> type[Any]
             async def log_in(password: str) -> Any:
                 return await super(AsyncConnection, cls).connect(conninfo, **{**options, "password": password})
 
-            return await attempt(tokens, log_in, refused)
+            return await attempt_with(tokens, log_in, is_refusal)
 
     return AsyncConnection
 
 
-def _synchronous(tokens: TokenReader, base: Any, refused: Refused) -> type[Any]:
+def _synchronous(tokens: TokenReader, base: Any, is_refusal: Callable[[Exception], bool]) -> type[Any]:
     class Connection(base):  # type: ignore[misc]
         @classmethod
         @guarded
@@ -86,6 +88,6 @@ def _synchronous(tokens: TokenReader, base: Any, refused: Refused) -> type[Any]:
             def log_in(password: str) -> Any:
                 return super(Connection, cls).connect(conninfo, **{**options, "password": password})
 
-            return attempt_sync(tokens, log_in, refused)
+            return attempt_with_sync(tokens, log_in, is_refusal)
 
     return Connection
