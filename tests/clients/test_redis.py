@@ -17,7 +17,7 @@ from tests.clients.sdk_contract import SdkContract, Service
 from tests.gated import until
 from tests.stores.servers import PATIENCE, Server, free_port, valkey
 
-from evertoken.clients.redis import Provider, keep_authenticated
+from evertoken.clients.redis import TokenProvider, keep_authenticated
 
 
 class ValkeyUser(Service):
@@ -80,7 +80,7 @@ class _Login(SdkContract):
             yield user
 
     def given(self, handle: Any) -> Any:
-        return Provider(handle, "app")
+        return TokenProvider(handle, "app")
 
     def url(self, server: ValkeyUser) -> str:
         return f"redis://127.0.0.1:{server.port}/0?protocol={self.protocol}"
@@ -88,11 +88,11 @@ class _Login(SdkContract):
 
 class _AsyncRedis(_Login):
     lines = (
-        'provider = Provider(handle, "app")\n'
+        'provider = TokenProvider(handle, "app")\n'
         "client = Redis.from_url(url, credential_provider=provider, redis_connect_func=provider.connect)"
     )
 
-    def made(self, given: Provider, server: ValkeyUser, **options: Any) -> redis.asyncio.Redis:
+    def made(self, given: TokenProvider, server: ValkeyUser, **options: Any) -> redis.asyncio.Redis:
         return redis.asyncio.Redis.from_url(
             self.url(server), credential_provider=given, redis_connect_func=given.connect, **options
         )
@@ -245,11 +245,11 @@ class TestRedis(_Login):
     name = "redis.Redis"
     blocking = True
     lines = (
-        'provider = Provider(handle, "app")\n'
+        'provider = TokenProvider(handle, "app")\n'
         "client = Redis.from_url(url, credential_provider=provider, redis_connect_func=provider.connect_sync)"
     )
 
-    def made(self, given: Provider, server: ValkeyUser, **options: Any) -> redis.Redis:
+    def made(self, given: TokenProvider, server: ValkeyUser, **options: Any) -> redis.Redis:
         return redis.Redis.from_url(
             self.url(server), credential_provider=given, redis_connect_func=given.connect_sync, **options
         )
@@ -287,7 +287,7 @@ def cluster_server() -> Iterator[Server]:
 
 
 class _Cluster(_Login):
-    lines = 'client = RedisCluster.from_url(url, credential_provider=Provider(handle, "app"))'
+    lines = 'client = RedisCluster.from_url(url, credential_provider=TokenProvider(handle, "app"))'
     heals = (
         "redis-py tells a cluster's provider of no refusal, and the error is the caller's. `attempt` around the call "
         "heals it"
@@ -301,7 +301,7 @@ class _Cluster(_Login):
     def on_a_server(self, cluster_server: Server) -> None:
         self.running = cluster_server
 
-    def options(self, given: Provider, server: ValkeyUser) -> dict[str, Any]:
+    def options(self, given: TokenProvider, server: ValkeyUser) -> dict[str, Any]:
         # By the wire, whatever address the server says that it has.
         return {"credential_provider": given, "address_remap": lambda address: ("127.0.0.1", server.port)}
 
@@ -309,7 +309,7 @@ class _Cluster(_Login):
 class TestAsyncCluster(_Cluster):
     name = "redis.asyncio.RedisCluster"
 
-    def made(self, given: Provider, server: ValkeyUser) -> redis.asyncio.RedisCluster:
+    def made(self, given: TokenProvider, server: ValkeyUser) -> redis.asyncio.RedisCluster:
         return redis.asyncio.RedisCluster.from_url(self.url(server), **self.options(given, server))
 
     @contextlib.asynccontextmanager
@@ -336,7 +336,7 @@ class TestCluster(_Cluster):
     name = "redis.RedisCluster"
     blocking = True
 
-    def made(self, given: Provider, server: ValkeyUser) -> redis.RedisCluster:
+    def made(self, given: TokenProvider, server: ValkeyUser) -> redis.RedisCluster:
         return redis.RedisCluster.from_url(self.url(server), **self.options(given, server))
 
     @contextlib.asynccontextmanager
@@ -361,7 +361,7 @@ class TestCluster(_Cluster):
 
 
 @contextlib.asynccontextmanager
-async def kept(client: Any, provider: Provider) -> AsyncIterator[None]:
+async def kept(client: Any, provider: TokenProvider) -> AsyncIterator[None]:
     task = asyncio.create_task(keep_authenticated(client, provider))
     try:
         yield

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from evertoken._engine.attempts import Refused
     from evertoken._model.token import Token
 
-__all__ = ["Provider", "keep_authenticated"]
+__all__ = ["TokenProvider", "keep_authenticated"]
 
 # What redis-py calls the name of the user in a token.
 _USER = "oid"
@@ -41,7 +41,7 @@ class _Handle(TokenReader, Protocol):
 
 
 @final
-class Provider(Guarded, CredentialProvider):
+class TokenProvider(Guarded, CredentialProvider):
     """
     A credential provider of redis-py that logs in with the token of a `TokenManager`.
 
@@ -66,7 +66,7 @@ class Provider(Guarded, CredentialProvider):
         self._username = username
 
     def __repr__(self) -> str:
-        return f"Provider(username={self._username!r})"
+        return f"TokenProvider(username={self._username!r})"
 
     def get_credentials(self) -> tuple[str, str]:
         """Return the name of the user and a valid token. Synchronous clients call it."""
@@ -112,7 +112,7 @@ class Provider(Guarded, CredentialProvider):
         connection.connect()
 
 
-async def keep_authenticated(client: Any, provider: Provider) -> None:
+async def keep_authenticated(client: Any, provider: TokenProvider) -> None:
     """
     Log the live connections of *client* in again with each new token, until the manager closes. Run it in a task.
 
