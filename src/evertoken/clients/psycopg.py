@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 try:
     import psycopg
@@ -16,13 +16,14 @@ from evertoken.clients._login_refusal import is_refused_login
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from evertoken._engine.attempts import Refused
     from evertoken._model.protocols import TokenReader
 
-__all__ = ["connection_class"]
+    ConnectionT = TypeVar("ConnectionT", bound="psycopg.AsyncConnection[Any] | psycopg.Connection[Any]")
 
-ConnectionT = TypeVar("ConnectionT", bound="psycopg.AsyncConnection[Any] | psycopg.Connection[Any]")
+__all__ = ["connection_class"]
 
 
 @overload
