@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from redis.auth.token import SimpleToken
 from redis.exceptions import RedisClusterException
 from tests.clients.logins import Recorder
 from tests.clients.sdk_contract import SdkContract, Service
 from tests.gated import until
 from tests.stores.servers import PATIENCE, Server, free_port, valkey
 
-from evertoken.clients.redis import TokenProvider, keep_authenticated
+from evertoken.clients.redis import TokenProvider, _logins, keep_authenticated
 
 
 class ValkeyUser(Service):
@@ -114,6 +115,17 @@ class _AsyncRedis(_Login):
             await at.tokens.refresh()
             assert await client.acl_whoami() in ("app", b"app")
 
+    async def test_a_healed_connection_is_open(self):
+        """U1: A connection whose login was healed is open and logged in when it is handed out."""
+        async with self.setting() as at, self.made(self.given(at.handle), at.server) as client:
+            await at.tokens.get()
+            await at.server.revoke("secret-1")
+            connection = client.connection_pool.make_connection()
+            await connection.connect()
+            assert connection.is_connected
+            assert at.server.shown[-1] == "secret-2"
+            await connection.disconnect()
+
     async def test_a_lasting_refusal(self):
         """U1: A login that is refused again is the caller's, and a lasting refusal costs no more tokens."""
         async with self.setting() as at, self.using(at) as call:
@@ -177,7 +189,8 @@ class _AsyncRedis(_Login):
         """U1: A token that a live connection is refused with is reported, and the next one pushed."""
         async with self.setting() as at:
             given = self.given(at.handle)
-            async with self.made(given, at.server) as client:
+            # Without the function that would report it as the connection is made again.
+            async with redis.asyncio.Redis.from_url(self.url(at.server), credential_provider=given) as client:
                 await client.ping()
                 await at.server.revoke("secret-1")
                 async with kept(client, given):
@@ -227,6 +240,10 @@ class TestAsyncRedis(_AsyncRedis):
                 assert at.server.shown == []
                 await pubsub.subscribe("news")
                 assert at.server.shown == ["secret-2"]
+                await pubsub.connection.disconnect()
+                (log_in,) = _logins(pubsub)
+                await log_in(SimpleToken("secret-9", -1, -1, {"oid": "app"}))
+                assert not pubsub.connection.is_connected
 
     @pytest.mark.parametrize("made", [redis.asyncio.Redis(protocol=2), redis.asyncio.Redis(), redis.Redis(protocol=3)])
     async def test_other_subscribers(self, made):
