@@ -240,10 +240,11 @@ class TestAsyncRedis(_AsyncRedis):
                 assert at.server.shown == []
                 await pubsub.subscribe("news")
                 assert at.server.shown == ["secret-2"]
-                await pubsub.connection.disconnect()
+                connection: Any = pubsub.connection
+                await connection.disconnect()
                 (log_in,) = _logins(pubsub)
                 await log_in(SimpleToken("secret-9", -1, -1, {"oid": "app"}))
-                assert not pubsub.connection.is_connected
+                assert not connection.is_connected
 
     @pytest.mark.parametrize("made", [redis.asyncio.Redis(protocol=2), redis.asyncio.Redis(), redis.Redis(protocol=3)])
     async def test_other_subscribers(self, made):
