@@ -32,6 +32,8 @@ EXTRAS = (
     "requests,sqlalchemy,structlog,testing"
 )
 EVERYTHING = f".[{EXTRAS}]"
+# niquests replaces urllib3, which the tests need. It is there where types and pages are made, and where nothing runs.
+ALL_EXTRAS = f".[{EXTRAS},niquests]"
 
 # Only an extra, or the test runner, may be what a module misses.
 IMPORT_ALL = """
@@ -40,8 +42,8 @@ import evertoken
 
 optional = {
     "aiohttp", "argcomplete", "asyncpg", "botocore", "cryptography", "filelock", "httpx2", "jwt", "keyring", "matplotlib",
-    "opentelemetry", "prometheus_client", "psycopg", "pymongo", "pytest", "redis", "requests", "rich", "sqlalchemy",
-    "structlog", "uvicorn",
+    "niquests", "opentelemetry", "prometheus_client", "psycopg", "pymongo", "pytest", "redis", "requests", "rich",
+    "sqlalchemy", "structlog", "uvicorn",
 }
 for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
     if module.name == "evertoken.__main__":
@@ -70,15 +72,24 @@ def tests(session: nox.Session) -> None:
     """
     Run all tests on each Python present, against the package as users install it; the long ones on the first.
 
-    What kills processes and servers runs once in a run of several Pythons. A session that is asked for alone, as in
-    `nox -s tests-3.13`, leaves nothing out.
+    What kills processes and servers runs once in a run of several Pythons, and so do the tests in debug mode. A session
+    that is asked for alone, as in `nox -s tests-3.13`, leaves nothing out.
     """
+    if not session.posargs:
+        session.notify(f"niquests-{session.python}")
     session.install(EVERYTHING, *group("test"))
-    selected = ["-m", "not breakage"] if BROKEN[0] and not session.posargs else []
+    selected = ["-m", "not breakage and not debug"] if BROKEN[0] and not session.posargs else []
     BROKEN[0] = True
     # One more than there are cores, for many tests wait for a server; and who is done takes from the others.
     workers = (os.cpu_count() or 1) + 1
     session.run("python", "-m", "pytest", f"--numprocesses={workers}", "--dist=worksteal", *selected, *session.posargs)
+
+
+@nox.session(python=PYTHONS, default=False)
+def niquests(session: nox.Session) -> None:
+    """Run the tests of niquests, which replaces urllib3 and has an environment of its own. `tests` asks for it."""
+    session.install(".[niquests]", *group("niquests"))
+    session.run("python", "-m", "pytest", "tests/own_environment", *session.posargs)
 
 
 @nox.session
@@ -92,8 +103,12 @@ def core(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest versions that pyproject.toml allows, on the oldest Python."""
     session.install("uv")
-    session.run("uv", "pip", "install", "--quiet", "--resolution=lowest-direct", EVERYTHING, *group("test"))
+    lowest = "uv", "pip", "install", "--quiet", "--resolution=lowest-direct"
+    session.run(*lowest, EVERYTHING, *group("test"))
     session.run("python", "-m", "pytest", *session.posargs)
+    # Last, for it replaces urllib3.
+    session.run(*lowest, ".[niquests]", *group("niquests"))
+    session.run("python", "-m", "pytest", "tests/own_environment")
 
 
 @nox.session
@@ -122,7 +137,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types inside, and that what users see of them is complete."""
-    session.install(EVERYTHING, *group("types"), *group("test"))
+    session.install(ALL_EXTRAS, *group("types"), *group("test"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "evertoken", "--ignoreexternal")
@@ -131,7 +146,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a broken reference is an error. Its examples are tests, and run with them."""
-    session.install(EVERYTHING, *group("docs"))
+    session.install(ALL_EXTRAS, *group("docs"))
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
 
 
@@ -157,7 +172,7 @@ def sbom(session: nox.Session) -> None:
     place = Path(session.create_tmp()) / "environment"
     session.run("python", "-m", "venv", "--clear", str(place))
     python = str(place / ("Scripts" if os.name == "nt" else "bin") / "python")
-    session.run(python, "-m", "pip", "install", "--quiet", EVERYTHING, external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", ALL_EXTRAS, external=True)
     session.run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip", external=True)
     Path("dist").mkdir(exist_ok=True)
     session.run(

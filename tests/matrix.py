@@ -118,7 +118,7 @@ def supports(source: type) -> str:
     of_client = "client" in parameters and "OAuthClient" in str(parameters["client"].annotation)
     if of_client:
         found += ["providers by name", "DPoP"]
-    if of_client or "read at each" in doc or "Path" in doc or "rewrite" in doc:
+    if of_client or "read for each" in doc or "Path" in doc or "rewrite" in doc:
         found.append("secrets read anew")
     extra = re.search(r"extra `(\w+)`", doc)
     if extra is not None:

@@ -251,7 +251,7 @@ CARRIERS: dict[str, Any] = {
 @pytest.mark.parametrize("name", CARRIERS)
 def test_what_carries_secrets_is_not_pickled(name):
     """S1: no pickle has a client secret, refresh token, assertion or private key: trying says so, and shows none."""
-    with pytest.raises(TypeError, match=r"is not pickled|cannot be pickled") as info:
+    with pytest.raises(TypeError, match="cannot be pickled") as info:
         pickle.dumps(CARRIERS[name]())
     clean(info.value)
 

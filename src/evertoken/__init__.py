@@ -1,4 +1,4 @@
-"""Tokens that are always fresh."""
+"""A token manager for asyncio: it refreshes access tokens before they expire."""
 
 from typing import TYPE_CHECKING
 
@@ -101,7 +101,7 @@ def __getattr__(name: str) -> object:
     if name != "DPoPKey":
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    # Few programs sign, and what signs is slow to import.
+    # Few programs sign requests, and the modules for signing are slow to import.
     from evertoken._signing.dpop import DPoPKey  # noqa: PLC0415
 
     globals()["DPoPKey"] = DPoPKey

@@ -1,4 +1,4 @@
-"""`python -m evertoken`."""
+"""The command line: `python -m evertoken`."""
 
 import sys
 

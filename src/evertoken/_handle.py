@@ -1,4 +1,4 @@
-"""One key of a manager, chosen once."""
+"""TokenHandle: one key of a manager."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ __all__ = ["TokenHandle"]
 @final
 class TokenHandle(OfToken[TokenT]):
     """
-    One key of a `TokenManager`, for code that should not have to know which. Made by `TokenManager.handle`.
+    One key of a `TokenManager`, for code that should not have to know the key. `TokenManager.handle` makes it.
 
-    Its `get()` is the fastest there is: the key is looked up once, not at each call.
+    Its `get()` is the fastest way to a token, because the handle looks its key up only once.
     """
 
     __slots__ = ("_manager", "_now", "_state", "key")
@@ -47,18 +47,18 @@ class TokenHandle(OfToken[TokenT]):
 
     @property
     def identity(self) -> str | None:
-        """Whose token it is, if the source of the key says so."""
-        return self._manager._identity_of(self.key)  # noqa: SLF001 - the two are one
+        """The identity that the source of the key states, or None. It says whose token this is."""
+        return self._manager._identity_of(self.key)  # noqa: SLF001 - the two classes belong together
 
     async def get(self, *, min_ttl: float | None = None, timeout: float | None = None) -> TokenT:
         """Return a valid token, as `TokenManager.get` does."""
-        # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.
+        # A local is faster: CPython 3.11 looks up a method that is an attribute of the instance in a slow way.
         now = self._now
         state = self._state
         if min_ttl is None and now() < state.valid_until:
-            return state.token  # type: ignore[return-value]  # valid, so it is there
+            return state.token  # type: ignore[return-value]  # a valid key has a token
         token = await self._manager.get(self.key, min_ttl, timeout)
-        self._state = self._manager._state_of(self.key)  # noqa: SLF001 - the two are one
+        self._state = self._manager._state_of(self.key)  # noqa: SLF001 - the two classes belong together
         return token
 
     def get_sync(self, *, min_ttl: float | None = None, timeout: float | None = None) -> TokenT:
@@ -67,14 +67,14 @@ class TokenHandle(OfToken[TokenT]):
 
     async def access_token(self, *, min_ttl: float | None = None, timeout: float | None = None) -> str:
         """
-        Return the bare access token, for libraries that take an async function: `api_key=handle.access_token`.
+        Return the bare access token, for libraries that take an async function, as in `api_key=handle.access_token`.
 
-        Such a library tells nobody that a server refused the token; see `attempt`. All else is as with `get`.
+        Such a library does not report when a server refuses the token; see `attempt`. Otherwise it works as `get`.
         """
         return (await self.get(min_ttl=min_ttl, timeout=timeout)).access_token
 
     def access_token_sync(self, *, min_ttl: float | None = None, timeout: float | None = None) -> str:
-        """Return the bare access token, for libraries that take a plain function. All else is as with `get_sync`."""
+        """Return the bare access token, for libraries that take a plain function. Otherwise it works as `get_sync`."""
         return self._manager.get_sync(self.key, min_ttl, timeout).access_token
 
     def peek(self) -> TokenT | None:
@@ -82,11 +82,11 @@ class TokenHandle(OfToken[TokenT]):
         return self._manager.peek(self.key)
 
     def snapshot(self) -> KeySnapshot:
-        """Return what is of this key, as `TokenManager.snapshot` does."""
+        """Return the state of this key at this instant, as `TokenManager.snapshot` does."""
         return self._manager.snapshot(self.key)
 
     async def status(self) -> KeyStatus:
-        """Return how the login of this key stands, as `TokenManager.status` does."""
+        """Return the state of this key's login, as `TokenManager.status` does."""
         return await self._manager.status(self.key)
 
     async def refresh(self) -> TokenT:
@@ -95,45 +95,45 @@ class TokenHandle(OfToken[TokenT]):
 
     @guarded
     async def invalidate(self, token: Token | str, /) -> bool:
-        """Take *token* out of service if it is the one, as `TokenManager.invalidate` does."""
+        """Take *token* out of service if it is the current one, as `TokenManager.invalidate` does."""
         return await self._manager.invalidate(token, self.key)
 
     @guarded
     async def refused(self, token: Token | str, /, *, wait: bool = True) -> TokenT | None:
-        """Report that a resource server refused *token*, and return another, as `TokenManager.refused` does."""
+        """Report that a resource server refused *token*, and return another one, as `TokenManager.refused` does."""
         return await self._manager.refused(token, self.key, wait=wait)
 
     @guarded
     def refused_sync(self, token: Token | str, /, *, wait: bool = True) -> TokenT | None:
-        """`refused` for callers without a loop."""
+        """Do what `refused` does, in code without a loop."""
         return self._manager.refused_sync(token, self.key, wait=wait)
 
     async def attempt(self, call: Callable[..., Awaitable[T]], *, refused: Refused) -> T:
         """
-        Await *call*; if the server refuses the token, report that token and await *call* once more.
+        Await *call*. If the server refuses the token, report that token and await *call* once more.
 
-        It is for libraries that tell nobody of a 401, as in
+        Use it with libraries that report a 401 to nobody but their caller, as in
         `await handle.attempt(lambda: client.models.list(), refused=openai.AuthenticationError)`.
 
         Args:
             call:
-                An async function. If it has a positional parameter without a default, it is given the bare access
-                token. Otherwise it is called without arguments, and gets the token by `access_token`. It must be safe
-                to call twice.
+                An async function. If it has a positional parameter without a default, it receives the bare access
+                token. Otherwise it is called without arguments, and must get the token by `access_token`. It must be
+                safe to call twice.
 
-            refused: Which exceptions mean that the token was refused: a type, a tuple of types, or a function that is
-                given the exception.
+            refused: The exceptions that mean that the token was refused: a type, a tuple of types, or a function that
+                receives the exception and returns a bool.
 
         Raises:
-            TypeError: *refused* is none of these.
-            Exception: What *call* raised, where no other token is to be had or the second call failed as well.
-            TokenUnavailable: There is no valid token, or another is needed and cannot be fetched now.
-            GrantRejected: The same, and the grant is rejected.
+            TypeError: *refused* has none of these types.
+            Exception: *call* raised it, and no other token was available or the second call failed too.
+            TokenUnavailable: There is no valid token, or another one is needed and cannot be fetched now.
+            GrantRejected: As above, because the authorization server rejects the grant.
         """
         return await attempt(self, call, refused)
 
     def attempt_sync(self, call: Callable[..., T], *, refused: Refused) -> T:
-        """Do what `attempt` does with a plain function, for callers without a loop."""
+        """Do what `attempt` does with a plain function, in code without a loop."""
         return attempt_sync(self, call, refused)
 
     async def keep(
@@ -146,20 +146,20 @@ class TokenHandle(OfToken[TokenT]):
         """
         Push each new token into a live connection, until the manager closes. Run it in a task of its own.
 
-        It begins with the valid token. What *push* raises is logged by its type, and *push* is tried again with the
-        token that is in service by then, after the pauses of the manager's `RetryPolicy`. A new token does not wait
-        for such a pause. To stop earlier, cancel the task.
+        It begins with the valid token. If *push* raises, the type of the exception is logged. Then *push* is called
+        again with the token that is in service by that time, after the pauses of the manager's `RetryPolicy`. A new
+        token is pushed at once, without such a pause. To stop earlier, cancel the task.
 
         Args:
-            push: An async function of the `Token`. It should have a timeout of its own: the next token waits for it.
+            push: An async function of the `Token`. Give it a timeout of its own, because the next token waits for it.
 
-            known: The token, or its value, that the connection has already. It is not pushed.
+            known: The token, or its value, that the connection already has. It is not pushed.
 
-            refused: Which exceptions of *push* mean that the server refused the token, as with `attempt`. Such a token
-                is reported, and another one fetched.
+            refused: The exceptions of *push* that mean that the server refused the token, as with `attempt`. The token
+                is then reported, and another one is fetched.
 
         Raises:
-            TypeError: *refused* is no exception type, no tuple of those, and no function.
+            TypeError: *refused* is not an exception type, a tuple of those, or a function.
             RuntimeError: The manager is not started.
         """
         manager = self._manager
@@ -169,7 +169,7 @@ class TokenHandle(OfToken[TokenT]):
             known=known.access_token if isinstance(known, Token) else known,
             is_refusal=refusal_test(refused),
             report=partial(self.refused, wait=False),
-            rules=manager._life.rules,  # noqa: SLF001 - the two are one
+            rules=manager._life.rules,  # noqa: SLF001 - the two classes belong together
             clock=manager.clock,
         )
 
@@ -177,15 +177,17 @@ class TokenHandle(OfToken[TokenT]):
         """Iterate over tokens as they come, as `TokenManager.subscribe` does."""
         return self._manager.subscribe(self.key)
 
-    def auth(self, *, origins: Iterable[str] = (), allow_http: bool = False) -> BearerAuth:
+    def auth(
+        self, *, origins: Iterable[str] = (), allow_http: bool = False, min_ttl: float | None = None
+    ) -> BearerAuth:
         """Return an `httpx.Auth` that sends this token, as `TokenManager.auth` does."""
-        return self._manager.auth(self.key, origins=origins, allow_http=allow_http)
+        return self._manager.auth(self.key, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
 
     def __copy__(self) -> Self:
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
-        # It refers to a manager, and is no part of what is copied.
+        # A copy of an object that holds this handle uses the same manager, so the handle itself is not copied.
         return self
 
     def __repr__(self) -> str:

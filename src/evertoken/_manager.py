@@ -1,4 +1,4 @@
-"""TokenManager: get(), and all else that callers may ask for."""
+"""TokenManager: the public class that fetches tokens, keeps them fresh and hands them out."""
 
 from __future__ import annotations
 
@@ -51,57 +51,56 @@ __all__ = ["TokenManager"]
 
 AnySource: TypeAlias = TokenSource | SourceCallable | Callable[[Token | None], Any]
 
-# What runs on the session's own loop, wherever it is called.
 _OBTAIN = attrgetter("read_path.obtain")
 
 
 @final
 class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[TokenT], OfTokenAndKey[TokenT, KeyT]):
     """
-    Keeps tokens fresh: a supervisor task refreshes them ahead of expiry, and readers only read.
+    Keeps tokens fresh. A supervisor task refreshes each token before it expires, and callers only read.
 
-    Use it as an async context manager, or call `start` and `aclose`. It may be entered again after it was closed.
-    All durations are in seconds.
+    Use it as an async context manager, or call `start` and `aclose`. You can start it again after it was closed. All
+    durations are in seconds.
 
     Args:
         source:
-            A `TokenSource`, or an async or plain function that returns a token; or a mapping of keys to those. A key is
-            a `str`, an `int`, or a tuple of these and of None, and of exactly these types.
+            A `TokenSource`, or an async or plain function that returns a token; or a mapping of keys to such sources. A
+            key is a `str`, an `int`, or a tuple of these and of None. Subclasses of these types are refused.
 
-        source_for: Called with a key on its first use, to return its source. Instead of *source*.
+        source_for: A function that returns the source of a key at its first use. Give this or *source*.
 
-        policy: When a token is due. By default at 80 % of its lifetime, or a little earlier.
+        policy: When to refresh a token. By default, when 80 % of its lifetime has passed, or a little earlier.
 
-        retry: When a failed fetch is tried again.
+        retry: When to try again after a failed fetch.
 
-        store: Where tokens are kept and shared; without one they live in this manager alone.
+        store: Where tokens are kept and shared. Without a store they exist in this manager only.
 
-        namespace: Sets this manager's keys apart in a shared store. It is needed where a source does not say whose
-            tokens it gives, as a function cannot. An empty one is none.
+        namespace: Separates the keys of this manager from others in a shared store. You need it if a source has no
+            `identity` to say whose tokens it gives, such as a function. An empty string counts as no namespace.
 
         strict_persist:
-            Hold back a token that the store did not keep, until it does. By default it is served from memory
-            meanwhile, and offered to the store again and again.
+            Hold back a new token until the store has kept it. By default the manager serves the token from memory in
+            the meantime, and offers it to the store again and again.
 
         initial:
-            A `Token` or `Grant` to begin with, or a mapping of keys to those. A record in the store that descends from
-            it is newer and wins, as with a refresh token of the configuration.
+            A `Token` or `Grant` to begin with, or a mapping of keys to those. If the store has a record that descends
+            from it, that record is newer and is used.
 
         keep_alive:
-            Refresh the grants in the store that nobody uses before they die of it. A number says after how many
-            seconds without use they do; `KeepAlivePolicy()` goes by what servers and providers tell.
+            Refresh unused grants in the store before they expire from disuse. A number gives the seconds without use
+            after which they expire. `KeepAlivePolicy()` uses the times that servers and providers state.
 
-        critical: Keys without which `health` is not ready. By default those known at construction.
+        critical: `health` is ready only if each of these keys has a token. By default, the keys known at construction.
 
-        health_file: Where `health` is written as JSON every few seconds, for probes that run a command.
+        health_file: A file to which `health` is written as JSON every few seconds, for probes that run a command.
 
         start:
-            "lazy" fetches in the background; "warm" waits for the first tokens at most *start_timeout*, 10 s by
-            default, and goes on without; "require" raises what kept a first token away.
+            "lazy" fetches in the background. "warm" waits for the first tokens, *start_timeout* seconds at most (10 s
+            by default), and then continues without them. "require" raises if a first token cannot be fetched.
 
-        observers: Functions that are told of each event. They run on the manager's loop and must not block.
+        observers: Functions that are called with each event. They run on the manager's loop and must not block.
 
-        clock: Where time comes from.
+        clock: The source of time. Tests pass their own.
 
         fetch_timeout: The longest a fetch may take, 30 s by default.
 
@@ -109,11 +108,11 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
 
         concurrency: How many fetches may run at once for one provider, 16 by default.
 
-        rate_limits: How often providers may be asked, by the name that sources state as `provider`.
+        rate_limits: How often each provider may be asked, by the name that sources state as `provider`.
 
-        budgets: How many tokens they may issue in a period, by the same name.
+        budgets: How many tokens each provider may issue in a period, by the same name.
 
-        idle_after: Drop a key of *source_for* that nobody asked for during this time, an hour by default; None: never.
+        idle_after: Drop a key of *source_for* that nobody used for this long, an hour by default; with None, never.
 
     Raises:
         TypeError: An argument is of the wrong kind; the message names it.
@@ -188,11 +187,11 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
         )
         registry = Registry(source, source_for, settings, initial=initial)
         if start != "lazy" and source_for is not None:
-            msg = f"start={start!r} needs keys known beforehand, and source_for makes them on first use"
+            msg = f"start={start!r} needs keys that are known in advance, but source_for makes them on first use"
             raise ValueError(msg)
         self._life = Lifecycle(registry, settings, make_coordinator=maker_of(settings))
         self.clock: Clock = clock
-        # What the hot path reads: one clock, one key's state, the dict of keys.
+        # The hot path reads only these: one clock, the state of the only key, and the dict of keys.
         self._now = clock.time
         self._only = registry.only
         self._keys = registry.keys
@@ -210,42 +209,42 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
     async def get(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> TokenT: ...
     async def get(self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None) -> TokenT:
         """
-        Return a valid token. While there is one, this neither waits nor locks.
+        Return a valid token. While there is a valid one, this neither waits nor takes a lock.
 
-        Callers that need a new token at the same time share one fetch: its result, or its failure. Cancelling a
+        Callers that need a new token at the same time share one fetch, and so its token or its failure. Cancelling a
         caller, or all of them, does not stop the fetch. After a failure a caller waits at most
-        `RetryPolicy(patience=)`, a second, for an attempt that is under way. While somebody asks, the next attempt
-        starts a second after the last one ended, and never before a Retry-After.
+        `RetryPolicy(patience=)`, one second by default, for an attempt that is under way. While somebody asks, the next
+        attempt starts one second after the last one ended, but never before a Retry-After has passed.
 
         Args:
-            key: Which token; left out where there is but one.
+            key: The key of the token. Leave it out if the manager has a single source.
 
             min_ttl:
-                Seconds of life it must have left, as before a long upload. If even a new token has less, the
-                longest obtainable is returned, with a `ShorterThanAsked` event.
+                Seconds of life that the token must have left, for example for a long upload. If even a new token has
+                less, the manager returns the longest one obtainable and emits a `ShorterThanAsked` event.
 
-            timeout: Wait through failures and retries for up to so many seconds, instead of failing at once.
+            timeout: Seconds to wait through failures and retries. By default a failure is raised at once.
 
         Raises:
             TokenUnavailable: There is no valid token and the fetch failed, or *timeout* has passed.
             GrantRejected: There is no valid token and the authorization server rejects the grant.
             ManagerClosed: The manager is closed, or was closed meanwhile.
             LookupError: No source has this key.
-            TypeError: A key is missing, or given where there is but one, or of a type that no key has.
+            TypeError: The key is missing, has a type that no key has, or was given where there is one source.
             RuntimeError: The manager is not started, or was started in another process or on a loop that ended.
         """
-        # In a local, for CPython 3.11 looks a method up the slow way where it is an attribute of the instance.
+        # A local is faster: CPython 3.11 looks up a method that is an attribute of the instance in a slow way.
         now = self._now
         state = self._only
         if key is None and min_ttl is None and now() < state.valid_until:
-            return state.token  # type: ignore[return-value]  # valid, so it is there
+            return state.token  # type: ignore[return-value]  # a valid key has a token
         if key is not None and min_ttl is None:
             state = self._keys.get(key, NO_KEY)
-            # True is equal to 1, and no key.
+            # True is equal to 1, but it is not a key.
             if now() < state.valid_until and (key is state.key or is_key(key)):
                 return state.token  # type: ignore[return-value]
         if min_ttl is None and self._life.elsewhere() and (token := self.peek(key)) is not None:
-            # Barred as idle or not, a valid token is worth no way to the manager's own loop and back.
+            # `peek` finds the token of an idle key too. A valid token needs no trip to the manager's own loop.
             return token
         least, limit = seconds("min_ttl", min_ttl), seconds("timeout", timeout)
         return await self._life.call(_OBTAIN, key, least, limit, timeout=limit)
@@ -258,10 +257,10 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
     def get_sync(self, key: KeyT, min_ttl: float | None = None, timeout: float | None = None) -> TokenT: ...
     def get_sync(self, key: Hashable = None, min_ttl: float | None = None, timeout: float | None = None) -> TokenT:
         """
-        Do what `get` does for callers without a loop, in another thread than the manager's; see `run_in_background`.
+        Do what `get` does, from a thread without a loop, other than the manager's; see `run_in_background`.
 
         Raises:
-            RuntimeError: It would have to block the manager's own loop.
+            RuntimeError: The call would block the manager's own loop.
         """
         token: TokenT | None = None if min_ttl is not None else self.peek(key)
         if token is not None:
@@ -275,7 +274,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
 
         Raises:
             LookupError: No source has this key.
-            TypeError: A key is missing, or given where there is but one.
+            TypeError: The key is missing, or was given although there is only one source.
         """
         state = self._keys.get(key)
         if state is None or not is_key(key):
@@ -285,41 +284,47 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
             return None
         now = self._now()
         state.peeked(now)
-        # Not valid_until: that of an idle key is barred, though its token is good.
+        # valid_until is in the past while a key is idle, although its token is valid.
         return cast("TokenT | None", state.in_service(now))
 
     def handle(self, key: Hashable = None) -> TokenHandle[TokenT]:
         """
-        Return one key of this manager, chosen once: `get()`, `peek()`, `auth()` without arguments.
+        Return a handle for one key. Its `get()`, `peek()` and `auth()` need no key.
 
         Raises:
             LookupError: No source has this key.
-            TypeError: A key is missing, or given where there is but one.
+            TypeError: The key is missing, or was given although there is only one source.
         """
         self._life.registry.find(key)
         return TokenHandle(self, key)
 
-    def auth(self, key: Hashable = None, *, origins: Iterable[str] = (), allow_http: bool = False) -> BearerAuth:
+    def auth(
+        self,
+        key: Hashable = None,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> BearerAuth:
         """
         Return an `httpx.Auth` that sends this token and heals a 401, for sync and async clients.
 
         Args:
-            key: Which token.
+            key: The key of the token.
 
-            origins:
-                The origins (as in "https://api.example.com") that may see the token. Without any, the first one
-                it is used with.
+            origins: The origins that may receive the token. By default, only the first that the auth is used with.
 
-            allow_http: Send it over plain http, and not to loopback alone.
+            allow_http: Also send the token over plain http to hosts other than loopback.
+
+            min_ttl: The fewest seconds for which the token of each request is valid.
         """
-        from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
+        from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the only import of a higher layer
 
-        return BearerAuth(self.handle(key), origins=origins, allow_http=allow_http)
+        return BearerAuth(self.handle(key), origins=origins, allow_http=allow_http, min_ttl=min_ttl)
 
     def __repr__(self) -> str:
         keys = len(self._keys)
         return f"TokenManager({self._life.state}, {keys} {'key' if keys == 1 else 'keys'})"
 
     def _state_of(self, key: Hashable) -> KeyState:
-        # What a handle reads.
         return self._keys.get(key, NO_KEY)

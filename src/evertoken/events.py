@@ -1,4 +1,4 @@
-"""What can happen, as small frozen records for observers to match."""
+"""All events that observers receive, as small frozen records. Use `match` or `isinstance` to tell them apart."""
 
 from evertoken._model.event_fields import event_fields, event_level, event_name
 from evertoken._model.events import (
@@ -23,6 +23,7 @@ from evertoken._model.events import (
     TokenUnpersisted,
 )
 from evertoken._model.provider_events import BudgetReached, ProviderDown, ProviderStillDown, ProviderUp
+from evertoken._model.store_events import StoreStillDown, StoreUp
 from evertoken._model.supervisor_events import ClockStepped, SupervisorRestarted
 from evertoken._model.timing_events import CallerWaited, StoreUsed
 
@@ -47,6 +48,8 @@ __all__ = [
     "RefreshRejected",
     "ShorterThanAsked",
     "StoreFailed",
+    "StoreStillDown",
+    "StoreUp",
     "StoreUsed",
     "SupervisorRestarted",
     "TokenAdopted",

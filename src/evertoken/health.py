@@ -1,7 +1,7 @@
 """
-Health for probes: an ASGI application, the exit code of a process, and a command that reads a manager's health file.
+Health checks: an ASGI application, exit codes for a process, and a command that reads a manager's health file.
 
-`python -m evertoken.health /run/app/health --ready` is the command, for probes that run one.
+The command, for probes that run one, is `python -m evertoken.health /run/app/health --ready`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DEGRADED", "DOWN", "OK", "HealthApp", "exit_code", "file_exit_code"]
 
-#: The exit code of a manager that does its work.
+#: The exit code of a manager that works.
 OK: Final = 0
-#: That of one that does not live: the process should be restarted.
+#: The exit code of a manager that is not alive: restart the process.
 DOWN: Final = 1
-#: That of one that lives and is not ready: it should be given no requests.
+#: The exit code of a manager that is alive but not ready: send it no requests.
 DEGRADED: Final = 2
 
-#: The age in seconds from which a health file says that nobody writes it any more.
+#: A health file that is older than this, in seconds, is no longer being written.
 MAX_AGE: Final = 30.0
 
 
 class _Healthy(Protocol):
-    """What a manager is here."""
+    """The one method of a manager that this module needs."""
 
     def health(self) -> Health: ...
 
@@ -40,13 +40,13 @@ class _Healthy(Protocol):
 @final
 class HealthApp:
     """
-    An ASGI application that answers `/livez` and `/readyz`: 200 where it is so, 503 where it is not.
+    An ASGI application for `/livez` and `/readyz`. It answers 200 if the managers are alive or ready, and 503 if not.
 
-    Mount it, or serve it on a port of its own. Its body is JSON and tells how many keys are degraded, and never which:
-    a probe needs no authentication.
+    Mount it, or serve it on a separate port. The JSON body says how many keys are degraded, but not which, because a
+    probe does not authenticate.
 
     Args:
-        managers: Whose health it is. All of them must be alive, or ready.
+        managers: The managers to check. All of them must be alive, or ready.
     """
 
     def __init__(self, *managers: _Healthy) -> None:
@@ -61,7 +61,7 @@ class HealthApp:
         receive: Callable[[], Awaitable[Mapping[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        """Answer one request, or the events of a server's life."""
+        """Answer one request, or the startup and shutdown messages of the server."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
@@ -94,12 +94,12 @@ class HealthApp:
 
 def exit_code(health: Health, /, *, ready: bool = True) -> int:
     """
-    Return the exit code that tells of *health*: `OK`, `DOWN`, or `DEGRADED` where it lives and is not ready.
+    Return the exit code for *health*: `OK`, `DOWN`, or `DEGRADED` if the manager is alive but not ready.
 
     Args:
-        health: What `TokenManager.health` returned.
+        health: The result of `TokenManager.health`.
 
-        ready: Whether it has to be ready as well.
+        ready: Whether the manager must also be ready.
     """
     if not health.alive:
         return DOWN
@@ -108,16 +108,16 @@ def exit_code(health: Health, /, *, ready: bool = True) -> int:
 
 def file_exit_code(path: str | os.PathLike[str], /, *, ready: bool = True, max_age: float = MAX_AGE) -> int:
     """
-    Return the exit code that tells of a health file, as `TokenManager(health_file=)` writes it.
+    Return the exit code for a health file that `TokenManager(health_file=)` writes.
 
-    A file that is missing, cannot be read or is too old stands for a process that does not live.
+    The result is `DOWN` if the file is missing, cannot be read or is too old.
 
     Args:
-        path: Where it is.
+        path: The path of the file.
 
-        ready: Whether it has to be ready as well.
+        ready: Whether the manager must also be ready.
 
-        max_age: From how many seconds on it is too old. It is written every 10 s.
+        max_age: The age in seconds from which the file is too old. The manager writes it every 10 s.
     """
     try:
         age = SystemClock.time() - os.stat(path).st_mtime  # noqa: PTH116 - pathlib is slow to import
@@ -132,7 +132,7 @@ def file_exit_code(path: str | os.PathLike[str], /, *, ready: bool = True, max_a
 
 
 def _path_of(scope: Mapping[str, Any]) -> str:
-    # A mounted application is told where it is mounted (ASGI specification, "HTTP connection scope").
+    # The server tells a mounted application its mount path (ASGI specification, "HTTP connection scope").
     path, root = str(scope.get("path", "")), str(scope.get("root_path", ""))
     return path[len(root) :] if root and path.startswith(root) else path
 

@@ -1,8 +1,8 @@
 """
-Known authorization servers: where their endpoints are, and what habits they have. Data, and nothing else.
+Known authorization servers: their endpoints and how they behave. This module holds data only.
 
-Used by name: `OAuthClient.for_provider("auth0", domain="tenant.eu.auth0.com", ...)`. A server that is not here is a
-`Provider` of your own, in place of the name.
+Use a provider by name: `OAuthClient.for_provider("auth0", domain="tenant.eu.auth0.com", ...)`. For a server that is not
+listed here, make your own `Provider` and pass it in place of the name.
 """
 
 from __future__ import annotations
@@ -27,46 +27,47 @@ _DAY: Final = 86_400.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """
-    An authorization server, as its documentation and its users tell of it.
+    An authorization server, as its documentation and its users describe it.
 
     Args:
-        token_endpoint: The URL of its token endpoint, with names in braces for what each customer has of its own.
+        token_endpoint: The URL of its token endpoint. Names in braces stand for parts that differ between customers.
 
-        revocation_endpoint: Where it revokes tokens (RFC 7009), if it does; with the same names.
+        revocation_endpoint: The URL at which it revokes tokens (RFC 7009), with the same names. Left out if there is no
+            such URL.
 
-        client_auth: How its clients authenticate, where it does not take Basic.
+        client_auth: How clients authenticate, if the server does not accept Basic.
 
-        grant_type: What it calls the client credentials grant.
+        grant_type: The server's name for the client credentials grant.
 
-        defaults: What names in braces stand for, unless told.
+        defaults: Values for the names in braces, used if the caller gives none.
 
-        rotates: Whether each use of a refresh token spends it. None: a setting of the customer's.
+        rotates: Whether each use of a refresh token spends it. With None, each customer can choose.
 
-        reuse_revokes_family: Whether presenting a spent refresh token ends the whole grant.
+        reuse_revokes_family: Whether presenting a spent refresh token revokes the whole grant.
 
         grace: Seconds during which a spent refresh token may be presented again.
 
-        idle_lifetime: After how many seconds without use a refresh token dies, where it does and its answers do not
-            say so. None also where that is a setting of the customer's.
+        idle_lifetime: Seconds without use after which a refresh token expires, if the answers of the server do not say
+            so. Leave it out if tokens do not expire from disuse, or if each customer can choose the time.
 
-        exclusive: Whether a new access token kills the one before.
+        exclusive: Whether a new access token invalidates the previous one.
 
         refuses_early_refresh: Whether a refresh is refused while the access token is valid.
 
-        repeats: Whether it answers the same access token until that expires.
+        repeats: Whether the server returns the same access token until it expires.
 
-        default_lifetime: Seconds an access token lives, where the answer does not say.
+        default_lifetime: The lifetime of an access token in seconds, for answers that do not state it.
 
-        throttles: Rejections that mean "slow down": the error code, and a word of its description.
+        throttles: Rejections that mean "slow down": pairs of an error code and a word from its description.
 
-        rejections: Error codes of its own that mean what `invalid_grant` and `invalid_client` do elsewhere. A
-            `Rejection` says it where its codes or words stand elsewhere than RFC 6749 section 5.2 has them.
+        rejections: The server's own error codes that mean the same as `invalid_grant` or `invalid_client`. Use a
+            `Rejection` if the server puts the code or the description elsewhere than RFC 6749 section 5.2 does.
 
         never_expires: Values of `expires_in` that mean that the access token does not expire, such as 0 or -1.
 
-        token_types: Token types of its own, and the scheme that presents a token of each (RFC 6749 section 7.1).
+        token_types: The server's own token types, each with the scheme that presents it (RFC 6749 section 7.1).
 
-        forbids_with: The status with which its resources answer who lacks a permission.
+        forbids_with: The status with which its resource servers answer if the caller lacks a permission.
     """
 
     token_endpoint: str
@@ -90,19 +91,19 @@ class Provider:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in braces: what must be told."""
+        """The names in braces. The caller must give a value for each that has no default."""
         templates = self.token_endpoint + (self.revocation_endpoint or "")
         return tuple(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(templates) if name))
 
 
-#: By name.
+#: The known providers by name.
 PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
     "atlassian": Provider(
         token_endpoint="https://auth.atlassian.com/oauth/token",
         client_auth="client_secret_post",
         rotates=True,
         grace=10 * _MINUTE,
-        # "Rotating refresh tokens": 90 days of inactivity.
+        # "Rotating refresh tokens": a token expires after 90 days of inactivity.
         idle_lifetime=90 * _DAY,
     ),
     "auth0": Provider(
@@ -110,7 +111,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://{domain}/oauth/revoke",
         client_auth="client_secret_post",
         reuse_revokes_family=True,
-        # A person has to show a second factor, or to reset the password (Auth0, "Authentication API" errors).
+        # The user has to show a second factor or reset the password (Auth0, "Authentication API" errors).
         rejections=frozenset({"mfa_required", "password_leaked"}),
     ),
     "box": Provider(
@@ -118,7 +119,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://api.box.com/oauth2/revoke",
         client_auth="client_secret_post",
         rotates=True,
-        # "Refresh a token": valid for 60 days, or for one use.
+        # "Refresh a token": it is valid for 60 days, or for one use.
         idle_lifetime=60 * _DAY,
     ),
     "cognito": Provider(
@@ -135,9 +136,10 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         token_endpoint="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
         client_auth="client_secret_post",
         rotates=False,
-        # "Refresh tokens in the Microsoft identity platform": 90 days, and a new one with each use.
+        # "Refresh tokens in the Microsoft identity platform": they last 90 days, and each use returns a new one.
         idle_lifetime=90 * _DAY,
-        # A client that asks too often is told so by a code that says otherwise ("AADSTS error codes").
+        # Entra reports throttling with codes of other meanings. `passes` recognises them by number ("AADSTS error
+        # codes").
         rejections=frozenset({"invalid_resource"}),
     ),
     "github": Provider(
@@ -159,7 +161,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://oauth2.googleapis.com/revoke",
         client_auth="client_secret_post",
         rotates=False,
-        # "Using OAuth 2.0": not used for six months.
+        # "Using OAuth 2.0": a refresh token expires if it is not used for six months.
         idle_lifetime=180 * _DAY,
         throttles=(("access_denied", "quota"), ("invalid_request", "rate")),
         rejections=frozenset({"admin_policy_enforced", "deleted_client", "disabled_client"}),
@@ -168,7 +170,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         token_endpoint="https://api.hubapi.com/oauth/v1/token",
         client_auth="client_secret_post",
         rotates=False,
-        # "BAD_REFRESH_TOKEN", "BAD_CLIENT_SECRET" and their like stand in a field of their own ("OAuth tokens").
+        # Codes such as "BAD_REFRESH_TOKEN" and "BAD_CLIENT_SECRET" are in a field of their own ("OAuth tokens").
         rejections=frozenset({Rejection(r"\A(?:BAD|MISMATCH|MISSING|UNKNOWN)_\w+", "status", "message")}),
     ),
     "keycloak": Provider(
@@ -194,7 +196,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         revocation_endpoint="https://developer.api.intuit.com/v2/oauth2/tokens/revoke",
         rotates=True,
         grace=_DAY,
-        # Its gateway answers in the format of the API ("Error codes": 3200 is a failed authentication).
+        # The gateway answers in the format of the API ("Error codes": 3200 is a failed authentication).
         rejections=frozenset({Rejection(r"\AAUTHENTICATION\Z", "Fault.type")}),
     ),
     "salesforce": Provider(
@@ -203,7 +205,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         client_auth="client_secret_post",
         defaults=MappingProxyType({"domain": "login.salesforce.com"}),
         reuse_revokes_family=True,
-        # The session's length is a setting; this is its default, and a 401 says the rest.
+        # The customer sets the length of a session. This is the default; if it is shorter, a 401 starts a refresh.
         default_lifetime=2 * 3600.0,
         throttles=(("invalid_grant", "rate exceeded"), ("invalid_request", "rate exceeded")),
         rejections=frozenset({"inactive_org", "inactive_user", "invalid_client_credentials", "invalid_client_id"}),
@@ -231,7 +233,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({
         exclusive=True,
         # "OAuth with Zoom": refresh tokens expire after 90 days.
         idle_lifetime=90 * _DAY,
-        # Its words stand in `reason`. 4717: the app was disabled ("OAuth error messages").
+        # The description is in the field `reason`. Code 4717 means that the app was disabled ("OAuth error messages").
         rejections=frozenset({Rejection(r"\A4717\Z", "code", "reason")}),
     ),
 })  # fmt: skip

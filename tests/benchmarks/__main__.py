@@ -13,8 +13,8 @@ import traceback
 from tests.benchmarks._measure import Options, Row, loadavg
 
 NAMES = (
-    "hit", "httpx", "refresh", "import", "cold", "steady", "outage", "recovery", "refusals", "keys", "trips", "load",
-    "fleet", "stores", "peers", "elsewhere",
+    "hit", "httpx", "adapters", "refresh", "import", "cold", "steady", "outage", "recovery", "refusals", "keys",
+    "trips", "load", "fleet", "stores", "peers", "elsewhere",
 )  # fmt: skip
 
 

@@ -206,7 +206,7 @@ def test_a_second_agent_is_refused(world):
         second = world.run("agent")
         assert len(world.server.requests) == 1
         assert (second.returncode, "another agent listens at" in second.stderr) == (1, True)
-        assert "no longer kept" not in second.stderr
+        assert "no longer updated" not in second.stderr
         assert ask(world, {"op": "health"})[0]["ok"]
 
 
@@ -267,7 +267,7 @@ def test_health_over_http(world):
 @pytest.mark.parametrize(
     ("before", "says"),
     [
-        ("a file", "is there, and is no socket"),
+        ("a file", "exists, and is not a socket"),
         ("an open folder", "the socket needs a safe folder: others may write to"),
         ("no folder", "No such file or directory"),
         ("a long name", "the path of the socket is too long: '"),

@@ -179,8 +179,8 @@ def test_who_may_change_the_file(tmp_path, mode, fine):
     [
         (b"\xff\xfe", "is not text in UTF-8"),
         (b"x" * 1_100_000, "is larger than 1048576 bytes"),
-        (b"a = 1\na = 2", "is no TOML: Cannot overwrite a value"),
-        (b"client_secret = planted-secret", "is no TOML: Invalid value"),
+        (b"a = 1\na = 2", "is not valid TOML: Cannot overwrite a value"),
+        (b"client_secret = planted-secret", "is not valid TOML: Invalid value"),
     ],
 )
 def test_a_file_that_is_none(tmp_path, content, says):

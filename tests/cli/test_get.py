@@ -96,8 +96,8 @@ def test_how_it_ends(world, run, fault, arguments, status, says):
         (("exec", "biling=T", "--", "true"), "there is no source 'biling'"),
         (("get", "billing", "--config", "/nowhere.toml"), "/nowhere.toml: cannot be read: No such file or directory"),
         (("top",), "no agent runs, and the configuration has no [store] to look into"),
-        (("store", "revoke", "billing"), "there is no [store], which this is about"),
-        (("store", "import", "billing"), "there is no [store], which this is about"),
+        (("store", "revoke", "billing"), "there is no [store], which this command needs"),
+        (("store", "import", "billing"), "there is no [store], which this command needs"),
     ],
 )
 def test_what_makes_no_sense(world, run, arguments, says):

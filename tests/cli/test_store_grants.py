@@ -69,8 +69,8 @@ def test_a_service_uses_what_was_imported(world, run):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{", "is no JSON"),
-        ("[]", "is no JSON object"),
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
         ('{"refresh_token": "planted"}', "needs a key: a string, a whole number or an array"),
         ('{"key": 1.5, "refresh_token": "planted"}', "needs a key: a string, a whole number or an array"),
         ('{"key": true, "refresh_token": "planted"}', "needs a key: a string, a whole number or an array"),

@@ -5,20 +5,27 @@ from __future__ import annotations
 import importlib
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from tests.clients import contract, sdk_contract
 from tests.clients.contract import Contract
 from tests.clients.sdk_contract import SdkContract
-from tests.clients.test_contract import ADAPTERS
+from tests.clients.test_contract import ADAPTERS as HERE
+from tests.own_environment.niquests_rows import ADAPTERS as ELSEWHERE
+
+Adapter: TypeAlias = type[Contract] | type[SdkContract]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "adapters.md"
+#: Those that `nox -s niquests` checks are not installed here.
+ADAPTERS = [*HERE, *ELSEWHERE]
 BEGIN, END = "<!-- adapters: written by python -m tests.clients.adapters -->\n", "<!-- end of adapters -->\n"
 BETWEEN = "<!-- SDKs: written by python -m tests.clients.adapters -->\n"
 
 
-def versions(adapter: type[Contract | SdkContract]) -> str:
+def versions(adapter: Adapter) -> str:
     """Return which versions of the library are tested and asked for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     library = getattr(adapter, "library", "") if issubclass(adapter, SdkContract) else ""
@@ -33,12 +40,8 @@ def versions(adapter: type[Contract | SdkContract]) -> str:
     return str(found[1].strip().replace(",", ", "))
 
 
-def extra(adapter: type[Contract | SdkContract]) -> str:
-    return f"`evertoken[{adapter.extra}]`" if adapter.extra else "none"
-
-
-def named(adapter: type[SdkContract]) -> str:
-    return adapter.name if adapter.library is None else f"`{adapter.name}`"
+def named(adapter: Adapter) -> str:
+    return adapter.name if getattr(adapter, "library", "") is None else f"`{adapter.name}`"
 
 
 def numbered(notes: list[str], note: str) -> str:
@@ -52,18 +55,40 @@ def listed(notes: list[str]) -> list[str]:
     return [f"{number}. {note}." for number, note in enumerate(notes, 1)]
 
 
-def table() -> str:
-    """Return both tables of HTTP clients, in Markdown."""
-    lines = ["| client | extra | versions | what you write |", "| --- | --- | --- | --- |"]
-    lines += [f"| `{one.name}` | {extra(one)} | {versions(one)} | `{one.lines}` |" for one in ADAPTERS]
-    names = " | ".join(f"`{adapter.name}`" for adapter in ADAPTERS)
-    lines += ["", f"| check | {names} |", f"| --- |{' --- |' * len(ADAPTERS)}"]
+def rows(cells: list[list[str]]) -> list[str]:
+    """Return a table in Markdown, whose head is the first row."""
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return [lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]]
+
+
+def written(adapters: Sequence[Adapter]) -> list[str]:
+    """Return the table of what users write."""
+    cells = [["client", "extra", "versions", "what you write", "lines", "without"]]
+    for one in adapters:
+        lines = one.lines.splitlines()
+        extra = f"`evertoken[{one.extra}]`" if one.extra else "none"
+        code = "<br>".join(f"`{line}`" for line in lines)
+        cells.append([named(one), extra, versions(one), code, str(len(lines)), str(one.without)])
+    return rows(cells)
+
+
+def checked(
+    adapters: Sequence[Any], checks: dict[str, str], outcome: Callable[[Any, str], tuple[str, str]]
+) -> list[str]:
+    """Return the table of the checks, and what the numbers in it mean."""
+    cells = [["client", *map(str, range(1, len(checks) + 1))]]
     notes: list[str] = []
-    for check, said in contract.checks().items():
-        found = [adapter.differs.get(check) for adapter in ADAPTERS]
-        cells = ["yes" if differs is None else numbered(notes, differs) for differs in found]
-        lines.append(f"| {said} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *listed(notes)]) + "\n"
+    for one in adapters:
+        found = [outcome(one, check) for check in checks]
+        cells.append([named(one), *(numbered(notes, differs) if differs else word for word, differs in found)])
+    said = ["Each of them passes these checks:", "", *listed(list(checks.values())), ""]
+    return [*said, *rows(cells), "", "The numbers in brackets:", "", *listed(notes)]
+
+
+def table() -> str:
+    """Return both tables of HTTP clients."""
+    lines = checked(ADAPTERS, contract.checks(), contract.outcome)
+    return "\n".join([*written(ADAPTERS), "", *lines]) + "\n"
 
 
 def sdks() -> list[type[SdkContract]]:
@@ -81,25 +106,9 @@ def sdks() -> list[type[SdkContract]]:
 
 
 def sdk_table() -> str:
-    """Return both tables of SDKs, in Markdown."""
-    lines = [
-        "| client | extra | versions | what you write | lines | without |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    adapters = sdks()
-    for adapter in adapters:
-        written = adapter.lines.splitlines()
-        cells = [named(adapter), extra(adapter), versions(adapter), "<br>".join(f"`{line}`" for line in written)]
-        lines.append(f"| {' | '.join(cells)} | {len(written)} | {adapter.without} |")
-    checks = sdk_contract.checks()
-    lines += ["", f"| client | {' | '.join(map(str, range(1, len(checks) + 1)))} |", "| --- |" + " --- |" * len(checks)]
-    notes: list[str] = []
-    for adapter in adapters:
-        found = [sdk_contract.outcome(adapter, check) for check in checks]
-        cells = [numbered(notes, differs) if differs else word for word, differs in found]
-        lines.append(f"| {named(adapter)} | {' | '.join(cells)} |")
-    lines += ["", "The checks:", "", *listed(list(checks.values()))]
-    return "\n".join([*lines, "", "The notes in brackets:", "", *listed(notes)]) + "\n"
+    """Return both tables of SDKs."""
+    lines = checked(sdks(), sdk_contract.checks(), sdk_contract.outcome)
+    return "\n".join([*written(sdks()), "", *lines]) + "\n"
 
 
 def parts() -> tuple[str, str, str, str, str]:

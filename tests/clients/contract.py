@@ -12,6 +12,7 @@ import copy
 import io
 import pickle
 import threading
+import time
 import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import pytest
 from tests.gated import until
 from tests.sources.wire import Asked, Wire, http
 
-from evertoken import OriginRefused, TokenManager, TokenUnavailable
+from evertoken import OriginRefused, RefreshPolicy, Token, TokenManager, TokenUnavailable
 
 #: Seconds in which a caller is told that something cannot work.
 SOON = 9.0
@@ -108,6 +109,8 @@ class Contract:
     name: ClassVar[str]
     extra: ClassVar[str] = ""
     lines: ClassVar[str]
+    #: How many lines the shortest right code needs without the adapter, a 401 healed.
+    without: ClassVar[int]
     #: Whether it is called without a loop.
     blocking: ClassVar[bool] = False
     #: Checks that come out otherwise, and how.
@@ -139,6 +142,19 @@ class Contract:
             await at.tokens.refresh()
             assert await call("GET", at.wire.url()) == 200
         assert at.sent == ["Bearer secret-1", "Bearer secret-2"]
+
+    async def test_long_requests(self, at):
+        """R2: With `min_ttl`, each request carries a token that is valid for so many seconds, and is healed as well."""
+        now = time.time()
+        old = Token("secret-0", issued_at=now - 3500.0, expires_at=now + 100.0)
+        async with TokenManager(Source(), initial=old, policy=RefreshPolicy(lead_fraction=0.01)) as tokens:
+            for min_ttl, sent in ((None, "secret-0"), (50.0, "secret-0"), (600.0, "secret-1"), (600.0, "secret-2")):
+                async with self.client(self.auth(tokens.handle(), min_ttl=min_ttl)) as call:
+                    assert await call("GET", at.wire.url()) == 200
+                assert at.sent[-1] == f"Bearer {sent}"
+                at.api.revoked.update({"secret-1"} if sent == "secret-1" else set())
+            with pytest.raises(ValueError, match="min_ttl"):
+                self.auth(tokens.handle(), min_ttl=-1.0)
 
     @pytest.mark.parametrize("refusal", [(401, CHALLENGE), (401, {}), (403, CHALLENGE)], ids=["401", "bare", "403"])
     async def test_revocation(self, at, refusal):
@@ -308,3 +324,8 @@ def checks() -> dict[str, str]:
     """Return the checks, each with the first line of what it says."""
     found = {name: getattr(Contract, name).__doc__ for name in vars(Contract) if name.startswith("test_")}
     return {name: doc.strip().splitlines()[0].partition(": ")[2].rstrip(".") for name, doc in found.items()}
+
+
+def outcome(adapter: type[Contract], check: str) -> tuple[str, str]:
+    """Return what the table says of *check*, and how it comes out, if it comes out otherwise."""
+    return "yes", adapter.differs.get(check, "")

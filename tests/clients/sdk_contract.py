@@ -286,8 +286,11 @@ class SdkContract:
         """S1: No `repr`, no attribute and no frame of the adapter shows a token."""
         async with self.setting() as at:
             given = self.given(at.handle)
+            async with self.client(given, at.server) as call:
+                await self.ask(call)
+                shown = [repr(given), repr(getattr(given, "__dict__", None))]
             error = await self._refused(at, given)
-            shown = [repr(given), repr(getattr(given, "__dict__", None)), str(error), repr(error)]
+            shown += [str(error), repr(error)]
             shown += [text for path, text in _locals(error) if "evertoken" in path.parts]
             assert not [text for text in shown if "secret-1" in text]
 

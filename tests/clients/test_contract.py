@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import aiohttp
 import httpx
 import httpx2
 import requests
+from tests.clients.callers import BlockingCaller, Caller
 from tests.clients.contract import Contract, at, down
 
 from evertoken.clients.aiohttp import BearerMiddleware
@@ -18,51 +18,6 @@ from evertoken.clients.httpx import BearerAuth as HttpxAuth
 from evertoken.clients.requests import BearerAuth as RequestsAuth
 
 __all__ = ["at", "down"]
-
-
-async def pieces() -> AsyncIterator[bytes]:
-    yield b"one"
-    yield b"two"
-
-
-def plain_pieces() -> Iterator[bytes]:
-    yield b"one"
-    yield b"two"
-
-
-class Caller:
-    """A client of coroutines."""
-
-    def __init__(self, send: Callable[..., Any]) -> None:
-        self.send = send
-        self.last: Any = None
-
-    async def here(self, method: str, url: str, body: Any = None) -> int:
-        status, self.last = await self.send(method, url, pieces() if body == "generator" else body)
-        return int(status)
-
-    async def __call__(self, method: str, url: str, body: Any = None) -> int:
-        return await self.here(method, url, body)
-
-    def seen(self) -> list[Any]:
-        return [self.last.request, self.last.request.headers]
-
-    def pickled(self) -> list[Any]:
-        return [self.last]
-
-
-class BlockingCaller(Caller):
-    """A client without a loop; it is called in threads, or `here`, where it blocks the loop."""
-
-    def _ask(self, method: str, url: str, body: Any = None) -> int:
-        status, self.last = self.send(method, url, plain_pieces() if body == "generator" else body)
-        return int(status)
-
-    async def here(self, method: str, url: str, body: Any = None) -> int:
-        return self._ask(method, url, body)
-
-    async def __call__(self, method: str, url: str, body: Any = None) -> int:
-        return await asyncio.to_thread(self._ask, method, url, body)
 
 
 class AiohttpCaller(Caller):
@@ -77,6 +32,8 @@ class AiohttpCaller(Caller):
 
 class _Httpx(Contract):
     library: Any = httpx
+    # As tests/benchmarks/bench_httpx.py writes it.
+    without = 12
 
     def auth(self, handle, **options):
         return HttpxAuth(handle, **options)
@@ -138,6 +95,7 @@ class TestAiohttp(Contract):
     name = "aiohttp.ClientSession"
     extra = "aiohttp"
     lines = "aiohttp.ClientSession(middlewares=[BearerMiddleware(tokens.handle())])"
+    without = 14
     differs: ClassVar = {
         "test_foreign_origin": "It goes on without the token, because several middlewares can share a session"
     }
@@ -157,17 +115,19 @@ class TestAiohttp(Contract):
             yield AiohttpCaller(send)
 
 
-class _Requests(Contract):
+class TestRequests(Contract):
+    name = "requests.Session"
+    extra = "requests"
+    lines = "session.auth = BearerAuth(tokens.handle())"
+    without = 16
     blocking = True
-    library: Any = requests
-    kind: Any = RequestsAuth
 
     def auth(self, handle, **options):
-        return self.kind(handle, **options)
+        return RequestsAuth(handle, **options)
 
     @contextlib.asynccontextmanager
     async def client(self, auth) -> AsyncIterator[Any]:
-        with self.library.Session() as session:
+        with requests.Session() as session:
             session.trust_env = False
             session.auth = auth
 
@@ -176,12 +136,6 @@ class _Requests(Contract):
                 return response.status_code, response
 
             yield BlockingCaller(send)
-
-
-class TestRequests(_Requests):
-    name = "requests.Session"
-    extra = "requests"
-    lines = "session.auth = BearerAuth(tokens.handle())"
 
 
 ADAPTERS: list[type[Contract]] = [

@@ -65,7 +65,7 @@ async def test_a_floor_between_fetches(clock):
     assert server.issued == 2
     # Those who asked at the same time got it as well, or were told when to come back.
     assert {getattr(outcome, "access_token", None) for outcome in outcomes} <= {"at-2", None}
-    with pytest.raises(TokenUnavailable, match="each one kills the one before") as told:
+    with pytest.raises(TokenUnavailable, match="each new one invalidates the previous one") as told:
         await workers[1].manager.refresh()
     assert server.issued == 2
     assert told.value.retry_at is not None

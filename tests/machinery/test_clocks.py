@@ -17,6 +17,7 @@ from evertoken import RefreshPolicy, Token, TokenManager, TokenUnavailable
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.supervisor import BEAT
 from evertoken._model.supervisor_events import ClockStepped
+from evertoken.stores import MemoryStore
 from evertoken.testing.clock import VirtualClock
 
 time_machine = pytest.importorskip("time_machine", reason="moves time.time, on CPython alone")
@@ -154,6 +155,49 @@ async def test_a_step_while_a_fetch_is_under_way(clock, step):
                 assert truth.overdue(token) <= BEAT
             await clock.advance(1.0)
     assert truth.issued <= 2
+
+
+class NeverOpens:
+    """A store that hangs when it is opened again."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.memory = MemoryStore(clock=clock)
+        self.opened = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.memory, name)
+
+    async def __aenter__(self) -> None:
+        self.opened += 1
+        if self.opened > 1:
+            await asyncio.Event().wait()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        pass
+
+
+@virtual
+@pytest.mark.parametrize("step", [-3600.0, -100.0, -9.0])
+@pytest.mark.parametrize("left", [0.5, 2.0, 4.0])
+async def test_a_step_back_while_the_manager_is_closed(clock, step, left):
+    """T2: a start notices a step back at once, before the store is open, and serves no token that is dead."""
+    truth = Truth(clock, 300.0)
+    manager = TokenManager(truth.source, store=NeverOpens(clock), policy=UNJITTERED, clock=clock, namespace="")
+    async with manager:
+        await manager.get()
+        truth.source.error = down()
+        await clock.advance(300.0 - left)
+    truth.set(step)
+    starting = asyncio.ensure_future(manager.start())
+    await clock.advance(0.1)
+    assert manager.peek() is not None
+    for _ in range(8):
+        await clock.advance(0.5)
+        token = manager.peek()
+        assert token is None or truth.overdue(token) <= 0.0
+    await clock.advance(5.0)
+    await starting
+    await manager.aclose()
 
 
 @virtual

@@ -153,7 +153,7 @@ def test_two_managers_need_two_names():
     first, second = (TokenManager(GatedSource(None)) for _ in range(2))
     observer.watch(first)
     observer.watch(first)
-    with pytest.raises(ValueError, match="a name of its own"):
+    with pytest.raises(ValueError, match="a different name"):
         observer.watch(second)
     observer.watch(second, "second")
     names = {"default", "second"}

@@ -148,7 +148,7 @@ async def test_credentials_show_nothing(tmp_path):
         ({"answer": http(404)}, GrantRejected, "answered 404"),
         ({"answer": http(200, {"Code": "AssumeRoleUnauthorizedAccess"})}, GrantRejected, "may not assume its role"),
         ({"answer": http(200, {"Code": "Failed"})}, TransientRefreshError, "says 'Failed'"),
-        ({"answer": http(200, keys(Expiration="soon"))}, TransientRefreshError, "Expiration is no instant"),
+        ({"answer": http(200, keys(Expiration="soon"))}, TransientRefreshError, "Expiration is not an instant"),
         ({"answer": http(500)}, TransientRefreshError, "500"),
         ({"token": http(200, b"")}, TransientRefreshError, "200"),
     ],
@@ -302,9 +302,9 @@ def test_sts_of_each_region(monkeypatch):
         (f"[profile p]\nrole_arn={ARN}\nduration_seconds=1h\n", GrantRejected, "invalid literal"),
         (f"[profile p]\nrole_arn={ARN}\nregion=evil.example.com/\n", GrantRejected, "region must be"),
         (f"[profile p]\nrole_arn={ARN}\ncredential_source=Environment\n", GrantRejected, "AWS_ACCESS_KEY_ID"),
-        ("[profile p\nregion=x\n", TransientRefreshError, "config cannot be read: line 1 stands before"),
+        ("[profile p\nregion=x\n", TransientRefreshError, "config cannot be read: line 1 is before"),
         ("[profile p]\ncredential_process = /nowhere\n", TransientRefreshError, "cannot be run"),
-        (f"[profile p]\ncredential_process = {sys.executable} -c 'print(7)'\n", TransientRefreshError, "no JSON"),
+        (f"[profile p]\ncredential_process = {sys.executable} -c 'print(7)'\n", TransientRefreshError, "print a JSON"),
     ],
 )  # fmt: skip
 async def test_profile_that_gives_none(tmp_path, config, error, says):

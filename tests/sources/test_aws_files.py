@@ -46,13 +46,13 @@ FILES = {
     "empty": File(absent=("default",)),
     "empty profile": File("[profile p]", profiles={"p": {}}),
     "characters of names": File("[profile a-b:c/d_e%f.g@h+]\nname = v", profiles={"a-b:c/d_e%f.g@h+": {"name": "v"}}),
-    "open bracket": File("[profile p", says="line 1 stands before any"),
+    "open bracket": File("[profile p", says="line 1 is before any"),
     "open bracket of another": File("[profile p]\n[profile q\n", says="line 2 is neither"),
     "white space around the name": File("[profile \tp \t]\nname = v", profiles={"p": {"name": "v"}}),
     "white space around all": File("[   profile p    ]\nname = v", profiles={"p": {"name": "v"}}),
     "white space in the credentials": File("", "[   p    ]\nname = v", profiles={"p": {"name": "v"}}),
     "a tab": File("[profile\tp]\nname = v", profiles={"p": {"name": "v"}}),
-    "no profile yet": File("name = v", says="line 1 stands before any"),
+    "no profile yet": File("name = v", says="line 1 is before any"),
     "line ends of Windows": File("[profile p]\r\nname = v\r\n", profiles={"p": {"name": "v"}}),
     "equals signs": File("[profile p]\nname = a=b=", profiles={"p": {"name": "a=b="}}),
     "letters": File("[profile p]\nname = \U0001f602", profiles={"p": {"name": "\U0001f602"}}),
@@ -79,7 +79,7 @@ FILES = {
     "continued with a sign": File(
         "[profile p]\nname = v\n -m # no C ; none", profiles={"p": {"name": "v\n-m # no C ; none"}}
     ),
-    "continued nothing": File(" -more", says="line 1 stands before any"),
+    "continued nothing": File(" -more", says="line 1 is before any"),
     "continued no property": File("[profile p]\n -more", says="line 2 is neither"),
     "continued another profile": File("[profile p]\nname = v\n[profile p]\n -more", says="line 4 is neither"),
     "a profile twice": File("[profile p]\na = 1\n[profile p]\nb = 2", profiles={"p": {"a": "1", "b": "2"}}),
@@ -106,8 +106,8 @@ FILES = {
     "below": File(
         "[profile p]\ns3 =\n a = 1\n\t \n in valid = 2\n b =", profiles={"p": {"s3": "\na = 1\nin valid = 2\nb ="}}
     ),
-    "below, no property": File("[profile p]\ns3 =\n invalid", says="a line below s3 in [profile p] is no property"),
-    "below, no name": File("[profile p]\ns3 =\n = 1", says="a line below s3 in [profile p] is no property"),
+    "below, no property": File("[profile p]\ns3 =\n invalid", says="a line below s3 in [profile p] is not a property"),
+    "below, no name": File("[profile p]\ns3 =\n = 1", says="a line below s3 in [profile p] is not a property"),
     "both files": File("[profile p]\na = 1\nb = 2", "[p]\na = 3", profiles={"p": {"a": "3", "b": "2"}}),
     "config without prefix": File("[p]\na = 1", absent=("p",)),
     "prefix without a blank": File("[profilep]\na = 1\n[profile q]", profiles={"q": {}}, absent=("p", "profilep")),

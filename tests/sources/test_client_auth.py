@@ -283,7 +283,7 @@ UNUSABLE = {
         "a public key or a certificate",
     ),
     "cut": (lambda: rsa_pem()[:500], "its end is missing"),
-    "none": (lambda: "planted", "it is no PEM"),
+    "none": (lambda: "planted", "it is not PEM"),
     "another kind": (ec_pem, "the key does not sign with RS256: "),
 }
 

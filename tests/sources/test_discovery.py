@@ -173,7 +173,7 @@ async def test_endpoints_for_certificates():
             "token_endpoint must use https",
         ),
         (http(503), "503"),
-        (http(200, b"<html>"), "no JSON object"),
+        (http(200, b"<html>"), "not a JSON object"),
     ],
 )
 async def test_bad_metadata(metadata, says):

@@ -370,7 +370,7 @@ UNREADABLE = {
 async def test_unreadable_answer(options, answer):
     """F4: a success that cannot be read is transient, and ambiguous: the server may have spent the refresh token."""
     async with Wire(always(UNREADABLE[answer])) as wire:
-        await transient(refresh_token(wire.url(), **options), ambiguous=True, said="no json object")
+        await transient(refresh_token(wire.url(), **options), ambiguous=True, said="not a json object")
 
 
 async def test_created_is_a_success(options):

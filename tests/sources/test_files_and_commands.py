@@ -266,7 +266,7 @@ async def test_login_by_form_and_by_get():
         (http(401, {"message": "no"}), GrantRejected, "answered 401"),
         (http(403, {"message": "slow down"}), TransientRefreshError, "403"),
         (http(200, {"data": {}}), TransientRefreshError, "no token at 'data.token'"),
-        (http(200, b"<html>"), TransientRefreshError, "no JSON object"),
+        (http(200, b"<html>"), TransientRefreshError, "not a JSON object"),
         (http(503, b""), TransientRefreshError, "503"),
     ],
 )

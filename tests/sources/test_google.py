@@ -465,7 +465,7 @@ async def test_content_in_the_variable(monkeypatch):
 async def test_host_that_is_none(monkeypatch):
     """Bad input: a variable that is wrong is named at the fetch; an argument that is wrong, at once."""
     monkeypatch.setenv("GCE_METADATA_HOST", "a b")
-    with pytest.raises(GrantRejected, match="GCE_METADATA_HOST is no host"):
+    with pytest.raises(GrantRejected, match="GCE_METADATA_HOST is not a host"):
         await from_environment().fetch(a_request())
     with pytest.raises(ValueError, match="scopes must be"):
         from_environment(scopes=[])

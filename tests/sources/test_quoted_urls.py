@@ -305,7 +305,7 @@ async def test_no_password_of_a_proxy_is_repeated(variable, proxy, monkeypatch, 
     ("url", "wrong"),
     [
         ("", "it is empty"),
-        ("as.example/token", "it has no https:// in front"),
+        ("as.example/token", "it does not begin with https://"),
         ("https://as.example/to ken", "it has a space"),
         ("https://as.example\\token", "a backslash"),
         ("https://as.example:port/token", "its host or its port cannot be read"),

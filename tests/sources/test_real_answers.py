@@ -379,7 +379,7 @@ async def test_proof_for_an_api():
         (http(200, {"a.b": "t-1"}), {"token": "a.b"}, "t-1"),
         (http(200, {"a.b": {"c": "t-1"}}), {"token": ("a.b", "c")}, "t-1"),
         (http(200, {"ok": False, "message": "no such user"}), {}, "only message, ok; it says: no such user"),
-        (http(200, b"<html>t-1</html>"), {"token": ()}, "no JSON object"),
+        (http(200, b"<html>t-1</html>"), {"token": ()}, "not a JSON object"),
         (http(200, b"planted"), {}, "no token at 'token'$"),
         (http(200, {"a": 1}), {"token_header": "X-Subject-Token"}, "no token at the field X-Subject-Token, only a"),
         (http(401, {"detail": "wrong password"}), {}, r"wrong password \(http://.* answered 401\)"),

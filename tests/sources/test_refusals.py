@@ -134,9 +134,9 @@ PASSES = [
     (
         200,
         b"<html><title>Log in to the hotel</title></html>",
-        "AS answered 200 with an answer that is no JSON object: Log in to the hotel",
+        "AS answered 200 with a body that is not a JSON object: Log in to the hotel",
     ),
-    (200, b"AbCdEfGhIjKl", "AS answered 200 with an answer that is no JSON object"),
+    (200, b"AbCdEfGhIjKl", "AS answered 200 with a body that is not a JSON object"),
 ]
 
 MICROSOFT = {

@@ -181,7 +181,7 @@ async def test_a_pipe_does_not_stop_it(path):
     store, _ = await kept(path)
     (path / (NAME + ".record")).unlink()
     os.mkfifo(path / (NAME + ".record"), 0o600)
-    with pytest.raises(PermissionError, match="no file"):
+    with pytest.raises(PermissionError, match="not a file"):
         await asyncio.wait_for(store.read("k"), 5.0)
 
 

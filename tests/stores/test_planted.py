@@ -169,8 +169,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link": (a_link, "symbolic link"),
     "a dangling link": (a_dangling_link, "symbolic link"),
     "a second name": (a_second_name, "2 names"),
-    "a directory": (a_directory, "no file"),
-    "a pipe": (a_pipe, "no file"),
+    "a directory": (a_directory, "not a file"),
+    "a pipe": (a_pipe, "not a file"),
 }
 
 

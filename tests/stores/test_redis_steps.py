@@ -175,7 +175,7 @@ async def test_a_record_sealed_with_an_unknown_key(valkey_server):
             lambda: unable.commit(Record("k", 2, TOKEN), lease),
             lambda: unable.begin("k", "me", 10.0),
         ):
-            with pytest.raises(UnreadableRecord, match="not at hand"):
+            with pytest.raises(UnreadableRecord, match="not available"):
                 await step()
         assert (await able.begin("k", "other", 10.0)).record == record
         await lease_of(able, owner="other")

@@ -144,7 +144,7 @@ async def test_an_altered_record_is_set_aside(place, field, caplog):
         await place.change(json.dumps({**body, field: changed}).encode())
         store = place.store()
         assert await store.read(body["key"]) is None
-        (warning,) = [record for record in caplog.records if "taken for missing" in record.getMessage()]
+        (warning,) = [record for record in caplog.records if "counts as missing" in record.getMessage()]
         assert warning.levelname == "WARNING"
         assert await store.read(body["key"]) is None
-        assert len([record for record in caplog.records if "taken for missing" in record.getMessage()]) == 1
+        assert len([record for record in caplog.records if "counts as missing" in record.getMessage()]) == 1

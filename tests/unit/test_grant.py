@@ -68,7 +68,7 @@ def test_a_grant_shows_no_secret():
     """S1: repr, str, vars and pickle; a copy is the grant."""
     grant = Grant("secret-refresh", scope="a", issued_at=1.0)
     assert "secret" not in repr(grant) + str(grant)
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(grant)
     with pytest.raises(TypeError):
         vars(grant)
@@ -157,7 +157,7 @@ GONE = with_rejection(token(), GrantRejected("invalid_grant"), NOW - 60.0, None)
             KeyStatus(
                 status="expiring",
                 since=NOW - DAY,
-                reason="the grant dies soon unless it is used",
+                reason="the grant expires soon unless it is used",
                 expires_at=NOW + 10.0 * DAY,
             ),
         ),
@@ -177,7 +177,7 @@ GONE = with_rejection(token(), GrantRejected("invalid_grant"), NOW - 60.0, None)
             KeyStatus(
                 status="expiring",
                 since=NOW - DAY,
-                reason="the grant dies soon, and no refresh puts that off",
+                reason="the grant expires soon, and a refresh does not extend it",
                 expires_at=NOW + DAY,
             ),
         ),

@@ -59,7 +59,7 @@ def test_no_pickle(name):
     """S1: no pickle or state tells what is in it, whichever class it is of: a TypeError says so."""
     it = object.__new__(CLASSES[name])
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        with pytest.raises(TypeError, match="not pickled"):
+        with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(it, protocol)
     with pytest.raises(TypeError, match="does not tell its state"):
         it.__getstate__()

@@ -1,5 +1,5 @@
 """
-Who may fetch, and what is on record: one protocol, implemented in memory and through a store.
+Decides who may fetch, and keeps the records. There is one protocol with two implementations: in memory, and in a store.
 
-It imports `_model` and `_engine`.
+This package imports `_model` and `_engine`.
 """

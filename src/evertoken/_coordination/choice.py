@@ -1,4 +1,4 @@
-"""Which coordinator a manager has: one in memory, or one that works through its store."""
+"""Chooses the coordinator of a manager: in memory, or through its store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["maker_of"]
 
 
 def maker_of(settings: Settings, /) -> Callable[[Session], Coordinator]:
-    """Return what makes the coordinator of a session."""
+    """Return a function that makes the coordinator of a session."""
     store, namespace, patience = settings.store, settings.namespace, settings.fetch_timeout
 
     def make(session: Session) -> Coordinator:

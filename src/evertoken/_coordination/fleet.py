@@ -1,7 +1,7 @@
 """
-The coordinator of a fleet that shares one store: begin, mark, finish, by leases and fenced writes.
+The coordinator of a fleet that shares one store: begin, mark, finish, with leases and fenced writes.
 
-What a member does is decided by the rules in `coordination_rules`; this file only carries records there and back.
+The rules in `coordination_rules` decide what a member does. This file only reads and writes the records.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FleetCoordinator"]
 
-#: Seconds between two looks at a lease that is somebody else's, unless the store says that something was written.
+#: Seconds between two looks at a lease that another member holds, unless the store reports a write.
 POLL: Final = 0.25
 
-# Of a record that is read, and not begun.
+# Used with a record that was read without asking for the lease.
 _ANOTHERS: Final = Held(0.0)
 
-# The first pause before a write is tried again; doubled each time.
+# The first pause before a failed write is repeated. It doubles each time.
 _PAUSE: Final = 0.1
 
 
@@ -55,9 +55,7 @@ class FleetCoordinator:
         self._session = session
         self._clock = session.clock
         self._rules = session.rules
-        self._client = StoreClient(
-            store, namespace, clock=session.clock, observers=session.observers, strays=session.strays
-        )
+        self._client = StoreClient(store, namespace, session)
         self._leases = Leases(self._client, clock=session.clock)
         self._judge = RecordJudge(self._client, session)
         self._quotas = Quotas(self._client, session)
@@ -67,7 +65,7 @@ class FleetCoordinator:
         self._patience = patience
 
     async def open(self) -> None:
-        """Enter the store, and watch it if it can be watched."""
+        """Enter the store, and watch it if it supports that."""
         await self._watch.open()
 
     async def close(self) -> None:
@@ -76,9 +74,9 @@ class FleetCoordinator:
 
     async def look(self, state: KeyState, flight: Flight, /) -> Record | None:
         """
-        Return what is on record, if it is newer than what memory has and of use.
+        Return the record, if it is newer than memory and useful.
 
-        Where the store knows less than this process it was flushed, or restored: the key is unkept from now on.
+        If the store knows less than this process, it was flushed or restored. Then the key counts as unkept.
         """
         found = await self._client.read(state, flight)
         if found is None:
@@ -88,11 +86,11 @@ class FleetCoordinator:
 
     async def begin(self, state: KeyState, flight: Flight, /) -> Permit | Record:
         """
-        Take the lease and read the record; or return the newer record that makes a fetch needless.
+        Take the lease and read the record, or return a newer record that makes the fetch unnecessary.
 
         Raises:
-            TransientRefreshError: A peer held the lease all the time; or the store is down and a refresh token might
-                be spent; or an answer is missing, and the token in service is not put at risk.
+            TransientRefreshError: A peer holds the lease. Or the store is down and a refresh token might be spent.
+                Or an answer is missing, and the token in service must not be put at risk.
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         end, slow = self._clock.monotonic() + self._patience, False
@@ -111,7 +109,7 @@ class FleetCoordinator:
             try:
                 newer = self._judge.newer(state, flight, begun)
                 if newer is None and outlived:
-                    # This process stood still; or the store is too slow for this token, as the second time will tell.
+                    # This process was suspended, or the store is too slow for this token. A second time decides which.
                     if slow:
                         return self._judge.without_store(state, flight)
                     slow = True
@@ -121,7 +119,7 @@ class FleetCoordinator:
                     newer is None
                     and isinstance(begun.lease, Lease)
                     and await self._heard(state, flight, begun, hearing, (asked, until[0]))
-                    # Somebody may have joined who needs more than a look. An owner is given its lease anew.
+                    # A caller that needs more than a look may have joined. The owner of a lease may take it again.
                     and (flight.taken is not None or self._quotas.wanted(state, flight) is None)
                 ):
                     self._judge.mark(state, flight, begun.record)
@@ -135,11 +133,11 @@ class FleetCoordinator:
                 return newer
             hearing.last = begun.record or hearing.last
             if begun.wait > 0.0:
-                # What others have used up is no peer that does not come back.
+                # A quota that is used up does not mean that a peer is gone.
                 end += await self._quotas.wait(state, flight)
                 told = not flight.decided and self._watch.is_told(state)
                 continue
-            # Peers are heard to the end, also by a source with less time: its next flight would begin with it anew.
+            # Peers get all their time, even if the source has less, because its next flight would have to start over.
             left = max(end, hearing.until) - self._clock.monotonic()
             if left <= 0.0:
                 msg = "another member of the fleet holds the lease, and has not come back with a token"
@@ -152,14 +150,14 @@ class FleetCoordinator:
 
     async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
         """
-        Put on record that a refresh token is about to be presented.
+        Write into the record that a refresh token is about to be presented.
 
         Raises:
-            TransientRefreshError: It could not be recorded, or a peer may be presenting it already.
+            TransientRefreshError: The mark could not be written, or a peer may already be presenting the token.
         """
         if permit.lease is None:
             return
-        # A request before this one may have been the one that was taken.
+        # An earlier request may have been the one that reached the server.
         missing = lost_answer(state, permit.record, self._rules.owner)
         record = dataclasses.replace(
             record_of(state, self._client.name_of(state, flight), self._judge.following(state, permit), self._rules),
@@ -169,7 +167,7 @@ class FleetCoordinator:
         marked = await self._client.mark(state, flight, record, permit.lease)
         if not marked:
             if marked is None:
-                # It may have been written all the same: memory is brought to the store again.
+                # The mark may have been written after all, so memory is offered to the store again.
                 state.unsaved(self._clock.time(), self._rules, withhold=False)
             msg = "a refresh that may spend its refresh token could not be recorded beforehand"
             raise TransientRefreshError(msg)
@@ -181,11 +179,11 @@ class FleetCoordinator:
         self._leases.check(permit)
 
     def renew(self, state: KeyState, permit: Permit, /) -> None:
-        """Renew the lease of *permit* for as long as its flight takes."""
+        """Renew the lease of *permit* as long as its flight lasts."""
         self._leases.renew(state, permit)
 
     async def finish(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None, /) -> bool | Record:
-        """Put on record what memory has, or *token* that was just fetched, and end the lease."""
+        """Write the state of memory, or the *token* that was just fetched, and end the lease."""
         lease = permit.lease
         kept = await self._finish(state, flight, permit, token)
         self._return_later(state, flight, lease)
@@ -219,14 +217,14 @@ class FleetCoordinator:
                 if newer is not None:
                     return newer
             if self._clock.monotonic() + pause >= end:
-                # The lease ends by itself, or is recognised as this member's own.
+                # The lease ends by itself, or this member recognises it as its own.
                 permit.lease = None
                 return False
             await Gate().wait(self._clock, pause)
             pause *= 2.0
 
     def ended(self, state: KeyState, flight: Flight, permit: Permit, /) -> None:
-        """Stop renewing the lease of *permit*, and give it back if the flight was cancelled before it could."""
+        """Stop renewing the lease of *permit*. Give it back if the flight was cancelled before it could."""
         self._leases.forget(permit)
         if permit.lease is not None:
             self._session.spawn(self._finish_later(state, flight, permit), f"evertoken:finish:{state.key!r}")
@@ -238,7 +236,7 @@ class FleetCoordinator:
         newer = await self.finish(state, Flight("repair"), permit, None)
         self._return_later(state, flight, lease)
         if isinstance(newer, Record) and not newer.revoked and is_newer(state, newer):
-            # No flight is left to adopt it, and the store may lose it before the next one reads it.
+            # No flight is left to adopt it, and the store may lose it before the next flight reads it.
             state.superseded(newer, self._rules)
             self._session.maintenance.published(state)
 
@@ -250,7 +248,7 @@ class FleetCoordinator:
         return begun
 
     async def _told(self, state: KeyState, flight: Flight) -> Record | None:
-        """A peer has written: return the record if it makes a fetch needless. The lease is for those who fetch."""
+        """A peer has written. Return the record if it makes a fetch unnecessary. This needs no lease."""
         found = await self._client.read(state, flight)
         if found is None:
             return None
@@ -263,9 +261,9 @@ class FleetCoordinator:
         self, state: KeyState, flight: Flight, begun: Begun, hearing: Hearing, held: tuple[float, float]
     ) -> bool:
         """
-        Tell whether all who may know better were heard. If not, the lease is given back, because they need it.
+        Tell whether all peers that may know better had their time. If not, give the lease back, because they need it.
 
-        *held* says from when to when this member holds the lease at the longest, by the monotonic clock.
+        *held* has the start and the latest end of this member's lease, by the monotonic clock.
         """
         if not hearing.offered and self._judge.was_flushed(state, flight, begun.record):
             hearing.offered, hearing.mark = True, self._clock.time()
@@ -280,11 +278,11 @@ class FleetCoordinator:
 
     async def _offer(self, state: KeyState, flight: Flight, begun: Begun, hearing: Hearing) -> bool:
         permit = Permit(begun.lease if isinstance(begun.lease, Lease) else None, begun.record)
-        # The mark of a peer whose request is under way is not lost with the store.
+        # The mark of a peer whose request is under way must not be lost with the store.
         permit.lost = hearing.last
         record = self._judge.wanted(state, flight, permit, None)
         if record.sent_at is None:
-            # Nobody who adopts this presents its refresh token before peers were heard.
+            # A peer that adopts this record must not present its refresh token before all peers had their time.
             record = dataclasses.replace(record, sent_at=hearing.mark, sent_by=OFFERED)
         if permit.lease is not None and await self._client.commit(state, flight, record, permit.lease, STORE_TIMEOUT):
             self._judge.saved(state, record, None)
@@ -308,19 +306,19 @@ class FleetCoordinator:
         return None
 
     async def _give_back(self, state: KeyState, flight: Flight, begun: Begun) -> bool:
-        """Give the lease back, and what it took; tell whether the store has it back."""
+        """Give the lease back, with its part of the quota. Return whether the store accepted that."""
         return not isinstance(begun.lease, Lease) or await self._client.abandon(
             state, flight, begun.lease, self._quotas.unused(flight)
         )
 
     def _give_back_later(self, state: KeyState, flight: Flight, begun: Begun) -> None:
-        # By the session: a flight that is cancelled here would lose the record that it has read.
+        # The session does this, because a flight that is cancelled here would lose the record that it has read.
         if isinstance(begun.lease, Lease):
             work = self._client.abandon(state, Flight("repair"), begun.lease, self._quotas.unused(flight))
             self._session.spawn(work, f"evertoken:abandon:{state.key!r}")
 
     async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> bool:
-        # A flight that waits for a peer holds no place of the provider's limit.
+        # A flight that waits for a peer does not hold a place of the provider's limit.
         limits = self._session.limits
         provider, flight.place = flight.place, None
         limits.leave(provider)

@@ -1,4 +1,4 @@
-"""Leases: how long they are asked for, when they end here, and how they are renewed while a fetch takes long."""
+"""Leases: how long they last, when they end for this member, and how they are renewed during a long fetch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Leases"]
 
-#: The shortest lease, in seconds. It is half a lifetime otherwise, and `LONGEST_LEASE` at the most.
+#: The shortest lease, in seconds. Normally a lease is half a lifetime, but at most `LONGEST_LEASE`.
 LEAST_LEASE: Final = 2.0
 
 #: A lease is renewed when this part of it has passed.
@@ -34,12 +34,12 @@ class Leases:
         self._clock = clock
 
     def ttl_of(self, state: KeyState) -> float:
-        """Return for how many seconds to ask the lease of *state*."""
+        """Return for how many seconds to request the lease of *state*."""
         lifetime = None if state.token is None else state.token.lifetime
         return LONGEST_LEASE if not lifetime else min(LONGEST_LEASE, max(LEAST_LEASE, lifetime / 2.0))
 
     def until(self, ttl: float) -> tuple[float, float]:
-        """Return when a lease that is asked for now ends: no later here than in the store."""
+        """Return when a lease that is requested now ends. For this member it never ends later than for the store."""
         return self._clock.monotonic() + ttl, self._clock.time() + ttl
 
     def renew(self, state: KeyState, permit: Permit) -> None:
@@ -49,22 +49,22 @@ class Leases:
         )
 
     def outlived(self, until: tuple[float, float]) -> bool:
-        """Tell whether a lease has ended here, by either clock."""
+        """Tell whether a lease has ended for this member, by either clock."""
         return self._clock.monotonic() > until[0] or self._clock.time() > until[1]
 
     def check(self, permit: Permit) -> None:
         """
-        Raise unless the lease can still be this member's, however long it was stopped or asleep.
+        Raise an error unless this member can still hold the lease. The process may have been suspended.
 
         Raises:
-            TransientRefreshError: It has ended.
+            TransientRefreshError: The lease has ended.
         """
         if permit.lease is not None and self.outlived(permit.until):
-            msg = "the lease was outlived before the request could be sent"
+            msg = "the lease ended before the request could be sent"
             raise TransientRefreshError(msg)
 
     def forget(self, permit: Permit) -> None:
-        """Stop renewing."""
+        """Stop renewing the lease of *permit*."""
         renewal, permit.renewal = permit.renewal, None
         if renewal is not None:
             renewal.cancel()
@@ -81,7 +81,7 @@ class Leases:
                 return
             renewed = await self._client.outside("renew", state, partial(self._client.store.renew, lease, ttl))
             if renewed is False and permit.lease is lease:
-                # Nothing can be done about it here: the write is fenced.
+                # There is nothing to do here, because the write is fenced.
                 return
             if renewed:
                 permit.until = until

@@ -1,4 +1,4 @@
-"""The coordinator of a manager without a store: memory alone knows the keys, by the same rules as a store would."""
+"""The coordinator of a manager without a store. It applies the same rules to the state in memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["LocalCoordinator"]
 
 @final
 class LocalCoordinator:
-    """A `Coordinator` in memory. What memory has is what is on record."""
+    """A `Coordinator` in memory. The state of memory is the record."""
 
-    #: There are none.
+    #: There are no records of keys that are not open.
     records: Final = None
 
     def __init__(self, *, clock: Clock, rules: Rules) -> None:
@@ -31,13 +31,13 @@ class LocalCoordinator:
         self._permit = Permit()
 
     async def open(self) -> None:
-        """Nothing has to be opened."""
+        """Do nothing, because there is no store."""
 
     async def close(self) -> None:
-        """Nothing has to be closed."""
+        """Do nothing, because there is no store."""
 
-    async def look(self, state: KeyState, flight: Flight, /) -> Record | None:  # noqa: ARG002 - a protocol's
-        """Return None: nobody else writes."""
+    async def look(self, state: KeyState, flight: Flight, /) -> Record | None:  # noqa: ARG002 - the protocol has this parameter
+        """Return None, because no other member writes."""
         return None
 
     async def begin(self, state: KeyState, flight: Flight, /) -> Permit | Record:
@@ -45,7 +45,7 @@ class LocalCoordinator:
         Return the right to fetch, unless the key was signed out or an answer is missing.
 
         Raises:
-            TransientRefreshError: The refresh token is held back for the sake of the access token in service.
+            TransientRefreshError: The refresh token is held back to protect the access token in service.
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
         failure = state.failure
@@ -59,23 +59,23 @@ class LocalCoordinator:
         return self._permit
 
     async def mark(self, state: KeyState, flight: Flight, permit: Permit, sent_at: float, /) -> None:
-        """Nothing has to be written: memory remembers a lost answer by itself."""
+        """Do nothing, because memory remembers a lost answer by itself."""
 
     def check(self, permit: Permit, /) -> None:
-        """A permit without a lease does not end."""
+        """Do nothing, because a permit without a lease does not end."""
 
     def renew(self, state: KeyState, permit: Permit, /) -> None:
-        """A permit without a lease does not end."""
+        """Do nothing, because a permit without a lease does not end."""
 
     async def finish(
         self,
-        state: KeyState,  # noqa: ARG002 - a protocol's
-        flight: Flight,  # noqa: ARG002 - a protocol's
-        permit: Permit,  # noqa: ARG002 - a protocol's
-        token: Token | None,  # noqa: ARG002 - a protocol's
+        state: KeyState,  # noqa: ARG002 - the protocol has this parameter
+        flight: Flight,  # noqa: ARG002 - the protocol has this parameter
+        permit: Permit,  # noqa: ARG002 - the protocol has this parameter
+        token: Token | None,  # noqa: ARG002 - the protocol has this parameter
         /,
     ) -> bool | Record:
         return True
 
     def ended(self, state: KeyState, flight: Flight, permit: Permit, /) -> None:
-        """Nothing is left to do."""
+        """Do nothing, because nothing is left to do."""

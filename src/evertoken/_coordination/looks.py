@@ -1,4 +1,4 @@
-"""Looks at what peers wrote: the records of many keys are read in one round trip."""
+"""Looks at records that peers wrote. The records of many keys are read in one round trip."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOK_PAUSE", "MOST_KEYS", "Looks"]
 
-#: Seconds from one look to the next. What is told of meanwhile is read by the next one.
+#: Seconds from one look to the next. Writes that are reported in between are read by the next look.
 LOOK_PAUSE: Final = 0.2
 
-#: How many records are read at a time.
+#: The number of records that are read at a time.
 MOST_KEYS: Final = 200
 
 
 @final
 class Looks:
     """
-    The looks of one session at keys that are in service.
+    The looks of one session at keys in service.
 
-    Each key has a flight of its own while its record is read. That flight has no task. It gets one, and takes the whole
-    refresh path, if somebody joins it who waits, if the record cannot be read, or if more than a look is needed.
+    Each key has its own flight while its record is read. The flight has no task at first. It gets a task, and takes the
+    whole refresh path, if a caller joins it, if the record cannot be read, or if a look is not enough.
 
     Args:
-        judge: Returns the record if it is newer than what memory has, and of use. It may find the key unkept.
+        judge: A function that returns the record if it is newer than memory and useful. It may mark the key as unkept.
 
-        unread: Told of a key whose own flight may have read an older record.
+        unread: A function that is called with a key whose own flight may have read an older record.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Looks:
         self._task: asyncio.Task[None] | None = None
 
     def add(self, state: KeyState) -> None:
-        """Look at *state*: now, or with others if there was a look just now."""
+        """Look at *state*: now, or together with others if there was a look a moment ago."""
         self._wanted[state] = None
         if self._task is None:
             self._begin()
 
     def wants(self, state: KeyState) -> bool:
-        """Tell whether *state* is still to be looked at."""
+        """Tell whether a look at *state* is still outstanding."""
         return state in self._wanted
 
     async def close(self) -> None:
-        """Look at nothing any more."""
+        """Stop looking."""
         self._wanted.clear()
         if self._task is not None:
             self._task.cancel()
@@ -84,9 +84,9 @@ class Looks:
         self._task = None
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            say(logging.ERROR, "a look at what peers wrote raised %s", type(error).__qualname__)
+            say(logging.ERROR, "reading records of peers raised %s", type(error).__qualname__)
         elif self._wanted and self._session.running:
-            # Told of at the last moment, or the task was cancelled by somebody who cancels all tasks.
+            # A write was reported at the last moment, or somebody cancelled all tasks.
             self._begin()
 
     async def _run(self) -> None:
@@ -119,7 +119,7 @@ class Looks:
     def _end(self, state: KeyState, flight: Flight, found: Mapping[str, Record] | None) -> None:
         flights = self._session.flights
         if not flights.holds(state, flight):
-            # Replaced, or begun by somebody who waits for it.
+            # The flight was replaced, or a caller has begun it.
             return
         if not self._session.running:
             flights.land(state, flight, None)
@@ -128,10 +128,10 @@ class Looks:
         else:
             try:
                 newer = self._judge(state, found.get(flight.name))
-            except Exception:  # noqa: BLE001 - a policy raised, which is told at the end of a flight
+            except Exception:  # noqa: BLE001 - a policy raised, and the end of the flight reports it
                 flights.release(state, flight)
                 return
-            # As at the beginning of the refresh path.
+            # The refresh path begins with the same check.
             if newer is not None or (flight.reason in LOOKS and not state.unkept):
                 flights.land(state, flight, newer)
             else:

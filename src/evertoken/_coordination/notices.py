@@ -1,4 +1,4 @@
-"""Flights that wait until somebody has written the record of their key."""
+"""Flights that wait until a member writes the record of their key."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Notices"]
 
 @final
 class Notices:
-    """What the watch of a store tells to those who wait."""
+    """Passes the reports of the store's watch to the waiting flights."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._gates: dict[str, Gate] = {}
 
     async def wait(self, name: str, seconds: float) -> bool:
-        """Wait for a write under *name* for at most *seconds*; tell whether there was one."""
+        """Wait for a write of the record *name*, for at most *seconds*. Return whether there was one."""
         gate = self._gates.setdefault(name, Gate())
         try:
             return await gate.wait(self._clock, seconds)
@@ -30,7 +30,7 @@ class Notices:
                 del self._gates[name]
 
     def written(self, name: str | None) -> None:
-        """The record under *name* was written; with None any may have been."""
+        """The record *name* was written. With None, any record may have been written."""
         gates = self._gates.values() if name is None else filter(None, [self._gates.get(name)])
         for gate in list(gates):
             gate.wake()

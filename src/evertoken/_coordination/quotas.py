@@ -1,4 +1,6 @@
-"""What a fleet may ask of a provider together: taken with each lease in the store, and given back where unused."""
+"""
+The common quota of a fleet at a provider. The store takes a part with each lease, and unused parts are given back.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Quotas:
         self._session = session
 
     def wanted(self, state: KeyState, flight: Flight) -> Quota | None:
-        """Return what the next lease of *flight* takes; None where it asks no provider, or that has no limits."""
+        """
+        Return the quota that the next lease of *flight* needs, or None if it asks no provider or there are no limits.
+        """
         provider = self._session.providers.state_of(flight)
         limit, spending = provider.limit, provider.spending
         if (limit is None and spending is None) or not provider.named or not self._client.keeps_quotas:
@@ -52,7 +56,7 @@ class Quotas:
         )
 
     def begun(self, flight: Flight, quota: Quota, begun: Begun) -> None:
-        """Take note of what the store said of *quota*."""
+        """Note the answer of the store about *quota*."""
         provider, spent = self._session.providers.state_of(flight), begun.spent
         if spent is not None and provider.spending is not None:
             provider.spending.counted(spent, quota.more, self._clock.time())
@@ -60,18 +64,18 @@ class Quotas:
             provider.bucket.opened()
             flight.taken = Taken(quota, None if spent is None else spent.period)
         elif begun.wait > 0.0 and not (spent is not None and quota.tokens is not None and spent.used >= quota.tokens):
-            # No bucket is empty for longer than it takes to fill.
+            # A bucket cannot be empty for longer than it takes to fill.
             paused = quota.rate is None or begun.wait > max(quota.burst, 1.0) / quota.rate
             self._session.providers.shut(flight, begun.wait, paused=paused)
 
     async def wait(self, state: KeyState, flight: Flight) -> float:
-        """Wait until *flight* may ask the store again, without a place. Return the seconds that it took."""
+        """Wait until *flight* may ask the store again, without holding a place. Return the seconds that it took."""
         asked, now = self._clock.monotonic(), self._clock.time()
         token = state.in_service(now)
         left = float("inf") if token is None else token.remaining(now) / 2.0
         provider, flight.place, flight.shut = flight.place, None, True
         if flight.urgent:
-            # A budget that is used up is told at once to those who wait.
+            # Waiting callers learn at once that a budget is used up.
             flight.wake()
         try:
             await self._session.limits.again(provider, flight, urgent=flight.urgent, left=left)
@@ -81,7 +85,7 @@ class Quotas:
         return self._clock.monotonic() - asked
 
     def unused(self, flight: Flight) -> Unused | None:
-        """Return what *flight* has taken and certainly not used, once; None where that is nothing."""
+        """Return the part that *flight* took but certainly did not use, or None. A second call returns None."""
         taken, flight.taken = flight.taken, None
         if taken is None or flight.response is not None:
             return None

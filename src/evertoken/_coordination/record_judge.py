@@ -1,7 +1,7 @@
 """
-What a member of a fleet makes of a record: whether it is newer, what may be presented, what should be written.
+How a member of a fleet judges a record: whether it is newer, what may be presented, and what to write.
 
-The rules themselves are in `coordination_rules`; this file asks them for one session, and changes the key's state.
+The rules are in `coordination_rules`. This file applies them for one session, and changes the state of the key.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordJudge"]
 
-# Where no lease is needed, a store may take this part of the token's lifetime for a step, and this long at least.
+# If no lease is needed, a step of the store may take this part of the token's lifetime, but at least this time.
 _SLOW_SHARE: Final = 0.25
 _SLOW_LEAST: Final = 0.25
 
 
 @final
 class RecordJudge:
-    """The judgement of one session."""
+    """The judge of records in one session."""
 
     def __init__(self, client: StoreClient, session: Session) -> None:
         self._client = client
@@ -59,21 +59,21 @@ class RecordJudge:
         self._rules = session.rules
         self._observers = session.observers
         self._providers = session.providers
-        # Keys of which the store has lost what it once had, and when that was seen. A peer may know better still.
+        # Keys whose records the store has lost, and when that was noticed. A peer may still know a newer token.
         self.behind: dict[KeyState, float] = {}
 
     def seen(self, state: KeyState, record: Record | None) -> Record | None:
         """
-        Return *record*, which was read without a lease, if it is newer than what memory has and of use.
+        Return *record*, which was read without a lease, if it is newer than memory and useful.
 
-        Where the store knows less than this process it was flushed, or restored: the key is unkept from now on.
+        If the store knows less than this process, it was flushed or restored. Then the key counts as unkept.
         """
         if record is not None and is_newer(state, record):
             if record.revoked or self.adoptable(state, record) is not None:
                 return record
             rotated = record.token is not None and not same_grant(state.token, record.token)
             if rotated or state.in_service(self._clock.time()) is None:
-                # Its access token is of no use here, but its refresh token is the one to present.
+                # Its access token cannot be used here, but its refresh token is the next one to present.
                 state.superseded(record, self._rules)
             return None
         if is_behind(state, record) and (state.token is not None or state.signed_out):
@@ -83,13 +83,13 @@ class RecordJudge:
         return None
 
     def newer(self, state: KeyState, flight: Flight, begun: Begun) -> Record | None:
-        """Return the record that makes a fetch needless, if *begun* found one; take over what else is newer."""
+        """Return the record that makes a fetch unnecessary, if *begun* found one. Take over other newer facts."""
         record = begun.record
-        # A sign-out is not what a login of the same instant says, as where a clock is coarse.
+        # If a clock is coarse, a sign-out may have the same instant as a login, so it does not count as equal.
         recorded = record is not None and record.since == state.since and not record.revoked and not state.signed_out
         if flight.decided and not recorded:
-            # A person decided just now, so whatever is on record is older, also where a peer's clock is ahead. What is
-            # written while the lease is waited for is judged like everything else.
+            # A person decided just now, so the present record is older, even if a peer's clock is ahead. Records that
+            # are written while this member waits for the lease are judged as usual.
             flight.decided = False
             if record is not None:
                 flight.found = record.token
@@ -112,13 +112,13 @@ class RecordJudge:
         return None
 
     def mark(self, state: KeyState, flight: Flight, record: Record | None) -> None:
-        """Raise if a missing answer, or the habits of the source, keep the refresh token from being presented."""
+        """Raise an error if a missing answer, or a habit of the source, forbids presenting the refresh token."""
         if flight.reason in LOOKS:
             return
         now = self._clock.time()
         sent_at = lost_answer(state, record, self._rules.owner)
         if sent_at is not None:
-            # A person knows of the answer that this member has lost, and not of a peer's.
+            # A person who forces a refresh knows of this member's lost answer, but not of a peer's.
             forced = flight.reason == "forced" and peers_mark(state, record, self._rules.owner) is None
             habit, error = judge_lost_answer(state, sent_at, now, self._rules, forced=forced)
             outage = self._providers.was_down(flight.provider, sent_at)
@@ -131,7 +131,7 @@ class RecordJudge:
         if token is not None and getattr(state.source, "exclusive", False):
             young, floor = now - token.issued_at, self._rules.refresh.floor(token.lifetime)
             if 0.0 <= young < floor:
-                msg = "another token was fetched only just now, and each one kills the one before"
+                msg = "another token was fetched only a moment ago, and each new one invalidates the previous one"
                 raise TransientRefreshError(msg, retry_after=floor - young)
 
     def unheard(self, state: KeyState, flight: Flight, record: Record | None) -> float | None:
@@ -139,38 +139,38 @@ class RecordJudge:
         return None if flight.reason in LOOKS else unheard(state, record, self._clock.time(), self._rules)
 
     def adoptable(self, state: KeyState, record: Record) -> Token | None:
-        """Return the token of *record* if it should be taken into service here."""
+        """Return the token of *record* if this member should serve it."""
         return adoptable(state, record, self._clock.time(), self._rules)
 
     def was_flushed(self, state: KeyState, flight: Flight, record: Record | None) -> bool:
-        """Tell whether the store has lost what it once had."""
-        # Then a peer may know a newer token, which has spent this one. What is unkept is the newest there is.
+        """Tell whether the store has lost a record that it once had."""
+        # In that case a peer may know a newer token, for which this one was spent. An unkept token is the newest one.
         if flight.reason in LOOKS or state.token is None or not may_spend(state, self._rules):
             return False
         return is_behind(state, record) and (state in self.behind or not state.unkept)
 
     def without_store(self, state: KeyState, flight: Flight) -> Permit:
-        """Return the right to fetch without a lease, for a token that may be fetched freely."""
+        """Return the right to fetch without a lease, if the token may be fetched freely."""
         if flight.reason not in LOOKS and (getattr(state.source, "exclusive", False) or may_spend(state, self._rules)):
             why = f" ({self._client.failure})" if self._client.failure else ""
-            msg = f"the store is down{why}, and without its lease a refresh token that rotates is not presented"
+            msg = f"the store is down{why}, and a rotating refresh token is not presented without a lease"
             raise TransientRefreshError(msg)
         return Permit()
 
     def timeout(self, state: KeyState) -> float:
-        """Return how many seconds a step of the store may take."""
+        """Return the seconds that a step of the store may take."""
         lifetime = None if state.token is None else state.token.lifetime
         if not lifetime or may_spend(state, self._rules) or getattr(state.source, "exclusive", False):
             return STORE_TIMEOUT
-        # A store that is slow must not starve a token that may be fetched without its lease.
+        # If a token may be fetched without a lease, a slow store must not delay it for too long.
         return min(STORE_TIMEOUT, max(lifetime * _SLOW_SHARE, _SLOW_LEAST))
 
     def wanted(self, state: KeyState, flight: Flight, permit: Permit, token: Token | None) -> Record:
-        """Return what should be on record: what memory has, or *token* that was just fetched."""
+        """Return the record that should be in the store: the state of memory, or the *token* that was just fetched."""
         name, version = self._client.name_of(state, flight), self.following(state, permit)
         request = flight.request
         if token is not None and request is not None:
-            # A person may have decided otherwise since it was asked for: the record says of which grant it is.
+            # A person may have decided otherwise since the request, so the record names the grant of this token.
             return Record(
                 name, version, token, since=flight.since, origins=request.origins, generation=flight.generation
             )
@@ -178,7 +178,7 @@ class RecordJudge:
         if wanted.revoked:
             return wanted
         if wanted.token is None and before is not None and before.since == wanted.since:
-            # It was forgotten here: whatever the store has of it stays there.
+            # The key was forgotten in memory. The token in the store stays there.
             wanted = dataclasses.replace(
                 wanted, token=before.token, origins=before.origins, generation=before.generation
             )
@@ -188,18 +188,18 @@ class RecordJudge:
             return wanted
         mark = peers_mark(state, before, self._rules.owner)
         if mark is None and wanted.sent_at is None:
-            # Peers are still to be heard.
+            # Peers must still get their time.
             mark = offered_at(state, before)
         if mark is None:
             return wanted
-        # A peer's answer is missing still.
+        # The answer of a peer is still missing.
         sent_at = mark if wanted.sent_at is None else min(mark, wanted.sent_at)
         return dataclasses.replace(wanted, sent_at=sent_at, sent_by=before.sent_by)
 
     def is_on_record(self, wanted: Record, record: Record | None) -> bool:
-        """Tell whether *record* says what is *wanted*."""
+        """Tell whether *record* has the content of *wanted*."""
         if record is None:
-            # A key of which nothing is known needs no record.
+            # An unknown key needs no record.
             return wanted.token is None and not wanted.revoked and wanted.sent_at is None
         if wanted.sent_at != record.sent_at or wanted.token != record.token:
             return False
@@ -207,11 +207,11 @@ class RecordJudge:
 
     def following(self, state: KeyState, permit: Permit) -> int:
         """Return the version of the next write."""
-        # Above its own memory too: a store that was flushed must not seem to hold something older.
+        # It is also above the version in memory, because a flushed store must not seem to hold an older record.
         return max(0 if permit.record is None else permit.record.version, state.version) + 1
 
     def saved(self, state: KeyState, record: Record | None, token: Token | None) -> None:
-        """Remember that the store has what memory has, or *token*."""
+        """Note that the store has the state of memory, or *token*."""
         self.behind.pop(state, None)
         if record is None:
             return
@@ -221,7 +221,7 @@ class RecordJudge:
             state.saved()
 
     def came_since(self, state: KeyState, flight: Flight, record: Record, token: Token | None) -> bool:
-        """Tell whether a peer wrote *record* after *token* was asked for."""
+        """Tell whether a peer wrote *record* after the request for *token*."""
         if token is None:
             return is_newer(state, record)
         if record.since != flight.since:

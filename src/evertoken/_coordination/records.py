@@ -1,4 +1,4 @@
-"""Records of keys that are not open: listed, read and written, without a state in memory."""
+"""Lists, reads and writes records of keys that are not open, and have no state in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreRecords"]
 
-# Seconds between two looks at a lease that is somebody else's.
+# Seconds between two looks at a lease that another member holds.
 _POLL: Final = 0.25
 
 
@@ -32,11 +32,11 @@ class StoreRecords:
     The `Records` of a store.
 
     Args:
-        client: The way to the store.
+        client: The client for the store.
 
-        namespace: That of the manager.
+        namespace: The namespace of the manager.
 
-        session: Whose clock, and whose name, is used.
+        session: The session whose clock and member name are used.
     """
 
     def __init__(self, client: StoreClient, namespace: str | None, session: Session) -> None:
@@ -46,11 +46,11 @@ class StoreRecords:
         self._rules = session.rules
 
     def name_of(self, key: Hashable, source: object, /) -> str:
-        """Return the name under which *key* stands in the store."""
+        """Return the name of the record of *key* in the store."""
         return store_key(self._namespace, key, identity_of(source))
 
     def key_of(self, name: str, /) -> tuple[Hashable] | None:
-        """Return the key that stands under *name*, in a tuple; None where it is none of this manager's."""
+        """Return the key of the record *name*, in a tuple. Return None if the key does not belong to this manager."""
         key = key_of(self._namespace or "", name)
         return None if key is NO_NAME else (key,)
 
@@ -80,7 +80,7 @@ class StoreRecords:
 
     async def read(self, name: str, key: Hashable, /) -> Record | None:
         """
-        Return the record that stands under *name*, or None.
+        Return the record *name*, or None.
 
         Raises:
             TransientRefreshError: The store cannot be read.
@@ -91,30 +91,30 @@ class StoreRecords:
         return found[0]
 
     async def add_new(self, grants: Sequence[tuple[str, Token]], /) -> list[bool]:
-        """Write each token as a new login under its name, where that is free and the store takes many at once."""
+        """Write each token as a new login under its name, if the name is free and the store can write many at once."""
         return await self._client.add_many([self._following(name, None, token) for name, token in grants])
 
     async def add(self, name: str, key: Hashable, token: Token, /, *, replace: bool) -> bool:
         """
-        Write *token* as a new login under *name*, fenced as any write; tell whether that was done.
+        Write *token* as a new login under *name*, fenced like any write. Return whether it was written.
 
         Args:
-            name: Where.
+            name: The name of the record.
 
-            key: Whose it is.
+            key: The key of the login.
 
-            token: What.
+            token: The token of the login.
 
-            replace: Whether it replaces what is there, a tombstone included.
+            replace: Whether to replace an existing record, even a tombstone.
 
         Raises:
-            TransientRefreshError: The store failed, or another member holds the lease all the time.
+            TransientRefreshError: The store failed, or another member held the lease all the time.
         """
         if not replace and self._client.takes_many and _is_taken(await self.read(name, key)):
-            # It was left over where many were written at once, so that there is a record most likely.
+            # The step that writes many records left it out, so it probably has a record.
             return False
         state, flight = KeyState(key, None), _flight(name)
-        # Not this member's own name, under which a flight of its own may hold the lease.
+        # A name of its own is used, because a flight of this member may hold the lease under the member's name.
         owner = f"{self._rules.owner}/import"
         end = self._clock.monotonic() + 2.0 * LONGEST_LEASE
         while True:

@@ -1,7 +1,7 @@
 """
-One manager's calls of its store, each bounded, and none of them able to raise.
+The calls of one manager to its store. Each has a time limit, and none of them raises.
 
-A store may be down, slow or wrong at any step. The observers are told of it; the caller gets None.
+A store may be down, slow or wrong at any step. Observers are told of that, and the caller receives None.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from evertoken._engine.tasks import bounded, must_propagate, ring
-from evertoken._model import events, timing_events
+from evertoken._model import timing_events
 from evertoken._model.identity import digest_of, identity_of
 from evertoken._model.redaction import describe
 
@@ -22,26 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
     from evertoken._engine.flight import Flight
-    from evertoken._engine.observers import Observers
-    from evertoken._engine.tasks import Strays
+    from evertoken._engine.session import Session
     from evertoken._model.batch_store import BatchStore
     from evertoken._model.key_state import KeyState
     from evertoken._model.leases import Quota, Unused
-    from evertoken._model.protocols import Begun, BulkStore, Clock, Lease, Record, TokenStore
+    from evertoken._model.protocols import Begun, BulkStore, Lease, Record, TokenStore
     from evertoken._model.quota_store import QuotaStore
 
 __all__ = ["NO_NAME", "STORE_TIMEOUT", "StoreClient", "key_of", "store_key"]
 
-#: Seconds a step of the store may take.
+#: Seconds that a step of the store may take.
 STORE_TIMEOUT: Final = 5.0
 
-#: Steps that may be under way at once, for all keys. A store has fewer connections than that.
+#: Steps that may be under way at once, for all keys. Stores have fewer connections than that.
 MOST_STEPS: Final = 64
 
-#: Seconds within which a store tells of a write.
+#: Seconds within which a store reports a write.
 _TOLD_WITHIN: Final = 1.0
 
-#: Stands for the key of what is not this manager's.
+#: Returned in place of a key for names that belong to another manager.
 NO_NAME: Final = object()
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
@@ -51,11 +50,11 @@ T = TypeVar("T")
 
 def store_key(namespace: str | None, key: Hashable, identity: str | None = None, /) -> str:
     """
-    Return the text under which *key* stands in a store.
+    Return the name of the record of *key* in a store.
 
-    Different namespaces, different keys (as `check_key` lets them pass) and different identities never share one, as
-    none of them has half a surrogate pair. It is ASCII, so that no store takes two of them for one by the rules of a
-    language. An empty namespace is none.
+    Different namespaces, different keys (as `check_key` accepts them) and different identities never share a name,
+    because none of them contains half a surrogate pair. The name is ASCII, so that no store treats two names as equal
+    by the rules of a language. An empty namespace counts as no namespace.
     """
     parts: list[Any] = [namespace or "", key]
     if identity is not None:
@@ -65,9 +64,9 @@ def store_key(namespace: str | None, key: Hashable, identity: str | None = None,
 
 def key_of(namespace: str, name: str, /) -> Hashable:
     """
-    Return the key that stands in a store under *name*; `NO_NAME` where that is of another namespace.
+    Return the key of the record *name*, or `NO_NAME` if it is in another namespace.
 
-    It is the reverse of `store_key`: the key of a single source is None.
+    This is the reverse of `store_key`. The key of a single source is None.
     """
     try:
         # The digest of an identity may follow.
@@ -80,32 +79,31 @@ def key_of(namespace: str, name: str, /) -> Hashable:
 @final
 class StoreClient:
     """
-    A store as the refresh path sees it.
+    A store as the refresh path uses it.
 
     Args:
-        namespace: Sets the keys of this manager apart from those of others in the same store.
+        namespace: Separates the keys of this manager from others in the same store.
     """
 
-    def __init__(
-        self, store: TokenStore, namespace: str | None, *, clock: Clock, observers: Observers, strays: Strays
-    ) -> None:
+    def __init__(self, store: TokenStore, namespace: str | None, session: Session) -> None:
         self.store = store
         self._namespace = namespace
-        self._clock = clock
-        self._observers = observers
-        self._strays = strays
-        #: What the store did last instead of an operation.
+        self._clock = session.clock
+        self._observers = session.observers
+        self._outage = session.store_outage
+        self._strays = session.strays
+        #: The last failure of the store.
         self.failure = ""
-        # Steps that run, steps that have ended well, and the flights that wait for a place.
+        # The numbers of running and of finished steps, and the flights that wait for a place.
         self._running = self._ended = 0
         self._queue: deque[asyncio.Future[None]] = deque()
-        # Writes of this member that the store is yet to tell it of, and until when, by the monotonic clock.
+        # Own writes that the store has not reported yet, and until when that is expected, by the monotonic clock.
         self._own: dict[str, tuple[int, float]] = {}
-        # The watch that tells of all that is written from now on, or None.
+        # A watch that reports all writes from now on, or None.
         self._watch: object | None = None
 
     def name_of(self, state: KeyState, flight: Flight) -> str:
-        """Return the store's key of *state*, made once a flight."""
+        """Return the name of the record of *state*. It is made once per flight."""
         if flight.name is None:
             flight.name = store_key(self._namespace, state.key, identity_of(state.source))
         return flight.name
@@ -116,16 +114,16 @@ class StoreClient:
         return getattr(self.store, "keeps_quotas", False) is True
 
     def quota_name(self, provider: str) -> str:
-        """Return the store's name of the quota of *provider*. No key is called so: `store_key` makes a list."""
+        """Return the name of the quota of *provider*. No record has this name, because `store_key` makes a list."""
         return f"quota{store_key(self._namespace, provider)}"
 
     @property
     def takes_many(self) -> bool:
-        """Whether the store takes many new records in one step."""
+        """Whether the store can write many new records in one step."""
         return callable(getattr(self.store, "add_many", None))
 
     def is_own_notice(self, name: str) -> bool:
-        """Tell whether the store only tells this member what it wrote itself. Each write is told once."""
+        """Tell whether a report of the store only concerns an own write. Each write is reported once."""
         count, until = self._own.pop(name, (0, 0.0))
         if count == 0 or self._clock.monotonic() > until:
             return False
@@ -134,14 +132,14 @@ class StoreClient:
         return True
 
     def hears(self, *, watching: bool) -> None:
-        """A watch tells of all that is written from now on, whatever was missed before; or it has ended."""
+        """A watch reports all writes from now on, even if it missed earlier ones. Or it has ended."""
         self._own.clear()
         self._watch = object() if watching else None
 
-    async def begin(  # noqa: PLR0917 - what a lease is
+    async def begin(  # noqa: PLR0917 - a lease has these parts
         self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float, quota: Quota | None = None
     ) -> Begun | None:
-        """Ask for the lease, with what it takes of *quota*, and for the record."""
+        """Ask for the lease with its part of *quota*, and for the record."""
         name = self.name_of(state, flight)
 
         def begin() -> Awaitable[Begun]:
@@ -156,7 +154,7 @@ class StoreClient:
         return begun
 
     async def read(self, state: KeyState, flight: Flight) -> tuple[Record | None] | None:
-        """Return the record, or that there is none, in a tuple."""
+        """Return the record, or None if there is no record, in a tuple."""
         name = self.name_of(state, flight)
 
         async def read() -> tuple[Record | None]:
@@ -169,7 +167,7 @@ class StoreClient:
         return found
 
     async def read_many(self, held: Sequence[tuple[KeyState, Flight]]) -> Mapping[str, Record] | None:
-        """Return the records of those keys that have one; None where one of them cannot be read."""
+        """Return the records of those keys that have one, or None if one cannot be read."""
 
         async def read() -> Mapping[str, Record]:
             names = [self.name_of(state, flight) for state, flight in held]
@@ -182,27 +180,27 @@ class StoreClient:
         return await self.outside("read", None, read)
 
     async def mark(self, state: KeyState, flight: Flight, record: Record, lease: Lease) -> bool | None:
-        """Keep *record*, and the lease; False where the lease or the version is outdated."""
+        """Keep *record* and the lease. Return False if the lease or the version is outdated."""
         step = self._step("mark", state, flight, lambda: self.store.mark(record, lease))
         return await self._write(record.key, step)
 
     async def commit(
         self, state: KeyState, flight: Flight, record: Record, lease: Lease, timeout: float
     ) -> bool | None:
-        """Keep *record*, and end the lease; False where the lease or the version is outdated."""
+        """Keep *record* and end the lease. Return False if the lease or the version is outdated."""
         step = self._step("commit", state, flight, lambda: self.store.commit(record, lease), timeout)
         return await self._write(record.key, step)
 
     async def add_many(self, records: Sequence[Record]) -> list[bool]:
-        """Keep what is new of *records*, where the store can do so in one step; return which were kept."""
+        """Keep the new ones of *records*, if the store can do that in one step. Return which were kept."""
         if not self.takes_many or not records:
             return [False] * len(records)
-        store: BatchStore = self.store  # type: ignore[assignment]  # as was looked up
+        store: BatchStore = self.store  # type: ignore[assignment]  # checked above
         kept = await self.outside("write", None, partial(store.add_many, records))
         return [False] * len(records) if kept is None else kept
 
     async def abandon(self, state: KeyState, flight: Flight, lease: Lease, unused: Unused | None = None) -> bool:
-        """Give the lease back, and what is *unused* of its quota; tell whether the store has it back."""
+        """Give the lease back, and the *unused* part of its quota. Return whether the store accepted that."""
 
         async def abandon() -> bool:
             if unused is None:
@@ -214,9 +212,9 @@ class StoreClient:
         return await self._step("abandon", state, flight, abandon) is True
 
     async def outside(self, operation: str, state: KeyState | None, call: Callable[[], Awaitable[T]]) -> T | None:
-        """Do what no flight does: open, close, renew."""
+        """Make a call that belongs to no flight: open, close, renew."""
         try:
-            return await bounded(
+            answer = await bounded(
                 call, STORE_TIMEOUT, clock=self._clock, strays=self._strays, name=f"evertoken:store:{operation}"
             )
         except BaseException as error:
@@ -224,14 +222,16 @@ class StoreClient:
                 raise
             self.failed(operation, error, state)
             return None
+        self._outage.succeeded(operation)
+        return answer
 
     def failed(self, operation: str, error: BaseException, state: KeyState | None = None) -> None:
-        """Tell the observers what the store did instead of *operation*."""
+        """Tell the observers that *operation* failed, and how."""
         token = None if state is None else state.token
         said = describe(error, () if token is None else (token.access_token, token.refresh_token))
         key = None if state is None else state.key
         self.failure = said
-        self._observers.emit(events.StoreFailed(at=self._clock.time(), key=key, operation=operation, error=said))
+        self._outage.failed(operation, key, said)
 
     async def _step(
         self,
@@ -241,6 +241,8 @@ class StoreClient:
         call: Callable[[], Awaitable[T]],
         timeout: float = STORE_TIMEOUT,
     ) -> T | None:
+        if not self._outage.lets_through(operation):
+            return None
         if self._running >= MOST_STEPS and not await self._place():
             self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
             return None
@@ -255,6 +257,7 @@ class StoreClient:
             return None
         else:
             self._ended += 1
+            self._outage.succeeded(operation)
             if self._observers.listens_to(timing_events.StoreUsed):
                 at, took = self._clock.time(), self._clock.monotonic() - began
                 self._observers.emit(timing_events.StoreUsed(at=at, key=state.key, operation=operation, took=took))
@@ -268,7 +271,7 @@ class StoreClient:
                     break
 
     async def _place(self) -> bool:
-        """Wait for a place, as long as steps of others end: the wait does not count against the bound of a step."""
+        """Wait for a place as long as other steps end. This wait does not count as time of a step."""
         while self._running >= MOST_STEPS:
             turn, ended = asyncio.get_running_loop().create_future(), self._ended
             self._queue.append(turn)
@@ -282,8 +285,9 @@ class StoreClient:
         return True
 
     async def _write(self, name: str, step: Awaitable[bool | None]) -> bool | None:
-        # A notice that is wrongly taken for this member's own hides what a peer wrote, as a sign-out. So a write is
-        # counted before it leaves, because the notice may come before the answer; and only where the store merges none.
+        # If a report is wrongly taken for an own one, it hides a peer's write, such as a sign-out. So a write is
+        # counted before it is sent, because the report may come before the answer, and only if the store merges no
+        # reports.
         watch = self._watch
         if watch is None or not getattr(self.store, "tells_each_write", False):
             return await step
@@ -306,5 +310,5 @@ class StoreClient:
 
 
 def _hashable(key: Any) -> Hashable:
-    # JSON has no tuples, and a key has no lists.
+    # JSON has no tuples, and a key contains no lists.
     return tuple(map(_hashable, key)) if isinstance(key, list) else NO_NAME if isinstance(key, dict) else key

@@ -1,4 +1,4 @@
-"""The store, entered and left, and the watch over what peers write."""
+"""Enters and leaves the store, and watches the writes of peers."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch"]
 
-#: Seconds before a watch that ended is begun again. Less than the peers of a flushed store are given to answer.
+#: Seconds before an ended watch starts again. The peers of a flushed store get more time than this.
 REWATCH: Final = 1.0
 
-#: Seconds before a record that could not be read is read again; doubled each time, up to the last.
+#: Seconds before a record that could not be read is read again. They double each time, up to the cap.
 REREAD: Final = 1.0
 REREAD_CAP: Final = 30.0
 
-# A watch that lasted so many seconds was no failure in a row.
+# If a watch lasted this many seconds, its end does not count as another failure in a row.
 _LASTED: Final = 30.0
 
 
 @final
 class Watch:
     """
-    What one session hears of its store.
+    The reports of a store to one session.
 
-    Args:
+    written: A function that is called with the name of a written record, or None if a write may have been missed.
         written: Called with the store's key that was written, or None where something may have been missed.
 
-        judge: Returns a record if it is newer than what memory has, and of use.
+        judge: A function that returns a record if it is newer than memory and useful.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class Watch:
         self._pause = REREAD
 
     async def open(self) -> None:
-        """Enter the store, and watch it if it can be watched."""
+        """Enter the store, and watch it if it supports that."""
         await self._enter_or_leave("open", "__aenter__")
-        # Not isinstance(): that does not see through a store that passes calls on to another.
+        # isinstance() is not used, because a store may pass its calls on to another one.
         if callable(getattr(self._client.store, "watch", None)):
             watched = cast("WatchedStore", self._client.store)
             self._begin(watched)
@@ -92,14 +92,14 @@ class Watch:
             await self._enter_or_leave("close", "__aexit__", None, None, None)
 
     def is_told(self, state: KeyState) -> bool:
-        """Tell whether a peer has written *state* since it was looked at."""
+        """Tell whether a peer has written *state* since the last look."""
         return self._looks is not None and self._looks.wants(state)
 
     def unread(self, state: KeyState) -> None:
         """
-        The record of *state* was to be looked at, and could not be read: look again later.
+        The record of *state* could not be read. Look again later.
 
-        Nobody says it twice: without another look a sign-out would go unnoticed until the token is due.
+        The store reports a write only once. Without another look, a sign-out would go unnoticed until the token is due.
         """
         if self._task is None:
             return
@@ -115,7 +115,7 @@ class Watch:
 
         async def call() -> None:
             await getattr(store, method)(*arguments)
-            # Here, because a start that is cancelled in this very round has entered the store nevertheless.
+            # This is set here, because a start that is cancelled in this moment has entered the store anyway.
             self._entered = operation == "open"
 
         await self._client.outside(operation, None, call)
@@ -127,14 +127,14 @@ class Watch:
         task.add_done_callback(partial(self._watch_ended, store))
 
     def _watch_ended(self, store: WatchedStore, task: asyncio.Task[None]) -> None:
-        # Cancelled by somebody who cancels all tasks: the session goes on, and so does its watch.
+        # Somebody cancelled all tasks. The session continues, and so does its watch.
         if self._task is task and self._session.running:
             self._again = self._session.clock.call_later(REWATCH, self._begin, store)
 
     async def _watch(self, store: WatchedStore) -> None:
         failures = 0
         await next_turn()
-        # A store that swallowed the cancellation is not asked again.
+        # A store that swallowed the cancellation is not called again.
         while not told_to_end():
             begun = self._session.clock.monotonic()
             try:
@@ -144,7 +144,8 @@ class Watch:
                     raise
                 failures = failures + 1 if self._session.clock.monotonic() - begun < _LASTED else 1
                 if failures.bit_count() == 1:
-                    # The first, second, fourth and so on: an outage is not told once a second.
+                    # Only the first, second, fourth and so on are reported, so that an outage is not reported every
+                    # second.
                     self._client.failed("watch", error)
             self._client.hears(watching=False)
             await Gate().wait(self._session.clock, REWATCH)
@@ -159,7 +160,7 @@ class Watch:
         if not self._session.running:
             return
         if name is None:
-            # Something may have been missed. A key that is not in service here is looked up when it is asked for.
+            # A write may have been missed. A key that is not in service is read when a caller asks for it.
             for state in list(self._session.registry.keys.values()):
                 self._look(state, self._looks)
             return
@@ -172,7 +173,7 @@ class Watch:
         if state.flight is not None:
             if state.flight.reason not in LOOKS:
                 return
-            # It may have read the record before this was written.
+            # It may have read the record before this write.
             if looks is not None and not state.flight.started:
                 looks.add(state)
             else:
@@ -180,7 +181,7 @@ class Watch:
         elif looks is not None and state.in_service(self._session.clock.time()) is not None:
             looks.add(state)
         elif state.token is not None or (failure is not None and failure.error is not None):
-            # Somebody may need a token at any moment, so that this is not put off.
+            # A caller may need a token at any moment, so this is not delayed.
             self._session.flights.launch(state, "peer", urgent=False)
 
     def _look_again(self) -> None:
@@ -188,5 +189,5 @@ class Watch:
         missed, self._missed = self._missed, {}
         for state in missed:
             if self._session.running and self._session.registry.keys.get(state.key) is state:
-                # By itself: of many records that are read together, one that cannot be read hides the others.
+                # It is read alone: if many records are read together, an unreadable one hides the others.
                 self._look(state, None)

@@ -1,4 +1,4 @@
-"""A call that is made with a token, and made once more with another where the server refused the first."""
+"""Call a function with a token, and call it once more with another token if the server refused the first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Refused", "attempt", "attempt_sync", "attempt_with", "attempt_with_s
 
 T = TypeVar("T")
 
-#: How a caller says which exceptions mean that the token was refused.
+#: The ways in which a caller says which exceptions mean that the token was refused.
 Refused: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -26,7 +26,7 @@ def refusal_test(refused: Refused, /) -> Callable[[Exception], bool]:
     Return the function that tells whether an exception means that the token was refused.
 
     Raises:
-        TypeError: *refused* is no exception type, no tuple of those, and no function.
+        TypeError: *refused* is not an exception type, a tuple of those, or a function.
     """
     kinds = refused if isinstance(refused, tuple) else (refused,)
     if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
@@ -38,13 +38,13 @@ def refusal_test(refused: Refused, /) -> Callable[[Exception], bool]:
 
 
 async def attempt(reader: TokenReader, call: Callable[..., Awaitable[T]], refused: Refused) -> T:
-    """Do what `TokenHandle.attempt` says."""
+    """The implementation of `TokenHandle.attempt`."""
     is_refusal = refusal_test(refused)
     return await attempt_with(reader, call if _takes_token(call) else lambda _: call(), is_refusal)
 
 
 def attempt_sync(reader: TokenReader, call: Callable[..., T], refused: Refused) -> T:
-    """Do what `TokenHandle.attempt_sync` says."""
+    """The implementation of `TokenHandle.attempt_sync`."""
     is_refusal = refusal_test(refused)
     return attempt_with_sync(reader, call if _takes_token(call) else lambda _: call(), is_refusal)
 
@@ -60,7 +60,7 @@ async def attempt_with(
         if not is_refusal(error):
             raise
         failure = error
-    # Not in the handler: a failure to fetch would carry the frames of the call, and the token in them.
+    # This is outside the handler. Otherwise a failed fetch would carry the frames of the call, with the token in them.
     try:
         other = await reader.refused(token)
         if other is None:
@@ -89,7 +89,7 @@ def attempt_with_sync(reader: TokenReader, call: Callable[[str], T], is_refusal:
 
 
 def _takes_token(call: Callable[..., Any]) -> bool:
-    """Tell whether *call* has a positional parameter that must be given. A token is never put into an optional one."""
+    """Tell whether *call* has a positional parameter without a default. A token is never passed to an optional one."""
     try:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A manager on an event loop in a thread of its own, for programs that have none."""
+"""Run a manager on an event loop in a separate thread, for programs without a loop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["run_in_background"]
 
-#: Seconds between two looks at whether the program has come to its end.
+#: Seconds between two checks whether the program is about to end.
 _WATCH: Final = 0.5
 
-#: Seconds that the end of the program waits for the close.
+#: Seconds that the program's end waits for the manager to close.
 _EXIT: Final = 15.0
 
 
@@ -32,16 +32,16 @@ ManagerT = TypeVar("ManagerT", bound=_Entered)
 @contextlib.contextmanager
 def run_in_background(manager: ManagerT, /) -> Iterator[ManagerT]:
     """
-    Run a manager on an event loop in a thread of its own, for programs that have none.
+    Run a manager on an event loop in a separate thread, for programs without a loop.
 
     Inside the block `manager.get_sync()`, `manager.peek()` and `httpx.Client(auth=manager.auth())` work from any
-    thread. A program that ends inside the block closes the manager on its way out. In a fork the block ends at once.
+    thread. If the program ends inside the block, the manager is closed first. In a forked child the block ends at once.
 
     Args:
         manager: A `TokenManager` that is not started.
 
     Raises:
-        TokenError: Whatever entering the manager raises.
+        TokenError: The manager could not be entered; the error is the one that it raised.
     """
     background = _Background(manager)
     background.start()
@@ -53,7 +53,7 @@ def run_in_background(manager: ManagerT, /) -> Iterator[ManagerT]:
 
 @final
 class _Background:
-    """The thread."""
+    """The thread in which the manager and its loop run."""
 
     def __init__(self, manager: _Entered) -> None:
         self._manager = manager
@@ -62,11 +62,11 @@ class _Background:
         self._stopping: asyncio.Future[None] | None = None
         self._entered = threading.Event()
         self._failure: BaseException | None = None
-        # A daemon, because nothing may keep the program from ending; `_leave` closes the manager before that.
+        # A daemon thread does not keep the program from ending. `_leave` closes the manager before that.
         self._thread = threading.Thread(target=self._run, name="evertoken:background", daemon=True)
 
     def start(self) -> None:
-        """Enter the manager, and return when that is done."""
+        """Enter the manager. Return after it has started."""
         self._thread.start()
         self._entered.wait()
         if self._loop is None:
@@ -80,7 +80,7 @@ class _Background:
     def stop(self) -> None:
         """Leave the manager, and end the thread."""
         if self._pid != os.getpid():
-            # The thread exists in the parent alone.
+            # The thread exists only in the parent process.
             return
         atexit.unregister(self._leave)
         self._tell_to_stop()
@@ -121,7 +121,7 @@ class _Background:
             self._entered.set()
             main = threading.main_thread()
             while not stopping.done() and main.is_alive():
-                # Threads of sources keep a program alive until their loop has ended.
+                # The threads of sources keep a program alive until their loop has ended.
                 await asyncio.wait({stopping}, timeout=_WATCH)
 
 

@@ -1,4 +1,4 @@
-"""Tokens as bare text, for libraries that take a function and know nothing of a token's life."""
+"""Tokens as plain strings, for libraries that accept a function that returns one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["BareTokens"]
 
 
 class BareTokens:
-    """A manager's tokens as text."""
+    """The methods of a manager that return a token as a string."""
 
-    # Those of the manager.
+    # The manager provides these two methods.
     if TYPE_CHECKING:
         get: Any
         get_sync: Any
@@ -23,13 +23,13 @@ class BareTokens:
     async def access_token(
         self, key: Hashable = None, *, min_ttl: float | None = None, timeout: float | None = None
     ) -> str:
-        """Return the bare access token, for libraries that take an async function. All else is as with `get`."""
+        """Return the bare access token, for libraries that take an async function. Otherwise it works as `get`."""
         token: Token = await self.get(key, min_ttl, timeout)
         return token.access_token
 
     def access_token_sync(
         self, key: Hashable = None, *, min_ttl: float | None = None, timeout: float | None = None
     ) -> str:
-        """Return the bare access token, for libraries that take a plain function. All else is as with `get_sync`."""
+        """Return the bare access token, for libraries that take a plain function. Otherwise it works as `get_sync`."""
         token: Token = self.get_sync(key, min_ttl, timeout)
         return token.access_token

@@ -1,4 +1,4 @@
-"""Any function as a source."""
+"""Use any function as a source."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["CallableSource", "as_source"]
 @final
 class CallableSource(Guarded):
     """
-    A source made of a function: async, or plain and then run in a thread.
+    A source that calls a function. A plain function runs in a thread.
 
-    All sources around one plain function share eight threads. A call that does not return keeps its thread. Where all
-    eight hang, a fetch fails at once. The threads do not keep the process from ending.
+    All sources of one plain function share eight threads. A call that does not return keeps its thread. If all eight
+    hang, a fetch fails at once. The threads do not prevent the process from ending.
 
     Args:
         function:
-            Called for each fetch, without arguments or, if it takes one, with the token before (or None). It
-            returns a `Token`, a pair of token and seconds it lives, a mapping as a token endpoint answers it, or a
-            string. If it takes the token, a call whose answer is lost is assumed to have presented its refresh token.
+            The function to call for each fetch. If it has a parameter, it receives the previous token (or None). It
+            returns a `Token`, a pair of token and lifetime in seconds, a mapping with the answer of a token endpoint,
+            or a string. If it receives the token and its answer is lost, its refresh token counts as presented.
 
-        provider: Keys of one provider share its limit of concurrent fetches.
+        provider: The name of the provider. Keys of one provider share its limit of concurrent fetches.
 
     Raises:
-        TypeError: It is no function, or wants more than one argument.
+        TypeError: *function* is not a function, or needs more than one argument.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CallableSource(Guarded):
             raise TypeError(msg)
         self._function = function
         self._takes_current = _takes_one(function)
-        # Without the token before it has no refresh token to present twice.
+        # Without the previous token it has no refresh token that it could present twice.
         self.rotates: bool | None = None if self._takes_current else False
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - whether the instance's __call__ is async
@@ -54,13 +54,13 @@ class CallableSource(Guarded):
 
     @property
     def function(self) -> Callable[..., Awaitable[Answered] | Answered]:
-        """The function. Sources around the same one share its limits."""
+        """The function. Sources of the same function share its limits."""
         return self._function
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
         """Call the function."""
         arguments = (request.current,) if self._takes_current else ()
-        # With the token in hand, a function may present its refresh token at any time.
+        # A function that has the token may present its refresh token at any time.
         starting = request.sending if self._takes_current else _nothing
         if self._threads is None:
             starting()
@@ -74,10 +74,10 @@ class CallableSource(Guarded):
 
 def as_source(source: object, /, *, parameter: str) -> TokenSource:
     """
-    Return *source* if it is a source, or make one of it.
+    Return *source* if it is a source, or make a source from it.
 
     Raises:
-        TypeError: It is neither; the message names *parameter*.
+        TypeError: *source* is neither a source nor a function. The message names *parameter*.
     """
     if inspect.isclass(source):
         msg = f"{parameter} must be a source, not the class {source.__name__}; did you forget to call it?"
@@ -87,7 +87,7 @@ def as_source(source: object, /, *, parameter: str) -> TokenSource:
     if inspect.isawaitable(source):
         if inspect.iscoroutine(source):
             source.close()
-        msg = f"{parameter} must be the function itself, not what it returned; leave out the parentheses"
+        msg = f"{parameter} must be the function itself, not its result; leave out the parentheses"
         raise TypeError(msg)
     if callable(source):
         return CallableSource(cast("Callable[..., Any]", source))
@@ -110,6 +110,6 @@ def _takes_one(function: Callable[..., object]) -> bool:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters if p.default is p.empty and p.kind in (*positional, p.KEYWORD_ONLY)]
     if len(required) > 1 or any(p.kind is p.KEYWORD_ONLY for p in required):
-        msg = "function must take no argument, or one: the token before (or None)"
+        msg = "function must take no argument, or one: the previous token (or None)"
         raise TypeError(msg)
     return len(required) == 1

@@ -1,4 +1,4 @@
-"""What a session does from time to time besides its keys, at the supervisor's deadlines."""
+"""Chores: work that a session repeats besides its keys, at the supervisor's deadlines."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Chore"]
 @final
 class Chore:
     """
-    Something to be done again and again.
+    A piece of work that is repeated.
 
     Args:
-        run: Does it, without waiting, and returns when it is to be done next (epoch seconds).
+        run: A function that does the work without waiting, and returns when to run it next (epoch seconds).
 
         end: Called when the session ends.
     """
@@ -26,7 +26,7 @@ class Chore:
     def __init__(self, run: Callable[[], float], end: Callable[[], object]) -> None:
         self.run = run
         self.end = end
-        #: The supervisor's, which looks at it earlier where this is far ahead.
+        #: The deadline that the supervisor set. It may be earlier than `due_at`, if that is far in the future.
         self.deadline: float | None = None
         self.due_at: float = 0.0
 

@@ -1,4 +1,4 @@
-"""The one file that asks the system for time."""
+"""The only file that asks the system for the time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SystemClock:
 
     __slots__ = ()
 
-    # Builtins, not methods that call them: the hot path pays for each frame.
+    # These are builtins and not methods around them, because the hot path pays for each frame.
     time = staticmethod(system.time)
     monotonic = staticmethod(system.monotonic)
 

@@ -1,8 +1,8 @@
 """
-What a person, a login or a client does to a key: refresh, refuse, forget, put, sign out.
+Commands on a key by a person, a login or a client: refresh, refuse, forget, put, sign out.
 
-Each changes memory at once, before anything is awaited; the rest is a flight, like all others. So a command that is
-cancelled leaves no key half changed.
+Each command changes memory at once, before it awaits anything. The rest is a normal flight. So a cancelled command
+never leaves a key half changed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Commands"]
 
-# How often refresh() joins a flight that turns out to fetch nothing, before it says so.
+# How often refresh() joins a flight that fetches nothing, before it gives up.
 _JOINED: Final = 4
 
 
 @final
 class Commands:
-    """Changes of a key that no schedule asks for."""
+    """Changes of a key that are not caused by a schedule."""
 
     def __init__(self, session: Session) -> None:
         self._registry = session.registry
@@ -56,13 +56,13 @@ class Commands:
         self._check_open = session.check_open
 
     async def refresh(self, key: Hashable) -> Token:
-        """Fetch now, or join the fetch under way; return its token or raise its failure."""
+        """Fetch now, or join the fetch under way. Return its token or raise its failure."""
         state = await self._read_path.state(key)
         signed_out = state.signed_out
         joined = 0
         while True:
             if state.signed_out and not signed_out:
-                # It was signed out meanwhile. Who asked before that does not begin anew.
+                # The key was signed out in the meantime. A call from before that must not log in again.
                 raise state.unavailable()
             before = state.token
             flight = self._flights.launch(state, "forced", urgent=True)
@@ -78,9 +78,10 @@ class Commands:
             token = flight.token
             joined += 1
             if joined < _JOINED and (flight.void or (token is not None and not token.valid_at(self._clock.time()))):
-                # It was replaced, or its token did not live to be handed out, as where the machine slept.
+                # The flight was replaced, or its token expired before it could be returned, for example while the
+                # machine slept.
                 continue
-            # One that found nothing newer than what was there is no refresh.
+            # A flight that found nothing newer does not count as a refresh.
             found = flight.request is not None or flight.error is not None
             if joined == _JOINED or found or (token is not None and token is not before):
                 break
@@ -88,8 +89,8 @@ class Commands:
             raise self._no_new_token(state, flight)
         return token
 
-    async def refused(self, key: Hashable, access_token: Hidden[str], wait: bool) -> Token | None:  # noqa: FBT001 - crosses threads by position
-        """Take out of service the token with this value, if it is the one; return another, or None."""
+    async def refused(self, key: Hashable, access_token: Hidden[str], wait: bool) -> Token | None:  # noqa: FBT001 - it is passed between threads by position
+        """Take the token with this value out of service if it is the current one. Return another token, or None."""
         outcome = await self.invalidate(key, access_token)
         if outcome == "cooling" or not wait:
             return None
@@ -97,7 +98,7 @@ class Commands:
         return None if token.access_token == access_token.value else token
 
     async def invalidate(self, key: Hashable, access_token: Hidden[str]) -> Refusal:
-        """Take out of service the token with this value, if it is the one and the cool-down allows it."""
+        """Take the token with this value out of service, if it is the current one and the cool-down allows it."""
         state = await self._read_path.state(key)
         now = self._clock.time()
         token = state.in_service(now)
@@ -115,13 +116,14 @@ class Commands:
         return outcome
 
     async def forget(self, key: Hashable) -> bool:
-        """Drop what memory holds of *key*, but a refresh token that nobody else keeps, and begin anew."""
+        """Forget *key* and begin again. A refresh token that nothing else keeps stays in memory."""
         self._check_open()
         state = self._registry.find(key)
         if state is None:
             return False
         flight: Flight | None = state.flight
-        # A store that has it keeps it. A fetch that has spent it brings the next one.
+        # If the store has the refresh token, the store keeps it. If a fetch has spent it, that fetch brings the next
+        # one.
         unkept = state.unkept
         state.forgotten(
             keep_refresh_token=unkept or not self._rules.shared,
@@ -134,23 +136,24 @@ class Commands:
         if self._registry.source_for is not None:
             before, state.source = state.source, self._registry.source_of(key)
             if _whose(before) != _whose(state.source):
-                # Another provider's refresh token is not sent to this one.
+                # A refresh token of another provider must not be sent to this one.
                 state.forgotten(keep_refresh_token=False)
         self._maintenance.schedule(state)
         self._maintenance.wake(state)
         self._observers.emit(events.KeyEvicted(at=self._clock.time(), key=key))
         if self._registry.source_for is not None:
             async with self._lock:
-                # A key that nobody uses is opened again when somebody asks for it.
+                # An unused key is opened again when somebody asks for it.
                 if state.token is None and self._maintenance.may_drop(state):
                     self._registry.drop(state)
                     self._maintenance.supervisor.deadlines.discard(state)
         return True
 
     async def put(self, key: Hashable, given: Token | Grant) -> None:
-        """Take the token into service, or a grant's refresh token to be presented next, and keep it in the store."""
+        """Put the token into service, or present a grant's refresh token next, and keep it in the store."""
         state = await self._read_path.state(key)
-        # Its instants are of the clock as it is now: a step of before must not be noticed later, and move them.
+        # The instants of the token are in the present clock. Otherwise an older step could be noticed later and move
+        # them.
         self._maintenance.supervisor.compare_clocks()
         now = self._clock.time()
         state.put(token_of(given, now), now, self._rules)
@@ -164,7 +167,7 @@ class Commands:
             await flight.wait(self._clock)
 
     async def revoke(self, key: Hashable) -> None:
-        """Sign *key* out: here, in the store, and at the server if the source can tell it."""
+        """Sign *key* out: in memory, in the store, and at the server if the source has a method for that."""
         state = await self._read_path.state(key)
         now = self._clock.time()
         before: Flight | None = state.flight
@@ -200,7 +203,7 @@ class Commands:
     def _no_new_token(self, state: KeyState, flight: Flight) -> TokenUnavailable | GrantRejected:
         error = state.unavailable("no new token")
         if state.signed_out and isinstance(flight.error, TransientRefreshError):
-            # Why it could not begin anew.
+            # This is the reason why the new login failed.
             unavailable = TokenUnavailable(f"no new token: {flight.error}")
             unavailable.__cause__ = flight.error
             return unavailable
@@ -223,7 +226,7 @@ class Commands:
         except BaseException as error:
             if must_propagate(error):
                 raise
-            # Raised by the caller, without the frames it came through.
+            # The caller raises it, without the frames that it passed through.
             return failure_of(error, FetchRequest(state.key, token, self._timeout))
         return None
 

@@ -1,4 +1,4 @@
-"""What sources keep open between fetches, such as HTTP connections. It ends with the session."""
+"""Things that sources keep open between fetches, such as HTTP connections. They end with the session."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Connections"]
 
-#: Seconds for which something is kept open that nobody uses: fetches that follow each other share it.
+#: An unused object is kept open for this many seconds, so that consecutive fetches share it.
 IDLE: Final = 2.0
 
-# Seconds in which it should be closed.
+# Closing an object should take at most this many seconds.
 _CLOSE: Final = 1.0
 
 
 @final
 class Connections:
     """
-    What the sources of one session have open, by a key that says what it is good for.
+    The open objects of one session's sources. A key describes the use of each.
 
     Args:
-        spawn: Has a coroutine run by the session.
+        spawn: A function that runs a coroutine in the session.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Connections:
     @contextlib.asynccontextmanager
     async def use(self, key: Hashable, make: Callable[[], Any]) -> AsyncIterator[Any]:
         """
-        Lend what stands under *key*; *make* makes it where there is none. It has a method `aclose`.
+        Lend the object of *key*, or the new one from *make*. The object needs a method `aclose`.
 
-        It is closed when nobody has used it for `IDLE` seconds.
+        It is closed after nobody has used it for `IDLE` seconds.
         """
         if key not in self._open:
             self._open[key] = make(), set(), []
@@ -66,7 +66,7 @@ class Connections:
                 timers.append(self._clock.call_later(IDLE, self._end, key))
 
     async def aclose(self) -> None:
-        """Close all, and from now on each thing after its use."""
+        """Close all objects. From now on each new one is closed after its use."""
         self._closed = True
         opened, self._open = self._open, {}
         for one, users, timers in opened.values():

@@ -1,4 +1,4 @@
-"""What a manager counts, over all its sessions."""
+"""The counters of a manager, over all its sessions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Counters"]
 @final
 @dataclass(slots=True)
 class Counters:
-    """Counts since the manager was made; `Snapshot` says what each one means."""
+    """The counts since the manager was made. `Snapshot` describes each of them."""
 
     fetches: int = 0
     refreshed: int = 0

@@ -1,8 +1,8 @@
 """
-A queue of items by instant, where setting an item's instant replaces the one before.
+A queue of items by instant. A new instant of an item replaces the previous one.
 
-Items lend a slot, `deadline`, so that the queue needs no table of its own: a heap entry counts only while it
-agrees with its item. That keeps a key to one pair in one list.
+Each item provides a slot, `deadline`, so the queue needs no table: a heap entry counts only if it matches its item. So
+a key costs one pair in one list.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Final, Generic, Protocol, TypeVar, final
 __all__ = ["Deadlines", "Due"]
 
 
-# How large the heap may become for each item in it: small enough for memory, large enough that few calls rebuild it.
+# The size of the heap for each item in it. A larger value needs more memory, and a smaller one rebuilds it more often.
 _ROOM: Final = 1.25
 
 
 class Due(Protocol):
-    """What can stand in the queue. Its `__lt__` only breaks ties; any answer will do."""
+    """An item of the queue. Its `__lt__` only breaks ties, so any answer will do."""
 
     deadline: float | None
 
@@ -31,7 +31,7 @@ ItemT = TypeVar("ItemT", bound=Due)
 
 @final
 class Deadlines(Generic[ItemT]):
-    """A heap by instant, replaced by item."""
+    """A heap of instants in which each item has at most one entry that counts."""
 
     __slots__ = ("_armed", "_heap")
 
@@ -44,10 +44,10 @@ class Deadlines(Generic[ItemT]):
 
     def set(self, item: ItemT, instant: float, /) -> None:
         """
-        Put *item* at *instant*, instead of where it stood.
+        Put *item* at *instant*. It leaves its previous place.
 
         Raises:
-            ValueError: The instant is no finite number: the item would stand nowhere, or hold up all that come after.
+            ValueError: The instant is not finite. The item would have no place, or block all items after it.
         """
         if not -math.inf < instant < math.inf:
             msg = f"a deadline must be a finite instant, not {instant!r}"
@@ -58,12 +58,12 @@ class Deadlines(Generic[ItemT]):
         heapq.heappush(self._heap, (instant, item))
 
     def discard(self, item: ItemT, /) -> None:
-        """Take *item* out, if it is in."""
+        """Remove *item*, if it is in the queue."""
         if item.deadline is None:
             return
         item.deadline = None
         self._armed -= 1
-        # Most entries that no longer count lie far in the future, and would stay for hours.
+        # Most entries that no longer count are far in the future, and would stay for hours.
         if len(self._heap) > 64 and len(self._heap) > _ROOM * self._armed:  # noqa: PLR2004 - small heaps cost nothing
             self._heap = [pair for pair in self._heap if pair[1].deadline is pair[0]]
             heapq.heapify(self._heap)
@@ -77,9 +77,9 @@ class Deadlines(Generic[ItemT]):
 
     def hand_out(self, now: float, again_at: float, most: int, /) -> list[ItemT]:
         """
-        Return, in order, the items that are due at *now*, at the most so many. Each of them stands at *again_at* then.
+        Return the items that are due at *now*, in order, at most *most* of them. Each is set to *again_at*.
 
-        So an item that is in the queue stays in it, whatever its receiver does or fails to do.
+        So an item stays in the queue, even if its receiver fails.
         """
         due: list[ItemT] = []
         while len(due) < most and self.next() <= now and self._heap:

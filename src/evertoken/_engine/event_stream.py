@@ -1,7 +1,7 @@
 """
-Events for code that must await something, as they happen.
+A stream of events, for code that must await something for each event.
 
-An observer must not block. A stream keeps the newest events for a reader that takes its time, in a buffer with a bound.
+An observer must not block. A stream keeps the newest events in a limited buffer, so its reader may be slow.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["EventStream", "EventStreams"]
 @final
 class EventStream(Reader):
     """
-    An async iterator over events. Made by `TokenManager.events`.
+    An async iterator over events. `TokenManager.events` makes it.
 
-    It has room for so many events; if its reader is slower, the oldest are dropped and counted. It ends when the
-    manager has closed, after the last event, or with `close`.
+    If the reader is slower than the events, the oldest events are dropped and counted. The stream ends after the last
+    event, when the manager has closed, or with `close`.
 
     Args:
-        streams: Where it is listed.
+        streams: The list of streams to which it belongs.
 
-        maxsize: How many events it holds.
+        maxsize: The number of events that it can hold.
     """
 
     __slots__ = ("_events", "_streams", "dropped")
@@ -43,20 +43,20 @@ class EventStream(Reader):
             msg = f"maxsize must be a whole number of at least 1, not {maxsize!r}"
             raise ValueError(msg)
         super().__init__(streams)
-        #: How many events were dropped so far, because the reader was too slow.
+        #: The number of events that were dropped so far, because the reader was too slow.
         self.dropped: int = 0
         self._streams = streams
         self._events: deque[Event] = deque(maxlen=maxsize)
         streams.add(self)
 
     def offer(self, event: Event) -> None:
-        """Take *event*, on the session's loop."""
+        """Add *event*. This runs on the session's loop."""
         if self._closed:
             return
         if len(self._events) == self._events.maxlen:
             self.dropped += 1
         self._events.append(event)
-        # Only a reader that waits has to be woken.
+        # Only a waiting reader must be woken.
         if self._wakeup is not None:
             self.notify()
 
@@ -88,9 +88,9 @@ class EventStreams(Readers):
     The streams of one session.
 
     Args:
-        loop: The session's.
+        loop: The loop of the session.
 
-        is_lost: Tells whether the session's loop has ended.
+        is_lost: A function that tells whether the session's loop has ended.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_lost: Callable[[], bool]) -> None:
@@ -102,23 +102,23 @@ class EventStreams(Readers):
         return len(self._streams)
 
     def add(self, stream: EventStream) -> None:
-        """List *stream*."""
+        """Add *stream* to the list."""
         with self._lock:
             self._streams.add(stream)
 
     def discard(self, stream: EventStream) -> None:
-        """List *stream* no longer."""
+        """Remove *stream* from the list."""
         with self._lock:
             self._streams.discard(stream)
 
     def tell(self, event: Event) -> None:
-        """Offer *event* to all."""
+        """Offer *event* to all streams."""
         if self._streams:
             for stream in self._listed():
                 stream.offer(event)
 
     def end(self) -> None:
-        """End all of them."""
+        """End all streams."""
         self._ended = True
         for stream in self._listed():
             stream.close()

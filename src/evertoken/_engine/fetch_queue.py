@@ -1,4 +1,4 @@
-"""The flights of one provider that wait for their turn, and which is next."""
+"""The flights of one provider that wait for their turn, and the order among them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FetchQueue", "Start", "Turn"]
 
-#: Starts a flight; returns False where there is nothing left to start.
+#: Starts a flight. It returns False if there is nothing left to start.
 Start: TypeAlias = Callable[[], bool]
 
 _NONE: Final[OrderedDict[Any, Any]] = OrderedDict()
@@ -23,29 +23,29 @@ _NO_HEAP: Final[list[Any]] = []
 
 
 class Turn(Hashable, Protocol):
-    """What waits for its turn: a flight."""
+    """A flight that waits for its turn."""
 
-    #: Whether it counts as a fetch, and was let through as one.
+    #: Whether it counts as a fetch, and was started as one.
     counted: bool
 
     def __len__(self) -> int:
-        """Return how many callers wait for it."""
+        """Return the number of callers that wait for it."""
 
     def is_inside(self) -> bool:
         """Tell whether a fetch that holds a place waits for it."""
 
     def wake(self) -> None:
-        """Have those who wait for it look again."""
+        """Let its waiters check again."""
 
 
 @final
 class FetchQueue:
     """
-    What waits, in order.
+    The waiting flights in order.
 
-    Looks at the store ask no provider, and go first. Then come the fetches that somebody waits for, first come first
-    served. A refresh ahead of expiry counts as one of them from an instant on that it brings; until then it goes after
-    them, the earliest instant first.
+    Flights that only look at the store come first, because they ask no provider. Then come the fetches for which
+    somebody waits, in order of arrival. A refresh ahead of expiry has an instant from which it counts as one of those.
+    Until then it comes after them, the earliest instant first.
     """
 
     __slots__ = (
@@ -65,19 +65,19 @@ class FetchQueue:
 
     def __init__(self, state: ProviderState) -> None:
         self.state = state
-        #: Flights that hold a place, and those among them that are fetches.
+        #: The number of flights that hold a place, and the number of fetches among them.
         self.running: int = 0
         self.under_way: int = 0
         self.filling: bool = False
-        #: Set for the instant at which the next fetch may start, if a time decides that.
+        #: A timer for the instant at which the next fetch may start, if that depends on the time.
         self.timer: Timer | None = None
         self.timer_at: float = 0.0
-        #: Whether anything ever had to wait. What follows is made then.
+        #: Whether a flight ever had to wait. The collections below are only made then.
         self.used: bool = False
         self._looks: OrderedDict[Turn, Start] = _NONE
         self._urgent: OrderedDict[Turn, tuple[float, Start]] = _NONE
         self._ahead: dict[Turn, tuple[float, int, Start]] = _NONE
-        # An entry counts only while it agrees with the dict.
+        # An entry counts only if it matches the dict.
         self._heap: list[tuple[float, int, Turn]] = _NO_HEAP
         self._number = 0
 
@@ -86,35 +86,35 @@ class FetchQueue:
 
     @property
     def fetches(self) -> int:
-        """How many fetches wait."""
+        """The number of waiting fetches."""
         return len(self._urgent) + len(self._ahead)
 
     def put_back(self, turn: Turn, start: Start, *, since: float | None, by: float) -> None:
-        """Let *turn* wait once more, though its turn had come: ahead of all that are as urgent."""
+        """Let *turn* wait again although its turn had come. It goes before all others of the same urgency."""
         self.put(turn, start, counts=True, since=since, by=by)
         if since is not None:
             self._urgent.move_to_end(turn, last=False)
 
     def urge(self, turn: Turn, since: float) -> None:
-        """Somebody waits for *turn* now."""
+        """A caller now waits for *turn*."""
         found = self._ahead.get(turn)
         if found is not None:
             self.put(turn, found[2], counts=True, since=since, by=since)
 
     def put(self, turn: Turn, start: Start, *, counts: bool, since: float | None, by: float) -> None:
         """
-        Let *turn* wait. Who waits already is only moved, and only if it has become more urgent.
+        Let *turn* wait. If it waits already, it is only moved if it has become more urgent.
 
         Args:
-            turn: What waits.
+            turn: The flight that waits.
 
-            start: Called when its turn has come.
+            start: The function to call when its turn has come.
 
-            counts: Whether it is a fetch, and not only a look.
+            counts: Whether it is a fetch, and not only a look at the store.
 
-            since: Since when somebody waits for it, if somebody does.
+            since: The instant since which a caller waits for it, if a caller does.
 
-            by: From when on it is as urgent as that.
+            by: The instant from which it is as urgent as with a waiting caller.
         """
         if not self.used:
             self.used = True
@@ -137,18 +137,18 @@ class FetchQueue:
         heapq.heappush(self._heap, (by, self._number, turn))
 
     def discard(self, turn: Turn) -> None:
-        """Take *turn* out, if it is in."""
+        """Remove *turn*, if it is in the queue."""
         if self.used:
             self._looks.pop(turn, None)
             self._urgent.pop(turn, None)
             self._ahead.pop(turn, None)
 
     def look(self) -> tuple[Turn, Start] | None:
-        """Take out the next look."""
+        """Remove and return the next flight that only looks at the store."""
         return self._looks.popitem(last=False) if self._looks else None
 
     def next(self, *, urgent: bool) -> tuple[Turn, Start, bool] | None:
-        """Return the next fetch, with *urgent* only of those that somebody waits for, and whether it is one of them."""
+        """Return the next fetch, and whether a caller waits for it. With *urgent*, only such fetches are considered."""
         first = next(iter(self._urgent.items()), None)
         ahead = None if urgent else self._first_ahead()
         if first is None and ahead is None:
@@ -160,7 +160,7 @@ class FetchQueue:
         return turn, self._ahead[turn][2], False
 
     def soonest(self) -> float | None:
-        """Return the earliest instant from which on a refresh ahead is urgent."""
+        """Return the earliest instant at which a refresh ahead of expiry becomes urgent."""
         first = self._first_ahead()
         return None if first is None else first[0]
 
@@ -169,7 +169,7 @@ class FetchQueue:
         return any(map(len, self._urgent))
 
     def turns(self) -> Iterator[tuple[Turn, Start, bool]]:
-        """Yield all that wait, and whether each counts as a fetch."""
+        """Yield all waiting flights, and whether each counts as a fetch."""
         for turn, start in list(self._looks.items()):
             yield turn, start, False
         for turn, (_, start) in list(self._urgent.items()):
@@ -181,7 +181,7 @@ class FetchQueue:
         return turn in self._looks or turn in self._urgent or turn in self._ahead
 
     def clear(self) -> None:
-        """Forget all that wait."""
+        """Remove all waiting flights."""
         self.stop()
         if self.used:
             for waiting in (self._looks, self._urgent, self._ahead, self._heap):

@@ -1,8 +1,8 @@
 """
-A flight: one shared fetch, its waiters, and the bounds of each step that it takes.
+A flight: one shared fetch, its waiters, and the time limit of each of its steps.
 
-Each waiter has a future of its own in a dict. Cancelling a waiter takes its future out, which costs the same for any
-number of waiters and touches none of the others (a `shield` per waiter is quadratic when many are cancelled).
+Each waiter has its own future in a dict. Cancelling a waiter removes its future. That takes the same time for any
+number of waiters, and does not affect the others. (A `shield` per waiter is quadratic when many are cancelled.)
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ __all__ = ["CANCEL_GRACE", "INSIDE", "LOOKS", "Flight", "Taken", "only_keeps"]
 
 T = TypeVar("T")
 
-#: The flight within whose fetch the running code stands.
+#: The flight whose fetch is running the present code.
 INSIDE: Final[ContextVar[Any]] = ContextVar("inside", default=None)
 
-#: Reasons for a flight that only brings memory and store together.
+#: Reasons for a flight that only reconciles memory and store.
 LOOKS: Final = frozenset({"peer", "repair"})
 
-# A timer that fires later than this (seconds) says that the process stood still, and not that nobody answered.
+# If a timer fires this many seconds late, the process was suspended. It does not mean that the server was silent.
 _LATE: Final = 0.5
-# How long an answer that may wait in a socket is then given to be read, in seconds.
+# Then an answer that waits in a socket gets this many seconds to be read.
 _READ: Final = 1.0
-#: Seconds in which what was cancelled should have ended.
+#: A cancelled call should end within this many seconds.
 CANCEL_GRACE: Final = 1.0
 
 
 class Taken(NamedTuple):
-    """What a lease took: of which quota, and in which period of the budget."""
+    """The quota from which a lease took something, and the period of the budget."""
 
     quota: Quota
     period: int | None
@@ -57,17 +57,17 @@ class Flight(Gate):
     """
     One shared fetch and the callers that wait for it.
 
-    It lands once. Waiters are only woken: each one looks at `token` and `error` itself, so that each can raise an
-    exception of its own.
+    It lands once. Waiters are only woken. Each of them then looks at `token` and `error`, so that each can raise its
+    own exception.
 
     Args:
         reason: Why it was started. A caller that needs more than a look at the store changes it.
 
-        after: The task of the flight that this one replaces. It is waited for before anything is done.
+        after: The task of the flight that this one replaces. This flight waits for it before it does anything.
 
-        decided: Whether it brings to the store what a person decided: a login or a sign-out.
+        decided: Whether it writes a person's decision, a login or a sign-out, to the store.
 
-        limits: Where it holds a place while it runs.
+        limits: The limits in which it holds a place while it runs.
     """
 
     __slots__ = (
@@ -116,42 +116,43 @@ class Flight(Gate):
         self.after = after
         self.decided: bool = decided
         self.limits = limits
-        #: Flights whose fetch waits for this one, as where a source asks a manager in turn.
+        #: Flights whose fetch waits for this one, for example if a source itself asks a manager.
         self.waited_by: set[Flight] | None = None
-        #: Before there is a task: an eager one runs, and may be joined, before it is known.
+        #: True already before the task is known, because an eager task runs, and can be joined, before that.
         self.started: bool = False
         self.task: asyncio.Task[Any] | None = None
-        #: Called where a step does not end although it was cancelled.
+        #: A function to call if a step was cancelled but does not end.
         self.stuck: Callable[[], object] | None = None
-        #: The key's name in the store, once it was asked for.
+        #: The name of the key in the store, once it is known.
         self.name: str | None = None
-        #: The provider whose limits it was let through by, and of which it holds a place; and whether as a fetch.
+        #: The provider whose limits let it start, the one in which it holds a place, and whether it counts as a fetch.
         self.provider: Hashable = None
         self.place: Hashable = None
         self.counted: bool = False
         #: Whether a caller has asked for it, and whether it waits for the quota of the fleet.
         self.urgent: bool = False
         self.shut: bool = False
-        #: What its lease took of that quota, until it is given back or used.
+        #: The part of that quota that its lease took, until it is given back or used.
         self.taken: Taken | None = None
-        #: The failure by which its provider issued nothing, for certain.
+        #: A failure which shows for certain that the provider issued no token.
         self.denied: Exception | None = None
-        #: What its source was asked, when (epoch seconds, and monotonic), and whether that may spend a refresh token.
+        #: The request to the source, its start (epoch seconds, and monotonic), and whether it may spend a refresh
+        #: token.
         self.request: FetchRequest | None = None
         self.started_at: float = 0.0
         self.began: float = 0.0
         self.spends: bool = False
-        #: What was received, from the moment of its arrival; and whether the store has it.
+        #: The response, from the moment of its arrival, and whether the store has it.
         self.response: Response | None = None
         self.kept: bool = False
-        #: What the record says of a token that is received: since when its grant is, and its generation.
+        #: Data for the record of a new token: the instant of its grant, and its generation.
         self.since: float = 0.0
         self.generation: int = 0
-        #: By how much the wall clock was ahead of the monotonic one when the response was received.
+        #: By how much the wall clock was ahead of the monotonic one when the response arrived.
         self.offset: float = 0.0
-        #: The token that the store had before, where the flight brought a sign-out to it.
+        #: The token that the store had before, if the flight wrote a sign-out to the store.
         self.found: Token | None = None
-        #: Replaced by another flight: what it receives is kept, and nobody is told.
+        #: Whether another flight replaced it. Then its response is kept, but no waiter receives it.
         self.void: bool = False
         self.landed: bool = False
         self.token: Token | None = None
@@ -159,24 +160,26 @@ class Flight(Gate):
 
     @property
     def sent(self) -> bool:
-        """Whether its request left."""
+        """Whether its request was sent."""
         return self.request is not None and self.request.sent
 
     @property
     def irreplaceable(self) -> bool:
-        """Whether it may receive, or has received, a refresh token that cannot be had again."""
+        """Whether it may receive, or has received, a refresh token that cannot be obtained again."""
         return self.response is not None or (self.sent and self.spends)
 
     def spends_what(self, token: Token | None) -> bool:
-        """Tell whether its request has left, and spends the refresh token of *token*."""
+        """Tell whether its request was sent, and spends the refresh token of *token*."""
         if self.request is None or not self.sent or not self.spends or token is None:
             return False
         presented = self.request.current
-        # None for both: the one from the configuration.
+        # If both have none, both present the one from the configuration.
         return same_grant(token, presented)
 
     def wanted_by(self, other: Flight) -> None:
-        """The fetch of *other* waits for this flight. What this one waits for in turn is not queued behind *other*."""
+        """
+        The fetch of *other* waits for this flight. Flights that this one needs are then not queued behind *other*.
+        """
         if other is self:
             return
         if self.waited_by is None:
@@ -187,7 +190,7 @@ class Flight(Gate):
                 waiting.limits.recheck(waiting.place)
 
     def is_inside(self) -> bool:
-        """Tell whether a fetch waits for it that holds a place of the same limits."""
+        """Tell whether a fetch that waits for it holds a place of the same limits."""
         return self.waited_by is not None and any(
             waiting.limits is self.limits and waiting.place is not None for waiting in self._all_waiting()
         )
@@ -203,7 +206,7 @@ class Flight(Gate):
         return found
 
     def land(self, token: Token | None, error: Exception | None = None) -> None:
-        """End it, and wake all who wait."""
+        """End the flight, and wake all its waiters."""
         if not self.landed:
             self.landed = True
             self.token = token
@@ -220,14 +223,14 @@ class Flight(Gate):
         suspended: Callable[[], object] | None = None,
     ) -> T:
         """
-        Await *call* in the running task, which is the flight's, for at most *seconds*.
+        Await *call* in the running task of the flight, for at most *seconds*.
 
-        A late timer first gives an answer that waits in the socket the time to be read. A call that does not end when
-        it is cancelled is reported to `stuck`, and the flight ends without it. A call that ends without being
-        suspended, as in memory, needs no timer; *suspended* is called for all others.
+        If a timer is late, an answer that waits in the socket first gets time to be read. If *call* does not end after
+        it was cancelled, `stuck` is called, and the flight ends without it. If *call* ends without suspending, as it
+        does in memory, it needs no timer. For all other calls *suspended* is called.
 
         Raises:
-            Overdue: It did not end in time.
+            Overdue: The call did not end in time.
         """
         steps = call.__await__()
         try:
@@ -248,19 +251,19 @@ class Flight(Gate):
 
 
 def only_keeps(state: KeyState, flight: Flight, now: float, /) -> bool:
-    """Tell whether *flight* asks no provider, because it only brings memory and store together."""
+    """Tell whether *flight* asks no provider, because it only reconciles memory and store."""
     if flight.reason in LOOKS:
         return True
     token = state.token
     if not state.withheld or token is None:
         return False
-    # What is held back comes into service once it is kept: nothing else has to be fetched.
+    # A withheld token comes into service once it is kept, so nothing needs to be fetched.
     return flight.reason not in {"forced", "min_ttl", "refused"} and token.valid_at(now)
 
 
 @types.coroutine
 def _resumed(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
-    """Do what `yield from` does for an awaitable that was begun already, and is suspended at *waiting*."""
+    """Do what `yield from` does, for an awaitable that has already begun and is suspended at *waiting*."""
     try:
         while True:
             try:
@@ -268,7 +271,7 @@ def _resumed(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any,
             except GeneratorExit:
                 steps.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 - passed on to where it is awaited
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
                 waiting = steps.throw(error)
             else:
                 waiting = steps.send(sent)
@@ -278,7 +281,7 @@ def _resumed(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any,
 
 @final
 class _Bound:
-    """The deadline of one step of a flight."""
+    """The time limit of one step of a flight."""
 
     __slots__ = ("clock", "due", "fired", "flight", "task", "timer")
 
@@ -291,14 +294,14 @@ class _Bound:
         self.timer = clock.call_later(seconds, self._late, min(_READ, seconds))
 
     def close(self) -> bool:
-        """End it, and tell whether it had ended the step."""
+        """Stop the timer. Return whether it ended the step."""
         self.timer.cancel()
         if self.fired and self.task is not None:
             self.task.uncancel()
         return self.fired
 
     def _late(self, patience: float) -> None:
-        # One more round of the loop at least: an answer of this very moment is not thrown away.
+        # Wait at least one more round of the loop, so that an answer of this very moment is not lost.
         stood_still = self.clock.monotonic() - self.due > _LATE
         self.timer = self.clock.call_later(patience if stood_still else 0.0, self._fire)
 

@@ -1,7 +1,7 @@
 """
-Which flights are under way: at most one a key, each in a task of its own.
+The flights under way. Each key has at most one flight, and each flight has its own task.
 
-Callers that need a token join the flight that is registered here, and only that flight changes its key.
+Callers that need a token join the registered flight of a key. Only that flight changes the key.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ class Flights:
         self._strays = session.strays
         self._loop = session.loop
         self._flying: dict[asyncio.Task[Outcome], tuple[KeyState, Flight]] = {}
-        # Flights that ended without their task, whose answer may still come.
+        # Flights that ended without their task. An answer may still come.
         self._late: dict[KeyState, asyncio.Task[Outcome]] = {}
 
     @property
     def in_flight(self) -> int:
-        """How many flights have a task."""
+        """The number of flights with a task."""
         return len(self._flying)
 
     def launch(self, state: KeyState, reason: str, *, urgent: bool) -> Flight:
         """
         Return the flight of *state*: the one under way, or a new one.
 
-        With an eager task factory it may have landed when this returns.
+        With an eager task factory the flight may already have landed when this returns.
         """
         flight = cast("Flight | None", state.flight)
         inside = INSIDE.get()
@@ -71,7 +71,7 @@ class Flights:
                 elif flight.shut:
                     self._limits.urge(flight.provider, flight)
             return flight
-        # Registered before it starts: an eager task may land before create_task() returns.
+        # It is registered before it starts, because an eager task may land before create_task() returns.
         state.flight = flight = Flight(reason, after=self._late.get(state), limits=self._limits)
         if inside is not None:
             flight.wanted_by(inside)
@@ -80,9 +80,9 @@ class Flights:
 
     def hold(self, state: KeyState, reason: str) -> Flight:
         """
-        Return a new flight of *state*, which has none, and leave its beginning to `release`.
+        Return a new flight of *state*, which has none. Call `release` later to begin it.
 
-        A caller that joins it and waits begins it before. Then nobody holds it any more.
+        A caller that joins it and waits begins it earlier. Then it is not held any longer.
         """
         state.flight = flight = Flight(reason, after=self._late.get(state), limits=self._limits)
         return flight
@@ -96,15 +96,15 @@ class Flights:
         self._settlement.settle(state, flight, outcome)
 
     def release(self, state: KeyState, flight: Flight) -> None:
-        """Begin a flight that was held, when it is its turn."""
+        """Begin a flight that was held, when its turn has come."""
         self._enter(state, flight, urgent=False)
 
     def replace(self, state: KeyState, reason: str, *, decided: bool = False) -> Flight:
         """
-        Make the flight of *state* void, and put a new one in its place.
+        Make the flight of *state* void, and start a new one in its place.
 
-        What the old one is still to receive is kept: it is let through where it spends the refresh token that the key
-        would present next. The new one does nothing before the old one has ended.
+        If the old flight has sent the refresh token that the key would present next, it may finish, and its response is
+        kept. The new flight does nothing before the old one has ended.
         """
         before = cast("Flight | None", state.flight)
         after = self._late.get(state)
@@ -121,9 +121,9 @@ class Flights:
 
     async def drain(self, grace: float, bound: float) -> None:
         """
-        Wait for the flights under way, for at most *grace* seconds; then cancel what has received nothing yet.
+        Wait for the flights under way, for at most *grace* seconds. Then cancel those that have received nothing.
 
-        Flights that have received a token are waited for during *bound* seconds more, until it is kept.
+        Wait at most *bound* more seconds for flights that have received a token, so that it can be kept.
         """
         await self._wait(grace)
         for task, (_, flight) in list(self._flying.items()):
@@ -138,7 +138,7 @@ class Flights:
             self._settlement.settle(state, flight, _closed())
 
     def drop(self) -> list[asyncio.Task[Outcome]]:
-        """Forget the flights under way, of a loop that is gone, and return their tasks. What they received is kept."""
+        """Forget the flights of a loop that is gone, and return their tasks. Responses that arrived are kept."""
         flying, self._flying = self._flying, {}
         for state, flight in flying.values():
             self._settlement.settle(state, flight, _closed())
@@ -155,13 +155,13 @@ class Flights:
             left = math.inf if urgent else self._left(state)
             self._limits.enter(provider, flight, start, urgent=urgent, counts=counts, left=left)
         except Exception as error:
-            # A clock that raises must not leave a flight behind that never starts.
+            # If the clock raises, no flight may be left behind that never starts.
             if flight.started:
                 raise
             self._settlement.settle(state, flight, TransientRefreshError(describe(error)))
 
     def _left(self, state: KeyState) -> float:
-        # A refresh ahead has half of what is left of the token to wait for its turn, before it counts as urgent.
+        # A refresh ahead of expiry counts as urgent after half of the token's remaining life.
         now = self._clock.time()
         token = state.in_service(now)
         return math.inf if token is None else token.remaining(now) / 2.0
@@ -173,10 +173,10 @@ class Flights:
         flight.provider = flight.place = provider
         flight.stuck = partial(self._stuck, state, flight)
         run = self._run(state, flight)
-        # A clean context: a fetch must not inherit the trace or the locals of the caller that came first.
+        # The context is clean, so that a fetch does not inherit the trace or the locals of its first caller.
         try:
             task = spawn(self._loop, run, f"evertoken:refresh:{state.key!r}")
-        except Exception as error:  # noqa: BLE001 - a key that has no repr, or a task factory that takes no context
+        except Exception as error:  # noqa: BLE001 - a key without repr, or a task factory without context
             run.close()
             self._settlement.settle(state, flight, TransientRefreshError(describe(error)))
             flight.place = None
@@ -189,12 +189,12 @@ class Flights:
     def _ended(self, task: asyncio.Task[Outcome]) -> None:
         found = self._flying.pop(task, None)
         if found is None:
-            # Settled already, when it did not end in time; what it received since then is kept.
+            # It was settled already, because it did not end in time. A response that came since then is kept.
             return
         state, flight = found
         outcome: Outcome
         if task.cancelled():
-            # Cancelled from outside, perhaps before its first step.
+            # It was cancelled from outside, perhaps before its first step.
             outcome = TransientRefreshError("the fetch was cancelled", ambiguous=flight.sent)
         else:
             error = task.exception()
@@ -205,11 +205,11 @@ class Flights:
             self._leave(flight)
 
     def _stuck(self, state: KeyState, flight: Flight) -> None:
-        # Its task ignores its cancellation. It is left behind, and its late answer is taken when it comes.
+        # The task ignores its cancellation. It is left running, and its late answer is taken when it comes.
         task = flight.task
         if task is None or task.done() or self._flying.pop(task, None) is None:
             return
-        # Cancelled once more it might throw the answer away that it is about to return.
+        # A second cancellation could destroy the answer that the task is about to return.
         self._strays.add(task, cancel=not flight.irreplaceable)
         self._late[state] = task
         task.add_done_callback(partial(self._came_late, state, flight))
@@ -233,7 +233,7 @@ class Flights:
         self._limits.ended(flight.provider, flight, asked=flight.request is not None, placed=place is not None)
 
     async def _wait(self, seconds: float) -> None:
-        # By the loop's own timers: a close ends within its bounds also where the clock that was passed in is broken.
+        # This uses the loop's own timers, so that a close ends in time even if the given clock is broken.
         if self._flying:
             await asyncio.wait(set(self._flying), timeout=seconds)
 

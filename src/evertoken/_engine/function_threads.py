@@ -1,4 +1,4 @@
-"""The threads that plain functions run in: a few for each function, and daemons, so that a hung one holds up nobody."""
+"""Threads for plain functions: a few for each function. They are daemons, so that a hung call blocks nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["THREADS", "FunctionThreads", "threads_of"]
 
-#: How many threads one function may have at a time.
+#: The number of threads that one function may have at a time.
 THREADS: Final = 8
 
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
@@ -31,11 +31,11 @@ class FunctionThreads(Executor):
     """
     At most `THREADS` daemon threads that run one function.
 
-    A thread keeps its place until the function returns, also where nobody waits for it any more. Where every place is
-    taken by such a thread, a call fails at once. Otherwise it waits for the next place.
+    A thread keeps its place until the function returns, even if nobody waits for the result. If all places are taken by
+    such threads, a call fails at once. Otherwise it waits for the next free place.
 
     Args:
-        function: The function that they run.
+        function: The function to run.
     """
 
     def __init__(self, function: Callable[..., Any], /) -> None:
@@ -43,7 +43,7 @@ class FunctionThreads(Executor):
         self.forget()
 
     def forget(self) -> None:
-        """Forget all threads, as in a child process, which has none of them."""
+        """Forget all threads. A child process has none of them."""
         self._lock = threading.Lock()
         self._running = 0
         self._abandoned = 0
@@ -56,17 +56,17 @@ class FunctionThreads(Executor):
         Args:
             arguments: The arguments of the call.
 
-            starting: Called just before it starts. If it raises, the function is not called.
+            starting: A function to call just before the start. If it raises, *function* is not called.
 
         Raises:
-            TransientRefreshError: All places are taken by calls that nobody waits for any more, or the system has no
+            TransientRefreshError: All places are taken by calls for which nobody waits any longer, or the system has no
                 thread left.
         """
         await self._take()
         call = _Call(self, contextvars.copy_context(), arguments)
         try:
             starting()
-            # The loop is asked, and not the thread started, so that a loop for tests knows of the work.
+            # The loop starts the thread, so that a loop for tests knows of the work.
             waiting = asyncio.get_running_loop().run_in_executor(self, call.run)
         except BaseException:
             self.ended(call)
@@ -85,14 +85,15 @@ class FunctionThreads(Executor):
             del error
 
     def submit(self, run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Start a thread, as the loop asks of an executor."""
+        """Start a thread. The loop calls this, because this object is an executor."""
         future: Future[Any] = Future()
-        # Running from the start: a loop that cancels it must not make the thread's own answer an error.
+        # The future counts as running from the start. Otherwise a cancellation by the loop would turn the result into
+        # an error.
         future.set_running_or_notify_cancel()
 
         def work() -> None:
             result = run(*args, **kwargs)
-            # The loop may have ended meanwhile.
+            # The loop may have ended in the meantime.
             with contextlib.suppress(RuntimeError):
                 future.set_result(result)
 
@@ -135,7 +136,7 @@ class FunctionThreads(Executor):
         self._wake()
 
     def ended(self, call: _Call) -> None:
-        """Take the place of *call* back."""
+        """Free the place of *call*."""
         with self._lock:
             call.ended = True
             self._running -= 1
@@ -143,7 +144,7 @@ class FunctionThreads(Executor):
         self._wake()
 
     def _wake(self) -> None:
-        # All of them: the loop of the first one may have stopped.
+        # All waiters are woken, because the loop of the first one may have stopped.
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for loop, waiter in waiting:
@@ -163,11 +164,11 @@ class _Call:
         self.ended = False
 
     def run(self) -> Hidden[_Outcome]:
-        """Call the function, and return its value and its error: a future does not take every exception."""
+        """Call the function. Return its result and its error, because a future does not accept every exception."""
         try:
-            # Hidden, for asyncio's debug mode logs the result that a slow callback is given.
+            # The value is hidden, because asyncio's debug mode logs the result that a slow callback receives.
             return Hidden((self._context.run(self._threads.function, *self._arguments), None))
-        except BaseException as error:  # noqa: BLE001 - judged by the one who waits
+        except BaseException as error:  # noqa: BLE001 - the waiting caller judges it
             return Hidden((None, error))
         finally:
             self._threads.ended(self)
@@ -183,20 +184,20 @@ _known: weakref.WeakValueDictionary[tuple[int, ...], FunctionThreads] = weakref.
 
 
 def threads_of(function: Callable[..., Any], /) -> FunctionThreads:
-    """Return the threads of *function*, the same ones for all who ask."""
-    # By identity, as it may not be hashable. A bound method is another object each time it is asked for.
+    """Return the threads of *function*. All callers receive the same object."""
+    # The key is the identity, because functions may not be hashable. A bound method is a new object at each access.
     bound = isinstance(function, MethodType)
     key = (id(function.__self__), id(function.__func__)) if bound else (id(function),)  # type: ignore[attr-defined]
     with _lock:
         found = _known.get(key)
         if found is None:
-            # It holds the function, so that nothing else gets its identity meanwhile.
+            # It keeps the function alive, so that no other object can get the same identity.
             found = _known[key] = FunctionThreads(function)
         return found
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603 - the one of the parent may be held by a thread that is not here
+    global _lock  # noqa: PLW0603 - a thread of the parent may hold the old lock
     _lock = threading.Lock()
     for threads in list(_known.values()):
         threads.forget()

@@ -1,4 +1,4 @@
-"""Logins of keys that are not open: how each stands, and how many are brought into a store at once."""
+"""Logins of keys that are not open: their status, and the import of many logins into a store."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Grants", "Outcome"]
 
-#: What became of one grant: it was written, what was there was kept, or why neither.
+#: The result for one grant: it was imported, the existing record was kept, or an error.
 Outcome: TypeAlias = Literal["imported", "kept"] | Exception
 
-#: How many are written at once.
+#: The number of concurrent writes.
 WORKERS: Final = 16
 
-# So many failures of the store in a row, and the rest is not tried.
+# After this many store failures in a row, the rest of the import is not tried.
 _DOWN: Final = 2 * WORKERS
 
 
@@ -44,7 +44,7 @@ class Grants:
         self._records: Records | None = session.coordinator.records
 
     async def status(self, key: Hashable) -> KeyStatus:
-        """Return how *key* stands: by memory if it is open and known there, else by its record."""
+        """Return the status of *key*: from memory if the key is known there, or else from its record."""
         self._session.check_open()
         now, state = self._clock.time(), self._registry.find(key)
         known = None if state is None else status_of_state(state, now)
@@ -59,10 +59,10 @@ class Grants:
     async def bring(
         self,
         batch: Sequence[tuple[Hashable, Token | Grant]],
-        replace: bool,  # noqa: FBT001 - crosses threads by position
+        replace: bool,  # noqa: FBT001 - it is passed between threads by position
     ) -> list[Outcome]:
         """
-        Write each grant of *batch* into the store; return what became of each.
+        Write each grant of *batch* into the store. Return the result for each.
 
         Raises:
             ValueError: There is no store.
@@ -71,7 +71,7 @@ class Grants:
         self._session.check_open()
         records = self._records
         if records is None:
-            msg = "import_grants() needs a store; a manager without one takes a login of an open key by put()"
+            msg = "import_grants() needs a store; without one, use put() for a login of an open key"
             raise ValueError(msg)
         outcomes: list[Outcome] = ["kept"] * len(batch)
         left = iter(await self._others(batch, outcomes, records))
@@ -80,18 +80,20 @@ class Grants:
             for _ in range(min(WORKERS, len(batch))):
                 workers.create_task(self._work(left, outcomes, records, down, replace=replace))
         if down.failures >= _DOWN:
-            msg = f"{down.failures} writes in a row have failed, the last one thus: {down.last}"
+            msg = f"{down.failures} writes in a row failed; the last failure: {down.last}"
             raise TransientRefreshError(msg)
         return outcomes
 
     async def _others(
         self, batch: Sequence[tuple[Hashable, Token | Grant]], outcomes: list[Outcome], records: Records
     ) -> list[tuple[int, Hashable, Token | Grant]]:
-        """Write all that is new in one step, where the store can; return what is left to be written one by one."""
+        """
+        Write all new grants in one step, if the store can do that. Return the grants that must be written one by one.
+        """
         now = self._clock.time()
         new: dict[str, tuple[int, Token]] = {}
         for place, (key, given) in enumerate(batch):
-            # What is wrong with a grant is told where it is written by itself.
+            # Faults of a grant are reported when it is written separately.
             with contextlib.suppress(Exception):
                 if self._registry.find(key) is None:
                     check_key(key)
@@ -123,7 +125,7 @@ class Grants:
                 outcomes[place] = error.with_traceback(None)
             except (LookupError, TypeError, ValueError) as error:
                 outcomes[place] = error.with_traceback(None)
-            except Exception as error:  # noqa: BLE001 - a source that cannot be made is this key's alone
+            except Exception as error:  # noqa: BLE001 - a failure to make a source concerns only this key
                 outcomes[place] = ValueError(describe(error))
 
     async def _one(
@@ -132,7 +134,7 @@ class Grants:
         token = token_of(given, self._clock.time())
         state = self._registry.find(key)
         if state is not None and (state.token is not None or state.signed_out):
-            # Memory would know better than the record that is written here.
+            # Memory is newer than the record that would be written here.
             if replace:
                 await self._session.commands.put(key, token)
             return "imported" if replace else "kept"
@@ -144,7 +146,7 @@ class Grants:
 
 @final
 class _Down:
-    """How often in a row the store has failed."""
+    """Counts how often in a row the store has failed."""
 
     __slots__ = ("failures", "last")
 

@@ -1,4 +1,4 @@
-"""The health of a manager in a file, for probes that run a command."""
+"""Writes the health of a manager to a file, for probes that run a command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HealthFile"]
 
-#: Seconds between two writes, and while it is not ready.
+#: Seconds between two writes, and the shorter time while the manager is not ready.
 EVERY: Final = BEAT
 SOON: Final = 1.0
 
@@ -29,15 +29,15 @@ class HealthFile:
     """
     Writes a file every few seconds, and removes it at the end.
 
-    It is replaced as a whole, so that no reader sees half of it. It is written on the event loop, so that a loop that
-    is blocked, or a supervisor that has ended, lets it grow old. It names no key.
+    The file is replaced as a whole, so that readers never see half of it. It is written on the event loop. So it
+    becomes old if the loop is blocked or the supervisor has ended. It contains no key.
 
     Args:
-        path: Where, on a file system that does not block, such as one in memory.
+        path: The path, on a file system that does not block, such as one in memory.
 
-        health: Returns the health.
+        health: A function that returns the health.
 
-        clock: When.
+        clock: The source of time.
     """
 
     def __init__(self, path: str | os.PathLike[str], health: Callable[[], Health], clock: Clock) -> None:
@@ -48,7 +48,7 @@ class HealthFile:
         self._failing = False
 
     def write(self) -> float:
-        """Write it, and return when to write it next (epoch seconds)."""
+        """Write the file. Return when to write it next (epoch seconds)."""
         health, now = self._health(), self._clock.time()
         body = {
             "at": now,
@@ -73,7 +73,7 @@ class HealthFile:
         return now + (EVERY if health.ready else SOON)
 
     def remove(self) -> None:
-        """Take it away, in the process that wrote it."""
+        """Delete the file, but only in the process that wrote it."""
         if self._pid == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(self._path)  # noqa: PTH108

@@ -1,4 +1,4 @@
-"""Looking inside a manager, from any thread."""
+"""Views of the inside of a manager, from any thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["counts_of", "health_of", "key_snapshot_of", "snapshot_of"]
 
-# A beat may be late by a long callback; three are not.
+# A long callback may delay one beat, but not three.
 _SILENT_AFTER: Final = 3.0 * BEAT
 
 
@@ -34,7 +34,7 @@ def snapshot_of(
     clock: Clock,
     state: Literal["new", "running", "closing", "closed"],
 ) -> Snapshot:
-    """Return what is, key by key."""
+    """Return the state of a manager and of each of its keys."""
     now = clock.time()
     return Snapshot(
         at=now,
@@ -53,7 +53,7 @@ def snapshot_of(
 
 
 def counts_of(registry: Registry, session: Session | None, /, *, now: float) -> Counts:
-    """Return how many keys are in which state."""
+    """Return the number of keys in each state."""
     valid = failing = rejected = signed_out = 0
     states = list(registry.keys.values())
     for one in states:
@@ -78,8 +78,8 @@ def counts_of(registry: Registry, session: Session | None, /, *, now: float) -> 
 
 
 def health_of(registry: Registry, session: Session | None, /, *, now: float, restarts: int) -> Health:
-    """Return whether the work is done."""
-    # Signed out on purpose is no failure.
+    """Return the health of a manager."""
+    # A key that was signed out on purpose is not a failure.
     states = [one for one in list(registry.keys.values()) if not one.signed_out]
     critical = registry.critical
     running = session is not None and session.running
@@ -111,7 +111,7 @@ def _rejected(state: KeyState) -> bool:
 
 
 def key_snapshot_of(rules: Rules, state: KeyState, now: float, /) -> KeySnapshot:
-    """Return what is of one key."""
+    """Return the state of one key."""
     status = status_of_state(state, now)
     token, failure, flight = state.in_service(now), state.failure, state.flight
     error = None if failure is None else failure.error

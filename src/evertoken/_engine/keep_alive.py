@@ -1,8 +1,8 @@
 """
-Grants that nobody uses are refreshed before they die of it.
+Refreshes unused grants before they expire from disuse.
 
-From time to time the store is gone through. A grant that is due is opened, refreshed once by the path that all fetches
-take, and dropped again. The lease sees to it that one member does it; a peer that comes later finds the new record.
+From time to time a pass reads all records of the store. If a grant is due, its key is opened, refreshed once on the
+normal refresh path, and dropped again. The lease ensures that only one member does it. Later peers find the new record.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ __all__ = ["KeepAlive"]
 
 #: The longest time between two passes, in seconds.
 LONGEST: Final = 6 * 3600.0
-#: The shortest one, and the part of the shortest idle time that is seen.
+#: The shortest time between two passes, and the share of the shortest idle time that lies between them.
 SHORTEST: Final = 1.0
 SHARE: Final = 0.01
 
-# Within so many seconds of its start a member makes its first pass.
+# A member makes its first pass within this many seconds of its start.
 _FIRST: Final = 60.0
-# So many grants are refreshed at once.
+# The number of grants that are refreshed at once.
 _TOGETHER: Final = 8
-# After so many failures in a row the provider is left alone until the next pass.
+# After this many failures in a row, the provider is not asked until the next pass.
 _TROUBLE: Final = 5
-# After so many names others get their turn on the loop.
+# After this many names, other tasks get their turn on the loop.
 _TURN: Final = 200
-# For so many names it is remembered until when nothing has to be done.
+# For this many names, the pass remembers until when nothing has to be done.
 _REMEMBERED: Final = 100_000
 
 
@@ -56,11 +56,11 @@ class KeepAlive:
     The passes of one session.
 
     Args:
-        session: Whose registry, flights and clock are used.
+        session: The session whose registry, flights and clock are used.
 
-        records: What is gone through.
+        records: The records to read.
 
-        policy: When a grant is due; a number is its `idle`.
+        policy: The policy for when a grant is due. A number is its `idle`.
     """
 
     def __init__(self, session: Session, records: Records, policy: KeepAlivePolicy | float) -> None:
@@ -80,7 +80,7 @@ class KeepAlive:
 
     def _begin(self) -> float:
         self._maintenance.do(self._pass(), "evertoken:keep-alive")
-        # The pass says when the next one begins.
+        # The pass itself sets the start of the next one.
         return math.inf
 
     async def _pass(self) -> None:
@@ -89,11 +89,11 @@ class KeepAlive:
             await next_turn()
             earliest = await self.go_through()
         except TransientRefreshError as error:
-            say(logging.WARNING, "grants that nobody uses were not gone through: %s", error)
-        except Exception as error:  # noqa: BLE001 - told, and tried again with the next pass
-            say(logging.ERROR, "a pass over grants that nobody uses raised %s", type(error).__qualname__)
+            say(logging.WARNING, "unused grants could not be checked: %s", error)
+        except Exception as error:  # noqa: BLE001 - it is logged, and the next pass tries again
+            say(logging.ERROR, "checking unused grants raised %s", type(error).__qualname__)
         now = self._clock.time()
-        # Members do not begin at the same moment, because they would only wait for each other.
+        # Members start at different moments, because otherwise they would only wait for each other.
         apart = self._pause * spread(self._session.rules.seed)
         self.chore.due_at = min(max(earliest, now + self._pause), now + LONGEST) + apart
         self._maintenance.supervisor.set(self.chore, self.chore.due_at)
@@ -145,7 +145,7 @@ class KeepAlive:
         else:
             try:
                 found = dies_at(token, idle_lifetime_of(self._registry.source_of(key)))
-            except Exception as error:  # noqa: BLE001 - a key that is nobody's any more is left alone
+            except Exception as error:  # noqa: BLE001 - a key without a source is skipped
                 say(logging.DEBUG, "no source for the key %r: %s", key, describe(error))
                 return math.inf
         if found is None:
@@ -172,11 +172,11 @@ class KeepAlive:
                 return
             try:
                 state, _ = self._registry.open(key)
-            except Exception as error:  # noqa: BLE001 - a key that is nobody's any more is left alone
+            except Exception as error:  # noqa: BLE001 - a key without a source is skipped
                 say(logging.DEBUG, "no source for the key %r: %s", key, describe(error))
                 return
             if self._records.name_of(key, state.source) != name:
-                # The record of another identity: this source must not present what is in it.
+                # The record belongs to another identity, so this source must not present its refresh token.
                 self._registry.drop(state)
                 return
             since = self._clock.time() - 1.0
@@ -186,7 +186,7 @@ class KeepAlive:
             self._maintenance.schedule(state)
             flight = session.flights.launch(state, "keep_alive", urgent=False)
         while not flight.landed:
-            # Not as one that waits for the flight: it would count as a user of the key.
+            # It does not wait as a waiter of the flight, because then it would count as a user of the key.
             await self._maintenance.change(state, BEAT)
         failed = flight.error is not None and not is_dead_grant(flight.error)
         self._trouble = self._trouble + 1 if failed else 0
@@ -201,5 +201,5 @@ class KeepAlive:
                 self._maintenance.supervisor.deadlines.discard(state)
                 state.closed()
             else:
-                # Somebody has come to use it, or it has what the store lacks.
+                # Somebody uses the key now, or it has something that the store lacks.
                 self._maintenance.schedule(state)

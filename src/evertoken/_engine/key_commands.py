@@ -1,5 +1,5 @@
 """
-What a manager can be told about a key: refresh it, a resource refused its token, somebody logged in or signs out.
+The commands of a manager on a key: refresh it, report a refused token, store a login, sign out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyCommands"]
 
-# What runs on the session's own loop, wherever it is called.
+# These run on the session's own loop, whichever thread or loop calls them.
 _REFRESH = attrgetter("commands.refresh")
 _REFUSED = attrgetter("commands.refused")
 _INVALIDATE = attrgetter("commands.invalidate")
@@ -29,21 +29,21 @@ _PUT = attrgetter("commands.put")
 _REVOKE = attrgetter("commands.revoke")
 _IMPORT = attrgetter("grants.bring")
 
-# So many grants are brought to the session's loop at once.
+# The number of grants that are passed to the session's loop at once.
 _BATCH: Final = 500
 
 
 class KeyCommands(OfToken[TokenT]):
-    """The commands of a manager, which `_life` brings to its session."""
+    """The commands of a manager. `_life` passes them to its session."""
 
     _life: Lifecycle
 
     async def refresh(self, key: Hashable = None) -> TokenT:
         """
-        Fetch a new token now, whatever the retry schedule says, or join the fetch under way.
+        Fetch a new token now, without waiting for the retry schedule, or join the fetch under way.
 
         Raises:
-            TokenUnavailable: The fetch failed. A valid token stays in service all the same.
+            TokenUnavailable: The fetch failed. A valid token stays in service.
             GrantRejected: The authorization server rejected the grant.
             ManagerClosed: The manager is closed.
         """
@@ -52,32 +52,32 @@ class KeyCommands(OfToken[TokenT]):
     @guarded
     async def invalidate(self, token: Token | str, key: Hashable = None) -> bool:
         """
-        Take *token* out of service, and fetch another, if it is the one in service; say whether it was.
+        Take *token* out of service and fetch another one, if it is the current token. Return whether it was.
 
-        A token that was replaced already costs nothing. Nor does one that is refused again and again: a growing
-        cool-down keeps it in service, and no fetch is started.
+        If the token was already replaced, nothing happens. If tokens are refused again and again, a growing cool-down
+        keeps the token in service, and no fetch starts.
 
         Args:
             token: The token, or its value, that a resource server refused.
 
-            key: Which key it is of.
+            key: The key of the token.
         """
         return bool(await self._life.call(_INVALIDATE, key, _hidden(token)) == "taken")
 
     @guarded
     async def refused(self, token: Token | str, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
         """
-        Report that a resource server refused *token* (401), and return another to try with.
+        Report that a resource server refused *token* (401), and return another token to try.
 
-        This is `invalidate` for clients: it returns None where there is no other token to be had, that is in the
-        cool-down, or without *wait*.
+        This is `invalidate` for clients. It returns None if there is no other token: during the cool-down, or without
+        *wait*.
 
         Args:
             token: The token, or its value, that was refused.
 
-            key: Which key it is of.
+            key: The key of the token.
 
-            wait: Whether to wait for another. Without it, one is fetched in the background.
+            wait: Whether to wait for another token. If false, it is fetched in the background.
 
         Raises:
             TokenUnavailable: Another token is needed and cannot be fetched now.
@@ -87,11 +87,11 @@ class KeyCommands(OfToken[TokenT]):
 
     @guarded
     def refused_sync(self, token: Token | str, key: Hashable = None, *, wait: bool = True) -> TokenT | None:
-        """Do what `refused` does for callers without a loop, in another thread than the manager's."""
+        """Do what `refused` does, from a thread without a loop, other than the manager's."""
         return cast("TokenT | None", self._life.call_sync(_REFUSED, key, _hidden(token), wait))
 
     async def forget(self, key: Hashable = None) -> bool:
-        """Drop what memory holds of *key* and begin anew. Return whether it was there. What a store keeps stays."""
+        """Forget *key* in memory, and begin again. Return whether the key was open. The record in a store stays."""
         return await self._life.call(_FORGET, key)
 
     @guarded
@@ -99,15 +99,15 @@ class KeyCommands(OfToken[TokenT]):
         """
         Take over a login that was made elsewhere, and keep it in the store.
 
-        It replaces whatever there is, a tombstone included. A store that does not keep it is offered it again.
+        It replaces the present state, even a sign-out. If the store does not keep it, it is offered to the store again.
 
         Args:
-            token: A token, which is in service at once; or a `Grant`, whose refresh token the next fetch presents.
+            token: A `Token`, which is in service at once, or a `Grant`, whose refresh token the next fetch presents.
 
-            key: Whose login it is.
+            key: The key of the login.
 
         Raises:
-            TypeError: *token* is neither.
+            TypeError: *token* is neither a `Token` nor a `Grant`.
         """
         if not isinstance(token, Token | Grant):
             msg = f"token must be a Token or a Grant, not {type(token).__name__}"
@@ -124,22 +124,22 @@ class KeyCommands(OfToken[TokenT]):
         existing: Literal["keep", "replace"] = "keep",
     ) -> ImportResult:
         """
-        Write logins that were made elsewhere into the store, any number of them, without opening their keys.
+        Write any number of logins that were made elsewhere into the store, without opening their keys.
 
-        Each is written as `put` does, and fenced like any write. What stops it half way can be repaired by calling it
-        again: what is there already is kept.
+        Each is written as `put` does it, and fenced like any write. If the import stops half way, call it again:
+        records that exist already are kept.
 
         Args:
-            grants: Pairs of a key and its `Grant` or `Token`, as they come: nothing is held but a batch of them.
+            grants: Pairs of a key and its `Grant` or `Token`. Only one batch of them is held in memory at a time.
 
-            existing: What becomes of a key of which there is a record, a sign-out included: "keep" leaves it alone,
-                "replace" takes the import for a new login.
+            existing: The action for a key that already has a record, even a sign-out: "keep" leaves it alone, "replace"
+                treats the import as a new login.
 
         Returns:
-            How many were written and kept, and which failed, and why.
+            The number of written and of kept grants, and the failed ones with the reason.
 
         Raises:
-            ValueError: There is no store, or *existing* is neither.
+            ValueError: There is no store, or *existing* is neither "keep" nor "replace".
             TransientRefreshError: The store is down, so that the rest was not tried.
             ManagerClosed: The manager is closed.
         """
@@ -159,11 +159,11 @@ class KeyCommands(OfToken[TokenT]):
 
     async def revoke(self, key: Hashable = None) -> None:
         """
-        Sign *key* out everywhere: no member of the fleet serves its token any more, and the server is told so.
+        Sign *key* out everywhere: no member of the fleet serves its token any longer, and the server is told.
 
-        The token goes out of service here at once, then in the store, where a tombstone tells peers, and at the
-        server, if the source has a `revoke` method (RFC 7009). Then `get` raises `GrantRejected`, until `put` or
-        `refresh`.
+        The token goes out of service here at once. Then the store receives a tombstone, which peers see. Last, the
+        server is told, if the source has a `revoke` method (RFC 7009). After that `get` raises `GrantRejected`, until
+        `put` or `refresh` is called.
 
         Raises:
             TransientRefreshError: The store or the server could not be told. The token is out of service here.

@@ -1,4 +1,4 @@
-"""From one session to the next: started, closed, lost, started again; and how callers find the session that runs."""
+"""The sessions of a manager over time: started, closed, lost, started again. Callers find the running session here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _living: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 @final
 class Lifecycle:
-    """The sessions of one manager, one at a time."""
+    """The sessions of one manager. There is at most one at a time."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
-        """Which of "new", "running", "closing" and "closed" it is."""
+        """The state: "new", "running", "closing" or "closed"."""
         session = self.session
         return session.state if session is not None else "closed" if self._ran else "new"
 
     async def start(self, *, again: bool) -> None:
-        """Start a session on the running loop. With *again*, one that runs here already will do."""
+        """Start a session on the running loop. With *again*, a session that already runs on this loop is accepted."""
         self._forget_lost()
         session = self.session
         if session is not None and session.loop is asyncio.get_running_loop() and session.running:
@@ -85,8 +85,8 @@ class Lifecycle:
             msg = f"the manager is {self.state} already: it runs on one loop at a time, and once"
             raise RuntimeError(msg)
         if self._pid != os.getpid():
-            # Workers forked from one parent, which made the manager for them all, refresh out of step, as members
-            # with names of their own.
+            # Several workers may be forked from one parent that made the manager. With their own names and seeds they
+            # count as different members, and refresh at different times.
             self._pid = os.getpid()
             self.rules.seed, self.rules.owner = _random(), _random()
         self._ran = True
@@ -101,7 +101,7 @@ class Lifecycle:
         try:
             await session.open()
         except BaseException as error:
-            # Before the close, which wakes those who joined this start.
+            # This must come before the close, which wakes the callers that joined this start.
             session.failure = error
             await self.close()
             raise
@@ -109,9 +109,7 @@ class Lifecycle:
             session.opened()
 
     async def close(self) -> None:
-        """
-        Close the session that runs, if one does. A cancellation does not cut this short, and is raised at its end.
-        """
+        """Close the running session, if there is one. A cancellation is raised only after the close has ended."""
         self._forget_lost()
         session = self.session
         if session is None:
@@ -136,7 +134,7 @@ class Lifecycle:
 
     def check(self) -> Session:
         """
-        Return the session that runs.
+        Return the running session.
 
         Raises:
             ManagerClosed: The manager was closed.
@@ -161,11 +159,11 @@ class Lifecycle:
 
     @property
     def serving(self) -> bool:
-        """Whether a session runs, in this process."""
+        """Whether a session runs in this process."""
         return self.session is not None and self.session.running
 
     def elsewhere(self) -> bool:
-        """Whether the running loop is another than the session's."""
+        """Whether the running loop is not the session's loop."""
         session = self.session
         return session is not None and running_loop() is not session.loop
 
@@ -176,12 +174,14 @@ class Lifecycle:
         *arguments: Any,
         timeout: float | None = None,
     ) -> Coroutine[Any, Any, T]:
-        """Return *function* of the session as called on its own loop, to be awaited wherever this is called."""
+        """
+        Return the awaitable call of a session's *function*. It runs on the session's loop, but can be awaited anywhere.
+        """
         session, loop = self.check(), running_loop()
         if loop is None:
             msg = "this needs a running asyncio event loop; without one, and under trio, use the sync form: get_sync()"
             raise RuntimeError(msg)
-        # No coroutine around it: ten thousand waiters pay for each frame when they are cancelled.
+        # There is no coroutine around it, because ten thousand waiters pay for each frame when they are cancelled.
         if loop is session.loop:
             return function(session)(*arguments)
         return call_elsewhere(session, function(session), arguments, timeout)
@@ -193,19 +193,21 @@ class Lifecycle:
         *arguments: Any,
         timeout: float | None = None,
     ) -> T:
-        """Do the same for a caller without a loop; it blocks the caller's thread."""
+        """Do the same from a thread without a loop, which is blocked until the result is there."""
         session = self.check()
         return call_sync(session, function(session), arguments, timeout)
 
     def dropped(self, manager: object) -> None:
-        """*manager* is gone. Its session ends with it."""
+        """*manager* was garbage-collected. Its session ends too."""
         session = self.session
         if session is not None and session.pid == os.getpid():
             warnings.warn("a TokenManager was not closed", ResourceWarning, source=manager, stacklevel=1)
             session.abandon()
 
     def forked(self) -> None:
-        """This is a forked child, where no supervisor runs: the next get() says so instead of serving till expiry."""
+        """
+        This is a forked child without a supervisor. The next get() raises an error instead of serving until expiry.
+        """
         for state in self.registry.keys.values():
             state.barred()
 

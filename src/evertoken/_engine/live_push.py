@@ -1,4 +1,4 @@
-"""Each new token is pushed into a live connection, and pushed again where that fails."""
+"""Push each new token into a live connection, and push it again if that fails."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ async def push_each(
     Args:
         subscription: The tokens.
 
-        push: What is awaited with each.
+        push: An async function that receives each token.
 
-        known: The value of the token that the connection has already.
+        known: The value of the token that the connection already has.
 
-        is_refusal: Tells whether what *push* raised means that the server refused the token.
+        is_refusal: A function that tells whether an exception of *push* means that the server refused the token.
 
-        report: Awaited with a token that was refused.
+        report: An async function that receives a refused token.
 
-        rules: How long the pauses are after a failure.
+        rules: The rules for the pauses after a failure.
 
-        clock: What measures them.
+        clock: The clock that measures them.
     """
     failures = 0
     timer: Timer | None = None
@@ -57,7 +57,7 @@ async def push_each(
                     timer.cancel()
                 try:
                     await push(token)
-                except Exception as error:  # noqa: BLE001 - whatever the connection raised
+                except Exception as error:  # noqa: BLE001 - the connection may raise anything
                     failures += 1
                     level = logging.WARNING if failures == 1 else logging.DEBUG
                     say(level, "pushing a new token raised %s; it is tried again", type(error).__qualname__)
@@ -65,13 +65,13 @@ async def push_each(
                 else:
                     failures, refused = 0, False
                     continue
-                # Connections that fail together do not come back together.
+                # The pauses differ, so that connections that fail together do not return together.
                 pause = rules.retry.delay(failures, spread(rules.seed, id(subscription), failures))
                 timer = clock.call_later(pause, subscription.again)
                 if refused:
                     await _reported(report, token)
         except ManagerClosed:
-            # It ended before the first token.
+            # The manager closed before the first token.
             return
         finally:
             if timer is not None:
@@ -81,5 +81,5 @@ async def push_each(
 async def _reported(report: Callable[[Any], Awaitable[object]], token: Any) -> None:
     try:
         await report(token)
-    except Exception as error:  # noqa: BLE001 - the next token comes by the subscription, when there is one
+    except Exception as error:  # noqa: BLE001 - the subscription brings the next token
         say(logging.DEBUG, "reporting a refused token raised %s", type(error).__qualname__)

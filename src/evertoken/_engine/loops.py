@@ -1,8 +1,8 @@
 """
-Other threads and other loops: how a call reaches the loop of its session, and what ends the wait for it.
+Calls from other threads and loops: how they reach the session's loop, and when they stop waiting.
 
-Token state is plain data that any thread may read. Whatever starts or joins a fetch runs on the session's loop, and
-callers elsewhere are routed there. A call that cannot work raises, and never hangs.
+Token state is plain data that any thread may read. Code that starts or joins a fetch runs on the session's loop, so
+calls from elsewhere are routed there. A call that cannot work raises an error. It never hangs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["call_elsewhere", "call_sync", "loop_lost", "running_loop"]
 
-#: Seconds between two looks at whether the session's loop still runs.
+#: Seconds between two checks whether the session's loop still runs.
 _WATCH: Final = 0.25
 
 #: Seconds after which a loop that runs nothing counts as blocked.
 _BLOCKED: Final = 5.0
 
-#: Seconds that an answer may take from the session's loop to here, after the caller's own timeout.
+#: Seconds that an answer may take from the session's loop to the caller, beyond the caller's own timeout.
 _WAY: Final = 0.25
 
-# The wait is for other threads, whose time no virtual clock moves.
+# This wait is for other threads. A virtual clock does not control their time.
 _monotonic = SystemClock.monotonic
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ def call_sync(
     timeout: float | None,
 ) -> T:
     """
-    Do the same for a caller without a loop; it blocks the caller's thread.
+    Do the same from a thread without a loop, which is blocked until the result is there.
 
     Raises:
         RuntimeError: It was called on the session's own loop, which it would block for ever.
@@ -103,7 +103,7 @@ def call_sync(
 
 @final
 class _Call(Generic[T]):
-    """One call on its way to the loop of a session and back."""
+    """One call that travels to the session's loop and back."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Call(Generic[T]):
         self._post(self._hear)
 
     def check(self) -> None:
-        """Raise unless an answer can still come."""
+        """Raise an error if no answer can come any longer."""
         now = _monotonic()
         if self._session.state == "closed":
             raise _gone(self._session)
@@ -135,14 +135,14 @@ class _Call(Generic[T]):
         if now - self._heard_at >= _BLOCKED:
             msg = (
                 f"the manager's event loop has run nothing for {_BLOCKED:g} s: it is blocked, perhaps by code that "
-                "waits for this very call; await the async form there, or run the manager in a thread of its own "
+                "waits for this very call; await the async form there, or run the manager in a separate thread "
                 "(run_in_background)"
             )
             raise RuntimeError(msg)
         self._post(self._hear)
 
     def cancel(self) -> None:
-        """The caller waits no more."""
+        """The caller stops waiting."""
         self.done.cancel()
         if self._task is not None:
             self._post(self._task.cancel)
@@ -153,7 +153,7 @@ class _Call(Generic[T]):
         try:
             self._session.loop.call_soon_threadsafe(callback)
         except RuntimeError:
-            # The loop is closed; `check` says so.
+            # The loop is closed. `check` reports that.
             return
 
     def _hear(self) -> None:
@@ -168,7 +168,7 @@ class _Call(Generic[T]):
         if self.done.done():
             return
         if task.cancelled():
-            # Its loop cancels all tasks as it ends, which is no cancellation of the caller.
+            # Its loop cancels all tasks when it ends. The caller itself was not cancelled.
             self.done.set_exception(_gone(self._session))
             return
         error = task.exception()
@@ -179,7 +179,7 @@ class _Call(Generic[T]):
 
 
 def loop_lost() -> RuntimeError:
-    """Return what callers are told where the loop of the session has ended or stopped."""
+    """Return the error for callers if the session's loop has ended or stopped."""
     return RuntimeError(
         "the event loop on which the manager was started no longer runs: start it again on the running one"
     )

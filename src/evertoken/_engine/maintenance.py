@@ -1,4 +1,4 @@
-"""What happens to keys without being asked: they come due, are published, lie idle, and are dropped."""
+"""Automatic work on keys: it schedules them, announces changes, notices idle keys, and drops them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Maintenance"]
 
-# The part of the idle time by which the instant of a fetch is as good as the instant of its end.
+# Within this part of the idle time, the start of a fetch can stand for its end.
 _RECENT: Final = 0.1
 
 
 @final
 class Maintenance:
-    """The supervisor of one session, and what it does for each key."""
+    """The supervisor of one session, and its work for each key."""
 
     def __init__(self, session: Session) -> None:
         self.supervisor: Supervisor[KeyState | Chore] = Supervisor(
             session.clock, on_due=self._due, on_step=self._stepped, on_restart=self._restarted
         )
-        # The clock may have been set since the last session looked at it.
+        # The clock may have been set since the previous session compared it.
         self.supervisor.offset = session.registry.offset
         self._session = session
         self._registry = session.registry
@@ -54,20 +54,19 @@ class Maintenance:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Run the supervisor. What is in memory is served again, what is missing is fetched."""
-        self.supervisor.compare_clocks()
+        """Run the supervisor. Tokens in memory are served again, and missing ones are fetched."""
         for state in self._registry.keys.values():
             state.seen()
             self.schedule(state)
         self.supervisor.start()
 
     def add(self, chore: Chore) -> None:
-        """Do *chore* from now on."""
+        """From now on, run *chore* when it is due."""
         self._chores.append(chore)
         self.supervisor.set(chore, chore.due_at)
 
     def do(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Do *work* in a task, which is cancelled when the session ends."""
+        """Do *work* in a task. The task is cancelled when the session ends."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         if not task.done():
             self._tasks.add(task)
@@ -75,7 +74,7 @@ class Maintenance:
         return task
 
     def end(self) -> None:
-        """Schedule and serve nothing any more, and wake all who wait for a change."""
+        """Stop scheduling and serving, and wake all who wait for a change."""
         self._closing = True
         chores, self._chores = self._chores, []
         for chore in chores:
@@ -94,32 +93,32 @@ class Maintenance:
             await asyncio.wait(self._tasks, timeout=1.0)
 
     def schedule(self, state: KeyState) -> None:
-        """Have *state* looked at when its next flight is due, or earlier if it may have to be dropped before."""
+        """Set the deadline of *state* to its next flight, or earlier if it may have to be dropped before."""
         try:
             now = self._clock.time()
             instant = state.next_at(now, self._rules)
             if self._may_be_idle(state):
                 since = now if state.idle_since is None else state.idle_since
                 instant = min(instant, since + self._idle_after)
-            # No number at all is what a policy of somebody else's may give.
+            # A policy of another author may return NaN.
             self.supervisor.set(state, instant if instant == instant else now)  # noqa: PLR0124 - NaN
         except SHUTDOWN:
             raise
-        except BaseException as problem:  # noqa: BLE001 - no open key is without a deadline
+        except BaseException as problem:  # noqa: BLE001 - every open key needs a deadline
             say(logging.ERROR, "the policy or the clock raised %s", type(problem).__qualname__)
-            # Counted from the last beat, for the clock may be what raised.
+            # The deadline counts from the last beat, because the clock itself may have raised.
             self.supervisor.deadlines.set(state, (self.supervisor.last_beat or 0.0) + BEAT)
 
     def published(self, state: KeyState) -> None:
-        """*state* has changed: schedule it, and tell those who wait for a change."""
+        """*state* has changed. Schedule it, and wake all who wait for a change."""
         if self._registry.keys.get(state.key) is not state:
             return
         if self._closing:
-            # What lands now, or later, is kept for the next start, and served to nobody before.
+            # A token that lands now is kept for the next start. Until then it is not served.
             state.barred()
             return
         if state.idle_since is None and self._may_be_idle(state):
-            # The instant of the fetch will do, and is there already: one float less for each key.
+            # The instant of the fetch is accurate enough, and already stored. That saves one float for each key.
             now = self._clock.time()
             recent = now - state.fetched_at < self._idle_after * _RECENT
             state.watched(state.fetched_at if recent else now)
@@ -128,7 +127,7 @@ class Maintenance:
         self._subscriptions.changed(state.key)
 
     def came_back(self, provider: Hashable) -> None:
-        """*provider* was down and has answered: keys of it that failed are tried again now, and not when planned."""
+        """*provider* was down and has answered. Its failed keys are tried again now, earlier than planned."""
         now = self._clock.time()
         for state in list(self._registry.keys.values()):
             failure = state.failure
@@ -139,7 +138,7 @@ class Maintenance:
                 self.schedule(state)
 
     async def change(self, state: KeyState, seconds: float) -> None:
-        """Wait until *state* changes, for at most that long."""
+        """Wait until *state* changes, for at most *seconds*."""
         gate = self._gates.get(state)
         if gate is None:
             gate = self._gates[state] = Gate()
@@ -156,23 +155,23 @@ class Maintenance:
             gate.wake()
 
     def in_use(self, state: KeyState) -> bool:
-        """Tell whether somebody waits for *state*, or subscribes to it."""
+        """Tell whether a caller waits for *state*, or subscribes to it."""
         flight = state.flight
-        # One that waits for its turn, with nobody who waits for it, is of no use to a key that nobody uses.
+        # A flight that is still queued and has no waiters is no use of the key.
         flown = flight is not None and (flight.started or len(flight) > 0 or flight.reason in LOOKS)
         return bool(flown or self._gates.get(state) or self._subscriptions.has(state.key))
 
     def may_drop(self, state: KeyState) -> bool:
-        """Tell whether nobody uses *state*, and nothing would be lost with it."""
+        """Tell whether *state* is unused, and can be dropped without a loss."""
         if self.in_use(state):
             return False
-        # Where no store keeps it, a refresh token that came by rotation lives in memory alone; so does a sign-out.
+        # Without a store, a rotated refresh token exists only in memory. The same is true for a sign-out.
         return not state.unkept if self._rules.shared else state.droppable
 
     def _may_be_idle(self, state: KeyState) -> bool:
         return self._idle_after < math.inf and state.key not in self._registry.critical
 
-    # What the supervisor calls
+    # Called by the supervisor
 
     def _due(self, state: KeyState | Chore) -> None:
         if isinstance(state, Chore):
@@ -202,7 +201,7 @@ class Maintenance:
             return state.next_at(now, self._rules)
         except SHUTDOWN:
             raise
-        except BaseException:  # noqa: BLE001 - a key is fetched at its deadline where no policy says otherwise
+        except BaseException:  # noqa: BLE001 - without a policy, a key is fetched at its deadline
             return now
 
     def _reason(self, state: KeyState, now: float) -> Reason:
@@ -222,7 +221,7 @@ class Maintenance:
 
     async def _evict(self, state: KeyState) -> None:
         async with self._lock:
-            # It may have been used while the lock was waited for.
+            # It may have been used while this code waited for the lock.
             if state.idle_since is None or not self.may_drop(state):
                 self.schedule(state)
                 return

@@ -1,4 +1,4 @@
-"""Telling those who listen. Nothing a listener raises comes back."""
+"""Passes events to the log and to observers. Exceptions of observers are contained here."""
 
 from __future__ import annotations
 
@@ -16,40 +16,44 @@ if TYPE_CHECKING:
 
 __all__ = ["LOGGER", "SHUTDOWN", "Observers", "say"]
 
-#: The library's logger. Routine is DEBUG, what heals itself is WARNING, what needs a person is ERROR.
+#: The library's logger. Routine is DEBUG, faults that heal are WARNING, and faults that need a person are ERROR.
 LOGGER: Final = logging.getLogger("evertoken")
 
-#: What asks the whole process to end, and is contained by nothing here.
+#: Exceptions that ask the whole process to end. The library never contains them.
 SHUTDOWN: Final = (KeyboardInterrupt, SystemExit)
 
 
 def say(level: int, message: str, /, *args: object, extra: dict[str, object] | None = None) -> None:
-    """Log, whatever the application's filters raise: what is only told must not harm what is done."""
+    """
+    Log a message. If the application's log filters raise, the exception is dropped, because it must not stop the work.
+    """
     try:
         LOGGER.log(level, message, *args, extra=extra, stacklevel=2)
     except SHUTDOWN:
         raise
-    except BaseException:  # noqa: BLE001, S110 - there is nobody left to tell
+    except BaseException:  # noqa: BLE001, S110 - nobody is left to be told
         pass
 
 
 @final
 class Observers:
-    """The listeners of one manager, and its log."""
+    """The observers of one manager, and its log."""
 
     __slots__ = ("_observers", "streams")
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
-        #: Those of the session that runs.
+        #: The event streams of the running session.
         self.streams: EventStreams | None = None
 
     def listens_to(self, kind: type[events.Event], /) -> bool:
-        """Tell whether anybody would see an event of this *kind*. What nobody sees is not made on the refresh path."""
+        """
+        Tell whether anybody would receive an event of this *kind*. Other events are not created on the refresh path.
+        """
         return bool(self._observers or self.streams) or LOGGER.isEnabledFor(level_of(kind))
 
     def emit(self, event: events.Event, /) -> None:
-        """Log *event* and tell it to each observer."""
+        """Log *event*, and pass it to each observer."""
         level = event_level(event)
         if LOGGER.isEnabledFor(level):
             fields = event_fields(event)
@@ -59,8 +63,8 @@ class Observers:
                 observer(event)
             except SHUTDOWN:
                 raise
-            except BaseException as error:  # noqa: BLE001 - an observer never harms a refresh
-                # Its message and its locals are the application's; the class is all that is safe to say.
+            except BaseException as error:  # noqa: BLE001 - an observer must not harm a refresh
+                # The message and the locals belong to the application. Only the class is safe to log.
                 say(logging.ERROR, "observer %s raised %s", _name(observer), type(error).__qualname__)
         if self.streams is not None:
             self.streams.tell(event)
@@ -68,7 +72,7 @@ class Observers:
 
 @final
 class _Line:
-    """An event as one line of log, made only if somebody reads it."""
+    """An event as one line of the log. The text is only made if somebody reads it."""
 
     __slots__ = ("event", "fields")
 
@@ -77,7 +81,7 @@ class _Line:
         self.fields = fields
 
     def __str__(self) -> str:
-        # The key of a single source says nothing.
+        # The key of a single source carries no information.
         told = ((name, value) for name, value in self.fields.items() if name != "key" or value is not None)
         pairs = (f"{name}={value if name.endswith('_at') else repr(value)}" for name, value in told)
         return " ".join((type(self.event).__name__, *pairs))

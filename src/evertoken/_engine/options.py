@@ -1,4 +1,4 @@
-"""What a manager can be told, its defaults, and what is wrong with what it was told."""
+"""The options of a manager, their defaults, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULT_IDLE_AFTER: Final = 3600.0
 
 
 class Options(TypedDict, total=False):
-    """The keyword arguments of `TokenManager`, for its type."""
+    """The keyword arguments of `TokenManager`, for type checkers."""
 
     policy: RefreshPolicy
     retry: RetryPolicy
@@ -60,7 +60,7 @@ class Options(TypedDict, total=False):
 @frozen()
 class Settings(Frozen):
     """
-    The same with defaults, checked.
+    The options of a manager with their defaults. Their values are checked.
 
     Raises:
         TypeError: An argument is of the wrong kind; the message names it.
@@ -122,7 +122,7 @@ class Settings(Frozen):
         if not isinstance(self.keep_alive, KeepAlivePolicy):
             _positive("keep_alive", self.keep_alive)
         if self.store is None or not callable(getattr(self.store, "keys", None)):
-            msg = "keep_alive needs a store that lists its keys (ListedStore): a grant that nobody uses is only there"
+            msg = "keep_alive needs a store that lists its keys (ListedStore): unused grants are only found there"
             raise ValueError(msg)
 
 
@@ -131,7 +131,7 @@ def critical_keys(given: Iterable[Hashable] | None, /) -> frozenset[Hashable] | 
     Return the keys that *given* names, or None.
 
     Raises:
-        TypeError: It is a text, whose letters are no keys, or nothing that holds keys.
+        TypeError: It is a single text, or not a collection of keys.
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable | None):
         msg = f"critical must be several keys, as in critical=['billing'], not {quoted(given)}"
@@ -156,12 +156,12 @@ def _written(name: str, value: str) -> None:
 def _with(name: str, value: object, *methods: str) -> None:
     missing = [method for method in methods if value is not None and not callable(getattr(value, method, None))]
     if missing:
-        msg = f"{name} lacks {', '.join(missing)}: {type(value).__name__} is none"
+        msg = f"{name} lacks {', '.join(missing)}: {type(value).__name__} cannot be used as {name}"
         raise TypeError(msg)
 
 
 def _positive(name: str, value: Any, *, or_zero: bool = False) -> None:
-    # Not isfinite(): that overflows where an int does.
+    # isfinite() is not used, because it overflows for a very large int.
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not number or value < 0 or (value == 0 and not or_zero):
         msg = f"{name} must be a number of seconds {'of at least' if or_zero else 'above'} 0, not {value!r}"

@@ -1,7 +1,7 @@
 """
-Whether a provider is down: failures in a row, over all its keys, and when it is probed.
+Decides whether a provider is down, from failures in a row over all its keys, and when to probe it.
 
-Pure: instants are monotonic seconds that come in, and only their differences mean anything.
+This is pure: callers pass instants in monotonic seconds. Only their differences have a meaning.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Outage", "says_nothing"]
 
-#: Failures in a row, over several keys or of the only one, that take a provider down.
+#: The number of failures in a row after which a provider is down: over several keys, and for its only key.
 OVER_SEVERAL: Final = 3
 OF_ONE: Final = 5
 #: Seconds between two summaries.
 SUMMARY: Final = 60.0
 
-# The one status of 400 to 499 by which a server says that it was not asked in time (RFC 9110 section 15.5.9).
+# The only status from 400 to 499 that means that the server did not receive a request in time (RFC 9110 section
+# 15.5.9).
 _TIMEOUT: Final = 408
 
 
 def says_nothing(failure: TransientRefreshError, /) -> bool:
-    """Tell whether *failure* was an answer to one request, or that too many were made: its provider is not down."""
+    """Tell whether *failure* concerns one request, or says that there were too many. Then the provider is not down."""
     status = failure.status
     return status is not None and 400 <= status < 500 and status != _TIMEOUT  # noqa: PLR2004 - RFC 9110
 
@@ -39,15 +40,15 @@ class Outage:
     __slots__ = ("attempts", "down_at", "ended_at", "error", "failures", "key", "probe_at", "said_at", "several")
 
     def __init__(self) -> None:
-        #: Failures in a row, the last one, its key, and whether other keys failed too.
+        #: The number of failures in a row, the last one, its key, and whether other keys failed too.
         self.failures: int = 0
         self.error: TransientRefreshError | None = None
         self.key: Hashable = None
         self.several: bool = False
-        #: When it went down, and how many attempts failed since then.
+        #: When the provider went down, and the number of failed attempts since then.
         self.down_at: float | None = None
         self.attempts: int = 0
-        #: When the last attempt ended, when the next one may start, and when that was last told.
+        #: When the last attempt ended, when the next one may start, and when that was last reported.
         self.ended_at: float = 0.0
         self.probe_at: float = 0.0
         self.said_at: float = 0.0
@@ -56,16 +57,16 @@ class Outage:
         self, key: Hashable, error: TransientRefreshError, now: float, /, *, alone: bool
     ) -> Literal["down", "still"] | None:
         """
-        A fetch of *key* failed. Return what is to be told: that the provider is down, or still is.
+        A fetch of *key* failed. Return the news for observers: the provider is down, or is still down.
 
         Args:
             key: The key.
 
-            error: Why.
+            error: The failure.
 
-            now: When.
+            now: The instant of the failure.
 
-            alone: Whether no other key is known.
+            alone: Whether the provider has no other known key.
         """
         self.several = self.several or (self.failures > 0 and key != self.key)
         self.failures += 1
@@ -82,9 +83,11 @@ class Outage:
         return "down"
 
     def hurried(self, delay: float, /) -> None:
-        """Somebody asks: the next attempt starts *delay* seconds after the last one ended, if it was planned later."""
+        """
+        A caller asks. The next attempt starts *delay* seconds after the last one ended, if it was planned for later.
+        """
         self.probe_at = min(self.probe_at, self.ended_at + delay)
 
     def closed(self) -> None:
-        """The session has ended: the next one may try at once."""
+        """The session has ended. The next session may try at once."""
         self.ended_at = self.probe_at = -math.inf

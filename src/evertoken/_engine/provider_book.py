@@ -1,4 +1,4 @@
-"""What is known of each provider. It outlives sessions, as the keys do."""
+"""The state of each provider. It outlives sessions, as the keys do."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class ProviderBook:
     The providers of one manager.
 
     Args:
-        rate_limits: What providers allow, by name.
+        rate_limits: The rate limits of providers, by name.
 
-        budgets: How many tokens they may issue, by name.
+        budgets: The budgets of providers, by name.
     """
 
     def __init__(self, rate_limits: Mapping[str, RateLimit], budgets: Mapping[str, Budget]) -> None:
@@ -37,17 +37,17 @@ class ProviderBook:
             self.of(name).allow(rate_limits.get(name), budgets.get(name))
 
     def know(self, source: Any, /) -> None:
-        """Take note of what *source* says about its provider."""
+        """Note the provider that *source* states, and its limits."""
         provider = getattr(source, "provider", None)
         if isinstance(provider, str):
             self.of(provider).allow(getattr(source, "rate_limit", None), getattr(source, "budget", None))
 
     def check(self, known: set[Any], /) -> None:
         """
-        Raise unless each name that was given limits is one of the *known* ones.
+        Check that each name in the given limits is one of the *known* providers.
 
         Raises:
-            ValueError: One is not.
+            ValueError: A name is unknown.
         """
         wrong = sorted(self._given - known)
         if wrong:
@@ -56,7 +56,7 @@ class ProviderBook:
             raise ValueError(msg)
 
     def of(self, provider: Hashable, /) -> ProviderState:
-        """Return what is known of *provider*."""
+        """Return the state of *provider*."""
         state = self._states.get(provider)
         if state is None:
             named = isinstance(provider, str)
@@ -65,16 +65,18 @@ class ProviderBook:
 
     @property
     def down(self) -> int:
-        """How many providers are down. On any thread."""
+        """The number of providers that are down. It can be called from any thread."""
         return sum(state.is_down for state in list(self._states.values()))
 
     def closed(self) -> None:
-        """The session has ended, and with it all fetches."""
+        """The session has ended, and all its fetches too."""
         for state in self._states.values():
             state.closed()
 
     def snapshots(self, limits: Limits | None, clock: Clock, /) -> dict[str, ProviderSnapshot]:
-        """Return each provider as it is, on any thread. One without a name is shown once something is known of it."""
+        """
+        Return the state of each provider, on any thread. A provider without a name is shown once it has been asked.
+        """
         now, wall = clock.monotonic(), clock.time()
         found: dict[str, ProviderSnapshot] = {}
         for provider, state in list(self._states.items()):
@@ -100,7 +102,7 @@ class ProviderBook:
 
 
 def name_of(key: KeyState, /) -> str:
-    """Return how the provider of *key* is called where its source does not say."""
+    """Return a name for the provider of *key*, if its source does not state one."""
     source = key.source
     thing = source.function if isinstance(source, CallableSource) else source
     return getattr(thing, "__qualname__", type(thing).__qualname__)

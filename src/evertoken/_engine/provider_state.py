@@ -1,4 +1,6 @@
-"""What is known of one provider: its limits, and what its answers taught. Plain data, which outlives sessions."""
+"""
+The state of one provider: its limits, and the facts that its answers showed. It is plain data and outlives sessions.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProviderState"]
 
-# Fetches that may be under way when a provider has just come back.
+# The number of fetches that may be under way when a provider has just come back.
 _FIRST: Final = 2
 
 _TOO_MANY: Final = 429
@@ -25,12 +27,12 @@ _UNAVAILABLE: Final = 503
 @final
 class ProviderState:
     """
-    One provider, as all its keys have found it. Instants are monotonic seconds, those of the budget epoch seconds.
+    One provider, as all its keys see it. Instants are monotonic seconds, but those of the budget are epoch seconds.
 
     Args:
-        name: How it is called in events and snapshots.
+        name: Its name in events and snapshots.
 
-        named: Whether its sources say so themselves. The name of any other is made up.
+        named: Whether its sources state the name. Otherwise the name is derived from the source.
     """
 
     __slots__ = (
@@ -52,27 +54,27 @@ class ProviderState:
         self.name: str = name
         self.named: bool = named
         self.limit: RateLimit | None = None
-        #: Fetches that were started, and the last failure.
+        #: The number of fetches that were started, and the last failure.
         self.attempts: int = 0
         self.error: TransientRefreshError | None = None
         self.bucket: TokenBucket = TokenBucket(None)
-        # What a healthy provider without limits does not have.
+        # A healthy provider without limits has none of these three.
         self.outage: Outage | None = None
         self.spending: Spending | None = None
         self.held_until: float | None = None
-        #: Until when the members of the fleet have used up what is allowed to them together.
+        #: The instant until which the fleet has used up its common quota.
         self.shut_until: float = -math.inf
         #: When the last outage began and ended (epoch seconds).
         self.last_outage: tuple[float, float] = (math.inf, -math.inf)
-        #: How many fetches may be under way at first, and just after an outage. Each answer makes room for one more.
+        #: The number of fetches that may be under way at the start and just after an outage. Each answer adds one.
         self.room: float = math.inf
 
     def allow(self, limit: RateLimit | None, budget: Budget | None, /) -> None:
-        """Take note of what it allows. Of two limits for one provider the lower one counts."""
+        """Note the limits of the provider. If there are two, the lower one counts."""
         if limit is not None and (self.limit is None or limit.rate < self.limit.rate):
             self.limit, self.bucket = limit, TokenBucket(limit)
             if limit.burst is None and not self.attempts:
-                # The first request takes longer, to connect. What follows it must not arrive together with it.
+                # The first request also connects, so it takes longer. Later requests must not arrive together with it.
                 self.room = 1.0
         if budget is not None:
             before = None if self.spending is None else self.spending.budget
@@ -81,31 +83,33 @@ class ProviderState:
 
     @staticmethod
     def is_refusal(failure: TransientRefreshError, /) -> bool:
-        """Tell whether *failure* says that too much was asked (RFC 6585 section 4, RFC 9110 section 15.6.4)."""
+        """
+        Tell whether *failure* says that there were too many requests (RFC 6585 section 4, RFC 9110 section 15.6.4).
+        """
         return failure.retry_after is not None or failure.status in {_TOO_MANY, _UNAVAILABLE}
 
     @property
     def calm(self) -> bool:
-        """Whether nothing holds any fetch up but the number of those under way."""
+        """Whether only the number of running fetches can delay a fetch."""
         return self.held_until is None and self.outage is None and self.spending is None and self.bucket.free
 
     @property
     def is_down(self) -> bool:
-        """Whether one attempt at a time stands for all keys."""
+        """Whether only one attempt at a time is made for all keys."""
         return self.outage is not None and self.outage.down_at is not None
 
     def opens_in(self, now: float, wall: float, /, *, under_way: int, urgent: bool) -> float:
         """
-        Return the seconds until one fetch may start, 0 for now. This is the one place where that is decided.
+        Return the seconds until one fetch may start, or 0. All rules for that are here.
 
         Args:
             now: The monotonic clock.
 
             wall: The wall clock.
 
-            under_way: Fetches that are under way. Where their end decides, the answer is infinite.
+            under_way: The number of fetches under way. If one of them must end first, the answer is infinite.
 
-            urgent: Whether somebody waits for it.
+            urgent: Whether a caller waits for it.
         """
         wait = max(self.held_for(now), self.shut_until - now, self.bucket.wait(now))
         if self.outage is not None and self.outage.down_at is not None:
@@ -116,7 +120,7 @@ class ProviderState:
         return wait
 
     def held_for(self, now: float, /) -> float:
-        """Return the seconds until a pause ends that the provider asked for."""
+        """Return the seconds until the pause ends that the provider asked for."""
         if self.held_until is None:
             return 0.0
         left = self.held_until - now
@@ -125,7 +129,7 @@ class ProviderState:
         return max(left, 0.0)
 
     def shut(self, now: float, wait: float, /, *, paused: bool) -> None:
-        """The quota of the fleet opens in *wait* seconds: it is used up, or the provider asked for a pause."""
+        """The quota of the fleet opens in *wait* seconds. It is used up, or the provider asked for a pause."""
         if paused:
             self.held_until = now + max(self.held_for(now), wait)
         else:
@@ -135,32 +139,32 @@ class ProviderState:
         self, failure: TransientRefreshError, now: float, began: float, /, *, under_way: int, longest: float
     ) -> None:
         """
-        A fetch that began at *began* failed with a refusal: slow down, and start nothing for as long as was asked.
+        A fetch that began at *began* was refused: slow down, and start nothing while the provider wants a pause.
 
         Args:
-            failure: How.
+            failure: The refusal.
 
-            now: When.
+            now: The present instant.
 
-            began: When that fetch began.
+            began: The start of that fetch.
 
-            under_way: Fetches under way, this one included.
+            under_way: The number of fetches under way, including this one.
 
-            longest: The longest that a provider may ask to wait.
+            longest: The longest wait that a provider can ask for.
         """
         asked = None if failure.retry_after is None else min(max(failure.retry_after, 0.0), longest)
         too_many = failure.status == _TOO_MANY
         if too_many or not self.bucket.free or (failure.status is None and self.bucket.taken(now)):
-            # One that is overloaded and does not say how long is probed as one that is down.
+            # An overloaded provider that states no time is probed like one that is down.
             asked = self.bucket.refused(now, began, asked, LONGEST_PAUSE if too_many else 0.0)
         elif self.room > _FIRST:
-            # How often it may be asked is not known, and no reason to guess: fewer fetches at once do.
+            # The allowed rate is unknown, and this does not guess it. Running fewer fetches at once is enough.
             self.room = max(float(_FIRST), min(self.room, under_way) / 2.0)
         if asked is not None and asked > 0.0:
             self.held_until = now + max(self.held_for(now), asked)
 
     def answered(self, now: float, /) -> Outage | None:
-        """A fetch was answered. Return the outage that ends with it, if the provider was down."""
+        """A fetch was answered. If the provider was down, return the outage that has ended."""
         self.bucket.answered(now)
         self.room += 1.0
         outage, self.outage = self.outage, None
@@ -170,6 +174,6 @@ class ProviderState:
         return outage
 
     def closed(self) -> None:
-        """The session has ended, and with it all fetches."""
+        """The session has ended, and all its fetches too."""
         if self.outage is not None:
             self.outage.closed()

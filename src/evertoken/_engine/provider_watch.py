@@ -1,4 +1,4 @@
-"""What fetches find out about their providers: refusals, outages, tokens issued; and who is told of it."""
+"""Learns from the results of fetches about their providers (refusals, outages, tokens issued), and reports it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = ["Barrier", "ProviderWatch"]
 @final
 class Barrier(NamedTuple):
     """
-    Why a fetch does not start.
+    The reason why a fetch does not start.
 
     Args:
-        error: What callers are told.
+        error: The error that callers receive.
 
-        patience: Seconds that a caller waits all the same, because the end of an attempt may change it.
+        patience: Seconds that a caller still waits, because the end of an attempt may change the situation.
     """
 
     error: TokenUnavailable
@@ -44,14 +44,14 @@ class Barrier(NamedTuple):
 @final
 class ProviderWatch:
     """
-    What the fetches of one session teach about their providers.
+    Learns from the fetches of one session about their providers.
 
     Args:
-        limits: Where fetches wait.
+        limits: The queues in which fetches wait.
 
-        registry: The keys, and what is known of their providers.
+        registry: The keys, and the states of their providers.
 
-        came_back: Called with a provider that was down and has answered.
+        came_back: A function that is called with a provider that was down and has answered.
     """
 
     def __init__(
@@ -97,23 +97,23 @@ class ProviderWatch:
             self._tell(flight.provider)
 
     def state_of(self, flight: Flight) -> ProviderState:
-        """Return what is known of the provider of *flight*."""
+        """Return the state of the provider of *flight*."""
         return self._book.of(flight.provider)
 
     def shut(self, flight: Flight, wait: float, *, paused: bool) -> None:
-        """The fleet has used up what the provider of *flight* allows, for *wait* seconds; or it asked for a pause."""
+        """The provider of *flight* is closed for *wait* seconds: the quota is used up, or it asked for a pause."""
         self._book.of(flight.provider).shut(self._clock.monotonic(), wait, paused=paused)
         if paused and wait > self._timeout:
             self._tell(flight.provider)
 
     def asked(self, flight: Flight) -> None:
-        """*flight* asks its provider now."""
+        """*flight* now asks its provider."""
         self._book.of(flight.provider).attempts += 1
         if not flight.counted:
             self._limits.asks(flight.provider, flight)
 
     def judge(self, flight: Flight, key: KeyState, failure: TransientRefreshError | GrantRejected | None) -> None:
-        """The fetch of *flight* has ended. A rejection says nothing of the provider."""
+        """The fetch of *flight* has ended. A rejection tells nothing about the state of the provider."""
         provider = flight.provider
         state = self._book.of(provider)
         if isinstance(failure, GrantRejected):
@@ -155,21 +155,21 @@ class ProviderWatch:
             self._failed(provider, key, failure, now, wall)
 
     def is_down(self, provider: Hashable) -> bool:
-        """Tell whether one attempt at a time stands for all keys of *provider*."""
+        """Tell whether only one attempt at a time is made for all keys of *provider*."""
         return self._book.of(provider).is_down
 
     def was_down(self, provider: Hashable, at: float) -> bool:
-        """Tell whether *provider* is down, or was at the instant *at* (epoch seconds), in its last outage."""
+        """Tell whether *provider* is down, or was down at the instant *at* (epoch seconds), in its last outage."""
         state = self._book.of(provider)
         begun, ended = state.last_outage
         return state.is_down or begun <= at <= ended
 
     def barrier(self, key: KeyState, flight: Flight) -> Barrier | None:
         """
-        Return why no caller without a timeout is to wait for *flight*, which has not started.
+        Return the reason why a caller without a timeout should not wait for *flight*, which has not started.
 
-        Waiting for the rate is no reason. These are: an outage, a hard budget that is used up, and a pause that is
-        longer than a fetch may take.
+        A wait for the rate limit is no such reason. The reasons are an outage, a hard budget that is used up, and a
+        pause that is longer than a fetch may take.
         """
         if (flight.started and not flight.shut) or flight.landed:
             return None
@@ -190,7 +190,7 @@ class ProviderWatch:
             patience = retry.patience if probing else 0.0
             wait = retry.demand_delay() if probing else outage.probe_at - now
             retry_at = wall + max(wait, held, 0.0)
-            why = f"it is down since {now - outage.down_at:.0f} s, and one attempt at a time stands for all its keys"
+            why = f"it is down since {now - outage.down_at:.0f} s, and one attempt at a time is made for all its keys"
         elif held > self._timeout:
             retry_at = wall + held
             why = f"it asked to wait, for {held:.0f} s more"
@@ -210,7 +210,7 @@ class ProviderWatch:
         return 0 if queue is None else queue.fetches
 
     def _tell(self, provider: Hashable) -> None:
-        # Who waits without a timeout for what does not start soon looks again, and is told so.
+        # Callers without a timeout check again. They receive an error if their fetch does not start soon.
         queue = self._limits.of(provider)
         if queue is not None:
             for turn, _, _ in queue.turns():
@@ -235,7 +235,7 @@ class ProviderWatch:
         if queue is not None:
             soonest = queue.soonest()
             if soonest is not None:
-                # A key whose token ends before is probed with in time.
+                # A key whose token expires earlier is used for the probe in time.
                 outage.probe_at = max(min(outage.probe_at, soonest), now + min(wait, retry.demand_delay()))
             if queue.asked_for():
                 outage.hurried(retry.demand_delay())

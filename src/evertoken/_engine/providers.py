@@ -1,8 +1,8 @@
 """
-Providers: when a fetch may start, and which is next. All keys of one provider share its limits.
+Providers: when a fetch may start, and which one is next. All keys of one provider share its limits.
 
-No task is started for a fetch that waits: a burst of a hundred thousand due keys costs a queue entry each. One timer a
-provider is set where the rate, a pause or an outage decides.
+A waiting fetch has no task. So a burst of a hundred thousand due keys costs only a queue entry each. If the rate, a
+pause or an outage decides, each provider has one timer.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _NEVER: Final = float("inf")
 @final
 class Limits:
     """
-    The providers of one session.
+    The queues of all providers in one session.
 
-    What a running fetch waits for is not queued, in however many managers it passes through: a limit full of fetches
-    that wait for what is queued would stand still.
+    If a running fetch waits for another flight, even through several managers, that flight is not queued. Otherwise a
+    limit could be full of fetches that wait for queued ones, and nothing would move.
 
     Args:
-        limit: Fetches that may run at once for a provider that does not say.
+        limit: The number of fetches that may run at once for a provider that states no number.
 
-        book: What is known of each provider.
+        book: The states of the providers.
 
-        hurry: Seconds from the end of an attempt to the next one while a provider is down and somebody asks.
+        hurry: Seconds from the end of an attempt to the next one, while a provider is down and a caller asks.
     """
 
     __slots__ = ("_again", "_book", "_clock", "_hurry", "_limits", "limit")
@@ -49,13 +49,13 @@ class Limits:
         self._clock = clock
         self._hurry = hurry
         self._limits: dict[Hashable, FetchQueue] = {}
-        # Flights that have begun, and wait for the quota of the fleet.
+        # Flights that have begun, but wait for the quota of the fleet.
         self._again: set[asyncio.Future[None]] = set()
 
     @property
     def queued(self) -> int:
-        """How many flights wait for their turn."""
-        # A list, because this may be asked on another thread than that on which limits come and go.
+        """The number of flights that wait for their turn."""
+        # It is copied to a list, because another thread may add or remove limits meanwhile.
         return sum(len(queue) for queue in list(self._limits.values()))
 
     # Waiting for a turn
@@ -71,23 +71,23 @@ class Limits:
         left: float = _NEVER,
     ) -> None:
         """
-        Call *start* now if the provider has room, else when the turn comes.
+        Call *start* now if the provider has room, or else when its turn has come.
 
-        *start* returns False where there is nothing left to start, and then takes no place. Who waits already is only
-        moved, and only if it has become more urgent.
+        *start* returns False if there is nothing left to start, and then takes no place. A flight that waits already is
+        only moved if it has become more urgent.
 
         Args:
-            provider: Whose limits hold.
+            provider: The provider whose limits apply.
 
             turn: The flight.
 
-            start: Starts it.
+            start: A function that starts the flight.
 
-            urgent: Whether somebody waits for it.
+            urgent: Whether a caller waits for it.
 
             counts: Whether it asks the provider, and not only the store.
 
-            left: Seconds after which it is urgent in any case.
+            left: Seconds after which it becomes urgent even without a caller.
         """
         queue = self._limits.get(provider)
         if queue is None:
@@ -105,7 +105,9 @@ class Limits:
         self._fill(provider, queue)
 
     def hurry(self, provider: Hashable) -> None:
-        """Somebody asks for a token of *provider*: if it is down, the next attempt does not wait for the schedule."""
+        """
+        A caller needs a token of *provider*. If the provider is down, the next attempt starts earlier than planned.
+        """
         outage = self._book.of(provider).outage
         if outage is not None:
             outage.hurried(self._hurry)
@@ -114,7 +116,7 @@ class Limits:
                 self._fill(provider, queue)
 
     def recheck(self, provider: Hashable) -> None:
-        """Start what waits, if a fetch that holds a place has come to wait for it."""
+        """Start a queued flight if a fetch that holds a place now waits for it."""
         queue = self._limits.get(provider)
         if queue is None:
             return
@@ -124,7 +126,7 @@ class Limits:
                 self._begin(provider, queue, turn, start, counts=counts)
 
     async def place(self, provider: Hashable, turn: Turn) -> None:
-        """Wait for a place, and take it. It is no further fetch."""
+        """Wait for a place and take it. It does not count as another fetch."""
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def start() -> bool:
@@ -144,16 +146,16 @@ class Limits:
 
     async def again(self, provider: Hashable, turn: Turn, *, urgent: bool, left: float) -> None:
         """
-        Wait for the turn once more, and take a place: the quota of the fleet was shut when the turn had come.
+        Wait for another turn and take a place, because the quota of the fleet was used up.
 
         Args:
-            provider: Whose limits hold. *turn* holds a place.
+            provider: The provider whose limits apply. *turn* holds a place there.
 
             turn: The flight.
 
-            urgent: Whether somebody waits for it.
+            urgent: Whether a caller waits for it.
 
-            left: Seconds after which it is urgent in any case.
+            left: Seconds after which it becomes urgent even without a caller.
         """
         queue = self._limits[provider]
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -184,22 +186,22 @@ class Limits:
             self._again.discard(begun)
 
     def urge(self, provider: Hashable, turn: Turn) -> None:
-        """Somebody waits for *turn* now, whose turn had come before."""
+        """A caller now waits for *turn*, which waits for another turn."""
         queue = self._limits.get(provider)
         if queue is not None:
             queue.urge(turn, self._clock.monotonic())
             self._fill(provider, queue)
 
     def leave(self, provider: Hashable) -> None:
-        """Give the place of a flight to the next."""
+        """Give the place of a flight to the next one."""
         queue = self._limits.get(provider)
         if queue is not None:
             queue.running -= 1
-            # A flight that ended while it started leaves its place to the loop that started it.
+            # If a flight ended while it started, the loop that started it frees its place.
             self._fill(provider, queue)
 
     def ended(self, provider: Hashable, turn: Turn, *, asked: bool, placed: bool) -> None:
-        """A flight has ended, which *asked* the provider or not, and held a place or not."""
+        """A flight has ended. *asked* tells whether it asked the provider, and *placed* whether it held a place."""
         queue = self._limits.get(provider)
         counted, turn.counted = turn.counted, False
         if queue is None:
@@ -212,7 +214,7 @@ class Limits:
         self._fill(provider, queue)
 
     def clear(self) -> None:
-        """Forget all that wait. Nothing waits for a rate any more."""
+        """Remove all waiting flights. From now on none waits for a rate."""
         for queue in self._limits.values():
             queue.clear()
         for begun in self._again:
@@ -220,7 +222,7 @@ class Limits:
         self._book.closed()
 
     def asks(self, provider: Hashable, turn: Turn) -> None:
-        """*turn* asks the provider now, though it was to look at the store alone."""
+        """*turn* now asks the provider, although it was only a look at the store before."""
         queue = self._limits.get(provider)
         if not turn.counted and queue is not None:
             turn.counted = True
@@ -228,7 +230,7 @@ class Limits:
             queue.state.bucket.take(self._clock.monotonic())
 
     def of(self, provider: Hashable) -> FetchQueue | None:
-        """Return what waits for *provider*, if it is in use."""
+        """Return the queue of *provider*, if there is one."""
         return self._limits.get(provider)
 
     # How
@@ -265,7 +267,7 @@ class Limits:
                 found = queue.next(urgent=False)
                 wait = self._wait(queue, found)
                 if wait > SLACK and found is not None and not found[2]:
-                    # A budget may be used up for refreshes ahead alone.
+                    # The budget may only be used up for refreshes ahead of expiry.
                     found = queue.next(urgent=True)
                     wait = min(wait, self._wait(queue, found))
                 if wait > SLACK or found is None:
@@ -286,7 +288,7 @@ class Limits:
 
     def _arm(self, provider: Hashable, queue: FetchQueue, wait: float) -> None:
         if wait == _NEVER:
-            # The end of a fetch decides, and not the time.
+            # The end of a fetch decides, so a timer would not help.
             return
         wait = min(wait, HORIZON)
         at = self._clock.monotonic() + wait

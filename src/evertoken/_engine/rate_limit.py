@@ -1,7 +1,7 @@
 """
-How often fetches of one provider may start: a token bucket whose rate follows what the provider takes.
+A limit on the rate of fetches for one provider: a token bucket whose rate adapts to the refusals of the provider.
 
-Pure: instants are monotonic seconds that come in, and only their differences mean anything.
+This is pure: callers pass instants in monotonic seconds. Only their differences have a meaning.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_PAUSE", "TokenBucket"]
 
-#: Seconds without a refusal before a lowered rate grows, and seconds in which it then grows by itself once more.
+#: Seconds without a refusal before a lowered rate grows, and seconds in which it then grows by its own amount.
 QUIET: Final = 6.0
 RAMP: Final = 2.5
-#: Seconds without a refusal after which a rate that nobody configured is forgotten.
+#: Seconds without a refusal after which a learnt rate is forgotten, if none was configured.
 LEARNT: Final = 60.0
-#: The first pause after a refusal that does not say how long; each further one in a row doubles it.
+#: The first pause after a refusal that states no time. Each further refusal in a row doubles it.
 FIRST_PAUSE: Final = 1.0
-#: The longest such pause.
+#: The longest pause of this kind.
 LONGEST_PAUSE: Final = 30.0
 
-# The lowest rate: a fetch a minute.
+# The lowest rate: one fetch per minute.
 _LEAST: Final = 1.0 / 60.0
-# Seconds over which the rate that the provider takes is measured: the part that is complete, at least.
+# The rate of answers is measured over at least this many seconds.
 _MEASURED: Final = 5.0
 
 
@@ -35,11 +35,11 @@ class TokenBucket:
     """
     A token bucket for all keys of a provider.
 
-    A refusal (429, 503) halves the rate at once; where no rate was in use, or it was growing, the rate is what the
-    provider took before. Then it stays for a while, and grows steadily up to the configured rate.
+    A refusal (429, 503) halves the rate at once. If there was no rate, or it was growing, the new rate is the measured
+    one from before the refusal. It stays for a while, and then grows steadily up to the configured rate.
 
     Args:
-        limit: What the provider allows, if that is known.
+        limit: The limit of the provider, if known.
     """
 
     __slots__ = (
@@ -61,23 +61,23 @@ class TokenBucket:
 
     def __init__(self, limit: RateLimit | None) -> None:
         self._ceiling = math.inf if limit is None else limit.rate
-        #: Whether nothing limits the rate.
+        #: Whether the rate is unlimited.
         self.free: bool = limit is None
         self._burst = 1.0 if limit is None else limit.together
         self._level = self._burst
         self._contended = False
         self._at = -math.inf
-        # The lowered rate, and since when there was no refusal.
+        # The lowered rate, and the instant since which there was no refusal.
         self._base: float | None = None
         self._since = -math.inf
         self._noticed_at = -math.inf
         self._in_a_row = 0
-        # Answers of this part of the measured time, and of the part before.
+        # The number of answers in the present part of the measured time, and in the previous part.
         self._answered, self._counted_from = 0, -math.inf
         self._before, self._before_from = 0, -math.inf
 
     def rate(self, now: float, /) -> float:
-        """Return the fetches a second that are allowed at *now*; infinite where nothing limits them."""
+        """Return the fetches per second that are allowed at *now*. It is infinite if there is no limit."""
         base = self._base
         if base is None:
             return self._ceiling
@@ -92,12 +92,12 @@ class TokenBucket:
         return self._ceiling
 
     def wait(self, now: float, /) -> float:
-        """Return the seconds until a fetch may start; 0 for now."""
+        """Return the seconds until a fetch may start, or 0."""
         rate = self._refill(now)
         return 0.0 if self._level >= 1.0 or rate == math.inf else (1.0 - self._level) / rate
 
     def take(self, now: float, /) -> None:
-        """A fetch starts. One that cannot wait takes what comes later."""
+        """A fetch starts. If it could not wait, it uses up the allowance of a later one."""
         self._refill(now)
         self._level -= 1.0
 
@@ -106,32 +106,32 @@ class TokenBucket:
         self._level = min(self._level + 1.0, self._burst)
 
     def shut(self) -> None:
-        """A fetch that was started found the quota of the fleet shut: one at a time tries until one is let through."""
+        """A fetch found the quota of the fleet used up. Until one succeeds, only one at a time tries."""
         self._contended = True
         self._level = min(self._level + 1.0, 1.0)
 
     def opened(self) -> None:
-        """The fleet had something left."""
+        """The quota of the fleet had something left."""
         self._contended = False
 
     def answered(self, now: float, /) -> None:
-        """A fetch was answered, and not refused."""
+        """A fetch was answered without a refusal."""
         self._in_a_row = 0
         self._roll(now)
         self._answered += 1
 
     def refused(self, now: float, began: float, asked: float | None, longest: float, /) -> float:
         """
-        A fetch that began at *began* was refused. Return the seconds in which none starts.
+        A fetch that began at *began* was refused. Return the seconds in which no fetch starts.
 
         Args:
-            now: When.
+            now: The present instant.
 
-            began: Of those that were under way together, only the first one lowers the rate.
+            began: The start of the fetch. Among fetches that ran together, only the first refusal lowers the rate.
 
-            asked: Seconds that the provider asked to wait, if it did.
+            asked: The seconds that the provider asked to wait, if it did.
 
-            longest: The longest pause where it did not.
+            longest: The longest pause if the provider stated no time.
         """
         known = began <= self._noticed_at
         self._in_a_row += not known
@@ -139,7 +139,7 @@ class TokenBucket:
         pause = min(doubled, longest) if asked is None else asked
         end = now + pause
         rate = self._refill(now)
-        # Refused again at the very next fetch, nothing more is known than before.
+        # A refusal of the very next fetch carries no new information.
         if not known and (self._in_a_row == 1 or rate == math.inf):
             growing = rate == math.inf or (self._base is not None and rate > self._base)
             measured = self._measured(now, end)
@@ -154,14 +154,14 @@ class TokenBucket:
         return pause
 
     def taken(self, now: float, /) -> bool:
-        """Tell whether fetches were answered lately."""
+        """Tell whether fetches were answered recently."""
         return self._measured(now, now) > 0.0
 
     # How
 
     def _refill(self, now: float) -> float:
         rate = self.rate(now)
-        # Another loop may have another clock: what was before is no time that has passed.
+        # Another loop may have another clock, so a negative difference does not count.
         passed, self._at = max(now - self._at, 0.0), now
         burst = 1.0 if self._base is not None or self._contended else self._burst
         grown = self._level + passed * rate if rate < math.inf else burst

@@ -1,7 +1,8 @@
 """
-What callers meet when there is no valid token at hand: who fetches, who waits, for how long, and what they are told.
+The slow path of `get()`. It serves callers if there is no valid token at hand.
 
-All of it runs on the session's own loop.
+It decides whether to fetch, how long a caller waits, and which error it receives. All of it runs on the session's
+own loop.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ __all__ = ["ReadPath", "seconds"]
 
 def seconds(parameter: str, value: float | None, /) -> float | None:
     """
-    Return *value* if it is None or a number of seconds, not negative. Beyond what a float holds it is infinite.
+    Return *value* if it is None or a number of seconds, not negative. A number too large for a float is infinite.
 
     Raises:
-        ValueError: It is not; the message names *parameter*.
+        ValueError: *value* is something else. The message names *parameter*.
     """
     if value is None:
         return None
@@ -101,17 +102,17 @@ class ReadPath:
                 await self._demand(state, now, None if end is None else left)
                 continue
             reason: Reason = "absent" if state.token is None else "expired" if token is None else "min_ttl"
-            # After a failure an attempt that hangs holds nobody.
+            # After a failure, callers do not wait long for an attempt that hangs.
             failing = token is None and self._hangs(state)
             flight = self._flights.launch(state, reason, urgent=True)
             barrier = self._barrier(state, flight) if end is None else None
-            # An eager task factory may have landed it already.
+            # With an eager task factory it may have landed already.
             if not flight.landed:
                 patience = self._rules.retry.patience if failing and end is None else left
                 patience = patience if barrier is None else barrier.patience
                 await flight.wait(self._clock, None if patience == math.inf else patience)
             if flight.landed:
-                # One that only looked at the store, or was replaced, was no try.
+                # A flight that only looked at the store, or was replaced, does not count as a try.
                 newer = flight.token is not None and flight.token is not token
                 fetched = flight.request is not None or newer or flight.error is not None
                 tried = flight if fetched and not flight.void else tried
@@ -125,7 +126,7 @@ class ReadPath:
                     raise self._hanging(state, held) if end is None else self._waited(state, flight, limit)
 
     async def state(self, key: Hashable) -> KeyState:
-        """Return the state of *key*, opened if need be, and mark it as used."""
+        """Return the state of *key*, open it if necessary, and mark it as used."""
         self._check_open()
         state = self._registry.find(key)
         if state is None:
@@ -133,20 +134,20 @@ class ReadPath:
         if state.idle_since is not None:
             state.seen()
         if self._maintenance.supervisor.ended:
-            # Cancelled by somebody who cancels all tasks; a caller that asks for tokens wants it back.
+            # Somebody cancelled all tasks. A caller that asks for tokens needs the supervisor again.
             say(logging.WARNING, "the supervisor was stopped from outside, and runs again")
             self._maintenance.supervisor.start()
         return state
 
     async def subscribe(self, key: Hashable) -> None:
-        """Have the token of *key* fetched, if there is none."""
+        """Start a fetch for *key*, if it has no token."""
         state = await self.state(key)
         now = self._clock.time()
         if state.in_service(now) is None and state.flight is None and now >= state.demand_at(self._rules):
             self._flights.launch(state, "absent", urgent=True)
 
     async def prefetch(self, patience: float, *, required: bool) -> None:
-        """Fetch what is missing of the keys known beforehand, all at once; with *required* raise the first failure."""
+        """Fetch missing tokens of the keys known in advance, all at once. With *required*, raise the first failure."""
         now = self._clock.time()
         missing: list[KeyState] = []
         for state in self._registry.keys.values():
@@ -155,7 +156,7 @@ class ReadPath:
             if state.next_at(now, self._rules) < math.inf:
                 missing.append(state)
             elif required:
-                # Signed out: not to be fetched until somebody says so.
+                # The key was signed out, so it must not be fetched until somebody logs in.
                 raise state.unavailable()
         loop = asyncio.get_running_loop()
         waits: dict[asyncio.Task[None], tuple[KeyState, Flight]] = {}
@@ -178,13 +179,13 @@ class ReadPath:
         flight: Flight | None = state.flight
         if failure is not None and failure.error is not None:
             return True
-        # A refresh ahead of expiry that is under way still hangs as well. Only a first fetch is waited for to its end.
+        # A refresh ahead of expiry may hang as well. Only a first fetch is awaited to its end.
         if flight is None or flight.reason != "due" or flight.request is None or flight.response is not None:
             return False
         return self._clock.time() - flight.started_at > self._rules.retry.patience
 
     def _has_failed(self, state: KeyState, tried: Flight, end: float | None) -> bool:
-        # A failure of its own, not one that came since; or a token that did not live to be handed out.
+        # This flight itself failed, or its token expired before it could be returned.
         return end is None if tried.error is not None else state.flight is None
 
     async def _prefetched(
@@ -196,7 +197,7 @@ class ReadPath:
             self._check_open()
             ended = [waits[task] for task in waits if task in done]
             failed = [(state, flight) for state, flight in ended if flight.token is None]
-            # A rejection is what a person must act on, so it is told before a failure of the same moment.
+            # A rejection needs a person, so it is reported before other failures of the same moment.
             failed.sort(key=lambda pair: not isinstance(pair[1].error, GrantRejected))
             if required and failed:
                 state, flight = failed[0]
@@ -210,7 +211,7 @@ class ReadPath:
         async with self._lock:
             state, opened = self._registry.open(key)
             if opened:
-                # At once, so that no open key is without a deadline. It may have a token from the configuration.
+                # It is scheduled at once, so that no open key lacks a deadline. It may have a configured token.
                 state.seen()
                 self._maintenance.schedule(state)
         self._check_open()
@@ -224,7 +225,7 @@ class ReadPath:
             raise state.unavailable()
         at = state.demand_at(self._rules)
         if at < failure.retry_at:
-            # Somebody asks, so the next attempt does not wait for the schedule.
+            # A caller asks, so the next attempt starts earlier than planned.
             state.hurried(at)
             self._limits.hurry(self._registry.provider_of(state))
             self._maintenance.schedule(state)
@@ -237,7 +238,7 @@ class ReadPath:
             return held.error
         error, now = state.unavailable(), self._clock.time()
         if isinstance(error, TokenUnavailable) and (error.retry_at is None or error.retry_at <= now):
-            # The attempt that was planned for then is under way.
+            # The planned attempt is already under way.
             error.retry_at = now + self._rules.retry.demand_delay()
         return error
 

@@ -1,4 +1,4 @@
-"""What readers of tokens and of events share: each waits on a loop of its own, and is woken from any thread."""
+"""The common base of token and event readers. Each waits on its own loop, and is woken from any thread."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader", "Readers"]
 
-# Seconds between two looks at whether the session of a reader on another loop still lives.
+# Seconds between two checks of a reader on another loop whether the session is still alive.
 _WATCH: Final = 0.5
 
 
 class Readers:
     """
-    The readers of one session, on whatever loops and threads they are.
+    The readers of one session, on any loops and threads.
 
     Args:
-        loop: The session's.
+        loop: The loop of the session.
 
-        is_lost: Tells whether the session's loop has ended.
+        is_lost: A function that tells whether the session's loop has ended.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_lost: Callable[[], bool]) -> None:
@@ -34,20 +34,20 @@ class Readers:
 
     @property
     def lost(self) -> bool:
-        """Whether nothing will come any more."""
+        """Whether nothing will come any longer."""
         return self._ended or self._is_lost()
 
     def holding(self, reader: Reader) -> _Holding:
-        """Return a context in which *reader* is not collected."""
+        """Return a context in which *reader* is not garbage-collected."""
         return _Holding(self._waiting, reader)
 
 
 class Reader:
     """
-    One who waits for what comes, on the loop that runs now.
+    A reader that waits for items, on the loop that runs now.
 
     Args:
-        readers: Those among which it is listed.
+        readers: The collection to which it belongs.
     """
 
     __slots__ = ("__weakref__", "_closed", "_loop", "_readers", "_wakeup")
@@ -59,15 +59,15 @@ class Reader:
         self._closed = False
 
     def notify(self) -> None:
-        """Have the reader look again, from any thread."""
+        """Let the reader check again. This can be called from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._ring)
         except RuntimeError:
-            # The reader's loop is gone, and the reader with it.
+            # The loop of the reader is gone, and so is the reader.
             self._closed = True
 
     def close(self) -> None:
-        """End the iteration, from any thread."""
+        """End the iteration. This can be called from any thread."""
         if not self._closed:
             self._closed = True
             self._leave()
@@ -85,21 +85,21 @@ class Reader:
     # How
 
     def _leave(self) -> None:
-        """Be listed no longer."""
+        """Remove the reader from its collection."""
 
     def _ready(self) -> bool:
-        """Tell whether something has come that needs no waiting."""
+        """Tell whether an item is ready, so that no wait is needed."""
         return False
 
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
         self._wakeup = wakeup = loop.create_future()
-        # Another loop than the session's may outlive it without being told.
+        # A reader on another loop may outlive the session without being told, so it checks from time to time.
         watch = None if loop is self._readers.loop else loop.call_later(_WATCH, ring, wakeup)
         try:
-            # What came before there was a future to be woken woke nobody.
+            # An item that came before the future existed has woken nobody.
             if not self._closed and not self._ready():
-                # Held while it waits: nothing else may refer to it, or to its task.
+                # It is held while it waits, because nothing else may refer to it or to its task.
                 with self._readers.holding(self):
                     await wakeup
         finally:

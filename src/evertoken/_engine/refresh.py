@@ -1,7 +1,7 @@
 """
-The refresh path: begin, mark, fetch, keep. There is no other way to a token.
+The refresh path: begin, mark, fetch, keep. All tokens are fetched in this way.
 
-First fetch, supervised refresh, refused token and forced refresh all take it. `settlement` says how a flight ends.
+First fetches, supervised refreshes, refused tokens and forced refreshes use it. `settlement` ends each flight.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ __all__ = ["Failure", "Outcome", "RefreshPath"]
 
 Failure = TransientRefreshError | GrantRejected
 
-#: How a flight ends: with what a peer wrote, with a failure, with the session, or with nothing of these. A response
-#: stands on the flight.
+#: The result of a flight: a peer's record, a failure, the end of the session, or None. A response is stored on the
+#: flight.
 Outcome = Record | Failure | ManagerClosed | None
 
-# Stands for an answer that has not arrived.
+# Used in place of an answer that has not arrived.
 _NOTHING: Final = object()
 
-# The longest that a flight waits for the one which it replaces, in seconds.
+# The longest time, in seconds, that a flight waits for the one that it replaces.
 _PREDECESSOR: Final = 6.0
 
 
 @final
 class RefreshPath:
-    """What each flight of one session does."""
+    """The work of each flight in one session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -59,25 +59,26 @@ class RefreshPath:
         self._counters = session.counters
         self._coordinator = session.coordinator
         self._providers = session.providers
+        self._limits = session.limits
         self._timeout = session.settings.fetch_timeout
 
     async def run(self, state: KeyState, flight: Flight) -> Outcome:
-        """Fly. Whatever a source or a store raises becomes the outcome."""
+        """Run the flight. Exceptions of sources and stores become the result."""
         try:
             if flight.after is not None and not flight.after.done():
                 await asyncio.wait({flight.after}, timeout=_PREDECESSOR)
             return await self._fly(state, flight)
         except (TransientRefreshError, GrantRejected) as error:
-            # The frames it came through hold answers and secrets in their locals.
+            # The frames that it passed through hold answers and secrets in their locals.
             return error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this key's alone
+        except Exception as error:  # noqa: BLE001 - the failure concerns only this key
             return TransientRefreshError(describe(error))
 
     async def _fly(self, state: KeyState, flight: Flight) -> Outcome:
         coordinator = self._coordinator
         if flight.reason == "peer" and not state.unkept:
             record = await coordinator.look(state, flight)
-            # Somebody may have joined meanwhile who needs more than a look.
+            # A caller that needs more than a look may have joined in the meantime.
             if record is not None or (flight.reason in LOOKS and not state.unkept):
                 return record
         permit = await coordinator.begin(state, flight)
@@ -87,6 +88,7 @@ class RefreshPath:
         held = permit.lease is not None
         try:
             if only_keeps(state, flight, self._clock.time()):
+                self._leave_place(flight)
                 kept = await coordinator.finish(state, flight, permit, None)
                 failure = held_back() if kept is False and state.withheld else None
             else:
@@ -95,6 +97,7 @@ class RefreshPath:
                     known = None if permit.record is None else permit.record.token
                     state.noted(failure, flight.request.current, known, self._clock.time())
                 token = None if flight.response is None else flight.response.token
+                self._leave_place(flight)
                 kept = await coordinator.finish(state, flight, permit, token)
         finally:
             coordinator.ended(state, flight, permit)
@@ -102,9 +105,15 @@ class RefreshPath:
             return kept
         flight.kept = kept
         if failure is not None and held and flight.request is not None and flight.response is None:
-            # A peer may have done better, as while this process was stopped; or have signed the key out.
+            # While this process was suspended, a peer may have fetched a token, or signed the key out.
             return await coordinator.look(state, flight) or failure
         return failure
+
+    def _leave_place(self, flight: Flight) -> None:
+        # The store may take its time to keep a token, and other keys need the provider meanwhile.
+        place, flight.place = flight.place, None
+        if place is not None:
+            self._limits.leave(place)
 
     async def _fetch(self, state: KeyState, flight: Flight, permit: Permit) -> Failure | None:
         rules, coordinator = self._rules, self._coordinator
@@ -133,7 +142,7 @@ class RefreshPath:
             raise
         except BaseException as error:
             if request.answer is not None:
-                # It arrived before the fetch was ended.
+                # The answer arrived before the fetch ended.
                 arrived = request.answer.value
             if cancelled_here(error):
                 if arrived is not _NOTHING:
@@ -143,11 +152,11 @@ class RefreshPath:
                 raise
             if arrived is _NOTHING:
                 failure = failure_of(error, request)
-                # What the source does not say itself may have happened after the token was issued.
+                # Other exceptions do not show whether the provider issued a token first.
                 flight.denied = failure if isinstance(error, Failure) and not _is_ambiguous(failure) else None
-        # Not in the handler: as the context of a failure, what others raised would keep their locals alive.
+        # This is outside the handler. As the context of a failure, foreign exceptions would keep their locals alive.
         if arrived is not _NOTHING:
-            # Nothing was awaited since, and nothing is until the answer stands on the flight.
+            # There must be no await between the arrival and this call, so that the answer cannot be lost.
             failure = self._receive(flight, arrived, began)
         if flight.response is None and failure is not None and _is_ambiguous(failure):
             state.unanswered(started)
@@ -161,25 +170,25 @@ class RefreshPath:
             self._timeout,
             origins=state.origins,
             guard=None if permit.lease is None else partial(self._coordinator.check, permit),
-            # A request on a connection that the server closes at this moment has no answer, and is ambiguous.
+            # A request on a connection that the server is closing gets no answer, so it would be ambiguous.
             connections=None if flight.spends else self._session.connections,
             reason=cast("Reason", flight.reason),
         )
-        # Of what is presented now: a person may decide otherwise before the answer is here.
+        # These belong to the token that is presented now. A person may decide otherwise before the answer comes.
         flight.since, flight.generation = state.since, state.generation + 1
         return request
 
     def _receive(self, flight: Flight, answer: object, began: float) -> Failure | None:
-        """Put the answer on the flight. Return why it, or the access token in it, is of no use."""
+        """Put the answer on the flight. Return the reason if it, or its access token, cannot be used."""
         request, started = cast("FetchRequest", flight.request), flight.started_at
         self._session.compare_clocks()
         received = self._clock.time()
-        # The wall clock may have been set back meanwhile: the life of the token began that much earlier by it.
+        # If the wall clock was set back meanwhile, the life of the token began earlier by that time.
         by_monotonic = received - (self._clock.monotonic() - began)
         started = by_monotonic if started - by_monotonic >= STEP else started
         current: Token | None = request.current
         if request.began_anew:
-            # Another grant: nothing of the one before belongs to it.
+            # The answer belongs to another grant, so nothing of the previous one applies.
             current = None
         try:
             flight.response = read_response(
@@ -189,7 +198,7 @@ class RefreshPath:
                 current=current,
                 default_lifetime=self._rules.refresh.default_lifetime,
             )
-        except Exception as error:  # noqa: BLE001 - whatever a source returned, and its frames hold the answer
+        except Exception as error:  # noqa: BLE001 - a source may return anything, and the frames hold the answer
             return failure_of(error, request)
         self._providers.issued(flight)
         flight.started_at = started

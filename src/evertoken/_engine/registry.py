@@ -1,8 +1,9 @@
 """
-The dict of keys: which keys there are, what source each has, and which provider's limit it belongs to.
+The dict of keys. It knows each key, its source, and the provider whose limit it shares.
 
-It outlives sessions. Each session has a lock that guards the dict: opening, evicting, start and close. The lock is
-never held across a fetch, a store call or a `yield`, and readers of an open key do not take it.
+It outlives sessions. Each session has a lock that guards the dict while keys are opened or evicted and while the
+session starts or closes. The lock is never held across a fetch, a store call or a `yield`. Callers that read an open
+key do not take it.
 """
 
 from __future__ import annotations
@@ -35,20 +36,21 @@ class Registry:
     Keys and their states.
 
     Args:
-        source: A source or function (then the only key is None), or a mapping of keys to those.
+        source: A source or function (then the only key is None), or a mapping of keys to sources.
 
-        source_for: Called with a key on its first use, to return its source.
+        source_for: A function that returns the source of a key when the key is first used.
 
-        settings: Whether there is a store; a namespace, with which it needs no identity of the sources; limits; and
-            keys without which the process is not ready, None for all that are known now.
+        settings: The settings that it uses: the store, the namespace (which replaces the identity of sources), the
+            limits, and the critical keys (None means all keys known now).
 
-        initial: The token or grant of a single source to begin with, or a mapping of keys to those.
+        initial: The token or grant with which a single source begins, or a mapping of keys to those.
 
     Raises:
-        TypeError: Neither or both were given, or something is no source, token or grant, or no key (see `check_key`).
-        ValueError: The mapping is empty, *initial* or *critical* has a key that is not in it, limits are given for a
-            provider that no source has, a source whose new token
-            kills the old one has no store, or one that does not say whose tokens it gives has a store and no namespace.
+        TypeError: Both of *source* and *source_for* were given, or neither of them, or a value has a wrong type (see
+            `check_key`).
+        ValueError: The mapping is empty. Or *initial* or *critical* has an unknown key, or limits are given for an
+            unknown provider. Or a source is exclusive and there is no store. Or there is a store, and a source has no
+            identity and the manager has no namespace.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Registry:
             msg = f"source_for must be a plain function, called as a key is opened; got the async {quoted(source_for)}"
             raise TypeError(msg)
         self._shared, self._named = settings.store is not None, settings.namespace is not None
-        #: What is known of each provider.
+        #: The state of each provider.
         self.providers: ProviderBook = ProviderBook(settings.rate_limits or {}, settings.budgets or {})
         self.keys: dict[Hashable, KeyState] = {}
         #: By how much the wall clock was ahead of the monotonic one when the last session ended.
@@ -80,11 +82,11 @@ class Registry:
         self._initial = self._checked_initial(initial, source, now)
         if isinstance(source, Mapping):
             if not source:
-                msg = "source must name at least one key; an empty mapping serves nobody"
+                msg = "source must name at least one key, but the mapping is empty"
                 raise ValueError(msg)
             for key, one in source.items():
                 if key is None:
-                    msg = "None cannot be a key: it stands for the only key of a single source"
+                    msg = "None cannot be a key: it is reserved for the only key of a single source"
                     raise ValueError(msg)
                 check_key(key)
                 self.keys[key] = self._made(key, self._checked(one, f"source[{key!r}]"))
@@ -96,19 +98,19 @@ class Registry:
         self.critical: frozenset[Hashable] = frozenset(self.keys) if critical is None else critical
         unknown = [key for key in self.critical if source_for is None and key not in self.keys]
         if unknown or (source_for is not None and None in self.critical):
-            msg = f"critical has the key {unknown[0] if unknown else None!r}, which is none of the source's"
+            msg = f"critical has the key {unknown[0] if unknown else None!r}, which the source does not have"
             raise ValueError(msg)
 
     @property
     def only(self) -> KeyState:
-        """The state of a single source; where there are keys, one that is never valid."""
+        """The state of the only key. With several keys, it is a state that is never valid."""
         return NO_KEY if self.keyed else self.keys[None]
 
     def provider_of(self, state: KeyState) -> Hashable:
         """
-        Return what shares a limit of concurrent fetches with *state*.
+        Return a value that is equal for all keys that share the limits of *state*.
 
-        That is its provider by name, if its source states one; else its source, or all of what `source_for` makes.
+        It is the provider's name, if the source states one. Otherwise it is the source, or all sources of `source_for`.
         """
         source = state.source
         provider = getattr(source, "provider", None)
@@ -116,7 +118,7 @@ class Registry:
             return provider
         if self.source_for is not None:
             return id(self.source_for)
-        # One function may stand behind many keys, also with arguments of its own for each.
+        # Many keys may use the same function, also with different arguments.
         return _function_of(source) if isinstance(source, CallableSource) else id(source)
 
     def is_alone(self, state: KeyState) -> bool:
@@ -129,8 +131,8 @@ class Registry:
         Return the state of *key* if it is open.
 
         Raises:
-            TypeError: A key is given where there is but one, or missing where there are several, or no key.
-            ValueError: It cannot be written.
+            TypeError: The key was given although there is only one source, or is missing, or has a wrong type.
+            ValueError: The key cannot be written.
             LookupError: No source has this key.
         """
         if self.keyed == (key is None):
@@ -149,7 +151,7 @@ class Registry:
         return state
 
     def open(self, key: Hashable) -> tuple[KeyState, bool]:
-        """Return the state of *key* and whether it was opened now, by asking `source_for`. Called under the lock."""
+        """Return the state of *key*, and whether it was opened by this call. The caller holds the lock."""
         state = self.keys.get(key)
         if state is not None:
             return state, False
@@ -164,12 +166,12 @@ class Registry:
         return self._checked(self.source_for(key), f"source_for({key!r})")
 
     def identity_of(self, key: Hashable) -> str | None:
-        """Return whose tokens the source of *key* gives, if it says so."""
+        """Return the identity of the source of *key*, if it states one."""
         state = self.keys.get(key)
         return identity_of(self.source_of(key) if state is None else state.source)
 
     def drop(self, state: KeyState) -> None:
-        """Take *state* out, if it is in. Called under the lock."""
+        """Remove *state*, if it is in the dict. The caller holds the lock."""
         if self.keys.get(state.key) is state:
             del self.keys[state.key]
 
@@ -191,12 +193,12 @@ class Registry:
         given: Mapping[Any, Any] = initial if isinstance(initial, Mapping) else {None: initial}
         unknown = [key for key in given if isinstance(source, Mapping) and key not in source]
         if unknown:
-            msg = f"initial has the key {unknown[0]!r}, which is none of the source's"
+            msg = f"initial has the key {unknown[0]!r}, which the source does not have"
             del initial, given
             raise ValueError(msg)
         wrong = [key for key, one in given.items() if not isinstance(one, Token | Grant)]
         if wrong:
-            msg = f"initial must hold Tokens and Grants, and that of {wrong[0]!r} is none"
+            msg = f"initial must hold Tokens and Grants, but the value for {wrong[0]!r} is neither"
             del initial, given
             raise TypeError(msg)
         return {key: token_of(one, now) for key, one in given.items()}
@@ -205,14 +207,14 @@ class Registry:
         checked = as_source(source, parameter=parameter)
         if getattr(checked, "exclusive", False) and not self._shared:
             msg = (
-                f"{parameter} is exclusive: its new token kills the one before, so two processes would take turns in "
-                "killing each other's; give a store that they share"
+                f"{parameter} is exclusive: a new token invalidates the previous one, so that two processes would "
+                "invalidate each other's tokens: give the manager a store that they share"
             )
             raise ValueError(msg)
         if self._shared and not self._named and identity_of(checked) is None:
             msg = (
-                f"{parameter} does not say whose tokens it gives (it has no identity), so that the store could serve "
-                "them to another manager, or another's to this one: give the manager a namespace="
+                f"{parameter} does not say whose tokens it gives (it has no identity), so the store could serve "
+                "them to another manager, or another's tokens to this one: give the manager a namespace="
             )
             raise ValueError(msg)
         self.providers.know(checked)
@@ -223,7 +225,7 @@ def _function_of(source: CallableSource) -> Hashable:
     function = source.function
     while isinstance(function, functools.partial):
         function = function.func
-    # A bound method is made anew each time that it is looked up, and is equal to itself then.
+    # A bound method is a new object at each lookup, but equal to the earlier ones.
     return function if isinstance(function, types.MethodType) and _is_hashable(function) else id(function)
 
 

@@ -1,8 +1,8 @@
 """
-A session: one start of a manager. Everything that belongs to one event loop hangs on it, and ends with it.
+A session: one start of a manager. Everything that belongs to one event loop belongs to it, and ends with it.
 
-`start()` makes a session; close, a fork, or the loss of the loop drops it as a whole. Plain data outlives it: keys and
-their states, counters, settings.
+`start()` makes a session. A close, a fork, or the loss of the loop drops it as a whole. Only plain data outlives it:
+keys and their states, counters, settings.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from evertoken._engine.observers import say
 from evertoken._engine.provider_watch import ProviderWatch
 from evertoken._engine.providers import Limits
 from evertoken._engine.read_path import ReadPath
+from evertoken._engine.store_outage import StoreOutage
 from evertoken._engine.subscription import Subscriptions
 from evertoken._engine.tasks import Gate, Strays, next_turn, spawn
 from evertoken._model import events
@@ -48,10 +49,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-#: Seconds in which cancelled calls of sources and stores should have ended when the session closes.
+#: When the session closes, cancelled calls of sources and stores should end within this many seconds.
 _STRAY_GRACE: Final = 1.0
 
-#: Seconds in which a token that was received is kept, and what is unkept is offered, when the session closes.
+#: When the session closes, tokens are kept, or offered to the store, within this many seconds.
 _KEEP_BOUND: Final = 6.0
 
 
@@ -61,7 +62,7 @@ class Session:
     One start of a manager, on the running loop.
 
     Args:
-        make_coordinator: Makes the coordinator of this session.
+        make_coordinator: A function that makes the coordinator of this session.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Session:
         self.limits: Limits = Limits(
             settings.concurrency, book=registry.providers, clock=self.clock, hurry=rules.retry.demand_delay()
         )
-        #: Open when `start()` has ended, well or not.
+        #: This gate opens when `start()` has ended, with or without success.
         self.started: Gate | None = Gate()
         self.failure: BaseException | None = None
         self._opening: Gate | None = None
@@ -98,6 +99,7 @@ class Session:
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
         self.event_streams: EventStreams = EventStreams(self.loop, self.is_lost)
         observers.streams = self.event_streams
+        self.store_outage: StoreOutage = StoreOutage(self.clock, observers)
         self.maintenance: Maintenance = Maintenance(self)
         self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
         self.providers: ProviderWatch = ProviderWatch(
@@ -116,17 +118,19 @@ class Session:
 
     @property
     def running(self) -> bool:
-        """Whether it takes callers, which it does not in a fork."""
+        """Whether it accepts callers. In a forked child it does not."""
         return self.state == "running" and self.pid == os.getpid()
 
     def is_lost(self) -> bool:
-        """Tell whether its loop has ended or stopped, or this is a fork of its process."""
+        """Tell whether its loop has ended or stopped, or this process is a fork."""
         return self.pid != os.getpid() or self.loop.is_closed() or not self.loop.is_running()
 
     async def open(self) -> None:
-        """Take callers, run the supervisor, and fetch first tokens as the start mode says."""
-        # First: with an eager task factory the supervisor starts fetches before this returns.
+        """Accept callers, run the supervisor, and fetch the first tokens as the start mode requires."""
+        # The event comes first, because with an eager task factory the supervisor starts fetches before this returns.
         self.observers.emit(events.ManagerStarted(at=self.clock.time()))
+        # Before the store opens, which may take seconds: callers are served from memory meanwhile.
+        self.compare_clocks()
         self._opening = opening = Gate()
         try:
             await self.coordinator.open()
@@ -141,13 +145,13 @@ class Session:
         await self._begin_chores()
 
     def opened(self) -> None:
-        """The start has ended: tell those who started it at the same time."""
+        """The start has ended. Wake the other callers of `start()`."""
         gate, self.started = self.started, None
         if gate is not None:
             gate.wake()
 
     def refuse(self) -> None:
-        """Take no more callers from now on, and wake those who wait."""
+        """Accept no further callers, and wake those who wait."""
         if self.state != "running":
             return
         self.state = "closing"
@@ -155,7 +159,7 @@ class Session:
             state.barred()
             if state.flight is not None:
                 state.flight.wake()
-        # Last: with an eager task factory an observer's task may close the manager before this returns.
+        # The event comes last, because with an eager task factory an observer's task may close the manager here.
         self.observers.emit(events.ManagerClosing(at=self.clock.time()))
 
     def closing(self) -> asyncio.Task[None]:
@@ -166,9 +170,7 @@ class Session:
         return self._closing
 
     def drop(self) -> None:
-        """
-        Be closed without awaiting anything, as where the loop is gone. What flights have received is kept in memory.
-        """
+        """Close without awaiting anything, for example if the loop is gone. Responses of flights are kept in memory."""
         if self.state == "closed":
             return
         self.state = "closed"
@@ -177,7 +179,7 @@ class Session:
         if self.pid == os.getpid():
             tasks = [*self.flights.drop(), *self.maintenance.supervisor.forget(), *self._tasks]
             if tasks and not self.loop.is_closed():
-                # A loop that was stopped may run again one day.
+                # A stopped loop may run again later.
                 self.loop.call_soon_threadsafe(_cancel, tasks)
         for state in self.registry.keys.values():
             state.closed()
@@ -186,23 +188,23 @@ class Session:
         self.opened()
 
     def abandon(self) -> None:
-        """The manager is gone without a close: close on the session's own loop, because nobody else can any more."""
+        """The manager was garbage-collected without a close. The session closes itself on its own loop."""
         if self.state == "running" and not self.is_lost():
             self.loop.call_soon_threadsafe(self.closing)
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> None:
-        """Have *work* done by the session. The close waits for it."""
+        """Run *work* in the session. The close waits for it."""
         task = spawn(self.loop, work, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def launch_due(self, state: KeyState, reason: Reason) -> None:
-        """Start the flight that is due, unless the session ends."""
+        """Start the flight that is due, unless the session is ending."""
         if self.state == "running":
             self.flights.launch(state, reason, urgent=False)
 
     def check_open(self) -> None:
-        """Raise unless the session runs."""
+        """Raise an error unless the session runs."""
         if self.state != "running":
             msg = f"the manager is {self.state}; enter it again to use it again"
             raise ManagerClosed(msg)
@@ -217,14 +219,14 @@ class Session:
             file = HealthFile(path, self._health, self.clock)
             self.maintenance.add(Chore(file.write, file.remove))
         if policy is not None and records is not None and self.registry.source_for is not None:
-            # Keys that are known beforehand are open, and refreshed like all that are.
+            # Keys known in advance are open, and are refreshed like all open keys.
             self.maintenance.add(KeepAlive(self, records, policy).chore)
 
     def _health(self) -> Health:
         return health_of(self.registry, self, now=self.clock.time(), restarts=0)
 
     async def _close(self) -> None:
-        # By the loop's own time, because nothing that was passed in may keep a close from ending.
+        # This uses the loop's own time, because nothing given by the user may prevent the close.
         end = self.loop.time() + self.settings.close_grace + _KEEP_BOUND
         try:
             for step in (
@@ -236,14 +238,14 @@ class Session:
             ):
                 try:
                     await step()
-                except Exception as error:  # noqa: BLE001 - told, and the next step is taken
+                except Exception as error:  # noqa: BLE001 - it is logged, and the next step follows
                     say(logging.ERROR, "closing the manager raised %s", type(error).__qualname__)
         finally:
             self.drop()
 
     async def _await_opening(self) -> None:
         await next_turn()
-        # A start under way is let through to where it finds that it is not wanted any more.
+        # If a start is under way, wait until it notices that the session closes.
         if self._opening is not None:
             await self._opening.wait(self.clock, _KEEP_BOUND)
 
@@ -252,7 +254,7 @@ class Session:
         await self.flights.drain(self.settings.close_grace, _KEEP_BOUND)
 
     async def _offer(self, end: float) -> None:
-        # The last chance of what memory alone has; a store that hung until now is given no time twice.
+        # This is the last chance for tokens that exist only in memory. A store that hung before gets no second wait.
         unkept = [state for state in self.registry.keys.values() if state.unkept]
         for state in unkept:
             self.flights.launch(state, "repair", urgent=True)

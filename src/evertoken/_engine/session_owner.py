@@ -1,4 +1,4 @@
-"""Starting, closing and inspecting a manager: what it is besides reading tokens."""
+"""Start, close and inspect a manager."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["SessionOwner"]
 
 
 class SessionOwner:
-    """An async context manager whose sessions `_life` makes and ends."""
+    """An async context manager. `_life` makes and ends its sessions."""
 
     _life: Lifecycle
 
     async def start(self) -> Self:
         """
-        Start the supervisor on the running loop. Concurrent calls join; one that runs here already is no error.
+        Start the supervisor on the running loop. If the manager starts or runs on this loop already, join it.
 
         Raises:
             RuntimeError: The manager runs on another loop.
@@ -32,10 +32,10 @@ class SessionOwner:
 
     async def aclose(self) -> None:
         """
-        Take no more callers, let fetches under way land, and stop. Does nothing if it does not run.
+        Accept no further callers, let fetches under way finish, and stop. A manager that is not running stays so.
 
-        Waiters get `ManagerClosed`. A cancellation does not cut this short, but is raised at its end: a refresh
-        token that is being rotated must not be lost.
+        Waiting callers receive `ManagerClosed`. A cancellation is raised only after the close has ended, because a
+        refresh token that is being rotated must not be lost.
         """
         await self._life.close()
 
@@ -56,11 +56,11 @@ class SessionOwner:
         raise TypeError(msg)
 
     def counts(self) -> Counts:
-        """Return how many keys are in which state, for metrics. From any thread."""
+        """Return the number of keys in each state, for metrics. It can be called from any thread."""
         life = self._life
         return counts_of(life.registry, life.session, now=life.settings.clock.time())
 
     def health(self) -> Health:
-        """Return whether the supervisor lives and every critical key has a valid token, for probes."""
+        """Return whether the supervisor is alive and every critical key has a valid token. It is meant for probes."""
         life = self._life
         return health_of(life.registry, life.session, now=life.settings.clock.time(), restarts=life.restarts)

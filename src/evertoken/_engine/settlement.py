@@ -1,8 +1,8 @@
 """
-How a flight ends: the one way out. It changes the key, schedules it, and wakes those who wait.
+The end of a flight. It changes the key, schedules it, and wakes the waiting callers.
 
-Whatever ended the flight (an answer, a failure, a peer's record, a cancellation, a crash) comes here once. No open key
-is left without a deadline, and nobody is left waiting. A response that arrived is kept, even from a void flight.
+Every flight ends here, once: by an answer, a failure, a peer's record, a cancellation or a crash. Afterwards each open
+key has a deadline, and nobody is left waiting. A response that arrived is kept, even from a void flight.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Settlement"]
 
 @final
 class Settlement:
-    """Where the flights of one session end."""
+    """Ends the flights of one session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -42,7 +42,7 @@ class Settlement:
         self._counters = session.counters
 
     def settle(self, state: KeyState, flight: Flight, outcome: Outcome) -> None:
-        """End *flight*. One that has landed already, or was replaced, changes nothing but what it received."""
+        """End *flight*. If it has landed already, or was replaced, only its response is used."""
         if flight.response is not None:
             self._reanchor(flight, flight.response)
         if flight.landed or state.flight is not flight:
@@ -55,12 +55,12 @@ class Settlement:
             self._apply(state, flight, outcome, now, emitted)
         except SHUTDOWN:
             raise
-        except BaseException as problem:  # noqa: BLE001 - told, and tried again a beat later
+        except BaseException as problem:  # noqa: BLE001 - it is logged, and tried again after a beat
             say(logging.ERROR, "the end of a fetch raised %s", type(problem).__qualname__)
             self._unjudged(state, flight, outcome, now)
         state.flight = None
         if len(flight):
-            # Those who waited have yet to run, and must find the key where it was.
+            # The callers that waited have yet to run, and must still find the key.
             state.peeked(now)
         try:
             self._session.maintenance.published(state)
@@ -82,7 +82,7 @@ class Settlement:
             return flight.started_at
 
     def _unjudged(self, state: KeyState, flight: Flight, outcome: Outcome, now: float) -> None:
-        # As where a policy raises. What was received is not lost by it.
+        # This is used if a policy raises. The response must not be lost then.
         if flight.response is not None and state.token is not flight.response.token:
             state.obtained(flight.response.token)
             _belongs(state, flight)
@@ -109,7 +109,7 @@ class Settlement:
                 state.still_signed_out(now, self._rules)
             flight.token = state.in_service(now)
         if state.unkept and not flight.kept and flight.response is None and not isinstance(outcome, Record):
-            # However this flight ended, the next offer to the store is not made at once.
+            # The next offer to the store is not made at once, even if this flight failed.
             state.unsaved(now, self._rules, withhold=False)
 
     def _received(self, state: KeyState, flight: Flight, now: float, emitted: list[events.Event]) -> None:
@@ -125,9 +125,14 @@ class Settlement:
             state.saved()
         elif self._rules.shared:
             state.unsaved(now, self._rules, withhold=True)
-            serving = state.in_service(now) is not None
             emitted.append(
-                events.TokenUnpersisted(at=now, key=state.key, fingerprint=token.fingerprint, serving=serving)
+                events.TokenUnpersisted(
+                    at=now,
+                    key=state.key,
+                    fingerprint=token.fingerprint,
+                    serving=state.in_service(now) is not None,
+                    outage=self._session.store_outage.lasts,
+                )
             )
         if state.withheld:
             failure = held_back()
@@ -184,7 +189,7 @@ class Settlement:
             self._counters.failures += 1
             state.failed(error, now, self._rules)
         if state.unkept:
-            # The store was not told either: it is tried again a while later, and not at once.
+            # The store did not answer either. The next offer is made later, not at once.
             state.unsaved(now, self._rules, withhold=False)
         failure = state.failure
         judged = error if failure is None or failure.error is None or state.signed_out else failure.error
@@ -203,11 +208,13 @@ class Settlement:
                 serving=serving,
                 took=took,
                 reason=reason,
-                outage=flight.request is not None and self._session.providers.is_down(flight.provider),
+                outage=self._session.store_outage.lasts
+                if flight.request is None
+                else self._session.providers.is_down(flight.provider),
             )
             emitted.append(event)
         elif failure is not None and not failure.told:
-            # Once, until a fetch succeeds: the probes that follow say nothing new.
+            # The rejection is reported once until a fetch succeeds, because later probes bring no news.
             failure.told = True
             rejection = events.RefreshRejected(
                 at=now, key=state.key, error=judged, retry_at=again_at, serving=serving, took=took, reason=reason
@@ -215,7 +222,7 @@ class Settlement:
             emitted.append(rejection)
 
     def _reanchor(self, flight: Flight, response: Response) -> None:
-        # The wall clock may have been set back while the response was kept. What is left of the token stays left.
+        # If the wall clock was set back while the response was kept, the remaining life of the token must not change.
         by = self._clock.time() - self._clock.monotonic() - flight.offset
         if by <= -STEP:
             flight.response = Response(response.token.shifted(by), response.failure)
@@ -225,14 +232,14 @@ class Settlement:
     def _absorb(self, state: KeyState, flight: Flight) -> None:
         response, request = flight.response, flight.request
         if response is None and flight.void and flight.spends_what(state.token):
-            # It was let through, and its answer is missing.
+            # The flight was allowed to finish, and its answer is missing.
             state.unanswered(flight.started_at)
         if response is None or request is None or response.token.refresh_token is None:
             return
         held, presented = state.token, request.current
         spent = None if presented is None else presented.refresh_token
         if held is not None and held.refresh_token == spent and spent != response.token.refresh_token:
-            # What memory would present next is what this flight has spent: its answer has the one that is good.
+            # This flight has spent the refresh token that memory would present next. Its answer has the new one.
             if state.in_service(self._clock.time()) is None and response.failure is None and not flight.void:
                 state.fetched(response.token, flight.started_at, self._rules)
             else:

@@ -1,4 +1,4 @@
-"""How many tokens a provider has issued in this period. Pure: instants are epoch seconds that come in."""
+"""The number of tokens that a provider has issued in this period. This is pure: callers pass epoch seconds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Spending:
     """
     The tokens of one budget.
 
-    Periods begin at whole multiples of their length since the epoch. Where a store counts for all members, what it says
-    stands, and its clock tells when the period ends.
+    Periods begin at whole multiples of their length since the epoch. If a store counts for all members, its count is
+    used, and its clock decides when the period ends.
     """
 
     __slots__ = ("_ends_at", "_period", "_told", "_used", "budget", "uncounted")
@@ -30,20 +30,20 @@ class Spending:
         self._period = -math.inf
         self._used = 0
         self._told = 0
-        # When the period ends by the clock of the store, while that is known.
+        # The end of the period by the clock of the store, if known.
         self._ends_at: float | None = None
-        #: Tokens of this period that no store has counted.
+        #: The number of tokens in this period that no store has counted.
         self.uncounted: int = 0
 
     def used(self, now: float, /) -> int:
-        """Return how many tokens were issued in the period of *now*."""
+        """Return the number of tokens issued in the period of *now*."""
         if self._ends_at is not None:
             if self._ends_at - self.budget.per <= now < self._ends_at:
                 return self._used
             self._ends_at, self._period = None, -math.inf
         period = math.floor(now / self.budget.per)
-        # A clock that was set back a little is in the period before, whose tokens are spent; one that was far ahead
-        # must not count for ever.
+        # A clock that was set back a little is in the previous period, whose tokens are spent. A period from a clock
+        # that was far ahead must not count for ever.
         if period > self._period or period < self._period - 1:
             self._period, self._used, self._told, self.uncounted = period, 0, 0, 0
         return self._used
@@ -54,7 +54,7 @@ class Spending:
         return (self._period + 1) * self.budget.per if self._ends_at is None else self._ends_at
 
     def counted(self, spent: Spent, more: int, now: float, /) -> None:
-        """The store has counted what *spent* says, and *more* of what it had not counted before."""
+        """The store counted the tokens of *spent*, and *more* tokens that it had not counted before."""
         self.used(now)
         ends_at = now + spent.ends_in
         if self._ends_at is not None and ends_at - self._ends_at > self.budget.per / 2.0:
@@ -68,12 +68,12 @@ class Spending:
 
     def issued(self, now: float, /, *, counted: bool = False) -> float | None:
         """
-        Return the share of the budget that is reached by one more token, if it is to be told.
+        Note one more token. Return the share of the budget that it reaches, if that must be reported.
 
         Args:
-            now: When it was issued.
+            now: The instant at which it was issued.
 
-            counted: Whether the store has counted it.
+            counted: Whether the store has already counted it.
         """
         used = self.used(now)
         if not counted:
@@ -86,7 +86,7 @@ class Spending:
         return reached[-1]
 
     def exhausted(self, now: float, /, *, under_way: int, urgent: bool) -> bool:
-        """Tell whether no fetch may start any more: none that nobody waits for, or none at all if it is hard."""
+        """Tell whether no further fetch may start. A soft budget stops only fetches for which no caller waits."""
         if urgent and not self.budget.hard:
             return False
         return self.used(now) + under_way >= self.budget.tokens

@@ -1,7 +1,7 @@
 """
-Tokens as they come, for code that must push them into a live connection.
+A stream of tokens, for code that must push them into a live connection.
 
-A subscription holds no token. When it is woken it looks at what is in service, so it never hands out a dead one.
+A subscription holds no token. When it is woken, it reads the token in service, so it never returns an expired one.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ __all__ = ["Subscription", "Subscriptions"]
 @final
 class Subscription(Reader, OfToken[TokenT]):
     """
-    An async iterator over the tokens of one key. Made by `TokenManager.subscribe`.
+    An async iterator over the tokens of one key. `TokenManager.subscribe` makes it.
 
-    It begins with the valid token, if there is one. A slow reader is given the newest token and not those between:
-    a connection has no use for them. It ends when the manager closes or its loop ends, or with `close`.
+    It begins with the valid token, if there is one. A slow reader receives only the newest token, because a connection
+    has no use for older ones. It ends when the manager closes, when its loop ends, or with `close`.
 
     Args:
-        subscriptions: Where it is listed.
+        subscriptions: The list of subscriptions to which it belongs.
 
-        key: Of which tokens.
+        key: The key of the tokens.
 
-        peek: Returns the token in service, or None.
+        peek: A function that returns the token in service, or None.
 
-        begin: Awaited before the first token, until it has ended well.
+        begin: A function that is awaited before the first token, until it succeeds.
     """
 
     __slots__ = ("_begin", "_key", "_last", "_peek", "_subscriptions")
@@ -63,7 +63,7 @@ class Subscription(Reader, OfToken[TokenT]):
             raise RuntimeError(msg)
         if self._begin is not None and not self._closed:
             await self._begin()
-            # Not before: one that failed, or was cancelled, is yet to be begun.
+            # It is cleared only now: if it fails or is cancelled, it must be called again.
             self._begin = None
         while not self._closed:
             token = self._peek()
@@ -76,11 +76,11 @@ class Subscription(Reader, OfToken[TokenT]):
         raise StopAsyncIteration
 
     def skip(self, access_token: str | None) -> None:
-        """Take the token with this value for known, so that the next one is another."""
+        """Treat the token with this value as known, so that the next one is different."""
         self._last = access_token
 
     def again(self) -> None:
-        """Give the token in service once more, as where it could not be used."""
+        """Return the token in service once more, for example because it could not be used."""
         self._last = None
         self.notify()
 
@@ -97,9 +97,9 @@ class Subscriptions(Readers):
     The subscriptions of one session.
 
     Args:
-        loop: The session's.
+        loop: The loop of the session.
 
-        is_lost: Tells whether the session's loop has ended.
+        is_lost: A function that tells whether the session's loop has ended.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_lost: Callable[[], bool]) -> None:
@@ -108,12 +108,12 @@ class Subscriptions(Readers):
         self._readers: dict[Hashable, weakref.WeakSet[Subscription[Any]]] = {}
 
     def add(self, key: Hashable, reader: Subscription[Any]) -> None:
-        """List *reader*."""
+        """Add *reader* to the list."""
         with self._lock:
             self._readers.setdefault(key, weakref.WeakSet()).add(reader)
 
     def discard(self, key: Hashable, reader: Subscription[Any]) -> None:
-        """List *reader* no longer."""
+        """Remove *reader* from the list."""
         with self._lock:
             readers = self._readers.get(key)
             if readers is not None:
@@ -122,16 +122,16 @@ class Subscriptions(Readers):
                     del self._readers[key]
 
     def has(self, key: Hashable) -> bool:
-        """Tell whether somebody subscribes to *key*."""
+        """Tell whether *key* has a subscription."""
         return bool(self._of(key))
 
     def changed(self, key: Hashable) -> None:
-        """Have the readers of *key* look again."""
+        """Let the readers of *key* check again."""
         for reader in self._of(key):
             reader.notify()
 
     def end(self) -> None:
-        """End all of them."""
+        """End all subscriptions."""
         self._ended = True
         with self._lock:
             keys = list(self._readers)
@@ -146,6 +146,6 @@ class Subscriptions(Readers):
             readers = self._readers.get(key)
             found = [] if readers is None else list(readers)
             if readers is not None and not found:
-                # They were dropped without being closed.
+                # All readers were garbage-collected without being closed.
                 del self._readers[key]
             return found

@@ -1,8 +1,8 @@
 """
-The one long-lived task: it sleeps until the next deadline and hands out what is due.
+The supervisor: one task that sleeps until the next deadline and hands out the items that are due.
 
-It knows neither tokens nor providers. What it must survive: an item that raises, a clock that jumps, a machine that
-sleeps, timers that fire early, and a crash of its own loop.
+It knows nothing about tokens or providers. It survives an item that raises, a clock that jumps, a machine that sleeps,
+timers that fire early, and a crash of its own loop.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 __all__ = ["BEAT", "HORIZON", "SLACK", "STEP", "Supervisor"]
 
-#: The longest that an item is left alone, in seconds. An item that is handed out stands there until it is set anew.
+#: The longest time without a look at an item, in seconds. An item that was handed out gets this deadline first.
 HORIZON: Final = 3600.0
 
 #: The longest sleep, in seconds. A step of the wall clock is noticed within it.
 BEAT: Final = 10.0
 
-#: What is due within this many seconds is due now: some loops fire timers half a millisecond early.
+#: An item that is due within this many seconds is due now, because some loops fire timers half a millisecond early.
 SLACK: Final = 0.005
 
-#: How many due items are handed out before others get their turn on the loop.
+#: The number of due items that are handed out before other tasks get their turn on the loop.
 BATCH: Final = 500
 
-#: A divergence of the two clocks below this, in seconds, is slewing and rounding.
+#: A smaller divergence of the two clocks, in seconds, is slewing or rounding.
 STEP: Final = 1.0
 
-# Seconds that the end of the task is waited for.
+# Seconds to wait for the end of the task.
 _STOP: Final = 1.0
 _RESTART_FIRST: Final = 0.1
 _RESTART_CAP: Final = 10.0
@@ -48,16 +48,16 @@ ItemT = TypeVar("ItemT", bound=Due)
 @final
 class Supervisor(Generic[ItemT]):
     """
-    Hands out items at their deadlines, for as long as the loop runs.
+    Hands out items at their deadlines, as long as the loop runs.
 
     Args:
-        clock: Both clocks and the timers.
+        clock: The source of both clocks and of the timers.
 
-        on_due: Called with each due item. What it raises is logged.
+        on_due: A function that is called with each due item. Its exceptions are logged.
 
-        on_step: Called with the seconds by which the wall clock stepped against the monotonic one.
+        on_step: A function that is called with the seconds by which the wall clock stepped against the monotonic one.
 
-        on_restart: Called with what crashed the loop and the number of restarts.
+        on_restart: A function that is called with the exception that crashed the loop, and the number of restarts.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Supervisor(Generic[ItemT]):
 
     @property
     def ended(self) -> bool:
-        """Whether the task ran and has ended although nobody stopped it here."""
+        """Whether the task ran and has ended although `stop` was not called."""
         return self._task is not None and self._task.done()
 
     def silent_for(self) -> float:
-        """Return the seconds since its last sign of life, those in which the machine slept aside."""
+        """Return the seconds since the last sign of life. Time in which the machine slept does not count."""
         return self._clock.monotonic() - self._beat_at
 
     def start(self) -> None:
@@ -108,16 +108,16 @@ class Supervisor(Generic[ItemT]):
         if task is None:
             return
         task.cancel()
-        # With a bound, because an alarm that was lost would be waited for without an end.
+        # The wait is limited, because a task whose alarm was lost would never end.
         await asyncio.wait({task}, timeout=_STOP)
 
     def forget(self) -> list[asyncio.Task[None]]:
-        """Forget the task, of a loop that is gone, and return it."""
+        """Forget the task of a loop that is gone, and return it."""
         task, self._task = self._task, None
         return [] if task is None else [task]
 
     def set(self, item: ItemT, instant: float, /) -> None:
-        """Hand out *item* at *instant* (epoch seconds) instead of when it was set before, and within the horizon."""
+        """Set the deadline of *item* to *instant* (epoch seconds), but not beyond the horizon."""
         instant = min(max(instant, 0.0), self._clock.time() + HORIZON)
         self.deadlines.set(item, instant)
         if instant < self._until:
@@ -132,9 +132,9 @@ class Supervisor(Generic[ItemT]):
         """
         Notice a step of the wall clock, and move all deadlines if it went back.
 
-        A forward step and a suspend look alike (the loop's clock stands while a machine sleeps), and are taken for
-        time that has passed: nothing is moved, and what is overdue is due. After a step back the deadlines follow,
-        so that what had ten minutes left still has ten minutes left.
+        A forward step and a suspended machine look alike, because the loop's clock stands still meanwhile. Both count
+        as time that has passed: nothing is moved, and overdue items are due. After a step back the deadlines move too,
+        so that an item with ten minutes left still has ten minutes left.
         """
         offset = self._clock.time() - self._clock.monotonic()
         before, self.offset = self.offset, offset if self.offset is None else self.offset
@@ -144,7 +144,7 @@ class Supervisor(Generic[ItemT]):
         by = offset - before
         if by < 0.0:
             self.deadlines.shift(by)
-        # It may be asleep until an instant of the clock before.
+        # The supervisor may sleep until an instant of the old clock.
         self.wake()
         self._on_step(by)
 
@@ -157,7 +157,7 @@ class Supervisor(Generic[ItemT]):
                 raise
             except BaseException as error:  # noqa: BLE001 - a crash is reported and survived
                 if told_to_end():
-                    # Whatever came of it: it was told to end, and somebody waits for that.
+                    # The task was cancelled, and somebody waits for its end, so the exception does not matter.
                     return
                 self.restarts += 1
                 self._report(error)
@@ -182,7 +182,7 @@ class Supervisor(Generic[ItemT]):
                     self._on_due(item)
                 except SHUTDOWN:
                     raise
-                except BaseException as error:  # noqa: BLE001 - one broken item delays no other
+                except BaseException as error:  # noqa: BLE001 - a broken item must not delay others
                     say(logging.ERROR, "a due item raised %s", type(error).__qualname__)
                     self.deadlines.set(item, now + BEAT)
             await self._sleep(min(self.deadlines.next(), now + BEAT), now)
@@ -200,7 +200,7 @@ class Supervisor(Generic[ItemT]):
 
 
 async def _pause(seconds: float) -> None:
-    # The loop's own timer, for the clock that was passed in may be what crashed.
+    # This uses the loop's own timer, because the given clock may have caused the crash.
     loop = asyncio.get_running_loop()
     alarm = loop.create_future()
     timer = loop.call_later(seconds, ring, alarm)

@@ -1,4 +1,4 @@
-"""Tasks and waiting: a gate to wait at, calls with a bound that they cannot outlive, and what is left of those."""
+"""Tools for tasks: a gate to wait at, calls with a strict time limit, and calls that did not end in time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Gate:
-    """A place to wait at, until woken or for a number of seconds."""
+    """A place where tasks wait until it is woken, or for a number of seconds."""
 
     __slots__ = ("_waiters",)
 
@@ -45,9 +45,9 @@ class Gate:
 
     async def wait(self, clock: Clock, seconds: float | None = None) -> bool:
         """
-        Wait until woken, or for that many seconds; tell whether it was woken.
+        Wait until woken, or for *seconds*. Return whether it was woken.
 
-        Cancelling this takes nothing from the others.
+        A cancellation does not affect the other waiters.
         """
         future = asyncio.get_running_loop().create_future()
         self._waiters[future] = None
@@ -61,7 +61,7 @@ class Gate:
                 timer.cancel()
 
     def wake(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiters."""
         waiters, self._waiters = self._waiters, {}
         for future in waiters:
             ring(future)
@@ -69,7 +69,7 @@ class Gate:
 
 @final
 class Strays:
-    """Calls that were cancelled but have not ended yet, held so that they are not lost."""
+    """Calls that were cancelled but have not ended yet. They are held here so that they are not lost."""
 
     __slots__ = ("_tasks",)
 
@@ -80,14 +80,14 @@ class Strays:
         return len(self._tasks)
 
     def add(self, task: asyncio.Task[Any], *, cancel: bool = True) -> None:
-        """Hold *task* until it ends; with *cancel* cancel it before."""
+        """Hold *task* until it ends. With *cancel*, cancel it first."""
         if cancel:
             task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def end(self) -> set[asyncio.Task[Any]]:
-        """Cancel those that have not ended, and return them."""
+        """Cancel all tasks that have not ended, and return them."""
         for task in self._tasks:
             task.cancel()
         return set(self._tasks)
@@ -95,18 +95,17 @@ class Strays:
 
 async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock: Clock, strays: Strays, name: str) -> T:
     """
-    Await *call* in a task of its own, for at most *timeout* seconds.
+    Await *call* in a separate task, for at most *timeout* seconds.
 
-    A call that ignores its cancellation is left behind among the *strays* rather than waited for, so the bound
-    holds whatever the call does.
+    A call that ignores its cancellation is moved to *strays* and not awaited. So the limit always holds.
 
     Raises:
-        Overdue: It did not end in time.
-        BaseException: Whatever the call raised, a CancelledError of its own included: the caller tells that from
-            its own cancellation by `cancelled_here`.
+        Overdue: The call did not end in time.
+        BaseException: The call raised it. It may be a CancelledError of its own. `cancelled_here` tells that from a
+            cancellation of the caller.
     """
     loop = asyncio.get_running_loop()
-    # Hidden, for asyncio's debug mode logs the result of a future.
+    # The value is hidden, because asyncio's debug mode logs the result of a future.
     outcome: asyncio.Future[Hidden[tuple[T | None, BaseException | None]]] = loop.create_future()
 
     def settle(value: T | None, error: BaseException | None) -> None:
@@ -118,21 +117,21 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
             value = await call()
         except GeneratorExit as error:
             if loop.is_closed():
-                # Dropped with its loop, and so is the one who waits.
+                # The call is dropped together with its loop, and so is its waiter.
                 raise
             settle(None, error)
         except SHUTDOWN as error:
             settle(None, error)
             raise
-        except BaseException as error:  # noqa: BLE001 - contained here, judged by the caller
+        except BaseException as error:  # noqa: BLE001 - the caller judges it
             settle(None, error)
         else:
             settle(value, None)
 
-    # Before the task, so that a clock that raises leaves none behind.
+    # The timer is made before the task, so that a clock that raises leaves no task behind.
     timer = clock.call_later(timeout, settle, None, Overdue())
     task = spawn(loop, carry(), name)
-    # Cancelled before its first step, the task never runs a line of carry().
+    # If the task is cancelled before its first step, carry() never runs, so this callback settles the outcome.
     task.add_done_callback(lambda _: settle(None, asyncio.CancelledError()))
     try:
         value, error = (await outcome).value
@@ -146,39 +145,39 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
 
 
 def spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str, /) -> asyncio.Task[T]:
-    """Start *work* in a clean context: it must not inherit the trace or the locals of the caller that came first."""
+    """Start *work* in a clean context, so that it does not inherit the trace or the locals of its first caller."""
     return loop.create_task(work, name=name, context=contextvars.Context())
 
 
 @types.coroutine
 def next_turn() -> Generator[None, None, None]:
     """
-    Wait for the loop's next turn.
+    Wait for the next turn of the loop.
 
-    With an eager task factory a task begins before the one who made it knows it, and what it does may end a session.
+    With an eager task factory a task begins before its creator knows it, and the task may end a session.
     """
     yield
 
 
 def cancelled_here(error: BaseException, /) -> bool:
-    """Tell whether *error* is the cancellation of the running task, and not one that a call raised by itself."""
+    """Tell whether *error* is the cancellation of the running task, and not one that a call raised itself."""
     return isinstance(error, asyncio.CancelledError) and told_to_end()
 
 
 def must_propagate(error: BaseException, /) -> bool:
-    """Tell whether *error* ends the process, or the running task, and so is no failure of what was called."""
+    """Tell whether *error* ends the process or the running task. Then it is not a failure of the call."""
     return isinstance(error, (*SHUTDOWN, GeneratorExit)) or cancelled_here(error)
 
 
 def told_to_end() -> bool:
-    """Tell whether the running task was cancelled, whatever came of it."""
+    """Tell whether the running task was cancelled, even if it has caught the cancellation."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def ring(future: asyncio.Future[None]) -> None:
-    """Wake the one who waits for *future*."""
+    """Wake the waiter of *future*."""
     if not future.done():
-        # Where its loop is closed, the one who waits is gone as well.
+        # If its loop is closed, its waiter is gone too.
         with contextlib.suppress(RuntimeError):
             future.set_result(None)

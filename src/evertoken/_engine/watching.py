@@ -1,5 +1,5 @@
 """
-How a manager is watched: tokens and events as they come, what is of each key, and how each login stands.
+Ways to watch a manager: streams of tokens and events, the state of keys, and the status of logins.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Watching"]
 
-# What runs on the session's own loop, wherever it is called.
+# These run on the session's own loop, whichever thread or loop calls them.
 _SUBSCRIBE = attrgetter("read_path.subscribe")
 _STATUS = attrgetter("grants.status")
 
 
 class Watching(OfToken[TokenT]):
-    """The views of a manager whose sessions `_life` makes and ends."""
+    """The methods by which a manager is watched. `_life` makes and ends its sessions."""
 
     _life: Lifecycle
 
     def subscribe(self, key: Hashable = None) -> Subscription[TokenT]:
         """
-        Return an async iterator over the tokens of *key*, for whoever must push them into a live connection.
+        Return an async iterator over the tokens of *key*, for code that must push them into a live connection.
 
-        It begins with the valid token, and has room for one: a slow reader gets the newest.
+        It begins with the valid token. It holds one token, so a slow reader receives the newest one.
 
         Raises:
             RuntimeError: There is no running loop, or the manager is not started.
@@ -51,16 +51,16 @@ class Watching(OfToken[TokenT]):
 
     def events(self, *, maxsize: int = 1000) -> EventStream:
         """
-        Return an async iterator over the events from now on, for code that must await something at each of them.
+        Return an async iterator over events from now on, for code that must await something for each event.
 
-        It ends with the manager, after the last event. It works on any loop.
+        It ends after the last event, when the manager has closed. It works on any loop.
 
         Args:
-            maxsize: How many events it holds for a reader that is slower. Beyond that the oldest are dropped, and
-                counted by the attribute `dropped`.
+            maxsize: The number of events that it holds for a slow reader. Beyond that, the oldest events are dropped.
+                The attribute `dropped` counts them.
 
         Raises:
-            ValueError: *maxsize* is no whole number of at least 1.
+            ValueError: *maxsize* is not a whole number of at least 1.
             RuntimeError: There is no running loop, or the manager is not started.
         """
         return EventStream(self._life.check().event_streams, maxsize)
@@ -71,13 +71,13 @@ class Watching(OfToken[TokenT]):
     def snapshot(self, key: Hashable) -> KeySnapshot: ...
     def snapshot(self, key: Any = ...) -> Snapshot | KeySnapshot:
         """
-        Return what is, without secrets: of one *key*, in constant time, or of the whole manager, key by key.
+        Return the present state without secrets: of one *key*, in constant time, or of the whole manager, key by key.
 
-        A key of `source_for` that is not open is "absent", and its status "pending": `status` looks at its record.
+        A key of `source_for` that is not open is "absent", and its status is "pending". `status` looks at its record.
 
         Raises:
             LookupError: No source has this key.
-            TypeError: A key is given where there is but one, or None where there are several.
+            TypeError: The key was given although there is only one source, or is None although there are several keys.
         """
         life = self._life
         now = life.settings.clock.time()
@@ -90,17 +90,17 @@ class Watching(OfToken[TokenT]):
 
     def snapshots(self, after: Hashable = None, *, limit: int = 100) -> dict[Hashable, KeySnapshot]:
         """
-        Return one page of the keys that are open, in the order of their `repr`.
+        Return one page of the open keys, in the order of their `repr`.
 
-        Ten thousand keys are told of page by page, and the event loop is free between two pages.
+        With many keys, read them page by page. The event loop is free between two pages.
 
         Args:
-            after: The last key of the page before, whether it is still open or not; None for the first page.
+            after: The last key of the previous page, even if it is no longer open. It is None for the first page.
 
-            limit: How many keys a page has at most.
+            limit: The largest number of keys on a page.
 
         Raises:
-            ValueError: *limit* is no whole number of at least 1.
+            ValueError: *limit* is not a whole number of at least 1.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             msg = f"limit must be a whole number of at least 1, not {limit!r}"
@@ -114,13 +114,13 @@ class Watching(OfToken[TokenT]):
 
     async def status(self, key: Hashable = None) -> KeyStatus:
         """
-        Return how the login of *key* stands, for a status page: connected, to be connected again, signed out.
+        Return the status of the login of *key*, as a status page needs it: for example connected, or signed out.
 
-        A key that is not open is looked up in the store, and is not opened by that.
+        A key that is not open is looked up in the store. It stays closed.
 
         Raises:
             LookupError: No source has this key.
-            TypeError: A key is missing, or given where there is but one.
+            TypeError: The key is missing, or was given although there is only one source.
             TransientRefreshError: The store cannot be read.
             ManagerClosed: The manager is closed.
         """

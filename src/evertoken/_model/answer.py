@@ -1,4 +1,4 @@
-"""Answer: what a token endpoint answered, on its way from a source to its parser."""
+"""Answer: a successful answer of a token endpoint, which a source passes to the parser."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class Answer(Guarded):
     Args:
         fields: The members of the JSON object.
 
-        date: The server's own time when it answered (epoch seconds, from the Date field), if known.
+        date: The server's time at its answer (epoch seconds, from the Date field), if known.
 
-        default_lifetime: Seconds that such a token lives where neither the answer nor the token tells, if known.
+        default_lifetime: The lifetime in seconds to assume if neither the answer nor the token states one, if known.
 
-        not_after: The instant (epoch seconds) that it does not outlive, whatever it says of itself.
+        not_after: An instant (epoch seconds) at which the token ends at the latest, even if it claims a longer life.
 
-        token_types: Token types of the server's own, and the scheme that presents a token of each (RFC 6749
-            section 7.1). An access token of another type that is not known is not used.
+        token_types: The server's own token types, each with the scheme that presents it (RFC 6749 section 7.1). An
+            access token of any other unknown type is not used.
 
-        requested_scope: The scope that was asked for, which an answer without a scope has granted (RFC 6749 section
-            5.1). Where none was asked for, it is that of the token before (section 6).
+        requested_scope: The requested scope. An answer without a scope has granted it (RFC 6749 section 5.1). If no
+            scope was requested, the scope of the previous token holds (section 6).
     """
 
     __slots__ = _PARAMETERS
 
-    def __init__(  # noqa: PLR0917 - as a dataclass of these fields takes them
+    def __init__(  # noqa: PLR0917 - the same signature as that of a dataclass
         self,
         fields: Mapping[str, Any],
         date: float | None = None,
@@ -65,5 +65,5 @@ class Answer(Guarded):
         return f"Answer(fields={sorted(map(str, self.fields))}, date={self.date!r})"
 
     def __reduce__(self) -> NoReturn:
-        msg = "an Answer carries tokens, and is not pickled"
+        msg = "an Answer carries tokens and cannot be pickled"
         raise TypeError(msg)

@@ -1,4 +1,4 @@
-"""What a store may be able to do besides: take many new records at once."""
+"""An optional ability of a store: to write many new records at once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["BatchStore"]
 
 @runtime_checkable
 class BatchStore(TokenStore, Protocol):
-    """A store that takes many new records in one step, for an import."""
+    """A store that writes many new records in one step, for an import."""
 
     async def add_many(self, records: Sequence[Record], /) -> list[bool]:
         """
-        Keep each of *records* whose key has no record and whose lease is free; tell for each whether it was kept.
+        Keep each of *records* whose key has no record and whose lease is free. Return for each whether it was kept.
 
-        Their keys differ. It is fenced like any write: whoever held a lease before can write no more with it. A watch
-        is told of each record that was kept.
+        The keys differ. Each write is fenced: a member that held the lease before can no longer write with it. A watch
+        is called for each record that was kept.
         """

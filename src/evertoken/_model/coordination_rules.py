@@ -1,8 +1,9 @@
 """
-The rules by which members share tokens: what is newer, what may be presented, what follows a lost answer.
+The rules by which members of a fleet share tokens.
 
-One set of rules holds with a store and without: the coordinators in `_coordination` ask these functions, and a key
-without a store is judged by what memory knows of it. Pure: records, states and instants in, verdicts out.
+They decide which record is newer, which refresh token may be presented, and what to do after a lost answer. The same
+rules hold with and without a store: without one, memory alone is judged. All functions here are pure: they take
+records, states and instants, and return a decision.
 """
 
 from __future__ import annotations
@@ -41,18 +42,18 @@ __all__ = [
     "unheard",
 ]
 
-#: Stands for the sender in a record that was written to a store which had lost it: a peer may know a newer token.
+#: Used as the sender's name if a member wrote a record into a store that had lost it: a peer may know a newer token.
 OFFERED: Final = "offered"
 
-# The part of a grace in which a refresh token is sent again; the rest is for its way, and for clocks.
+# The part of a grace in which a refresh token is sent again. The rest allows for the network and for clock errors.
 _GRACE_USED: Final = 0.5
 
 
 def may_spend(state: KeyView, rules: Rules, /) -> bool:
     """
-    Tell whether a fetch may spend what the next one would have to present.
+    Tell whether a fetch may spend the refresh token, so that the next fetch cannot present it again.
 
-    Where nobody said and others may present it too, that is assumed until it is known to be otherwise.
+    If the source does not say and other members may present the token too, the answer is yes until it is known better.
     """
     rotates = getattr(state.source, "rotates", ...)
     if isinstance(rotates, bool):
@@ -64,7 +65,7 @@ def may_spend(state: KeyView, rules: Rules, /) -> bool:
 
 
 def on_ambiguous(state: KeyView, rules: Rules, age: float = 0.0, /) -> Ambiguity:
-    """Return what follows *age* seconds after a request whose answer was lost."""
+    """Return the action that follows *age* seconds after a request whose answer was lost."""
     habit: Ambiguity | None = getattr(state.source, "on_ambiguous", None)
     if habit is not None:
         return habit
@@ -73,7 +74,7 @@ def on_ambiguous(state: KeyView, rules: Rules, age: float = 0.0, /) -> Ambiguity
 
 
 def after_lost_answer(state: KeyState, failure: FailureState, now: float, rules: Rules, /) -> None:
-    """Put the next attempt off as the source's habit wants it, if an answer is missing."""
+    """If an answer is missing, postpone the next attempt as the source requires."""
     sent_at = failure.sent_at
     if sent_at is None:
         return
@@ -85,7 +86,7 @@ def after_lost_answer(state: KeyState, failure: FailureState, now: float, rules:
     if habit == "reject":
         state.rejected(_rejected(), now, rules)
         return
-    # Presenting a refresh token that may be spent can revoke the whole family, and with it the token in service.
+    # Presenting a spent refresh token can revoke the whole family, and with it the token in service.
     token = state.in_service(now)
     if token is not None:
         held = math.inf if token.expires_at is None else max(failure.retry_at, token.expires_at)
@@ -94,10 +95,10 @@ def after_lost_answer(state: KeyState, failure: FailureState, now: float, rules:
 
 def lost_answer(state: KeyView, record: Record | None, owner: str, /) -> float | None:
     """
-    Return when the request was sent whose answer is missing and whose refresh token would be presented again.
+    Return when a request was sent whose answer is missing, if its refresh token would be presented again.
 
-    A mark of our own says nothing that memory does not know better. A peer's mark counts if it was set for the
-    refresh token that would be presented now.
+    A mark of this member adds nothing to what memory knows. A peer's mark counts if it belongs to the refresh token
+    that would be presented now.
     """
     own = None if state.failure is None else state.failure.sent_at
     peers = peers_mark(state, record, owner)
@@ -105,14 +106,16 @@ def lost_answer(state: KeyView, record: Record | None, owner: str, /) -> float |
 
 
 def peers_mark(state: KeyView, record: Record | None, owner: str, /) -> float | None:
-    """Return when a peer sent a request whose answer is missing, with the refresh token that would be presented now."""
+    """
+    Return when a peer sent a request with the refresh token that would be presented now, if its answer is missing.
+    """
     if record is None or record.sent_by in {owner, OFFERED} or not same_grant(record.token, state.token):
         return None
     return record.sent_at
 
 
 def offered_at(state: KeyView, record: Record | None, /) -> float | None:
-    """Return when a store that had lost its record was given the refresh token that would be presented now."""
+    """Return when the refresh token that would be presented now was written into a store that had lost its record."""
     if record is None or record.sent_by != OFFERED or not same_grant(record.token, state.token):
         return None
     return record.sent_at
@@ -122,10 +125,10 @@ def judge_lost_answer(
     state: KeyView, sent_at: float, now: float, rules: Rules, /, *, forced: bool
 ) -> tuple[Ambiguity, TransientRefreshError | GrantRejected | None]:
     """
-    Return by which habit a request whose answer is missing is judged, and what keeps it from being sent again.
+    Return how a request whose answer is missing is judged, and the error that prevents sending it again, if any.
 
-    A source that says "reject" is never asked again, unless a person wants it. One that says "hold" waits for the sake
-    of the access token that is in service.
+    With "reject", the source is asked again only if a person forces it. With "hold", it is not asked while the access
+    token in service is valid.
     """
     habit = on_ambiguous(state, rules, max(now - sent_at, 0.0))
     if habit == "reject" and not forced:
@@ -138,10 +141,10 @@ def judge_lost_answer(
 
 def unheard(state: KeyView, record: Record | None, now: float, rules: Rules, /) -> float | None:
     """
-    Return the peer's mark whose member may still have the answer, where its refresh token would be presented now.
+    Return the mark of a peer that may still have the answer, if its refresh token would be presented now.
 
-    A store that was down has taken no answer. The member that has one brings it when the store is back. So it is where
-    the store was flushed, and was given what the first member to notice knew.
+    If the store was down, the member with the answer could not write it, and will do so when the store is back. The
+    same holds if the store was flushed and the first member to notice wrote its own record.
     """
     offered = offered_at(state, record)
     if offered is not None:
@@ -154,7 +157,7 @@ def unheard(state: KeyView, record: Record | None, now: float, rules: Rules, /) 
 
 
 def judge_sign_out(state: KeyView, record: Record | None, /, *, forced: bool) -> None:
-    """Raise `GrantRejected` if the key was signed out, unless a person who knows it wants to begin anew."""
+    """Raise `GrantRejected` if the key was signed out, unless a person forces a new login."""
     if forced and state.signed_out:
         return
     if state.signed_out or (record is not None and record.revoked and is_newer(state, record)):
@@ -163,25 +166,26 @@ def judge_sign_out(state: KeyView, record: Record | None, /, *, forced: bool) ->
 
 def is_newer(state: KeyView, record: Record, /) -> bool:
     """
-    Tell whether *record* is newer than what memory has.
+    Tell whether *record* is newer than memory.
 
-    The later login, or sign-out, wins; then the later token, by its generation; then whatever was written since.
+    The later login or sign-out wins. If these are equal, the higher generation of the token wins, and then the later
+    version.
     """
     if record.since != state.since:
         return record.since > state.since
     if state.token is None and record.token is not None and not state.signed_out:
-        # It was forgotten here, so whatever is on record is news.
+        # Memory has forgotten this key, so any record is news.
         return True
     if record.generation != state.generation:
         return record.generation > state.generation
     if state.unkept and (state.signed_out or record.token is None or _is_same(record.token, state.token)):
-        # It says what memory says, but for what memory is still to write.
+        # The record matches memory, except for changes that memory has not written yet.
         return False
     return record.version > state.version
 
 
 def is_new_login(state: KeyView, record: Record, /) -> bool:
-    """Tell whether the configuration brought memory a login that the grant on *record* has not taken into account."""
+    """Tell whether the configuration brought a login that the grant in *record* has not yet taken into account."""
     seeded = state.token is not None and state.since == 0.0 and state.generation == 0 and bool(state.origins)
     return seeded and not record.revoked and bool(record.origins) and state.origins[-1] not in record.origins
 
@@ -199,20 +203,20 @@ def same_grant(one: Token | None, other: Token | None, /) -> bool:
 
 
 def adoptable(state: KeyView, record: Record, now: float, rules: Rules, /) -> Token | None:
-    """Return the token of *record* if it should be taken into service here."""
+    """Return the token of *record* if this member should serve it."""
     token = record.token
     if token is None or not token.valid_at(now) or not is_newer(state, record):
         return None
     if state.token is not None and state.token.access_token == token.access_token:
-        # The same token under a mark, or the one that a resource server refused.
+        # It is the same token, either under a mark or refused by a resource server.
         return None
-    # A token that is due is better than none: it serves while the next one is fetched.
+    # A token that is due is better than none: it is served while the next one is fetched.
     due_at = rules.refresh.due_at(token, token.issued_at, 0.0)
     return token if now < due_at or state.in_service(now) is None else None
 
 
 def record_of(state: KeyView, name: str, version: int, rules: Rules, /) -> Record:
-    """Return what the store should have of *state*."""
+    """Return the record that the store should have for *state*."""
     sent_at = None if state.failure is None else state.failure.sent_at
     return Record(
         name,
@@ -228,7 +232,7 @@ def record_of(state: KeyView, name: str, version: int, rules: Rules, /) -> Recor
 
 
 def _is_same(one: Token, other: Token | None) -> bool:
-    # Where a wall clock was set back, memory has other instants for it.
+    # Only these are compared, because the instants differ if the wall clock was set back.
     return other is not None and one.access_token == other.access_token and same_grant(one, other)
 
 

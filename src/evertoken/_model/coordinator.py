@@ -1,4 +1,4 @@
-"""The coordinator: who may fetch, and what is on record. The engine knows it by this protocol alone."""
+"""The coordinator decides who may fetch, and keeps the records. The engine knows only this protocol."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Coordinator", "Permit", "Records"]
 @final
 class Permit:
     """
-    The right to fetch, once.
+    The right to make one fetch.
 
     Args:
-        lease: The lease under which is fetched; None where there is no store, or it is down.
+        lease: The lease of this fetch. It is None if there is no store or the store is down.
 
-        record: What the store has, as far as is known.
+        record: The record in the store, as far as it is known.
 
-        until: When the lease ends if it is not renewed, by the monotonic and by the wall clock.
+        until: When the lease ends unless it is renewed, by the monotonic and by the wall clock.
     """
 
     __slots__ = ("lease", "lost", "record", "renewal", "until")
@@ -36,7 +36,7 @@ class Permit:
         self.record = record
         self.until = until
         self.renewal: Any = None
-        #: What the store had while the lease was waited for, and has lost since.
+        #: The record that the store had while this member waited for the lease, and has lost since.
         self.lost: Record | None = None
 
 
@@ -44,10 +44,10 @@ class Records(Protocol):
     """The records of keys that are not open."""
 
     def name_of(self, key: Hashable, source: object, /) -> str:
-        """Return the name under which *key* stands in the store."""
+        """Return the name of the record of *key* in the store."""
 
     def key_of(self, name: str, /) -> tuple[Hashable] | None:
-        """Return the key that stands under *name*, in a tuple; None where it is none of this manager's."""
+        """Return the key of the record *name*, in a tuple. Return None if the key does not belong to this manager."""
 
     def names(self) -> AsyncIterator[str]:
         """
@@ -59,7 +59,7 @@ class Records(Protocol):
 
     async def read(self, name: str, key: Hashable, /) -> Record | None:
         """
-        Return the record that stands under *name*, or None.
+        Return the record *name*, or None.
 
         Raises:
             TransientRefreshError: The store cannot be read.
@@ -67,67 +67,68 @@ class Records(Protocol):
 
     async def add_new(self, grants: Sequence[tuple[str, Token]], /) -> list[bool]:
         """
-        Write each token as a new login under its name; tell for each whether that was done.
+        Write each token as a new login under its name. Return for each whether it was written.
 
-        It is not where the name has a record, where another member holds its lease, and where the store cannot.
+        A token is not written if its name has a record, if another member holds the lease, or if the store cannot do
+        it.
         """
 
     async def add(self, name: str, key: Hashable, token: Token, /, *, replace: bool) -> bool:
         """
-        Write *token* as a new login under *name*; tell whether that was done. Without *replace* what is there stays.
+        Write *token* as a new login under *name*, and return whether it was written.
+
+        A record that exists already is only overwritten if *replace* is true.
 
         Raises:
-            TransientRefreshError: It could not be written.
+            TransientRefreshError: The token could not be written.
         """
 
 
 class Coordinator(Protocol):
-    """Who may fetch for a key, and what is kept of it. One object serves one session."""
+    """Decides who may fetch a key, and keeps its record. Each session has one coordinator."""
 
     @property
     def records(self) -> Records | None:
-        """The records of keys that are not open; None without a store."""
+        """The records of keys that are not open. It is None without a store."""
 
     async def open(self) -> None:
-        """Be ready for flights. A store that is down keeps nothing from starting."""
+        """Get ready for flights. A store that is down does not prevent the start."""
 
     async def close(self) -> None:
         """Stop watching, and leave the store."""
 
     async def look(self, state: KeyState, flight: Any, /) -> Record | None:
-        """
-        Return what is on record, if it is newer than what memory has. Where the record is older, the key is unkept.
-        """
+        """Return the record if it is newer than memory. If it is older, mark the key as unkept."""
 
     async def begin(self, state: KeyState, flight: Any, /) -> Permit | Record:
         """
-        Return the right to fetch, or the newer record that makes a fetch needless.
+        Return the right to fetch, or a newer record that makes the fetch unnecessary.
 
         Raises:
-            TransientRefreshError: Nobody may fetch now, as while an answer is missing or another member is at it.
+            TransientRefreshError: No member may fetch now: an answer is missing, or another member fetches.
             GrantRejected: The key was signed out, or its refresh token may not be presented again.
         """
 
     async def mark(self, state: KeyState, flight: Any, permit: Permit, sent_at: float, /) -> None:
         """
-        Put on record that a refresh token is about to be presented.
+        Write into the record that a refresh token is about to be presented.
 
         Raises:
-            TransientRefreshError: That could not be done, so nothing may be sent.
+            TransientRefreshError: The mark could not be written, so the request must not be sent.
         """
 
     def check(self, permit: Permit, /) -> None:
-        """Raise `TransientRefreshError` unless *permit* still holds, however long this process stood still."""
+        """Raise `TransientRefreshError` if *permit* no longer holds, for example after this process was suspended."""
 
     def renew(self, state: KeyState, permit: Permit, /) -> None:
-        """Keep *permit* alive from now on, because the fetch takes its time."""
+        """From now on keep *permit* alive, because the fetch takes long."""
 
     async def finish(self, state: KeyState, flight: Any, permit: Permit, token: Token | None, /) -> bool | Record:
         """
-        Put on record what memory has, or *token* that was just fetched, and give *permit* back.
+        Write the state of memory, or the *token* that was just fetched, into the store, and give *permit* back.
 
-        Return whether that was done, or the newer record that a peer wrote meanwhile.
+        Return whether it was written, or the newer record that a peer wrote in the meantime.
         """
 
     def ended(self, state: KeyState, flight: Any, permit: Permit, /) -> None:
-        """The flight is at its end, perhaps cancelled: whatever `finish` has not done yet is done without it."""
+        """The flight has ended, perhaps by cancellation. Do now what `finish` has not done yet."""

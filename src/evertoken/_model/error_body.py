@@ -1,8 +1,8 @@
 """
-What an error answer says, in whatever shape: its code, its words, and the ids that the server's support asks for.
+Read an error answer of any shape: its code, its description, and the ids that the server's support asks for.
 
-RFC 6749 section 5.2 puts the code into `error` and the words into `error_description`. Servers, and the gateways in
-front of them, also send objects in `error`, lists of errors, problem details (RFC 9457), and names of their own.
+RFC 6749 section 5.2 puts the code into `error` and the description into `error_description`. Servers, and the gateways
+in front of them, also send objects in `error`, lists of errors, problem details (RFC 9457), and other field names.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 __all__ = ["at", "codes_in", "is_number", "read_words", "standard_code"]
 
-# How deep an answer is looked into, and at how many of its members.
+# Limits of the search: how deep it goes, and how many members of each level it looks at.
 _DEEPEST: Final = 4
 _MOST: Final = 32
-# More of the words of a server than this is not repeated in a message, in characters.
+# A message repeats at most this many characters of the server's words.
 _LONGEST: Final = 600
-# So many texts of one answer are told: servers that list errors often list one.
+# A message shows this many texts of one answer. Servers that list errors often list a single one.
 _TEXTS: Final = 3
 _LONGEST_ID: Final = 100
-# So many members of one object are looked at, besides those with the names of RFC 6749, and so many ids are told.
+# Limits of one object: how many members are looked at, besides the names of RFC 6749, and how many ids are shown.
 _MEMBERS: Final = 200
 _MOST_IDS: Final = 10
-# So many texts of an answer are looked at for words. Most say what an earlier one says.
+# This many texts of an answer are examined. Most of them repeat an earlier one.
 _TRIED: Final = 10
-# A code stands at the start of a text, or in a short one, in characters.
+# The code is looked for in this many characters at the start of a text.
 _START: Final = 1000
-# Codes and ids are smaller than this.
+# Codes and ids are smaller than this number.
 _LARGE: Final = 10**20
 
-# Names of members in lower case and without separators: codes first, then words, the most telling ones first.
+# Names of members in lower case, without separators: first those for codes, then for words. The best names come first.
 _CODES: Final = ("error", "errorcode", "code", "errortype", "type", "status", "reason")
 _WORDS: Final = (
     "errordescription", "errormessage", "errorsummary", "errormsg", "detail", "message", "msg", "details",
     "description", "faultstring", "developermessage", "usermessage", "reason", "text", "title", "error",
 )  # fmt: skip
-# Microsoft, Google and gateways tell more in these.
+# Microsoft, Google and gateways put further details into these members.
 _IDS: Final = (
     "suberror", "errorsubtype", "errorcodes", "traceid", "correlationid", "requestid", "debugid", "trackingid",
     "errorid",
@@ -56,17 +56,17 @@ _STANDARD: Final = (
     "consent_required", "interaction_required", "invalid_client", "invalid_grant", "invalid_scope", "invalid_target",
     "login_required", "unauthorized_client", "unsupported_grant_type",
 )  # fmt: skip
-# Other software says these of other things too: they count as an error code alone, and not in other spellings.
+# Other software uses these codes for other purposes, so they count only as an exact error code.
 _COMMON: Final = ("access_denied", "invalid_request")
 _IN_WORDS: Final = re.compile(rf"\s*\W?({'|'.join(_STANDARD)})\b", re.IGNORECASE)
 _IN_CODE: Final = re.compile(rf"(?<![a-z0-9_])({'|'.join(_STANDARD)})(?![a-z0-9_])", re.IGNORECASE)
 _CODE_LIKE: Final = re.compile(r"[\w.:/#-]{1,100}", re.ASCII)
-# They say that there is an error, and not which one.
+# These values say that there is an error, but not which one.
 _NO_CODE: Final = frozenset({"about:blank", "error", "fail", "failed", "failure", "false", "null", "true"})
 
 
 def at(fields: object, place: str, /) -> object:
-    """Return what stands in *fields* at *place*, as in "error.code"; None where nothing does."""
+    """Return the value in *fields* at *place*, for example "error.code". Return None if it is missing."""
     if isinstance(fields, Mapping) and place in fields:
         return fields[place]
     name, _, rest = place.partition(".")
@@ -77,9 +77,9 @@ def at(fields: object, place: str, /) -> object:
 
 def standard_code(fields: Mapping[str, Any], /) -> str | None:
     """
-    Return the error code of the RFCs that *fields* have, as the RFCs spell it, or None.
+    Return the error code of the RFCs in *fields*, as the RFCs spell it, or None.
 
-    It is found in any case and spelling, with words around it, in objects and in lists of errors.
+    The code is found in any case and spelling, within a sentence, in objects and in lists of errors.
     """
     for level, node in _nodes(fields):
         for name, value in _named(node, _CODES):
@@ -96,7 +96,7 @@ def standard_code(fields: Mapping[str, Any], /) -> str | None:
 
 
 def codes_in(fields: Mapping[str, Any], /) -> Iterator[str]:
-    """Yield what may be the error code of *fields*, the likeliest first."""
+    """Yield candidates for the error code of *fields*, the most likely first."""
     for _, node in _nodes(fields):
         for name, value in _named(node, _CODES):
             if is_number(value) and name != "status" and _says_which(str(value)):
@@ -107,14 +107,14 @@ def codes_in(fields: Mapping[str, Any], /) -> Iterator[str]:
 
 def read_words(fields: Mapping[str, Any], clean: Callable[[str], str], places: tuple[str, ...] = (), /) -> str | None:
     """
-    Return what *fields* say in words, with the ids beside them, in one line of at most 600 characters; None if nothing.
+    Return the description in *fields* and the ids beside it as one line of at most 600 characters, or None.
 
     Args:
         fields: The members of the answer.
 
-        clean: Takes secrets out of a text, however long. It sees each text whole: half a secret would not be found.
+        clean: Removes secrets from a text. It receives each text whole, because it could not find half a secret.
 
-        places: Where the words of this server stand, if that is known.
+        places: Where this server puts its description, if known.
     """
     texts: list[str] = []
     tried: set[str] = set()
@@ -144,7 +144,7 @@ def read_words(fields: Mapping[str, Any], clean: Callable[[str], str], places: t
 def _nodes(fields: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the objects of an answer with their depth, the outer ones first."""
     left: list[tuple[int, object]] = [(0, fields)]
-    # It grows as it is read, and no further than it is read.
+    # The list grows during the loop, but only as far as it is read.
     for level, node in left:
         inner: Iterable[object] = ()
         if isinstance(node, Mapping):
@@ -166,7 +166,7 @@ def _named(node: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[st
 
 
 def _members(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the members of an object that are looked at, those of RFC 6749 last, so that they count."""
+    """Yield the members of an object to look at. The names of RFC 6749 come last, so that they win."""
     yield from islice(node.items(), _MEMBERS)
     if len(node) > _MEMBERS:
         yield from ((name, node[name]) for name in _RFC if name in node)
@@ -187,7 +187,7 @@ def _code_in(text: str, *, common: bool) -> str | None:
     match = _IN_CODE.search(text)
     if match is not None:
         return match[1].lower()
-    # InvalidGrant, invalid-grant, "Invalid grant", and the last part of a type that is a URI.
+    # Spellings such as InvalidGrant, invalid-grant and "Invalid grant", and the last part of a type that is a URI.
     last = re.split(r"[/#:]", text)[-1] if re.match(r"(?:https?|urn|tag):", lower) else text
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-. ]+", "_", last).lower()
     return snake if snake in _STANDARD else None
@@ -201,7 +201,7 @@ def _says_which(value: str) -> bool:
 def _words_of(name: str, value: object) -> str | None:
     if not isinstance(value, str) or not value.strip():
         return None
-    # A bare code is told as one.
+    # A text that is only a code is reported as the code.
     return None if name in {"error", "reason"} and _CODE_LIKE.fullmatch(value.strip()) else value.strip()
 
 
@@ -215,7 +215,9 @@ def _is_id(name: object, value: object) -> bool:
 
 
 def is_number(value: object, /) -> bool:
-    """Tell whether *value* is a whole number that may be a code or an id. Python refuses to write very large ones."""
+    """
+    Tell whether *value* is a whole number that may be a code or an id. Python refuses to print very large numbers.
+    """
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGE
 
 

@@ -1,4 +1,4 @@
-"""Error answers of a token endpoint (RFC 6749 section 5.2) -> one of the two failures."""
+"""Turn an error answer of a token endpoint (RFC 6749 section 5.2) into one of the two failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REJECTIONS", "Rejection", "failure_from", "is_error", "passes"]
 
-#: Error codes that no retry cures (RFC 6749 sections 4.1.2.1 and 5.2, RFC 8707 section 2, OpenID Connect Core 3.1.2.6).
+#: Error codes that no retry fixes (RFC 6749 sections 4.1.2.1 and 5.2, RFC 8707 section 2, OpenID Connect Core 3.1.2.6).
 REJECTIONS: Final = frozenset({
     "access_denied",
     "consent_required",
@@ -31,8 +31,8 @@ REJECTIONS: Final = frozenset({
     "unsupported_grant_type",
 })  # fmt: skip
 
-# Failures that pass under codes that reject, by the number that Microsoft Entra puts first ("Microsoft Entra
-# authentication and authorization error codes"), and an assertion whose times do not fit the server's clock.
+# Temporary failures that servers report with a rejecting code: numbers of Microsoft Entra ("Microsoft Entra
+# authentication and authorization error codes"), and assertions whose times do not match the server's clock.
 _PASSING: Final = re.compile(
     r"AADSTS(?:40010|50196|700024|90006|90024|90033|90055|90090)\b"
     r"|(?:issued|too far) in the future|not yet valid|valid time range|reasonable timeframe|clock skew"
@@ -41,15 +41,15 @@ _PASSING: Final = re.compile(
 )
 
 
-# Members of an answer that are secrets.
+# Members of an answer that hold secrets.
 _SECRET: Final = ("access_token", "refresh_token", "id_token", "client_secret", "device_code", "assertion", "password")
 
-# More of a text than this is not compared with a pattern, in characters.
+# A pattern is compared with at most this many characters of a text.
 _LONGEST: Final = 1000
 
 
 def passes(words: object, /) -> bool:
-    """Tell whether an error description says that the failure passes, whatever its code says."""
+    """Tell whether an error description says that the failure is temporary. The code does not matter."""
     return isinstance(words, str) and _PASSING.search(words) is not None
 
 
@@ -57,17 +57,17 @@ def passes(words: object, /) -> bool:
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """
-    An error answer by which a server says that a person must act, where it does not use the codes of RFC 6749.
+    An error answer of a server that does not use the codes of RFC 6749, and means that a person must act.
 
     Args:
-        pattern: A regular expression for what stands at *at*. It is looked for without regard to case.
+        pattern: A regular expression that is searched in the value at *at*, without regard to case.
 
-        at: Where the server has its code, as in "status" or "error.code".
+        at: Where the server puts its code, for example "status" or "error.code".
 
-        description_at: Where its words are, as in "message".
+        description_at: Where the server puts its description, for example "message".
 
     Raises:
-        ValueError: *pattern* is no regular expression.
+        ValueError: *pattern* is not a regular expression.
     """
 
     pattern: str
@@ -87,18 +87,18 @@ class Rejection:
         """Return the server's code if *fields* are such an answer."""
         value = at(fields, self.at)
         text = value if isinstance(value, str) else str(value) if is_number(value) else ""
-        # The pattern is the user's, and may be slow on a long text.
+        # The pattern comes from the user, and may be slow on a long text.
         return text if text and re.search(self.pattern, text[:_LONGEST], re.IGNORECASE) else None
 
 
 def is_error(fields: Mapping[str, Any], codes: Collection[str | Rejection] = (), /) -> bool:
     """
-    Tell whether *fields* say that there is an error, whatever the status. Some servers send 200 with it.
+    Tell whether *fields* report an error. The status does not matter, because some servers send errors with 200.
 
     Args:
-        fields: The members of the answer. With an access token it is no error.
+        fields: The members of the answer. An answer with an access token is not an error.
 
-        codes: As `failure_from` takes them.
+        codes: The same as for `failure_from`.
     """
     if fields.get("access_token"):
         return False
@@ -123,27 +123,26 @@ def failure_from(
     """
     Make the error of an error answer.
 
-    A status of 429 or 5xx is transient, also if the body names a terminal error. So is a code that is neither in
-    `REJECTIONS` nor in *codes*, the codes that the server is known for: providers throttle with 400 and 403 too. So is
-    any code whose description `passes`. The code is found in every shape that servers give it, not only in the one of
-    RFC 6749 section 5.2.
+    The result is transient in three cases. The status is 429 or 5xx, even if the body names a terminal error. The code
+    is neither in `REJECTIONS` nor in *codes*, because providers throttle with 400 and 403 too. Or `passes` recognises
+    the description. The code is found in all shapes that servers use, not only in the one of RFC 6749 section 5.2.
 
     Args:
         fields: The members of the answer.
 
-        status: Its status.
+        status: The status of the answer.
 
-        retry_after: Seconds that the server asks to wait.
+        retry_after: The seconds that the server asks to wait.
 
-        codes: Codes, and whole answers, by which this server rejects.
+        codes: Codes, and whole answers, by which this server rejects a grant.
 
-        origin: Who answered, for the message.
+        origin: The server that answered. The message names it.
 
-        secrets: What must not be seen in the error.
+        secrets: Texts that must not appear in the error.
 
-        rejected: Whether the status alone says that a person must act.
+        rejected: Whether the status alone means that a person must act.
     """
-    # Some servers say back in words what they send beside them.
+    # Some servers repeat, in the description, secrets from other members of the answer.
     beside = (fields.get(name) for name in _SECRET)
     hidden = [secret for secret in (*secrets, *beside) if isinstance(secret, str) and secret]
     places = tuple(one.description_at for one in codes if isinstance(one, Rejection))
@@ -154,7 +153,7 @@ def failure_from(
     known = code is not None or any(other == one for one in codes)
     shown = other if known or other is None else scrub(other, hidden)
     if words is not None and shown is not None and words.lower().startswith(f"{shown.lower()}:"):
-        # It was said in one text.
+        # One text held both the code and the description.
         words = words[len(shown) + 1 :].strip() or None
     if ((code is not None and not passing) or rejected) and not passes(words):
         uri = fields.get("error_uri")
@@ -162,18 +161,18 @@ def failure_from(
         uri = None if page is None else scrub(page, hidden)
         return GrantRejected(shown or "invalid_client", words, uri, origin=origin, status=status)
     said = " ".join(str(one) for one in (origin or "the token endpoint", "answered", status) if one is not None)
-    # 503 and 429 mean "not done"; behind a gateway, 500, 502 and 504 may come after the work was done.
+    # 503 and 429 mean "not done". A gateway may send 500, 502 and 504 after the work was done.
     ambiguous = status is not None and status >= 500 and status != 503  # noqa: PLR2004 - RFC 9110
     message = f"{said}{f' {shown}' if shown else ''}{f': {words}' if words else ''}"
     return TransientRefreshError(message, retry_after=retry_after, ambiguous=ambiguous, status=status)
 
 
 def _rejecting(fields: Mapping[str, Any], codes: Collection[str | Rejection]) -> str | None:
-    """Return the code by which *fields* reject, or None."""
+    """Return the code by which *fields* reject the grant, or None."""
     for one in codes:
         found = one.code_in(fields) if isinstance(one, Rejection) else None
         if found is not None:
-            # What matched may be a sentence.
+            # The match may be a whole sentence.
             return found if re.fullmatch(r"[\w.-]{1,100}", found) else standard_code(fields) or "invalid_grant"
     standard = standard_code(fields)
     if standard is not None:

@@ -1,18 +1,16 @@
 """
-What can go wrong, one class for each answer a caller can give.
+The exceptions of this library, one class for each reaction of a caller.
 
-    TokenError
-    ├── TransientRefreshError   a fetch failed and is worth trying again
-    ├── GrantRejected           the authorization server said no: a person must act
-    ├── TokenUnavailable        get() has nothing valid to give
-    ├── OriginRefused           a token was about to go where it does not belong
-    └── ManagerClosed           the manager is closed, or closing
+    TokenError ├── TransientRefreshError   a fetch failed and is worth trying again ├── GrantRejected           the
+    authorization server said no: a person must act ├── TokenUnavailable        get() has no valid token to return ├──
+    OriginRefused           a token was about to go to the wrong origin └── ManagerClosed           the manager is
+    closed, or closing
 
-Misuse (not started, another process, an unknown key) is a RuntimeError, LookupError, ValueError or TypeError
-that names the remedy, and never a TokenError.
+Misuse (a manager that is not started, another process, an unknown key) raises a RuntimeError, LookupError, ValueError
+or TypeError whose message names the remedy. It never raises a TokenError.
 
-Errors carry scalars alone. They hold no request, response, client or foreign exception, for those hold secrets. What a
-server said in them is one line of a bounded length, without control characters and direction overrides.
+Errors hold only text and numbers. They hold no request, response, client or foreign exception, because those contain
+secrets. A server's words are kept as one line of limited length, without control characters and direction overrides.
 """
 
 from __future__ import annotations
@@ -30,38 +28,38 @@ __all__ = [
     "TransientRefreshError",
 ]
 
-# More of a message, of a description and of a code than this is not kept, in characters.
+# Messages, descriptions and codes are cut to these lengths, in characters.
 _LONGEST: Final = 2000
 _LONGEST_DESCRIPTION: Final = 1000
 _LONGEST_CODE: Final = 200
 
 
 class TokenError(Exception):
-    """The base of all errors of this library. Never raised itself."""
+    """The base class of all errors of this library. It is never raised itself."""
 
 
 @final
 class TransientRefreshError(TokenError):
     """
-    A fetch failed for a reason that passes: DNS, connect, timeout, 5xx, 429, an unreadable answer.
+    A fetch failed for a temporary reason: DNS, connect, timeout, 5xx, 429, or an unreadable answer.
 
-    Sources raise it; the manager tries again by its retry schedule.
+    Sources raise it, and the manager tries again by its retry schedule.
 
     Args:
-        message: What happened, without secrets.
+        message: A description of the failure, without secrets.
 
-        retry_after: Seconds the server asked to wait (the Retry-After field, RFC 9110 section 10.2.3).
+        retry_after: The seconds that the server asked to wait (the Retry-After field, RFC 9110 section 10.2.3).
 
         ambiguous:
-            True where the request was sent and its outcome is unknown, so that a rotating refresh token may or
-            may not have been spent.
+            Whether the request was sent and its outcome is unknown, so that a rotating refresh token may have been
+            spent.
 
         status:
-            The status of the answer, if there was one. 429 and 503 slow down all keys of the provider; another one of
-            400 to 499 concerns its key alone (RFC 9110 section 15.5).
+            The status of the answer, if there was one. 429 and 503 slow down all keys of the provider. Any other status
+            from 400 to 499 concerns only its own key (RFC 9110 section 15.5).
 
     Raises:
-        TypeError: *retry_after* is no number of seconds.
+        TypeError: *retry_after* is not a number of seconds.
     """
 
     def __init__(
@@ -87,14 +85,14 @@ class GrantRejected(TokenError):
     Args:
         error: The error code, for example "invalid_grant".
 
-        error_description: The server's words for the developer, if any.
+        error_description: The server's explanation for developers, if any.
 
-        error_uri: A page about the error, if any. It is kept if it is an http or https URL, and without its query,
-            which may hold a token; of that, only the number of an error stays, as in "?code=700016".
+        error_uri: A page about the error, if any. Only an http or https URL is kept. Its query is removed, because it
+            may hold a token, except for an error number such as "?code=700016".
 
-        origin: The scheme and host of the server that said so, if it was a server.
+        origin: The scheme and host of the server that rejected, if a server did.
 
-        status: The status of its answer, if known.
+        status: The status of the server's answer, if known.
     """
 
     def __init__(
@@ -121,7 +119,7 @@ class GrantRejected(TokenError):
         self.status = status
 
     def again(self) -> GrantRejected:
-        """Return the same as another exception, for another caller to raise."""
+        """Return an equal exception, for another caller to raise."""
         return GrantRejected(self.error, self.error_description, self.error_uri, origin=self.origin, status=self.status)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -134,10 +132,10 @@ class TokenUnavailable(TokenError):
     There is no valid token and none could be fetched now. The failure is attached as the cause.
 
     Args:
-        message: Which key, and why.
+        message: The key and the reason.
 
         retry_at:
-            The instant (epoch seconds) of the next attempt; None where no attempt is planned. Until then callers
+            The instant (epoch seconds) of the next attempt. It is None if no attempt is planned. Until then callers
             start no fetch.
     """
 
@@ -152,9 +150,9 @@ class TokenUnavailable(TokenError):
 @final
 class OriginRefused(TokenError):
     """
-    A request went to an origin (scheme, host, port) its auth object is not bound to, or over plain http.
+    A request was about to go over plain http, or to an origin that its auth object is not bound to.
 
-    Nothing was sent.
+    An origin is scheme, host and port. The request was not sent.
     """
 
 

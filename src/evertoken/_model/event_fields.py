@@ -1,4 +1,4 @@
-"""Events as plain data: a stable name, and fields that JSON can hold."""
+"""Events as plain data: a stable name, and fields that fit into JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from evertoken._model import events, provider_events, supervisor_events
+from evertoken._model import events, provider_events, store_events, supervisor_events
 from evertoken._model.errors import GrantRejected
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["event_fields", "event_level", "event_name", "level_of"]
 
-# The numbers that `logging` has for its levels.
+# The values of the levels in `logging`.
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
 
 _LEVELS: Final[dict[type[Event], int]] = {
@@ -35,9 +35,14 @@ _LEVELS: Final[dict[type[Event], int]] = {
     provider_events.ProviderStillDown: _WARNING,
     provider_events.ProviderUp: _WARNING,
     provider_events.BudgetReached: _WARNING,
+    store_events.StoreStillDown: _WARNING,
+    store_events.StoreUp: _WARNING,
 }
 
-# Between "h" and "F" in "RefreshFailed".
+# Each key emits these while its provider or its store is down.
+_MANY: Final = (events.RefreshFailed, events.FetchAmbiguous, events.StoreFailed, events.TokenUnpersisted)
+
+# The place between "h" and "F" in "RefreshFailed".
 _WORDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NAMES: Final[dict[type[Event], str]] = {}
 
@@ -65,24 +70,25 @@ def event_level(event: Event, /) -> int:
     """
     Return the level at which an event is logged, as a number of `logging`.
 
-    Routine is DEBUG or INFO, what heals by itself is WARNING, and what needs a person is ERROR. While a provider is
-    down one event stands for all its keys, so that the failure of each is DEBUG.
+    Routine events are DEBUG or INFO. Events that heal by themselves are WARNING, and events that need a person are
+    ERROR. While a provider or a store is down, one event reports that for all its keys, so the failure of each key is
+    only DEBUG.
 
     Args:
         event: Any event of `evertoken.events`.
     """
-    if isinstance(event, events.RefreshFailed | events.FetchAmbiguous) and event.outage:
+    if isinstance(event, _MANY) and event.outage:
         return _DEBUG
     return level_of(type(event))
 
 
 def event_fields(event: Event, /) -> dict[str, object]:
     """
-    Return the fields of an event as plain data, which `json.dumps` can write. They hold no secret.
+    Return the fields of an event as plain data, which `json.dumps` can write. They contain no secret.
 
-    Instants become text in UTC (ISO 8601), and None where they are infinite. An error becomes "error" (its words),
-    "error_type" (its class) and, for a rejection, "error_code" (RFC 6749 section 5.2). A key that is neither text nor
-    a number nor None becomes its `repr`. The instant of the event itself is left out, because a log has its own.
+    Instants become text in UTC (ISO 8601), or None if they are infinite. An error becomes "error" (its message),
+    "error_type" (its class) and, in a rejection, "error_code" (RFC 6749 section 5.2). A key that is not text, a number
+    or None becomes its `repr`. The instant of the event itself is left out, because a log record has its own.
 
     Args:
         event: Any event of `evertoken.events`.
@@ -116,5 +122,5 @@ def _instant(seconds: float | None) -> str | None:
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     except (OverflowError, OSError, ValueError):
-        # A year that the calendar does not have.
+        # The calendar does not have this year.
         return repr(seconds)

@@ -1,4 +1,4 @@
-"""What can happen, as small frozen records. None of them carries a secret."""
+"""All events, as small frozen records. They contain no secret."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ __all__ = [
     "TokenUnpersisted",
 ]
 
-#: Why a fetch was started; "peer" and "repair" only look at the store, unless it turns out that a fetch is needed.
+#: Why a fetch was started. "peer" and "repair" only look at the store, unless a fetch turns out to be necessary.
 Reason: TypeAlias = Literal[
     "absent", "due", "expired", "forced", "keep_alive", "min_ttl", "peer", "refused", "repair", "retry"
 ]
 
-#: What follows a request whose answer was lost.
+#: The action that follows a request whose answer was lost.
 Ambiguity: TypeAlias = Literal["retry", "hold", "reject"]
 
 
 @frozen()
 class Event(Frozen):
     """
-    Something that happened.
+    The base class of all events.
 
     Args:
-        at: The instant (epoch seconds).
+        at: When it happened (epoch seconds).
 
-        key: The key it happened to; None for the key of a single source, and for the manager as a whole.
+        key: The key that it concerns. It is None for the key of a single source, and for the manager as a whole.
     """
 
     at: float
@@ -66,7 +66,7 @@ class ManagerStarted(Event):
 @final
 @frozen()
 class ManagerClosing(Event):
-    """The manager takes no more callers."""
+    """The manager is closing and accepts no further callers."""
 
 
 @final
@@ -78,17 +78,17 @@ class KeyOpened(Event):
 @final
 @frozen()
 class KeyEvicted(Event):
-    """A key was dropped, because nobody had used it or because it was forgotten on demand."""
+    """A key was dropped, because nobody used it or because `forget` was called."""
 
 
 @final
 @frozen()
 class FetchStarted(Event):
     """
-    A source is being asked.
+    A fetch was started: the source is asked for a token.
 
     Args:
-        reason: Why.
+        reason: Why the token is fetched.
     """
 
     reason: Reason
@@ -98,20 +98,20 @@ class FetchStarted(Event):
 @frozen()
 class TokenRefreshed(Event):
     """
-    A fetch brought a token, and it is in service.
+    A fetch brought a token, which is now in service.
 
     Args:
-        fingerprint: Of the new token.
+        fingerprint: The fingerprint of the new token.
 
-        expires_at: When it dies (epoch seconds), if known.
+        expires_at: When the token expires (epoch seconds), if known.
 
-        due_at: When it will be replaced (epoch seconds); infinite if never by itself.
+        due_at: When it will be refreshed (epoch seconds). Infinite if no refresh is planned.
 
         took: Seconds from the start of the fetch to its answer.
 
-        reason: Why it was fetched.
+        reason: Why the token was fetched.
 
-        repeated: True where the source brought the very token that was in service already.
+        repeated: Whether the source returned the same token that was already in service.
     """
 
     fingerprint: str
@@ -126,14 +126,14 @@ class TokenRefreshed(Event):
 @frozen()
 class TokenAdopted(Event):
     """
-    A token that another member of the fleet had fetched is in service.
+    Another member of the fleet fetched a token, and it is now in service here.
 
     Args:
-        fingerprint: Of that token.
+        fingerprint: The fingerprint of that token.
 
-        expires_at: When it dies (epoch seconds), if known.
+        expires_at: When the token expires (epoch seconds), if known.
 
-        due_at: When it will be replaced (epoch seconds).
+        due_at: When it will be refreshed (epoch seconds).
     """
 
     fingerprint: str
@@ -145,22 +145,22 @@ class TokenAdopted(Event):
 @frozen()
 class RefreshFailed(Event):
     """
-    A fetch failed for a reason that passes.
+    A fetch failed for a temporary reason.
 
     Args:
-        error: What went wrong.
+        error: The failure.
 
-        failures: Failures in a row, this one included.
+        failures: The number of failures in a row, including this one.
 
-        retry_at: When it is tried again (epoch seconds).
+        retry_at: When the next attempt starts (epoch seconds).
 
-        serving: Whether a valid token stays in service meanwhile.
+        serving: Whether a valid token is still in service.
 
-        took: Seconds from the start of the fetch to its failure; None if no source was asked.
+        took: Seconds from the start of the fetch to its failure. It is None if no source was asked.
 
-        reason: Why it was fetched.
+        reason: Why the token was to be fetched.
 
-        outage: Whether its provider is down, which `ProviderDown` has said for all keys.
+        outage: Whether the provider is down, which `ProviderDown` has already reported for all its keys.
     """
 
     error: TransientRefreshError
@@ -176,18 +176,18 @@ class RefreshFailed(Event):
 @frozen()
 class RefreshRejected(Event):
     """
-    The authorization server rejected the grant: a person must act. Said once, not at each probe.
+    The authorization server rejected the grant: a person must act. It is sent once, not after each probe.
 
     Args:
-        error: The RFC's error.
+        error: The rejection, with the error code of the server.
 
-        retry_at: When it is probed again (epoch seconds).
+        retry_at: When the next probe starts (epoch seconds).
 
-        serving: Whether a valid token stays in service meanwhile.
+        serving: Whether a valid token is still in service.
 
-        took: Seconds from the start of the fetch to the rejection; None if no source was asked.
+        took: Seconds from the start of the fetch to the rejection. It is None if no source was asked.
 
-        reason: Why it was fetched.
+        reason: Why the token was to be fetched.
     """
 
     error: GrantRejected
@@ -201,10 +201,10 @@ class RefreshRejected(Event):
 @frozen()
 class GrantExpiring(Event):
     """
-    The refresh token dies soon, and refreshing does not put that off: a person will have to log in again.
+    The refresh token expires soon, and a refresh does not extend it: a person will have to log in again.
 
     Args:
-        expires_at: When (epoch seconds), as the server said with `refresh_expires_in` or its like.
+        expires_at: When it expires (epoch seconds), as the server stated in `refresh_expires_in` or a similar field.
     """
 
     expires_at: float
@@ -217,9 +217,9 @@ class TokenRefused(Event):
     A resource server refused the token in service (401).
 
     Args:
-        fingerprint: Of the refused token.
+        fingerprint: The fingerprint of the refused token.
 
-        cooling: True where the cool-down holds, so that no fetch was started and the token stays.
+        cooling: Whether a cool-down is in force, so that no fetch was started and the token stays in service.
     """
 
     fingerprint: str
@@ -230,12 +230,12 @@ class TokenRefused(Event):
 @frozen()
 class ShorterThanAsked(Event):
     """
-    A caller asked for more life than any token of this source has, and got the longest obtainable.
+    A caller asked for more life than any token of this source has, and received the longest obtainable token.
 
     Args:
-        min_ttl: Seconds asked for.
+        min_ttl: The seconds that the caller asked for.
 
-        remaining: Seconds given.
+        remaining: The seconds that the token had left.
     """
 
     min_ttl: float
@@ -246,30 +246,33 @@ class ShorterThanAsked(Event):
 @frozen()
 class StoreFailed(Event):
     """
-    A store did not do what was asked of it.
+    An operation of the store failed.
 
     Args:
         operation: "begin", "read", "mark", "commit", "abandon", "renew", "open", "close" or "watch".
 
-        error: Its class and words, scrubbed.
+        error: The class and the message of the exception, without secrets.
+
+        outage: Whether the same step has failed before, for any key, and not succeeded since.
     """
 
     operation: str
     error: str
+    outage: bool = False
 
 
 @final
 @frozen()
 class FetchAmbiguous(Event):
     """
-    A request was sent, perhaps by another process, and its answer never recorded: a refresh token may be spent.
+    A request was sent, perhaps by another process, and its answer was not recorded: a refresh token may be spent.
 
     Args:
-        sent_at: When it was about to be sent (epoch seconds).
+        sent_at: When the request was about to be sent (epoch seconds).
 
-        treated: What follows, by the policy of the source.
+        treated: The action that follows, by the policy of the source.
 
-        outage: Whether its provider was down then, or is now, which `ProviderDown` has said for all keys.
+        outage: Whether the provider was down then or is down now, which `ProviderDown` has reported for all its keys.
     """
 
     sent_at: float
@@ -281,16 +284,19 @@ class FetchAmbiguous(Event):
 @frozen()
 class TokenUnpersisted(Event):
     """
-    A fetched token could not be kept in the store, and lives in memory alone until that succeeds.
+    A fetched token could not be written to the store. It exists only in memory until a write succeeds.
 
     Args:
-        fingerprint: Tells the token apart.
+        fingerprint: The fingerprint of the token.
 
-        serving: Whether it is in service all the same.
+        serving: Whether the token is in service meanwhile.
+
+        outage: Whether the store fails for other keys as well.
     """
 
     fingerprint: str
     serving: bool
+    outage: bool = False
 
 
 @final

@@ -1,7 +1,8 @@
 """
-What is remembered of a key when not all is well: failures, a lost answer, refusals, a token that the store lacks.
+FailureState: what the manager remembers of a key that is not healthy.
 
-A healthy key has no such state: a hundred thousand keys would pay for each slot.
+It holds failures, lost answers, refusals, and whether the store lacks the token. A healthy key has no such object,
+because a hundred thousand keys would pay for each of its slots.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEVER", "FailureState"]
 
-#: The distant past: a token that is valid until then never is, and a fetch that is due then is due.
+#: The distant past. A token that is valid until then is never valid, and a fetch that is due then is due at once.
 NEVER: Final = -math.inf
 
 
@@ -43,30 +44,30 @@ class FailureState:
     )
 
     def __init__(self) -> None:
-        #: Failures in a row.
+        #: The number of failures in a row.
         self.failures: int = 0
         #: The last failure, until a fetch succeeds.
         self.error: TransientRefreshError | GrantRejected | None = None
-        #: When the last attempt failed, and the first one in a row that was rejected.
+        #: When the last attempt failed, and when the first of several rejections in a row came.
         self.failed_at: float = NEVER
         self.rejected_at: float = NEVER
         #: When the supervisor tries again.
         self.retry_at: float = NEVER
-        #: Before this instant nobody tries again, whoever asks.
+        #: No attempt starts before this instant, even if a caller asks.
         self.not_before: float = NEVER
-        #: When the request was sent whose answer was lost, if one was: the first of several in a row.
+        #: When the request was sent whose answer was lost. If several in a row were lost, it is the first of them.
         self.sent_at: float | None = None
-        #: Tokens refused in a row by resource servers, the last one, and when.
+        #: The number of tokens in a row that resource servers refused, the last of them, and when it was refused.
         self.refusals: int = 0
         self.refused: Token | None = None
         self.refused_at: float = NEVER
-        #: How often in a row the source brought the very token that was in service.
+        #: How often in a row the source returned the same token that was in service.
         self.echoes: int = 0
         #: Whether a refresh token was seen to rotate.
         self.rotated: bool = False
-        #: Whether the observers were told of the rejection.
+        #: Whether observers have received the rejection.
         self.told: bool = False
-        #: Whether the store lacks what memory has, and when it is offered to it again.
+        #: Whether the store lacks what memory has, and when memory is offered to it again.
         self.unkept: bool = False
         self.repair_at: float = NEVER
         #: Whether the token is held back until the store keeps it.
@@ -86,7 +87,7 @@ class FailureState:
         )
 
     def succeeded(self) -> None:
-        """A token came: forget the failures, and keep what they taught about the server."""
+        """A token came. Forget the failures, but keep the facts that they showed about the server."""
         self.failures = 0
         self.error = None
         self.retry_at = NEVER

@@ -1,4 +1,4 @@
-"""The exception that a fetch raised -> one of the two failures, with nothing in it that holds a secret."""
+"""Turn the exception that a fetch raised into one of the two failures, without any secret in it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Overdue", "failure_of", "held_back", "is_sign_out", "signed_out"]
 
-# No secret is shorter than this, and few words are longer.
+# Secrets are at least this long, and few words are longer.
 _LONG: Final = 16
-# Of so many failures in a group the words are told.
+# The messages of this many failures in a group are shown.
 _TOLD: Final = 10
 
 
 @final
 class Overdue(Exception):
-    """A bounded call did not end in time. It has been cancelled, and is no longer waited for."""
+    """A bounded call did not end in time. It was cancelled, and nobody waits for it any longer."""
 
 
 _OURS: Final = (GrantRejected, TransientRefreshError, Overdue)
 
 
 def signed_out() -> GrantRejected:
-    """Return what callers are told of a key that was signed out."""
+    """Return the error for callers of a key that was signed out."""
     return GrantRejected("revoked", "the key was signed out; refresh() begins anew")
 
 
 def held_back() -> TransientRefreshError:
-    """Return what callers are told while the store does not keep a token that it has to keep first."""
+    """Return the error for callers while a token is held back because the store has not kept it."""
     return TransientRefreshError("the store did not keep the token, which is held back")
 
 
@@ -47,15 +47,16 @@ def is_sign_out(error: BaseException | None, /) -> bool:
 
 def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefreshError | GrantRejected:
     """
-    Return a new error for the one that the source raised, without its context, traceback and secrets.
+    Return a new error for the exception that the source raised, without its context, traceback and secrets.
 
-    A foreign exception is transient: a blip must not log anybody out. It is ambiguous if the request had been sent.
-    An error of ours that is inside an exception group, or is the cause of a foreign exception, counts as raised. Among
-    several a rejection wins; else the longest `retry_after` counts, and one ambiguous failure makes all ambiguous.
+    A foreign exception is transient, because a short disturbance must not log anybody out. It is ambiguous if the
+    request was already sent. An error of this library counts as raised if it is in an exception group, or is the cause
+    of a foreign exception. Among several errors a rejection wins. Otherwise the longest `retry_after` counts, and one
+    ambiguous failure makes the result ambiguous.
 
     Raises:
-        KeyboardInterrupt: It is inside a group: the process is asked to end.
-        SystemExit: Likewise.
+        KeyboardInterrupt: A group contains it, so the process should end.
+        SystemExit: A group contains it, so the process should end.
     """
     found = list(_inside(error))
     ending = next((one for one in found if isinstance(one, KeyboardInterrupt | SystemExit)), None)
@@ -69,7 +70,7 @@ def failure_of(error: BaseException, request: FetchRequest, /) -> TransientRefre
         uri = None if rejected.error_uri is None else scrub(rejected.error_uri, secrets)
         return GrantRejected(code, said, uri, origin=rejected.origin, status=rejected.status)
     ours = [one for one in found if isinstance(one, TransientRefreshError)]
-    # A foreign exception does not tell whether its own request was answered.
+    # A foreign exception does not say whether its request was answered.
     ambiguous = any(one.ambiguous for one in ours) or (len(ours) < len(found) and request.sent)
     words = "; ".join(_words(one, request, secrets) for one in (ours or found)[:_TOLD])
     status = _status(found)
@@ -85,22 +86,24 @@ def _words(error: BaseException, request: FetchRequest, secrets: Iterable[str | 
 
 
 def _longest(failures: Iterable[TransientRefreshError]) -> float | None:
-    # NaN is no wait, and an int may be too large to calculate with.
+    # NaN is not a wait, and an int may be too large for arithmetic.
     asked = (one.retry_after for one in failures)
     waits = [min(max(seconds, 0.0), MAX_LIFETIME) for seconds in asked if seconds is not None and seconds == seconds]  # noqa: PLR0124
     return max(waits, default=None)
 
 
 def _status(found: Iterable[BaseException]) -> int | None:
-    # What concerns all keys of a provider counts before what concerns one: no status, then a pause, then the others.
+    # Failures without a status and pauses concern all keys of a provider. They win over failures that concern one key.
     seen = [one.status if isinstance(one, TransientRefreshError) else None for one in found]
     known = [status for status in seen if status is not None]
     return max(known, default=None) if len(known) == len(seen) else None
 
 
 def _inside(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors that *error* is made of: the members of groups, and a cause of ours in place of its effect."""
-    # Each with the foreign exception that it is a cause of. Not recursive: groups may be nested deeply.
+    """
+    Yield the errors inside *error*: the members of groups, and a cause of ours in place of the exception it caused.
+    """
+    # Each is paired with the foreign exception that it caused. A loop is used because groups may be nested deeply.
     left: list[tuple[BaseException, BaseException | None]] = [(error, None)]
     seen, told = set[int](), set[int]()
     while left:
@@ -123,6 +126,6 @@ def _inside(error: BaseException) -> Iterator[BaseException]:
 def _secrets_of(token: Token | None) -> list[str | None]:
     if token is None:
         return []
-    # Its other fields may be secrets as well, such as a key that signs.
+    # Its other fields may hold secrets too, such as a key that signs.
     more = (value for value in token.extra.values() if isinstance(value, str) and len(value) >= _LONG)
     return [token.access_token, token.refresh_token, *more]

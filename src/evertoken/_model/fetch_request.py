@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_ORIGINS", "FetchRequest"]
 
-#: A grant remembers so many refresh tokens of its configuration. Two members that are configured differently need two.
+#: A grant remembers this many refresh tokens of its configuration. Two differently configured members need two.
 MAX_ORIGINS: Final = 8
 
 
@@ -27,23 +27,23 @@ class FetchRequest:
     One fetch, as the source sees it.
 
     Args:
-        key: Which token is wanted; None for the key of a single source.
+        key: The key of the token. It is None for the key of a single source.
 
-        current: The token before this one, expired or not, with the refresh token to present. None at first.
+        current: The previous token, expired or not, with the refresh token to present. It is None for the first fetch.
 
-        timeout: Seconds the fetch may take in all before it is cancelled.
+        timeout: Seconds that the whole fetch may take before it is cancelled.
 
         origins:
-            Fingerprints of the initial refresh tokens from the configuration that the grant of *current* has taken
-            into account, the newest last. `refresh_token_for` adds to them.
+            Fingerprints of the configured initial refresh tokens that the grant of *current* has taken into account,
+            the newest last. `refresh_token_for` adds to them.
 
-        guard: Raises if the request must not leave any more. Called by `sending`.
+        guard: A function that raises if the request may no longer be sent. `sending` calls it.
 
-        connections: What the manager's sources keep open between fetches; None outside a manager.
+        connections: The connections that the manager keeps open between fetches. It is None outside a manager.
 
         reason:
-            Why it is fetched, as in `FetchStarted`. A source that wraps a cache goes past that cache for "forced" and
-            "refused": the token in it is not wanted any more.
+            Why the token is fetched, as in `FetchStarted`. A source that wraps a cache must bypass it for "forced" and
+            "refused", because the token in the cache is no longer wanted.
     """
 
     key: Hashable
@@ -56,15 +56,15 @@ class FetchRequest:
     guard: Callable[[], object] | None = field(default=None, repr=False, compare=False, kw_only=True)
     connections: Any = field(default=None, repr=False, compare=False, kw_only=True)
     reason: Reason = field(default="absent", kw_only=True)
-    #: What `received` was told, if anything.
+    #: The answer that `received` was given, if any.
     answer: Hidden[Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     @guarded
     def refresh_token_for(self, initial: str, /) -> str:
         """
-        Return the refresh token to present: the one of *current*, or *initial* where that is a new login.
+        Return the refresh token to present: the one of *current*, or *initial* if that is a new login.
 
-        A login is new where the grant of *current* has never taken *initial* into account.
+        *initial* is a new login if the grant of *current* has never taken it into account.
 
         Args:
             initial: The refresh token that the configuration holds now.
@@ -72,7 +72,7 @@ class FetchRequest:
         origin = origin_of(initial)
         kept = None if self.current is None else self.current.refresh_token
         if origin not in self.origins:
-            # Without origins it is not known what the grant began with: it is not given up for that.
+            # Without origins the login that started the grant is unknown. The grant is kept in that case.
             self.began_anew = self.began_anew or (kept is not None and bool(self.origins))
             self.origins = (*self.origins, origin)[-MAX_ORIGINS:]
         return initial if kept is None or self.began_anew else kept
@@ -80,22 +80,22 @@ class FetchRequest:
     @guarded
     def received(self, answer: object, /) -> None:
         """
-        Say that the answer has arrived. From here on it is kept, even if the fetch is cancelled before it returns.
+        Report that the answer has arrived. From here on it is kept, even if the fetch is cancelled before it returns.
 
-        A source that has more to await after the answer, such as the end of its connection, calls this before.
+        A source that awaits something else after the answer, such as the end of its connection, calls this first.
 
         Args:
-            answer: The same as `fetch` may return.
+            answer: The same value that `fetch` may return.
         """
         self.answer = Hidden(answer)
 
     def sending(self) -> None:
         """
-        Say that the request leaves now. From here on a lost answer is ambiguous.
+        Report that the request is sent now. From here on a lost answer is ambiguous.
 
         Raises:
-            TransientRefreshError: It must not leave any more: this process was stopped for so long that the lease
-                has ended, and a peer may have spent the refresh token.
+            TransientRefreshError: The request may no longer be sent. This process was stopped for so long that the
+                lease has ended, and a peer may have spent the refresh token.
         """
         if self.guard is not None:
             self.guard()

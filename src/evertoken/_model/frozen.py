@@ -1,7 +1,7 @@
 """
-Frozen records: dataclasses whose methods are written here once, and not compiled anew for each class.
+Frozen records: dataclasses whose methods are written here once, instead of compiled for each class.
 
-`dataclass(frozen=True, slots=True)` compiles seven methods for each class, which takes ten times as long as the rest of
+`dataclass(frozen=True, slots=True)` compiles seven methods for each class. That takes ten times as long as the rest of
 the class statement. There are thirty such classes, and each program that imports the library pays for them.
 """
 
@@ -20,12 +20,12 @@ ClassT = TypeVar("ClassT", bound=type)
 
 
 class _SignatureOfFields:
-    """The signature that `help` shows, made when somebody asks for it."""
+    """The signature that `help` shows. It is made when somebody asks for it."""
 
     def __get__(self, instance: object, owner: type[Frozen]) -> Signature:
         if not is_dataclass(owner):
             raise AttributeError
-        from inspect import Parameter, Signature  # noqa: PLC0415 - for help() alone
+        from inspect import Parameter, Signature  # noqa: PLC0415 - only needed for help()
 
         return Signature(
             [
@@ -43,15 +43,15 @@ class _SignatureOfFields:
 
 class Frozen:
     """
-    The base of frozen records: constructor, comparison, `repr`, pickling, and no assignment.
+    The base of frozen records: it provides the constructor, comparison, `repr` and pickling, and forbids assignment.
 
     A subclass is decorated with `frozen`. It may check its values in `__post_init__`.
     """
 
     __slots__ = ()
 
-    #: The names in order, each with what sets its slot; those that may be given by position; and the values of those
-    #: that may be left out.
+    #: The field names in order, each with the function that sets its slot; the names that may be given by position; and
+    #: the default values.
     _names: ClassVar[dict[str, Callable[[Any, Any], None]]] = {}
     _positional: ClassVar[tuple[str, ...]] = ()
     _defaults: ClassVar[dict[str, Any]] = {}
@@ -63,13 +63,13 @@ class Frozen:
 
     def __init__(self, *values: Any, **named: Any) -> None:
         given = {**dict(zip(self._positional, values, strict=False)), **named} if values else named
-        # Neither more values than places, nor two for one.
+        # This is false if there are too many positional values, or if a field was given twice.
         clear = len(given) == len(values) + len(named)
         if len(given) < len(self._names):
             given = {**self._defaults, **given}
         if not clear or given.keys() != self._names.keys():
             wrong = _misuse(type(self), len(values), named.keys(), given.keys())
-            # A traceback shows the locals of its frames. This record has no values to be shown yet.
+            # A traceback shows the locals of its frames, and this record has no values to show yet.
             del self, values, named, given
             raise TypeError(wrong)
         for name, put in self._names.items():
@@ -115,13 +115,13 @@ def frozen(*, kw_only: bool = True) -> Callable[[ClassT], ClassT]:
     Return a decorator that makes a dataclass of a subclass of `Frozen`.
 
     Args:
-        kw_only: Whether its fields are given by name alone.
+        kw_only: Whether fields can only be given by name.
     """
 
     def decorated(cls: ClassT) -> ClassT:
         made: Any = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
         known = fields(made)
-        made._names = {field.name: getattr(made, field.name).__set__ for field in known}  # noqa: SLF001 - its own
+        made._names = {field.name: getattr(made, field.name).__set__ for field in known}  # noqa: SLF001 - defined in this file
         made._positional = tuple(field.name for field in known if not field.kw_only)  # noqa: SLF001
         made._defaults = {field.name: field.default for field in known if field.default is not MISSING}  # noqa: SLF001
         return cast("ClassT", made)
@@ -130,7 +130,7 @@ def frozen(*, kw_only: bool = True) -> Callable[[ClassT], ClassT]:
 
 
 def _misuse(kind: type[Frozen], count: int, named: Any, given: Any) -> str:
-    unknown = sorted(named - kind._names.keys())  # noqa: SLF001 - of this file
+    unknown = sorted(named - kind._names.keys())  # noqa: SLF001 - defined in this file
     missing = [name for name in kind._names if name not in given]  # noqa: SLF001
     positional = kind._positional  # noqa: SLF001
     if unknown:

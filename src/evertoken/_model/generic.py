@@ -1,4 +1,4 @@
-"""Classes of a credential's type, and of a key's: what type checkers see of it, and what is left of it at run time."""
+"""Generic base classes, over the type of a credential and of a key. At run time they are plain classes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     KeyT = TypeVar("KeyT", default=Any)
 
     class OfToken(Generic[TokenT]):
-        """A class of one kind of credential."""
+        """A class that is generic over the type of a credential."""
 
         __slots__ = ()
 
     class OfTokenAndKey(Generic[TokenT, KeyT]):
-        """A class of one kind of credential and one of key."""
+        """A class that is generic over the types of a credential and of a key."""
 
 else:
     from typing import TypeVar

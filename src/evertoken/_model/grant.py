@@ -1,4 +1,4 @@
-"""Grant: what somebody who logged in has given us, before there is an access token."""
+"""Grant: the refresh token of somebody who logged in, before there is an access token."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 @final
 class Grant(Opaque):
     """
-    A refresh token without an access token, as an earlier system or a login callback has it. Immutable.
+    A refresh token without an access token, for example from an earlier system or a login callback. Immutable.
 
-    `TokenManager.put`, `import_grants` and `initial=` take it. The first fetch presents its refresh token. Its `repr`
+    `TokenManager.put`, `import_grants` and `initial=` accept it. The first fetch presents its refresh token. Its `repr`
     shows a fingerprint and never the secret, and it cannot be pickled.
 
     Args:
         refresh_token: The refresh token (RFC 6749 section 1.5).
 
-        scope: The granted scope, space-separated, if known.
+        scope: The granted scope, separated by spaces, if known.
 
-        issued_at: When the refresh token was issued or last used (epoch seconds). None: now.
+        issued_at: When the refresh token was issued or last used (epoch seconds). The default is now.
 
-        expires_at: When it dies, whatever is done with it (epoch seconds), if known.
+        expires_at: When it expires even if it is used (epoch seconds), if known.
 
-        extra: What else the login told, as `Token.extra` has it.
+        extra: Further fields of the login's answer, for `Token.extra`.
 
     Raises:
-        ValueError: The refresh token is no string or empty, *scope* is no string, or an instant is no finite number.
+        ValueError: The refresh token is empty or not a string, *scope* is not a string, or an instant is not finite.
     """
 
     __slots__ = _FIELDS
@@ -71,7 +71,7 @@ class Grant(Opaque):
             if not wrong and instant is not None and not is_finite(instant):
                 wrong = f"{name} must be a finite number of epoch seconds or None, not {type(instant).__name__}"
         if wrong:
-            # A traceback shows the locals of its frames.
+            # A traceback shows the locals of its frames, so the secrets are deleted first.
             del self, refresh_token, extra
             raise ValueError(wrong)
         put = object.__setattr__
@@ -112,7 +112,7 @@ class Grant(Opaque):
         return self
 
     def __reduce__(self) -> NoReturn:
-        msg = "a Grant carries a refresh token, and is not pickled"
+        msg = "a Grant carries a refresh token and cannot be pickled"
         raise TypeError(msg)
 
 
@@ -120,14 +120,14 @@ class Grant(Opaque):
 @frozen()
 class ImportResult(Frozen):
     """
-    What became of the grants that were imported.
+    The result of an import of grants.
 
     Args:
-        imported: How many were written.
+        imported: How many grants were written.
 
-        kept: How many were left alone, because there is a record of their key already.
+        kept: How many grants were not written, because their key already has a record.
 
-        failed: The key of each other one, and why. Nothing in it is secret.
+        failed: The key of each other grant, and the reason, without secrets.
     """
 
     imported: int
@@ -137,10 +137,10 @@ class ImportResult(Frozen):
 
 def token_of(given: Token | Grant, now: float, /) -> Token:
     """
-    Return *given* as the token that memory and stores keep: one without an access token for a `Grant`.
+    Return *given* as the token that memory and stores keep. A `Grant` becomes a token without an access token.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: *given* is neither a `Token` nor a `Grant`.
     """
     if isinstance(given, Token):
         return given

@@ -1,4 +1,4 @@
-"""How long the grant behind a token lives, where the server tells: until then its refresh token is to be used."""
+"""The lifetime of the grant behind a token, if the server states it. The refresh token must be used before it ends."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ __all__ = [
     "grant_lifetime",
 ]
 
-# A grant whose death moves by less than this was not put off.
+# If the end of a grant moves by less than this, in seconds, the refresh did not extend the grant.
 _NOISE: Final = 2.0
 
-#: The extra field of a token that says when its grant dies (epoch seconds): the refresh token, and all that it brings.
+#: The extra field of a token with the instant (epoch seconds) at which its grant, and so its refresh token, expires.
 GRANT_EXPIRES_AT: Final = "refresh_token_expires_at"
-#: The one that says since when it is so (epoch seconds): an answer that puts its death off counts anew.
+#: The extra field with the instant from which the end was known. An answer that extends the grant sets it anew.
 GRANT_ISSUED_AT: Final = "refresh_token_issued_at"
-#: The extra field that says that the refresh token was rejected: when ("at"), how ("error"), and which it was ("of").
+#: The extra field for a rejected refresh token: when ("at"), the error ("error"), and which token it was ("of").
 GRANT_REJECTED: Final = "refresh_token_rejected"
-#: The two instants.
+#: The names of the two fields with instants.
 GRANT_CLOCK: Final = frozenset({GRANT_EXPIRES_AT, GRANT_ISSUED_AT})
 
-# How servers say for how many seconds a refresh token lives: Keycloak; GitHub, LinkedIn and Google; Intuit. Keycloak
-# says 0 for one that lives for ever.
+# Names under which servers state the lifetime of a refresh token in seconds: Keycloak; GitHub, LinkedIn and Google;
+# Intuit. Keycloak sends 0 for a refresh token that never expires.
 _LIFETIMES: Final = ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in")
-#: The part of a grant's life by which its refresh token is used at the latest.
+#: The part of a grant's life after which its refresh token is used at the latest.
 GRANT_USED_BY: Final = 0.8
 
-#: Fields that are about the answer that has them, and about no later one.
+#: Fields that belong to one answer only. Later answers do not inherit them.
 OF_ONE_ANSWER: Final = GRANT_CLOCK.union(_LIFETIMES, {GRANT_REJECTED})
 
 
 def grant_clock(lifetime: float | None, requested_at: float, current: Token | None, /) -> dict[str, float]:
-    """Return the two extra fields of a grant that lives for *lifetime* seconds; nothing where that is not known."""
+    """Return the two extra fields of a grant that lives for *lifetime* seconds, or nothing if that is not known."""
     if lifetime is None:
         return {}
     before = {} if current is None else current.extra
@@ -57,7 +57,7 @@ def grant_clock(lifetime: float | None, requested_at: float, current: Token | No
 
 
 def grant_lifetime(fields: Mapping[str, Any], /) -> float | None:
-    """Return for how many seconds the refresh token of an answer lives, if it says so."""
+    """Return the lifetime of the refresh token in an answer, in seconds, if the answer states it."""
     for name in _LIFETIMES:
         seconds = number(fields.get(name))
         if seconds is not None and 0.0 < seconds <= MAX_LIFETIME:

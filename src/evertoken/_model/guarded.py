@@ -1,8 +1,8 @@
 """
-What error reporters must not find: they write down the locals of each frame, and the attributes of what is in them.
+Hide secrets from error reporters, which record the locals of each frame and the attributes of those objects.
 
-`guarded` is for functions that secrets are given to. What they raise comes out with its message and its type, and
-without the frames that it came through. `Opaque` and `Guarded` are for what holds secrets.
+Use `guarded` for functions that receive secrets. Their exceptions keep message and type, but lose the frames that they
+passed through. `Opaque` and `Guarded` are base classes for objects that hold secrets.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _NOTE: Final = "raised at "
 
 def cut(error: ErrorT, /) -> ErrorT:
     """
-    Return *error* without the frames that it came through, and without the contexts that have frames of their own.
+    Return *error* without its traceback and its contexts, because both refer to frames.
 
-    Causes and the members of groups stay, and lose theirs. Where others than this library raised it, such as a
-    function of the user's, a note says where.
+    Causes and the members of groups stay, but lose their own frames too. If code outside this library raised the error,
+    for example a function of the user, a note says where.
     """
     left: list[BaseException] = [error]
     seen = set[int]()
@@ -52,7 +52,7 @@ def cut(error: ErrorT, /) -> ErrorT:
 
 
 def guarded(function: Callable[P, T], /) -> Callable[P, T]:
-    """Return *function*, so that nothing which it raises shows its arguments, or what it made of them."""
+    """Return *function*, so that its exceptions show neither its arguments nor its locals."""
     if inspect.iscoroutinefunction(function):
 
         async def call_async(*args: Any, **kwargs: Any) -> Any:
@@ -60,7 +60,7 @@ def guarded(function: Callable[P, T], /) -> Callable[P, T]:
                 return await function(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - raised again below
                 failure = cut(error)
-            # The frame of this call is all that the traceback has of the library.
+            # The traceback shows no frame of the library except that of this call.
             del args, kwargs
             try:
                 raise failure
@@ -106,28 +106,29 @@ def guarded(function: Callable[P, T], /) -> Callable[P, T]:
 
 
 class Opaque:
-    """What has slots that hold secrets: they are read by name, and no list of the class tells which there are."""
+    """A base for objects with secrets in slots. They are read by name, and the class has no list of its slots."""
 
     __slots__ = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__slots__" in vars(cls):
-            # Serialisers go by it. The slots themselves stay.
+            # Serialisers use this attribute. The slots themselves stay.
             del cls.__slots__
 
 
 class _WithAttributes:
-    # Here, so that no class below adds a descriptor that shows them.
+    # These slots are here, so that no class below adds a descriptor that would show their content.
     __slots__ = ("__dict__", "__weakref__")
 
 
 class Guarded(Opaque, _WithAttributes):
     """
-    What works with secrets: `vars` of it is empty, and its constructor and public methods are guarded.
+    A base for objects that work with secrets.
 
-    That holds for each class below it, so none can be forgotten. A copy of it is itself, and it is not pickled: what is
-    in it is not told, and pickles end up in queues, caches and crash reports.
+    `vars` of it is empty, and its constructor and public methods are guarded. This applies to all subclasses, so it
+    cannot be forgotten for one. A copy is the object itself. It cannot be pickled, because pickles end up in queues,
+    caches and crash reports.
     """
 
     __slots__ = ()
@@ -145,11 +146,11 @@ class Guarded(Opaque, _WithAttributes):
         return self
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        msg = f"{type(self).__name__} is not pickled: make it in the process that uses it"
+        msg = f"{type(self).__name__} cannot be pickled: make it in the process that uses it"
         raise TypeError(msg)
 
     def __getstate__(self) -> NoReturn:
-        # That of `object` has what `vars` has not.
+        # The method of `object` would return what `vars` hides.
         msg = f"{type(self).__name__} does not tell its state"
         raise TypeError(msg)
 
@@ -167,7 +168,7 @@ class Guarded(Opaque, _WithAttributes):
 @final
 class Hidden(Opaque, Generic[T]):
     """
-    A value on its way between frames, threads and loops, whose `repr` shows nothing.
+    A value that is passed between frames, threads and loops. Its `repr` shows nothing.
 
     Args:
         value: The value.
@@ -183,7 +184,7 @@ class Hidden(Opaque, Generic[T]):
 
 
 def place_of(error: BaseException, /) -> str | None:
-    """Return where *error* was raised, if that is known: the file's name, the line and the function."""
+    """Return where *error* was raised, if known: the name of the file, the line and the function."""
     trace = _innermost(error)
     if trace is None or trace.tb_frame.f_globals is globals():
         notes = (str(note) for note in getattr(error, "__notes__", ()))

@@ -1,4 +1,4 @@
-"""How far away a host is, by its name or its address alone. No name is resolved."""
+"""Tells how far away a host is, from its name or address alone. No name is resolved."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Reach(enum.IntEnum):
-    """Where a host is, the nearest first."""
+    """The place of a host, the nearest first."""
 
     #: This machine: 127.0.0.0/8, ::1, an unspecified address, and names that end in "localhost" (RFC 6761).
     LOOPBACK = 0
-    #: Its own link, where platforms have their metadata services: 169.254.0.0/16, fe80::/10, and the like.
+    #: The host's own link, where platforms have their metadata services: 169.254.0.0/16, fe80::/10, and the like.
     LINK_LOCAL = 1
-    #: A private network, or no place on the Internet: RFC 1918, RFC 4193, RFC 6598, "host", "host.internal".
+    #: A private or unroutable address (RFC 1918, RFC 4193, RFC 6598), or a name such as "host" or "host.internal".
     PRIVATE = 2
-    #: Anywhere else.
+    #: All other hosts.
     PUBLIC = 3
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", "-")
 
 
-# Metadata services and the like of platforms, at addresses that belong to no link: AWS, Google Cloud, Alibaba Cloud,
-# Azure, Oracle Cloud.
+# Metadata services and similar services of platforms, at addresses that are not link-local: AWS, Google Cloud, Alibaba
+# Cloud, Azure, Oracle Cloud.
 _PLATFORM: Final = frozenset(
     map(
         ipaddress.ip_address,
@@ -39,11 +39,11 @@ _PLATFORM: Final = frozenset(
 )
 _PLATFORM_NAMES: Final = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data"})
 
-# RFC 6761, RFC 6762, RFC 8375, and the name that ICANN reserved in 2024.
+# Names from RFC 6761, RFC 6762 and RFC 8375, and the name that ICANN reserved in 2024.
 _LOCAL: Final = re.compile(r"(?:.+\.)?(?:localhost|localhost\.localdomain|localhost6|ip6-localhost|ip6-loopback)")
 _PRIVATE: Final = re.compile(r"[^.]*|(?:.+\.)(?:local|localdomain|internal|home\.arpa)")
 
-# IPv6 networks whose addresses hold one of IPv4 at their end: translation (RFC 6052, RFC 2765), and RFC 4291 2.5.5.1.
+# IPv6 networks whose addresses end with an IPv4 address: translation (RFC 6052, RFC 2765), and RFC 4291 2.5.5.1.
 _TRANSLATED: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
 
 _NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
@@ -54,13 +54,13 @@ _DOTS: Final = str.maketrans("\u3002\uff0e\uff61", "...")
 
 def reach_of(host: str, /, *, strict: bool = False) -> Reach:
     """
-    Return where *host* is.
+    Return the place of *host*.
 
     Args:
         host: A name, or an address in any spelling that a resolver may take: "127.1", "0x7f000001", "::ffff:7f00:1".
 
-        strict: What is asked: may something be *allowed* there? Then a spelling that not everybody reads in the same
-            way is taken for a public host. Otherwise it is taken for the nearest host that it may mean.
+        strict: Use True to ask whether something may be *allowed* there. Then a spelling that not all software reads in
+            the same way counts as a public host. Otherwise it counts as the nearest host that it may mean.
     """
     if len(host) > _LONGEST:
         return Reach.PUBLIC if strict else Reach.LOOPBACK
@@ -72,7 +72,7 @@ def reach_of(host: str, /, *, strict: bool = False) -> Reach:
     if found:
         return min(_reach(address, strict=strict) for address in found)
     if not host or _LAST_IS_NUMBER.fullmatch(host) or (strict and not host.isascii()):
-        # No name ends in a number. What such a host means depends on who reads it.
+        # No name ends in a number. Different software gives such a host different meanings.
         return Reach.PUBLIC if strict else Reach.LOOPBACK
     if _LOCAL.fullmatch(host):
         return Reach.LOOPBACK
@@ -85,13 +85,13 @@ def _addresses(host: str, *, strict: bool) -> list[_Address]:
     try:
         return [ipaddress.ip_address(host)]
     except ValueError:
-        # A leading zero means octal to some, and nothing to others.
+        # Some software reads a leading zero as octal, and other software refuses it.
         found = [] if strict else [_numbers(host, octal=8), _numbers(host, octal=10)]
         return [address for address in found if address is not None]
 
 
 def _numbers(host: str, *, octal: int) -> ipaddress.IPv4Address | None:
-    """Return the address that the C function inet_aton reads, where the last of up to four numbers fills the rest."""
+    """Return the address as the C function inet_aton reads it: the last of up to four numbers fills the rest."""
     parts = host.split(".")
     if len(parts) > 4 or not all(map(_NUMBER.fullmatch, parts)):  # noqa: PLR2004 - bytes of an address
         return None
@@ -115,7 +115,7 @@ def _reach(address: _Address, *, strict: bool) -> Reach:
     if inner is not None:
         return _reach(inner, strict=strict)
     if isinstance(address, ipaddress.IPv6Address) and address.sixtofour is not None:
-        # Releases of Python differ about it.
+        # Releases of Python differ about these addresses.
         return Reach.PUBLIC
     if address.is_link_local or address in _PLATFORM:
         return Reach.LINK_LOCAL
@@ -124,7 +124,7 @@ def _reach(address: _Address, *, strict: bool) -> Reach:
 
 def _inside(address: ipaddress.IPv6Address, *, strict: bool) -> ipaddress.IPv4Address | None:
     if address.ipv4_mapped is not None or strict:
-        # This one the operating system itself takes for the address inside. Gateways translate the others.
+        # The operating system itself takes this address for the one inside. The others are translated by gateways.
         return address.ipv4_mapped
     if any(address in network for network in _TRANSLATED):
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)

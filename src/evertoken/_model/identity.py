@@ -1,4 +1,4 @@
-"""Whose tokens a source gives, as the records of a store tell it."""
+"""The identity of a source: whose tokens it gives, as it stands in the records of a store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 __all__ = ["digest_of", "identity_from", "identity_of"]
 
-# Characters of a digest: 128 bits.
+# The number of characters of a digest: 128 bits.
 _DIGITS = 32
 
 
@@ -19,20 +19,20 @@ def identity_of(source: object, /) -> str | None:
 
 
 def digest_of(text: str, /) -> str:
-    """Return what stands for *text*, an identity or a secret, where the text itself must not."""
-    # JSON may carry lone surrogates, which UTF-8 proper has no bytes for.
+    """Return a digest that stands for *text*, an identity or a secret, in places that must not contain the text."""
+    # JSON may contain lone surrogates, which UTF-8 cannot encode.
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGITS]
 
 
 def identity_from(kind: str, /, *parts: object) -> str | None:
     """
-    Return the identity of a source of this *kind*; None where a part is None, for then nobody can tell.
+    Return the identity of a source of this *kind*, or None if a part is None, because then it is unknown.
 
-    A mapping stands for what is in it, in any order, and a path for the file.
+    The order of a mapping does not matter. A path stands for its file.
     """
     if any(part is None for part in parts):
         return None
-    # Not as ASCII, in which two halves of a surrogate pair are spelled like the one character.
+    # In ASCII, two halves of a surrogate pair would be spelled like the one character.
     return json.dumps([kind, *parts], default=_plain, sort_keys=True, ensure_ascii=False)
 
 

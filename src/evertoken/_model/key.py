@@ -1,4 +1,4 @@
-"""What may be the key of a token."""
+"""Checks what may be used as the key of a token."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 __all__ = ["check_key", "is_key"]
 
-# No value of one of these types is equal to a value of another of them.
+# Values of different types in this set are never equal.
 _PLAIN: Final = frozenset({str, int, type(None)})
 
 
 def is_key(key: object, /) -> bool:
     """
-    Tell whether *key* is made of the types that a key may have, so that no other key is equal to it.
+    Tell whether *key* is made of the allowed types, so that no other key is equal to it.
 
-    Those are `str`, `int` and None, and tuples of these. The types are exact: True and 1.0 are equal to 1, and an
-    object of another class may be equal to anything.
+    These are `str`, `int` and None, and tuples of these. The types must match exactly: True and 1.0 are equal to 1, and
+    an object of another class may be equal to anything.
     """
     kind = type(key)
     return kind in _PLAIN or (kind is tuple and all(map(is_key, key)))  # type: ignore[call-overload]  # a tuple
@@ -26,15 +26,15 @@ def is_key(key: object, /) -> bool:
 
 def check_key(key: object, /) -> None:
     """
-    Raise unless *key* may be the key of a token: a `str`, an `int`, or a tuple of these and of None.
+    Raise an error if *key* cannot be the key of a token. A key is a `str`, an `int`, or a tuple of these and of None.
 
-    Different keys are then different entries of a dict, and have different names in a store.
+    Therefore different keys are different entries of a dict, and have different names in a store.
 
     Raises:
-        TypeError: It is or holds something else, such as a bool, a float, a member of an enum, or an object of a
-            subclass.
-        ValueError: A text has half a surrogate pair: written, two halves look like one character. Or it is too long or
-            too deep to be written.
+        TypeError: The key is or contains something else, such as a bool, a float, a member of an enum, or an object of
+            a subclass.
+        ValueError: A text contains half a surrogate pair, because two written halves look like one character. Or the
+            key is too long or too deep to be written.
     """
     try:
         for part in _parts(key):

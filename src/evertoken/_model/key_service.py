@@ -1,7 +1,7 @@
 """
-One key, as it is served and used: transitions that come from its users and its session. `key_state` has all others.
+The state of one key as it is served: changes that users and the session cause. `key_state` has all other changes.
 
-No clock and no event loop: `now` comes in.
+There is no clock and no event loop: callers pass `now`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyService", "Refusal"]
 
-#: What a refusal comes to: it hit the token in service, it came late, or the cool-down holds.
+#: The result of a refusal: it hit the token in service, it came late, or the cool-down is in force.
 Refusal: TypeAlias = Literal["taken", "late", "cooling"]
 
-# After this many cool-downs without a refusal the count starts anew.
+# If this many cool-downs pass without a refusal, the count starts again.
 _REFUSALS_FORGOTTEN_AFTER: Final = 10.0
 
 
 class KeyService(KeyView):
-    """What is served of one key, and since when nobody asked for it."""
+    """How one key is served, and since when nobody has asked for it."""
 
     __slots__ = ()
 
     def refused(self, access_token: str, now: float, rules: Rules, /) -> Refusal:
-        """A resource server refused the token with this value. Only the token in service can be taken out by it."""
+        """
+        A resource server refused the token with this value. It is taken out of service only if it is the current one.
+        """
         token = self.in_service(now)
         if token is None or token.access_token != access_token:
             return "late"
@@ -48,19 +50,19 @@ class KeyService(KeyView):
         failure.refused = token
         error = failure.error
         if failure.sent_at is not None and isinstance(error, TransientRefreshError):
-            # The next attempt was held back for the sake of this very token.
+            # The next attempt was held back in favour of the token that has now been refused.
             held = NEVER if error.retry_after is None else min(failure.retry_at, now + error.retry_after)
             failure.retry_at = failure.not_before = held
         self.valid_until = NEVER
         return "taken"
 
     def hurried(self, at: float, /) -> None:
-        """Somebody asks for a token: the next attempt starts at *at*, if it was planned for later."""
+        """A caller needs a token. The next attempt starts at *at*, if it was planned for later."""
         if self.failure is not None:
             self.failure.retry_at = min(self.failure.retry_at, at)
 
     def reanchored(self, by: float, /) -> None:
-        """The wall clock stepped by *by* seconds: all instants follow, so that what is left stays left."""
+        """The wall clock stepped by *by* seconds. All instants move too, so that the remaining times stay the same."""
         failure, token = self.failure, self.token
         self.fetched_at += by
         if self.idle_since is not None:
@@ -78,12 +80,12 @@ class KeyService(KeyView):
                 failure.refused = self.token
 
     def peeked(self, now: float, /) -> None:
-        """Somebody looked at it, on whatever thread: it is in use."""
+        """Somebody called `peek`, from any thread, so the key is in use."""
         if self.idle_since is not None:
             self.idle_since = now
 
     def seen(self, /) -> None:
-        """Somebody asked for it: it is not idle, and the hot path may serve it again."""
+        """Somebody asked for the key. It is not idle any longer, and the hot path may serve it again."""
         self.idle_since = None
         failure = self.failure
         if self.token is not None and not (failure is not None and (failure.withheld or failure.refused is self.token)):
@@ -91,21 +93,21 @@ class KeyService(KeyView):
 
     def watched(self, now: float, /) -> None:
         """
-        From *now* it counts as idle until somebody asks for it.
+        Count the key as idle from *now* on, until somebody asks for it.
 
-        The hot path does not say who used it. So it is barred, and the next reader passes through the slow path once,
-        without waiting, and opens it again.
+        The hot path does not record its callers. So it is closed for this key, and the next caller takes the slow path
+        once. That caller does not wait, and opens the hot path again.
         """
         self.idle_since = now
         self.barred()
 
     def barred(self, /) -> None:
-        """The hot path serves it no more. A flight under way may still land."""
+        """Close the hot path for this key. A flight under way can still finish."""
         self.valid_until = NEVER
 
     def closed(self, /) -> None:
         """
-        The session has ended. A fetch that failed may be tried at once next time, unless it may spend a refresh token.
+        The session has ended. After a restart a failed fetch may be tried at once, unless it may spend a refresh token.
         """
         self.barred()
         self.deadline: float | None = None
@@ -119,7 +121,7 @@ class KeyService(KeyView):
     def _open(self) -> None:
         token = self.token
         if token is None or not token.access_token:
-            # Only a refresh token is there: nothing to serve, also after the clock was set back.
+            # There is only a refresh token. Nothing can be served, even if the clock was set back.
             self.barred()
         else:
             self.valid_until = math.inf if token.expires_at is None else token.expires_at

@@ -1,7 +1,7 @@
 """
-One key: each change of its state is one method of `KeyState`, named for what happened.
+The state of one key. Each change is one method of `KeyState`, named after the event that causes it.
 
-No clock and no event loop: `now` comes in. After each change `next_at` says when the key is looked at again.
+There is no clock and no event loop: callers pass `now`. After each change, `next_at` says when the key is next due.
 
 ==============  ==================================================  ==========================================
 transition      token in service afterwards                         next flight
@@ -18,7 +18,7 @@ rejected        as before                                           a slow probe
 noted           as before: its refresh token was rejected           as before
 unjudged        as before                                           when the caller says
 refused         none                                                now, unless the cool-down holds
-signed_out_at   none                                                a look at the store; never without a store
+signed_out_at   none                                                a look at the store; none without a store
 still_signed    none                                                the same
 forgotten       none                                                now
 unsaved         as before (none while it is withheld)               an offer to the store, soon
@@ -46,26 +46,26 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_KEY", "TICK", "KeyState"]
 
-#: By how much a decision is later than the one before, where a clock was set back or a peer's is ahead, in seconds.
+#: The least time, in seconds, between two decisions. It matters if a clock was set back or a peer's clock is ahead.
 TICK: Final = 0.001
 
-#: The longest pause between two offers to the store, in seconds: less than a peer waits for what this member has.
+#: The longest pause between two offers to the store, in seconds. A peer waits longer than this for this member.
 REPAIR: Final = 2.0
 
 
 @final
 class KeyState(KeyService):
-    """One key."""
+    """The state of one key."""
 
     __slots__ = ()
 
     def fetched(self, token: Token, started_at: float, rules: Rules, /) -> bool:
         """
-        A fetch that began at *started_at* brought *token*: it is in service. Return whether the source repeats itself.
+        A fetch that began at *started_at* brought *token*, now in service. Return whether it repeats the previous one.
         """
         before, failure = self.token, self.failure
         same = before is not None and before.access_token == token.access_token
-        # A server that hands out what it has cached is asked less often; one that extends a token's life is not.
+        # A server that returns a cached token is asked less often. A server that extends a token's life is not.
         repeated = same and self._due_at_once(token, started_at, rules)
         spent = None if before is None else before.refresh_token
         rotated = spent is not None and token.refresh_token is not None and spent != token.refresh_token
@@ -80,35 +80,36 @@ class KeyState(KeyService):
         return same
 
     def obtained(self, token: Token, /) -> None:
-        """An answer came whose access token cannot be used: its refresh token is the one to present next."""
+        """An answer came whose access token cannot be used. Its refresh token is the next one to present."""
         if self.token is not None and self.token.refresh_token not in {None, token.refresh_token}:
             self._failing().rotated = True
         if self.failure is not None:
-            # The answer arrived, so none is missing any more.
+            # The answer arrived, so it is not missing any longer.
             self.failure.sent_at = None
         self.barred()
         self.token = token
 
     def rotated(self, refresh_token: str, /, *, refused: bool) -> None:
-        """A late answer brought the *refresh_token* to present next. The access token stays what it was."""
+        """A late answer brought the *refresh_token* to present next. The access token does not change."""
         if self.token is not None:
             self.token = self.token.replace(refresh_token=refresh_token)
             failure = self._failing()
             failure.rotated = True
             if failure.sent_at is not None:
-                # The answer that was missing is here.
+                # The missing answer has arrived.
                 failure.sent_at = None
                 failure.not_before = NEVER
                 if isinstance(failure.error, TransientRefreshError) and failure.error.ambiguous:
-                    # So the token in service is refreshed when it is due, and not only when it has expired.
+                    # The token in service can be refreshed when it is due. There is no need to wait until it has
+                    # expired.
                     failure.error, failure.failures = None, 0
             if refused:
                 failure.refused = self.token
 
     def put(self, token: Token, now: float, rules: Rules, /) -> None:
-        """Somebody logged in elsewhere, and brought *token*. It is in service, and replaces whatever was known."""
+        """Somebody logged in elsewhere and brought *token*. It is now in service, and replaces the previous state."""
         if token.refresh_token is None and self.token is not None and self.token.refresh_token is not None:
-            # As in an answer that omits it (RFC 6749 section 6): a configured one may be spent.
+            # The same happens for an answer without one (RFC 6749 section 6). The configured one may be spent.
             token = token.replace(refresh_token=self.token.refresh_token)
         self.failure = None
         self.since = max(now, self.since + TICK) if rules.shared else 0.0
@@ -117,7 +118,7 @@ class KeyState(KeyService):
         self._serve(token)
 
     def seeded(self, token: Token, /, *, shared: bool) -> None:
-        """The configuration brought *token*. What a store has may be newer, so it is *shared* with that first."""
+        """The configuration brought *token*. With a store (*shared*), look there first for a newer one."""
         self.token = token
         self.fetched_at = token.issued_at
         if token.refresh_token is not None:
@@ -127,7 +128,7 @@ class KeyState(KeyService):
 
     def unsaved(self, now: float, rules: Rules, /, *, withhold: bool) -> None:
         """
-        The store lacks what memory has, and is offered it soon. By strict rules a new token is withheld until then.
+        The store lacks the state of memory, which is offered to it soon. Strict rules withhold a new token until then.
         """
         failure = self._failing()
         failure.unkept = True
@@ -137,7 +138,7 @@ class KeyState(KeyService):
             self.valid_until = NEVER
 
     def saved(self, /) -> None:
-        """The store has what memory has."""
+        """The store has the state of memory."""
         failure = self.failure
         if failure is None:
             return
@@ -151,7 +152,7 @@ class KeyState(KeyService):
         self._heal()
 
     def adopted(self, record: Record, token: Token, rules: Rules, /) -> None:
-        """Another member of the fleet fetched the *token* of *record*: it is in service here."""
+        """Another member of the fleet fetched the *token* of *record*, which is now in service here."""
         if self.failure is not None:
             self.failure.succeeded()
             self.failure.echoes = 0
@@ -162,7 +163,7 @@ class KeyState(KeyService):
         self._serve(token)
 
     def superseded(self, record: Record, rules: Rules, /) -> None:
-        """A peer left *record* behind: nothing in it to serve, but its refresh token is the one to present."""
+        """A peer wrote *record*. It has no token to serve, but its refresh token is the next one to present."""
         own, token, failure = self.token, record.token, self.failure
         if token is not None and failure is not None and not same_grant(own, token):
             failure.sent_at = None
@@ -170,7 +171,7 @@ class KeyState(KeyService):
         if token is None:
             return
         if own is not None and own.access_token == token.access_token:
-            # The same access token under a mark. Its instants are those of this machine's clock.
+            # It is the same access token under a mark. Its instants are those of this machine's clock.
             token = own if own.refresh_token == token.refresh_token else own.replace(refresh_token=token.refresh_token)
         if failure is not None:
             failure.unkept = failure.withheld = False
@@ -182,7 +183,7 @@ class KeyState(KeyService):
             self.seen()
 
     def signed_out_at(self, since: float, version: int, error: GrantRejected, now: float, rules: Rules, /) -> None:
-        """The key was signed out: nothing is served, and nobody fetches until told otherwise."""
+        """The key was signed out. Nothing is served, and no fetch starts until somebody logs in."""
         self.barred()
         self.token = None
         self.failure = None
@@ -190,18 +191,18 @@ class KeyState(KeyService):
         self.version, self.since = version, since
         self.rejected(error, now, rules)
         if not rules.shared:
-            # Nobody else can sign it in again, so there is nothing to look for.
+            # No other member can sign it in again, so there is nothing to look for.
             self._failing().retry_at = math.inf
 
     def still_signed_out(self, now: float, rules: Rules, /) -> None:
-        """Nothing has ended the sign-out: no news in the store, and no token from an attempt to begin anew."""
+        """The sign-out holds: the store has no news, and an attempt to log in again brought no token."""
         failure = self._failing()
         failure.failed_at = now
         wait = rules.retry.probe_delay(None, None) if rules.shared else math.inf
         failure.retry_at = failure.not_before = now + wait
 
     def failed(self, error: TransientRefreshError, now: float, rules: Rules, /) -> None:
-        """A fetch failed for a reason that passes; a valid token stays in service."""
+        """A fetch failed for a temporary reason. A valid token stays in service."""
         failure = self._failing()
         if self.signed_out:
             self.still_signed_out(now, rules)
@@ -221,17 +222,17 @@ class KeyState(KeyService):
         failure.not_before = failure.retry_at if error.retry_after is not None else NEVER
         if error.ambiguous:
             self.unanswered(now)
-        # Whatever was answered since, or was not sent, says nothing of the one that was lost.
+        # A later request that was answered, or was not sent, tells nothing about the lost one.
         after_lost_answer(self, failure, now, rules)
 
     def unanswered(self, sent_at: float, /) -> None:
-        """The answer to a request of *sent_at* was lost. The first of several in a row is what counts."""
+        """The answer to a request of *sent_at* was lost. If several in a row were lost, the first one counts."""
         failure = self._failing()
         if failure.sent_at is None:
             failure.sent_at = sent_at
 
     def rejected(self, error: GrantRejected, now: float, rules: Rules, /) -> None:
-        """The authorization server said no; a valid token stays in service."""
+        """The authorization server rejected the grant. A valid token stays in service."""
         failure = self._failing()
         if self.signed_out:
             self.still_signed_out(now, rules)
@@ -250,14 +251,15 @@ class KeyState(KeyService):
 
     def noted(self, error: GrantRejected, presented: Token | None, known: Token | None, now: float, /) -> None:
         """
-        The refresh token of *presented* was rejected: whoever reads the record is to know it, also later.
+        The refresh token of *presented* was rejected. Note this in the token, for all who read the record now or later.
 
         Args:
-            error: What the server said.
+            error: The answer of the server.
 
-            presented: What was presented. If memory has another token by now, that one is not concerned.
+            presented: The token whose refresh token was presented. If memory has another token by now, that is not
+                changed.
 
-            known: What is on record.
+            known: The token in the record of the store.
 
             now: The instant (epoch seconds).
         """
@@ -269,7 +271,7 @@ class KeyState(KeyService):
             failure.refused = self.token
 
     def unjudged(self, error: TransientRefreshError | GrantRejected, now: float, retry_at: float, /) -> None:
-        """A fetch failed, and a policy that raises could not say when to try again: at *retry_at*."""
+        """A fetch failed, and the policy raised instead of saying when to try again. Try again at *retry_at*."""
         failure = self._failing()
         failure.error = error
         failure.failures = max(failure.failures, 1)
@@ -278,9 +280,9 @@ class KeyState(KeyService):
 
     def forgotten(self, /, *, keep_refresh_token: bool, keep_grant: bool = False) -> None:
         """
-        Nothing is known of it any more, but a refresh token, or a sign-out, that nobody else keeps.
+        Forget the key, except for a refresh token or a sign-out that is kept nowhere else.
 
-        With *keep_grant* a fetch is under way that may bring another refresh token of the same grant.
+        Use *keep_grant* if a fetch is under way that may bring another refresh token of the same grant.
         """
         if keep_refresh_token and self.signed_out:
             return
@@ -289,12 +291,12 @@ class KeyState(KeyService):
         self.token = None
         self.fetched_at = NEVER
         if keep_refresh_token and failure is not None and failure.sent_at is not None:
-            # Whatever is kept may be spent still, be it the one from the configuration.
+            # The refresh token that is kept may be spent, even if it comes from the configuration.
             self.unanswered(failure.sent_at)
         if keep_refresh_token and token is not None and token.refresh_token is not None:
             self.token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
         elif not keep_grant:
-            # So that what the store holds is news.
+            # Now each record of the store counts as newer.
             self.version, self.since, self.generation, self.origins = 0, 0.0, 0, ()
         self.idle_since = None
 
@@ -302,7 +304,7 @@ class KeyState(KeyService):
 
     def _known(self, record: Record, rules: Rules) -> None:
         if self.version == 0 and record.sent_at is not None and record.sent_by == rules.owner:
-            # Memory knows nothing of this key, and so not what became of the request that it marked.
+            # Memory does not know this key, so the outcome of the request that it marked is unknown.
             self.unanswered(record.sent_at)
         self.version, self.since, self.origins = record.version, record.since, record.origins
         self.generation = record.generation
@@ -312,5 +314,5 @@ class KeyState(KeyService):
         return due_at <= started_at + rules.refresh.floor(token.lifetime)
 
 
-#: Stands in for a key that is not there. It is never valid, so it always leads to the slow path.
+#: Used in place of a key that does not exist. It is never valid, so it always leads to the slow path.
 NO_KEY: Final = KeyState(None, None)

@@ -1,4 +1,4 @@
-"""How a key stands in the eyes of the person whose login it is: connected, to be connected again, signed out."""
+"""The state of a key for the person whose login it is: for example connected, or in need of a new login."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ __all__ = [
 
 Status: TypeAlias = Literal["pending", "connected", "expiring", "failing", "needs_reconnect", "signed_out"]
 
-# The part of a grant's life for which its end is announced.
+# The end of a grant is announced when this part of its life is left.
 _NOTICE: Final = 0.2
 
-# Codes that are about the client and its configuration, and not about the login (RFC 6749 section 5.2).
+# Codes that concern the client and its configuration, not the login (RFC 6749 section 5.2).
 _OF_THE_CLIENT: Final = frozenset({
     "invalid_request", "invalid_scope", "invalid_target", "unsupported_grant_type",
 })  # fmt: skip
@@ -43,18 +43,18 @@ _OF_THE_CLIENT: Final = frozenset({
 @frozen()
 class KeyStatus(Frozen):
     """
-    How one key stands, for a status page. It holds no secret.
+    The status of one key, to be shown on a status page. It holds no secret.
 
     Args:
-        status: "pending" (nothing is known yet), "connected", "expiring" (the grant dies soon, and refreshing does not
-            put that off), "failing" (no valid token, for a reason that no login cures), "needs_reconnect" (the server
-            rejects the grant: somebody must log in again) or "signed_out" (on purpose).
+        status: One of these words. "pending": nothing is known yet. "connected": all is well. "expiring": the grant
+            expires soon, and refreshing does not extend it. "failing": no valid token, and a login would not help.
+            "needs_reconnect": the server rejects the grant, so somebody must log in again. "signed_out": on purpose.
 
-        since: Since when, as far as is known (epoch seconds): of the login, the sign-out or the first rejection.
+        since: The instant of the login, the sign-out or the first rejection, if known (epoch seconds).
 
-        reason: Why, in words, where it is not "connected" or "pending".
+        reason: The reason in words, unless the status is "connected" or "pending".
 
-        expires_at: When the grant dies unless it is used, or whatever is done (epoch seconds), if known.
+        expires_at: When the grant expires, either at a fixed time or if it is not used (epoch seconds), if known.
     """
 
     status: Status
@@ -64,7 +64,7 @@ class KeyStatus(Frozen):
 
 
 def is_dead_grant(error: BaseException | None, /) -> bool:
-    """Tell whether *error* says that somebody must log in again, and not that the client is set up wrongly."""
+    """Tell whether *error* means that somebody must log in again, and not that the client is configured wrongly."""
     if not isinstance(error, GrantRejected):
         return False
     code = error.error.lower()
@@ -76,13 +76,13 @@ def with_rejection(token: Token, error: GrantRejected, at: float, known: Token |
     Return *token* with the note that its refresh token was rejected at the instant *at*.
 
     Args:
-        token: What holds the refresh token.
+        token: The token with the refresh token.
 
-        error: What the server said.
+        error: The answer of the server.
 
-        at: When (epoch seconds).
+        at: The instant of the rejection (epoch seconds).
 
-        known: What is on record. If it has the note already, that one stays.
+        known: The token in the record of the store. If it already has the note, that note stays.
     """
     if token.refresh_token is None or rejection_of(token) is not None:
         return token
@@ -92,7 +92,7 @@ def with_rejection(token: Token, error: GrantRejected, at: float, known: Token |
 
 
 def rejection_of(token: Token | None, /) -> dict[str, Any] | None:
-    """Return the note that the refresh token of *token* was rejected, if there is one."""
+    """Return the note that says that the refresh token of *token* was rejected, if there is one."""
     note = None if token is None else token.extra.get(GRANT_REJECTED)
     if token is None or token.refresh_token is None or not isinstance(note, dict):
         return None
@@ -100,18 +100,18 @@ def rejection_of(token: Token | None, /) -> dict[str, Any] | None:
 
 
 def idle_lifetime_of(source: object, /) -> float | None:
-    """Return after how many seconds without use a grant of *source* dies, if its provider is known for that."""
+    """Return the seconds without use after which a grant of *source* expires, if its provider is known for that."""
     return number(getattr(source, "idle_lifetime", None))
 
 
 def dies_at(token: Token, idle: float | None, /) -> tuple[float, bool] | None:
     """
-    Return when the grant of *token* dies, and whether a refresh puts that off; None where that is not known.
+    Return when the grant of *token* expires, and whether a refresh extends it, or None if that is not known.
 
     Args:
-        token: What was received last.
+        token: The token that was received last.
 
-        idle: After how many seconds without use a grant of its provider dies, if known.
+        idle: The seconds without use after which a grant of its provider expires, if known.
     """
     dies, since = number(token.extra.get(GRANT_EXPIRES_AT)), number(token.extra.get(GRANT_ISSUED_AT))
     idle_at = None if idle is None else token.issued_at + idle
@@ -119,12 +119,12 @@ def dies_at(token: Token, idle: float | None, /) -> tuple[float, bool] | None:
         return None if idle_at is None else (idle_at, True)
     if idle_at is not None and idle_at < dies:
         return idle_at, True
-    # A refresh that came after the server had said it did not put it off.
+    # The grant was refreshed after the server had stated its end, and the end did not move.
     return dies, since >= token.issued_at
 
 
 def dying_at(token: Token, now: float, /) -> float | None:
-    """Return when the grant dies, if that is soon and the last refresh did not put it off."""
+    """Return when the grant expires, if that is soon and the last refresh did not extend it."""
     found, since = dies_at(token, None), token.extra.get(GRANT_ISSUED_AT)
     if found is None or found[1] or since is None:
         return None
@@ -134,7 +134,7 @@ def dying_at(token: Token, now: float, /) -> float | None:
 
 
 def status_of_state(state: KeyState, now: float, /) -> KeyStatus:
-    """Return how a key that is open stands."""
+    """Return the status of a key that is open."""
     failure, token = state.failure, state.token
     error = None if failure is None else failure.error
     login = state.since or None
@@ -151,7 +151,7 @@ def status_of_state(state: KeyState, now: float, /) -> KeyStatus:
 
 
 def status_of_record(record: Record | None, now: float, idle: float | None, /) -> KeyStatus:
-    """Return how a key stands of which only the *record* is known."""
+    """Return the status of a key that is only known from *record*."""
     if record is None or (record.token is None and not record.revoked):
         return KeyStatus(status="pending")
     if record.revoked or record.token is None:
@@ -173,5 +173,9 @@ def _status_of_token(token: Token, login: float | None, now: float, idle: float 
     soon = dies - now <= _NOTICE * idle if put_off and idle is not None else dying_at(token, now) is not None
     if not soon:
         return KeyStatus(status="connected", since=login, expires_at=dies)
-    why = "the grant dies soon unless it is used" if put_off else "the grant dies soon, and no refresh puts that off"
+    why = (
+        "the grant expires soon unless it is used"
+        if put_off
+        else "the grant expires soon, and a refresh does not extend it"
+    )
     return KeyStatus(status="expiring", since=login, reason=why, expires_at=dies)

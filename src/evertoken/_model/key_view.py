@@ -1,10 +1,10 @@
 """
-Questions about one key: is its token valid, when is it due, may somebody fetch. `key_state` says how it changes.
+Questions about one key: is its token valid, when is it due, may a fetch start. `key_state` has its changes.
 
-1. No clock and no event loop: `now` comes in, an answer goes out.
-2. Validity (absent, fresh, stale, expired) is computed from the token and `now`; it is never stored. `valid_until` is
+1. There is no clock and no event loop: callers pass `now` and receive an answer.
+2. Validity (absent, fresh, stale, expired) is computed from the token and `now`. It is never stored. `valid_until` is
    the bound that the hot path compares with the clock.
-3. What is rare lives in `FailureState`, which a healthy key does not have.
+3. Rare facts are in `FailureState`, which a healthy key does not have.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Validity: TypeAlias = Literal["absent", "fresh", "stale", "expired"]
 
 
 class KeyView:
-    """One key, as others see it."""
+    """A read-only view of one key."""
 
     __slots__ = (
         "deadline",
@@ -56,12 +56,12 @@ class KeyView:
         self.flight: Any = None
         self.failure: FailureState | None = None
         self.fetched_at: float = NEVER
-        #: The version of the store's record when it was last seen or written.
+        #: The version of the store's record when it was last read or written.
         self.version: int = 0
-        #: When a person last decided, and how many tokens there were: these say which record is newer.
+        #: When a person last decided, and how many tokens there were. These tell which record is newer.
         self.since: float = 0.0
         self.generation: int = 0
-        #: Configured refresh tokens that the grant has taken into account, by fingerprint.
+        #: Fingerprints of the configured refresh tokens that the grant has taken into account.
         self.origins: tuple[str, ...] = ()
         self.idle_since: float | None = None
 
@@ -69,7 +69,7 @@ class KeyView:
         return False
 
     def in_service(self, now: float, /) -> Token | None:
-        """Return the token if it may be handed out at *now*."""
+        """Return the token if callers may receive it at *now*."""
         token, failure = self.token, self.failure
         if token is None or not token.valid_at(now):
             return None
@@ -78,7 +78,7 @@ class KeyView:
 
     @property
     def unkept(self) -> bool:
-        """Whether the store lacks what memory has."""
+        """Whether the store lacks the state of memory."""
         failure = self.failure
         return failure is not None and failure.unkept
 
@@ -94,14 +94,14 @@ class KeyView:
 
     @property
     def droppable(self) -> bool:
-        """Whether nothing would be lost if memory forgot this key, in a manager without a store."""
+        """Whether memory can forget this key without a loss, in a manager without a store."""
         failure, token = self.failure, self.token
         if failure is not None and (failure.sent_at is not None or failure.unkept or self.signed_out):
             return False
         return token is None or token.refresh_token is None
 
     def validity(self, now: float, rules: Rules, /) -> Validity:
-        """Return which of the four states the key is in at *now*."""
+        """Return the validity of the key at *now*."""
         if self.token is None:
             return "absent"
         if self.in_service(now) is None:
@@ -109,8 +109,8 @@ class KeyView:
         return "stale" if now >= self.due_at(rules) else "fresh"
 
     def due_at(self, rules: Rules, /) -> float:
-        """Return from when the token in service should be replaced; the distant past if there is none."""
-        # Each is read once, because a snapshot may be taken on any thread.
+        """Return when the token in service should be replaced, or the distant past if it is absent."""
+        # Each attribute is read once, because a snapshot may be taken on any thread.
         token, failure = self.token, self.failure
         if token is None:
             return NEVER
@@ -119,9 +119,9 @@ class KeyView:
 
     def next_at(self, now: float, rules: Rules, /) -> float:
         """
-        Return the instant of the next flight: the retry of a failed one, else when the token is due, else *now*.
+        Return when the next flight starts: the retry of a failed one, else when the token is due, else *now*.
 
-        What the store lacks is offered to it before that.
+        If the store lacks something, an offer to the store may come before that.
         """
         failure = self.failure
         if failure is None:
@@ -134,9 +134,9 @@ class KeyView:
 
     def demand_at(self, rules: Rules, /) -> float:
         """
-        Return the earliest instant at which a caller may have a fetch started; the distant past after a success.
+        Return the earliest instant at which a caller can start a fetch, or the distant past after a success.
 
-        Callers of a rejected grant do not hurry its probe.
+        Callers do not bring forward the probe of a rejected grant.
         """
         failure = self.failure
         if failure is None or failure.error is None:
@@ -154,7 +154,7 @@ class KeyView:
         return now - self.fetched_at < max(rules.refresh.floor(lifetime), share)
 
     def unavailable(self, what: str = "no valid token", /) -> TokenUnavailable | GrantRejected:
-        """Return a new exception that says why there is none of *what*, with the last failure as its cause."""
+        """Return a new exception that says that *what* is missing, with the last failure as its cause."""
         failure = self.failure
         error = None if failure is None else failure.error
         if isinstance(error, GrantRejected):

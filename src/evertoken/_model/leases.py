@@ -1,4 +1,4 @@
-"""Leases, and what is taken together with them of the quota of a provider."""
+"""Leases, and the quota of a provider that a store counts together with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_HOLD", "Begun", "Held", "Lease", "Quota", "Spent", "Unused"]
 
-#: The longest that a provider is left alone by all members because it asked to wait, in seconds.
+#: The longest time, in seconds, for which all members pause because a provider asked to wait.
 LONGEST_HOLD: Final = 3600.0
 
 
@@ -19,21 +19,21 @@ LONGEST_HOLD: Final = 3600.0
 @frozen()
 class Quota(Frozen):
     """
-    What a provider allows to all members together. A store keeps one token bucket and one count for each name.
+    The limits of a provider for all members together. A store keeps one token bucket and one count for each name.
 
     Args:
-        name: Of the bucket and the count. It is never the name of a record.
+        name: The name of the bucket and the count. It is never the name of a record.
 
-        rate: Requests a second; None where the rate is not limited.
+        rate: Requests per second. The default is no limit.
 
         burst: Requests that may start at once after a pause, at least 1.
 
-        per: The length of a period of the budget, in seconds; None where tokens are not counted. Periods begin at whole
-            multiples of it since the epoch.
+        per: The length of a budget's period in seconds. By default tokens are not counted. Periods begin at whole
+            multiples of this length since the epoch.
 
-        tokens: Tokens that may be issued in a period; None where they are counted and not limited.
+        tokens: Tokens that may be issued in a period. By default they are counted but not limited.
 
-        more: Tokens that were issued while the store could not count them. They are counted in any case.
+        more: Tokens that were issued while the store could not count them. They are always added to the count.
     """
 
     name: str
@@ -48,16 +48,16 @@ class Quota(Frozen):
 @frozen()
 class Unused(Frozen):
     """
-    What was taken of a quota, and is given back because it was not used.
+    A part of a quota that was taken but not used, and is given back.
 
     Args:
-        quota: Of which it was taken.
+        quota: The quota from which it was taken.
 
         request: Whether the request was not sent.
 
-        period: The period in which a token was counted that was not issued; None where nothing is to be taken off.
+        period: The period that counted a token which was not issued. By default no token is given back.
 
-        hold: Seconds for which the provider asked to be left alone, at most `LONGEST_HOLD`.
+        hold: Seconds for which the provider asked clients to wait, at most `LONGEST_HOLD`.
     """
 
     quota: Quota
@@ -70,14 +70,14 @@ class Unused(Frozen):
 @frozen(kw_only=False)
 class Spent(Frozen):
     """
-    How much of a budget is spent.
+    The used part of a budget.
 
     Args:
-        used: Tokens counted in this period, the one included that was taken just now.
+        used: Tokens counted in this period, including the one that was just taken.
 
         period: The number of the period since the epoch.
 
-        ends_in: Seconds until it ends.
+        ends_in: Seconds until the period ends.
     """
 
     used: int
@@ -94,9 +94,9 @@ class Lease(Frozen):
     Args:
         key: The store's key.
 
-        owner: Who holds it: one member of the fleet, which keeps its name for as long as it lives.
+        owner: The holder: one member of the fleet, which keeps its name as long as it lives.
 
-        fence: Grows with each lease given; a write with an older fence is refused.
+        fence: A number that grows with each lease. A write with an older fence is refused.
     """
 
     key: str
@@ -114,10 +114,10 @@ class Lease(Frozen):
 @frozen(kw_only=False)
 class Held(Frozen):
     """
-    The lease is somebody else's.
+    Another member holds the lease.
 
     Args:
-        remaining: Seconds until it ends, unless it is renewed or released before.
+        remaining: Seconds until the lease ends, unless it is renewed or released before.
     """
 
     remaining: float
@@ -127,16 +127,17 @@ class Held(Frozen):
 @frozen(kw_only=False)
 class Begun(Frozen):
     """
-    What a store said to `begin`.
+    The answer of a store to `begin`.
 
     Args:
-        lease: The lease, or that it is somebody else's.
+        lease: The lease, or a `Held` if another member has it.
 
-        record: The record of the key at that moment, if there is one.
+        record: The record of the key at that moment, if the key has one.
 
-        wait: Seconds until the quota opens, where that is why no lease was given. Then `lease` is a `Held` for as long.
+        wait: Seconds until the quota opens, if no lease was given for that reason. Then `lease` is a `Held` for as
+            long.
 
-        spent: How much of the quota's budget is spent, where it has one and no other owner holds the lease.
+        spent: The used part of the quota's budget, if there is a budget and no other owner holds the lease.
     """
 
     lease: Lease | Held

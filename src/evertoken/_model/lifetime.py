@@ -1,4 +1,4 @@
-"""How long an access token lives: the fields of an answer -> absolute instants by our own clock."""
+"""The lifetime of an access token: turns the fields of an answer into absolute instants of our own clock."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_LIFETIME", "bounded", "expiry_of", "refresh_hint_of", "skew_of"]
 
-#: No access token is believed to live for longer, in seconds.
+#: The longest lifetime of an access token that is believed, in seconds.
 MAX_LIFETIME: Final = 10 * 365 * 86_400.0
-# Date has whole seconds: less than this is noise, not skew.
+# Date has whole seconds, so a difference below this is noise and not skew.
 _SKEW_NOISE: Final = 2.0
 
 
 def bounded(at: float, requested_at: float, /) -> float | None:
     """
-    Return the instant *at*, or None where it is too far ahead to mean anything.
+    Return the instant *at*, or None if it is too far in the future to make sense.
 
-    An instant that is too far back counts as ten years ago, so that every result is a number to calculate with.
+    An instant that is too far in the past counts as ten years ago, so that each result can be used in arithmetic.
     """
     return None if at > requested_at + MAX_LIFETIME else max(at, requested_at - MAX_LIFETIME)
 
 
 def expiry_of(fields: Mapping[str, Any], access_token: str, requested_at: float, skew: float, /) -> float | None:
-    """Return when the access token expires (epoch seconds), or None where neither the answer nor the token tells."""
+    """Return when the access token expires (epoch seconds), or None if neither the answer nor the token states it."""
     lifetime = number(fields.get("expires_in"))
     if lifetime is not None and lifetime <= MAX_LIFETIME:
         return bounded(requested_at + lifetime, requested_at)
@@ -54,7 +54,7 @@ def refresh_hint_of(fields: Mapping[str, Any], requested_at: float, skew: float,
 
 
 def skew_of(date: float | None, requested_at: float, received_at: float, /) -> float:
-    """Return by how many seconds the server's clock is ahead of ours, from the Date field of its answer."""
+    """Return the number of seconds by which the server's clock is ahead of ours, from the Date field of its answer."""
     if date is None:
         return 0.0
     skew = date - (requested_at + received_at) / 2.0
@@ -62,7 +62,7 @@ def skew_of(date: float | None, requested_at: float, received_at: float, /) -> f
 
 
 def _jwt_claims(access_token: str) -> Mapping[str, Any]:
-    # Read, not verified: the claim only schedules our own refresh (RFC 7519 section 4.1.4).
+    # The claim is not verified, because it only schedules our own refresh (RFC 7519 section 4.1.4).
     parts = access_token.split(".")
     if len(parts) != 3:  # noqa: PLR2004 - RFC 7515 section 7.1
         return {}

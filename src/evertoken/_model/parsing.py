@@ -1,4 +1,4 @@
-"""Numbers and instants as they come over the wire, in every odd form."""
+"""Parses numbers and instants in the many forms that servers send."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from evertoken._model.errors import TransientRefreshError
 
 __all__ = ["http_date", "instant", "is_finite", "is_token", "number", "parse_retry_after"]
 
-# From how large a number on an instant is not in seconds, and what one second is then: milliseconds, micros and nanos.
+# A larger number is an instant in another unit, with so many units per second: milliseconds, microseconds, nanoseconds.
 _UNITS: Final = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
-# A constant, because `int | float | str` makes an object at each call.
+# A constant, because `int | float | str` creates an object at each call.
 _NUMERIC: Final = (int, float, str)
-# No instant is written with more characters.
+# The longest text that is read as an instant, in characters.
 _LONGEST: Final = 100
-# As .NET writes instants in JSON.
+# The form in which .NET writes instants in JSON.
 _DOTNET: Final = re.compile(r"/Date\((-?\d{1,18})(?:[+-]\d{4})?\)/", re.ASCII)
 
 
 def parse_retry_after(value: str | None, now: float | None, /) -> float | None:
     """
-    Return the seconds a Retry-After field asks for (RFC 9110 section 10.2.3), or None if it says nothing.
+    Return the seconds that a Retry-After field asks for (RFC 9110 section 10.2.3), or None if it cannot be read.
 
     Args:
-        value: The field's value: seconds or an HTTP date.
+        value: The value of the field: seconds or an HTTP date.
 
-        now: The server's time (epoch seconds), from Date; without it a date says nothing.
+        now: The server's time (epoch seconds), from Date. Without it a date cannot be used.
     """
     if value is None:
         return None
@@ -40,7 +40,7 @@ def parse_retry_after(value: str | None, now: float | None, /) -> float | None:
 
 
 def number(value: object, /) -> float | None:
-    """Return a finite number given as int, float or numeric string, or None."""
+    """Return the finite number in *value*, which may be an int, a float or a numeric string, or None."""
     if type(value) is float:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool) or not isinstance(value, _NUMERIC):
@@ -53,13 +53,13 @@ def number(value: object, /) -> float | None:
 
 
 def is_finite(value: object, /) -> bool:
-    """Tell whether *value* is a finite number, and not one in words."""
+    """Tell whether *value* is a finite number. A numeric string does not count."""
     return not isinstance(value, str) and number(value) is not None
 
 
 def is_token(text: str, /) -> bool:
-    """Tell whether *text* has only characters that an access token may have (RFC 6750 section 2.1)."""
-    # A line break would end the header field it is sent in.
+    """Tell whether *text* contains only characters that an access token may have (RFC 6750 section 2.1)."""
+    # A line break would end the header field that contains the token.
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
@@ -67,11 +67,11 @@ def instant(value: object, /) -> float | None:
     """
     Return the epoch seconds of an instant, or None.
 
-    It may be a datetime, a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, ISO 8601, an
-    HTTP date, or written as .NET and Azure write it.
+    The value may be a datetime, a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, a text
+    in ISO 8601, an HTTP date, or a text in a form of .NET and Azure.
 
     Raises:
-        TransientRefreshError: A datetime without time zone.
+        TransientRefreshError: The value is a datetime without time zone.
     """
     if isinstance(value, dt.datetime):
         if value.tzinfo is None:
@@ -91,11 +91,11 @@ def instant(value: object, /) -> float | None:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
         try:
-            # As older services of Azure write it.
+            # Older services of Azure use this form.
             moment = dt.datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p %z")
         except ValueError:
             return http_date(value)
-    # Endpoints that leave the offset out mean UTC.
+    # Endpoints that leave out the offset mean UTC.
     return (moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment).timestamp()
 
 
@@ -103,7 +103,7 @@ def http_date(value: str, /) -> float | None:
     """Return the epoch seconds of an HTTP date (RFC 9110 section 5.6.7), or None."""
     if len(value) > _LONGEST:
         return None
-    # It brings a good part of the package for mail, which is slow to import.
+    # This import loads much of the email package, which is slow.
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
 
     try:

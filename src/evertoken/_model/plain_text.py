@@ -1,4 +1,4 @@
-"""What others wrote, made fit to be shown: one line, without what is not seen, of a bounded length."""
+"""Makes text from others fit for messages: one line of limited length, without invisible characters."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ if TYPE_CHECKING:
 
 __all__ = ["HIDDEN", "one_line", "printable", "public_uri", "readable", "without_query"]
 
-# More of an address than this is not repeated in a message, in characters.
+# A message shows at most this many characters of an address.
 _LONGEST_URL: Final = 500
-#: What is shown of a URL that cannot be read.
+#: Shown in place of a URL that cannot be read.
 HIDDEN: Final = "..."
 
-# Characters that have no width, although Python counts them as printable: fillers, joiners and variation selectors
+# Characters without width that Python counts as printable: fillers, joiners and variation selectors
 # (Default_Ignorable_Code_Point of the Unicode Character Database, and the empty Braille pattern).
 _UNSEEN: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-# An error page may have a number, as those of Microsoft Entra have. Anything else in a query may be a token.
+# An error page may have a number, as those of Microsoft Entra have. Other parts of a query may be a token.
 _NUMBERED: Final = re.compile(r"code=\d{1,10}", re.ASCII)
 _URI: Final = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 
 
 def printable(text: str, /) -> str:
     """
-    Return *text* as one line, with as many words as before.
+    Return *text* as one line with the same words.
 
-    Line ends, tabs and unusual spaces become spaces. Control characters, direction overrides, surrogates and what has
-    no width are left out.
+    Line ends, tabs and unusual spaces become spaces. Control characters, direction overrides, surrogates and characters
+    without width are removed.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -46,8 +46,8 @@ def one_line(text: object, most: int, /) -> str:
 
 
 def readable(url: str, /) -> SplitResult | None:
-    """Return the parts of *url* if it is plain what each of them is; None otherwise."""
-    from urllib.parse import urlsplit  # noqa: PLC0415 - slow to import, and for errors alone
+    """Return the parts of *url*, or None if they cannot be told apart for certain."""
+    from urllib.parse import urlsplit  # noqa: PLC0415 - slow to import, and only needed for errors
 
     if not url.isprintable() or " " in url or "\\" in url:
         return None
@@ -58,9 +58,9 @@ def readable(url: str, /) -> SplitResult | None:
         return None
     if not parts.scheme or not host:
         return None
-    # Two addresses in one: what was given as a host is a URL, or has lost the colon of its scheme.
+    # Two addresses were joined: the host is itself a URL, or lacks the colon after its scheme.
     doubled = parts.netloc.endswith(":") or (parts.path.startswith("//") and re.search("[@:]", parts.path))
-    # A slash or question mark that is not quoted ends a password early: what stands before it is taken for the port.
+    # An unquoted slash or question mark ends a password early, so that the start of the password looks like a port.
     after = parts.path or parts.query
     named = "." in host or ":" in host or host == "localhost"
     return None if doubled or (port is not None and "@" in after and not named) else parts
@@ -68,9 +68,9 @@ def readable(url: str, /) -> SplitResult | None:
 
 def without_query(url: str, /) -> str:
     """
-    Return *url* as it may be shown: without user information, query, fragment and parameters of the path.
+    Return *url* in a form that may be shown: without user information, query, fragment and path parameters.
 
-    All of these may hold a password or a key. Where it is not plain which part is which, nothing of it is shown.
+    All of these may contain a password or a key. If the parts cannot be told apart for certain, nothing is shown.
     """
     parts = readable(url)
     if parts is None:
@@ -83,9 +83,10 @@ def without_query(url: str, /) -> str:
 
 def public_uri(uri: object, /) -> str | None:
     """
-    Return *uri*, a page about an error that a server names, as it may be shown; None if it is no http or https URL.
+    Return *uri*, a page about an error that a server names, in a form that may be shown.
 
-    Of its query only the number of the error stays: the rest may be a token.
+    Only the number of the error stays in its query, because the rest may be a token. The result is None if *uri* is not
+    an http or https URL.
     """
     if not isinstance(uri, str) or not _URI.match(uri):
         return None

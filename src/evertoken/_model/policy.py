@@ -1,11 +1,11 @@
 """
-When a token is due, and when to try again: instants in, instants out.
+When a token is due, and when to try again. Instants go in, and instants come out.
 
 Rules of this file:
 
-1. No clock, no randomness of its own: `now` and a stable share of jitter come in.
-2. Every duration follows from the token's own lifetime, or is clamped by one.
-3. Jitter of a refresh only ever advances it.
+1. There is no clock and no randomness: callers pass `now` and a stable share of jitter.
+2. Every duration follows from the token's own lifetime, or is limited by it.
+3. Jitter can only make a refresh earlier, never later.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ PROBE_FLOOR_SHARE: Final = 0.01
 
 
 def spread(*parts: object) -> float:
-    """Return a number in [0, 1) that is always the same for the same *parts* and even over different ones."""
+    """Return a number in [0, 1) that is always the same for the same *parts*, and evenly spread otherwise."""
     digest = hashlib.blake2b("\x1f".join(map(repr, parts)).encode(), digest_size=7).digest()
     return int.from_bytes(digest) / 2**56
 
 
 def _check(name: str, value: float, *, least: float, most: float = math.inf, open_below: bool = False) -> None:
-    # Not isfinite(): that overflows where an int does.
+    # isfinite() is not used, because it overflows for a very large int.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         msg = f"{name} must be a finite number, not {value!r}"
         raise ValueError(msg)
@@ -68,20 +68,20 @@ class RefreshPolicy(Frozen):
     """
     When a token is due for refresh.
 
-    Durations are in seconds; fractions are of the token's own lifetime. A server's hint (`refresh_in`,
-    `refresh_on`) wins over both leads.
+    Durations are in seconds. Fractions are parts of the token's own lifetime. If the server gives a hint (`refresh_in`,
+    `refresh_on`), the hint replaces both leads.
 
     Args:
-        lead_fraction: How long before its expiry a token becomes due: 0.2 by default, at most 0.5.
+        lead_fraction: How long before its expiry a token becomes due: 0.2 of its lifetime by default, at most 0.5.
 
         lead_time:
-            The same in seconds, the classic knob. Overrides *lead_fraction*, but never exceeds half a lifetime.
+            The same time in seconds. It overrides *lead_fraction*, but never exceeds half a lifetime.
 
         jitter:
-            How much of the lead a refresh may be advanced by, so that a fleet started together spreads out:
-            0.1 by default, 0 for none. It never delays.
+            The share of the lead by which a refresh may start earlier, so that a fleet that started together spreads
+            out: 0.1 by default, 0 for none. Jitter never delays a refresh.
 
-        default_lifetime: The lifetime to assume where neither the answer nor the token tells one.
+        default_lifetime: The lifetime to assume if neither the answer nor the token states one.
 
     Raises:
         ValueError: A value is out of range.
@@ -101,31 +101,31 @@ class RefreshPolicy(Frozen):
             _check("default_lifetime", self.default_lifetime, least=0.0, open_below=True)
 
     def lead(self, lifetime: float, /) -> float:
-        """Return how many seconds before expiry a token of *lifetime* seconds becomes due, jitter aside."""
+        """Return how many seconds before its expiry a token of *lifetime* seconds becomes due, without jitter."""
         lead = self.lead_fraction * lifetime if self.lead_time is None else self.lead_time
-        # A five-minute lead on a five-minute token would be due at birth, for ever.
+        # With a lead of five minutes, a five-minute token would be due as soon as it is issued.
         return min(lead, lifetime * MAX_LEAD_SHARE)
 
     def floor(self, lifetime: float | None, /) -> float:
-        """Return the least seconds from the start of one fetch to the start of the next for the same key."""
+        """Return the least time in seconds between the starts of two fetches for the same key."""
         if lifetime is None:
             return FLOOR
         return max(LEAST_FLOOR, min(FLOOR, lifetime * MAX_LEAD_SHARE))
 
     def due_at(self, token: Token, fetched_at: float, share: float, /, *, echoes: int = 0) -> float:
         """
-        Return the instant from which *token* should be replaced; infinite where its expiry is unknown.
+        Return the instant from which *token* should be replaced. It is infinite if the expiry is unknown.
 
         Args:
             token: The token in service.
 
-            fetched_at: When the fetch that brought it started (epoch seconds).
+            fetched_at: When the fetch that brought the token started (epoch seconds).
 
             share: A number in [0, 1) that is stable for key and process; see `spread`.
 
-            echoes: How many fetches in a row brought this very token back, as metadata servers do.
+            echoes: How many fetches in a row returned this same token, as metadata servers do.
         """
-        # Asked again too early, a server with a cache of its own answers with the same token: ask less often.
+        # A server with a cache returns the same token if it is asked too early, so ask it less often.
         step = ECHO_STEPS[min(echoes, len(ECHO_STEPS)) - 1] if echoes else FLOOR
         if token.expires_at is None:
             return math.inf if token.refresh_at is None else max(token.refresh_at, fetched_at + step)
@@ -136,7 +136,7 @@ class RefreshPolicy(Frozen):
         lead = self.lead(lifetime)
         if token.refresh_at is not None and token.refresh_at < token.expires_at:
             lead = min(token.expires_at - token.refresh_at, lifetime)
-        # Jitter included, for a lead of half a lifetime would otherwise make tokens due at birth.
+        # The limit includes jitter. Otherwise, with a lead of half a lifetime, new tokens could be due at once.
         lead = min(lead * (1.0 + self.jitter * share), max(lead, lifetime * MAX_LEAD_SHARE))
         return max(fetched_at + floor, token.expires_at - lead)
 
@@ -148,21 +148,21 @@ class RetryPolicy(Frozen):
     When a failed fetch is tried again. All durations are in seconds.
 
     Args:
-        first: The wait after the first failure, about; never more than a twentieth of the token's lifetime.
+        first: The approximate wait after the first failure, at most a twentieth of the token's lifetime.
 
-        factor: By how much each further wait grows.
+        factor: The factor by which each further wait grows.
 
-        cap: The longest wait; never more than a quarter of the token's lifetime.
+        cap: The longest wait, at most a quarter of the token's lifetime.
 
-        jitter: The share of each wait after the first that is left to chance: 1 is full jitter, 0 none.
+        jitter: The random share of each wait after the first one, from 0 to 1 (full jitter).
 
-        retry_after_cap: The longest wait a server may ask for by Retry-After.
+        retry_after_cap: The longest wait that a server can demand by Retry-After.
 
-        probe: The wait between attempts while the grant is rejected; never more than a tenth of the token's lifetime.
+        probe: The wait between attempts while the grant is rejected, at most a tenth of the token's lifetime.
 
         patience:
             How long a caller without a valid token waits for an attempt that is under way after a failure: one second
-            by default. While somebody asks, the next attempt starts so long after the last one ended.
+            by default. While somebody asks, the next attempt starts this long after the last one ended.
 
     Raises:
         ValueError: A value is out of range.
@@ -199,19 +199,19 @@ class RetryPolicy(Frozen):
         Return the seconds to wait after the given number of failures in a row (1 for the first).
 
         Args:
-            failures: Failures in a row, this one included.
+            failures: The number of failures in a row, including this one.
 
             share: A number in [0, 1) that is stable for key, process and failure; see `spread`.
 
             lifetime: The lifetime of the last token, if there was one.
 
             left:
-                Seconds of life left in the token in service, if there is one. No wait takes more than half of them,
-                down to a fifth of the first wait, so that an outage which ends before the token is not slept through.
+                Seconds of life left in the token in service, if there is one. A wait takes at most half of them, but at
+                least a fifth of the first wait. So the end of an outage is noticed before the token expires.
 
-            retry_after: What the server asked for, if it did. It wins, capped, and is never undercut.
+            retry_after: The wait that the server asked for, if any. It is limited by its cap, and never shortened.
         """
-        # The least wait holds whatever the policy says, so that a slip in the units is no hot loop.
+        # The least wait holds for all policies, so that a mistake in the units does not cause a hot loop.
         first, cap = max(self.first, LEAST_FLOOR), max(self.cap, LEAST_FLOOR)
         if lifetime is not None and lifetime > 0.0:
             first = min(first, max(LEAST_FLOOR, lifetime * FIRST_RETRY_SHARE))
@@ -219,7 +219,7 @@ class RetryPolicy(Frozen):
         if retry_after is not None and not math.isnan(retry_after):
             asked = min(max(retry_after, 0.0), self.retry_after_cap)
             return max(asked * (1.0 + 0.1 * self.jitter * share), first)
-        # Full jitter may draw nothing at all; a fifth of the first wait, or the floor, keeps it from being a hot loop.
+        # Full jitter may draw zero. A fifth of the first wait, or the floor, prevents a hot loop.
         least = max(first / 5.0, LEAST_FLOOR)
         if failures <= 1:
             return first if left is None else min(first, max(least, left / 2.0))
@@ -236,13 +236,13 @@ class RetryPolicy(Frozen):
             lifetime: The lifetime of the last token, if there was one.
 
             left:
-                Seconds of life left in the token in service, if there is one. No wait takes more than half of them, so
-                that a secret that is corrected before the token ends is tried before the token ends.
+                Seconds of life left in the token in service, if there is one. A wait takes at most half of them, so
+                that a corrected secret is tried before the token expires.
         """
         wait = self.probe if lifetime is None or lifetime <= 0.0 else min(self.probe, lifetime * PROBE_SHARE)
         if left is not None:
             wait = min(wait, left / 2.0)
-        # Neither the probe of a short token nor that of one about to expire is a hot loop.
+        # The floor prevents a hot loop for a short token, and for one that is about to expire.
         floor = FLOOR if lifetime is None else max(FLOOR, lifetime * PROBE_FLOOR_SHARE)
         return max(wait, min(self.probe, floor), LEAST_FLOOR)
 
@@ -251,7 +251,7 @@ class RetryPolicy(Frozen):
         return max(min(self.patience, FLOOR), LEAST_FLOOR)
 
     def refusal_cooldown(self, refusals: int, /) -> float:
-        """Return for how many seconds, after that many refused tokens in a row, no refusal starts a fetch."""
+        """Return for how many seconds no refusal starts a fetch, after this many refused tokens in a row."""
         return _grown(REFUSAL_FIRST, 2.0, max(refusals - 1, 0), REFUSAL_CAP)
 
 
@@ -259,7 +259,7 @@ def _grown(first: float, factor: float, times: int, cap: float) -> float:
     try:
         return min(cap, first * float(factor) ** times)
     except OverflowError:
-        # 2.0 ** 1100 is beyond any float, and any cap.
+        # 2.0 ** 1100 is larger than any float, and so than any cap.
         return cap
 
 
@@ -267,15 +267,15 @@ def _grown(first: float, factor: float, times: int, cap: float) -> float:
 @frozen()
 class KeepAlivePolicy(Frozen):
     """
-    When a grant in the store that nobody uses is refreshed, so that it does not die of idleness.
+    When an unused grant in the store is refreshed, so that it does not expire from disuse.
 
     Args:
-        idle: After how many seconds without use a grant dies. None: as its server said (`refresh_expires_in` and its
-            like), or as its provider is known to do. A grant of which neither is known is left alone.
+        idle: Seconds without use after which a grant expires. By default the time that its server states
+            (`refresh_expires_in` and the like) or that its provider is known for. Without both, it is left alone.
 
-        lead_fraction: For which part of that time before it dies it is due: 0.2 by default, at most 0.5.
+        lead_fraction: The share of that time by which the refresh comes before the end: 0.2 by default, at most 0.5.
 
-        jitter: By how much of that lead it may be due earlier, so that grants of one import spread out: 0.5 by default.
+        jitter: The share of the lead by which it may be earlier still, to spread out an import: 0.5 by default.
 
     Raises:
         ValueError: A value is out of range.
@@ -296,9 +296,9 @@ class KeepAlivePolicy(Frozen):
         Return when a grant is due (epoch seconds).
 
         Args:
-            used_at: When it was used last.
+            used_at: When the grant was used last.
 
-            dies_at: When it dies of that.
+            dies_at: When it expires if it is not used again.
 
             share: A number in [0, 1) that is stable for its key; see `spread`.
         """
@@ -310,16 +310,16 @@ class KeepAlivePolicy(Frozen):
 @dataclass(slots=True)
 class Rules:
     """
-    All that the state of a key is judged by.
+    All parameters by which the state of a key is judged.
 
     Args:
-        seed: A random text that makes the jitter of this process its own. A forked process draws another.
+        seed: A random text that gives this process its own jitter. A forked process draws a new one.
 
-        owner: The name of this member of the fleet in leases and marks. A forked process draws another.
+        owner: The name of this member of the fleet in leases and marks. A forked process draws a new one.
 
-        shared: Whether a store keeps tokens, which others may refresh too.
+        shared: Whether a store keeps tokens, so that other members may refresh them too.
 
-        strict: Whether a token that the store did not keep is held back until it does.
+        strict: Whether a token is held back until the store has kept it.
     """
 
     refresh: RefreshPolicy

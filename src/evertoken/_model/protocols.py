@@ -1,4 +1,4 @@
-"""What the parts promise each other. Protocols and the records they pass, no implementation."""
+"""The interfaces between the parts of the library: protocols, and the records they pass. There is no implementation."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ TokenT_co = TypeVar("TokenT_co", bound=Token, covariant=True)
 #: The longest lease that a manager ever asks for, in seconds.
 LONGEST_LEASE: Final = 10.0
 
-#: What a source may return.
+#: The types that a source may return.
 Answered: TypeAlias = Token | Answer | Mapping[str, Any] | tuple[str, float | None] | str
 
-#: Told of each event, on the manager's own loop. It must not block; what it raises is logged and goes no further.
+#: A function that is called with each event on the manager's loop. It must not block. Its exceptions are only logged.
 Observer: TypeAlias = Callable[[Event], object]
 
 
 class Timer(Protocol):
-    """A callback that may still be cancelled."""
+    """A callback that can still be cancelled."""
 
     def cancel(self) -> object: ...
 
 
 class Clock(Protocol):
-    """The one door for time."""
+    """The only source of time in the library."""
 
     def time(self) -> float:
         """Return the wall clock in epoch seconds."""
 
     def monotonic(self) -> float:
-        """Return a clock in seconds that no one sets. Only differences mean anything."""
+        """Return a clock in seconds that nobody can set. Only differences between its values have a meaning."""
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
         """Call *callback* on the running loop after *delay* seconds."""
@@ -66,21 +66,23 @@ class Clock(Protocol):
 @runtime_checkable
 class TokenSource(Protocol):
     """
-    Where a token comes from.
+    The interface of a source, which fetches tokens.
 
-    A source remembers nothing: whatever it needs of the past is in the request. It may state habits as
-    attributes, each with a safe default:
+    A source has no memory: the request contains all it needs of the past. It may describe its server in attributes,
+    each with a safe default:
 
-    - `rotates` (bool or None): whether each use of a refresh token returns another. None: to be found out.
-    - `on_ambiguous` ("retry", "hold" or "reject"): what follows a request whose answer was lost.
+    - `rotates` (bool or None): whether each use of a refresh token returns another one. With None, the manager finds
+      out.
+    - `on_ambiguous` ("retry", "hold" or "reject"): the action that follows a request whose answer was lost.
     - `grace` (float): seconds after its first use during which a refresh token may be presented again.
-    - `idle_lifetime` (float): after how many seconds without use a grant dies. `keep_alive=` goes by it.
+    - `idle_lifetime` (float): seconds without use after which a grant expires. `keep_alive=` uses it.
     - `provider` (str): keys of one provider share its limits, its pauses and its outages.
-    - `rate_limit` (`RateLimit`) and `budget` (`Budget`): what that provider allows, where the source knows.
+    - `rate_limit` (`RateLimit`) and `budget` (`Budget`): the limits of that provider, if the source knows them.
     - `identity` (str): whose tokens it gives, and for what: issuer or endpoint, client, subject, scope, audience. It
-      holds no secret. Different identities never share a record in a store. Without it a store needs a namespace.
-    - `exclusive` (bool): whether a new token kills the one before. It then needs a store, and its lease.
-    - `revoke` (an async method that takes the token): how the server is told that it is no longer needed.
+      holds no secret. Different identities never share a record in a store. A source without it needs a namespace
+      there.
+    - `exclusive` (bool): whether a new token invalidates the previous one. Such a source needs a store with its lease.
+    - `revoke` (an async method that takes the token): tells the server that the token is no longer needed.
     """
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
@@ -88,51 +90,51 @@ class TokenSource(Protocol):
         Fetch a token, once.
 
         Raises:
-            TransientRefreshError: It is worth trying again. So is any other exception.
+            TransientRefreshError: The fetch is worth trying again. Any other exception means the same.
             GrantRejected: A person must act.
         """
 
 
 class CredentialSource(TokenSource, Protocol[TokenT_co]):
-    """A source of credentials that are more than a bearer token."""
+    """A source of credentials that contain more than a bearer token."""
 
     @property
     def credential(self) -> type[TokenT_co]:
-        """What it gives: a subclass of `Token`."""
+        """The type of its credentials: a subclass of `Token`."""
 
 
 @final
 @frozen(kw_only=False)
 class Record(Frozen):
     """
-    What a store keeps of one key.
+    The record that a store keeps of one key.
 
     Args:
-        key: The store's key. A reader can tell by it that records were mixed up.
+        key: The store's key. It shows a reader whether records were mixed up.
 
-        version: Grows with each write. A write with a version that is not above the stored one is refused.
+        version: A number that grows with each write. A write is refused unless its version is above the stored one.
 
-        token: The token; None where there is none yet, and where the key was signed out.
+        token: The token. It is None if no token was fetched yet, or if the key was signed out.
 
         sent_at:
-            The mark: when a request that presents this token's refresh token, or the first one, was about to be sent
-            (epoch seconds), while its outcome is not known. None otherwise.
+            The mark: when a request with this token's refresh token, or with the first one, was about to be sent (epoch
+            seconds). It is None once the outcome is known.
 
-        sent_by: The owner that set the mark. A member recognises its own marks by it.
+        sent_by: The owner that set the mark, so that a member recognises its own marks.
 
         revoked: Whether the key was signed out: a tombstone.
 
         since:
-            When a person last decided, by a login or a sign-out (epoch seconds); 0 if nobody has. Of two records the
-            one with the later instant wins.
+            When a person last decided, by a login or a sign-out (epoch seconds), or 0 if nobody has. The record with
+            the later instant wins.
 
         origins:
-            Fingerprints of the refresh tokens from the configuration that this grant has taken into account, the
-            newest last. A configured refresh token that is not among them is a new login.
+            Fingerprints of the configured refresh tokens that this grant has taken into account, the newest last. Any
+            other configured refresh token is a new login.
 
         generation:
-            How many tokens this key has had: one more than that of the token which was replaced. Of two records with
-            the same *since* the one with the higher generation is newer, whatever their instants and versions.
+            The number of tokens that this key has had. If two records have the same *since*, the one with the higher
+            generation is newer. Their instants and versions do not matter.
     """
 
     key: str
@@ -145,8 +147,8 @@ class Record(Frozen):
     origins: tuple[str, ...] = ()
     generation: int = 0
 
-    # Written out for these three, because each refresh makes some of them.
-    def __init__(  # noqa: PLR0917 - as many as there are fields
+    # These three have their own constructor, because each refresh creates some of them.
+    def __init__(  # noqa: PLR0917 - one parameter for each field
         self,
         key: str,
         version: int,
@@ -172,101 +174,103 @@ class Record(Frozen):
 
 class TokenStore(Protocol):
     """
-    Where tokens are kept and shared.
+    The interface of a store, which keeps tokens and shares them.
 
-    A refresh takes two steps: `begin` and `commit`. Where a refresh token may be spent there is a third one, `mark`,
-    between them. Each step should cost one round trip. Writes are fenced: a record is taken only with the newest
-    lease of its key, and with a version above the stored one. Every method may raise anything; the manager takes
-    that for "store down".
+    A refresh takes two steps: `begin` and `commit`. If a refresh token may be spent, a third step, `mark`, comes
+    between them. Each step should cost one round trip. Writes are fenced: a store accepts a record only with the newest
+    lease of its key, and with a version above the stored one. Every method may raise any exception. The manager takes
+    each exception to mean that the store is down.
 
-    A store may also be an async context manager: a manager enters it when it starts and leaves it when it has
-    closed, so several managers (and the user) may have it entered at once, on one loop or on several.
+    A store may also be an async context manager. A manager enters it at its start, and leaves it after it has closed.
+    Several managers, and the user, may have entered it at once, on one loop or on several.
     """
 
     async def read(self, key: str, /) -> Record | None:
-        """Return the record of *key*, or None. No lease is needed."""
+        """Return the record of *key*, or None. This needs no lease."""
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """
         Take the lease of *key* for *ttl* seconds if it is free or *owner* holds it, and read the record.
 
-        An owner that holds the lease already is given a new one, with a higher fence. A lease that would last longer
-        than `LONGEST_LEASE` seconds from now was made by a clock that was set since then, and counts as free.
+        An owner that already holds the lease receives a new one, with a higher fence. A lease that would last longer
+        than `LONGEST_LEASE` seconds from now comes from a clock that has been set since, and counts as free.
         """
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
         """
-        Keep *record* durably under *lease*, which stays held; return False, and change nothing, where it is outdated.
+        Keep *record* durably under *lease*, which stays held. Return False, and change nothing, if it is outdated.
 
-        It is outdated where *lease* is not the newest of its key, or the version is not above the stored one.
+        A record is outdated if *lease* is not the newest of its key, or if its version is not above the stored one.
         """
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """Do what `mark` does and, where that is done, end *lease*."""
+        """Do what `mark` does. If the record was kept, also end *lease*."""
 
     async def abandon(self, lease: Lease, /) -> None:
         """End *lease* without a write, if its owner still holds it."""
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
+        """Let *lease* end *ttl* seconds from now. Return False if it is no longer held."""
 
 
 @runtime_checkable
 class WatchedStore(TokenStore, Protocol):
     """
-    A store that says when something was written, so that peers adopt a new token at once.
+    A store that reports each write, so that peers adopt a new token at once.
 
-    A store that calls *changed* exactly once for each mark and each commit may have the attribute `tells_each_write`,
-    which is True while that holds. Then the manager does not read again what it wrote itself. A store that merges
-    writes into one call, as those do that look from time to time, must not have it.
+    A store may have the attribute `tells_each_write`. It is True while the store calls *changed* exactly once for each
+    mark and each commit. Then the manager does not read its own writes again. A store that merges writes into one call,
+    for example because it polls, must not have it.
     """
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
-        Call *changed* on the running loop with each key that was written, by anyone; run until cancelled.
+        Call *changed* on the running loop with the key of each write by any member, until cancelled.
 
-        It is called with None first, as soon as nothing that is written from then on can be missed, and again
-        whenever something may have been. An exception ends the watch; the manager begins another after a while.
+        The first call has None, as soon as no later write can be missed. Another call with None follows whenever a
+        write may have been missed. An exception ends the watch, and the manager starts another one after a while.
         """
 
 
 @runtime_checkable
 class BulkStore(TokenStore, Protocol):
-    """A store that reads many records in one round trip, for members that hear of many writes of their peers."""
+    """A store that reads many records in one round trip, for members that learn of many writes of their peers."""
 
     async def read_many(self, keys: Sequence[str], /) -> Mapping[str, Record]:
-        """Return the records of those *keys* that have one. Where this raises, each is read by itself."""
+        """
+        Return the records of those *keys* that have one. If this raises, the manager reads each record separately.
+        """
 
 
 @runtime_checkable
 class ListedStore(TokenStore, Protocol):
-    """A store that can be looked into and cleaned by an operator."""
+    """A store that an operator can inspect and clean up."""
 
     def keys(self) -> AsyncIterator[str]:
         """Yield the key of every record, in no order, without holding them all in memory."""
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """Return who holds the lease of *key* and for how many seconds yet, or None."""
+        """Return the owner that holds the lease of *key* and the seconds until it ends, or None."""
 
     async def delete(self, key: str, /) -> bool:
-        """Take the record of *key* out; tell whether there was one. Leases and fences stay."""
+        """Delete the record of *key*, and return whether it existed. Leases and fences stay."""
 
 
 class TokenReader(Protocol):
-    """All that a client needs of a manager."""
+    """The part of a manager that clients need."""
 
     async def get(self) -> Token:
         """Return a valid token."""
 
     async def refused(self, token: Token, /, *, wait: bool = True) -> Token | None:
-        """Report that a resource server refused *token*; return another to try with, or None where there is none."""
+        """Report that a resource server refused *token*. Return another token to try, or None if there is no other."""
 
     def get_sync(self) -> Token:
-        """`get` for callers without a loop."""
+        """Do what `get` does, in code without a loop."""
 
     def refused_sync(self, token: Token, /, *, wait: bool = True) -> Token | None:
-        """`refused` for callers without a loop."""
+        """Do what `refused` does, in code without a loop."""
 
 
-#: A source may be as small as this.
+#: A source may also be a plain function of this type.
 SourceCallable: TypeAlias = Callable[[], Awaitable[Answered] | Answered]

@@ -1,4 +1,4 @@
-"""What can happen to a provider, which many keys share."""
+"""Events about a provider, which many keys share."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["BudgetReached", "ProviderDown", "ProviderStillDown", "ProviderUp"]
 @frozen()
 class ProviderDown(Event):
     """
-    Fetches of a provider fail in a row. From now on one attempt at a time stands for all keys.
+    Several fetches of a provider failed in a row. From now on, one attempt at a time is made for all keys together.
 
     Args:
-        provider: Its name.
+        provider: The name of the provider.
 
         error: The last failure.
 
-        failures: Failures in a row, this one included.
+        failures: The number of failures in a row, including this one.
 
-        retry_at: When it is tried again (epoch seconds), or earlier if somebody asks.
+        retry_at: When the next attempt starts (epoch seconds), unless a caller asks earlier.
     """
 
     provider: str
@@ -39,18 +39,18 @@ class ProviderDown(Event):
 @frozen()
 class ProviderStillDown(Event):
     """
-    A provider is down still. Said once a minute at most.
+    A provider is still down. This is sent once a minute at most.
 
     Args:
-        provider: Its name.
+        provider: The name of the provider.
 
         error: The last failure.
 
         since: When it went down (epoch seconds).
 
-        attempts: Failed attempts since then.
+        attempts: The number of failed attempts since then.
 
-        waiting: How many keys wait for it.
+        waiting: The number of keys that wait for it.
     """
 
     provider: str
@@ -67,15 +67,15 @@ class ProviderUp(Event):
     A provider that was down has answered. The keys that wait are fetched now, within its limits.
 
     Args:
-        provider: Its name.
+        provider: The name of the provider.
 
         since: When it went down (epoch seconds).
 
-        took: Seconds that it was down.
+        took: The seconds that it was down.
 
-        attempts: Failed attempts meanwhile.
+        attempts: The number of failed attempts in that time.
 
-        waiting: How many keys waited for it.
+        waiting: The number of keys that waited for it.
     """
 
     provider: str
@@ -89,16 +89,16 @@ class ProviderUp(Event):
 @frozen()
 class BudgetReached(Event):
     """
-    A share of the tokens that a provider may issue in a period is used.
+    A part of the budget of a provider is used, that is, of the tokens that it may issue in a period.
 
     Args:
-        provider: Its name.
+        provider: The name of the provider.
 
-        share: 0.5, 0.8 or 1.0. Each is said once a period.
+        share: 0.5, 0.8 or 1.0. Each is reported once per period.
 
         used: Tokens that were issued in this period.
 
-        tokens: How many the budget has.
+        tokens: The number of tokens in the budget.
 
         until: When the period ends (epoch seconds).
     """

@@ -1,4 +1,4 @@
-"""What a provider allows, as its user knows it: how often it may be asked, and how many tokens it may issue."""
+"""The limits of a provider, as its user states them: a rate of requests, and a number of tokens per period."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from evertoken._model.frozen import Frozen, frozen
 
 __all__ = ["Budget", "RateLimit"]
 
-# The part of the allowed rate that is used: the way of a request takes now longer and now shorter.
+# The used part of the allowed rate. It is below 1, because requests take a varying time to arrive.
 _USED: Final = 0.95
-# The part of the requests that may start together where no burst is given.
+# The part of the requests that may start together if no burst is given.
 _TOGETHER: Final = 0.03
 
 
@@ -19,18 +19,18 @@ _TOGETHER: Final = 0.03
 @frozen()
 class RateLimit(Frozen):
     """
-    How often a provider may be asked, over all keys. Nineteen of twenty allowed requests are used.
+    How often a provider may be asked, for all keys together. The manager uses nineteen of twenty allowed requests.
 
     Args:
-        requests: How many token requests it allows.
+        requests: The number of token requests that the provider allows.
 
-        per: In how many seconds.
+        per: The length of the period for these requests, in seconds.
 
         burst:
-            How many it allows at once, where it counts with a token bucket. By default requests are spread evenly, as
-            for providers that count the requests of the last *per* seconds.
+            The number of requests it allows at once, if it counts with a token bucket. By default requests are spread
+            evenly, which suits providers that count the requests of the last *per* seconds.
 
-        concurrency: How many may be under way at once. By default the manager's `concurrency=`.
+        concurrency: The number of requests that may be under way at once. The default is the manager's `concurrency=`.
 
     Raises:
         ValueError: A value is out of range; the message names it.
@@ -50,12 +50,12 @@ class RateLimit(Frozen):
 
     @property
     def rate(self) -> float:
-        """Fetches a second that are started in the long run."""
+        """The number of fetches per second that may start in the long run."""
         return _USED * self.requests / self.per
 
     @property
     def together(self) -> float:
-        """Fetches that may start at once after a pause."""
+        """The number of fetches that may start at once after a pause."""
         return max(1.0, self.requests * _TOGETHER) if self.burst is None else float(self.burst)
 
 
@@ -63,21 +63,21 @@ class RateLimit(Frozen):
 @frozen()
 class Budget(Frozen):
     """
-    How many tokens a provider may issue in each period, over all keys.
+    How many tokens a provider may issue in each period, for all keys together.
 
     Periods begin at whole multiples of *per* since 1970-01-01T00:00:00Z, so a day is a day of UTC.
 
     Args:
-        tokens: How many.
+        tokens: The number of tokens.
 
         per: The length of a period in seconds.
 
         hard:
-            Whether nothing is fetched any more when they are used up. By default only refreshes ahead of expiry stop:
-            a token that somebody waits for is fetched.
+            Whether all fetches stop when the tokens are used up. By default only refreshes ahead of expiry stop, and a
+            token is still fetched if a caller waits for it.
 
     Raises:
-        TypeError: *hard* is no bool.
+        TypeError: *hard* is not a bool.
         ValueError: A value is out of range; the message names it.
     """
 
@@ -94,7 +94,7 @@ class Budget(Frozen):
 
 
 def _positive(name: str, value: object) -> None:
-    # Not isfinite(): that overflows where an int does.
+    # isfinite() is not used, because it overflows for a very large int.
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not number or value <= 0:  # type: ignore[operator]  # a number
         msg = f"{name} must be a finite number above 0, not {value!r}"

@@ -1,4 +1,4 @@
-"""What a store may be able to do besides: keep the quotas of providers for the whole fleet."""
+"""An optional ability of a store: to keep the quotas of providers for the whole fleet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class QuotaStore(TokenStore, Protocol):
     """
     A store that keeps the rate and the budget of a provider for all members.
 
-    It says so by the attribute `keeps_quotas`, which is True. A store without it is never given a quota, and each
-    member keeps the limits by itself.
+    The attribute `keeps_quotas`, which is True, marks such a store. The manager gives no quota to other stores. Then
+    each member keeps the limits for itself.
     """
 
     keeps_quotas: bool
@@ -26,11 +26,12 @@ class QuotaStore(TokenStore, Protocol):
         """
         Do what `TokenStore.begin` does and, in the same step, take one request and one token of *quota*.
 
-        Where another owner holds the lease nothing is taken. Where the quota is used up no lease is given: the answer
-        is a `Held`, with the seconds until it opens in `Begun.wait`. A lease is never given without what it takes.
+        If another owner holds the lease, nothing is taken. If the quota is used up, no lease is given. Then the answer
+        is a `Held`, and `Begun.wait` has the seconds until the quota opens. The store gives a lease only with its
+        request and token.
         """
 
     async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
         """
-        Do what `TokenStore.abandon` does, and give *unused* back, also where *lease* has ended.
+        Do what `TokenStore.abandon` does, and give *unused* back, even if *lease* has ended.
         """

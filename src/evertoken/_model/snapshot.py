@@ -1,4 +1,4 @@
-"""What is, as frozen records without secrets."""
+"""The state of a manager at one instant, as frozen records without secrets."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ class KeySnapshot(Frozen):
     One key at one instant. Instants are epoch seconds.
 
     Args:
-        validity: "absent", "fresh", "stale" (due, but valid: nobody waits) or "expired".
+        validity: "absent", "fresh", "stale" (due for refresh but valid, so nobody waits) or "expired".
 
         condition: "ok", "backing_off" or "rejected".
 
-        fingerprint: Of the token in service, if there is one.
+        fingerprint: The fingerprint of the token in service, if there is one.
 
-        expires_at: When that token dies, if known.
+        expires_at: When that token expires, if known.
 
-        due_at: When it should be replaced; None if there is none.
+        due_at: When it should be replaced, if there is a token.
 
-        next_attempt_at: When the supervisor acts on this key next; None if nothing is planned.
+        next_attempt_at: When the supervisor acts on this key next, if an action is planned.
 
-        failures: Failed fetches in a row.
+        failures: The number of failed fetches in a row.
 
         error: The last failure in words, if the last fetch failed.
 
         in_flight: Whether a fetch is under way or queued.
 
-        waiters: How many callers wait for it.
+        waiters: The number of callers that wait for the fetch.
 
-        kept: False where a store should hold the token and could not be written.
+        kept: False if a store should hold the token but could not be written.
 
-        idle_since: Since when nobody has asked for it, where idle keys are evicted.
+        idle_since: Since when nobody has asked for the key, if idle keys are evicted.
 
-        status: How the login stands, as `KeyStatus.status` has it: "pending", "connected", "expiring", "failing",
+        status: The state of the login, as in `KeyStatus.status`: "pending", "connected", "expiring", "failing",
             "needs_reconnect" or "signed_out".
 
-        since: Since when, as far as is known.
+        since: Since when the status holds, if known.
 
-        reason: Why, where it is neither "pending" nor "connected".
+        reason: The reason for the status, unless it is "pending" or "connected".
     """
 
     validity: Validity
@@ -80,23 +80,23 @@ class ProviderSnapshot(Frozen):
     One provider at one instant, over all its keys. Instants are epoch seconds.
 
     Args:
-        in_flight: Fetches under way.
+        in_flight: The number of fetches under way.
 
-        queued: Fetches that wait for their turn.
+        queued: The number of fetches that wait for their turn.
 
-        rate: Fetches a second that may start now in the long run; None where nothing limits them.
+        rate: Fetches per second that may start now in the long run. It is None if there is no limit.
 
-        held_until: Until when none starts, because the provider asked to wait.
+        held_until: The instant until which no fetch starts, because the provider asked to wait.
 
-        down_since: Since when it is down, if it is.
+        down_since: Since when the provider is down, if it is.
 
-        error: The last failure in words, if it is down.
+        error: The last failure in words, if the provider is down.
 
-        attempts: Fetches that were started, since the manager was made.
+        attempts: The number of fetches that were started since the manager was made.
 
-        budget_used: Tokens that were issued in this period, where there is a budget.
+        budget_used: The number of tokens that were issued in this period, if there is a budget.
 
-        budget_left: Tokens that may be issued yet.
+        budget_left: The number of tokens that may still be issued in this period.
     """
 
     in_flight: int
@@ -121,25 +121,25 @@ class Snapshot(Frozen):
 
         state: "new", "running", "closing" or "closed".
 
-        keys: Each key that is open.
+        keys: The state of each key that is open.
 
-        fetches: Calls of sources that were started, since the manager was made.
+        fetches: The number of calls of sources since the manager was made.
 
-        refreshed: Those that brought a token.
+        refreshed: The number of these calls that brought a token.
 
-        adopted: Tokens taken over from a peer through the store.
+        adopted: The number of tokens taken over from a peer through the store.
 
-        failures: Fetches that failed for a passing reason.
+        failures: The number of fetches that failed for a temporary reason.
 
-        rejections: Fetches that the authorization server rejected.
+        rejections: The number of fetches that the authorization server rejected.
 
-        refusals: Tokens that a resource server refused and that were replaced for it.
+        refusals: The number of tokens that were replaced because a resource server refused them.
 
-        in_flight: Fetches under way.
+        in_flight: The number of fetches under way.
 
-        queued: Fetches that wait for their turn.
+        queued: The number of fetches that wait for their turn.
 
-        providers: Each provider by its name, which sources state.
+        providers: The state of each provider, by the name that sources state.
     """
 
     at: float
@@ -160,24 +160,24 @@ class Snapshot(Frozen):
 @frozen()
 class Counts(Frozen):
     """
-    How many keys are in which state at one instant. It costs less than a `Snapshot`, which describes each key.
+    The number of keys in each state at one instant. It costs less than a `Snapshot`, which describes each key.
 
     Args:
-        keys: Keys that are open.
+        keys: The number of open keys.
 
-        valid: Those with a valid token.
+        valid: The number of keys with a valid token.
 
-        failing: Those whose last fetch failed for a reason that passes.
+        failing: The number of keys whose last fetch failed for a temporary reason.
 
-        rejected: Those whose grant is rejected: a person must act.
+        rejected: The number of keys whose grant is rejected, so that a person must act.
 
-        signed_out: Those that were signed out.
+        signed_out: The number of keys that were signed out.
 
-        in_flight: Fetches under way.
+        in_flight: The number of fetches under way.
 
-        queued: Fetches that wait for their turn.
+        queued: The number of fetches that wait for their turn.
 
-        providers_down: Providers whose fetches fail in a row.
+        providers_down: The number of providers that are down, because their fetches fail in a row.
     """
 
     keys: int
@@ -194,24 +194,24 @@ class Counts(Frozen):
 @frozen()
 class Health(Frozen):
     """
-    Whether a manager does its work, for probes.
+    The health of a manager, for probes.
 
     Args:
-        alive: Whether the supervisor runs and has shown a sign of life lately. For a liveness probe.
+        alive: Whether the supervisor runs and has recently shown a sign of life. For a liveness probe.
 
-        ready: Whether every critical key has a valid token. For a readiness probe. Critical are the keys that were
-            known at construction, or those named by `critical=`. A key that was signed out on purpose does not count.
+        ready: Whether every critical key has a valid token. For a readiness probe. Critical keys are those named by
+            `critical=`, or else those known at construction. A key that was signed out on purpose does not count.
 
-        last_beat_at: The supervisor's last sign of life (epoch seconds); None if it never ran.
+        last_beat_at: The supervisor's last sign of life (epoch seconds), if it ever ran.
 
-        restarts: How often its loop crashed and was restarted.
+        restarts: How often the supervisor's loop crashed and was restarted.
 
-        failing: Keys whose last fetch failed, also those whose token is still valid.
+        failing: Keys whose last fetch failed, including those whose token is still valid.
 
-        rejected: Those of them whose grant is rejected: a person must act.
+        rejected: The keys in *failing* whose grant is rejected, so that a person must act.
 
-        degraded: Keys whose callers are told of a failure now, and critical keys without a valid token. Those that
-            were signed out on purpose are not among them.
+        degraded: Keys whose callers receive a failure now, and critical keys without a valid token. Keys that were
+            signed out on purpose do not count.
     """
 
     alive: bool

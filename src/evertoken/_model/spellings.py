@@ -1,9 +1,9 @@
 """
-Where a text has a secret, in whatever spelling.
+Find the places where a text contains a secret, in any spelling.
 
-Servers echo what they were sent as JSON, HTML, a URL or a form spells it, once or twice over, in base64, in another
-charset or case, wrapped over lines, or cut short. So the text is unescaped step by step, and each step is compared with
-the secret. Each character of an unescaped text knows where it stands in the text itself.
+Servers echo a secret as JSON, HTML, a URL or a form spells it, once or twice over, in base64, in another charset or
+case, wrapped over lines, or cut short. So the text is unescaped step by step, and each step is compared with the
+secret. Each character of an unescaped text knows its place in the original text.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "Sought", "occurrences", "readings", "sought"]
 
-# Shorter secrets than this are found where they stand alone.
+# A secret that is shorter than this is only found as a separate word.
 _SHORT: Final = 4
-# A part of a secret that is found at its start or its end has at least so many characters.
+# A part of a secret that is found at its start or its end has at least this many characters.
 _PART: Final = 8
-# Fewer characters of base64, hexadecimal digits or a secret without its spaces than this may stand anywhere by chance.
+# Shorter runs of base64, hexadecimal digits or a secret without its spaces may occur anywhere by chance.
 _LEAST: Final = 6
-# How many times over a text is unescaped.
+# How often a text is unescaped.
 _DEPTH: Final = 3
 
 _ESCAPE: Final = re.compile(
@@ -36,13 +36,13 @@ _ESCAPE: Final = re.compile(
     r"|\\(?P<character>[\\/\"'])"
     r"|(?P<entity>&(?:\#[0-9]{1,10}|\#[xX][0-9A-Fa-f]{1,8}|[A-Za-z][A-Za-z0-9]{1,31});?)"
 )
-# What is left out before texts are compared: spaces, which a form writes as a plus sign, and the ends of lines.
+# The characters that are compared: all but spaces, plus signs (spaces in a form) and the ends of lines.
 _COMPARED: Final = re.compile(r"[^\s+]+")
 _URLSAFE: Final = str.maketrans("+/", "-_")
 _OF_BASE64: Final = re.compile(r"[A-Za-z0-9+/_%-]*={0,2}")
 _BEFORE_BASE64: Final = re.compile(r"[A-Za-z0-9+/_%-]*")
 
-# What secrets of a person's own making start or end with, and sentences about errors have as well.
+# Words at the start or end of secrets that people make up. Sentences about errors contain them too.
 _ORDINARY: Final = frozenset({
     "access_token", "algorithm", "application", "assertion", "audience", "authenticate", "authenticated",
     "authentication", "authorization", "authorized", "certificate", "client_id", "client_secret", "configuration",
@@ -56,14 +56,14 @@ _ORDINARY: Final = frozenset({
 
 class Reading(NamedTuple):
     """
-    A text, unescaped so many times.
+    A text after a number of unescaping steps.
 
     Args:
-        text: What it reads as.
+        text: The unescaped text.
 
-        starts: Where each of its characters starts in the text itself.
+        starts: The place in the original text where each character starts.
 
-        ends: Where it ends there.
+        ends: The place in the original text where each character ends.
     """
 
     text: str
@@ -71,24 +71,24 @@ class Reading(NamedTuple):
     ends: Sequence[int]
 
     def span(self, start: int, end: int, /) -> tuple[int, int]:
-        """Return where the characters from *start* to before *end* stand in the text itself."""
+        """Return the place in the original text of the characters from *start* to before *end*."""
         return self.starts[start], self.ends[end - 1]
 
 
 class Sought(NamedTuple):
     """
-    A secret.
+    A secret, in the forms in which it is searched.
 
     Args:
         secret: The secret itself.
 
-        plain: As texts are compared.
+        plain: The secret in the form in which texts are compared.
 
-        head: The least of its start that it is known by, as texts are compared.
+        head: The shortest start of the secret that is recognised, in the same form.
 
-        tail: Likewise of its end.
+        tail: The shortest end of the secret that is recognised, in the same form.
 
-        encoded: In base64 and hexadecimal digits, as texts are compared.
+        encoded: The secret in base64 and hexadecimal digits, in the same form.
     """
 
     secret: str
@@ -99,7 +99,7 @@ class Sought(NamedTuple):
 
 
 def readings(text: str, /) -> Iterator[Reading]:
-    """Yield *text* as it is, and unescaped one to three times as far as that changes it."""
+    """Yield *text* as it is, and unescaped one to three times, as long as that changes it."""
     reading = Reading(text, range(len(text)), range(1, len(text) + 1))
     yield reading
     for _ in range(_DEPTH):
@@ -111,7 +111,7 @@ def readings(text: str, /) -> Iterator[Reading]:
 
 
 def sought(secret: str, /) -> Iterator[Sought]:
-    """Yield what *secret* is found by. A secret that has escapes in it is unescaped together with the text."""
+    """Yield the forms of *secret* to look for. A secret with escapes is unescaped together with the text."""
     for number, reading in enumerate(readings(secret)):
         found = _sought(reading.text)
         if number == 0 or len(found.plain) >= _SHORT:
@@ -121,12 +121,12 @@ def sought(secret: str, /) -> Iterator[Sought]:
 
 
 def _garbled(secret: str) -> set[str]:
-    """Return *secret* as it reads where its charset was taken for another, or has not all of its characters."""
+    """Return *secret* as it reads if its charset was taken for another, or lacks some of its characters."""
     if secret.isascii():
         return set()
     octets = secret.encode(errors="surrogatepass")
     found = {octets.decode("latin-1"), octets.decode("cp1252", "replace")}
-    # Signs alone stand in many sentences.
+    # A secret of signs alone would be found in many sentences.
     if sum(character.isascii() and character.isalnum() for character in secret) >= _SHORT:
         found |= {secret.encode("ascii", "replace").decode(), octets.decode("ascii", "replace")}
         found |= {secret.encode(charset, "replace").decode(errors="replace") for charset in ("latin-1", "cp1252")}
@@ -136,10 +136,10 @@ def _garbled(secret: str) -> set[str]:
 def _sought(secret: str) -> Sought:
     plain = _plain(secret)
     encoded = () if len(plain) < _SHORT else tuple(_encoded(secret))
-    # Where spaces do not count, a part may be a little shorter.
+    # A part may be a little shorter, because spaces do not count.
     head, tail = _plain(secret[:_PART]), _plain(secret[-_PART:])
     if plain.startswith(("http://", "https://")):
-        # It shares its start with every other URL.
+        # Every other URL starts in the same way.
         head = plain
     return Sought(
         secret,
@@ -152,10 +152,9 @@ def _sought(secret: str) -> Sought:
 
 def occurrences(reading: Reading, secrets: Iterable[Sought], whole: str, /) -> Iterator[tuple[int, int]]:
     """
-    Yield where the text *whole*, of which *reading* is one, has one of *secrets* or a good part of it.
+    Yield the places where *whole*, read as *reading*, contains one of *secrets* or a good part of it.
 
-    Secrets of fewer than four characters are found where they stand alone, because one or two letters are in most
-    words.
+    A secret of fewer than four characters is only found as a separate word, because most words have such letters.
     """
     compared = _compared(reading)
     for secret, plain, head, tail, encoded in secrets:
@@ -172,7 +171,7 @@ def occurrences(reading: Reading, secrets: Iterable[Sought], whole: str, /) -> I
             for start, end, _ in _parts(compared.text, one, one[:_PART], one[-_PART:]):
                 first, last = compared.span(start, end)
                 if last > done:
-                    # The rest of the run is the rest of the pair that the secret was in.
+                    # The rest of the run belongs to the pair of name and secret that was encoded together.
                     first -= _run(_BEFORE_BASE64, whole[first - 1 :: -1] if first else "")
                     done = last + _run(_OF_BASE64, whole[last:])
                     yield first, done
@@ -184,7 +183,7 @@ def _run(pattern: re.Pattern[str], text: str) -> int:
 
 
 def _alone(secret: str) -> str:
-    # Next to a secret that ends with a sign stands whatever it may. But a single sign is in most sentences.
+    # A secret that ends with a sign may touch any character. A single sign may not, because it is in most sentences.
     before, after = (len(secret) == 1 or edge.isalnum() for edge in (secret[0], secret[-1]))
     spelled = re.escape(secret).replace("\\ ", "[ +]")
     return (r"(?<![^\W_])" if before else "") + spelled + (r"(?![^\W_])" if after else "")
@@ -213,10 +212,10 @@ def _unescaped(reading: Reading) -> Reading:
 
 
 def _characters(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield the characters that an escape stands for, each with the part of the escape that says so."""
+    """Yield the characters that an escape stands for, each with its part of the escape."""
     kind, whole = match.lastgroup, match[0]
     if kind == "entity":
-        # Some stand for two characters. What is no entity stands for itself.
+        # Some entities stand for two characters. A text that is not an entity stands for itself.
         text = html.unescape(whole)
         own = text == whole
         yield from ((one, at if own else 0, at + 1 if own else len(whole)) for at, one in enumerate(text))
@@ -243,7 +242,7 @@ def _characters(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def _compared(reading: Reading) -> Reading:
-    """Return *reading* in lower case, without what may come in between or get lost."""
+    """Return *reading* in lower case, without characters that may be inserted or lost on the way."""
     text, starts, ends = reading
     read: list[str] = []
     begins: list[int] = []
@@ -258,7 +257,7 @@ def _compared(reading: Reading) -> Reading:
             continue
         for at, character in enumerate(part, start):
             if character.isprintable():
-                # Some letters are two in the other case, such as the German sharp s.
+                # Some letters become two in the other case, such as the German sharp s.
                 folded = character.casefold()
                 read.append(folded)
                 begins += [*starts[at : at + 1]] * len(folded)
@@ -267,7 +266,9 @@ def _compared(reading: Reading) -> Reading:
 
 
 def _parts(text: str, secret: str, head: str, tail: str) -> Iterator[tuple[int, int, bool]]:
-    """Yield where *text* has *secret*, or a part with its *head* or *tail*, and whether that is all of it."""
+    """
+    Yield the places where *text* has *secret*, or a part with its *head* or *tail*, and whether it is the whole secret.
+    """
     size = len(secret)
     at = text.find(head)
     while at >= 0:
@@ -283,7 +284,7 @@ def _parts(text: str, secret: str, head: str, tail: str) -> Iterator[tuple[int, 
 
 
 def _common(one: str, other: str) -> int:
-    """Return how many characters both start with."""
+    """Return the length of the common start of both texts."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -295,13 +296,13 @@ def _common(one: str, other: str) -> int:
 
 
 def _is_inside_word(text: str, start: int, end: int, secret: str) -> bool:
-    """Tell whether a short secret of letters alone, such as "read", stands in the middle of a word by chance."""
+    """Tell whether a short secret of letters alone, such as "read", is in the middle of a word by chance."""
     letters = secret.isalpha() and len(secret) < _PART
     return letters and text[max(start - 1, 0) : start].isalpha() and text[end : end + 1].isalpha()
 
 
 def _is_ordinary(text: str, start: int, end: int) -> bool:
-    """Tell whether a part of a secret is a word of an ordinary sentence, which stands alone."""
+    """Tell whether a part of a secret is a separate word of an ordinary sentence."""
     said = text[start:end].lower()
     if said in {"http://", "https://"}:
         return True
@@ -316,7 +317,7 @@ def _encoded(secret: str) -> set[str]:
     found = {plain.hex()}
     for octets in {plain, *(one.encode() for one in quoted), json.dumps(secret)[1:-1].encode()}:
         for before in range(3):
-            # What comes before and after has a share in the first and the last character.
+            # The text before and after shares bits with the first and the last character.
             bits = 8 * before
             whole = base64.b64encode(b"\0" * before + octets).decode()
             core = whole[-(-bits // 6) : (bits + 8 * len(octets)) // 6]

@@ -1,4 +1,4 @@
-"""What can happen to the supervisor and to its clock."""
+"""Events about the supervisor and its clock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["ClockStepped", "SupervisorRestarted"]
 @frozen()
 class ClockStepped(Event):
     """
-    Wall clock and monotonic clock diverged: a step, or a suspend.
+    The wall clock and the monotonic clock diverged: the clock was set, or the machine was suspended.
 
     Args:
-        by: Seconds the wall clock moved beyond the monotonic one; negative for a step back.
+        by: Seconds by which the wall clock moved more than the monotonic one. Negative for a step back.
     """
 
     by: float
@@ -30,9 +30,9 @@ class SupervisorRestarted(Event):
     The supervisor's loop crashed and runs again.
 
     Args:
-        error: The class and words of what it raised, scrubbed.
+        error: The class and the message of the exception, without secrets.
 
-        restarts: How often so far.
+        restarts: The number of restarts so far.
     """
 
     error: str

@@ -1,8 +1,8 @@
 """
-The token bucket and the count of one quota, as a store keeps them.
+The token bucket and the token count of one quota, as a store keeps them.
 
-Pure: instants are epoch seconds of the store's clock that come in. `RedisStore` and `PostgresStore` do the same in the
-languages of their servers.
+This is pure: callers pass instants, in epoch seconds of the store's clock. `RedisStore` and `PostgresStore` implement
+the same rules in the languages of their servers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GRAIN", "Tally"]
 
-#: A request that is so many seconds early is not sent back for that.
+#: A request that comes too early by at most this many seconds is allowed.
 GRAIN: Final = 0.001
 
 
@@ -27,16 +27,16 @@ GRAIN: Final = 0.001
 @dataclass(slots=True)
 class Tally:
     """
-    What is left of a quota.
+    The remaining part of a quota.
 
     Args:
         full_at: When the bucket is full again.
 
-        held_until: When a pause ends that the provider asked for.
+        held_until: When the pause that the provider asked for ends.
 
         period: The period whose tokens are counted.
 
-        used: How many they are.
+        used: The number of these tokens.
     """
 
     full_at: float = 0.0
@@ -46,24 +46,22 @@ class Tally:
 
     @classmethod
     def of(cls, fields: Any, /) -> Tally:
-        """Return the tally that was written as *fields*; an empty one where they are none."""
+        """Return the tally that was written as *fields*, or an empty one if they are not a tally."""
         if not isinstance(fields, list) or len(fields) != 4 or not all(map(is_finite, fields)):  # noqa: PLR2004
             return cls()
         return cls(float(fields[0]), float(fields[1]), int(fields[2]), int(fields[3]))
 
     def fields(self) -> Sequence[float]:
-        """Return what `of` reads."""
+        """Return the fields that `of` reads."""
         return [self.full_at, self.held_until, self.period, self.used]
 
     def take(self, quota: Quota, now: float, /) -> tuple[float, Spent | None]:
-        """
-        Take one request and one token. Return the seconds until that can be done, 0.0 where it was, and what is spent.
-        """
+        """Take one request and one token. Return the seconds to wait (0.0 if they were taken) and the used budget."""
         held = self.held_until - now
-        # A pause that is longer than any may be was noted before the clock was set.
+        # A longer pause than the longest possible one was noted before the clock was set, so it is ignored.
         wait, full_in = held if 0.0 < held <= LONGEST_HOLD else 0.0, 0.0
         if quota.rate is not None:
-            # A bucket that is emptier than one can be was, too.
+            # The same holds for a bucket that is emptier than possible.
             full_in = min(max(self.full_at - now, 0.0), quota.burst / quota.rate)
             wait = max(wait, full_in - (quota.burst - 1.0) / quota.rate - GRAIN)
         spent = None
@@ -80,7 +78,7 @@ class Tally:
         return max(wait, 0.0), spent
 
     def give_back(self, unused: Unused, now: float, /) -> None:
-        """Put back what was not used, and note for how long the provider is left alone."""
+        """Put back the unused request and token, and note the pause that the provider asked for."""
         if unused.request and unused.quota.rate is not None:
             self.full_at -= 1.0 / unused.quota.rate
         if unused.period is not None and unused.period == self.period:
@@ -90,7 +88,7 @@ class Tally:
             self.held_until = now + max(min(unused.hold, LONGEST_HOLD), left if left <= LONGEST_HOLD else 0.0)
 
     def _roll(self, period: int) -> None:
-        # A clock that was set back a little is in the period before, whose tokens are spent; one that was far ahead
-        # must not count for ever.
+        # A clock that was set back a little is in the previous period, whose tokens are spent. A period from a clock
+        # that was far ahead must not count for ever.
         if period > self.period or period < self.period - 1:
             self.period, self.used = period, 0

@@ -1,4 +1,4 @@
-"""What has taken how long. These events are made for those who measure, and only if somebody listens."""
+"""Events about durations. They are for monitoring, and are only created if somebody listens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CallerWaited", "StoreUsed"]
 @frozen()
 class CallerWaited(Event):
     """
-    A call of `get` found no token that it could return at once, and has ended.
+    A call of `get` has ended that could not return a token at once.
 
     Args:
         took: Seconds from the call to its end.
@@ -30,7 +30,7 @@ class CallerWaited(Event):
 @frozen()
 class StoreUsed(Event):
     """
-    A store did what was asked of it.
+    An operation of the store succeeded.
 
     Args:
         operation: "begin", "read", "mark", "commit" or "abandon".

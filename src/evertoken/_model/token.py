@@ -1,7 +1,7 @@
 """
-Token: the value that an authorization server gave us, with absolute instants.
+Token: an access token with absolute instants, as the authorization server issued it.
 
-It asks no clock and prints no secret. It is not a dataclass on purpose: serialisers that walk dataclasses (and
+It has no clock and prints no secret. It is deliberately not a dataclass, because serialisers that walk dataclasses (and
 structured loggers that use them) would write the token out.
 """
 
@@ -20,63 +20,62 @@ from evertoken._model.identity import digest_of
 
 __all__ = ["KINDS", "REFUSED_BY", "SETTLES_IN", "RedactedToken", "Token", "fingerprint_of", "origin_of"]
 
-#: The extra field of a token with the status codes, besides 401, by which a resource server refuses it.
+#: The extra field with the status codes, besides 401, by which a resource server refuses the token.
 REFUSED_BY: Final = "refused_by"
-#: The extra field that says for how many seconds a new token may still be unknown to some resource servers.
+#: The extra field with the seconds for which some resource servers may not know a new token yet.
 SETTLES_IN: Final = "settles_in"
 
-#: Credentials that are more than a token, by their token type.
+#: The classes of credentials that contain more than a token, by their token type.
 KINDS: Final[dict[str, type[Token]]] = {}
 
 _FIELDS: Final = (
     "access_token", "expires_at", "extra", "issued_at", "refresh_at", "refresh_token", "scope", "token_type",
 )  # fmt: skip
 
-# A constant, because `int | float` makes an object at each call.
+# A constant, because `int | float` creates an object at each call.
 _NUMBERS: Final = (int, float)
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def fingerprint_of(secret: str, /) -> str:
-    """Return the eight hexadecimal digits by which a secret may be told apart in logs."""
+    """Return eight hexadecimal digits of a digest, which identify a secret in logs."""
     return digest_of(secret)[:8]
 
 
 def origin_of(refresh_token: str, /) -> str:
-    """Return the sixteen hexadecimal digits by which a record remembers a refresh token of the configuration."""
+    """Return sixteen hexadecimal digits of a digest, which identify a configured refresh token in a record."""
     return digest_of(refresh_token)[:16]
 
 
 class Token(Opaque):
     """
-    An access token and what is known of it. Immutable.
+    An access token and its instants, scope and refresh token. Immutable.
 
-    Its `repr`, `str` and pickle show a fingerprint and never a secret; a pickled token comes back as a
-    `RedactedToken`. Read `access_token` or `authorization` to use it.
+    Its `repr`, `str` and pickle show a fingerprint and never a secret. A pickled token comes back as a `RedactedToken`.
+    Read `access_token` or `authorization` to use it.
 
     Args:
-        access_token: The secret itself (RFC 6749 section 1.4). It may be empty where the token only holds a refresh
-            token: then *refresh_token* is given, and *expires_at* is not after *issued_at*. Such a token is never
-            valid.
+        access_token: The secret itself (RFC 6749 section 1.4). It may be empty if the token only holds a refresh token.
+            Then *refresh_token* is given, *expires_at* is not after *issued_at*, and the token is never valid.
 
         token_type: How to present it (RFC 6749 section 7.1), "Bearer" by default.
 
         issued_at: The instant (epoch seconds) from which its life is counted: the start of the request for it.
 
-        expires_at: The instant (epoch seconds) at which it dies; None where nobody said.
+        expires_at: The instant (epoch seconds) at which it expires. It is None if the expiry is unknown.
 
         refresh_at: The instant (epoch seconds) from which the server wants it replaced, if it said so.
 
         refresh_token: The refresh token to present next (RFC 6749 section 1.5), if any.
 
-        scope: The granted scope, space-separated as on the wire (RFC 6749 section 3.3), if known.
+        scope: The granted scope, separated by spaces as in the protocol (RFC 6749 section 3.3), if known.
 
         extra: All other fields of the answer.
 
     Raises:
-        ValueError: The access token or its type is empty or does not fit in a header field, the refresh token is no
-            string or empty, or an instant is not a finite number.
+        ValueError: The access token or its type is empty or does not fit into a header field, the refresh token is
+            empty or not a string, or an instant is not a finite number.
     """
 
     __slots__ = _FIELDS
@@ -97,7 +96,7 @@ class Token(Opaque):
     @staticmethod
     @guarded
     def restored(fields: Mapping[str, Any], /) -> Token:
-        """Return the token, or the credential of another kind, that *fields* are."""
+        """Return the token, or the credential of another kind, from its *fields*."""
         return KINDS.get(str(fields.get("token_type")), Token)(**fields)
 
     @guarded
@@ -114,7 +113,7 @@ class Token(Opaque):
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         for name, text in (("access_token", access_token), ("token_type", token_type)):
-            # Without an access token there is nothing to send; the instants are checked below.
+            # Without an access token there is nothing to send. The instants are checked below.
             bare = name == "access_token" and text == "" and refresh_token is not None and expires_at is not None
             if not bare and not _fits_header(text):
                 msg = f"{name} must be a non-empty string of printable ASCII characters"
@@ -134,7 +133,7 @@ class Token(Opaque):
         put = object.__setattr__
         put(self, "access_token", access_token)
         put(self, "token_type", token_type)
-        # As floats: an int may be too large to calculate with.
+        # Floats are stored, because an int may be too large for arithmetic.
         put(self, "issued_at", float(issued_at))
         put(self, "expires_at", None if expires_at is None else float(expires_at))
         put(self, "refresh_at", None if refresh_at is None else float(refresh_at))
@@ -157,7 +156,7 @@ class Token(Opaque):
 
     @property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits by which this token may be told apart in logs."""
+        """Eight hexadecimal digits that identify this token in logs."""
         return fingerprint_of(self.access_token)
 
     @property
@@ -167,7 +166,7 @@ class Token(Opaque):
 
     @property
     def scopes(self) -> frozenset[str]:
-        """The granted scope as a set; empty where nobody said. Some servers put commas between them (GitHub)."""
+        """The granted scope as a set, empty if it is unknown. Some servers separate scopes by commas (GitHub)."""
         return frozenset((self.scope or "").replace(",", " ").split())
 
     def remaining(self, now: float, /) -> float:
@@ -175,12 +174,12 @@ class Token(Opaque):
         if self.expires_at is None:
             return math.inf
         left = self.expires_at - now
-        # Without an access token nothing is left, also after the clock was set back.
+        # Without an access token no life is left, even if the clock was set back.
         return left if self.access_token else min(left, 0.0)
 
     def valid_at(self, now: float, /, *, min_ttl: float = 0.0) -> bool:
         """Tell whether more than *min_ttl* seconds of life are left at *now* (epoch seconds)."""
-        # Infinite life is enough for any *min_ttl*, infinity included.
+        # A token without expiry has enough life for any *min_ttl*, even an infinite one.
         return self.expires_at is None or (bool(self.access_token) and self.remaining(now) > min_ttl)
 
     @guarded
@@ -190,7 +189,7 @@ class Token(Opaque):
         return type(self)(**{**fields, **changes})
 
     def shifted(self, seconds: float, /) -> Self:
-        """Return a copy with every instant moved by *seconds*, as when the local clock was stepped."""
+        """Return a copy with every instant moved by *seconds*. It is used if the local clock was stepped."""
         expires_at = None if self.expires_at is None else self.expires_at + seconds
         refresh_at = None if self.refresh_at is None else self.refresh_at + seconds
         return self.replace(issued_at=self.issued_at + seconds, expires_at=expires_at, refresh_at=refresh_at)
@@ -234,22 +233,22 @@ class Token(Opaque):
 
 
 def _fits_header(text: object) -> bool:
-    # A line break would begin another field; what is not ASCII, or ends in a space, clients refuse to send.
+    # A line break would begin another field. Clients refuse to send text that is not ASCII or ends with a space.
     return isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip() != ""
 
 
 def _is_finite(instant: object) -> bool:
-    # Not isfinite(): that overflows where an int does.
+    # isfinite() is not used, because it overflows for a very large int.
     return isinstance(instant, _NUMBERS) and not isinstance(instant, bool) and abs(instant) <= sys.float_info.max
 
 
 @final
 class RedactedToken:
     """
-    What a pickled `Token` comes back as: all but the secrets.
+    The result of unpickling a `Token`: all fields without a secret.
 
-    A pickle ends up in queues, caches and crash reports. Whoever must move a token writes `access_token` down on
-    purpose, or shares it through a store.
+    A pickle ends up in queues, caches and crash reports. To move a token, write its `access_token` explicitly, or share
+    it through a store.
     """
 
     __slots__ = ("expires_at", "fingerprint", "issued_at", "token_type")
@@ -262,7 +261,7 @@ class RedactedToken:
 
     @property
     def access_token(self) -> NoReturn:
-        """Raise: the secret was not pickled."""
+        """Raise an error, because the secret was not pickled."""
         msg = "this token went through pickle, which carries no secrets; ask a TokenManager in this process"
         raise AttributeError(msg)
 

@@ -1,4 +1,4 @@
-"""Token answers whose fields have other names, or stand one object further in -> the names of RFC 6749."""
+"""Translates token answers with other field names, or with a nested object, to the names of RFC 6749."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 __all__ = ["standard_fields"]
 
-# The names of RFC 6749 section 5.1, and those of Microsoft for instants, as APIs in camel case spell them.
+# The names of RFC 6749 section 5.1, and Microsoft's names for instants, in camel case.
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "accessToken": "access_token",
@@ -29,8 +29,8 @@ def standard_fields(fields: Mapping[str, Any], /) -> Mapping[str, Any]:
     """
     Return *fields* with the names of RFC 6749 section 5.1.
 
-    Names in camel case are translated. Where there is no access token, and one member alone is an object with one, the
-    fields of that object come in its place. Fields that have a standard name already stay as they are.
+    Names in camel case are translated. If there is no access token, but exactly one member is an object with an access
+    token, the fields of that object are used. Fields with a standard name stay as they are.
     """
     if fields.get("access_token"):
         return fields

@@ -1,7 +1,7 @@
 """
-The answer of a token endpoint -> a Token, or the RFC's error.
+Turns the answer of a token endpoint into a Token or into the error of the RFC.
 
-All sources use this one parser. Each odd `expires_in` has one outcome, decided here:
+All sources use this one parser. It decides the outcome of each unusual `expires_in`:
 
 ==========================================  ==========================================================
 the answer says                             outcome
@@ -13,11 +13,11 @@ missing, null, non-numeric, a boolean,      says nothing: `expires_at`, `expires
 NaN, infinite, more than ten years          then the configured default, then unknown (used until a 401)
 ==========================================  ==========================================================
 
-Absolute instants (`expires_at`, `expires_on`, `refresh_on`, a JWT's `exp`) are the server's clock; they are
-corrected by the skew learnt from the Date field of the same answer.
+Absolute instants (`expires_at`, `expires_on`, `refresh_on`, a JWT's `exp`) are in the server's clock. They are
+corrected by the skew, which follows from the Date field of the same answer.
 
-An answer that arrived may have spent the refresh token before. So its own refresh token is always returned, also where
-the access token beside it cannot be used.
+An answer that arrived may have spent the previous refresh token. So its own refresh token is always returned, even if
+its access token cannot be used.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from evertoken._model.token_types import scheme_of
 
 __all__ = ["GRANT_EXPIRES_AT", "GRANT_ISSUED_AT", "Response", "read_response"]
 
-# More of a type than this is not repeated in a message.
+# A message repeats at most this many characters of a type.
 _LONGEST_TYPE: Final = 60
-# So many names of an answer are told.
+# A message shows at most this many names of members of an answer.
 _MOST_NAMES: Final = 10
 
-# The fields that say nothing about when to refresh.
+# Fields that do not say when to refresh.
 _PLAIN: Final = frozenset({"access_token", "token_type", "expires_in", "refresh_token", "scope"})
 _KNOWN: Final = frozenset({
     "access_token", "token_type", "expires_in", "expires_at", "expires_on", "refresh_in", "refresh_on",
@@ -65,7 +65,7 @@ class Response(NamedTuple):
     The result of an answer that arrived.
 
     Args:
-        token: The token to keep. Where there is a failure, it is not valid, and only its refresh token is of use.
+        token: The token to keep. If there is a failure, it is not valid, and only its refresh token is useful.
 
         failure: Why the access token cannot be used, or None.
     """
@@ -84,25 +84,25 @@ def read_response(
     default_lifetime: float | None = None,
 ) -> Response:
     """
-    Read what a source returned.
+    Read the value that a source returned.
 
-    A new refresh token is never dropped. Where the access token beside it is expired or cannot be used, the response
-    has both the token with that refresh token, and the failure.
+    A new refresh token is never dropped. If the access token beside it is expired or cannot be used, the response has
+    both the failure and a token with that refresh token.
 
     Args:
-        answer: A `Token`, an `Answer`, a mapping as the endpoint answers it, a pair of token and seconds, or a string.
+        answer: A `Token`, an `Answer`, a mapping with the endpoint's answer, a pair of token and seconds, or a string.
 
-        requested_at: The instant (epoch seconds) at which the request started; lifetimes count from here.
+        requested_at: The instant (epoch seconds) at which the request started. Lifetimes count from here.
 
-        received_at: The instant at which the answer was complete, to learn the server's skew.
+        received_at: The instant at which the answer was complete, to compute the server's skew.
 
-        current: The token before; its refresh token is kept where the answer omits one (RFC 6749 section 6).
+        current: The previous token. Its refresh token is kept if the answer omits one (RFC 6749 section 6).
 
-        default_lifetime: Seconds to assume where nothing tells.
+        default_lifetime: The lifetime in seconds to assume if it is stated nowhere.
 
     Raises:
         TransientRefreshError: The answer cannot be read, and has no refresh token.
-        GrantRejected: A mapping with a terminal `error` member.
+        GrantRejected: A mapping has a terminal `error` member.
     """
     received_at = requested_at if received_at is None else received_at
     fields: Mapping[str, Any] = {}
@@ -112,21 +112,21 @@ def read_response(
         given = _given(answer)
         fields = given.fields
         if is_error(fields):
-            # Some providers answer errors with status 200.
+            # Some providers send errors with status 200.
             raise failure_from(fields)
         try:
             token = _read(given, requested_at, received_at, current, default_lifetime)
         except TransientRefreshError as error:
             if _refresh_token(fields) is None:
                 raise
-            # Its answer arrived: nothing about it is ambiguous.
+            # The answer arrived, so nothing about it is ambiguous.
             failure = TransientRefreshError(str(error))
             return Response(_without_access_token(given, requested_at, current), failure)
     token = _keeping(token, current)
     if token.valid_at(max(requested_at, received_at)):
         return Response(token, None)
     if token.refresh_token is not None:
-        # It stays dead where the clock is set back. Its refresh token is what is kept.
+        # The token must stay expired if the clock is set back. Only its refresh token is kept.
         token = token.replace(access_token="", expires_at=token.issued_at, refresh_at=None)
     seconds = number(fields.get("expires_in"))
     said = "" if seconds is None else f": its expires_in is {seconds:g}"
@@ -158,7 +158,7 @@ def _read(
     token_type = _token_type(given, access_token)
     expires_at = expiry_of(fields, access_token, requested_at, skew)
     if expires_at is None:
-        # A source knows its server better than a policy for all keys.
+        # The default of a source wins, because it knows its server better than a policy for all keys does.
         seconds = number(default_lifetime if given.default_lifetime is None else given.default_lifetime)
         expires_at = None if seconds is None else bounded(requested_at + seconds, requested_at)
     limit = number(given.not_after)
@@ -177,7 +177,7 @@ def _read(
             extra=_extra(fields, requested_at, current),
         )
     except ValueError as error:
-        # A source may map a type to a word that is no scheme. The message names the field, and quotes nothing.
+        # A source may map a type to a word that is not a scheme. The message names the field, but quotes nothing.
         failure = TransientRefreshError(f"unreadable answer: {error}", ambiguous=True)
     raise failure
 
@@ -253,13 +253,13 @@ def _scope(value: object) -> str | None:
 
 
 def _extra(fields: Mapping[str, Any], requested_at: float, current: Token | None) -> dict[str, Any]:
-    # What the login has told stays true for its grant, such as the URL of the user's instance. The instants of the
-    # grant have rules of their own. Without a grant, each answer stands for itself.
+    # Fields of the login stay valid for its grant, such as the URL of the user's instance. The instants of the grant
+    # have their own rules. Without a grant, each answer stands alone.
     before = current.extra if current is not None and current.refresh_token is not None else {}
     kept = {name: value for name, value in before.items() if name not in OF_ONE_ANSWER}
     if fields.keys() <= _KNOWN:
         return kept
-    # The two instants of the grant are ours. If the server uses these names, only numbers count.
+    # The two instants of the grant are our own fields. If the server uses these names, only numbers count.
     extra = {
         name: value
         for name, value in fields.items()
@@ -272,7 +272,7 @@ def _refresh_at(fields: Mapping[str, Any], requested_at: float, skew: float) -> 
     if fields.keys() <= _PLAIN:
         return None
     hint, lives = refresh_hint_of(fields, requested_at, skew), grant_lifetime(fields)
-    # Where the grant dies before its access token would be due, the refresh token is to be used in time.
+    # If the grant expires before its access token is due, the refresh token must be used in time.
     lifetime = number(fields.get("expires_in"))
     if lives is None or (lifetime is not None and lifetime < lives):
         return hint

@@ -1,4 +1,4 @@
-"""Token types (RFC 6749 section 7.1): which ones the library can present, and by which HTTP authentication scheme."""
+"""Token types (RFC 6749 section 7.1): the types that the library can present, and the authentication scheme of each."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["scheme_of"]
 
-# How servers write Bearer: Apigee says BearerToken, Slack says for whom it is (bot, user), others name the format, or
-# the type of RFC 8693 section 3. By RFC 8693 section 2.2.1, N_A says that no type applies.
+# How servers write Bearer: Apigee sends BearerToken, Slack sends the kind of user (bot, user), others name the format
+# or the type of RFC 8693 section 3. In RFC 8693 section 2.2.1, N_A means that no type applies.
 _BEARER: Final = frozenset({
     "bearer", "bearer token", "bearertoken", "bot", "jwt", "jwt-bearer", "n_a", "user",
     "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:jwt",
@@ -21,14 +21,14 @@ _BEARER: Final = frozenset({
 
 def scheme_of(token_type: str, own: Mapping[str, str], /) -> str | None:
     """
-    Return the scheme that presents a token of *token_type*, or None where the library does not know the type.
+    Return the scheme that presents a token of *token_type*, or None if the library does not know the type.
 
     Types are compared without case (RFC 6749 section 5.1). An answer without a type means Bearer.
 
     Args:
-        token_type: The type as the answer has it.
+        token_type: The type in the answer.
 
-        own: The types that the source knows of its server, and the scheme of each.
+        own: The types that the source knows of its server, each with its scheme.
     """
     if not token_type.strip():
         return "Bearer"

@@ -1,5 +1,5 @@
 """
-How requests and assertions are signed: secrets, JOSE, DPoP, AWS Signature Version 4.
+Signing of requests and assertions: secrets, JOSE, DPoP, AWS Signature Version 4.
 
-It imports `_model` alone.
+This package imports only `_model`.
 """

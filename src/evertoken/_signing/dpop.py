@@ -18,10 +18,10 @@ from evertoken._signing.server_time import dated, learn
 
 __all__ = ["DPoPKey"]
 
-# A server may hand out a nonce for each of its origins; more of them than this, and the oldest is forgotten.
+# A server may issue a nonce for each of its origins. Beyond this number, the oldest nonce is forgotten.
 _NONCES: Final = 100
 
-# Seconds by which the date of a proof lies back. Servers may take one for no longer than some seconds.
+# Seconds by which a proof is back-dated. Some servers accept a proof for only a few seconds.
 _BACK: Final = 5.0
 
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -30,18 +30,18 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 @final
 class DPoPKey(CarriesSecrets):
     """
-    The key that a client proves to hold, so that a stolen token is of no use (RFC 9449). Needs the extra `jwt`.
+    A key with which a client signs proofs, so that a stolen token is useless (RFC 9449). It needs the extra `jwt`.
 
-    The same object goes to the source, which has tokens bound to it, and to `DPoPAuth`, which sends a proof with each
-    request. It keeps the nonces that servers ask for. Members of a fleet that share tokens share the key as well.
+    Give the same object to the source, which requests tokens bound to it, and to `DPoPAuth`, which sends a proof with
+    each request. It remembers the nonces that servers ask for. Members of a fleet that share tokens also share the key.
 
     Args:
-        key: A private key in PEM, or a `pathlib.Path` to it. A new one, for this process, unless given.
+        key: A private key in PEM, or a `pathlib.Path` to it. By default a new key is made for this process.
 
-        algorithm: "ES256", "EdDSA", "PS256" and their like.
+        algorithm: The signature algorithm, such as "ES256", "EdDSA" or "PS256".
 
     Raises:
-        ValueError: The key is none, or does not fit the algorithm.
+        ValueError: The key cannot be read, or does not fit the algorithm.
         OSError: The file cannot be read.
         ImportError: The extra is not installed.
     """
@@ -56,7 +56,7 @@ class DPoPKey(CarriesSecrets):
 
     @property
     def thumbprint(self) -> str:
-        """The SHA-256 thumbprint of the public key (RFC 7638): the `jkt` that tokens are bound to."""
+        """The SHA-256 thumbprint of the public key (RFC 7638). Tokens are bound to it by `jkt`."""
         canonical = json.dumps(self._pair.jwk, sort_keys=True, separators=(",", ":"))
         return _base64url(hashlib.sha256(canonical.encode()).digest())
 
@@ -65,11 +65,11 @@ class DPoPKey(CarriesSecrets):
         Return the value of the DPoP field for one request.
 
         Args:
-            method: Its method.
+            method: The method of the request.
 
-            url: Its URL; query, fragment and user information are left out (RFC 9449 section 4.2).
+            url: The URL of the request. Query, fragment and user information are left out (RFC 9449 section 4.2).
 
-            access_token: The token that is sent along, if one is.
+            access_token: The token that is sent with the request, if there is one.
         """
         claims: dict[str, Any] = {
             "jti": secrets.token_urlsafe(24),
@@ -86,9 +86,9 @@ class DPoPKey(CarriesSecrets):
 
     def learn(self, url: str, nonce: str | None, proof: str) -> bool:
         """
-        Keep the nonce that came with an answer from *url* (RFC 9449 section 8); tell whether *proof* had another.
+        Keep the nonce that came with an answer from *url* (RFC 9449 section 8). Return whether *proof* had another one.
 
-        What was sent at the same time may have taught it already, and is to be sent again all the same.
+        Another request may have learnt the same nonce already. The request must still be sent again.
         """
         if not nonce:
             return False
@@ -101,9 +101,9 @@ class DPoPKey(CarriesSecrets):
 
     def learn_time(self, url: str, date: str | None) -> bool:
         """
-        Learn the time of the server of *url* from the Date of its refusal; tell whether to sign anew.
+        Learn the time of the server of *url* from the Date of its refusal. Return whether to sign again.
 
-        A server refuses a proof whose `iat` is too far from its own time (RFC 9449 section 11.1).
+        A server refuses a proof if its `iat` differs too much from the server's time (RFC 9449 section 11.1).
         """
         return learn(url, None if date is None else http_date(date))
 
@@ -112,7 +112,7 @@ class DPoPKey(CarriesSecrets):
 
 
 def _origin(url: str) -> str:
-    # In normal form (RFC 3986 section 6.2), for a server may compare what it reads letter by letter.
+    # The normal form is used (RFC 3986 section 6.2), because a server may compare it letter by letter.
     parts = urlsplit(url.lower())
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host.removesuffix(_DEFAULT_PORTS.get(parts.scheme, ''))}"

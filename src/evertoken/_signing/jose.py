@@ -1,4 +1,4 @@
-"""Signed JSON Web Tokens, by PyJWT: assertions of clients and of those they speak for."""
+"""Signed JSON Web Tokens, made with PyJWT: assertions about a client or about a user for whom it acts."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
 
 __all__ = ["BACK", "KeyPair", "Signer", "as_meant", "pair_in", "why_not"]
 
-#: Seconds by which the date of an assertion lies back (RFC 7519 section 4.1.6 lets servers allow for some skew, and not
-#: all do).
+#: Seconds by which an assertion is back-dated. Servers may tolerate a clock difference (RFC 7519 section 4.1.6), but
+#: some do not.
 BACK: Final = 10.0
 
 _ENCRYPTED: Final = "it is encrypted with a password; give it without one (openssl pkey -in FILE -out FILE)"
 
-#: Algorithms by registered name (RFC 7518 section 3.1, RFC 8037), the symmetric ones first.
+#: Algorithms by their registered names (RFC 7518 section 3.1, RFC 8037), the symmetric ones first.
 SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 ALGORITHMS: Final = (
     *SYMMETRIC, "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
 
 
-# A private key among other blocks of PEM.
+# Finds a private key between other PEM blocks.
 _KEY_IN: Final = re.compile(rb"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.+?-----END \1PRIVATE KEY-----", re.DOTALL)
 
 
 @final
 class Signer(CarriesSecrets):
     """
-    Signs claims anew for each request.
+    Signs claims for each request.
 
     Args:
-        key: A private key in PEM, or a secret. It is read at each signature.
+        key: A private key in PEM, or a secret. It is read for each signature.
 
-        algorithm: By its registered name.
+        algorithm: The registered name of the algorithm.
 
-        symmetric: Whether the algorithm is to be one of shared secrets, or of key pairs; None for either.
+        symmetric: Whether the algorithm must use a shared secret or a key pair. With None both are allowed.
 
         key_id: The `kid` of the header.
 
         lifetime: Seconds between `iat` and `exp`.
 
-        header: More members of the header.
+        header: Further members of the header.
 
     Raises:
-        ValueError: The algorithm does not fit, or *lifetime* is below a second.
+        ValueError: The algorithm does not fit, or *lifetime* is less than a second.
         ImportError: The extra is not installed.
     """
 
@@ -87,24 +87,24 @@ class Signer(CarriesSecrets):
 
     async def sign(self, claims: Mapping[str, Any], /, *, server: str | None = None) -> tuple[str, tuple[str, ...]]:
         """
-        Return *claims* as a signed JWT, and what must not be seen: it and the key.
+        Return *claims* as a signed JWT, and the texts that must stay secret: the JWT and the key.
 
-        It has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless the claims say others. `iat` is some
-        seconds back, for servers refuse what is dated ahead of their clock, and follows that clock where it is known.
-        Signing happens in a thread, for RSA takes a millisecond.
+        The JWT has a fresh `jti`, `iat` and `exp` (RFC 7519 section 4.1), unless *claims* contains them. `iat` is some
+        seconds in the past, because servers refuse dates ahead of their clock. If the server's clock is known, it is
+        used. Signing runs in a thread, because RSA takes a millisecond.
 
         Args:
             claims: The claims.
 
-            server: The URL of the server that reads it. The `aud` claim unless given.
+            server: The URL of the server that reads the JWT. The default is the `aud` claim.
 
         Raises:
-            ValueError: The key does not fit the algorithm, or is none. The message does not show it.
+            ValueError: The key does not fit the algorithm, or cannot be read. The message does not show it.
         """
         key = as_meant(await resolve(self._key, "key"))
         reader = claims.get("aud") if server is None else server
         known = isinstance(reader, str) and reader.lower().startswith(("https://", "http://"))
-        # Ten seconds, or less where it does not live for long.
+        # The JWT is back-dated by ten seconds, or by less if its life is short.
         now = int((dated(str(reader)) if known else SystemClock.time()) - min(BACK, self._lifetime / 4.0))
         whole = {"iat": now, "exp": now + self._lifetime, "jti": secrets.token_urlsafe(24), **claims}
         headers = self._header or None
@@ -115,7 +115,7 @@ class Signer(CarriesSecrets):
 
         try:
             text = await in_thread(sign)
-        except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+        except Exception as error:  # noqa: BLE001 - the library's message may contain the key
             failure = f"the key does not sign with {self._algorithm}: {why_not(key, error)}"
         else:
             return text, (text, key)
@@ -128,15 +128,15 @@ class Signer(CarriesSecrets):
 @final
 class KeyPair(CarriesSecrets):
     """
-    A key pair that stays in this process, and says with each signature which it is (RFC 7515 section 4.1.3).
+    A key pair that stays in this process. Each signature names its public key (RFC 7515 section 4.1.3).
 
     Args:
         key: A private key in PEM, or None for a new one (NIST P-256).
 
-        algorithm: "ES256" and its like.
+        algorithm: The signature algorithm, such as "ES256".
 
     Raises:
-        ValueError: The algorithm is none of key pairs, or the key does not fit it.
+        ValueError: The algorithm does not use key pairs, or the key does not fit it.
         ImportError: The extra is not installed.
     """
 
@@ -148,11 +148,11 @@ class KeyPair(CarriesSecrets):
         try:
             self._key = _new_key() if key is None else scheme.prepare_key(as_meant(key))
             public = scheme.to_jwk(self._key.public_key(), as_dict=True)
-        except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+        except Exception as error:  # noqa: BLE001 - the library's message may contain the key
             failure = f"the key does not sign with {algorithm}: {why_not(key or '', error)}"
         else:
             self.algorithm = algorithm
-            #: The public key as a JWK (RFC 7517), by the members that make its thumbprint (RFC 7638).
+            #: The public key as a JWK (RFC 7517), with the members that form its thumbprint (RFC 7638).
             self.jwk: dict[str, str] = {
                 name: public[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in public
             }
@@ -171,48 +171,48 @@ class KeyPair(CarriesSecrets):
 
 
 def as_meant(key: str) -> str:
-    """Return *key* with its line ends as line ends, where it is a PEM whose line ends are spelled out."""
-    # Variables of CI systems hold a backslash and a letter for each.
+    """Return *key* with real line ends, if it is a PEM whose line ends are written as a backslash and a letter."""
+    # Variables of CI systems hold a backslash and a letter for each line end.
     return key.replace("\\r", "").replace("\\n", "\n") if "-----BEGIN" in key and "\\n" in key else key
 
 
 def why_not(key: str, error: Exception) -> str:
-    """Return why *key* was not taken, in words that do not hold it."""
+    """Return the reason why *key* was not accepted, in words that do not contain it."""
     if "password" in str(error).lower():
         return _ENCRYPTED
     return _wrong_with(key) or f"{type(error).__name__}; it is of another kind, or damaged"
 
 
 def _wrong_with(key: str) -> str | None:
-    # Why it is no private key in PEM that can sign, if that can be seen.
+    # This returns the reason why it is not a private key in PEM that can sign, if that is visible.
     if "-----BEGIN" not in key:
-        return "it is no PEM: it has no line -----BEGIN ... PRIVATE KEY-----"
+        return "it is not PEM: it has no line -----BEGIN ... PRIVATE KEY-----"
     if "-----BEGIN ENCRYPTED" in key or "Proc-Type: 4,ENCRYPTED" in key:
         return _ENCRYPTED
     if "PRIVATE KEY-----" not in key:
-        return "it is a public key or a certificate, where the private key is needed"
+        return "it is a public key or a certificate, but the private key is needed"
     return "its end is missing" if "-----END" not in key else None
 
 
 def pair_in(data: bytes, password: str | None) -> tuple[str, list[bytes]]:
     """
-    Return the private key in PEM, and the certificates in DER with that of the key first.
+    Return the private key in PEM, and the certificates in DER, the one of the key first.
 
     Args:
-        data: Both in PEM, or in PKCS #12 (a PFX file).
+        data: The key and certificates in PEM, or in PKCS #12 (a PFX file).
 
         password: The password of the key, or of the file.
 
     Raises:
-        ValueError: They cannot be read. The message says why, and holds nothing of them.
+        ValueError: They cannot be read. The message says why, and contains no part of them.
         ImportError: The extra is not installed.
     """
     _library()
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - needed for a key, not for the name
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - only needed for a key
 
     try:
         key, chain = _pair(data, password)
-        # The key's own is the first one, whatever their order in the file.
+        # The certificate of the key comes first. The order in the file does not matter.
         own = key.public_key()
         chain.sort(key=lambda one: one.public_key() != own)
         failure = "" if chain[0].public_key() == own else "certificate holds no certificate of its private key"
@@ -221,7 +221,7 @@ def pair_in(data: bytes, password: str | None) -> tuple[str, list[bytes]]:
         )
     except _MissingError as error:
         failure = f"certificate holds no {error}"
-    except Exception as error:  # noqa: BLE001 - what a library says of a key may hold the key
+    except Exception as error:  # noqa: BLE001 - the library's message may contain the key
         failure = _why_no_pair(error, pem=b"-----BEGIN" in data, password=password is not None)
     else:
         if not failure:
@@ -231,11 +231,11 @@ def pair_in(data: bytes, password: str | None) -> tuple[str, list[bytes]]:
 
 
 class _MissingError(Exception):
-    """What is not there."""
+    """An expected part of the data is missing."""
 
 
 def _pair(data: bytes, password: str | None) -> tuple[Any, list[Any]]:
-    from cryptography import x509  # noqa: PLC0415 - needed for a certificate, not for the name
+    from cryptography import x509  # noqa: PLC0415 - only needed for a certificate
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12  # noqa: PLC0415
 
     secret = None if password is None else password.encode()
@@ -263,15 +263,15 @@ def _why_no_pair(error: Exception, *, pem: bool, password: bool) -> str:
 
 
 def _new_key() -> Any:
-    # PyJWT makes no keys; what it signs with does.
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - needed for a key, not for the name
+    # PyJWT cannot make keys, so its cryptography library is used.
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - only needed for a key
 
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def _library() -> Any:
     try:
-        import jwt  # noqa: PLC0415 - needed for an assertion, not for the name
+        import jwt  # noqa: PLC0415 - only needed for an assertion
     except ImportError as error:
         msg = "signed assertions need PyJWT: pip install 'evertoken[jwt]'"
         raise ImportError(msg) from error

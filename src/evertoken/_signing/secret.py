@@ -1,4 +1,4 @@
-"""Secrets that are read at each fetch, so that they may be rotated without a restart."""
+"""Secrets are read for each fetch, so that they can be rotated without a restart."""
 
 from __future__ import annotations
 
@@ -17,38 +17,36 @@ from evertoken._signing.secret_file import read_secret_file
 
 __all__ = ["CarriesSecrets", "Secret", "check_secret", "in_thread", "resolve", "secret_identity"]
 
-#: A secret; a file that holds it, or a plain or async function that is asked for it, at each fetch.
+#: A secret, a file that contains it, or a plain or async function that returns it. It is read for each fetch.
 Secret: TypeAlias = str | Path | Callable[[], str | Awaitable[str]]
 
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-#: How many functions may be asked at a time, on one loop. Those that hang take the place of no others' threads.
+#: The number of functions that may be called at a time on one loop. Hung calls use up only these threads.
 THREADS: Final = 16
 
 _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("evertoken.secrets")
 
 
 class CarriesSecrets(Guarded):
-    """What is not pickled, for secrets are in it. It does not change, so a copy of it is itself."""
+    """A base for immutable objects that hold secrets. They cannot be pickled, and a copy is the object itself."""
 
     __slots__ = ()
 
     def __reduce__(self) -> NoReturn:
-        msg = f"{type(self).__name__} carries secrets, and is not pickled: make it in the process that uses it"
+        msg = f"{type(self).__name__} carries secrets and cannot be pickled: make it in the process that uses it"
         raise TypeError(msg)
 
 
 def secret_identity(secret: Secret, /) -> list[str] | None:
-    """
-    Return what tells *secret* from others without giving it away. None for a function or a file, which may hold any.
-    """
+    """Return a value that identifies *secret* without revealing it. It is None for a function or a file."""
     return [digest_of(secret)] if isinstance(secret, str) else None
 
 
 def check_secret(parameter: str, secret: object, /) -> None:
-    """Raise ValueError where *secret* is no secret; the message names *parameter*."""
+    """Raise ValueError if *secret* is not a secret. The message names *parameter*."""
     if not (callable(secret) or isinstance(secret, Path) or (isinstance(secret, str) and secret)):
         msg = f"{parameter} must be a non-empty string, a pathlib.Path, or a function that returns one"
         raise ValueError(msg)
@@ -56,13 +54,13 @@ def check_secret(parameter: str, secret: object, /) -> None:
 
 async def resolve(secret: Secret, parameter: str, /) -> str:
     """
-    Return the secret itself. A file is read in a thread, and the line break at its end is none of it.
+    Return the secret itself. A file is read in a thread, and the line break at its end is removed.
 
-    A plain function is called in a thread as well, for it may ask a vault.
+    A plain function is also called in a thread, because it may ask a vault.
 
     Raises:
         OSError: The file cannot be read, or others could have written it.
-        TypeError: There is nothing in it, or no text, or the function returned something else.
+        TypeError: The file is empty or not text, or the function did not return a non-empty string.
     """
     if isinstance(secret, Path):
         text = _text_in(await in_thread(read_secret_file, secret))
@@ -86,7 +84,7 @@ def _text_in(data: bytes) -> str | None:
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\r\n")
     except UnicodeDecodeError:
-        # The error would hold the content.
+        # The error itself would contain the content.
         return None
 
 
@@ -111,9 +109,9 @@ async def in_thread(
     limiter: anyio.CapacityLimiter | None = None,
 ) -> T:
     """
-    Return what *function* returns, called in a worker thread.
+    Call *function* in a worker thread, and return its result.
 
-    What comes back from the thread is hidden, for asyncio's debug mode logs the arguments of a slow callback.
+    The result is passed in a hidden form, because asyncio's debug mode logs the arguments of a slow callback.
     """
 
     def call() -> Hidden[tuple[Any, BaseException | None]]:

@@ -1,4 +1,4 @@
-"""Files with secrets that the user provides. They are read where nobody else could have written them."""
+"""Reads files with secrets. It refuses files that other users could have written."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _ROOT: Final = 0
 
 _log = logging.getLogger("evertoken")
 
-#: Files of which this process has warned.
+#: Files for which this process has already logged a warning.
 _said: set[str] = set()
 
 
 def read_secret_file(path: Path, limit: int = -1, /) -> bytes:
     """
-    Return what the file *path* holds, at most *limit* bytes of it.
+    Return the content of the file *path*, at most *limit* bytes of it.
 
-    Links are followed, as to the secrets that Kubernetes mounts. The file that they lead to has to belong to this user
-    or to root, and nobody else may write to it. If it is this user's, and all may read it, a warning says so once, but
-    not of what is mounted: nobody can change its mode. A file on a read-only file system, as containers mount their
-    secrets, is whoever's it may be: nobody here can change it. Where the system has no owners and modes, as on
-    Windows, the file is read as it is.
+    Links are followed, because Kubernetes mounts secrets through links. The target must belong to this user or to root,
+    and other users must not be able to write to it. If it belongs to this user and all users may read it, a warning is
+    logged once. Mounted files cause no warning, because their mode cannot be changed. A file on a read-only file
+    system, as containers mount their secrets, may belong to any user, because nobody here can change it. On systems
+    without owners and modes, such as Windows, nothing is checked.
 
     Raises:
-        PermissionError: It is another user's, or others may write to it.
-        OSError: It cannot be read.
+        PermissionError: The file belongs to another user, or others may write to it.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         _check(file.fileno(), path)
@@ -41,19 +41,21 @@ def read_secret_file(path: Path, limit: int = -1, /) -> bytes:
 
 
 def check_secret_file(path: Path, /) -> None:
-    """Raise as `read_secret_file` does, for a file that a library reads by itself. One that is missing it will miss."""
+    """Raise as `read_secret_file` does, for a file that a library reads itself. A missing file is no error here."""
     if path.is_file():
         read_secret_file(path, 0)
 
 
 def cannot_change(fd: int, /) -> bool:
-    """Tell whether the open file *fd* is on a read-only file system: what is in it is up to whoever mounted that."""
+    """
+    Tell whether the open file *fd* is on a read-only file system, so that only the one who mounted it can change it.
+    """
     return hasattr(os, "fstatvfs") and bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
 
 
 def _check(fd: int, path: Path) -> None:
     found = os.fstat(fd)
-    # A pipe, as of a shell's <(...), has no mode that says anything.
+    # The mode of a pipe, such as that of a shell's <(...), means nothing.
     if not hasattr(os, "geteuid") or not stat.S_ISREG(found.st_mode):
         return
     mode, fault = stat.S_IMODE(found.st_mode), None
@@ -72,6 +74,6 @@ def _check(fd: int, path: Path) -> None:
 
 
 def _is_mounted(fd: int, path: Path) -> bool:
-    # Kubernetes leads to the content of a secret by links, and mounts it read-only.
+    # Kubernetes mounts secrets read-only, and reaches their content through links.
     links = any(place.is_symlink() for place in (path, *path.parents))
     return links or cannot_change(fd)

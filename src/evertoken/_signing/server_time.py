@@ -1,7 +1,8 @@
 """
-What time it is for a server, so that what is signed for it is dated by its clock and not by ours.
+Learns the clock of each server, so that signatures carry the server's time.
 
-The Date of a refusal tells (RFC 9110 section 6.6.1). Only the servers are remembered for which something was signed.
+The time comes from the Date of a refusal (RFC 9110 section 6.6.1). Only servers for which a signature was made are
+remembered.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from evertoken._engine.clock import SystemClock
 
 __all__ = ["dated", "learn", "signatures", "skew"]
 
-# More servers than this, and the one that was asked first is forgotten.
+# Beyond this number of servers, the oldest one is forgotten.
 _MOST: Final = 1000
-# Date has whole seconds, and a request takes time: less than this is noise. Signatures are dated back by more.
+# Date has whole seconds, and a request takes time, so smaller differences are noise. Signatures are back-dated by more.
 _NOISE: Final = 2.0
 _HALF: Final = 0.5
 
@@ -32,7 +33,7 @@ _servers: dict[str, _Server] = {}
 
 
 def dated(url: str, /) -> float:
-    """Return the time (epoch seconds) by the clock of the server of *url*, for something that is signed for it now."""
+    """Return the time (epoch seconds) of the server of *url*, to be used in a signature for it."""
     origin = _origin(url)
     server = _servers.pop(origin, None) or _Server()
     _servers[origin] = server
@@ -44,9 +45,9 @@ def dated(url: str, /) -> float:
 
 def learn(url: str, date: float | None, /) -> bool:
     """
-    Learn the time of the server of *url* from the Date of a refusal, and tell whether it is worth signing anew.
+    Learn the time of the server of *url* from the Date of a refusal. Return whether it makes sense to sign again.
 
-    It is where something was signed for it, and by a clock that was off by more than two seconds.
+    That is so if a signature was made for the server, with a time that was wrong by more than two seconds.
     """
     server = _servers.get(_origin(url))
     if server is None or date is None:
@@ -59,13 +60,13 @@ def learn(url: str, date: float | None, /) -> bool:
 
 
 def skew(url: str, /) -> float:
-    """Return by how many seconds the clock of the server of *url* is known to be ahead of ours."""
+    """Return the seconds by which the clock of the server of *url* is known to be ahead of ours."""
     server = _servers.get(_origin(url))
     return 0.0 if server is None else server.skew
 
 
 def signatures(url: str, /) -> int:
-    """Return how much was signed for the server of *url* so far."""
+    """Return the number of signatures that were made for the server of *url*."""
     server = _servers.get(_origin(url))
     return 0 if server is None else server.signed
 

@@ -17,20 +17,21 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTENT_HASH", "OURS", "KeyPair", "SigV4"]
 
-#: The field for the hash of the body, or for what stands in its place.
+#: The header field with the hash of the body, or with a text in its place.
 CONTENT_HASH: Final = "x-amz-content-sha256"
-#: The fields that belong to the signature. A caller's own are replaced.
+#: The header fields that belong to the signature. They replace fields of the caller.
 OURS: Final = frozenset({"authorization", "x-amz-date", "x-amz-security-token"})
 
-# S3 takes the path for a key: dot segments and double slashes stay, and it is encoded once.
+# S3 treats the path as a key: dot segments and double slashes stay, and it is encoded once.
 _S3: Final = frozenset({"s3", "s3-object-lambda", "s3-outposts", "s3express"})
-# These refuse a request without CONTENT_HASH. aoss: OpenSearch Service Developer Guide, "Signing HTTP requests".
+# These services refuse a request without CONTENT_HASH. aoss: OpenSearch Service Developer Guide, "Signing HTTP
+# requests".
 _HASH_REQUIRED: Final = _S3 | {"aoss", "glacier"}
 # VPC Lattice User Guide, "SIGv4 authenticated requests": UNSIGNED-PAYLOAD is required.
 _NEVER_HASHED: Final = frozenset({"vpc-lattice-svcs"})
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 
-# What else a client adds may still change on its way.
+# Only these fields are signed, because others that a client adds may change on the way.
 _SIGNED: Final = frozenset({b"content-md5", b"content-type", b"host"})
 
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -38,19 +39,19 @@ _SPACES: Final = re.compile(rb" +")
 
 
 class KeyPair(Protocol):
-    """What signs."""
+    """The keys of a signature."""
 
     @property
     def access_key_id(self) -> str:
-        """Which key it is."""
+        """The identifier of the key."""
 
     @property
     def secret_access_key(self) -> str:
-        """The key itself, which is never sent."""
+        """The secret key, which is never sent."""
 
     @property
     def session_token(self) -> str | None:
-        """What shows that the key is a temporary one."""
+        """The session token of a temporary key, or None."""
 
 
 @final
@@ -61,10 +62,10 @@ class SigV4(Guarded):
     Args:
         service: The service's name in signatures, such as "execute-api" or "s3".
 
-        region: Its region, such as "eu-west-1".
+        region: The region of the service, such as "eu-west-1".
 
     Raises:
-        ValueError: One of them is empty, or *region* is a set of regions.
+        ValueError: A text is empty, or *region* is a set of regions.
         ImportError: The extra `aws` is not installed.
     """
 
@@ -81,27 +82,27 @@ class SigV4(Guarded):
         self.region = region
 
     def hashes(self, given: str) -> bool:
-        """Tell whether a signature needs the body. *given* is the request's own CONTENT_HASH, empty if it has none."""
+        """Tell whether a signature needs the body. *given* is the CONTENT_HASH of the request, or empty."""
         return not given and self.service not in _NEVER_HASHED
 
     def sign(
         self, keys: KeyPair, method: str, url: str, headers: Mapping[str, str], body: bytes, *, skew: float = 0.0
     ) -> dict[str, str]:
         """
-        Return the header fields to add to a request that a client has yet to build.
+        Return the header fields to add to a request that a client will build.
 
         Args:
-            keys: What signs.
+            keys: The keys of the signature.
 
-            method: The request's method.
+            method: The method of the request.
 
-            url: Its absolute URL. Host is signed as a client makes it of that.
+            url: The absolute URL. The signature includes the Host field that a client derives from it.
 
-            headers: Its other fields, each name once.
+            headers: The other header fields, each name once.
 
-            body: Its content.
+            body: The content of the request.
 
-            skew: By how many seconds the service's clock is ahead of this one.
+            skew: The seconds by which the clock of the service is ahead of ours.
         """
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
@@ -123,17 +124,17 @@ class SigV4(Guarded):
         Return the header fields to add to a request: the signature, its date, and the session token and hash if needed.
 
         Args:
-            keys: What signs.
+            keys: The keys of the signature.
 
-            method: The request's method, as it is sent.
+            method: The method of the request, as it is sent.
 
-            target: Path and query, as they are sent.
+            target: The path and query, as they are sent.
 
-            fields: All header fields, as they are sent. Those of `OURS` are ignored.
+            fields: All header fields, as they are sent. The fields in `OURS` are ignored.
 
-            body: The content. It may be empty if `hashes` says that it is not needed.
+            body: The content of the request. It may be empty if `hashes` returns False.
 
-            skew: By how many seconds the service's clock is ahead of this one.
+            skew: The seconds by which the clock of the service is ahead of ours.
         """
         stamp = dt.datetime.fromtimestamp(SystemClock.time() + skew, dt.UTC).strftime("%Y%m%dT%H%M%SZ")
         added = {"X-Amz-Date": stamp}
@@ -160,7 +161,7 @@ class SigV4(Guarded):
         return {**added, "Authorization": self._authorization(keys, stamp, names.decode("latin-1"), canonical)}
 
     def _authorization(self, keys: KeyPair, stamp: str, names: str, canonical: bytes) -> str:
-        # add_auth would ask for the time itself, and would log the session token.
+        # add_auth is not used, because it would take the system's time and log the session token.
         auth, awsrequest, credentials = _library()
         signer = auth.SigV4Auth(
             credentials.Credentials(keys.access_key_id, keys.secret_access_key), self.service, self.region
@@ -176,8 +177,8 @@ class SigV4(Guarded):
         return f"SigV4(service={self.service!r}, region={self.region!r})"
 
 
-# The canonical request, as the service computes it from what it receives: IAM User Guide, "Create a signed AWS API
-# request".
+# The canonical request, as the service computes it from the request that it receives: IAM User Guide, "Create a signed
+# AWS API request".
 
 
 def _signed(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
@@ -193,7 +194,8 @@ def _signed(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
 def _canonical_path(target: bytes, *, key: bool) -> bytes:
     path = target.partition(b"?")[0]
     if key:
-        # Amazon S3 API Reference, "Signature Calculations": the key is encoded once, however it is written in the URL.
+        # Amazon S3 API Reference, "Signature Calculations": the key is encoded once. Its spelling in the URL does not
+        # matter.
         return quote(unquote_to_bytes(path), safe="/").encode()
     kept: list[bytes] = []
     for segment in path.split(b"/"):
@@ -217,7 +219,7 @@ def _encoded(word: bytes) -> str:
 
 def _library() -> tuple[Any, Any, Any]:
     try:
-        from botocore import auth, awsrequest, credentials  # noqa: PLC0415 - needed for a signature, not for the name
+        from botocore import auth, awsrequest, credentials  # noqa: PLC0415 - only needed for a signature
     except ImportError as error:
         msg = "signed requests need botocore: pip install 'evertoken[aws]'"
         raise ImportError(msg) from error

@@ -1,1 +1,1 @@
-"""The command line. It uses the library and is used by nobody."""
+"""The command line. It uses the library, and no other module imports it."""

@@ -1,4 +1,4 @@
-"""Where the URL of a store comes from, which may hold a password, and what of it may be told."""
+"""Finds the URL of a store, which may contain a password, and hides the password in messages."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["VARIABLE", "Address", "address_of", "url_in_file", "without_password
 #: The variable that holds the URL of a store.
 VARIABLE: Final = "EVERTOKEN_STORE"
 
-# Bytes of a file that holds a URL.
+# The largest size in bytes of a file with a URL.
 _LONGEST: Final = 65_536
 
-# What stands before the last at sign of a URL, readable or not; and a value whose name says that it is a password.
+# Text before the last at sign of a URL, readable or not, and values whose name says that they are passwords.
 _USER: Final = re.compile(r"(://|\b(?:rediss?|unix|postgres(?:ql)?):).*(?=@)", re.DOTALL)
 _PAIR: Final = re.compile(r"([\w.+/-]+:)\S+(?=@)")
 _QUERY: Final = re.compile(r"((?:password|passwd|sslpassword)=)[^&\s'\"]+", re.IGNORECASE)
@@ -49,25 +49,25 @@ class Address:
         return f"Address({without_passwords(self.url)!r})"
 
     def clean(self, text: str) -> str:
-        """Return *text* without any part of the URL that may be a password, in at most 1,000 characters."""
+        """Return *text* without any part of the URL that may be a password, cut to at most 1,000 characters."""
         return scrub(text, _passwords(self.url))
 
 
 def address_of(url: str | None, *, file: Path | None, ask: bool, environ: Mapping[str, str] = os.environ) -> Address:
     """
-    Return where a store is: the *url* of the command line, what is in *file*, or what the environment says.
+    Return the address of a store: the *url* of the command line, the content of *file*, or the environment variable.
 
     Args:
         url: The argument.
 
-        file: A file with the URL in its one line, which nobody else may read unless it is mounted read-only.
+        file: A file with the URL in a single line. It must be private, unless it is mounted read-only.
 
-        ask: Whether to ask for the password, which is then no part of the URL.
+        ask: Whether to ask for the password. The URL must not contain one then.
 
-        environ: The variables, of which one may hold the URL.
+        environ: The environment variables. One of them may contain the URL.
 
     Raises:
-        ValueError: There is none, there are two, or what is there cannot be used; it quotes no password.
+        ValueError: No URL or two URLs are given, or the URL cannot be used. The message contains no password.
         OSError: The file cannot be read.
     """
     if url is not None and file is not None:
@@ -92,7 +92,7 @@ def address_of(url: str | None, *, file: Path | None, ask: bool, environ: Mappin
 
 
 def without_passwords(text: str, /) -> str:
-    """Return *text* with stars in the place of whatever may be a password in a URL."""
+    """Return *text* with stars in place of each part that may be a password in a URL."""
     for pattern in (_USER, _PAIR, _QUERY):
         text = pattern.sub(r"\1***", text)
     return text
@@ -100,16 +100,16 @@ def without_passwords(text: str, /) -> str:
 
 def url_in_file(path: Path, /) -> str:
     """
-    Return the URL that a file holds in its one line, and that nobody else may read.
+    Return the URL in the single line of a private file.
 
     Raises:
-        ValueError: Others may read it, or something else is in it.
-        OSError: It cannot be read.
+        ValueError: Others may read the file, or it has other content.
+        OSError: The file cannot be read.
     """
-    # Opened first, so that what is looked at is what is read. It may be a pipe, as in <(pass show store).
+    # It is opened first, so that the checked file is the one that is read. It may be a pipe, as in <(pass show store).
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
-        # Kubernetes mounts secrets that all in a container may read, and nobody in it can change that.
+        # Kubernetes mounts secrets that all users in a container may read, and nobody in the container can change that.
         if not cannot_change(file.fileno()):
             _check_private(path, found)
         data = file.read(_LONGEST)
@@ -118,13 +118,13 @@ def url_in_file(path: Path, /) -> str:
     except UnicodeDecodeError:
         lines = []
     if len(lines) != 1:
-        msg = f"{str(path)!r} must hold the URL of a store in one line of UTF-8, and nothing else"
+        msg = f"{str(path)!r} must hold the URL of a store in one line of UTF-8, and no other line"
         raise ValueError(msg)
     return lines[0]
 
 
 def _check_private(path: Path, found: os.stat_result) -> None:
-    # As libpq judges a file with a private key: one of the administrator may be read by a group as well.
+    # libpq checks files with private keys in the same way: a file of the administrator may be readable by a group.
     if not hasattr(os, "geteuid"):
         return
     if found.st_uid not in {os.geteuid(), 0}:
@@ -152,7 +152,7 @@ def _asked(url: str) -> str:
         raise ValueError(msg)
     try:
         with warnings.catch_warnings():
-            # Of a terminal that would show what is typed.
+            # This warning means that the terminal would show the password.
             warnings.simplefilter("error", getpass.GetPassWarning)
             password = getpass.getpass(f"Password for {without_passwords(url)}: ")
     except (EOFError, getpass.GetPassWarning):
@@ -163,7 +163,7 @@ def _asked(url: str) -> str:
 
 
 def _passwords(url: str) -> list[str]:
-    """Return what may be a password in *url*, in each spelling, however unreadable the URL is."""
+    """Return the texts in *url* that may be a password, in each spelling, even if the URL is unreadable."""
     scheme, _, rest = url.partition(":")
     if scheme in {"file", "sqlite"}:
         return []

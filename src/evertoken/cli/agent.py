@@ -1,4 +1,4 @@
-"""`evertoken agent`: keeps tokens fresh for programs in any language, in files and behind a socket."""
+"""`evertoken agent`: keeps tokens fresh in files and behind a socket, for programs in any language."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _log: Final = logging.getLogger("evertoken.agent")
 
 @final
 class _Term:
-    """What belongs to one configuration: its managers, and the tasks that write files."""
+    """The managers of one configuration, and its tasks that write files."""
 
     def __init__(self, configuration: Configuration, initial: dict[str, Token], clock: Clock) -> None:
         self.configuration = configuration
@@ -54,7 +54,7 @@ class _Term:
         ]
 
     async def end(self) -> None:
-        # Their subscriptions end with the managers. One that waits for a disk does not.
+        # Their subscriptions end with the managers. A task that waits for a disk must be cancelled.
         await self.managers.__aexit__()
         for task in self._tasks:
             task.cancel()
@@ -69,12 +69,12 @@ class _Term:
             pass
         except Exception as error:  # noqa: BLE001 - one file must not end the agent
             file.failure = describe(error)
-            _log.error("the file %s is no longer kept: %s", file.path, file.failure)
+            _log.error("the file %s is no longer updated: %s", file.path, file.failure)
 
     def _seen(self, event: Frozen) -> None:
         if isinstance(event, TokenRevoked):
             for name, file in self.files.items():
-                # The only sources of several managers have the same key, which is none.
+                # A manager's only source has no key, so several sources may match this event.
                 if self.managers.of(name)[1] == event.key and self.managers.peek(name) is None:
                     file.remove()
 
@@ -82,12 +82,12 @@ class _Term:
 @final
 class Agent:
     """
-    Serves the sources of a configuration until it is told to stop.
+    Serves the sources of a configuration until it is stopped.
 
     Args:
-        load: Reads the configuration, now and at each reload.
+        load: A function that reads the configuration, now and at each reload.
 
-        clock: Where time comes from.
+        clock: The source of time.
     """
 
     def __init__(self, load: Callable[[], Configuration], clock: Clock = SystemClock()) -> None:
@@ -98,21 +98,21 @@ class Agent:
         self._reload = asyncio.Event()
 
     def stop(self) -> None:
-        """End, once requests under way are answered."""
+        """Stop after the requests under way are answered."""
         self._stop.set()
 
     def reload(self) -> None:
-        """Read the configuration again. One that is broken is refused, and the old one stays."""
+        """Read the configuration again. If it is invalid, the old one stays."""
         self._reload.set()
 
     @property
     def term(self) -> _Term:
-        """What is served now."""
+        """The configuration that is served now."""
         assert self._term is not None  # noqa: S101 - set before anything is served
         return self._term
 
     def health(self) -> Health:
-        """Return the health of what is served, which is not ready while a file cannot be written."""
+        """Return the health of the managers. It is not ready while a file cannot be written."""
         health = self.term.managers.health()
         failing = any(file.failure is not None for file in self.term.files.values())
         return Health(
@@ -127,12 +127,12 @@ class Agent:
 
     async def run(self) -> None:
         """
-        Serve.
+        Serve until `stop` is called.
 
         Raises:
             ConfigurationError: The configuration cannot be used.
             OSError: The socket, the address or a folder cannot be used.
-            ImportError: What serves health over HTTP is not installed.
+            ImportError: The server for health over HTTP is not installed.
         """
         configuration = self._load()
         settings = configuration.agent
@@ -140,7 +140,7 @@ class Agent:
         door: AgentSocket | None = None
         async with contextlib.AsyncExitStack() as stack:
             if settings.socket is not None:
-                # First, so that a second agent is refused before it asks for a token.
+                # The socket comes first, so that a second agent is refused before it asks for a token.
                 door = AgentSocket(settings.socket, lambda request: answer(self, request, self._clock))
                 door.bind()
                 stack.callback(door.release)
@@ -161,7 +161,7 @@ class Agent:
             _log.info("stopping")
 
     async def _end(self) -> None:
-        # Not the one that was begun first, where the configuration was read again.
+        # This is the present one. If the configuration was read again, it is not the first one.
         await self.term.end()
 
     async def _until_stopped(self) -> None:
@@ -180,7 +180,7 @@ class Agent:
     async def _reloaded(self) -> None:
         old = self.term
         try:
-            # In a thread, because files are read.
+            # This runs in a thread, because it reads files.
             configuration = await asyncio.get_running_loop().run_in_executor(None, self._load)
             term = _Term(configuration, self._carried(configuration), self._clock)
             await term.begin()
@@ -189,20 +189,20 @@ class Agent:
                 _log.error("the new configuration is refused: %s", message)
             _log.error("the old configuration stays")
             return
-        except Exception as error:  # noqa: BLE001 - nothing in the new one may end the old one
+        except Exception as error:  # noqa: BLE001 - a fault of the new one must not end the old one
             _log.error("the new configuration is refused, the old one stays: %s", describe(error))
             return
         self._term = term
         gone = {file.path for file in old.files.values()} - {file.path for file in term.files.values()}
         await old.end()
         for path in gone:
-            _log.info("the file %s is no longer kept, and stays as it is", path)
+            _log.info("the file %s is no longer updated, and stays as it is", path)
         if configuration.agent != old.configuration.agent:
-            _log.warning("what [agent] says takes effect at the next start")
+            _log.warning("changes in [agent] take effect at the next start")
         _log.info("reloaded: serving %s of %s", ", ".join(configuration.sources), configuration.path)
 
     def _carried(self, configuration: Configuration) -> dict[str, Token]:
-        """Return the tokens that the new configuration can go on with; with a store they are there."""
+        """Return the tokens with which the new configuration can continue. With a store, they are in the store."""
         if configuration.make_store is not None:
             return {}
         old = self.term.configuration.sources
@@ -211,7 +211,7 @@ class Agent:
 
     async def _write_health(self, file: HealthFile) -> None:
         try:
-            while True:  # noqa: ASYNC110 - it waits for the time, and for nothing else
+            while True:  # noqa: ASYNC110 - it only waits for the time
                 await asyncio.sleep(max(file.write() - self._clock.time(), 0.1))
         finally:
             file.remove()
@@ -224,13 +224,13 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 
 
 def _serve_health(agent: Agent, host: str, port: int) -> Callable[[], None]:
-    # From a thread of its own, so that a loop that is blocked is told of as well.
+    # It runs in a separate thread, so that it also reports a blocked loop.
     try:
         from evertoken.testing._serve import Serving, require_uvicorn  # noqa: PLC0415 - needs an extra
 
         require_uvicorn()
     except ImportError as error:
-        msg = "health_address needs uvicorn: pip install 'evertoken[cli]' (health_file needs nothing)"
+        msg = "health_address needs uvicorn: pip install 'evertoken[cli]' (health_file needs no extra)"
         raise ImportError(msg) from error
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return Serving(HealthApp(agent), socket.create_server((host, port), family=family)).stop

@@ -1,4 +1,4 @@
-"""Asking a running agent over its socket."""
+"""The client for a running agent's socket."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_LINE", "AgentError", "ask", "is_trusted", "peer_uid"]
 
-#: Bytes of a line of the protocol.
+#: The longest line of the protocol, in bytes.
 LONGEST_LINE: Final = 1_048_576
 
-# Seconds in which an agent has to take the connection; and what is added to the time that is asked for.
+# Seconds for the connection to an agent, and seconds that are added to the requested timeout.
 _CONNECT: Final = 2.0
 _ANSWER: Final = 60.0
 
@@ -25,14 +25,14 @@ _ANSWER: Final = 60.0
 @final
 class AgentError(Exception):
     """
-    What an agent answered instead of what was asked for. It holds no secret.
+    An error that an agent answered. It contains no secret.
 
     Args:
         code: "unavailable", "rejected", "unknown" or "invalid".
 
-        message: What is wrong.
+        message: The explanation.
 
-        retry_at: When it tries again (epoch seconds), if it does.
+        retry_at: When the agent tries again (epoch seconds), if it does.
     """
 
     def __init__(self, code: str, message: str, retry_at: float | None = None) -> None:
@@ -43,18 +43,18 @@ class AgentError(Exception):
 
 def ask(path: Path, request: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any] | None:
     """
-    Return the answer of the agent at *path*; None where there is none.
+    Return the answer of the agent at *path*, or None if no agent runs there.
 
     Args:
-        path: Its socket.
+        path: The path of its socket.
 
-        request: What is asked.
+        request: The fields of the request.
 
-        timeout: Seconds for which the agent was asked to try.
+        timeout: The seconds for which the agent should try.
 
     Raises:
-        AgentError: The agent answered that it cannot.
-        OSError: The socket is another user's, may not be used, or the agent went away.
+        AgentError: The agent answered with an error.
+        OSError: The socket belongs to another user, may not be used, or the agent went away.
     """
     if not hasattr(socket, "AF_UNIX"):
         return None
@@ -82,7 +82,7 @@ def ask(path: Path, request: dict[str, Any], *, timeout: float | None = None) ->
 
 
 def peer_uid(connection: Any) -> int | None:
-    """Return the user at the other end of a socket, where the system tells (Linux: unix(7), SO_PEERCRED)."""
+    """Return the user at the other end of a socket, if the system reports it (Linux: unix(7), SO_PEERCRED)."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None
@@ -91,5 +91,7 @@ def peer_uid(connection: Any) -> int | None:
 
 
 def is_trusted(uid: int | None) -> bool:
-    """Tell whether a user is this one or root, or is not known: then the mode of the socket alone keeps others out."""
+    """
+    Tell whether a user is this one or root. An unknown user is trusted, because the socket's mode excludes others.
+    """
     return uid is None or uid in {0, os.geteuid()}

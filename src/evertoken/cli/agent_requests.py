@@ -1,4 +1,4 @@
-"""What an agent is asked over its socket, and what it answers."""
+"""The requests that an agent accepts over its socket, and its answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATIONS", "answer"]
 
-#: What may be asked, and which fields go with it.
+#: The operations, and the fields of each.
 OPERATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "get": ("name", "min_ttl", "timeout"),
     "refused": ("name", "access_token"),
@@ -45,11 +45,11 @@ async def answer(agent: _Agent, request: dict[str, Any], clock: Clock) -> dict[s
     Return the answer to one request.
 
     Args:
-        agent: Who is asked.
+        agent: The agent that answers.
 
         request: The fields of the request.
 
-        clock: What `expires_in` is counted by.
+        clock: The clock for `expires_in`.
     """
     operation = request.get("op")
     if not isinstance(operation, str) or operation not in _ANSWERS:

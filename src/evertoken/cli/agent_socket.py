@@ -1,4 +1,6 @@
-"""The socket of an agent: one JSON object a line, and one line back, for the user whose agent it is."""
+"""
+The socket of an agent. Requests and answers are JSON objects, one per line. Only the agent's own user may connect.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ __all__ = ["AgentSocket"]
 
 _log: Final = logging.getLogger("evertoken.agent")
 
-#: Connections at a time.
+#: The largest number of connections at a time.
 MOST: Final = 256
 
 
@@ -34,9 +36,9 @@ class AgentSocket:
     A unix socket with mode 0600.
 
     Args:
-        path: Where. Its folder must be this user's or root's, and nobody else may write there.
+        path: The path of the socket. Its folder must belong to this user or root, and nobody else may write there.
 
-        answer: Called with each request.
+        answer: A function that is called with each request.
     """
 
     def __init__(self, path: Path, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
@@ -45,22 +47,22 @@ class AgentSocket:
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._inode: int | None = None
-        # Each connection, and whether a request of it is under way.
+        # The connections, each with whether one of its requests is under way.
         self._connections: dict[asyncio.Task[None], bool] = {}
 
     def bind(self) -> None:
         """
-        Take the path. Who connects from now on waits until `serve`.
+        Take the path. From now on connections are accepted, but wait until `serve`.
 
         Raises:
-            OSError: Another agent listens there, or the folder or the file is not fit for a socket.
+            OSError: Another agent listens there, or the folder or the file is unsuitable for a socket.
         """
         fault = owner_fault(self._path.parent, self._path.parent.stat())
         if fault is not None:
             raise PermissionError(errno.EPERM, f"the socket needs a safe folder: {fault}")
         self._remove_left_over()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # The mode has to be right from the first moment: a socket is made with what the mask leaves of 0777.
+        # The mode must be right from the start. A socket is created with 0777 minus the umask.
         before = os.umask(0o177)
         try:
             listener.bind(str(self._path))
@@ -68,7 +70,7 @@ class AgentSocket:
         except BaseException as error:
             listener.close()
             if isinstance(error, OSError) and error.errno is None:
-                # unix(7): a path of a socket has at most 107 bytes.
+                # unix(7): the path of a socket has at most 107 bytes.
                 raise OSError(errno.ENAMETOOLONG, "the path of the socket is too long", str(self._path)) from None
             raise
         finally:
@@ -82,17 +84,17 @@ class AgentSocket:
         self._server = await asyncio.start_unix_server(self._connected, sock=self._listener, limit=LONGEST_LINE)
 
     def release(self) -> None:
-        """Listen no more, and give the path up."""
+        """Stop listening, and release the path."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
             with contextlib.suppress(OSError):
-                # Not the socket of an agent that came after this one.
+                # The path may already belong to a later agent.
                 if self._path.stat().st_ino == self._inode:
                     self._path.unlink()
 
     async def close(self, grace: float) -> None:
-        """Listen no more, wait *grace* seconds for requests that are under way, and end the rest."""
+        """Stop listening, wait *grace* seconds for requests under way, and end the others."""
         if self._server is not None:
             self._server.close()
         self.release()
@@ -111,13 +113,13 @@ class AgentSocket:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(found.st_mode):
-            raise FileExistsError(errno.EEXIST, f"{str(self._path)!r} is there, and is no socket")
+            raise FileExistsError(errno.EEXIST, f"{str(self._path)!r} exists, and is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
             try:
                 probe.connect(str(self._path))
             except ConnectionRefusedError:
-                # Of an agent that was killed.
+                # This socket belongs to an agent that was killed.
                 self._path.unlink()
                 return
             except OSError as error:
@@ -126,7 +128,7 @@ class AgentSocket:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - it runs in one
+        assert task is not None  # noqa: S101 - it runs in a task
         self._connections[task] = False
         try:
             uid = peer_uid(writer.get_extra_info("socket"))
@@ -137,7 +139,7 @@ class AgentSocket:
             else:
                 await self._talk(task, reader, writer)
         except (OSError, asyncio.CancelledError):
-            # The other side has gone, or the agent ends. The server of asyncio would log either.
+            # The client has gone, or the agent ends. asyncio's server would log both.
             pass
         finally:
             del self._connections[task]

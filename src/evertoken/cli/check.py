@@ -1,4 +1,4 @@
-"""`evertoken check`: whether the configuration can be used, and its sources bring tokens."""
+"""`evertoken check`: checks whether the configuration can be used, and whether its sources bring tokens."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["run_check"]
 
-# Seconds that a store is given to answer.
+# Seconds in which a store must answer.
 _PATIENCE = 10.0
 
 
 def run_check(options: argparse.Namespace) -> int:
     """
-    Say whether the configuration can be used.
+    Check whether the configuration can be used.
 
-    With `--fetch` also say whether the store answers, and whether each source brings a token.
+    With `--fetch`, also check whether the store answers, and whether each source brings a token.
     """
     logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.CRITICAL)
     configuration = configured(options.config)
-    # All that the sources can be asked without a request.
+    # This checks everything that needs no request.
     managers = Managers(configuration)
     print(f"{configuration.path}: no mistake found; sources: {', '.join(configuration.sources)}")
     if not options.fetch:
@@ -45,14 +45,14 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 async def _fetched(configuration: Configuration, managers: Managers, timeout: float | None) -> int:
-    # Without it a token of this process alone would look like one that is shared.
+    # The store is checked first. Otherwise a token of this process alone would look like a shared one.
     worst = 0 if configuration.make_store is None else await _asked(configuration.make_store(), configuration.clean)
     now = SystemClock.time
     async with managers:
         for name in managers:
             try:
                 token = await managers.get(name, timeout=timeout)
-            except Exception as error:  # noqa: BLE001 - each source is to be told of
+            except Exception as error:  # noqa: BLE001 - every source must be reported
                 print(f"{name}: {lines_of(error)[0] if isinstance(error, TokenError) else describe(error)}")
                 worst = 1
             else:

@@ -1,4 +1,4 @@
-"""The commands for programs that are not Python, as the command line has them."""
+"""The command-line arguments of the commands for programs that are not written in Python."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STATUS: Final = (
 
 
 def number(least: float, most: float) -> Callable[[str], float]:
-    """Return what reads a number from *least* to *most*."""
+    """Return a function that reads a number from *least* to *most*."""
 
     def read(text: str) -> float:
         with contextlib.suppress(ValueError):
@@ -42,42 +42,42 @@ def add_commands(commands: Any) -> None:
     get = _command(commands, "get", "print a token", _get, f"Prints one token and nothing else. {_STATUS}")
     _name(get)
     _token_options(get)
-    # Not imported from `formats`, which is slow, so that --help and completion are quick.
+    # These are not imported from `formats`, which is slow, so that --help and completion are quick.
     get.add_argument(
         "--format",
         choices=["token", "header", "json", "exec-credential", "aws-process", "netrc"],
         default="token",
-        help="how it is written (default: %(default)s)",
+        help="the output format (default: %(default)s)",
     )
-    get.add_argument("--host", help="for netrc: for which host it is")
-    get.add_argument("--login", help="for netrc: as whom one logs in (default: oauth2)")
+    get.add_argument("--host", help="the host, for netrc")
+    get.add_argument("--login", help="the login name, for netrc (default: oauth2)")
 
-    more = f"The command follows after --. It takes the place of this process. {_STATUS} 126 and 127: it cannot be run."
+    more = f"The command follows after --. It replaces this process. {_STATUS} 126 and 127: it cannot be run."
     run = _command(commands, "exec", "run a command with tokens in its environment", _exec, more)
     run.usage = "evertoken exec [options] NAME=VARIABLE [NAME=VARIABLE ...] -- COMMAND [ARGUMENT ...]"
-    run.add_argument("assignments", nargs="+", metavar="NAME=VARIABLE", help="which token in which variable")
+    run.add_argument("assignments", nargs="+", metavar="NAME=VARIABLE", help="a source, and the variable for its token")
     _token_options(run)
 
-    more = "Serves until SIGTERM. SIGHUP reads the configuration again; one that is broken is refused."
+    more = "Serves until SIGTERM. SIGHUP reads the configuration again. An invalid one is refused."
     agent = _command(commands, "agent", "keep tokens fresh in files and behind a socket", _agent, more)
     agent.add_argument("--verbose", action="store_true", help="log everything that happens")
 
-    check = _command(commands, "check", "say whether the configuration can be used", _check, _STATUS)
+    check = _command(commands, "check", "check whether the configuration can be used", _check, _STATUS)
     check.add_argument("--fetch", action="store_true", help="also fetch a token of each source, once")
-    check.add_argument("--timeout", type=number(0, 86_400), metavar="SECONDS", help="keep trying for so long")
+    check.add_argument("--timeout", type=number(0, 86_400), metavar="SECONDS", help="keep trying for this time")
 
     more = (
-        "Looks at the agent, or at the store if none runs. Where the output is no terminal it prints plain lines, once "
+        "Asks the agent, or the store if no agent runs. If the output is not a terminal, it prints plain lines, once "
         "unless --count is given."
     )
     top = _command(commands, "top", "show keys, providers and failures", _top, more)
     _socket(top)
     top.add_argument("--every", type=number(0.1, 3600), default=1.0, metavar="SECONDS", help="default: %(default)g")
-    top.add_argument("--count", type=_count, metavar="TIMES", help="end after so many readings")
+    top.add_argument("--count", type=_count, metavar="TIMES", help="end after this many readings")
 
     completion = commands.add_parser(
         "completion",
-        help="print what makes a shell complete this command",
+        help="print the code for shell completion of this command",
         description="For bash and zsh: eval \"$(evertoken completion bash)\". Needs pip install 'evertoken[cli]'.",
     )
     completion.add_argument("shell", choices=_SHELLS)
@@ -85,32 +85,32 @@ def add_commands(commands: Any) -> None:
 
 
 def add_grant_actions(actions: Any) -> None:
-    """Add revoke, import and keep-alive to those of `evertoken store`."""
+    """Add revoke, import and keep-alive to the actions of `evertoken store`."""
     revoke = _command(actions, "revoke", "sign a key out, in the store and at the server", _revoke, "Running services "
-                      "stop using its token. Only says what it would do, unless --yes is given.")  # fmt: skip
+                      "stop using its token. Without --yes, it only says what it would do.")  # fmt: skip
     _name(revoke, "source")
-    revoke.add_argument("--key", help="which key; a JSON array for a tuple (default: that of the source)")
+    revoke.add_argument("--key", help="the key; a JSON array for a tuple (default: that of the source)")
     revoke.add_argument("--yes", action="store_true", help="do it")
 
     more = (
-        "Reads JSON lines with key and refresh_token; if known also scope, extra, issued_at and expires_at (epoch "
+        "Reads JSON lines with key and refresh_token, and optionally scope, extra, issued_at and expires_at (epoch "
         "seconds)."
     )
-    brought = _command(actions, "import", "bring logins into the store", _import, more)
+    brought = _command(actions, "import", "write logins into the store", _import, more)
     _name(brought, "source")
     brought.add_argument("file", nargs="?", type=Path, help="default: the standard input")
-    brought.add_argument("--replace", action="store_true", help="also where there is a record already")
+    brought.add_argument("--replace", action="store_true", help="also replace existing records")
 
-    more = "Goes on until SIGTERM, unless --once is given. Running services that do the same share the work."
-    kept = _command(actions, "keep-alive", "refresh grants that nobody uses before they die of it", _keep_alive, more)
+    more = "Runs until SIGTERM, unless --once is given. Running services that do the same share the work."
+    kept = _command(actions, "keep-alive", "refresh unused grants before they expire", _keep_alive, more)
     _name(kept, "source")
-    kept.add_argument("--idle", type=number(1, 1e9), metavar="SECONDS", help="after how long without use a grant dies "
-                      "(default: as its server or provider says)")  # fmt: skip
+    kept.add_argument("--idle", type=number(1, 1e9), metavar="SECONDS", help="the time without use after which a grant "
+                      "expires (default: as its server or provider states)")  # fmt: skip
     kept.add_argument("--once", action="store_true", help="make one pass")
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks how the line goes on, and exit; do nothing else."""
+    """Answer a shell that asks for completions, and exit. In all other cases do nothing."""
     if "_ARGCOMPLETE" in os.environ:
         from evertoken.cli.completion import autocomplete  # noqa: PLC0415 - needs an extra
 
@@ -131,12 +131,12 @@ def _command(commands: Any, name: str, says: str, run: Callable[[Any], int], mor
 
 def _name(parser: argparse.ArgumentParser, destination: str = "name") -> None:
     action = parser.add_argument(destination, metavar="NAME", help="a source of the configuration")
-    # Which argcomplete looks for.
+    # argcomplete looks for this attribute.
     action.completer = _names  # type: ignore[attr-defined]
 
 
 def _names(*, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    import tomllib  # noqa: PLC0415 - for completion alone
+    import tomllib  # noqa: PLC0415 - only needed for completion
 
     from evertoken.cli.configuration import find  # noqa: PLC0415
 
@@ -150,7 +150,7 @@ def _names(*, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 def _token_options(parser: argparse.ArgumentParser) -> None:
     _socket(parser)
     parser.add_argument("--min-ttl", type=number(0, 1e9), metavar="SECONDS", help="life that it must have left")
-    parser.add_argument("--timeout", type=number(0, 86_400), metavar="SECONDS", help="keep trying for so long")
+    parser.add_argument("--timeout", type=number(0, 86_400), metavar="SECONDS", help="keep trying for this time")
 
 
 def _socket(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +164,7 @@ def _count(text: str) -> int:
     return int(number(1, 1e9)(text))
 
 
-# Each command is imported when it is run, so that --help and completion are quick.
+# Each command is imported only when it is run, so that --help and completion are quick.
 
 
 def _get(options: Any) -> int:

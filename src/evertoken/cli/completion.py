@@ -18,10 +18,10 @@ __all__ = ["autocomplete", "shell_code"]
 
 
 def autocomplete(parser: argparse.ArgumentParser) -> None:
-    """Write what may follow to the shell that asks, and exit."""
+    """Write the completions for the shell that asks, and exit."""
     argcomplete.autocomplete(parser)
 
 
 def shell_code(shell: str) -> str:
-    """Return what a shell has to run to complete `evertoken`."""
+    """Return the code that a shell must run to complete `evertoken`."""
     return shellcode(["evertoken"], shell=shell) + "\n"

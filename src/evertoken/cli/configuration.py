@@ -1,4 +1,4 @@
-"""`evertoken.toml`: where it is, what is in it, and what is wrong with it."""
+"""Finds, reads and checks the file `evertoken.toml`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["CONFIG_VARIABLE", "SOCKET_VARIABLE", "Configuration", "find", "read"
 
 #: The variable that holds the path of the file.
 CONFIG_VARIABLE: Final = "EVERTOKEN_CONFIG"
-#: The one that holds the path of an agent's socket.
+#: The variable that holds the path of an agent's socket.
 SOCKET_VARIABLE: Final = "EVERTOKEN_SOCKET"
 
-# Bytes of a file that is read.
+# The largest size in bytes of the file.
 _LONGEST: Final = 1_048_576
 _TOP: Final = ("namespace", "fetch_timeout", "sources", "store", "refresh", "rate_limits", "budgets", "agent")
 
@@ -38,16 +38,16 @@ _TOP: Final = ("namespace", "fetch_timeout", "sources", "store", "refresh", "rat
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
     """
-    What the file says, checked. It holds secrets that stand in variables, and is not to be shown.
+    The checked content of the file. It contains secrets from variables, so it must not be shown.
 
     Args:
         path: The file.
 
-        sources: Each source by its name.
+        sources: The sources by name.
 
-        make_store: Makes the store anew, if there is one.
+        make_store: A function that makes the store, if there is one.
 
-        clean: Takes the passwords of the store's URL out of a text.
+        clean: A function that removes the passwords of the store's URL from a text.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class Configuration:
         Return the source of that name.
 
         Raises:
-            ConfigurationError: There is none.
+            ConfigurationError: The source does not exist.
         """
         found = self.sources.get(name)
         if found is None:
@@ -81,9 +81,9 @@ class Configuration:
 
 def find(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
     """
-    Return the file: *given*, what EVERTOKEN_CONFIG names, the user's, the machine's; None where there is none.
+    Return the path of the file: *given*, EVERTOKEN_CONFIG, the user's file, or the machine's file. Else return None.
 
-    The working directory is not looked at, because the file of a stranger may name a command to run.
+    The working directory is not searched, because the file of a stranger may name a command to run.
     """
     if given is not None:
         return given
@@ -99,18 +99,18 @@ def find(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | 
 
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
     """
-    Return what the file says.
+    Return the content of the file.
 
     Raises:
-        ConfigurationError: The file cannot be read, or others could change it, or something in it is wrong. Each
-            message names the file, the table and the key, and none holds a secret.
+        ConfigurationError: The file cannot be read, or others could change it, or its content is wrong. Each message
+            names the file, the table and the key. It contains no secret.
     """
     path = path.absolute()
     top = Table(path, "", _parsed(path), environ)
     wrong: list[str] = []
 
     def part(make: Callable[[], Any]) -> Any:
-        # One mistake must not hide those in other tables.
+        # One mistake must not hide mistakes in other tables.
         try:
             return make()
         except ConfigurationError as error:
@@ -129,7 +129,7 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
         "agent": part(lambda: agent_of(top.table("agent"))),
     }
     if not wrong and store is not None and given["namespace"] is None:
-        # Tokens of a source that does not say whose they are could be served to others.
+        # Tokens of a source without identity could be served to others.
         part(lambda: check_names(path, sources))
     if wrong:
         raise ConfigurationError(*wrong)
@@ -145,7 +145,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             fault = owner_fault(path, os.fstat(file.fileno()))
             if fault is not None:
-                # It may name a command to run, and where secrets are sent.
+                # The file may name a command to run, and the servers to which secrets are sent.
                 msg = f"{path}: {fault}"
                 raise ConfigurationError(msg)
             data = file.read(_LONGEST + 1)
@@ -158,5 +158,5 @@ def _parsed(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         msg = f"{path}: is not text in UTF-8"
     except tomllib.TOMLDecodeError as error:
-        msg = f"{path}: is no TOML: {error}"
+        msg = f"{path}: is not valid TOML: {error}"
     raise ConfigurationError(msg)

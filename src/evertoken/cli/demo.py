@@ -1,4 +1,4 @@
-"""The demo: one server, two sides, one timetable."""
+"""The demo runs two sides against one server, by one timetable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TICK = 0.1
 @final
 @dataclass(slots=True)
 class Progress:
-    """The demo as it stands, for a view."""
+    """The state of the demo. Views display it."""
 
     plan: Plan
     evertoken: Side
@@ -42,19 +42,19 @@ class Progress:
     news: list[str] = field(default_factory=list)
 
     def fetches(self, side: Side) -> int:
-        """Return how many token requests *side* has made."""
+        """Return the number of token requests of *side*."""
         return sum(dict(request.form).get("client_id") == side.name for request in list(self.server.requests))
 
 
 class View(Protocol):
-    """Shows the progress."""
+    """Shows the progress of the demo."""
 
     def update(self, progress: Progress) -> None:
-        """Show it as it stands."""
+        """Show the present state."""
 
 
 async def run_demo(plan: Plan, view: View) -> tuple[Result, Progress]:
-    """Run both sides by the timetable; a cancellation ends it early, with what there is."""
+    """Run both sides by the timetable. A cancellation ends it early, with partial results."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(
             TokenServer(lifetime=plan.lifetime, latency=plan.latency, resource_latency=0.005)
@@ -170,7 +170,7 @@ def _result(progress: Progress, reader: TimedReader, healing: int, *, complete: 
 
 
 def _most_at_once(starts: list[float], took: float) -> int:
-    # The server counts both sides together; each request takes the endpoint's latency and little more.
+    # The server counts both sides together. Each request takes the endpoint's latency and little more.
     return max((sum(start <= other < start + 0.9 * took for other in starts) for start in starts), default=0)
 
 

@@ -1,4 +1,4 @@
-"""A token as text, as other programs want it."""
+"""Writes a token as text, in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Form", "fields_of"]
 
-#: How a token may be written.
+#: The supported formats.
 FORMATS: Final = ("token", "header", "json", "exec-credential", "aws-process", "netrc")
 
-# "Authentication": the versions of the group client.authentication.k8s.io that have this form.
+# "Authentication": the versions of the group client.authentication.k8s.io with this form.
 _EXEC_VERSIONS: Final = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
@@ -28,14 +28,14 @@ _EXEC_VERSIONS: Final = ("client.authentication.k8s.io/v1", "client.authenticati
 @dataclass(frozen=True)
 class Form:
     """
-    How a token is written.
+    The format of a token.
 
     Args:
         name: One of `FORMATS`.
 
-        host: For which host it is, as netrc says.
+        host: The host of the token, for netrc.
 
-        login: As whom one logs in there, as netrc says.
+        login: The login name at that host, for netrc.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Form:
 
             now: The time (epoch seconds).
 
-            environ: What kubectl tells of itself.
+            environ: The environment, in which kubectl describes itself.
 
         Raises:
-            ValueError: The token cannot be written so; the message says why, and holds no secret.
+            ValueError: The token cannot be written in this format. The message says why, and contains no secret.
         """
         if self.name == "aws-process":
             return _aws(token)
@@ -62,7 +62,7 @@ class Form:
             return json.dumps(fields_of(token, now)) + "\n"
         if isinstance(token, AwsCredentials):
             msg = f"AWS credentials cannot be written as {self.name}: use aws-process or json"
-            raise ValueError(msg)  # noqa: TRY004 - the format is wrong for the source
+            raise ValueError(msg)  # noqa: TRY004 - the format does not fit the source
         if self.name == "exec-credential":
             return _exec_credential(token, environ)
         if self.name == "header":
@@ -85,7 +85,7 @@ def fields_of(token: Token, now: float) -> dict[str, Any]:
 
 
 def _exec_credential(token: Token, environ: Mapping[str, str]) -> str:
-    # kubectl takes the version that it asked for alone.
+    # kubectl accepts only the version that it asked for.
     version = _EXEC_VERSIONS[0]
     try:
         asked = json.loads(environ.get("KUBERNETES_EXEC_INFO", "{}"))["apiVersion"]
@@ -104,7 +104,7 @@ def _aws(token: Token) -> str:
     # "Sourcing credentials with an external process" of the AWS CLI.
     if not isinstance(token, AwsCredentials):
         msg = "aws-process is for a source of the kind aws, and this one gives another token"
-        raise ValueError(msg)  # noqa: TRY004 - the format is wrong for the source
+        raise ValueError(msg)  # noqa: TRY004 - the format does not fit the source
     fields: dict[str, Any] = {
         "Version": 1,
         "AccessKeyId": token.access_key_id,
@@ -118,5 +118,5 @@ def _aws(token: Token) -> str:
 
 
 def _instant(value: float) -> str:
-    # RFC 3339, rounded down: nobody is told a longer life.
+    # RFC 3339, rounded down, so that the life is never overstated.
     return dt.datetime.fromtimestamp(int(value), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""`evertoken get`: a token for a program that is not Python, from an agent or from the store."""
+"""`evertoken get`: prints a token from an agent or from the store, for a program that is not written in Python."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def configured(given: Path | None) -> Configuration:
     Return the configuration.
 
     Raises:
-        ConfigurationError: There is none, or it cannot be used.
+        ConfigurationError: The file does not exist, or cannot be used.
     """
     path = find(given)
     if path is None:
@@ -45,7 +45,7 @@ def configured(given: Path | None) -> Configuration:
 
 def socket_of(options: argparse.Namespace) -> tuple[Path | None, Configuration | None]:
     """
-    Return where an agent listens, if one may, and the configuration where it was read to find that out.
+    Return the path of the agent's socket, if it is configured, and the configuration if it had to be read for that.
 
     Raises:
         ConfigurationError: The configuration cannot be used.
@@ -59,14 +59,14 @@ def socket_of(options: argparse.Namespace) -> tuple[Path | None, Configuration |
 
 
 def log_errors() -> None:
-    """Write what needs a person to the standard error, but for a rejection: of that, the command itself tells."""
+    """Log errors to stderr, except rejections, because the command itself reports these."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(lambda record: getattr(record, "evertoken_event", None) != "refresh_rejected")
     logging.basicConfig(format="evertoken: %(message)s", handlers=[handler], level=logging.ERROR)
 
 
 def run_get(options: argparse.Namespace) -> int:
-    """Print one token and nothing else; return the exit status."""
+    """Print only a token, and return the exit status."""
     log_errors()
     form = Form(options.format, host=options.host, login=options.login or "oauth2")
     if form.name == "netrc" and form.host is None:
@@ -83,12 +83,12 @@ def run_get(options: argparse.Namespace) -> int:
 
 def tokens_of(names: Sequence[str], options: argparse.Namespace) -> list[Token]:
     """
-    Return a token of each source *names*, from the agent if one runs, else as a service of its own would get it.
+    Return a token for each of *names*, from a running agent, or else as a separate service would get it.
 
     Raises:
-        AgentError: The agent cannot give one.
+        AgentError: The agent cannot give a token.
         ConfigurationError: The configuration cannot be used.
-        TokenError: There is none, for now or until a person acts.
+        TokenError: There is no token now, or until a person acts.
         OSError: The agent's socket cannot be used.
     """
     path, configuration = socket_of(options)
@@ -96,10 +96,10 @@ def tokens_of(names: Sequence[str], options: argparse.Namespace) -> list[Token]:
         found = [_from_agent(path, name, options) for name in names]
         if None not in found:
             return [token for token in found if token is not None]
-        # No agent runs. The store has what it kept.
+        # No agent runs, so the store is used.
     if configuration is None:
         if options.config is None and find(None) is None:
-            msg = f"no agent listens at {str(path)!r}, and there is no configuration to do without"
+            msg = f"no agent listens at {str(path)!r}, and there is no configuration to use instead"
             raise ConfigurationError(msg)
         configuration = configured(options.config)
     return asyncio.run(_from_managers(configuration, names, options))
@@ -115,7 +115,7 @@ def _from_agent(path: Path, name: str, options: argparse.Namespace) -> Token | N
 
 
 def _token_of(fields: dict[str, Any]) -> Token:
-    # The credentials of AWS are of a kind of their own, which is known once its module is.
+    # AWS credentials have their own class, which is known after its module was imported.
     extra = {name: fields[name] for name in ("secret_access_key", "session_token") if name in fields}
     return Token.restored(
         {

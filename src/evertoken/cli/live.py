@@ -1,4 +1,4 @@
-"""The demo on a terminal: both sides beside each other, ten times a second."""
+"""The demo on a terminal: both sides next to each other, redrawn ten times per second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveView"]
 
-# Two panels beside each other fit into 80 columns.
+# Two panels next to each other must fit into 80 columns.
 _BAR = 17
 
 
@@ -32,7 +32,7 @@ class LiveView:
         self._live.stop()
 
     def update(self, progress: Progress) -> None:
-        """Draw it anew."""
+        """Redraw the view."""
         sides = Table.grid(expand=True, padding=(0, 1))
         sides.add_column(ratio=1)
         sides.add_column(ratio=1)
@@ -41,7 +41,7 @@ class LiveView:
         )
         plan = progress.plan
         head = Text.assemble((f"{progress.at:5.1f} s  ", "bold"), plan.phase(progress.at))
-        # In a table, for a progress bar alone does not end its line.
+        # It is in a table, because a progress bar alone does not end its line.
         bar = Table.grid(expand=True)
         bar.add_row(ProgressBar(total=plan.seconds, completed=min(progress.at, plan.seconds)))
         self._live.update(Group(head, bar, sides, Text("\n".join(progress.news[-3:]), style="dim")), refresh=True)
@@ -68,7 +68,7 @@ def _judged(words: str, *, good: bool) -> Text:
 
 
 def _life(progress: Progress, side: Side) -> Text:
-    """Draw what is left of the token's life, with a mark where a refresh is due."""
+    """Draw the remaining life of the token, with a mark at the time of the refresh."""
     now, expires_at, due_at = time.time(), side.expires_at(), side.due_at()
     share = 0.0 if expires_at is None else max(0.0, min((expires_at - now) / progress.plan.lifetime, 1.0))
     cells = ["█" if cell < share * _BAR else "░" for cell in range(_BAR)]

@@ -1,4 +1,4 @@
-"""A steady load: requests start at their appointed times, whether or not those before have ended."""
+"""A steady load: requests start at fixed times, even if earlier ones have not ended."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["Sample", "Side", "TimedReader"]
 @dataclass(frozen=True, slots=True)
 class Sample:
     """
-    One request as its caller saw it.
+    One request as its caller experienced it.
 
     Args:
-        at: When it was due, in seconds from the start.
+        at: The time at which it was due, in seconds from the start.
 
-        latency: Seconds until it had ended, counted from when it was due.
+        latency: Seconds from the time at which it was due to its end.
 
-        status: The status code, or 0 where there was no answer.
+        status: The status code, or 0 if there was no answer.
 
-        error: The class of what was raised instead, if anything.
+        error: The class of the exception, if one was raised.
     """
 
     at: float
@@ -41,7 +41,7 @@ class Sample:
 
     @property
     def good(self) -> bool:
-        """Whether the caller got what it wanted."""
+        """Whether the caller received a good answer."""
         return self.status == httpx.codes.OK
 
 
@@ -49,12 +49,12 @@ class Sample:
 @dataclass(slots=True)
 class Side:
     """
-    One of the two that are compared.
+    One of the two sides of the comparison.
 
     Args:
-        name: What to call it.
+        name: The name of the side.
 
-        send: Sends one request.
+        send: A function that sends one request.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Side:
     expiries: list[float] = field(default_factory=list)
 
     async def run(self, begun: float, seconds: float, rate: float) -> None:
-        """Send *rate* requests a second, for so many seconds from *begun* on the loop's clock."""
+        """Send *rate* requests per second for *seconds* seconds, beginning at *begun* on the loop's clock."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             for number in range(int(seconds * rate)):
@@ -78,14 +78,14 @@ class Side:
         status, error = 0, None
         try:
             status = (await self.send()).status_code
-        except Exception as raised:  # noqa: BLE001 - what callers see is what is measured
+        except Exception as raised:  # noqa: BLE001 - exceptions are part of the measurement
             error = type(raised).__name__
         self.samples.append(Sample(due - begun, loop.time() - due, status, error))
 
 
 @final
 class TimedReader:
-    """A token reader that measures how long `get` takes, from the start of the load on."""
+    """A token reader that measures how long `get` takes, from the start of the load."""
 
     def __init__(self, tokens: TokenReader, since: Callable[[], float]) -> None:
         self._tokens = tokens
@@ -100,13 +100,13 @@ class TimedReader:
         return token
 
     async def refused(self, token: Token, /, *, wait: bool = True) -> Token | None:
-        """Pass a refusal on."""
+        """Pass the refusal on."""
         return await self._tokens.refused(token, wait=wait)
 
     def get_sync(self) -> Any:
-        """Not used here."""
+        """Not used by the demo."""
         return self._tokens.get_sync()
 
     def refused_sync(self, token: Token, /, *, wait: bool = True) -> Token | None:
-        """Not used here."""
+        """Not used by the demo."""
         return self._tokens.refused_sync(token, wait=wait)

@@ -1,4 +1,4 @@
-"""`evertoken`, on the command line."""
+"""The command line `evertoken`."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# What shells make of SIGINT and SIGPIPE.
+# The exit statuses that shells use for SIGINT and SIGPIPE.
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that quotes no password of an argument that it does not expect."""
+    """A parser whose errors do not quote passwords in unexpected arguments."""
 
     def error(self, message: str) -> NoReturn:
         super().error(without_passwords(message))
 
 
 class _Intermixed(_Parser):
-    """One that takes options between arguments also where the first argument may be left out."""
+    """A parser that accepts options between arguments, even if the first argument may be left out."""
 
     _begun = False
 
@@ -54,23 +54,23 @@ class _Intermixed(_Parser):
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
+    """Run the command line, and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     complete(parser)
-    # What comes after -- is another program's, with options of its own.
+    # The words after -- belong to another program, which has its own options.
     end = words.index("--") if words[:1] == ["exec"] and "--" in words else len(words)
     options = parser.parse_args(words[:end])
     options.command = words[end + 1 :]
     try:
         status: int = options.run(options)
-        # Here, for at the exit nobody hears that the reader has gone.
+        # It is flushed here, because at exit nobody would notice that the reader has gone.
         sys.stdout.flush()
     except ImportError as error:
         print(f"evertoken: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever reads has read enough; what is left must not be written at the end either.
+        # The reader has read enough. The rest must not be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
@@ -79,12 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="evertoken", description="Tokens that are always fresh.")
+    parser = _Parser(prog="evertoken", description="Keeps access tokens fresh.")
     parser.add_argument("--version", action="version", version=f"evertoken {metadata.version('evertoken')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
-        help="compare evertoken with the snippet everyone writes, on a server of its own",
+        help="compare evertoken with the snippet everyone writes, on a local server",
         description="Starts an authorization server on loopback and drives the same load at it twice, side by side: "
         "through evertoken, and through the snippet everyone writes. The token endpoint fails for a while, and at "
         "last all tokens are revoked. Exit status 0 if evertoken kept its promises, 1 if not.",
@@ -93,23 +93,23 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds",
         type=number(5, 600),
         default=DEFAULT_SECONDS,
-        help="how long it takes, everything in proportion (default: %(default)g)",
+        help="the length of the demo (default: %(default)g)",
     )
     demo.add_argument(
         "--rate",
         type=number(1, 500),
         default=DEFAULT_RATE,
-        help="requests a second, for each side (default: %(default)g)",
+        help="requests per second, for each side (default: %(default)g)",
     )
-    demo.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
+    demo.add_argument("--json", action="store_true", help="print only the result, as JSON")
     demo.add_argument("--plot", type=_picture, metavar="FILE", help="draw the latencies, as .svg or .png")
     demo.set_defaults(run=_demo)
     _add_store(commands.add_parser(
         "store",
-        help="look into a store, and take records out",
+        help="inspect a store, and delete records",
         description="Shows keys, states, versions, ages and leases of a store, and fingerprints in place of tokens. "
-        "URL: file:DIRECTORY, sqlite:FILE, redis://, rediss://, unix:// or postgresql://. One with a password is "
-        f"better given in the variable {VARIABLE}, or in a file.",
+        "URL: file:DIRECTORY, sqlite:FILE, redis://, rediss://, unix:// or postgresql://. Put a URL with "
+        f"a password into the variable {VARIABLE}, or into a file.",
     ))  # fmt: skip
     add_commands(commands)
     return parser
@@ -121,25 +121,25 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     )
     every = {
         "list": "one line for each key",
-        "show": "all that is known of one key",
-        "check": "whether the store answers and all its records can be read; exit status 1 if not",
-        "purge": "take records out; says what it would do unless --yes",
+        "show": "all facts about one key",
+        "check": "check whether the store answers and all its records can be read; exit status 1 if not",
+        "purge": "delete records; without --yes, only say what it would do",
     }
     for name, says in every.items():
         action = actions.add_parser(name, help=says, description=says)
         action.add_argument(
-            "url", metavar="URL", nargs="?", help=f"where the store is (default: what the variable {VARIABLE} says)"
+            "url", metavar="URL", nargs="?", help=f"the address of the store (default: the variable {VARIABLE})"
         )
         action.add_argument(
-            "--store-file", type=Path, metavar="FILE", help="a file that holds the URL, and that nobody else may read"
+            "--store-file", type=Path, metavar="FILE", help="a file with the URL, which nobody else may read"
         )
         action.add_argument("--ask-password", action="store_true", help="ask for the password that the URL leaves out")
-        action.add_argument("--key-file", type=Path, metavar="FILE", help="the keys that open what is sealed")
-        action.add_argument("--prefix", help="of the keys in Redis (default: evertoken:)")
-        action.add_argument("--table", help="in PostgreSQL (default: evertoken)")
+        action.add_argument("--key-file", type=Path, metavar="FILE", help="the keys that open sealed records")
+        action.add_argument("--prefix", help="the prefix of the keys in Redis (default: evertoken:)")
+        action.add_argument("--table", help="the table in PostgreSQL (default: evertoken)")
         action.set_defaults(run=_store)
         if name in {"list", "show"}:
-            action.add_argument("--json", action="store_true", help="for machines: one object a line")
+            action.add_argument("--json", action="store_true", help="print JSON, one object per line")
         if name == "show":
             action.add_argument("key", metavar="KEY", help="as `list` names it")
         if name == "purge":
@@ -148,14 +148,15 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
                 metavar="KEY",
                 action="append",
                 default=[],
-                help="this one, as `list` names it; may be repeated",
+                help="a key, as `list` names it; may be repeated",
             )
             action.add_argument(
-                "--expired", type=number(0, 1e10), metavar="SECONDS", help="those that expired so long ago"
+                "--expired",
+                type=number(0, 1e10),
+                metavar="SECONDS",
+                help="records that expired this long ago, or earlier",
             )
-            action.add_argument(
-                "--with-refresh-tokens", action="store_true", help="also those that carry a refresh token"
-            )
+            action.add_argument("--with-refresh-tokens", action="store_true", help="also records with a refresh token")
             action.add_argument("--yes", action="store_true", help="do it")
     add_grant_actions(actions)
 
@@ -181,14 +182,14 @@ def _picture(text: str) -> Path:
 
 
 def _demo(options: Any) -> int:
-    # Each missing extra is said before anything is started.
+    # A missing extra is reported before anything is started.
     from evertoken.testing._serve import require_uvicorn  # noqa: PLC0415
 
     require_uvicorn()
     draw: Callable[[Result, Progress, Path], None] | None = None
     if options.plot is not None:
-        from evertoken.cli.plot import plot as draw  # noqa: PLC0415 - matplotlib is wanted for this alone
-    # What the log would say is shown by the views.
+        from evertoken.cli.plot import plot as draw  # noqa: PLC0415 - matplotlib is only needed here
+    # The views show the events, so the log is not needed.
     logging.getLogger("evertoken").addHandler(logging.NullHandler())
     logging.getLogger("evertoken").propagate = False
     plan = Plan.of(options.seconds, options.rate)
@@ -196,7 +197,7 @@ def _demo(options: Any) -> int:
         result, progress = _run(plan, PlainView(io.StringIO()))
         print(json.dumps(result.as_json(), indent=2))
     elif sys.stdout.isatty():
-        from evertoken.cli.live import LiveView  # noqa: PLC0415 - rich is wanted for this alone
+        from evertoken.cli.live import LiveView  # noqa: PLC0415 - rich is only needed here
 
         with LiveView() as view:
             result, progress = _run(plan, view)

@@ -22,23 +22,23 @@ __all__ = ["Managers"]
 @final
 class Managers:
     """
-    One manager for all sources with a key, and one for each that is a manager's only source.
+    One manager for all sources with keys, and one manager for each source without a key.
 
     Use it as an async context manager.
 
     Args:
-        configuration: What the file says.
+        configuration: The checked content of the file.
 
-        names: The sources that are wanted, and those that they exchange tokens of; None for all.
+        names: The needed sources. The sources of tokens that they exchange are added. With None, all sources.
 
-        initial: Tokens to begin with, by the name of their source.
+        initial: The initial tokens, by the name of their source.
 
-        observers: Functions that are told of each event.
+        observers: Functions that are called with each event.
 
-        clock: Where time comes from.
+        clock: The source of time.
 
     Raises:
-        ConfigurationError: The sources do not go together.
+        ConfigurationError: The sources cannot be combined.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Managers:
         Return the manager of a source, and its key there.
 
         Raises:
-            ConfigurationError: There is no such source.
+            ConfigurationError: The source does not exist.
         """
         if name not in self._by_name:
             self.configuration.entry(name)
@@ -125,7 +125,7 @@ class Managers:
 
     @property
     def all(self) -> list[TokenManager[Any, Any]]:
-        """Each manager."""
+        """All managers."""
         return list(dict.fromkeys(manager for manager, _ in self._by_name.values()))
 
     async def get(self, name: str, *, min_ttl: float | None = None, timeout: float | None = None) -> Token:
@@ -141,7 +141,7 @@ class Managers:
         return token
 
     def health(self) -> Health:
-        """Return the health of all of them as one."""
+        """Return the combined health of all managers."""
         found = [manager.health() for manager in self.all]
         beats = [health.last_beat_at for health in found]
         return Health(

@@ -1,4 +1,4 @@
-"""The OAuth client that a table of the configuration describes, and what its provider allows."""
+"""Makes the OAuth client that a table of the configuration describes, and reads the limits of its provider."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _METHODS: Final = (
 
 
 def rate_limit_of(table: Table) -> RateLimit:
-    """Return the limit that *table* is."""
+    """Return the rate limit in *table*."""
     table.only(["requests", "per", "burst", "concurrency"])
     values = table.number("requests"), table.number("per")
     if None in values:
@@ -46,7 +46,7 @@ def rate_limit_of(table: Table) -> RateLimit:
 
 
 def budget_of(table: Table) -> Budget:
-    """Return the budget that *table* is."""
+    """Return the budget in *table*."""
     table.only(["tokens", "per", "hard"])
     tokens, per = table.whole("tokens"), table.number("per")
     if tokens is None or per is None:
@@ -58,7 +58,7 @@ def budget_of(table: Table) -> Budget:
 
 
 def client_of(table: Table) -> OAuthClient:
-    """Return the client that *table* tells of, among other things."""
+    """Return the client that *table* describes."""
     if not {"provider", "issuer", "token_endpoint"} & table.values.keys():
         raise table.wrong("token_endpoint", "is missing; or give issuer, by which it is found, or provider")
     rate, budget = table.table("rate_limit"), table.table("budget")
@@ -78,7 +78,7 @@ def client_of(table: Table) -> OAuthClient:
         "body": None if table.text("body") is None else table.choice("body", ("form", "json")),
     }
     if not isinstance(given["client_auth"], str | None):
-        # The secret is in the method, and goes nowhere else.
+        # The secret is part of the method, and is not used elsewhere.
         given["client_secret"] = None
     given = {name: value for name, value in given.items() if value is not None}
     provider = table.text("provider")
@@ -98,7 +98,7 @@ def _authentication(table: Table, secret: str | Path | None) -> Any:
             if key in table.values:
                 raise table.wrong(key, "needs client_auth, which says how the client authenticates")
         return method
-    # Each needs more than its name, and some an extra.
+    # Each of these needs further arguments, and some need an extra.
     from evertoken.sources import (  # noqa: PLC0415
         ClientAssertion,
         ClientSecretJwt,
@@ -122,7 +122,7 @@ def _authentication(table: Table, secret: str | Path | None) -> Any:
 
 
 def secret_of(table: Table, key: str) -> str | Path:
-    """Return a secret that must be there."""
+    """Return a required secret."""
     value = table.secret(key)
     if value is None:
         raise table.wrong(key, "is missing")

@@ -1,4 +1,4 @@
-"""The store that a URL on the command line means."""
+"""Makes the store for a URL on the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMES", "store_at"]
 
-#: What a URL may begin with.
+#: The supported schemes.
 SCHEMES: Final = ("file", "sqlite", "redis", "rediss", "unix", "postgresql", "postgres")
 
 
@@ -21,24 +21,24 @@ def store_at(
     url: str, *, key_file: Path | None, prefix: str | None, table: str | None, must_exist: bool = True
 ) -> ListedStore:
     """
-    Return the store at *url*, which is not opened yet.
+    Return the store at *url*, without opening it.
 
     Args:
         url: `file:PATH` for a directory, `sqlite:PATH` for a database file, or the URL of a server.
 
-        key_file: The file with the keys that open what is sealed.
+        key_file: The file with the keys that open sealed records.
 
         prefix: The prefix of the keys of a Redis store.
 
         table: The table of a PostgreSQL store.
 
-        must_exist: Whether the directory or the file must be there. Looking must not make one.
+        must_exist: Whether the directory or the file must exist. A command that only looks must not create it.
 
     Raises:
-        ValueError: It is no such URL, there is no such file, or an option is for another kind of store.
+        ValueError: The URL is invalid, the file does not exist, or an option is for another kind of store.
         ImportError: The extra of that store is not installed.
     """
-    # Not by urlsplit(), which quotes the host of a URL that it cannot read, with the password before it.
+    # urlsplit() is not used, because its errors quote an unreadable host together with the password before it.
     scheme = url.partition(":")[0].lower()
     if scheme not in SCHEMES:
         known = ", ".join(f"{one}:" for one in SCHEMES)

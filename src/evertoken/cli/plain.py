@@ -1,4 +1,4 @@
-"""The demo as a log: a line a second, and one for each thing that happens."""
+"""The demo as a log: one line per second, and one for each event."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["PlainView"]
 @final
 class PlainView:
     """
-    Writes lines, for what is not a terminal.
+    Writes lines, for output that is not a terminal.
 
     Args:
-        out: Where to.
+        out: The output.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -26,7 +26,7 @@ class PlainView:
         self._told = 0
 
     def update(self, progress: Progress) -> None:
-        """Write what is new."""
+        """Write the news."""
         for line in progress.news[self._told :]:
             print(line, file=self._out, flush=True)
         self._told = len(progress.news)

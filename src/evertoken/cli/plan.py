@@ -1,4 +1,4 @@
-"""What happens in the demo, and when."""
+"""The timetable of the demo."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Plan:
     The demo's timetable, in seconds from its start.
 
     Args:
-        seconds: How long it takes.
+        seconds: The length of the demo.
 
-        rate: Requests a second, for each side.
+        rate: Requests per second, for each side.
 
-        lifetime: How long tokens live.
+        lifetime: The lifetime of tokens.
 
-        latency: How long the token endpoint takes.
+        latency: The latency of the token endpoint.
 
-        margin: How long before its end the snippet takes a token for expired.
+        margin: How long before its end a token counts as expired for the snippet.
 
-        retry: The first wait of evertoken's retries, and the longest.
+        retry: The first and the longest wait of evertoken's retries.
 
-        outage: When the token endpoint fails: begin and end.
+        outage: The begin and the end of the token endpoint's outage.
 
         revocation: When all access tokens are revoked.
 
-        healing: For how long after that requests may wait for the new token.
+        healing: How long requests may wait for the new token after that.
     """
 
     seconds: float
@@ -50,11 +50,11 @@ class Plan:
     @classmethod
     def of(cls, seconds: float, rate: float) -> Self:
         """
-        Return the timetable for so many seconds: that of twenty, slowed down or speeded up.
+        Return the timetable for a demo of *seconds* seconds. It is that of twenty seconds, slowed down or speeded up.
 
-        At twenty, tokens live six seconds. evertoken refreshes them at half their life, at 3, 6, 9 and 12 s, and the
-        snippet at their end, just before 6 and 12 s; the outage from 10.9 to 12.5 s meets both. The revocation comes
-        between two refreshes.
+        With twenty seconds, tokens live for six seconds. evertoken refreshes them at half their life, at 3, 6, 9 and
+        12 s. The snippet refreshes them at their end, just before 6 and 12 s. So the outage from 10.9 to 12.5 s affects
+        both. The revocation comes between two refreshes.
         """
         scale = seconds / DEFAULT_SECONDS
         return cls(
@@ -70,7 +70,7 @@ class Plan:
         )
 
     def phase(self, at: float) -> str:
-        """Say what happens *at* seconds from the start."""
+        """Describe the situation *at* seconds from the start."""
         if self.outage[0] <= at < self.outage[1]:
             return "the token endpoint is down (503)"
         if at >= self.revocation:

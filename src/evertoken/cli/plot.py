@@ -1,4 +1,4 @@
-"""The picture: the latency of every request over time, both sides, one above the other."""
+"""The picture: the latency of each request over time, with one plot for each side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["SUFFIXES", "plot"]
 
 SUFFIXES: Final = (".svg", ".png")
 
-# Okabe and Ito's colours, which also the colour-blind tell apart.
+# Colours by Okabe and Ito, which colour-blind people can distinguish.
 _OURS: Final = "#0072B2"
 _THEIRS: Final = "#D55E00"
 _OUTAGE: Final = "#999999"

@@ -1,4 +1,4 @@
-"""What `evertoken top` shows: the state of keys and providers at one instant, as plain data without secrets."""
+"""The data of `evertoken top`: the state of keys and providers at one instant, without secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["KeyLine", "ProviderLine", "Reading", "reading_from", "reading_of"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class KeyLine:
-    """One key. Instants are epoch seconds."""
+    """The state of one key. Instants are epoch seconds."""
 
     name: str
     state: str
@@ -31,7 +31,7 @@ class KeyLine:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ProviderLine:
-    """One provider."""
+    """The state of one provider."""
 
     name: str
     rate: float | None = None
@@ -46,7 +46,7 @@ class ProviderLine:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """All of it."""
+    """The state of all keys and providers."""
 
     at: float
     keys: list[KeyLine]
@@ -56,7 +56,7 @@ class Reading:
 
 
 def reading_of(managers: Managers, now: float) -> dict[str, Any]:
-    """Return what is, of the managers of an agent, as JSON has it."""
+    """Return the present state of an agent's managers, as data for JSON."""
     keys = []
     for name in managers:
         manager, key = managers.of(name)
@@ -102,10 +102,10 @@ def reading_of(managers: Managers, now: float) -> dict[str, Any]:
 
 def reading_from(fields: Mapping[str, Any]) -> Reading:
     """
-    Return the reading that an agent told.
+    Return the reading in the answer of an agent.
 
     Raises:
-        TypeError: It is of another version.
+        TypeError: The agent has another version.
     """
     return Reading(
         at=fields["at"],

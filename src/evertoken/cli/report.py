@@ -1,4 +1,4 @@
-"""The result in words: a table with both sides, and the promises."""
+"""The result as text: a table with both sides, and the promises."""
 
 from __future__ import annotations
 

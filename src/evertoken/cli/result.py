@@ -1,4 +1,4 @@
-"""What the demo found, and whether evertoken kept its promises."""
+"""The results of the demo, and whether evertoken kept its promises."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Promise", "Result", "column_of", "promises_of"]
 
-#: The longest that reading a token may take where nothing has to be fetched, in seconds: far above any stall of a busy
-#: machine's loop, far below the token endpoint's latency.
+#: The longest time in seconds that reading a token may take if nothing must be fetched. It is far above any delay of a
+#: busy machine's loop, and far below the token endpoint's latency.
 READ_WITHIN: Final = 0.05
 
-#: A request that took longer than this waited for something, in seconds.
+#: A request that took longer than this many seconds had to wait for something.
 WAITED: Final = 0.1
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One side in numbers. Latencies are in seconds."""
+    """The numbers of one side. Latencies are in seconds."""
 
     name: str
     requests: int
@@ -46,7 +46,7 @@ class Column:
 @final
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One thing evertoken promises, and what was seen of it."""
+    """One promise of evertoken, and the observation."""
 
     says: str
     seen: str
@@ -56,7 +56,7 @@ class Promise:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Both sides, and the promises."""
+    """The results of both sides, and the promises."""
 
     plan: Plan
     evertoken: Column
@@ -66,16 +66,16 @@ class Result:
 
     @property
     def kept(self) -> bool:
-        """Whether all promises were kept, in a run that was not cut short."""
+        """Whether all promises were kept, in a complete run."""
         return self.complete and all(promise.kept for promise in self.promises)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return the result as plain values."""
         return {**asdict(self), "kept": self.kept}
 
 
 def column_of(name: str, samples: Sequence[Sample], plan: Plan, *, token_requests: int, tokens_issued: int) -> Column:
-    """Return what *samples* come to."""
+    """Return the numbers of *samples*."""
     latencies = sorted(sample.latency for sample in samples)
     bad = [sample for sample in samples if not sample.good]
     begin, end = plan.outage
@@ -89,7 +89,7 @@ def column_of(name: str, samples: Sequence[Sample], plan: Plan, *, token_request
         p99=_quantile(latencies, 0.99),
         slowest=latencies[-1] if latencies else math.nan,
         waited=sum(latency > WAITED for latency in latencies),
-        # Whoever came before the end of the outage met it, also behind a lock that outlasts it.
+        # A request that came just before the end of the outage may also fail, behind a lock that lasts longer.
         failed_in_outage=sum(begin - plan.latency <= sample.at < end + plan.latency for sample in bad),
         failed_after_revocation=sum(sample.at >= plan.revocation - plan.latency for sample in bad),
         token_requests=token_requests,
@@ -104,19 +104,19 @@ def promises_of(
     Judge evertoken's side.
 
     Args:
-        column: Its numbers.
+        column: The numbers of this side.
 
         plan: The timetable.
 
-        waits: When each token was read (seconds from the start), and how long that took.
+        waits: The times of all reads of a token (seconds from the start), and how long each took.
 
-        healing_fetches: Fetches that a refused token caused.
+        healing_fetches: The number of fetches that a refused token caused.
 
-        most_in_flight: The most of its token requests at one time.
+        most_in_flight: The largest number of its token requests at one time.
     """
     healing = (plan.revocation - plan.latency, plan.revocation + plan.healing)
     slowest = max((wait for at, wait in waits if not healing[0] <= at <= healing[1]), default=math.nan)
-    # One at each half-life, the first one, one for the revocation and one to spare.
+    # One fetch at each half-life, the first one, one for the revocation, and one in reserve.
     fair = math.ceil(plan.seconds / (plan.lifetime / 2.0)) + 3
     return (
         Promise("no request fails", f"{column.failed} of {column.requests}", column.failed == 0 < column.requests),

@@ -19,13 +19,13 @@ __all__ = ["run_agent"]
 
 
 def run_agent(options: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status. SIGHUP reads the configuration again."""
+    """Serve until SIGTERM or SIGINT, and return the exit status. SIGHUP reads the configuration again."""
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
         level=logging.DEBUG if options.verbose else logging.INFO,
     )
-    # What HTTP libraries log of each request helps nobody here.
+    # The messages of HTTP libraries about each request are not useful here.
     for name in ("httpx", "httpcore", "asyncio", "hpack"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if not hasattr(signal, "SIGHUP"):

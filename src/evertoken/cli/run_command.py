@@ -1,4 +1,4 @@
-"""`evertoken exec`: a command with tokens in its environment."""
+"""`evertoken exec`: runs a command with tokens in its environment."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["run_exec"]
 
-# What shells return for a program that is not there, and for one that cannot be run (POSIX, "Exit Status").
+# The statuses that shells return for a missing program, and for one that cannot be run (POSIX, "Exit Status").
 _NOT_FOUND: Final = 127
 _NOT_RUN: Final = 126
 
 
 def run_exec(options: argparse.Namespace, command: Sequence[str]) -> int:
-    """Become *command*, with tokens in variables of its environment; return the exit status if that fails."""
+    """
+    Replace this process by *command*, with tokens in environment variables. If that fails, return the exit status.
+    """
     log_errors()
     if not command:
         msg = "exec needs a command after --, as in: evertoken exec billing=TOKEN -- curl ..."
@@ -44,7 +46,7 @@ def run_exec(options: argparse.Namespace, command: Sequence[str]) -> int:
         environ[variable] = Form("token").text(token, 0.0).rstrip("\n")
     sys.stdout.flush()
     try:
-        os.execve(program, list(command), environ)  # noqa: S606 - what it is for
+        os.execve(program, list(command), environ)  # noqa: S606 - this is the purpose of the command
     except OSError as error:
         print(f"evertoken: {command[0]!r} cannot be run: {error.strerror}", file=sys.stderr)
         return _NOT_RUN

@@ -1,4 +1,4 @@
-"""The one door to rich, for what is drawn on a terminal."""
+"""The only module that imports rich, which draws on a terminal."""
 
 from __future__ import annotations
 

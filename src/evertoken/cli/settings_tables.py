@@ -1,4 +1,4 @@
-"""The tables of the configuration besides the sources: the store, the agent, and when tokens are due."""
+"""The tables of the configuration besides the sources: the store, the agent, and the refresh policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["AgentSettings", "agent_of", "fetch_timeout_of", "policy_of", "store_
 @final
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings:
-    """What an agent offers. *health_address* is a host and a port."""
+    """The settings of an agent. *health_address* is a host and a port."""
 
     socket: Path | None = None
     health_address: tuple[str, int] | None = None
@@ -32,7 +32,7 @@ class AgentSettings:
 
 
 def store_of(top: Table) -> tuple[Callable[[], ListedStore], Callable[[str], str]] | None:
-    """Return what makes the store, and what takes its passwords out of a text."""
+    """Return a function that makes the store, and one that removes its passwords from a text."""
     table = top.table("store")
     if table is None:
         return None
@@ -40,9 +40,7 @@ def store_of(top: Table) -> tuple[Callable[[], ListedStore], Callable[[str], str
     given = table.values.get("url")
     if isinstance(given, str):
         if without_passwords(given) != given:
-            raise table.wrong(
-                "url", 'a password must not stand in this file; write { file = "..." } or { env = "..." }'
-            )
+            raise table.wrong("url", 'a password must not be in this file; write { file = "..." } or { env = "..." }')
         url = given
     else:
         secret = table.secret("url")
@@ -70,7 +68,7 @@ def store_of(top: Table) -> tuple[Callable[[], ListedStore], Callable[[str], str
 
 
 def fetch_timeout_of(top: Table) -> float | None:
-    """Return the longest that a fetch may take."""
+    """Return the longest time that a fetch may take."""
     value = top.number("fetch_timeout")
     if value is not None and value <= 0:
         raise top.wrong("fetch_timeout", f"must be a number of seconds above 0, not {value:g}")
@@ -78,7 +76,7 @@ def fetch_timeout_of(top: Table) -> float | None:
 
 
 def policy_of(table: Table | None) -> RefreshPolicy | None:
-    """Return when tokens are due."""
+    """Return the refresh policy."""
     if table is None:
         return None
     names = ("lead_fraction", "lead_time", "jitter", "default_lifetime")
@@ -91,7 +89,7 @@ def policy_of(table: Table | None) -> RefreshPolicy | None:
 
 
 def agent_of(table: Table | None) -> AgentSettings | None:
-    """Return what an agent offers."""
+    """Return the settings of an agent."""
     if table is None:
         return None
     table.only(["socket", "health_address", "health_file", "close_grace"])

@@ -1,7 +1,7 @@
 """
-The snippet everyone writes: a token, a lock, a second look behind it, and a refresh on expiry.
+The snippet that everybody writes: a token, a lock, a second check under the lock, and a refresh at expiry.
 
-This is the careful form of it. The demo runs it beside evertoken.
+This is a careful version. The demo runs it next to evertoken.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SnippetTokens:
-    """What forty lines make of it."""
+    """A hand-written token manager of forty lines."""
 
     def __init__(
         self, client: httpx.AsyncClient, token_endpoint: str, client_id: str, client_secret: str, margin: float
@@ -29,7 +29,7 @@ class SnippetTokens:
         self.expires_at: float = 0.0
 
     async def get(self) -> str:
-        """Return the token; fetch one if it has expired."""
+        """Return the token. If it has expired, fetch one first."""
         if time.time() < self.expires_at - self._margin:
             return self._token
         async with self._lock:

@@ -1,4 +1,4 @@
-"""The sources of the configuration: one entry for each, made in the order in which they need each other."""
+"""The sources in the configuration. Each becomes one entry, and the sources that it needs are made first."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class SourceEntry:
     One source.
 
     Args:
-        name: What the file calls it.
+        name: The name of the source in the file.
 
-        key: Its key in the store, which running services give it.
+        key: The key in the store, which running services use for it.
 
-        single: Whether it is the only source of a manager, so that it has no key.
+        single: Whether it is the only source of a manager, and so has no key.
 
-        table: What the file says of it.
+        table: The table in the file.
 
-        source: What brings its tokens.
+        source: The source itself.
 
         parents: The tokens that it exchanges, and the names of their sources.
 
-        write_to: The file that an agent keeps its token in.
+        write_to: The file in which an agent keeps its token.
 
-        form: How the token is written there.
+        form: The format of the token in that file.
     """
 
     name: str
@@ -55,17 +55,17 @@ class SourceEntry:
 
 def entries_of(top: Table, *, has_store: bool, part: Callable[[Callable[[], Any]], Any]) -> dict[str, SourceEntry]:
     """
-    Return each source by its name.
+    Return the sources by name.
 
     Args:
         top: The top of the file.
 
         has_store: Whether there is a store.
 
-        part: Does a part of the work, and notes what is wrong there.
+        part: A function that does a part of the work, and records its mistakes.
 
     Raises:
-        ConfigurationError: There are no sources, or two have one key.
+        ConfigurationError: There are no sources, or two have the same key.
     """
     tables = top.tables("sources")
     if not tables:
@@ -86,7 +86,7 @@ def entries_of(top: Table, *, has_store: bool, part: Callable[[Callable[[], Any]
                 raise table.wrong(key, f"the source {parent!r} would wait for itself")
             found = make(parent, (*asked_by, name))
             if found is None:
-                # What is wrong with that one is said already.
+                # The mistake of the other source was already reported.
                 failed.add(name)
                 return None
             parents[key] = ParentToken(found.source), parent
@@ -101,7 +101,7 @@ def entries_of(top: Table, *, has_store: bool, part: Callable[[Callable[[], Any]
         other = keys.setdefault(entry.key, entry.name)
         if not entry.single and other != entry.name:
             raise tables[entry.name].wrong("key", f"the source {other!r} has the same key {entry.key!r}")
-    # In the order of the file.
+    # The result has the order of the file.
     return {name: made[name] for name in tables if name in made}
 
 
@@ -114,14 +114,14 @@ def _entry(name: str, table: Table, parents: Mapping[str, tuple[ParentToken, str
             "(or say rotates = false)"
         )  # fmt: skip
     if getattr(source, "exclusive", False) and not has_store:
-        raise table.wrong(None, "needs a [store]: a new token kills the one before, so processes have to share it")
+        raise table.wrong(None, "needs a [store]: a new token invalidates the previous one, so processes must share it")
     single = bool(table.flag("single"))
     key = _key(table)
     if single and key is not None:
         raise table.wrong("key", "is for a source of several, and single = true says that there is but one")
     form = table.choice("format", FORMATS, "token")
     if table.text("write_to") is not None and (form == "aws-process") != (kind == "aws") and form != "json":
-        said = "is for a source of the kind aws" if kind != "aws" else "is none for AWS credentials"
+        said = "is for a source of the kind aws" if kind != "aws" else "cannot be used for AWS credentials"
         raise table.wrong("format", f"{form} {said}; use {'token' if kind != 'aws' else 'aws-process'} or json")
     login, host = table.text("login", "oauth2"), table.text("host")
     if form == "netrc" and host is None:
@@ -148,7 +148,7 @@ def _key(table: Table) -> Hashable:
 
 
 def check_names(path: Path, sources: Mapping[str, SourceEntry]) -> None:
-    """Raise where a source does not say whose tokens it gives, for a store without a namespace."""
+    """Raise an error if a source has no identity, and the store has no namespace."""
     nameless = [name for name, entry in sources.items() if not getattr(entry.source, "identity", None)]
     if nameless:
         msg = (

@@ -1,4 +1,4 @@
-"""The source that a table of the configuration describes."""
+"""Makes the source that a table of the configuration describes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMON", "KINDS", "ParentToken", "keys_of", "parents_of", "source_of"]
 
-#: What each source may have, whatever its kind.
+#: The keys that a source of each kind may have.
 COMMON: Final = ("kind", "key", "single", "write_to", "format", "host", "login")
 
 _ASKED: Final = ("scope", "audience", "resource", "parameters")
@@ -48,10 +48,10 @@ _SIGN: Final = ("key", "issuer", "subject", "audience", "algorithm", "key_id", "
 @final
 class ParentToken:
     """
-    The token of another source, to be exchanged. It is bound to a manager once there is one.
+    The token of another source, which is exchanged. It is bound to a manager when the manager exists.
 
     Args:
-        source: That other source.
+        source: The other source.
     """
 
     def __init__(self, source: TokenSource) -> None:
@@ -80,13 +80,13 @@ def keys_of(kind: str, provider: str | None) -> tuple[str, ...]:
 
 
 def parents_of(table: Table) -> dict[str, str]:
-    """Return the sources whose tokens this one exchanges, by the key that names each."""
+    """Return the sources whose tokens this one exchanges, each by the key that names it."""
     found = {}
     for key in ("subject_token", "actor_token"):
         value = table.values.get(key)
         if table.values.get("kind") == "token_exchange" and isinstance(value, dict) and "source" in value:
             if len(value) != 1 or not isinstance(value["source"], str):
-                raise table.wrong(key, 'must be { source = "NAME" } where it is the token of another source')
+                raise table.wrong(key, 'must be { source = "NAME" } if it is the token of another source')
             found[key] = value["source"]
     return found
 
@@ -96,12 +96,12 @@ def source_of(table: Table, parents: Mapping[str, ParentToken]) -> TokenSource:
     Return the source.
 
     Args:
-        table: What is said of it.
+        table: The table in the file.
 
-        parents: The tokens that it exchanges, by the key that names each.
+        parents: The tokens that it exchanges, each by the key that names it.
 
     Raises:
-        ConfigurationError: Something is wrong; the message names the file, the table and the key.
+        ConfigurationError: The table is wrong. The message names the file, the table and the key.
     """
     kind = table.choice("kind", tuple(KINDS))
     provider = table.values.get("provider")
@@ -178,7 +178,7 @@ def _token_exchange(table: Table, parents: Mapping[str, ParentToken]) -> TokenSo
 
 
 def _google(table: Table, _: Mapping[str, ParentToken]) -> TokenSource:
-    from evertoken.sources import google  # noqa: PLC0415 - each cloud is for those who use it
+    from evertoken.sources import google  # noqa: PLC0415 - only imported if this cloud is used
 
     scopes = table.text_or_strings("scopes")
     return google.from_environment() if scopes is None else google.from_environment(scopes=scopes)

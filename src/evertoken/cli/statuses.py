@@ -1,4 +1,4 @@
-"""What the exit status of a command says, and how an error is told on the way out."""
+"""The exit statuses of commands, and the messages of errors that end a command."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILED", "MISUSED", "REJECTED", "UNAVAILABLE", "lines_of", "told"]
 
-#: Something else failed, such as a file that cannot be written.
+#: Another failure, such as a file that cannot be written.
 FAILED: Final = 1
-#: The command line, the configuration or the answer of an agent makes no sense: correct it.
+#: The command line, the configuration or the answer of an agent is invalid and must be corrected.
 MISUSED: Final = 2
 #: There is no token now: try again later.
 UNAVAILABLE: Final = 3
@@ -28,11 +28,11 @@ _OF_AGENT: Final = {"unavailable": UNAVAILABLE, "rejected": REJECTED}
 
 
 def told(run: Callable[[], int]) -> int:
-    """Return what *run* returns, or the status of what it raises, once that is told on the standard error."""
+    """Return the result of *run*. If it raises, print the error to stderr, and return its status."""
     try:
         return run()
     except (BrokenPipeError, ImportError):
-        # For these there is one answer for all commands.
+        # These are handled in the same way for all commands.
         raise
     except (ConfigurationError, AgentError, TokenError, ValueError, OSError) as error:
         for line in lines_of(error):
@@ -51,7 +51,7 @@ def _status(error: Exception) -> int:
 
 
 def lines_of(error: Exception) -> tuple[str, ...]:
-    """Return what is said of an error on the way out."""
+    """Return the messages of an error that ends a command."""
     if isinstance(error, ConfigurationError):
         return error.messages
     if isinstance(error, GrantRejected) or (isinstance(error, AgentError) and error.code == "rejected"):

@@ -1,4 +1,6 @@
-"""`evertoken store`: what an operator sees of a store, and may take out of it. It shows no token, only fingerprints."""
+"""
+`evertoken store`: shows an operator the content of a store, and deletes from it. It shows fingerprints, not tokens.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["plain", "rows", "run_store", "span"]
 
 
-#: Seconds above which nobody counts: a thousand years.
+#: The longest duration that is shown in numbers, in seconds: a thousand years.
 _AGES: Final = 3.2e10
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is shown of one key. Instants are epoch seconds."""
+    """The displayed facts about one key. Instants are epoch seconds."""
 
     key: str
     state: str
@@ -49,7 +51,7 @@ class Row:
 
 
 def run_store(options: argparse.Namespace) -> int:
-    """Do what the command line asks of a store; return the exit status."""
+    """Run an action on a store, and return the exit status."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     try:
         address = address_of(options.url, file=options.store_file, ask=options.ask_password)
@@ -64,10 +66,10 @@ def run_store(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(_within(store, options))
     except BrokenPipeError:
-        # Whoever reads has read enough: not the store's doing.
+        # The reader has read enough. This is not a failure of the store.
         raise
-    except Exception as error:  # noqa: BLE001 - a store may raise anything, and a person wants to know what
-        # A server's library may quote what it was given.
+    except Exception as error:  # noqa: BLE001 - a store may raise anything, and the user must see it
+        # A server's library may quote its arguments.
         print(f"evertoken: the store failed: {type(error).__name__}: {address.clean(str(error))}", file=sys.stderr)
         return 1
 
@@ -77,7 +79,7 @@ async def _within(store: ListedStore, options: argparse.Namespace) -> int:
         if hasattr(store, "__aenter__"):
             await stack.enter_async_context(store)  # type: ignore[arg-type]
         if not await _exists(store):
-            # Where there is nothing all would be well.
+            # Otherwise a missing table would look like an empty store.
             print(f"evertoken: there is no such table: {store!r}", file=sys.stderr)
             return 1
         if options.action == "list":
@@ -90,13 +92,13 @@ async def _within(store: ListedStore, options: argparse.Namespace) -> int:
 
 
 async def _exists(store: ListedStore) -> bool:
-    # Some kinds of store make it when they are first used, and others have none.
+    # Some kinds of store create their table at the first use, and others have none.
     exists: Callable[[], Awaitable[bool]] | None = getattr(store, "exists", None)
     return exists is None or await exists()
 
 
 async def rows(store: ListedStore) -> AsyncIterator[Row]:
-    """Yield what is known of each key."""
+    """Yield the known facts about each key."""
     async for key in store.keys():
         row = await _row(store, key)
         if row is not None:
@@ -151,7 +153,7 @@ async def _list(store: ListedStore, *, as_json: bool) -> int:
         print(f"{'KEY':<44} {'STATE':<9} {'VERSION':>7}  {'TOKEN':<8}  {'AGE':>6}  {'LEFT':>6}  LEASE")
     async for row in rows(store):
         if as_json:
-            # A line for each, so that a long list can be read as it comes.
+            # Each row is one line, so that a long list can be read while it is written.
             print(json.dumps(asdict(row)))
             continue
         now = time.time()
@@ -221,7 +223,7 @@ async def _check(store: ListedStore) -> int:
 
 
 async def _damaged(store: ListedStore) -> list[str]:
-    # A file is named by a digest of its key, so that one without its key is nobody's.
+    # A file is named by a digest of its key. A file without a readable key cannot be assigned to one.
     damaged: Callable[[], AsyncIterator[str]] | None = getattr(store, "damaged", None)
     return [] if damaged is None else [name async for name in damaged()]
 
@@ -232,7 +234,7 @@ async def _purge(store: ListedStore, options: argparse.Namespace) -> int:
         before = time.time() - options.expired
         async for row in rows(store):
             dead = row.expires_at is not None and row.expires_at < before
-            # An old access token is no loss; a refresh token may be somebody's login.
+            # An old access token is no loss, but a refresh token may be a user's login.
             if dead and (row.refresh_token is None or options.with_refresh_tokens):
                 doomed.append(row.key)
     if not doomed:
@@ -257,7 +259,7 @@ async def _purge(store: ListedStore, options: argparse.Namespace) -> int:
 
 
 class _Counting(logging.Handler):
-    """How many warnings the store wrote: one for each record that it set aside."""
+    """Counts the warnings of the store: one for each record that it set aside."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -269,7 +271,9 @@ class _Counting(logging.Handler):
 
 
 def plain(text: str) -> str:
-    """Return *text* without control characters: whoever may write to the store must not write to the terminal."""
+    """
+    Return *text* without control characters, because somebody who can write to the store must not control the terminal.
+    """
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -277,7 +281,7 @@ def _instant(value: float, now: float) -> str:
     try:
         text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
     except (OverflowError, ValueError, OSError):
-        # A stranger may have written it.
+        # A stranger may have written this value.
         text = f"{value:g}"
     return text + (f" ({span(now - value)} ago)" if value <= now else f" (in {span(value - now)})")
 

@@ -1,4 +1,4 @@
-"""`evertoken store revoke`, `import` and `keep-alive`: logins of people, in the store that running services use."""
+"""`evertoken store revoke`, `import` and `keep-alive`: manage the logins of users in the store of running services."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = ["run_import", "run_keep_alive", "run_revoke"]
 
 _FIELDS: Final = ("key", "refresh_token", "scope", "issued_at", "expires_at", "extra")
 
-# Bytes of a line that is read.
+# The longest line that is read, in bytes.
 _LONGEST: Final = 1_048_576
 
 
 def run_revoke(options: argparse.Namespace) -> int:
-    """Sign a key out in the store and at the server; return the exit status."""
+    """Sign a key out in the store and at the server, and return the exit status."""
     logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.ERROR)
     configuration, entry = _with_store(options)
     key = entry.key if options.key is None else _key(options.key)
@@ -45,7 +45,7 @@ def run_revoke(options: argparse.Namespace) -> int:
 
 
 def run_import(options: argparse.Namespace) -> int:
-    """Write logins from JSON lines into the store; return the exit status."""
+    """Write logins from JSON lines into the store, and return the exit status."""
     logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.ERROR)
     configuration, entry = _with_store(options)
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def run_import(options: argparse.Namespace) -> int:
 
 
 def run_keep_alive(options: argparse.Namespace) -> int:
-    """Refresh grants that nobody uses before they die of it: until SIGTERM or SIGINT, or once; return the status."""
+    """Refresh unused grants before they expire: until SIGTERM or SIGINT, or once. Return the exit status."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     configuration, entry = _with_store(options)
@@ -70,7 +70,7 @@ def run_keep_alive(options: argparse.Namespace) -> int:
 def _with_store(options: argparse.Namespace) -> tuple[Configuration, SourceEntry]:
     configuration = configured(options.config)
     if configuration.make_store is None:
-        msg = f"{configuration.path}: there is no [store], which this is about"
+        msg = f"{configuration.path}: there is no [store], which this command needs"
         raise ConfigurationError(msg)
     entry = configuration.entry(options.source)
     if entry.single and getattr(options, "key", None) is not None:
@@ -80,7 +80,7 @@ def _with_store(options: argparse.Namespace) -> tuple[Configuration, SourceEntry
 
 
 def _manager(configuration: Configuration, entry: SourceEntry, **options: Any) -> TokenManager[Any, Any]:
-    assert configuration.make_store is not None  # noqa: S101 - looked at before
+    assert configuration.make_store is not None  # noqa: S101 - it was checked before
     provider = getattr(entry.source, "provider", None)
     more: dict[str, Any] = {
         "store": configuration.make_store(),
@@ -91,12 +91,12 @@ def _manager(configuration: Configuration, entry: SourceEntry, **options: Any) -
     }
     if entry.single:
         return TokenManager(entry.source, **more)
-    # One source for all keys, as a service has it that serves many people.
+    # One source serves all keys, as in a service with many users.
     return TokenManager(source_for=lambda _: entry.source, **more)
 
 
 def _key(text: str) -> Hashable:
-    """Return the key that the command line names: a JSON array or number, or else the text itself."""
+    """Return the key that the command line names. It is a JSON array or number, or else the text itself."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -110,7 +110,9 @@ async def _revoke(configuration: Configuration, entry: SourceEntry, key: Hashabl
     async with _manager(configuration, entry) as manager:
         await (manager.revoke() if entry.single else manager.revoke(key))
     told = (
-        "the server was told" if callable(getattr(entry.source, "revoke", None)) else "the server has no way to be told"
+        "the server was told"
+        if callable(getattr(entry.source, "revoke", None))
+        else "the source cannot tell the server"
     )
     print(f"signed out {plain(repr(key))} of {entry.name}; {told}")
     return 0
@@ -126,9 +128,9 @@ def _grants(file: Any, name: str) -> Iterator[tuple[Hashable, Grant]]:
         try:
             fields = json.loads(line)
         except ValueError:
-            wrong, fields = "is no JSON", {}
+            wrong, fields = "is not JSON", {}
         if wrong is None and not isinstance(fields, dict):
-            wrong = "is no JSON object"
+            wrong = "is not a JSON object"
         elif wrong is None:
             unknown = [field for field in fields if field not in _FIELDS]
             key = fields.pop("key", None)
@@ -144,7 +146,7 @@ def _grants(file: Any, name: str) -> Iterator[tuple[Hashable, Grant]]:
                     wrong = f"is no grant: {error}"
         if wrong is not None:
             msg = f"{name}, line {number}: {wrong}"
-            # The line holds a secret, and a traceback shows the locals of its frames.
+            # The line contains a secret, and a traceback shows the locals of its frames.
             del line, fields
             raise ConfigurationError(msg)
 
@@ -165,7 +167,7 @@ async def _import(
 
 async def _once(configuration: Configuration, entry: SourceEntry, policy: KeepAlivePolicy) -> int:
     async with _manager(configuration, entry) as manager:
-        session = manager._life.check()  # noqa: SLF001 - a pass of its own, beside those that a manager makes by itself
+        session = manager._life.check()  # noqa: SLF001 - this is a separate pass
         assert session.coordinator.records is not None  # noqa: S101 - there is a store
         await KeepAlive(session, session.coordinator.records, policy).go_through()
         counts = manager.snapshot()

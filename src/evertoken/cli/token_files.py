@@ -1,4 +1,4 @@
-"""Token files: written as a whole, with mode 0600, and only with a token that is valid."""
+"""Token files. They are written as a whole, with mode 0600, and only with a valid token."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ __all__ = ["TokenFile", "check_folder"]
 
 _log: Final = logging.getLogger("evertoken.agent")
 
-# What the names of drafts end in.
+# The ending of the names of drafts.
 _DRAFT: Final = ".evertoken"
 
-#: Seconds from a write that failed to the next attempt: the first time, and at most.
+#: Seconds from a failed write to the next attempt: the first time, and at most.
 FIRST_RETRY: Final = 1.0
 LONGEST_RETRY: Final = 30.0
 
 
 def check_folder(path: Path) -> None:
     """
-    Raise unless a secret may be written to *path*: nobody else may put another file in its place.
+    Check that a secret may be written to *path*, because nobody else can replace the file.
 
     Raises:
-        OSError: There is no such folder, or others may write there; or a folder stands in the place of the file.
+        OSError: The folder does not exist, others may write there, or *path* itself is a folder.
     """
     fault = owner_fault(path.parent, path.parent.stat())
     if fault is not None:
@@ -50,15 +50,15 @@ def check_folder(path: Path) -> None:
 
 def write_draft(path: Path, text: str) -> Path:
     """
-    Return a new file beside *path* with *text* and mode 0600, which is on the disk.
+    Write *text* to a new file beside *path*, with mode 0600, and return it. It is on the disk then.
 
     Raises:
-        OSError: It cannot be written, and is not there.
+        OSError: The file cannot be written. It does not exist then.
     """
     check_folder(path)
-    # Made with 0600, and only where nothing has that name.
+    # It is created with mode 0600, and never replaces an existing file.
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_DRAFT, dir=path.parent)
-    draft = path.with_name(os.path.basename(name))  # noqa: PTH119 - of a text
+    draft = path.with_name(os.path.basename(name))  # noqa: PTH119 - the name is a text
     try:
         with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
             file.write(text)
@@ -72,12 +72,12 @@ def write_draft(path: Path, text: str) -> Path:
 
 def put_in_place(draft: Path, path: Path) -> None:
     """
-    Give the file *draft* the name *path*, and have that on the disk as well.
+    Rename the file *draft* to *path*, and make that durable.
 
-    Readers find the old content or the new one, whatever happens: a full disk, a kill, a loss of power.
+    Readers find either the old or the new content, even after a full disk, a kill or a loss of power.
 
     Raises:
-        OSError: It cannot be renamed, and the old file stays; or it is not sure that the new name is on the disk.
+        OSError: It cannot be renamed, and the old file stays. Or it is uncertain whether the new name is on the disk.
     """
     draft.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -88,7 +88,7 @@ def put_in_place(draft: Path, path: Path) -> None:
 
 
 def remove_drafts(path: Path) -> None:
-    """Take away what an agent left that was killed as it wrote."""
+    """Remove drafts of an agent that was killed while it wrote."""
     for draft in path.parent.glob(f".{path.name}.*{_DRAFT}"):
         with contextlib.suppress(OSError):
             draft.unlink()
@@ -100,17 +100,17 @@ class TokenFile:
     Keeps one file fresh.
 
     Args:
-        entry: The source, which names the file.
+        entry: The source. It names the file.
 
-        managers: Where its token is.
+        managers: The managers that have its token.
 
-        clock: What the validity of a token is judged by.
+        clock: The clock by which a token is valid.
     """
 
     def __init__(self, entry: SourceEntry, managers: Managers, clock: Clock = SystemClock()) -> None:
-        assert entry.write_to is not None  # noqa: S101 - else there is nothing to keep
+        assert entry.write_to is not None  # noqa: S101 - only such entries have a file
         self.path: Path = entry.write_to
-        #: What kept the last write from its end, if anything did.
+        #: The reason why the last write failed, if it did.
         self.failure: str | None = None
         self._entry = entry
         self._managers = managers
@@ -118,7 +118,7 @@ class TokenFile:
         self._manager, self._key = managers.of(entry.name)
 
     async def keep(self) -> None:
-        """Write each token as it comes, until the manager closes."""
+        """Write each new token, until the manager closes."""
         await anyio.to_thread.run_sync(remove_drafts, self.path)
         async for _ in self._manager.subscribe(self._key):
             pause = FIRST_RETRY
@@ -127,12 +127,12 @@ class TokenFile:
                 pause = min(2.0 * pause, LONGEST_RETRY)
 
     def remove(self) -> None:
-        """Take the file away, because its key was signed out."""
+        """Remove the file, because its key was signed out."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
     async def _written(self) -> bool:
-        # The newest, which may be newer than the one that was told of.
+        # This is the newest token. It may be newer than the one that was reported.
         token = self._managers.peek(self._entry.name)
         if token is None:
             return True
@@ -141,7 +141,7 @@ class TokenFile:
             text = self._entry.form.text(token, self._clock.time(), {})
             draft = await anyio.to_thread.run_sync(write_draft, self.path, text)
             try:
-                # A disk may take its time. A token that has died meanwhile is put into no file.
+                # The disk may be slow. A token that has expired meanwhile is not written.
                 if token.valid_at(self._clock.time()):
                     await anyio.to_thread.run_sync(put_in_place, draft, self.path)
             finally:

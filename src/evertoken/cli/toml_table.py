@@ -1,4 +1,4 @@
-"""A table of a TOML file: its values by kind, and messages that say what is wrong, and where."""
+"""A table of a TOML file. It reads values by type, and its messages name the mistake and the place."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HOW: Final = 'write { file = "/run/secrets/..." } or { env = "..." }'
 
 class ConfigurationError(Exception):
     """
-    The configuration cannot be used. No message holds a secret.
+    The configuration cannot be used. The messages contain no secret.
 
     Args:
-        messages: One for each mistake that was found.
+        messages: One message for each mistake.
     """
 
     def __init__(self, *messages: str) -> None:
@@ -35,7 +35,7 @@ class ConfigurationError(Exception):
 
 
 def nearest(name: str, known: Iterable[str], /) -> str:
-    """Return a question that names what *name* may be meant for, or nothing."""
+    """Return a question with the known name that is most similar to *name*, or an empty text."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {found[0]!r}?)" if found else ""
 
@@ -43,16 +43,16 @@ def nearest(name: str, known: Iterable[str], /) -> str:
 @final
 class Table:
     """
-    One table, of which each key is taken once.
+    One table of the file. It reads each key.
 
     Args:
-        file: The file it stands in.
+        file: The file that contains it.
 
-        name: Its name there, such as "sources.billing"; empty for the top of the file.
+        name: The name of the table, such as "sources.billing". It is empty for the top of the file.
 
-        values: What is in it.
+        values: The content of the table.
 
-        environ: The variables that secrets may be in.
+        environ: The environment variables that may contain secrets.
     """
 
     def __init__(self, file: Path, name: str, values: Mapping[str, Any], environ: Mapping[str, str]) -> None:
@@ -65,12 +65,12 @@ class Table:
         return f"Table({str(self.file)!r}, {self.name!r}, keys={sorted(self.values)})"
 
     def wrong(self, key: str | None, said: str, /) -> ConfigurationError:
-        """Return the error about *key*, or about the whole table."""
+        """Return an error about *key*, or about the whole table."""
         where = f"[{self.name}] " if self.name else ""
         return ConfigurationError(f"{self.file}: {where}{f'{key}: ' if key else ''}{said}".replace("] :", "]:"))
 
     def only(self, known: Sequence[str], /) -> None:
-        """Raise unless all keys are among *known*."""
+        """Raise an error unless all keys are among *known*."""
         for key in self.values:
             if key not in known:
                 said = nearest(key, known) or f"; known are {', '.join(sorted(known))}"
@@ -84,14 +84,14 @@ class Table:
         return default if value is None else str(value)
 
     def needed(self, key: str) -> str:
-        """Return a string that must be there."""
+        """Return a required string."""
         value = self.text(key)
         if value is None:
             raise self.wrong(key, "is missing")
         return value
 
     def choice(self, key: str, known: Sequence[str], default: str | None = None) -> str:
-        """Return one of the strings *known*; without a default it must be there."""
+        """Return one of the strings in *known*. It is required, unless there is a default."""
         value = self.text(key, default)
         if value is None:
             raise self.wrong(key, f"is missing; use one of {', '.join(known)}")
@@ -139,17 +139,17 @@ class Table:
         return None if value is None else dict(value)
 
     def path(self, key: str) -> Path | None:
-        """Return a path; a relative one begins at the folder of the file."""
+        """Return a path. A relative path starts at the folder of the file."""
         value = self.text(key)
         return None if value is None else self.file.parent / Path(value).expanduser()
 
     def table(self, key: str) -> Table | None:
-        """Return the table that stands under *key*."""
+        """Return the table under *key*."""
         value = self._of(key, dict)
         return None if value is None else Table(self.file, self._under(key), value, self._environ)
 
     def tables(self, key: str) -> dict[str, Table]:
-        """Return the tables in the table that stands under *key*."""
+        """Return the tables in the table under *key*."""
         outer = self.table(key)
         if outer is None:
             return {}
@@ -157,15 +157,15 @@ class Table:
 
     def secret(self, key: str) -> str | Path | None:
         """
-        Return a secret: the file that holds it, or what a variable of the environment holds.
+        Return a secret: the path of its file, or the value of an environment variable.
 
-        A file is only looked at here; it is read at each fetch, so that the secret may be rotated.
+        A file is only checked here. It is read for each fetch, so that the secret can be rotated.
         """
         value = self.values.get(key)
         if value is None:
             return None
         if isinstance(value, str):
-            raise self.wrong(key, f"a secret must not stand in this file; {_HOW}")
+            raise self.wrong(key, f"a secret must not be in this file; {_HOW}")
         if not isinstance(value, dict):
             raise self.wrong(key, f"must be a table that says where the secret is, not {_kind(value)}; {_HOW}")
         place = Table(self.file, f"{self.name}.{key}" if self.name else key, value, self._environ)
@@ -178,7 +178,7 @@ class Table:
 
     def _secret_file(self) -> Path:
         path = self.path("file")
-        assert path is not None  # noqa: S101 - it is there, and no other kind
+        assert path is not None  # noqa: S101 - the table has exactly this key
         try:
             empty = not read_secret_file(path, 1)
         except OSError as error:

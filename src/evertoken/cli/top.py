@@ -1,4 +1,4 @@
-"""`evertoken top`: keys, providers and failures as they are, from an agent or from a store."""
+"""`evertoken top`: shows keys, providers and failures, from an agent or from a store."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["life_bar", "lines_of", "run_top"]
 
-# Characters of a life bar.
+# The number of characters of a life bar.
 _BAR: Final = 20
 
 
 def run_top(options: argparse.Namespace) -> int:
-    """Show what is until interrupted, or as often as `--count` says; return the exit status."""
+    """Show the state until interrupted, or as often as `--count` says. Return the exit status."""
     logging.basicConfig(format="evertoken: %(message)s", stream=sys.stderr, level=logging.ERROR)
     read = _reader(options)
     live = sys.stdout.isatty()
@@ -41,7 +41,7 @@ def run_top(options: argparse.Namespace) -> int:
                 print()
             print("\n".join(lines_of(reading)), flush=True)
         return 0
-    from evertoken.cli.top_view import TopView  # noqa: PLC0415 - rich is wanted for this alone
+    from evertoken.cli.top_view import TopView  # noqa: PLC0415 - rich is only needed here
 
     with TopView() as view:
         for reading in _readings(read, count, options.every):
@@ -82,7 +82,7 @@ def _reader(options: argparse.Namespace) -> Callable[[], Reading]:
         try:
             return asyncio.run(_from_store(store))
         except Exception as error:
-            # The libraries of servers raise errors of their own.
+            # The libraries of servers raise their own exceptions.
             msg = f"the store failed: {type(error).__name__}: {scrub(str(error))}"
             raise OSError(errno.EIO, msg) from error
 
@@ -110,7 +110,7 @@ async def _from_store(store: ListedStore) -> Reading:
 
 
 def life_bar(line: KeyLine, now: float, cells: int = _BAR) -> str:
-    """Return what is left of a token's life as a bar, with a mark where a refresh is due."""
+    """Return the remaining life of a token as a bar, with a mark at the time of the refresh."""
     if line.issued_at is None or line.expires_at is None or line.expires_at <= line.issued_at:
         return "-" * cells if line.token is None else " " * cells
     lifetime = line.expires_at - line.issued_at
@@ -124,7 +124,7 @@ def life_bar(line: KeyLine, now: float, cells: int = _BAR) -> str:
 
 
 def lines_of(reading: Reading) -> Iterator[str]:
-    """Yield what is shown where there is no terminal: a line for each key, and one for each provider."""
+    """Yield the output without a terminal: one line for each key, and one for each provider."""
     yield f"{'KEY':<28} {'STATE':<15} {'TOKEN':<8} {'LEFT':>7}  {'DUE IN':>7}  FAILURES"
     for key in reading.keys:
         left = None if key.expires_at is None else key.expires_at - reading.at

@@ -1,4 +1,4 @@
-"""`evertoken top` on a terminal: a table that is drawn in place."""
+"""`evertoken top` on a terminal: a table that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TopView:
     Draws readings.
 
     Args:
-        console: Where; the terminal unless given.
+        console: The output. By default, the terminal.
     """
 
     def __init__(self, console: Console | None = None) -> None:

@@ -1,1 +1,1 @@
-"""Plugging a manager into HTTP clients, one file for each library."""
+"""Adapters that use a manager in HTTP clients. Each library has its own file."""

@@ -1,7 +1,7 @@
 """
-The flow of a bearer token through an HTTP client. It imports no HTTP library: httpx and httpx2 share it.
+The flow of a bearer token through an HTTP client. It imports no HTTP library, because httpx and httpx2 share it.
 
-No lock and nothing else is held while a request is out: an hour-long stream blocks nobody.
+No lock is held while a request is out, so a stream of an hour blocks nobody.
 """
 
 from __future__ import annotations
@@ -29,26 +29,31 @@ if TYPE_CHECKING:
 
 __all__ = ["BearerFlow"]
 
-# Seconds before a new token that is not known everywhere yet is sent again, and how often it is at most.
+# Seconds before a new token that is not yet known everywhere is sent again, and how often that is done at most.
 _MOMENT: Final = 1.0
 _MOMENTS: Final = 5
 
 
 class BearerFlow(Binding):
     """
-    Sends the token of a reader to the origins it is bound to, and heals a refusal of it once.
+    Sends the token of a reader to the origins it is bound to. If the token is refused, it tries once with another.
 
     Args:
-        tokens: A handle of a manager, or anything with its `get` and `refused`.
+        tokens: A handle of a manager, or any object with its `get` and `refused`.
 
         origins:
-            The origins that may see the token, as in "https://api.example.com". Without any, the first one it is
-            used with.
+            The origins that may receive the token, such as "https://api.example.com". By default, only the first origin
+            that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send the token over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback; or *min_ttl* is not a valid
+            number of seconds.
     """
 
     requires_request_body = False
@@ -56,18 +61,25 @@ class BearerFlow(Binding):
     #: The header field that carries the token.
     field = "authorization"
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         self._authorization_of = hidden_authorization(Unpickled)
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """
-        Send the token; where it is refused, report it and try once with another.
+        Send the token. If it is refused, report it and try once with another.
 
         Raises:
-            OriginRefused: The request is addressed to another origin, or is http outside loopback. Nothing was sent.
+            OriginRefused: The request goes to another origin, or over http outside loopback. Nothing was sent.
             TokenUnavailable: There is no valid token and none can be fetched now.
-            GrantRejected: There is no valid token and the grant is rejected.
+            GrantRejected: There is no valid token, and the grant is rejected.
         """
         url = request.url
         if (url.scheme, url.raw_host, url.port) not in self._admitted:
@@ -98,7 +110,7 @@ class BearerFlow(Binding):
                 return
             again = _to_send_again(request, response)
             if again is not None:
-                # Unread, it would keep a connection, and the fetch may need one of the same pool.
+                # An unread answer would keep its connection, and the fetch may need one from the same pool.
                 await response.aread()
             with unsigned_on_failure(request, response):
                 other = await self._tokens.refused(token, wait=again is not None)
@@ -107,7 +119,7 @@ class BearerFlow(Binding):
             request, token = again, other
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        """Do the same for a sync client in another thread than the manager's."""
+        """Do the same for a sync client, in another thread than the manager's."""
         url = request.url
         if (url.scheme, url.raw_host, url.port) not in self._admitted:
             self._admit(url)
@@ -151,13 +163,13 @@ class BearerFlow(Binding):
             return
         self._admit_origin(origin)
 
-    # What kinds of credentials do otherwise
+    # Subclasses for other kinds of credentials change these
 
-    #: Status codes of the answers that are looked at. Any other answer goes to the caller at once.
+    #: Status codes of the answers that are examined. All other answers go to the caller at once.
     noted: ClassVar[Container[int]] = NOTED
-    #: Status codes whose bodies tell what was wrong, and are read before that is judged.
+    #: Status codes of answers whose bodies are read first, because they describe the fault.
     telling: ClassVar[frozenset[int]] = frozenset()
-    #: Status codes that may say that no token came along.
+    #: Status codes that may mean that the token was not sent along.
     wanting: ClassVar[frozenset[int]] = frozenset({UNAUTHORIZED})
 
     async def _aread_body(self, request: Any) -> None:
@@ -169,13 +181,13 @@ class BearerFlow(Binding):
 
     def _sign(self, request: Any, token: Token) -> None:
         if request.url.scheme == "http" and request.url.port is None:
-            # Sent on to https on the same host, which is another origin, a client would take the field along.
+            # If the same host redirects to https, which is another origin, a client would take the field along.
             request.headers = withholding(request.headers, {"Authorization": token.authorization})
         else:
             request.headers["Authorization"] = self._authorization_of(token)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
-        """Take note of *response*, and return what to send again at once, with the same token, if anything."""
+        """Examine *response*. Return the request to send again at once with the same token, if there is one."""
         if response.status_code not in self.wanting or self.field in response.request.headers:
             return None
         again = self._sent_on(request, response)
@@ -184,9 +196,7 @@ class BearerFlow(Binding):
         return again
 
     def _sent_on(self, request: Any, response: Any) -> Any | None:
-        """
-        Return the request that redirects made of *request*, if it can be sent again and no stranger had a hand in it.
-        """
+        """Return the last request of the redirects, if it can be sent again and no foreign origin was involved."""
         last = response.request
         if last is request or any(origin_in(one.request.url) not in self._origins for one in response.history):
             return None
@@ -206,13 +216,15 @@ class BearerFlow(Binding):
         return forbids_token(response.status_code, _challenge(response), token, refused_by=self.refused_by)
 
     def _came_along(self, response: Any) -> bool:
-        # After a redirect the answer may be a stranger's, or come from here by way of one: whoever never saw the token
-        # must not cost us one.
+        # After a redirect the answer may come from a foreign server, or was caused by one. A server that never saw the
+        # token must not be able to invalidate it.
         last = response.request
         return self.field in last.headers and origin_in(last.url) in self._origins
 
     def _settling(self, request: Any, response: Any, token: Token, moments: Iterator[int]) -> Any | None:
-        """Return the request to send again after a moment, for the token is so new that not all servers know it."""
+        """
+        Return the request to send again after a moment. The token is so new that some servers may not know it yet.
+        """
         seconds = number(token.extra.get(SETTLES_IN)) if response.status_code == UNAUTHORIZED else None
         if seconds is None or SystemClock.time() - token.issued_at >= seconds or not self._blames_token(response):
             return None
@@ -229,8 +241,8 @@ def _challenge(response: Any) -> str:
 
 
 def _to_send_again(request: Any, response: Any) -> Any | None:
-    """Return the request that may follow *response*, or None where the body cannot be sent twice."""
+    """Return the request to send after *response*, or None if its body cannot be sent twice."""
     last = response.request
-    # A POST that was answered "see other" is done: only what it led to is asked again.
+    # A POST that was answered by "see other" is done. Only the request after it is repeated.
     again = request if last.method == request.method else last
     return again if replayable(again) else None

@@ -1,4 +1,4 @@
-"""Where a token may be sent: the origins it is bound to. It imports no HTTP library, and all clients share it."""
+"""The origins to which a token may be sent. This module imports no HTTP library, and all clients share it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from evertoken._model.errors import OriginRefused
+from evertoken.clients._long_lived import long_lived
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
 
 if TYPE_CHECKING:
@@ -15,38 +16,50 @@ if TYPE_CHECKING:
 
 __all__ = ["Binding"]
 
-# So many ways to write the origins are remembered.
+# The number of spellings of origins that are remembered.
 _SPELLINGS: Final = 64
 
 
 class Binding:
     """
-    The token of a reader, and the origins that it may be sent to.
+    The token of a reader, and the origins that may receive it.
 
     Args:
-        tokens: A handle of a manager, or anything with its `get` and `refused`.
+        tokens: A handle of a manager, or any object with its `get` and `refused`.
 
         origins:
-            The origins that may see the token, as in "https://api.example.com". Without any, the first one it is
-            used with.
+            The origins that may receive the token, such as "https://api.example.com". By default, only the first origin
+            that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send the token over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback; or *min_ttl* is not a valid
+            number of seconds.
     """
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
         if isinstance(origins, str):
             origins = (origins,)
-        self._tokens = tokens
+        self._tokens = long_lived(tokens, min_ttl)
         self._origins: frozenset[Origin] = frozenset(map(self._origin_of, origins))
         self._allow_http = allow_http
         for origin in self._origins:
             if not allow_http and in_the_clear(origin):
                 raise ValueError(_clear(origin))
         self._binding = threading.Lock()
-        # Origins that were admitted, as clients write them, so that few requests have theirs taken apart.
+        # Admitted origins, as clients write them, so that few URLs have to be parsed.
         self._admitted: set[Hashable] = set()
 
     def __repr__(self) -> str:
@@ -57,7 +70,7 @@ class Binding:
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
-        # It refers to a manager, and is no part of what is copied: clients are often copied with their options.
+        # It refers to a manager and is not copied. Clients are often copied together with their options.
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -65,8 +78,8 @@ class Binding:
         raise TypeError(msg)
 
     def _remember(self, written: Hashable) -> None:
-        """Admit at once what is written like this from now on."""
-        # One origin can be written in many ways.
+        """From now on, admit origins with this spelling at once."""
+        # One origin has many spellings, so their number is limited.
         if len(self._admitted) < _SPELLINGS:
             self._admitted.add(written)
 
@@ -74,7 +87,7 @@ class Binding:
         return origin_of(text)
 
     def _admit_origin(self, origin: Origin) -> None:
-        """Raise `OriginRefused` unless the token may be sent to *origin*. The first one may bind it."""
+        """Raise `OriginRefused` unless the token may be sent to *origin*. The first origin becomes the allowed one."""
         if origin in self._origins:
             return
         if origin[0] not in PORTS or not origin[1]:
@@ -82,7 +95,7 @@ class Binding:
             raise OriginRefused(msg)
         if not self._allow_http and in_the_clear(origin):
             raise OriginRefused(_clear(origin))
-        # Two threads may come first: one of them is.
+        # If two threads come at the same time, only one of them sets the origin.
         with self._binding:
             self._origins = self._origins or frozenset({origin})
         if origin not in self._origins:

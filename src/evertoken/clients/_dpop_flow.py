@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DPoPFlow"]
 
 _UNAUTHORIZED: Final = 401
-# RFC 9449 sections 7.1 and 9: it is the proof or its nonce that is wrong, and not the token.
+# RFC 9449 sections 7.1 and 9: the proof or its nonce is wrong, not the token.
 _NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:use_dpop_nonce|invalid_dpop_proof)\b""", re.IGNORECASE)
 _INVALID_PROOF: Final = re.compile(r"""\berror\s*=\s*"?invalid_dpop_proof\b""", re.IGNORECASE)
 _WANTS_NONCE: Final = re.compile(r"""\berror\s*=\s*"?use_dpop_nonce\b""", re.IGNORECASE)
@@ -31,30 +31,40 @@ class DPoPFlow(BearerFlow):
     Sends a token with a proof of possession, learns nonces, and heals a 401 once.
 
     Args:
-        tokens: A handle of a manager whose source was given the same key.
+        tokens: A handle of a manager whose source has the same key.
 
-        key: The key that its tokens are bound to.
+        key: The key to which its tokens are bound.
 
         origins:
-            The origins that may see the token, as in "https://api.example.com". Without any, the first one it is
-            used with.
+            The origins that may receive the token, such as "https://api.example.com". By default, only the first origin
+            that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send the token over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback.
         RuntimeError: This release of the HTTP library would carry the proof to other origins.
     """
 
-    #: All of them: any answer may bring a nonce (RFC 9449 section 8.2).
+    #: All answers are examined, because any answer may bring a nonce (RFC 9449 section 8.2).
     noted: ClassVar[Container[int]] = range(1000)
-    #: The library's class of header fields.
+    #: The library's class for header fields.
     headers: ClassVar[Any]
 
     def __init__(
-        self, tokens: TokenReader, key: DPoPKey, *, origins: Iterable[str] = (), allow_http: bool = False
+        self,
+        tokens: TokenReader,
+        key: DPoPKey,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
     ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         if not isinstance(key, DPoPKey):
             msg = f"key must be a DPoPKey, not {type(key).__name__}"
             raise TypeError(msg)
@@ -62,10 +72,10 @@ class DPoPFlow(BearerFlow):
         check_withholding(self.headers, "DPoP")
 
     def _sign(self, request: Any, token: Token) -> None:
-        # A server that binds no tokens answers "Bearer", and the proof is none of its business (section 5).
+        # A server that does not bind tokens answers "Bearer", and must not receive a proof (section 5).
         if token.token_type.lower() == "dpop":
             proof = self._key.proof(request.method, str(request.url), access_token=token.access_token)
-            # The proof is for this request alone: the next hop of a redirect gets one of its own, or none.
+            # The proof is only for this request. After a redirect, the next request gets a new proof or none.
             fields = {"Authorization": f"DPoP {token.access_token}", "DPoP": proof}
             request.headers = withholding(request.headers, fields)
         else:
@@ -85,14 +95,14 @@ class DPoPFlow(BearerFlow):
         if last is request:
             again = request if self._refused_proof(response, fresh=fresh) and replayable(request) else None
         else:
-            # It was sent on with the proof for where it came from.
+            # A redirect carried the proof that was made for the previous URL.
             again = self._sent_on(request, response)
         if again is not None:
             self._sign(again, token)
         return again
 
     def _refused_proof(self, response: Any, *, fresh: bool) -> bool:
-        """Tell whether the proof was refused, and another one would have what was wrong with it: nonce or date."""
+        """Tell whether the proof was refused, and a new one would have the right nonce or date."""
         if fresh and _says(response, _WANTS_NONCE):
             return True
         date = response.headers.get("date")

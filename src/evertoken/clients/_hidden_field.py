@@ -1,4 +1,4 @@
-"""The value of a header field that neither `repr` nor a pickle shows. It imports no HTTP library."""
+"""The value of a header field that is not shown by `repr` or a pickle. This module imports no HTTP library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN: Final = "[secure]"
 
 
 class HiddenField(str):
-    """The value of a field that holds a token. A pickled request has none."""
+    """The value of a field with a token. A pickled request contains no token."""
 
     __slots__ = ()
 
@@ -30,9 +30,9 @@ def hidden_authorization(kind: Callable[[str], str] = HiddenField) -> Callable[[
     """
     Return a function that makes the Authorization field of a token, as a value of *kind*.
 
-    It makes one value for a token, because many requests have the same.
+    It keeps the value of the last token, because many requests have the same token.
     """
-    # In a cell, and not in an attribute, where it would be seen.
+    # It is in a closure, because an attribute would be visible.
     last: tuple[Token, str] | None = None
 
     def authorization_of(token: Token) -> str:

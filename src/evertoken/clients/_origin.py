@@ -16,7 +16,7 @@ __all__ = ["PORTS", "Origin", "as_http", "in_the_clear", "origin_in", "origin_in
 
 Origin = tuple[str, str, int]
 
-#: The schemes that can be used, and their ports.
+#: The supported schemes and their default ports.
 PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _OPENED_BY: Final = {"ws": "http", "wss": "https"}
@@ -29,10 +29,10 @@ _MAX_PORT: Final = 65_535
 
 def origin_of(text: str, /) -> Origin:
     """
-    Return the origin (scheme, host, port) written as in "https://api.example.com:8443".
+    Return the origin (scheme, host, port) of a text such as "https://api.example.com:8443".
 
     Raises:
-        ValueError: It is no origin; the message says what one looks like.
+        ValueError: The text is not an origin. The message shows an example of one.
     """
     match = _ORIGIN.fullmatch(text.lower()) if isinstance(text, str) else None
     host = None if match is None else _host(match["host"].strip("[]"))
@@ -45,18 +45,18 @@ def origin_of(text: str, /) -> Origin:
 
 
 def in_the_clear(origin: Origin) -> bool:
-    """Tell whether what is sent to *origin* can be read on its way: there is no TLS, and it leaves the machine."""
+    """Tell whether data for *origin* can be read on the way: there is no TLS, and the data leaves the machine."""
     return origin[0] in {"http", "ws"} and reach_of(origin[1], strict=True) is not Reach.LOOPBACK
 
 
 def origin_in(url: Any) -> Origin:
-    """Return the origin of *url*, an URL of an HTTP library."""
+    """Return the origin of *url*, a URL object of an HTTP library."""
     scheme, host, port = url.scheme, url.raw_host.decode("ascii"), url.port
     return scheme, _host(host) or host, PORTS.get(scheme, 0) if port is None else port
 
 
 def origin_in_text(url: str, /) -> Origin:
-    """Return the origin of *url* as `as_http` does. What cannot be taken apart has no host, and is no origin."""
+    """Return the origin of *url* as `as_http` does. A URL that cannot be parsed gets an origin without a host."""
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme, parts.hostname or "", parts.port
@@ -66,13 +66,13 @@ def origin_in_text(url: str, /) -> Origin:
 
 
 def as_http(origin: Origin) -> Origin:
-    """Return *origin*, a WebSocket's as that of the HTTP request which opens it (RFC 6455 section 4.1)."""
+    """Return *origin*. For a WebSocket, return that of the HTTP request which opens it (RFC 6455 section 4.1)."""
     scheme, host, port = origin
     return _OPENED_BY.get(scheme, scheme), host, port
 
 
 def _host(host: str) -> str | None:
-    """Return the one way to write *host* (IDNA in ASCII, IPv6 compressed), or None if it is no host."""
+    """Return the normal form of *host* (IDNA in ASCII, IPv6 compressed), or None if it is not a host."""
     try:
         if ":" in host:
             return str(ipaddress.IPv6Address(host))

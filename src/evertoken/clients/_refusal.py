@@ -1,4 +1,4 @@
-"""Whether an answer says that the token is bad. It imports no HTTP library, and all clients share it."""
+"""Decides whether an answer means that the token is bad. It imports no HTTP library, and all clients share it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["FORBIDDEN", "NOTED", "UNAUTHORIZED", "blames_token", "forbids_token"
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 
-#: Status codes of the answers that are looked at. Any other answer goes to the caller at once.
+#: Status codes of the answers that are examined. All other answers go to the caller at once.
 NOTED: Final = frozenset({UNAUTHORIZED, FORBIDDEN})
 
-# RFC 6750 section 3.1: with these the token is not what is wrong.
+# RFC 6750 section 3.1: with these codes the token itself is good.
 _NOT_THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?(?:insufficient_scope|invalid_request)\b""", re.IGNORECASE)
 
-# The words for a token that is, with whatever status.
+# The code for a bad token, with any status.
 _THE_TOKEN: Final = re.compile(r"""\berror\s*=\s*"?invalid_token\b""", re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ def blames_token(status: int, challenge: str, /) -> bool:
 
 
 def forbids_token(status: int, challenge: str, token: Token, /, *, refused_by: frozenset[int] = frozenset()) -> bool:
-    """Tell whether another status than 401 says that *token* is bad. *refused_by* are such of the field it came in."""
+    """Tell whether a status other than 401 means that *token* is bad. *refused_by* has such statuses of the field."""
     if status == UNAUTHORIZED:
         return False
     named = token.extra.get(REFUSED_BY)

@@ -1,4 +1,4 @@
-"""Whether a request can be sent twice. It imports no HTTP library: httpx and httpx2 share it."""
+"""Decides whether a request can be sent twice. It imports no HTTP library, because httpx and httpx2 share it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["replayable"]
 def replayable(request: Any) -> bool:
     """Tell whether the body of *request* can be sent again."""
     try:
-        request.content  # noqa: B018 - it raises where the body was not read
+        request.content  # noqa: B018 - it raises if the body was not read
     except RuntimeError:
         return _replayable_multipart(request.stream)
     return True
 
 
 def _replayable_multipart(stream: Any) -> bool:
-    # A multipart body is written anew for each attempt, and its files are wound back if they can be.
+    # A multipart body is written again for each attempt. Its files are rewound, if that is possible.
     fields = getattr(stream, "fields", None)
     if not isinstance(fields, list) or not fields:
         return False

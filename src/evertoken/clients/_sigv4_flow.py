@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SigV4Flow"]
 
-# What AWS says of credentials that it does not, or no longer, accept. Whoever may not do what was asked is told
-# otherwise, with the same status.
+# Codes by which AWS says that it does not, or no longer, accept the credentials. A missing permission has other codes
+# with the same status.
 _NOT_GOOD: Final = re.compile(
     rb"\b(?:ExpiredToken|InvalidClientTokenId|InvalidToken|InvalidAccessKeyId|UnrecognizedClient)(?:Exception)?\b"
 )
-# What it says of the time of a signature, and what it may say of that or of another fault.
+# Codes for a wrong time of the signature, and codes that may mean a wrong time or another fault.
 _WRONG_TIME: Final = re.compile(
     rb"\b(?:RequestTimeTooSkewed|RequestExpired|RequestInTheFuture)(?:Exception)?\b"
     rb"|\bSignature (?:expired|not yet current)\b"
 )
 _MAYBE_WRONG_TIME: Final = re.compile(rb"\b(?:AuthFailure|InvalidSignature|SignatureDoesNotMatch)(?:Exception)?\b")
-# Services accept a signature that is at least 5 minutes off. A minute is left for the way of the request.
+# Services accept a signature that is at least 5 minutes off. One minute is kept for the way of the request.
 _TOLERATED_SECONDS: Final = 240.0
 # A machine without a battery may start in 1970. A Date that is further away is an error.
 _MAX_SKEW: Final = 100 * 365 * 86_400.0
@@ -42,23 +42,27 @@ _MAX_SKEW: Final = 100 * 365 * 86_400.0
 
 class SigV4Flow(BearerFlow):
     """
-    Signs each request as it is sent, and heals a refusal of the credentials or of the time once.
+    Signs each request when it is sent, and heals a refusal of the credentials or of the time once.
 
     Args:
         tokens: A handle of a manager of AWS credentials.
 
-        service: The service's name in signatures, such as "execute-api" or "s3".
+        service: The name of the service in signatures, such as "execute-api" or "s3".
 
-        region: Its region, such as "eu-west-1".
+        region: The region of the service, such as "eu-west-1".
 
         origins:
-            The origins that may see the session token, as in "https://api.example.com". Without any, the first one it
-            is used with.
+            The origins that may receive the session token, such as "https://api.example.com". By default, only the
+            first origin that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send requests over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra `aws` is not installed.
         RuntimeError: This release of the HTTP library would carry the session token to other origins.
     """
@@ -67,15 +71,22 @@ class SigV4Flow(BearerFlow):
     telling: ClassVar[frozenset[int]] = frozenset({400, 401, 403})
     wanting: ClassVar[frozenset[int]] = telling
     noted: ClassVar[Container[int]] = telling
-    #: The library's class of header fields.
+    #: The library's class for header fields.
     headers: ClassVar[Any]
 
     def __init__(
-        self, tokens: TokenReader, *, service: str, region: str, origins: Iterable[str] = (), allow_http: bool = False
+        self,
+        tokens: TokenReader,
+        *,
+        service: str,
+        region: str,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
     ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         self._signer = SigV4(service, region)
-        # Seconds by which the service's clock is ahead of this one, learnt from its last refusal of a time.
+        # Seconds by which the clock of the service is ahead of ours, learnt when it last refused a time.
         self._skew = 0.0
         check_withholding(self.headers, "X-Amz-Security-Token")
 
@@ -90,7 +101,7 @@ class SigV4Flow(BearerFlow):
             _send_whole(request)
 
     def _is_to_be_read(self, request: Any, kind: type) -> bool:
-        # S3 needs the length as well, and refuses a body in chunks.
+        # S3 also needs the length, and refuses a body in chunks.
         if not self._signer.hashes(request.headers.get(CONTENT_HASH, "")) and "content-length" in request.headers:
             return False
         if not isinstance(request.stream, kind):
@@ -106,7 +117,7 @@ class SigV4Flow(BearerFlow):
         if not hasattr(token, "secret_access_key"):
             msg = f"requests are signed with AWS credentials, and the manager gives {type(token).__name__}"
             raise TypeError(msg)
-        # An earlier signature goes, and so does what the caller has set in its place.
+        # Earlier signatures, and fields that the caller set in their place, are removed.
         request.headers = withholding(request.headers, {})
         for name in OURS:
             request.headers.pop(name, None)
@@ -120,7 +131,7 @@ class SigV4Flow(BearerFlow):
             request.read() if self._signer.hashes(given) else b"",
             skew=self._skew,
         )
-        # The signature is for this request alone, and a redirect must not take the session token elsewhere.
+        # The signature is only for this request, and a redirect must not take the session token elsewhere.
         request.headers = withholding(request.headers, signature)
 
     def _seen(self, request: Any, response: Any, token: Token) -> Any | None:
@@ -132,8 +143,8 @@ class SigV4Flow(BearerFlow):
         return last
 
     def _blames_time(self, response: Any) -> bool:
-        """Tell whether the answer refuses the time of the signature, and learn the skew from its Date."""
-        # A request has the field if it was signed here, and so was sent to an origin of this auth.
+        """Tell whether the answer refuses the time of the signature, and learn the clock skew from its Date."""
+        # If a request has the field, it was signed here, and so was sent to an allowed origin.
         signed = response.request.headers.get("x-amz-date")
         date = http_date(response.headers.get("date", ""))
         if response.status_code not in self.telling or signed is None or date is None:
@@ -163,19 +174,19 @@ def _said(response: Any) -> bytes:
 
 
 def _target(request: Any) -> bytes:
-    # httpcore sends the extension in place of path and query. So a key such as "/a/../b" can be asked for.
+    # httpcore sends this extension in place of path and query. This allows a key such as "/a/../b".
     target: bytes | str = request.extensions.get("target", request.url.raw_path)
     return target.encode() if isinstance(target, str) else target
 
 
 def _without_empty_parts(url: Any) -> Any:
-    """Return *url* without the empty parts of a query such as "a=1&&b=2": implementations sign them differently."""
+    """Return *url* without the empty parts of a query such as "a=1&&b=2", which implementations sign differently."""
     kept = b"&".join(part for part in url.query.split(b"&") if part)
     return url if kept == url.query else url.copy_with(query=kept or None)
 
 
 def _send_whole(request: Any) -> None:
-    """Make the request say the length of its body, which was read, instead of sending it in chunks."""
+    """Send the body, which was read, with its length instead of in chunks."""
     chunked = "transfer-encoding" in request.headers
     if chunked:
         del request.headers["transfer-encoding"]

@@ -1,9 +1,9 @@
 """
-Header fields that no redirect takes along. It imports no HTTP library.
+Header fields that no redirect takes along. This module imports no HTTP library.
 
-A client that follows a redirect copies all fields to the new request, and takes out Authorization alone where the
-origin is another. A field with a token in it is left out of that copy, and of no other: transports make requests of
-requests, and what they copy is sent to the same origin. Nor are such fields pickled with a request or a response.
+A client that follows a redirect copies all fields to the new request. If the origin differs, it removes only
+Authorization. A field with a token is left out of that copy, but not of other copies, because transports also copy
+requests and send them to the same origin. Such fields are not pickled with a request or a response either.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["Unpickled", "check_withholding", "unsigned_on_failure", "withholding"]
 
 _kinds: dict[type, type] = {}
-# What was found out of a library's class of header fields and a name.
+# The results of checks, by the library's class of header fields and the name of the field.
 _checked: dict[tuple[type, str], bool] = {}
 
-# The method by which the clients of httpx and httpx2 make the fields of a redirect, and how far above a copy it is.
+# The method by which clients of httpx and httpx2 make the fields of a redirect, and its distance on the stack.
 _REDIRECTING: Final = "_redirect_headers"
 _NEAR: Final = 2
 
 _CREDENTIALS: Final = ("authorization", "dpop")
 
-# As the libraries show such fields.
+# The text that the libraries show for such fields.
 _HIDDEN: Final = b"[secure]"
 
 
 class _Bytes(bytes):
-    """Bytes that neither `repr` nor a pickle shows."""
+    """Bytes that are not shown by `repr` or a pickle."""
 
     __slots__ = ()
 
@@ -50,22 +50,22 @@ class _Bytes(bytes):
 
 
 class Unpickled(str):
-    """The value of a header field. A request is sent and redirected with it, and pickled without it."""
+    """The value of a header field. A request is sent and redirected with it, but pickled without it."""
 
     __slots__ = ("_kept",)
 
     def __init__(self, _value: str) -> None:
         self._kept = _Bytes(str.encode(self))
 
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - that of str
-        """Return it as the library keeps it in the header fields."""
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - str has this parameter
+        """Return the bytes as the library keeps them in the header fields."""
         return self._kept
 
 
 class _Withheld:
-    """Header fields with some that a redirect does not copy, and that neither `repr` nor a pickle shows."""
+    """Header fields, some of which are not copied by a redirect, and not shown by `repr` or a pickle."""
 
-    #: The lower-case names of these.
+    #: The names of these fields in lower case.
     withheld: frozenset[bytes]
     everything: list[Any]
 
@@ -91,7 +91,7 @@ class _Withheld:
 
 
 def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
-    """Return *headers* with *fields* besides, which no redirect copies. They replace those of the same name."""
+    """Return *headers* with *fields* added. No redirect copies them. They replace fields of the same name."""
     kind = type(headers)
     if issubclass(kind, _Withheld):
         for name in headers.withheld.difference(name.lower().encode() for name in fields):
@@ -102,7 +102,7 @@ def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
         headers = _kinds[kind](headers)
     headers.withheld = frozenset(name.lower().encode() for name in fields)
     for name, value in fields.items():
-        # In the spelling of the caller, which an earlier field of the name would keep from it.
+        # The earlier field is removed first, because otherwise the spelling of its name would stay.
         headers.pop(name, None)
         headers[name] = value
     return headers
@@ -110,11 +110,11 @@ def withholding(headers: Any, fields: Mapping[str, str]) -> Any:
 
 @contextlib.contextmanager
 def unsigned_on_failure(request: Any, response: Any) -> Iterator[None]:
-    """Take the credentials out of *request*, and of what redirects made of it, where what is done here raises."""
+    """If the block raises, remove the credentials from *request* and from the requests of its redirects."""
     try:
         yield
     except BaseException:
-        # The frames of the client hold the requests, and nobody sends them any more.
+        # The frames of the client hold these requests, although they are not sent again.
         for sent in (request, response.request, *(one.request for one in response.history)):
             withheld = (name.decode() for name in getattr(sent.headers, "withheld", ()))
             for name in (*_CREDENTIALS, *withheld):
@@ -123,7 +123,9 @@ def unsigned_on_failure(request: Any, response: Any) -> Iterator[None]:
 
 
 def check_withholding(library: Any, name: str) -> None:
-    """Raise RuntimeError if a redirect would carry the field *name* to other origins by *library*'s header fields."""
+    """
+    Raise RuntimeError if, with *library*'s header fields, a redirect would carry the field *name* to other origins.
+    """
     if (library, name) not in _checked:
         _checked[library, name] = _is_withheld(library, name)
     if not _checked[library, name]:
@@ -136,7 +138,7 @@ def _is_withheld(library: Any, name: str) -> bool:
     seen: list[tuple[str, str | None, str | None]] = []
 
     def answer(request: Any) -> Any:
-        # As a transport does that makes a request of the request.
+        # A transport may make a new request from the request in this way.
         copied = library(request.headers)
         seen.append((request.url.host, copied.get(name), copied.get("a")))
         return module.Response(302 if len(seen) == 1 else 200, headers={"Location": "https://there.example/"})
@@ -149,8 +151,8 @@ def _is_withheld(library: Any, name: str) -> bool:
 
 
 def _is_redirect() -> bool:
-    # The property and its caller, which is the constructor of the copy.
-    frame = sys._getframe(2)  # noqa: SLF001 - the one way to know who copies
+    # These frames are the property and its caller, which is the constructor of the copy.
+    frame = sys._getframe(2)  # noqa: SLF001 - the only way to find the caller
     if frame.f_code.co_name != "__init__":
         return False
     for _ in range(_NEAR):

@@ -1,4 +1,4 @@
-"""A manager as a middleware of aiohttp's client."""
+"""An adapter for aiohttp: a client middleware that sends the token of a manager."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ __all__ = ["BearerMiddleware"]
 _FIELD: Final = aiohttp.hdrs.AUTHORIZATION
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
-# Where the last redirect of a stranger led to. aiohttp follows it in the same task, and tells a middleware nothing.
+# The target of the last redirect by a foreign server. aiohttp follows it in the same task, without telling a
+# middleware.
 _led_to: ContextVar[str | None] = ContextVar("led_to", default=None)
 
 
@@ -35,36 +36,48 @@ class BearerMiddleware(Binding):
     """
     A middleware of `aiohttp.ClientSession` that sends the token of a `TokenManager`, and heals a 401 once.
 
-    Made from a handle: `ClientSession(middlewares=[BearerMiddleware(tokens.handle())])`. A request to another origin
-    goes on without the token, so several middlewares can share a session. So does a redirect to another origin, and
-    what that one leads back to. A body that was used up is not sent again, and then the 401 is the caller's. ws and
-    wss count as http and https. Middlewares that are given to one request replace those of the session.
+    Make it from a handle: `ClientSession(middlewares=[BearerMiddleware(tokens.handle())])`. A request to another origin
+    is sent without the token, so several middlewares can share a session. The same holds for a redirect to another
+    origin, and for a redirect back from there. A body that was used up is not sent again. Then the caller receives the
+    401. ws and wss count as http and https. Middlewares that are given to one request replace those of the session.
 
     Args:
         tokens: A handle of a manager.
 
-        origins: The origins that may see the token. Without any, the first one it is used with.
+        origins: The origins that may receive the token. By default, only the first one that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send the token over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback; or *min_ttl* is not a valid
+            number of seconds.
     """
 
-    def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http)
+    def __init__(
+        self,
+        tokens: TokenReader,
+        *,
+        origins: Iterable[str] = (),
+        allow_http: bool = False,
+        min_ttl: float | None = None,
+    ) -> None:
+        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
         self._authorization_of = hidden_authorization()
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """
-        Send *request* with the token; where it is refused, report it and try once with another.
+        Send *request* with the token. If it is refused, report it and try once with another.
 
         Raises:
-            OriginRefused: The request would be the first one, and is http outside loopback. Nothing was sent.
+            OriginRefused: This would be the first request, and it goes over http outside loopback. Nothing was sent.
             TokenUnavailable: There is no valid token and none can be fetched now.
-            GrantRejected: There is no valid token and the grant is rejected.
+            GrantRejected: There is no valid token, and the grant is rejected.
         """
         url = request.url
         written = url.scheme, url.raw_host, url.port
@@ -87,7 +100,7 @@ class BearerMiddleware(Binding):
             return response
         replayable = not getattr(request.body, "consumed", False)
         if replayable:
-            # Unread, it would keep a connection, and the fetch may need it.
+            # An unread answer would keep its connection, and the fetch may need it.
             await response.read()
         try:
             other = await self._tokens.refused(token, wait=replayable)
@@ -107,7 +120,7 @@ class BearerMiddleware(Binding):
 
 
 async def _without(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Send *request* without the token, and remember where it leads to."""
+    """Send *request* without the token, and remember the target of a redirect."""
     response = await handler(request)
     location = response.headers.get("Location") if response.status in _REDIRECTS else None
     _led_to.set(None if location is None else _target(request.url, location))

@@ -1,4 +1,4 @@
-"""A manager as an `httpx.Auth`."""
+"""An adapter for httpx: `httpx.Auth` classes that send the token of a manager."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ class BearerAuth(BearerFlow, httpx.Auth, _Auth2):
     """
     An `httpx.Auth` that sends the token of a `TokenManager`, for `httpx.AsyncClient` and `httpx.Client`.
 
-    The clients of httpx2, which has the same interface, take it as well. It imports httpx only.
+    Clients of httpx2, which has the same interface, accept it too. This module imports only httpx.
 
-    Made by `TokenManager.auth`. It sets Authorization (RFC 6750 section 2.1). On a 401 it reports that very token,
-    and tries once more with another; a body that cannot be sent twice is not, and then the 401 is the caller's.
+    `TokenManager.auth` makes it. It sets Authorization (RFC 6750 section 2.1). On a 401 it reports the token that it
+    sent, and tries once more with another one. A body that cannot be sent twice is not sent again. Then the caller
+    receives the 401.
 
     Over plain http it sends nothing and raises `OriginRefused`, except to loopback or with `allow_http=True`. A pickled
-    response holds no token.
+    response contains no token.
     """
 
     if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class BearerAuth(BearerFlow, httpx.Auth, _Auth2):
 
         @property
         def __class__(self) -> type:
-            # `isinstance` asks for it. A client of httpx2 asks whether this is an Auth of httpx2, which is loaded then.
+            # `isinstance` uses this. A client of httpx2 checks whether it is an Auth of httpx2, which is loaded in that
+            # case.
             auth = getattr(sys.modules.get("httpx2"), "Auth", None)
             return BearerAuth if auth is None else _of_both(auth)
 
@@ -55,23 +57,27 @@ def _of_both(auth: type) -> type:
 @final
 class DPoPAuth(DPoPFlow, httpx.Auth):
     """
-    An `httpx.Auth` that sends tokens that are bound to a key, with a proof of possession (DPoP, RFC 9449).
+    An `httpx.Auth` for tokens that are bound to a key. It sends a proof of possession (DPoP, RFC 9449).
 
-    Made from a handle, and the key that the source was given: `DPoPAuth(tokens.handle(), key)`. A nonce that the
-    resource server asks for is learnt, and the request sent again with it; the token is not to blame. A redirect to
-    another origin goes on without token and proof, and one within the origin gets a proof of its own.
+    Make it from a handle and the key of the source: `DPoPAuth(tokens.handle(), key)`. If the resource server asks for a
+    nonce, the nonce is learnt, and the request is sent again with it. This does not count as a refused token. A
+    redirect to another origin is followed without token and proof. A redirect within the origin gets its own proof.
 
     Args:
-        tokens: A handle of a manager whose source was given the same key.
+        tokens: A handle of a manager whose source has the same key.
 
-        key: The `DPoPKey` that its tokens are bound to.
+        key: The `DPoPKey` to which its tokens are bound.
 
-        origins: The origins that may see the token. Without any, the first one it is used with.
+        origins: The origins that may receive the token. By default, only the first one that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send the token over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback.
         RuntimeError: This release of httpx would carry the proof to other origins.
     """
 
@@ -81,25 +87,29 @@ class DPoPAuth(DPoPFlow, httpx.Auth):
 @final
 class HeaderAuth(HeaderFlow, httpx.Auth):
     """
-    An `httpx.Auth` that sends the token in a field of its own, such as X-Api-Key.
+    An `httpx.Auth` that sends the token in a special header field, such as X-Api-Key.
 
-    Made from a handle: `HeaderAuth(tokens.handle(), "X-Api-Key")`. A client that follows a redirect carries all fields
-    but Authorization to other origins; this one it does not. A 401 is healed once, and so is a 403 where the field is
-    X-Vault-Token: Vault and OpenBao answer it for a token that has ended.
+    Make it from a handle: `HeaderAuth(tokens.handle(), "X-Api-Key")`. A client that follows a redirect to another
+    origin carries all fields along, except Authorization. It does not carry this one. A 401 is healed once. In the
+    field X-Vault-Token a 403 is healed too, because Vault and OpenBao answer it if a token has ended.
 
     Args:
         tokens: A handle of a manager.
 
-        header: The field's name.
+        header: The name of the field.
 
-        scheme: What stands before the token in it, if anything.
+        scheme: A word that comes before the token in the field, if any.
 
-        origins: The origins that may see the token. Without any, the first one it is used with.
+        origins: The origins that may receive the token. By default, only the first one that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send the token over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         RuntimeError: This release of httpx would carry the field to other origins.
     """
 
@@ -109,35 +119,40 @@ class HeaderAuth(HeaderFlow, httpx.Auth):
 @final
 class SigV4Auth(SigV4Flow, httpx.Auth):
     """
-    An `httpx.Auth` that signs requests with AWS credentials (Signature Version 4). Needs the extra `aws`.
+    An `httpx.Auth` that signs requests with AWS credentials (Signature Version 4). It needs the extra `aws`.
 
-    Made from a handle: `SigV4Auth(tokens.handle(), service="execute-api", region="eu-west-1")`. It signs the path, the
-    query, Host, Content-Type, Content-MD5 and all fields that begin with X-Amz-, as they are sent (IAM User Guide,
-    "Create a signed AWS API request"). Authorization, X-Amz-Date and X-Amz-Security-Token of the caller are replaced.
+    Make it from a handle: `SigV4Auth(tokens.handle(), service="execute-api", region="eu-west-1")`. It signs the path,
+    the query, Host, Content-Type, Content-MD5 and all fields that begin with X-Amz-, as they are sent (IAM User Guide,
+    "Create a signed AWS API request"). It replaces the caller's Authorization, X-Amz-Date and X-Amz-Security-Token.
 
     The body is read into memory for its hash. A body of unknown length is sent with Content-Length, because S3 refuses
-    Transfer-Encoding: chunked. The field X-Amz-Content-SHA256 is sent where the service requires it (S3, OpenSearch
+    Transfer-Encoding: chunked. The field X-Amz-Content-SHA256 is sent if the service requires it (S3, OpenSearch
     Serverless, S3 Glacier, VPC Lattice). If the caller sets it, to the hash or to UNSIGNED-PAYLOAD, it is signed as
-    given, and a body whose Content-Length is set too is streamed and not read.
+    given. If the caller also sets Content-Length, the body is streamed and not read.
 
-    Credentials that AWS calls expired or unknown are reported, and the request is signed once more with others. If AWS
-    refuses the time of a signature, the skew of the clock is learnt from the Date of the answer, and the request is
-    signed and sent once more. A body that was not read is not sent again; the refusal goes to the caller. A request
-    raises TypeError if the manager's tokens are no AWS credentials, or if the client cannot read its body.
+    If AWS says that the credentials are expired or unknown, they are reported, and the request is signed once more with
+    others. If AWS refuses the time of a signature, the clock skew is learnt from the Date of the answer, and the
+    request is signed and sent once more. A body that was not read is not sent again, and the caller receives the
+    refusal. A request raises TypeError if the manager's tokens are not AWS credentials, or if the client cannot read
+    its body.
 
     Args:
         tokens: A handle of a manager of `AwsCredentials`.
 
-        service: The service's name in signatures, such as "execute-api" or "s3".
+        service: The name of the service in signatures, such as "execute-api" or "s3".
 
-        region: Its region.
+        region: The region of the service.
 
-        origins: The origins that may see the session token. Without any, the first one it is used with.
+        origins: The origins that may receive the session token. By default, only the first one that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send requests over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra is not installed.
         RuntimeError: This release of httpx would carry the session token to other origins.
     """

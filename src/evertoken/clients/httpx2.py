@@ -1,7 +1,7 @@
 """
-A manager as an `httpx2.Auth`.
+An adapter for httpx2: `httpx2.Auth` classes that send the token of a manager.
 
-httpx2 has the same interface as httpx, and each library refuses the other's class.
+httpx2 has the same interface as httpx, but each library refuses the class of the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evertoken.clients._dpop_flow import DPoPFlow
 from evertoken.clients._header_flow import HeaderFlow
 from evertoken.clients._sigv4_flow import SigV4Flow
 
-# For type checkers: `evertoken.clients.httpx.BearerAuth` is one of these too.
+# For type checkers, `evertoken.clients.httpx.BearerAuth` is an httpx2.Auth too.
 Auth = httpx2.Auth
 
 __all__ = ["BearerAuth", "DPoPAuth", "HeaderAuth", "SigV4Auth"]
@@ -30,26 +30,26 @@ class BearerAuth(BearerFlow, httpx2.Auth):
     """
     An `httpx2.Auth` that sends the token of a `TokenManager`, for `httpx2.AsyncClient` and `httpx2.Client`.
 
-    Make it from a handle: `BearerAuth(manager.handle())`. All else is as with `evertoken.clients.httpx.BearerAuth`.
+    Make it from a handle: `BearerAuth(manager.handle())`. Otherwise it works as `evertoken.clients.httpx.BearerAuth`.
     """
 
 
 @final
 class DPoPAuth(DPoPFlow, httpx2.Auth):
-    """An `httpx2.Auth` that sends tokens that are bound to a key (RFC 9449): `evertoken.clients.httpx.DPoPAuth`."""
+    """An `httpx2.Auth` for tokens that are bound to a key (RFC 9449). See `evertoken.clients.httpx.DPoPAuth`."""
 
     headers: ClassVar[Any] = httpx2.Headers
 
 
 @final
 class HeaderAuth(HeaderFlow, httpx2.Auth):
-    """An `httpx2.Auth` that sends the token in a field of its own, as `evertoken.clients.httpx.HeaderAuth` does."""
+    """An `httpx2.Auth` that sends the token in a special field. See `evertoken.clients.httpx.HeaderAuth`."""
 
     headers: ClassVar[Any] = httpx2.Headers
 
 
 @final
 class SigV4Auth(SigV4Flow, httpx2.Auth):
-    """An `httpx2.Auth` that signs requests with AWS credentials: `evertoken.clients.httpx.SigV4Auth`."""
+    """An `httpx2.Auth` that signs requests with AWS credentials. See `evertoken.clients.httpx.SigV4Auth`."""
 
     headers: ClassVar[Any] = httpx2.Headers

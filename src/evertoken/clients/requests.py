@@ -1,4 +1,4 @@
-"""A manager as the auth of requests."""
+"""An adapter for requests: an auth object that sends the token of a manager."""
 
 from __future__ import annotations
 
@@ -25,19 +25,24 @@ class BearerAuth(RequestsFlow, AuthBase):
     """
     The auth of a `requests.Session` that sends the token of a `TokenManager`, and heals a 401 once.
 
-    Made from a handle: `session.auth = BearerAuth(tokens.handle())`. It works in any number of threads, beside a
-    manager that runs in another one; see `run_in_background`. A body that cannot be wound back is not sent again, and
-    then the 401 is the caller's. A redirect to another origin goes on without the token.
+    Make it from a handle: `session.auth = BearerAuth(tokens.handle())`. It works in any number of threads, while the
+    manager runs in another one; see `run_in_background`. A body that cannot be rewound is not sent again. Then the
+    caller receives the 401. A redirect to another origin is followed without the token.
 
     Args:
         tokens: A handle of a manager.
 
-        origins: The origins that may see the token. Without any, the first one it is used with.
+        origins: The origins that may receive the token. By default, only the first one that it is used with.
 
-        allow_http: Send it over plain http, and not to loopback alone.
+        allow_http: Also send the token over plain http to hosts other than loopback.
+
+        min_ttl:
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
-        ValueError: An origin is not written as one, or is http outside loopback.
+        ValueError: A text in *origins* is not an origin, or is http outside loopback; or *min_ttl* is not a valid
+            number of seconds.
     """
 
     rewind = rewind_body
@@ -48,10 +53,10 @@ class BearerAuth(RequestsFlow, AuthBase):
         Put the token into *request*, which is about to be sent.
 
         Raises:
-            OriginRefused: The request is addressed to another origin, or is http outside loopback. Nothing was sent.
+            OriginRefused: The request goes to another origin, or over http outside loopback. Nothing was sent.
             TokenUnavailable: There is no valid token and none can be fetched now.
-            GrantRejected: There is no valid token and the grant is rejected.
-            RuntimeError: There is no valid token, and this is the manager's own loop, which it would block.
+            GrantRejected: There is no valid token, and the grant is rejected.
+            RuntimeError: There is no valid token, and the call would block the manager's own loop.
         """
         signed: PreparedRequest = self.sign(request)
         return signed

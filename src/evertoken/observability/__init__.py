@@ -1,5 +1,5 @@
 """
-Observers for metrics, traces and structured logs. Each file needs one extra, and is imported by its full name.
+Observers for metrics, traces and structured logs. Each file needs one extra. Import it by its full name.
 
-An observer is a function that a manager tells of each event; see `evertoken.events`.
+An observer is a function that the manager calls with each event; see `evertoken.events`.
 """

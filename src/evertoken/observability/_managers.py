@@ -1,4 +1,4 @@
-"""The managers whose state is read for gauges."""
+"""The managers from whose state gauges are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Managers"]
 
 @final
 class Managers:
-    """Managers by name. Being watched keeps no manager alive."""
+    """Managers by name. Watching a manager does not keep it alive."""
 
     def __init__(self) -> None:
         self._managers: dict[str, weakref.ref[SessionOwner]] = {}
@@ -30,12 +30,12 @@ class Managers:
         known = self._managers.get(name)
         other = None if known is None else known()
         if other is not None and other is not manager:
-            msg = f"another manager is watched as {name!r}; give each one a name of its own"
+            msg = f"another manager is watched as {name!r}; give each manager a different name"
             raise ValueError(msg)
         self._managers[name] = weakref.ref(manager)
 
     def __iter__(self) -> Iterator[tuple[str, SessionOwner]]:
-        """Yield each manager that is alive, with its name. From any thread."""
+        """Yield each manager that is alive, with its name. It can be called from any thread."""
         for name, reference in list(self._managers.items()):
             manager = reference()
             if manager is None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenTelemetryObserver"]
 
 _SCOPE = "evertoken"
-# Bounds of buckets, as the conventions of OpenTelemetry have them for requests. An SDK may take others.
+# The bucket bounds that OpenTelemetry's conventions use for requests. An SDK may use others.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _Fetched: TypeAlias = "events.TokenRefreshed | events.RefreshFailed | events.RefreshRejected"
 
@@ -37,23 +37,23 @@ _Fetched: TypeAlias = "events.TokenRefreshed | events.RefreshFailed | events.Ref
 @final
 class OpenTelemetryObserver:
     """
-    An observer that counts and times what managers do, with OpenTelemetry's metrics and spans.
+    An observer that counts and times the work of managers, with OpenTelemetry's metrics and spans.
 
-    Give one to every manager as `observers=[observer]`. For the gauges, call `watch` with each manager. Durations are
-    in seconds, as the conventions of OpenTelemetry ask. All attributes have few values, so that any number of keys
-    costs the same. Names and attributes stand in the guide "Watch it".
+    Give one observer to every manager: `observers=[observer]`. For the gauges, call `watch` with each manager.
+    Durations are in seconds, as the conventions of OpenTelemetry require. All attributes have few values, so that any
+    number of keys costs the same. The guide "Watch it" lists the names and attributes.
 
-    A span stands for each fetch, each step of a store and each caller that waited. It is made when it has ended. The
-    span of a caller belongs to the span that is current where `get` is called.
+    Each fetch, each step of a store and each caller that waited becomes a span. The span is made after it has ended.
+    The span of a caller belongs to the current span of the code that calls `get`.
 
     Args:
-        meter_provider: Where metrics go; by default the global one.
+        meter_provider: The provider for metrics. By default, the global one.
 
-        tracer_provider: Where spans go; by default the global one.
+        tracer_provider: The provider for spans. By default, the global one.
 
         key_attribute:
-            Called with a key, to return a text for the attribute `evertoken.key` of metrics and spans, or None. By
-            default no key is told, because each value makes time series of its own.
+            A function that receives a key, and returns a text for the attribute `evertoken.key` of metrics and spans,
+            or None. By default no key is recorded, because each value creates its own time series.
 
     Raises:
         ImportError: The extra is not installed.
@@ -108,7 +108,7 @@ class OpenTelemetryObserver:
 
     def watch(self, manager: SessionOwner, name: str = "default") -> None:
         """
-        Read the gauges from *manager* from now on, for as long as it exists.
+        From now on, read the gauges from *manager* as long as it exists.
 
         Args:
             manager: A manager; it need not be started.
@@ -159,7 +159,7 @@ class OpenTelemetryObserver:
         failed: bool = False,
     ) -> None:
         end = int(event.at * 1e9)
-        # A fetch is shared, so it does not belong to the trace of the caller that came first.
+        # A fetch is shared, so it does not belong to the trace of its first caller.
         parent = None if isinstance(event, timing_events.CallerWaited) else Context()
         span = self._tracer.start_span(name, parent, start_time=end - int(took * 1e9), attributes=told)
         if failed:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, by its client library. Needs the extra `prometheus`."""
+"""Metrics for Prometheus, through its client library. Needs the extra `prometheus`."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 __all__ = ["PrometheusObserver"]
 
-# Seconds. Most fetches take less than one, and the longest as long as `fetch_timeout`.
+# The bounds are in seconds. Most fetches take less than one second, and the longest take up to `fetch_timeout`.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 @final
 class PrometheusObserver:
     """
-    An observer that counts and times what managers do, in a registry of prometheus_client.
+    An observer that counts and times the work of managers, in a registry of prometheus_client.
 
-    Give one to every manager of the process as `observers=[observer]`. For the gauges, call `watch` with each manager.
-    Durations are in seconds. All labels have few values; no key is a label. The names stand in the guide "Watch it",
-    which has alert rules and a dashboard for them.
+    Give one observer to every manager of the process: `observers=[observer]`. For the gauges, call `watch` with each
+    manager. Durations are in seconds. All labels have few values, and no key is a label. The guide "Watch it" lists the
+    names, with alert rules and a dashboard.
 
     Args:
-        registry: Where the metrics are registered; by default the global registry of prometheus_client.
+        registry: The registry for the metrics. By default, the global registry of prometheus_client.
 
         buckets: The upper bounds of the histograms' buckets, in seconds.
 
     Raises:
         ImportError: The extra is not installed.
-        ValueError: *registry* has these metrics already. One observer serves all managers of a process.
+        ValueError: *registry* already has these metrics. One observer serves all managers of a process.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, buckets: Sequence[float] = _BUCKETS) -> None:
@@ -54,7 +54,8 @@ class PrometheusObserver:
 
         def histogram(name: str, says: str, label: str, *values: str) -> Histogram:
             made = Histogram(f"evertoken_{name}_seconds", says, [label], registry=registry, buckets=buckets)
-            # From the start, because Prometheus sees no increase in a series that begins with its first event.
+            # The series exist from the start, because Prometheus sees no increase in one that begins with its first
+            # event.
             for value in values:
                 made.labels(value)
             return made
@@ -92,7 +93,7 @@ class PrometheusObserver:
 
     def watch(self, manager: SessionOwner, name: str = "default") -> None:
         """
-        Read the gauges from *manager* from now on, for as long as it exists.
+        From now on, read the gauges from *manager* as long as it exists.
 
         Args:
             manager: A manager; it need not be started.
@@ -135,13 +136,13 @@ class PrometheusObserver:
 
 @final
 class _Gauges(Collector):
-    """What Prometheus reads from the managers at each scrape."""
+    """The gauges that Prometheus reads from the managers at each scrape."""
 
     def __init__(self, managers: Managers) -> None:
         self._managers = managers
 
     def describe(self) -> list[Metric]:
-        # Without it the registry would collect once to learn the names.
+        # Without this method the registry would collect once to learn the names.
         return list(self._families().values())
 
     def collect(self) -> Iterator[Metric]:

@@ -23,11 +23,11 @@ class StructlogObserver:
     """
     An observer that logs each event through structlog: the stable name of the event, and its fields.
 
-    The levels are those of the logger "evertoken" in `logging`, which logs the same events. To have each event once,
-    switch that logger off: `logging.getLogger("evertoken").propagate = False`.
+    The levels are the same as those of the logger "evertoken" in `logging`, which logs the same events. To see each
+    event only once, switch that logger off: `logging.getLogger("evertoken").propagate = False`.
 
     Args:
-        logger: A logger of structlog; by default `structlog.get_logger("evertoken")`.
+        logger: A logger of structlog. By default, `structlog.get_logger("evertoken")`.
 
     Raises:
         ImportError: The extra is not installed.

@@ -1,4 +1,4 @@
-"""Where tokens come from, one grant a file, and one folder a cloud."""
+"""Sources of tokens. Each grant has its own file, and each cloud its own folder."""
 
 from evertoken.sources._client_authentication import ClientAssertion, ClientSecretJwt, PrivateKeyJwt, TlsClientAuth
 from evertoken.sources.client_credentials import ClientCredentials

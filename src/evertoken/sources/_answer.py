@@ -1,4 +1,4 @@
-"""What an HTTP answer means: a success, with its fields, or one of the two failures, with what the server said."""
+"""Decides what an HTTP answer means: a success with its fields, or one of the two failures with the server's words."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Judge:
     How the answers to one request are judged.
 
     Args:
-        url: Who answers.
+        url: The URL of the server that answers.
 
-        secrets: What must not be seen in any error.
+        secrets: Texts that must not appear in an error.
 
-        rejections: Status codes that reject the client where the body does not say so.
+        rejections: Status codes that reject the client, even if the body does not say so.
 
-        codes: Codes and answers that reject, besides those of the RFCs; None where the answer is not one of OAuth.
+        codes: Codes and answers that reject, besides those of the RFCs. It is None if the answer is not from OAuth.
 
-        requested_scope: The scope that was asked for, if one was.
+        requested_scope: The requested scope, if any.
     """
 
     url: str
@@ -58,17 +58,17 @@ class Judge:
         Return the answer.
 
         Args:
-            status: Its status.
+            status: The status of the answer.
 
-            headers: Its header fields.
+            headers: The header fields of the answer.
 
-            fields: What was read of its body, if anything.
+            fields: The fields that were read from the body, if any.
 
             body: The body itself.
 
         Raises:
-            TransientRefreshError: It is none, or a failure that passes.
-            GrantRejected: The server said no.
+            TransientRefreshError: The answer is not a success, but the failure is temporary.
+            GrantRejected: The server rejected the request.
         """
         date = headers.get("date")
         date_at = None if date is None else http_date(date)
@@ -94,15 +94,15 @@ class Judge:
 
     def _unreadable(self, status: int, headers: Any, said: Mapping[str, Any]) -> TransientRefreshError:
         if status >= _MULTIPLE_CHOICES:
-            # A missing slash at the end, or http for https, is seen from where it leads to.
+            # The target of the redirect shows mistakes such as a missing slash at the end, or http instead of https.
             try:
                 place = without_query(urljoin(self.url, headers.get("location") or ""))
             except ValueError:
                 place = ""
             to = f" to {scrub(place, self.secrets)!r}" if place and headers.get("location") else ""
             return TransientRefreshError(f"{self.origin} answered {status} with a redirect{to}, which is not followed")
-        # A page has no token in it. Any other text may be one.
+        # A web page contains no token, so its title can be shown. Any other text may be a token.
         words = read_words({"title": said.get("title")}, lambda text: scrub(text, self.secrets))
         words = "" if words is None else f": {words}"
-        msg = f"{self.origin} answered {status} with an answer that is no JSON object{words}"
+        msg = f"{self.origin} answered {status} with a body that is not a JSON object{words}"
         return TransientRefreshError(msg, ambiguous=True)

@@ -1,4 +1,4 @@
-"""The body of an answer: bounded, unpacked, and read as fields."""
+"""The body of an answer: limited in size, decompressed, and read as fields."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_BODY", "bounded_body", "error_in", "fields_of", "object_of", "text_of"]
 
-#: The most that is read of an answer, in bytes, after decompression.
+#: The largest number of bytes that is read of an answer, after decompression.
 MAX_BODY: Final = 1024 * 1024
 
 _CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE)
 _FORM_NAME: Final = re.compile(r"[\w.~%+-]+")
 _NO_FORM: Final = re.compile(r"[\s<]")
 _FORM_FIELDS: Final = 100
-# So much is read of a body with parts that cannot be decoded, in bytes, where that takes long.
+# If a body cannot be decoded completely, and decoding is slow, this many bytes are read.
 _LONGEST_WIDE: Final = 262_144
-# No form is longer, in characters: a token has to fit into a header field.
+# No form has more characters than this, because a token must fit into a header field.
 _LONGEST_FORM: Final = 262_144
 _MARKUP: Final = re.compile(r"\s*<[!?a-z]", re.IGNORECASE)
-# Each of these reads any text once: a tag ends where the next one starts, and a script at the end of the page.
+# Each of these patterns reads a text only once: a tag ends where the next one starts, and a script at the page's end.
 _TITLE: Final = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
-# As `html` reads them, but for numbers that Python would refuse to read.
+# Entities as `html` reads them, except numbers that Python would refuse to read.
 _ENTITY: Final = re.compile(r"&(?:#[0-9]{1,10}|#[xX][0-9A-Fa-f]{1,8}|[A-Za-z][A-Za-z0-9]{1,31});?")
 _INVISIBLE: Final = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1[^<>]*>?|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[^<>]*>")
-# More of a page than this is not read for its words, in characters; nor does a message repeat more of them.
+# At most this many characters of a page are read, and at most this many of its words are shown.
 _PAGE: Final = 65_536
 _SAID: Final = 8192
 
-# Charsets of Python's own that take long for some texts, or that are no charsets of the web.
+# Charsets of Python that are slow for some texts, or that are not used on the web.
 _NO_CHARSETS: Final = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"})
 
 
 async def bounded_body(response: Any) -> bytes:
     """
-    Return the body of a streamed response, unpacked.
+    Return the decompressed body of a streamed response.
 
     Raises:
-        TransientRefreshError: It is longer than `MAX_BODY`, packed or unpacked, or packed in a way nobody asked for.
+        TransientRefreshError: It is longer than `MAX_BODY`, with or without compression, or has an unknown encoding.
     """
     if response.is_stream_consumed:
-        # A transport that answers from memory, as in tests.
+        # The transport answers from memory, as in tests.
         whole: bytes = await response.aread()
         if len(whole) > MAX_BODY:
             msg = f"unreadable answer: more than {MAX_BODY} bytes"
@@ -71,7 +71,7 @@ async def bounded_body(response: Any) -> bytes:
             raise TransientRefreshError(msg, ambiguous=True)
     if encoding in {"", "identity"}:
         return bytes(body)
-    # A few compressed bytes can stand for gigabytes, so no more than the bound is ever unpacked.
+    # A few compressed bytes can become gigabytes, so decompression stops at the limit.
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
         unpacked = unpacker.decompress(bytes(body), MAX_BODY + 1)
@@ -85,11 +85,11 @@ async def bounded_body(response: Any) -> bytes:
 
 def fields_of(body: bytes, content_type: str) -> dict[str, Any] | None:
     """
-    Return the fields of a JSON object, or of a form, that *body* is; None if it is neither.
+    Return the fields of *body*, which may be a JSON object or a form, or None if it is neither.
 
-    The charset that is declared counts; where there is none, or another one was used, what cannot be decoded is
-    replaced (RFC 8259 section 8.1 wants UTF-8). A form is one by its type, or by what is in it: some servers label it
-    as text, or not at all.
+    The declared charset counts. If it is missing or wrong, characters that cannot be decoded are replaced (RFC
+    8259 section 8.1 requires UTF-8). A form is recognised by its type or by its content, because some servers declare
+    it as text, or declare nothing.
     """
     text = _decoded(body, content_type)
     fields: object
@@ -108,7 +108,7 @@ def fields_of(body: bytes, content_type: str) -> dict[str, Any] | None:
 
 
 def _is_form(text: str) -> bool:
-    """Tell whether *text* is a form with a token or an error in it."""
+    """Tell whether *text* is a form that contains a token or an error."""
     if _NO_FORM.search(text):
         return False
     for pair in text.split("&", _FORM_FIELDS):
@@ -121,16 +121,16 @@ def _is_form(text: str) -> bool:
 
 
 def text_of(body: bytes, content_type: str) -> dict[str, Any] | None:
-    """Return the plain text that *body* is, as the field `text`; None if there is none."""
+    """Return the plain text in *body* as the field `text`, or None if it is empty or not text."""
     text = _decoded(body, content_type).strip()
     return {"text": text} if text and "\ufffd" not in text else None
 
 
 def error_in(body: bytes, content_type: str) -> dict[str, Any]:
     """
-    Return what an answer that is neither a JSON object nor a form says of its error: a list, a string, text or markup.
+    Return the error in an answer that is not a JSON object or form: a list, a string, text or markup.
 
-    Of a page of HTML it is the title, or else the text.
+    For an HTML page, this is the title, or else the text.
     """
     text = _decoded(body, content_type)
     found: object
@@ -153,7 +153,7 @@ def error_in(body: bytes, content_type: str) -> dict[str, Any]:
 
 def _decoded(body: bytes, content_type: str) -> str:
     declared = _CHARSET.search(content_type)
-    # A mark at the start says more than a label (RFC 3629 section 6); JSON may be UTF-16 or UTF-32, too.
+    # A byte order mark is more reliable than a label (RFC 3629 section 6). JSON may also be UTF-16 or UTF-32.
     encoding: str = json.detect_encoding(body[:4]) if body else "utf-8"
     if declared is not None and encoding == "utf-8":
         encoding = declared[1]
@@ -163,14 +163,14 @@ def _decoded(body: bytes, content_type: str) -> str:
     try:
         return body.decode(encoding)
     except (LookupError, ValueError):
-        # Most charsets take long to replace what they do not have. The names and signs of JSON are the same in all but
-        # these two.
+        # Most charsets are slow in replacing unknown characters. The names and signs of JSON are the same in all
+        # charsets but these two.
         wide = encoding.startswith(("utf-16", "utf-32"))
         return body[:_LONGEST_WIDE].decode(encoding, errors="replace") if wide else body.decode(errors="replace")
 
 
 def object_of(form: Sequence[tuple[str, str]], /) -> dict[str, str | list[str]]:
-    """Return the fields of *form* as a JSON object has them: what is there several times is a list."""
+    """Return the fields of *form* as a JSON object. A repeated field becomes a list."""
     several: dict[str, list[str]] = {}
     for name, value in form:
         several.setdefault(name, []).append(value)

@@ -1,4 +1,4 @@
-"""A child process that daemon threads start, read and wait for."""
+"""A child process. Daemon threads start it, read its output and wait for it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["output_of"]
 
-# Bytes of an output that are read at a time.
+# The number of bytes of an output that are read at a time.
 _CHUNK: Final = 65_536
 
-# Bytes that are kept of the end of what a program says to stderr.
+# The number of bytes that are kept from the end of stderr.
 _WORDS: Final = 4096
 
 
 async def output_of(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
     """
-    Run a program without a shell, and return its status, what it printed, and the end of what it said to stderr.
+    Run a program without a shell. Return its status, its output, and the end of its stderr.
 
-    It is killed if this is cancelled, with all that it started. It is not one of asyncio's own processes, because
-    asyncio's debug mode logs what those print.
+    If this is cancelled, the program is killed, with all its children. asyncio's own processes are not used, because
+    asyncio's debug mode logs their output.
 
     Raises:
-        OSError: It cannot be run.
+        OSError: The program cannot be run.
     """
     running = _Running(arguments, environment)
     try:
@@ -44,7 +44,7 @@ async def output_of(arguments: Sequence[str], environment: Mapping[str, str]) ->
 
 @final
 class _Running:
-    """A program on its way, which a thread starts and waits for."""
+    """A running program. A thread starts it and waits for it."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._arguments = arguments
@@ -53,7 +53,7 @@ class _Running:
         self._ended = False
 
     def run(self) -> tuple[int, bytes, bytes]:
-        """Return its status, and what it printed to stdout and to stderr."""
+        """Run the program, and return its status, its stdout and its stderr."""
         pipe, none = subprocess.PIPE, subprocess.DEVNULL
         process = subprocess.Popen(  # noqa: S603 - without a shell
             self._arguments, stdin=none, stdout=pipe, stderr=pipe, env=self._environment, start_new_session=True
@@ -63,28 +63,29 @@ class _Running:
             _kill(process)
         out, err = bytearray(), bytearray()
         streams = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)
-        # Daemons: what the program leaves behind may keep a pipe open for ever.
+        # The threads are daemons, because a child of the program may keep a pipe open for ever.
         readers = [
             threading.Thread(target=_collect, args=(streams[0], out, MAX_BODY), daemon=True),
             threading.Thread(target=_collect, args=(streams[1], err, -_WORDS), daemon=True),
         ]
         for reader in readers:
             reader.start()
-        # Before it is waited for: what it leaves behind may hold the pipes, and can be killed by its number until then.
+        # The pipes are read before the wait. A child may hold them, and can only be killed by its number until then.
         for reader in readers:
             reader.join()
         return process.wait(), bytes(out), bytes(err)
 
     def end(self) -> None:
-        """Kill it, and what it left behind with its pipes, if it still runs or is just being started."""
+        """Kill the program, and its children that hold the pipes, if it still runs or is just starting."""
         self._ended = True
-        # It is not asked whether it has ended: then its number would be free, and that of its group with it.
+        # The program's end is not checked first, because that would free its process number and the number of its
+        # group.
         if self._process is not None and self._process.returncode is None:
             _kill(self._process)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    # A script that waits for another program is no reason to leave that one behind.
+    # A script that waits for another program must not leave that program behind.
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -93,10 +94,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _collect(stream: IO[bytes], data: bytearray, limit: int) -> None:
-    """Keep the first *limit* bytes of *stream*, or the last ones where *limit* is negative."""
+    """Keep the first *limit* bytes of *stream*, or the last ones if *limit* is negative."""
     with stream:
         while chunk := os.read(stream.fileno(), _CHUNK):
-            # The rest is read and dropped, so that the program does not stand still.
+            # The rest is read and dropped, so that the program does not block.
             if limit < 0:
                 data += chunk
                 del data[:limit]

@@ -1,4 +1,4 @@
-"""How a client shows who it is (RFC 6749 section 2.3.1, RFC 7523, RFC 8705)."""
+"""Client authentication (RFC 6749 section 2.3.1, RFC 7523, RFC 8705)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
     "credentials",
 ]
 
-#: Names as registered for `token_endpoint_auth_method` (RFC 7591 section 2, RFC 8705 section 2).
+#: The names that are registered for `token_endpoint_auth_method` (RFC 7591 section 2, RFC 8705 section 2).
 ClientAuthMethod: TypeAlias = Literal[
     "client_secret_basic", "client_secret_post", "none", "tls_client_auth", "self_signed_tls_client_auth"
 ]
@@ -63,7 +63,7 @@ class _Jwt(CarriesSecrets):
         self._claims = dict(claims or {})
 
     async def fields(self, client_id: str, url: str, audience: str) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Return the form fields of one request to *url*, and what of them must not be seen."""
+        """Return the form fields of one request to *url*, and the texts in them that must stay secret."""
         claims = {"iss": client_id, "sub": client_id, "aud": self._audience or audience, **self._claims}
         assertion, hidden = await self._signer.sign(claims, server=url)
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
@@ -78,27 +78,27 @@ class PrivateKeyJwt(_Jwt):
     """
     Client authentication by an assertion signed with a private key: `private_key_jwt` (RFC 7523 section 2.2).
 
-    Every request carries an assertion of its own, with a fresh `jti`. Needs the extra `jwt`.
+    Each request carries a new assertion with a fresh `jti`. It needs the extra `jwt`.
 
     Args:
-        key: The private key in PEM: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+        key: The private key in PEM: a string, a `pathlib.Path`, or a function. It is read for each fetch.
 
-        algorithm: "RS256", "PS256", "ES256", "EdDSA" and their like (RFC 7518 section 3.1).
+        algorithm: The signature algorithm, such as "RS256", "PS256", "ES256" or "EdDSA" (RFC 7518 section 3.1).
 
         key_id: The `kid` by which the server finds the public key.
 
         audience:
-            The `aud` claim. Unless given, it is the client's `issuer=`, so that no other server takes the assertion
-            (CVE-2025-27370). A client with `token_endpoint=` names that, or a revocation endpoint at another origin.
+            The `aud` claim. The default is the client's `issuer=`, so that no other server accepts the assertion
+            (CVE-2025-27370). A client with `token_endpoint=` uses that URL, or a revocation endpoint at another origin.
 
-        lifetime: Seconds that an assertion is good for.
+        lifetime: The lifetime of an assertion in seconds.
 
-        claims: More claims, or others in place of these.
+        claims: Further claims. They also replace the usual ones.
 
-        header: More members of the header, such as `x5t#S256` (RFC 7515 section 4.1.8).
+        header: Further members of the header, such as `x5t#S256` (RFC 7515 section 4.1.8).
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra is not installed.
     """
 
@@ -131,23 +131,23 @@ class ClientSecretJwt(_Jwt):
     """
     Client authentication by an assertion signed with the client's secret: `client_secret_jwt`.
 
-    The secret itself never leaves (OpenID Connect Core section 9). Needs the extra `jwt`.
+    The secret itself is never sent (OpenID Connect Core section 9). It needs the extra `jwt`.
 
     Args:
-        client_secret: The secret: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+        client_secret: The secret: a string, a `pathlib.Path`, or a function. It is read for each fetch.
 
         algorithm: "HS256", "HS384" or "HS512".
 
         audience:
-            The `aud` claim. Unless given, it is the client's `issuer=`, so that no other server takes the assertion
-            (CVE-2025-27370). A client with `token_endpoint=` names that, or a revocation endpoint at another origin.
+            The `aud` claim. The default is the client's `issuer=`, so that no other server accepts the assertion
+            (CVE-2025-27370). A client with `token_endpoint=` uses that URL, or a revocation endpoint at another origin.
 
-        lifetime: Seconds that an assertion is good for.
+        lifetime: The lifetime of an assertion in seconds.
 
-        claims: More claims, or others in place of these.
+        claims: Further claims. They also replace the usual ones.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra is not installed.
     """
 
@@ -175,21 +175,21 @@ class ClientSecretJwt(_Jwt):
 @final
 class ClientAssertion(CarriesSecrets):
     """
-    Client authentication by an assertion that others signed (RFC 7523 section 2.2), as platforms do for workloads.
+    Client authentication by an assertion that another party signed (RFC 7523 section 2.2), such as a platform.
 
     Args:
-        assertion: The assertion: a `pathlib.Path`, or a function, is asked for it at each fetch.
+        assertion: A `pathlib.Path` to the assertion, or a function that returns it. It is read for each fetch.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: *assertion* has none of these types.
     """
 
     def __init__(self, assertion: Secret) -> None:
         check_secret("assertion", assertion)
         self._assertion = assertion
 
-    async def fields(self, client_id: str, url: str, audience: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - as of those that are signed here
-        """Return the form fields, and what of them must not be seen."""
+    async def fields(self, client_id: str, url: str, audience: str) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - other methods need it
+        """Return the form fields, and the texts in them that must stay secret."""
         assertion = await resolve(self._assertion, "assertion")
         fields = {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return fields, (assertion,)
@@ -203,40 +203,40 @@ class TlsClientAuth(Guarded):
     """
     Client authentication by a certificate in the TLS handshake (RFC 8705 section 2).
 
-    The files are read at each fetch, so that a certificate may be renewed without a restart. An `http_client=` whose
-    TLS context holds the certificate serves as well, with "tls_client_auth" in place of this.
+    The files are read for each fetch, so that a certificate can be renewed without a restart. Alternatively, give an
+    `http_client=` whose TLS context has the certificate, and "tls_client_auth" instead of this object.
 
     Args:
-        certificate: The certificate in PEM, with those between it and its root.
+        certificate: The certificate in PEM, with the intermediate certificates up to its root.
 
-        key: Its private key in PEM, without a password; in the file of the certificate unless given.
+        key: The private key in PEM, without a password. By default it is in the file of the certificate.
 
-        authority: Whose certificates the server may have, in PEM; those that httpx trusts unless given.
+        authority: The authorities that may certify the server, in PEM. By default, those that httpx trusts.
 
     Raises:
-        ValueError: One of them is no path.
+        ValueError: One of the arguments is not a path.
     """
 
     def __init__(self, certificate: Path, key: Path | None = None, *, authority: Path | None = None) -> None:
         for name, path in (("certificate", certificate), ("key", key), ("authority", authority)):
             if not isinstance(path, Path) and (path is not None or name == "certificate"):
-                msg = f"{name} must be a pathlib.Path, for TLS reads it from a file"
+                msg = f"{name} must be a pathlib.Path, because TLS reads it from a file"
                 raise ValueError(msg)
         self._certificate, self._key, self._authority = certificate, key, authority
 
     def context(self) -> ssl.SSLContext:
         """
-        Return a TLS context that shows the certificate as it is now. It reads files.
+        Return a TLS context with the present certificate. This reads files.
 
         Raises:
-            PermissionError: Others could have written the key.
-            OSError: They cannot be read, are none, or do not go together.
+            PermissionError: Other users could have written the key.
+            OSError: The files cannot be read, are invalid, or do not belong together.
         """
         check_secret_file(self._key or self._certificate)
-        # Whom every other request trusts, unless told.
+        # By default it trusts the same authorities as all other requests.
         trusted = self._authority
         context = httpx.create_ssl_context() if trusted is None else ssl.create_default_context(cafile=trusted)
-        # An empty password, for without one OpenSSL asks whoever sits at the terminal.
+        # The password is empty, because without one OpenSSL would ask at the terminal.
         context.load_cert_chain(self._certificate, self._key, password="")
         return context
 
@@ -244,12 +244,12 @@ class TlsClientAuth(Guarded):
         return f"TlsClientAuth({str(self._certificate)!r})"
 
 
-#: How a client may show who it is.
+#: The ways in which a client can authenticate.
 ClientAuth: TypeAlias = ClientAuthMethod | PrivateKeyJwt | ClientSecretJwt | ClientAssertion | TlsClientAuth
 
 
 def check_method(method: ClientAuth, secret: Secret | None, client: object) -> None:
-    """Raise ValueError where *method* is unknown, or does not go with *secret* or *client*."""
+    """Raise ValueError if *method* is unknown, or does not fit *secret* or *client*."""
     if isinstance(method, _Jwt | ClientAssertion):
         if secret is not None:
             msg = f"client_auth={method!r} takes no client_secret beside its own key"
@@ -280,22 +280,22 @@ async def credentials(
     method: ClientAuth, client_id: str, secret: Secret | None, *, form_encoded: bool, url: str, audience: str
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
     """
-    Return the header fields and the form fields that authenticate the client, and what of them must not be seen.
+    Return the header and form fields that authenticate the client, and the texts in them that must stay secret.
 
     Args:
-        method: How.
+        method: The method of authentication.
 
         client_id: The client's identifier.
 
-        secret: Its secret, if the method has one.
+        secret: The secret of the client, if the method uses one.
 
         form_encoded:
-            Whether id and secret are form-encoded before they are put together for Basic, as RFC 6749 section 2.3.1
-            says and some servers do not expect.
+            Whether id and secret are form-encoded before they are joined for Basic. RFC 6749 section 2.3.1 requires it,
+            but some servers do not expect it.
 
-        url: Where the request goes.
+        url: The URL of the request.
 
-        audience: Whom an assertion is for.
+        audience: The audience of an assertion.
     """
     if isinstance(method, _Jwt | ClientAssertion):
         fields, hidden = await method.fields(client_id, url, audience)

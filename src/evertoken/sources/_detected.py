@@ -1,4 +1,4 @@
-"""The identity that a machine has of its own, where nothing is configured."""
+"""The identity that a machine has by itself, used if nothing is configured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ABSENT", "FIRST_MINUTE", "Detected", "Patience"]
 
-#: The code of a `GrantRejected` which says that the machine has no identity, or that another service answers.
+#: The code of a `GrantRejected` which says that the machine has no identity, or that another service answered.
 ABSENT: Final = "no_identity"
 
 #: Seconds for which a refusal may mean that a service is not ready yet.
@@ -31,14 +31,14 @@ FIRST_MINUTE: Final = 60.0
 @final
 class Patience:
     """
-    Takes the refusals of a service for ones that pass, as long as it may not be ready.
+    Treats the refusals of a service as temporary while the service may not be ready.
 
-    A refusal is transient for a minute from the first one on. After that it is a rejection.
+    A refusal is transient for one minute, counted from the first one. After that it is a rejection.
 
     Args:
-        only: What a refusal must say to be taken for one that passes; any refusal unless given.
+        only: A text that a refusal must contain to count as temporary. By default every refusal counts.
 
-        always: Whether an answer that works starts this anew. Without it, a refusal after that is a rejection.
+        always: Whether a successful answer starts a new minute. Otherwise every later refusal is a rejection.
     """
 
     def __init__(self, *, always: bool = False, only: str = "") -> None:
@@ -49,11 +49,11 @@ class Patience:
 
     async def of(self, asked: Awaitable[Any]) -> Any:
         """
-        Return what *asked* brings.
+        Return the result of *asked*.
 
         Raises:
-            TransientRefreshError: It was refused, and the service may not be ready.
-            GrantRejected: It was refused, and the service has had its time.
+            TransientRefreshError: The service refused, and may not be ready.
+            GrantRejected: The service refused, and its minute is over.
         """
         try:
             answer = await asked
@@ -70,31 +70,31 @@ class Patience:
         raise failure
 
     def worked(self) -> None:
-        """Take note that the service has answered well."""
+        """Note that the service has answered successfully."""
         self._worked, self._since = True, None
 
 
 @final
 class Detected(Guarded):
     """
-    The identity of the machine, if its metadata service is there; else that of another source.
+    The identity of the machine, if its metadata service is there. Otherwise the identity of another source.
 
-    Which one it is is settled by the first token, and stays so: a failure later on is an error. Until then the service
-    is looked for at each fetch, for a short time.
+    The first token decides which one is used. Afterwards this does not change, so a later failure is an error. Until
+    then each fetch looks for the service for a short time.
 
     Args:
         own: The source that asks the metadata service.
 
-        look: A request that the service answers at once, and its header fields.
+        look: A request that the service answers at once, with its header fields.
 
         within: Seconds to wait for that answer.
 
-        first: Asked in place of *own* until there is a token. It raises `GrantRejected` with the code `ABSENT` where
-            the machine has no identity.
+        first: A function to use instead of *own* until there is a token. It raises `GrantRejected` with the code
+            `ABSENT` if the machine has no identity.
 
-        otherwise: The name and the source of what is used then, if anything.
+        otherwise: The name and the source to use in that case, if any.
 
-        looked: What was looked at before, and is not configured; for the message.
+        looked: The other places that were checked and are not configured. The message lists them.
     """
 
     rotates = False
@@ -126,8 +126,8 @@ class Detected(Guarded):
         Ask the metadata service, or else the other source.
 
         Raises:
-            TransientRefreshError: Neither is there, or the one that is there failed for a reason that passes.
-            GrantRejected: The one that is there refuses.
+            TransientRefreshError: Both are missing, or the one that is there failed temporarily.
+            GrantRejected: The one that is there refused.
         """
         if self._settled is not None:
             return await self._settled.fetch(request)
@@ -154,7 +154,7 @@ class Detected(Guarded):
         raise failure
 
     async def _settle(self, source: TokenSource, answer: Answered, request: FetchRequest) -> Answered:
-        # Another key may have been faster: all of them have one identity.
+        # Another key may have been faster. All keys have the same identity.
         self._settled = self._settled or source
         return answer if self._settled is source else await self._settled.fetch(request)
 

@@ -1,8 +1,8 @@
 """
-Where an authorization server has its endpoints: told by the user, or by the server itself (RFC 8414).
+The endpoints of an authorization server. The user states them, or the server itself publishes them (RFC 8414).
 
-What the server says comes from the network, so it is bounded. An endpoint is at a public host, or as near as the
-issuer is. Tokens are revoked where they came from: at the origin of the token endpoint.
+A server's metadata comes from the network, so its size is limited. An endpoint must be at a public host, or as near as
+the issuer. Tokens are revoked at the origin of the token endpoint, where they came from.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
-#: Seconds for which what a server told of itself is taken for true.
+#: Seconds for which the metadata of a server counts as fresh.
 FRESH: Final = 3600.0
-#: Seconds after which a server that did not tell is asked again.
+#: Seconds after which a server that did not answer is asked again.
 AGAIN: Final = 60.0
 
-# The part of a fetch's time after which the second place is asked as well. The first one may still answer.
+# After this part of a fetch's time the second address is asked too. The first one may still answer.
 _PATIENCE: Final = 0.25
-# The part of it after which a server that has told before is not waited for: the rest is left for the token.
+# If older metadata exists, the server gets this part of the time. The rest is left for the token.
 _SHARE: Final = 0.5
 
 
@@ -46,22 +46,23 @@ class Server:
     An authorization server.
 
     Args:
-        token_endpoint: Where its token endpoint is.
+        token_endpoint: The URL of its token endpoint.
 
-        issuer: Its issuer identifier instead (RFC 8414 section 2), an https URL, from which everything else is found.
+        issuer: Alternatively its issuer identifier (RFC 8414 section 2), an https URL from which everything else is
+            found.
 
-        revocation_endpoint: Where tokens are revoked (RFC 7009); found, too, where the issuer is given.
+        revocation_endpoint: The URL at which it revokes tokens (RFC 7009). With *issuer* it is found automatically.
 
-        client: A client to use.
+        client: The HTTP client to use.
 
-        allow_http: Whether http is allowed outside loopback.
+        allow_http: Whether http is allowed to hosts other than loopback.
 
-        mutual_tls: Whether the client shows a certificate, which some servers take at other endpoints alone.
+        mutual_tls: Whether the client shows a certificate, which some servers accept only at special endpoints.
 
-        context: Makes the TLS context that shows it, if that is not the given client's.
+        context: A function that makes the TLS context with the certificate, unless the given client has it.
 
     Raises:
-        ValueError: Neither or both are given, or one is no such URL.
+        ValueError: Both or neither of *token_endpoint* and *issuer* are given, or a URL is invalid.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Server:
         context: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         if token_endpoint is not None and issuer is not None:
-            msg = "token_endpoint and issuer cannot both be given: one says where the other is"
+            msg = "token_endpoint and issuer cannot both be given: the issuer names its token endpoint"
             raise ValueError(msg)
         self._options = {"client": client, "allow_http": allow_http, "context": context}
         self._mutual_tls = mutual_tls
@@ -94,13 +95,13 @@ class Server:
             self._revocation = Endpoint(revocation_endpoint, parameter="revocation_endpoint", **self._options)
         self._found: Mapping[str, Any] = {}
         self._found_at = 0.0
-        # Where tokens may have come from. Two origins are as good as more.
+        # The origins from which tokens may have come. At most two are remembered.
         self._origins: set[str] = set()
         self._clock = SystemClock()
         self._strays = Strays()
         parts = urlsplit(self._issuer if self._token is None else self._token.url)
         self.origin: str = f"{parts.scheme!s}://{parts.netloc!s}"
-        #: Which server it is.
+        #: The identity of the server.
         self.identity: str = url_identity(self._token.url if self._token is not None else str(self._issuer))
 
     def __repr__(self) -> str:
@@ -114,10 +115,10 @@ class Server:
 
     async def token_endpoint(self, timeout: float) -> Endpoint:
         """
-        Return its token endpoint, which it is asked for within *timeout* seconds if need be.
+        Return the token endpoint. If it must be looked up, that takes at most *timeout* seconds.
 
         Raises:
-            TransientRefreshError: It did not tell.
+            TransientRefreshError: The server did not publish it.
         """
         if self._token is not None:
             return self._token
@@ -125,11 +126,12 @@ class Server:
 
     async def revocation_endpoint(self, timeout: float) -> Endpoint | None:
         """
-        Return its revocation endpoint, or None if it has none that is known.
+        Return the revocation endpoint, or None if it is unknown.
 
         Raises:
-            TransientRefreshError: It did not tell, or names one at another origin than its token endpoint's. An issuer
-                that names somebody else's token endpoint must not be given the tokens from there (CVE-2025-27371).
+            TransientRefreshError: The server did not publish its metadata, or names a revocation endpoint at another
+                origin than its token endpoint. Otherwise an issuer that names a foreign token endpoint would receive
+                the tokens from there (CVE-2025-27371).
         """
         if self._revocation is not None or self._issuer is None:
             return self._revocation
@@ -141,16 +143,16 @@ class Server:
         if self._origins == {origin_of(found.url)}:
             return found
         msg = f"the metadata of {self._issuer!r}: revocation_endpoint is at {origin_of(found.url)}, and the token "
-        msg += f"endpoint at {' and '.join(sorted(self._origins))}: tokens are revoked where they came from alone; "
-        msg += "revocation_endpoint= if it is meant"
+        msg += f"endpoint at {' and '.join(sorted(self._origins))}: tokens are only revoked where they came from; "
+        msg += "give revocation_endpoint= if this is intended"
         raise TransientRefreshError(msg)
 
     def audience(self, endpoint: Endpoint) -> str:
         """
-        Return the audience of an assertion that is sent to *endpoint*.
+        Return the audience for an assertion that is sent to *endpoint*.
 
-        It is the issuer, where that is known (the draft that updates RFC 7523, CVE-2025-27370). Otherwise it is the
-        token endpoint (RFC 7523 section 3), and *endpoint* itself where that is at another origin.
+        It is the issuer, if that is known (the draft that updates RFC 7523, CVE-2025-27370). Otherwise it is the token
+        endpoint (RFC 7523 section 3), or *endpoint* itself if that is at another origin.
         """
         if self._token is None:
             return str(self._issuer)
@@ -164,7 +166,7 @@ class Server:
 
     def _endpoint(self, name: str, metadata: Mapping[str, Any]) -> Endpoint:
         found = metadata.get(name, "")
-        # RFC 8705 section 5: who shows a certificate must use the alias, if there is one.
+        # RFC 8705 section 5: a client that shows a certificate must use the alias, if there is one.
         aliases = metadata.get("mtls_endpoint_aliases") if self._mutual_tls else None
         if isinstance(aliases, Mapping):
             found = aliases.get(name, found)
@@ -177,7 +179,7 @@ class Server:
             if there in {Reach.PUBLIC, here}:
                 return endpoint
             said = f"{name} must be at a public host, as the issuer is not {there} itself: "
-            said += f"{without_query(endpoint.url)!r}; token_endpoint= in place of issuer= if it is meant"
+            said += f"{without_query(endpoint.url)!r}; give token_endpoint= instead of issuer= if this is intended"
         msg = f"the metadata of {self._shown!r}: {said}"
         raise TransientRefreshError(msg)
 
@@ -186,7 +188,7 @@ class Server:
             return self._found
         failures: list[str] = []
         try:
-            # Without an earlier answer there is no token either: the fetch's own deadline is the only one.
+            # Without earlier metadata there is no token either, so only the fetch's own time limit applies.
             found = await bounded(
                 partial(self._ask, timeout, failures),
                 timeout * _SHARE if self._found else timeout,
@@ -202,15 +204,15 @@ class Server:
         elif self._found:
             self._found_at = self._clock.monotonic() - FRESH + AGAIN
         else:
-            msg = f"the issuer {self._shown!r} does not tell where its endpoints are: {'; '.join(failures)}"
+            msg = f"the issuer {self._shown!r} does not publish its endpoints: {'; '.join(failures)}"
             raise TransientRefreshError(msg)
         return self._found
 
     async def _ask(self, timeout: float, failures: list[str]) -> Mapping[str, Any]:
         """
-        Return what one of the two places tells, or nothing, with what each of them failed with in *failures*.
+        Return the metadata from one of the two addresses, or nothing. The reasons are added to *failures*.
 
-        The second place is asked when the first one has failed, or is slow.
+        The second address is asked when the first one has failed or is slow.
         """
         loop = asyncio.get_running_loop()
         first, second = _places(self._issuer or "")
@@ -235,13 +237,13 @@ class Server:
     async def _tell(self, place: str, timeout: float, failures: list[str]) -> Mapping[str, Any]:
         endpoint = Endpoint(place, parameter="issuer", **self._options)
         try:
-            # A request of its own: whatever becomes of it, no grant has been presented.
+            # This has its own request object, because no grant is presented here.
             answer = await endpoint.send(FetchRequest(None, None, timeout), Content("GET", None), {}, secrets=())
         except TokenError as error:
             failures.append(f"{without_query(place)}: {error}")
             return {}
         if answer.fields.get("issuer") != self._issuer:
-            # RFC 8414 section 3.3: somebody else's metadata must not be used.
+            # RFC 8414 section 3.3: metadata of another issuer must not be used.
             failures.append(
                 f"{without_query(place)}: it names another issuer, {quoted_url(answer.fields.get('issuer'))}"
             )
@@ -254,7 +256,7 @@ def _host(url: str) -> str:
 
 
 def _places(issuer: str) -> tuple[str, str]:
-    # RFC 8414 section 3.1 puts the well-known name before the path, OpenID Connect Discovery section 4 behind it.
+    # RFC 8414 section 3.1 puts the well-known name before the path. OpenID Connect Discovery section 4 puts it after.
     parts = urlsplit(issuer)
     path = parts.path.rstrip("/")
     origin = f"{parts.scheme}://{parts.netloc}"

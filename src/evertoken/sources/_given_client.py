@@ -1,5 +1,5 @@
 """
-A client that the user gave, and shares with an API: what it would add to a token request, and must not keep of one.
+A client that the user gave and also uses for an API: removes its additions to a token request, and protects it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_in", "drop_cookies", "drop_defaults", "with_last_hook"]
 
-# Where clients of httpx and httpx2 have the transports of proxies, and for which URLs the environment names some.
+# The attribute of httpx and httpx2 clients with the transports of proxies, and the URLs that the environment may name.
 _MOUNTS: Final = "_mounts"
 _OF_THE_ENVIRONMENT: Final = frozenset({"http://", "https://", "all://"})
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -24,20 +24,20 @@ _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 def with_last_hook(client: Any, last: Callable[[], object], *, near: bool = False) -> Any:
     """
-    Return *client* to send one token request with: it calls *last* when nothing is left but its transport.
+    Return *client*, prepared to send one token request. It calls *last* just before the request goes to its transport.
 
-    Its request hooks run, for they may be what gets a request through. Its response hooks do not: they are meant for
-    answers of the API, may raise, and would see tokens. Where the request goes to this machine or its own link
-    (*near*), proxies of the environment are passed by. The user's own object is not changed.
+    The client's request hooks run, because a request may need them. Its response hooks do not run, because they are
+    meant for answers of the API, may raise, and would see tokens. If the request goes to this machine or its own link
+    (*near*), proxies of the environment are not used. The user's own object is not changed.
     """
     if not hasattr(client, "event_hooks"):
         last()
         return client
 
-    async def called(request: Any) -> None:  # noqa: ARG001 - a hook's protocol
+    async def called(request: Any) -> None:  # noqa: ARG001 - the protocol of a hook has this parameter
         last()
 
-    # It has the same transports and the same cookies.
+    # The copy has the same transports and the same cookies.
     ours = copy.copy(client)
     ours.event_hooks = {"request": [*client.event_hooks.get("request", ()), called], "response": []}
     if near and getattr(client, "trust_env", False) and getproxies():
@@ -49,7 +49,7 @@ def with_last_hook(client: Any, last: Callable[[], object], *, near: bool = Fals
 
 
 def _is_of_environment(url: Any, transport: Any, proxies: set[str | None]) -> bool:
-    """Tell whether *transport* is that of a proxy of the environment, and not one that the user gave."""
+    """Tell whether *transport* is a proxy of the environment, and not one from the user."""
     if getattr(url, "pattern", "") not in _OF_THE_ENVIRONMENT:
         return False
     proxy = getattr(getattr(transport, "_pool", None), "_proxy_url", None)
@@ -57,7 +57,7 @@ def _is_of_environment(url: Any, transport: Any, proxies: set[str | None]) -> bo
 
 
 def _place(proxy: str) -> str | None:
-    """Return host and port of *proxy*, in one spelling; None where they cannot be read."""
+    """Return host and port of *proxy* in one spelling, or None if they cannot be read."""
     try:
         url = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
     except httpx.InvalidURL:
@@ -66,34 +66,34 @@ def _place(proxy: str) -> str | None:
 
 
 def answer_in(error: Exception) -> tuple[int, Any, bytes] | None:
-    """Return status, header fields and body of the answer for which a transport raised *error*, if it has one."""
+    """Return status, header fields and body of the answer in *error*, which a transport raised, or None."""
     response = getattr(error, "response", None)
     status, fields = getattr(response, "status_code", None), getattr(response, "headers", None)
     if not isinstance(status, int) or not hasattr(fields, "get"):
         return None
     try:
-        # It may never have been read.
+        # The body may never have been read.
         body = getattr(response, "content", b"")
-    except Exception:  # noqa: BLE001 - of any client
+    except Exception:  # noqa: BLE001 - any client may raise anything
         body = b""
     return status, fields, body if isinstance(body, bytes) else b""
 
 
 def drop_defaults(outgoing: Any, client: Any, headers: Mapping[str, str]) -> None:
-    """Take out of *outgoing* what the client would send to anybody."""
-    # A client that is shared with an API carries what is meant for the API.
+    """Remove from *outgoing* the fields that the client sends with every request."""
+    # A client that is shared with an API carries fields for the API.
     own = {"accept", "accept-encoding", "content-type", "host", "user-agent", *(name.lower() for name in headers)}
     for name in ("authorization", "cookie", *client.headers):
         if name.lower() not in own:
             outgoing.headers.pop(name, None)
     if "host" in client.headers and "host" not in {name.lower() for name in headers}:
-        # By this field a server that many share passes a request on to one of them.
+        # A shared server uses this field to pass a request on to the right host.
         outgoing.headers["Host"] = outgoing.url.netloc.decode("ascii")
 
 
 def drop_cookies(response: Any, cookies: Any, before: list[Any]) -> None:
-    """Undo what *response* did to the client's jar."""
-    # Others may use the jar meanwhile: only what this very answer did to it is undone.
+    """Undo the changes of *response* in the client's cookie jar."""
+    # Other requests may use the jar at the same time, so only the changes of this answer are undone.
     if "set-cookie" not in response.headers:
         return
     ours = type(cookies)()

@@ -1,4 +1,4 @@
-"""What all grants of RFC 6749 share: the client that they belong to, and what they ask for."""
+"""The common base of all grants of RFC 6749: their client, and the fields of their requests."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _RESERVED: Final = frozenset({*_SHOWN, "client_id", "client_secret", "grant_type
 
 class Grant(CarriesSecrets):
     """
-    A grant of one client. It is small: ten thousand of them share the client.
+    A grant of one client. It is small, because ten thousand grants may share a client.
 
     Args:
-        client: Whose grant it is.
+        client: The client to which the grant belongs.
 
-        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+        scope: A text with spaces, or several strings (RFC 6749 section 3.3).
 
-        audience: Whom the token is for, where the server wants to be told so.
+        audience: The audience of the token, if the server needs it.
 
         resource: One or several resource indicators (RFC 8707).
 
-        parameters: More form fields, sent with every request.
+        parameters: Further form fields. They are sent with each request.
 
     Raises:
-        TypeError: The client is none.
-        ValueError: Another argument makes no sense; the message names it.
+        TypeError: *client* is not an `OAuthClient`.
+        ValueError: Another argument is invalid. The message names it.
     """
 
     __slots__ = ("_client", "_fields")
 
-    #: Whether a request may do without a client identifier: the assertion in it says enough.
+    #: Whether a request may lack a client identifier, because the assertion in it is sufficient.
     anonymous: ClassVar[bool] = False
 
     def __init__(
@@ -66,30 +66,30 @@ class Grant(CarriesSecrets):
 
     @property
     def provider(self) -> str:
-        """The origin of the server: grants of one provider share its limits, its pauses and its outages."""
+        """The origin of the server. Grants of one provider share its limits, its pauses and its outages."""
         return self._client.provider
 
     @property
     def rate_limit(self) -> RateLimit | None:
-        """How often that server may be asked."""
+        """The limit on requests to that server."""
         return self._client.rate_limit
 
     @property
     def budget(self) -> Budget | None:
-        """How many tokens it may issue in a period."""
+        """The limit on tokens of that server in a period."""
         return self._client.budget
 
     @property
     def exclusive(self) -> bool:
-        """Whether a new access token kills the one before."""
+        """Whether a new access token invalidates the previous one."""
         return self._client.habits is not None and self._client.habits.exclusive
 
     @property
     def identity(self) -> str | None:
         """
-        Whose tokens it gives, and for what: the server, the client, scope, audience and resource. It holds no secret.
+        The server, client, scope, audience and resource of the tokens that the source gives.
 
-        None where that cannot be told. A store then needs a namespace.
+        It contains no secret. It is None if one of these is unknown. Then a store needs a namespace.
         """
         own = self._own_identity()
         if own is None:
@@ -98,7 +98,7 @@ class Grant(CarriesSecrets):
         return identity_from(type(self).__name__, self._client.identity, asked, own)
 
     def _own_identity(self) -> list[str] | None:
-        # On whose behalf.
+        # The party on whose behalf the grant is used.
         return []
 
     async def revoke(self, token: Token, /) -> None:
@@ -116,7 +116,7 @@ class Grant(CarriesSecrets):
 
 
 def _plain(name: str, value: str) -> str:
-    # The order of scopes means nothing (RFC 6749 section 3.3).
+    # The order of scopes has no meaning (RFC 6749 section 3.3).
     return " ".join(sorted(set(value.split()))) if name == "scope" else value
 
 

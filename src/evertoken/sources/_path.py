@@ -1,4 +1,4 @@
-"""Paths of files with secrets, and the content of such files in their place."""
+"""Paths of files with secrets. It also recognises the content of such a file in place of its path."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Final
 
 __all__ = ["is_content", "wrong_path"]
 
-# No file system has longer names than this.
+# Names in a file system are never longer than this.
 _LONGEST_NAME: Final = 255
 _MARKS: Final = ("{", "-----BEGIN", "eyJ")
 
 
 def is_content(text: str, /) -> bool:
-    """Tell whether *text* is the content of a credentials file, a key or a token, and no path."""
+    """Tell whether *text* is the content of a credentials file, a key or a token, instead of a path."""
     start = text.lstrip("\ufeff \t\r\n")
     parts = text.replace("\\", "/").split("/")
     return start.startswith(_MARKS) or "\n" in text.strip() or any(len(part) > _LONGEST_NAME for part in parts)
 
 
 def wrong_path(parameter: str, path: object, /) -> str | None:
-    """Return what is wrong with *path*, without repeating it; None where it may be a path."""
+    """Return the fault of *path*, without repeating the path, or None if it may be a path."""
     if not isinstance(path, str | Path) or not str(path).strip():
         return f"{parameter} must name a file"
     if is_content(str(path)):

@@ -1,4 +1,4 @@
-"""Running other programs: which file is run, with what environment, and what becomes of what it prints."""
+"""Runs other programs: finds the file, makes the environment, and reads the output."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Program"]
 
-# Variables of ours, such as the one that holds the password of a store.
+# Variables of this library, for example with the password of a store.
 _OWN: Final = "EVERTOKEN_"
 
-# Names of variables and options whose values are not told, and how long those values are at least.
+# Names of variables and options whose values are hidden, and the least length of such values.
 _TELLING: Final = re.compile(
     r"-{0,2}[\w-]*(?:assertion|credential|key|pass|pin|pwd|secret|session|token|user)[\w-]*", re.IGNORECASE
 )
-# An argument that looks like a secret: letters and digits, and no path.
+# An argument that looks like a secret: letters and digits, but not a path.
 _LOOKS_SECRET: Final = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])(?![-./~])[^\s/]{8,}")
 _LEAST: Final = 4
 
@@ -37,13 +37,13 @@ class Program:
     A program that is run without a shell.
 
     Args:
-        arguments: Its absolute path, or a name that is looked up in PATH; and its arguments.
+        arguments: The program (its absolute path, or a name to look up in PATH) and its arguments.
 
-        environment: All that it finds in its environment. Without one that is what this process has, but for the
-            variables that begin with `EVERTOKEN_`.
+        environment: The whole environment of the program. By default it is that of this process, without the variables
+            that begin with `EVERTOKEN_`.
 
     Raises:
-        ValueError: There are no arguments, one has a null character, or the program is a relative path.
+        ValueError: There are no arguments, one contains a null character, or the program is a relative path.
     """
 
     __slots__ = ("_given", "_path", "name")
@@ -65,25 +65,23 @@ class Program:
                 "its absolute path, or a name alone, which is looked up in PATH"
             )
             raise ValueError(msg)
-        # Behind a function, for both may hold secrets, and those who report errors look into objects.
+        # They are in a closure, because both may hold secrets, and error reporters look into objects.
         self._given = _keeper(given, environment)
         if path.is_absolute():
             self._path = self.name
 
     @property
     def shown(self) -> str:
-        """
-        The absolute path, once it was looked up, and the name until then, without options in the same text.
-        """
+        """The name, or the absolute path once it was looked up. Options in the same text are left out."""
         name, *options = re.split(r"\s+(?=\S*(?:-|=|://))", self._path or self.name, maxsplit=1)
         return f"{scrub(name)} ..." if options else scrub(name)
 
     async def run(self) -> str:
         """
-        Return what it prints. It is killed if this is cancelled, with all that it started.
+        Return the output of the program. If this is cancelled, the program is killed, with all its children.
 
         Raises:
-            TransientRefreshError: It is not found, cannot be run, or fails; its last line is told.
+            TransientRefreshError: The program is not found, cannot be run, or fails. The message has its last line.
         """
         if self._path is None:
             self._path = await in_thread(self._found)
@@ -102,12 +100,12 @@ class Program:
         return f"Program({self.shown!r}, ...)"
 
     def _found(self) -> str:
-        # An empty part of PATH means the working directory, and a relative one something in it.
+        # An empty part of PATH means the working directory, and a relative part a folder in it.
         path = self._given()[1].get("PATH", os.defpath)
         folders = [folder for folder in path.split(os.pathsep) if Path(folder).is_absolute()]
         for folder in folders:
             found = shutil.which(self.name, path=folder)
-            # On Windows it may be one in the working directory.
+            # On Windows the file may be in the working directory.
             if found is not None and Path(found).is_absolute():
                 return found
         msg = (
@@ -117,12 +115,12 @@ class Program:
         raise TransientRefreshError(msg)
 
     def _failure(self, status: int, said: bytes) -> TransientRefreshError:
-        # Its last line is what a person would look at.
+        # The last line of stderr is the one that a person would read.
         words = scrub(said.decode(errors="replace").strip().rpartition("\n")[2], self._secrets())
         return TransientRefreshError(f"{self.shown!r} ended with {status}{': ' if words else ''}{words}")
 
     def _secrets(self) -> list[str]:
-        # What the program was given and may repeat.
+        # The program may repeat the secrets that it received.
         arguments, environment = self._given()
         named = [*environment.items(), *(one.split("=", 1) for one in arguments if "=" in one)]
         named += [(option, value) for option, value in pairwise(arguments) if option[:1] == "-"]

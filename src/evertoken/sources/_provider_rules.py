@@ -1,4 +1,4 @@
-"""What is made of a provider's habits: endpoints, the meaning of its errors, and what its answers leave out."""
+"""Applies the known behaviour of a provider: its endpoints, the meaning of its errors, and gaps in its answers."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
 
 __all__ = ["Answered", "as_meant", "completed", "endpoints_of", "known"]
 
-# The statuses by which servers refuse what was signed.
+# The statuses with which servers refuse a signed request.
 _REFUSALS: Final = frozenset({400, 401, 403})
 
-# Seconds after its expiry by our clock for which a token may still be valid by the provider's.
+# A token may be valid by the provider's clock for this many seconds after its expiry by our clock.
 _EARLY: Final = 30.0
-# A hint at the expiry itself would be none.
+# A refresh hint at the expiry itself would be ignored, so it is a little earlier.
 _WHOLE: Final = 1.0 - 1e-6
 
 
 @final
 class Answered:
-    """What the last answer of a token endpoint said besides its fields."""
+    """Facts about the last answer of a token endpoint, besides its fields."""
 
     def __init__(self, url: str, dpop: DPoPKey | None) -> None:
         self._url = url
         self._dpop = dpop
         #: The proof that was sent last.
         self.proof = ""
-        #: Whether the request is to be sent again, with the nonce or the time of the server that was just learnt.
+        #: Whether to send the request again, with the nonce or the server time that was just learnt.
         self.wants_nonce = False
         self.retry_after: float | None = None
-        # How much was signed for the server when its time was learnt.
+        # The number of signatures for the server when its time was learnt.
         self._learnt_at: int | None = None
 
     def seen(self, status: int, headers: Any, fields: Mapping[str, Any]) -> None:
         """
-        Take note of it, before it is judged.
+        Record the answer, before it is judged.
 
         Raises:
-            TransientRefreshError: It was refused for its date. It is to be signed again, by the server's clock.
+            TransientRefreshError: The answer refused a date. The request must be signed again, by the server's clock.
         """
         date = headers.get("date")
         server_time = None if date is None else http_date(date)
@@ -64,7 +64,9 @@ class Answered:
             raise TransientRefreshError(self._off())
 
     def outdated(self, error: GrantRejected) -> TransientRefreshError | None:
-        """Return what is meant by *error* where an assertion was refused that was signed before the time was known."""
+        """
+        Return the real meaning of *error*, if the refused assertion was signed before the server's time was known.
+        """
         if error.error != "invalid_grant" or self._learnt_at is None or signatures(self._url) > self._learnt_at:
             return None
         return TransientRefreshError(f"{self._off()}: {error}")
@@ -78,10 +80,10 @@ class Answered:
 
 def known(provider: str | Provider) -> Provider:
     """
-    Return the provider of that name.
+    Return the provider with that name.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The name is unknown.
     """
     found = provider if isinstance(provider, Provider) else PROVIDERS.get(provider)
     if found is None:
@@ -92,10 +94,10 @@ def known(provider: str | Provider) -> Provider:
 
 def endpoints_of(provider: Provider, options: dict[str, Any]) -> dict[str, str]:
     """
-    Return the endpoints of *provider*, filled in with what is taken out of *options*.
+    Return the endpoints of *provider*. Their missing parts are taken out of *options*.
 
     Raises:
-        ValueError: Something is missing, or would make another URL of it.
+        ValueError: A part is missing, or would change the URL.
     """
     names: dict[str, str] = {}
     for name in provider.names:
@@ -104,7 +106,7 @@ def endpoints_of(provider: Provider, options: dict[str, Any]) -> dict[str, str]:
             msg = f"{name} is missing: the provider's token endpoint is {provider.token_endpoint!r}"
             raise ValueError(msg)
         if f"{{{name}}}" in urlsplit(provider.token_endpoint).netloc:
-            # Many paste the URL of their tenant.
+            # Many users paste the URL of their tenant.
             names[name] = check_host(name, value.removeprefix("https://").removesuffix("/"))
         else:
             names[name] = check_name_in_path(name, value)
@@ -117,7 +119,7 @@ def endpoints_of(provider: Provider, options: dict[str, Any]) -> dict[str, str]:
 def as_meant(
     error: GrantRejected | TransientRefreshError, provider: Provider | None, answered: Answered, current: Token | None
 ) -> GrantRejected | TransientRefreshError:
-    """Return *error*, or the one that *provider* means by it."""
+    """Return *error*, or the error that *provider* means by it."""
     if isinstance(error, TransientRefreshError):
         return error
     outdated = answered.outdated(error)
@@ -133,13 +135,13 @@ def as_meant(
 
 
 def completed(answer: Answer, provider: Provider | None) -> Answer:
-    """Return *answer* with what *provider* leaves out of it."""
+    """Return *answer* with the facts that *provider* leaves out."""
     if provider is None:
         return answer
     fields = answer.fields
     lifetime = number(fields.get("expires_in"))
     if provider.refuses_early_refresh and lifetime is not None and "refresh_in" not in fields:
-        # A refresh before its time would be refused: this one is due just when it ends.
+        # An early refresh would be refused, so the refresh is due exactly when the token ends.
         fields = {**fields, "refresh_in": lifetime * _WHOLE}
     default = provider.default_lifetime
     if lifetime is not None and lifetime in provider.never_expires:

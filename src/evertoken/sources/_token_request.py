@@ -1,7 +1,7 @@
 """
-The one request to a token endpoint: what is sent, what may go wrong before and after, and how much is read.
+The request to a token endpoint: its content, the meaning of its failures, and the size of its answer.
 
-It follows no redirect, keeps no cookie, wants https outside loopback, and reads a bounded body.
+It follows no redirect, keeps no cookie, requires https outside loopback, and reads a body of limited size.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ if TYPE_CHECKING:
 
 __all__ = ["Content", "Endpoint", "Reader", "Seen", "form_content"]
 
-#: What reads the fields of a body, told its content type.
+#: A function that reads the fields of a body with a given content type.
 Reader: TypeAlias = Callable[[bytes, str], "Mapping[str, Any] | None"]
 
-#: What looks at an answer before it is judged.
+#: A function that examines an answer before it is judged.
 Seen: TypeAlias = Callable[[int, Any, "Mapping[str, Any]"], object]
 
-#: Seconds for a revocation. A source is told no deadline for it. The manager sets one, `fetch_timeout`, and this one is
-#: there for direct calls alone: it is longer than any that a manager is usually given.
+#: Seconds for a revocation. A source receives no time limit for it. The manager sets one, `fetch_timeout`. This one
+#: matters only for direct calls. It is longer than the usual limit of a manager.
 REVOCATION_TIMEOUT: Final = 600.0
 
-# No step of a request has a bound of its own: the manager bounds the fetch as a whole. A timer of the client's would
-# turn a slow success into a failure, and after a pause of the process it would throw away an answer that waits in the
+# No step of a request has its own time limit, because the manager limits the whole fetch. A timer of the client could
+# turn a slow success into a failure. After a pause of the process it could also drop an answer that waits in the
 # socket.
 _STEPS: Final = ("connect", "read", "write", "pool")
 
-# Seconds for which a connection is used again.
+# Seconds for which a connection is reused.
 _KEPT_ALIVE: Final = 1.0
 
-# What clients for a scheme verify certificates with, made once a process.
+# The objects with which clients verify certificates, by scheme. They are made once per process.
 _verify: dict[str, ssl.SSLContext | bool] = {}
 
 
 @final
 @dataclass(frozen=True, slots=True, repr=False)
 class Content:
-    """What a request carries."""
+    """The content of a request."""
 
     method: str
     body: bytes | None
@@ -68,7 +68,7 @@ class Content:
 
 
 def form_content(form: Sequence[tuple[str, str]], /) -> Content:
-    """Return the content of a request that carries *form* as RFC 6749 wants it."""
+    """Return the content of a request with *form*, as RFC 6749 requires it."""
     return Content("POST", urlencode(form).encode(), "application/x-www-form-urlencoded")
 
 
@@ -78,17 +78,18 @@ class Endpoint:
     A token endpoint (RFC 6749 section 3.2), or another that takes a form in the same way.
 
     Args:
-        url: Where it is.
+        url: The URL of the endpoint.
 
         client:
-            An `httpx.AsyncClient` (or `httpx2.AsyncClient`) to use instead of one made for each request. It is not
+            An `httpx.AsyncClient` (or `httpx2.AsyncClient`) to use instead of a new one for each request. It is not
             closed, and must be used on one loop.
 
-        allow_http: Whether http is allowed outside loopback, or how far.
+        allow_http: Whether http is allowed outside loopback, or up to which distance.
 
-        parameter: What the user calls the URL.
+        parameter: The user's name for the URL.
 
-        context: Makes the TLS context of each request, in a thread, where the system's own will not do.
+        context: A function that makes the TLS context of each request, in a thread. By default, the system's context is
+            used.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Endpoint:
 
     @property
     def origin(self) -> str:
-        """The scheme and authority of the URL, which name the provider."""
+        """The scheme and authority of the URL. They name the provider."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 
@@ -127,14 +128,14 @@ class Endpoint:
         keeps: bool = False,
     ) -> Answer:
         """
-        Send the fields of *form*, in order, and return the answer. The rest is as in `send`.
+        Send the fields of *form*, in order, and return the answer. Otherwise it works as `send`.
 
         Raises:
-            TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
-            GrantRejected: The server said no.
+            TransientRefreshError: It failed temporarily. It is ambiguous if the request was already sent.
+            GrantRejected: The server rejected the request.
         """
         content = form_content(form)
-        # Where an answer leaves the scope out, it is the one that was asked for (RFC 6749 section 5.1).
+        # If an answer has no scope, it has the requested one (RFC 6749 section 5.1).
         scope = next((value for name, value in form if name == "scope"), None)
         return await self.send(
             request,
@@ -167,39 +168,40 @@ class Endpoint:
         Send *content* and return the answer.
 
         Args:
-            request: The fetch this is for.
+            request: The fetch to which the request belongs.
 
-            content: What to send, and how.
+            content: The content and its method.
 
             headers: Header fields that authenticate the client.
 
-            secrets: What must not be seen in any error.
+            secrets: Texts that must not appear in an error.
 
-            wordless: Whether success needs no more than its status.
+            wordless: Whether a success needs no body, only its status.
 
-            rejections: Status codes that reject the client where the body does not say so.
+            rejections: Status codes that reject the client, even if the body does not say so.
 
-            codes: Error codes and answers that reject, besides those of the RFCs; None where the answer is not one
-                of OAuth.
+            codes: Error codes and answers that reject, besides those of the RFCs. It is None if the answer is not from
+                OAuth.
 
-            read: How fields are read of a body, which has a content type; None if it has none.
+            read: A function that reads the fields of a body with a given content type. It returns None if there are
+                none.
 
-            seen: Told of the status, the header fields and the fields of the answer, before it is judged.
+            seen: A function that receives status, header fields and fields of the answer, before it is judged.
 
-            keeps: Whether the answer is what the fetch returns, so that it is kept from its arrival on.
+            keeps: Whether the fetch returns this answer, so that it must be kept from its arrival on.
 
-            requested_scope: The scope that is asked for, if one is.
+            requested_scope: The requested scope, if any.
 
         Raises:
-            TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
-            GrantRejected: The server said no.
+            TransientRefreshError: It failed temporarily. It is ambiguous if the request was already sent.
+            GrantRejected: The server rejected the request.
         """
         sent = Sent(request)
         secrets = (*secrets, *named_secrets(headers.items()))
         judge = Judge(self.url, self.origin, secrets, rejections, codes, requested_scope)
 
         def arrived(status: int, fields: Any, body: bytes) -> None:
-            # Before the connection is closed, which takes awaits that may be cancelled.
+            # This comes before the connection is closed, because that awaits and may be cancelled.
             if keeps:
                 with contextlib.suppress(TokenError):
                     found = read(body, fields.get("content-type", ""))
@@ -210,7 +212,7 @@ class Endpoint:
             status, fields, body = await self._exchange(request, content, headers, sent)
         except TransientRefreshError:
             raise
-        except Exception as error:  # noqa: BLE001 - any client's any exception; it holds the request, so it ends here
+        except Exception as error:  # noqa: BLE001 - a client may raise anything, and the exception holds the request
             failure = self._failure(error, sent, secrets)
         else:
             if wordless and 200 <= status < 300:  # noqa: PLR2004 - RFC 9110
@@ -223,13 +225,13 @@ class Endpoint:
 
     def _failure(self, error: Exception, sent: Sent, secrets: Sequence[str]) -> TransientRefreshError:
         unsent = self._client is None and not sent.begun
-        # Before a request of our own client leaves, what fails is what the environment says: proxies and files.
-        # Errors of the system name a file; all others quote a URL, which may hold the password of a proxy.
+        # If a request of our own client fails before it is sent, the environment is wrong: proxies or files. System
+        # errors name a file. All other errors quote a URL, which may contain the password of a proxy.
         quotes = is_about_url(error) or (unsent and not isinstance(error, OSError | ImportError))
         words = "" if quotes else scrub(str(error), secrets)
         said = f"{type(error).__name__}{': ' if words else ''}{words}"
         if unsent:
-            # The environment is all that such a client is made of, and what is wrong in it names no variable.
+            # Such a client depends only on the environment, and its errors do not name the variable.
             said = f"no HTTP client can be made, see HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY: {said}"
         return TransientRefreshError(f"{self.origin}: {said}", ambiguous=sent.ambiguous(error))
 
@@ -239,20 +241,20 @@ class Endpoint:
         if self._client is not None:
             return await self._send(self._client, content, headers, sent)
         verify = await self._trust()
-        # No proxy of the environment sees what goes in the clear, to loopback, or to the machine's own link.
+        # No proxy of the environment receives requests without TLS, to loopback, or to the machine's own link.
         secure = urlsplit(self.url).scheme == "https"
         proxied = secure and not is_near(self.url)
-        # A server closes what is idle for longer.
+        # Servers close connections that are idle for longer.
         limits = httpx.Limits(keepalive_expiry=_KEPT_ALIVE)
         make = partial(httpx.AsyncClient, verify=verify, follow_redirects=False, trust_env=proxied, limits=limits)
         if request.connections is None or self._context is not None:
-            # A certificate of the client's is read anew each time.
+            # A certificate of the client is read again each time.
             async with make() as client:
                 return await self._send(client, content, headers, sent)
         async with request.connections.use(("httpx", secure, proxied), make) as client:
             with contextlib.suppress(httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
                 return await self._send(client, content, headers, sent)
-        # The server has closed the connection just then. What is asked here may be asked twice.
+        # The server closed the connection in that moment. This request may be repeated.
         async with make() as client:
             return await self._send(client, content, headers, sent)
 
@@ -308,7 +310,7 @@ class Endpoint:
         except Exception:
             if response.is_success:
                 raise
-            # The status says enough, and Retry-After must not be lost.
+            # The status is sufficient, and Retry-After must not be lost.
             body = b""
         finally:
             await response.aclose()
@@ -316,7 +318,8 @@ class Endpoint:
 
 
 def _prepare(scheme: str) -> ssl.SSLContext | bool:
-    # The first client imports the transport and reads the certificates: tens of milliseconds that belong in a thread.
+    # The first client imports the transport and reads certificates. That takes tens of milliseconds, so it runs in a
+    # thread.
     verify = httpx.create_ssl_context() if scheme == "https" else False
     httpx.AsyncHTTPTransport(verify=verify)
     return verify

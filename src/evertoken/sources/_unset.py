@@ -1,4 +1,4 @@
-"""A source that the environment does not offer, in its place in a row of those it might."""
+"""A source that is not configured in the environment. It takes the place of the missing source in a list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Unset"]
 
 @final
 class Unset:
-    """Says why it is not there, so that whoever looks for credentials sees all that was looked at."""
+    """Reports why it is not configured, so that the message lists all sources that were checked."""
 
     rotates = False
     on_ambiguous = "retry"
@@ -22,8 +22,8 @@ class Unset:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def fetch(self, request: FetchRequest, /) -> NoReturn:  # noqa: ARG002 - the protocol's
-        """Raise GrantRejected."""
+    async def fetch(self, request: FetchRequest, /) -> NoReturn:  # noqa: ARG002 - the protocol has this parameter
+        """Raise GrantRejected, because this source is not configured."""
         raise GrantRejected("not_configured", self._reason)
 
     def __repr__(self) -> str:

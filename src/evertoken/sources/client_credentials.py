@@ -21,23 +21,23 @@ class ClientCredentials(Grant):
     """
     Tokens for the client itself: the client credentials grant (RFC 6749 section 4.4).
 
-    Every fetch is the whole request again, with all its parameters. Such a token may be fetched freely, so a lost
-    answer costs nothing but another request.
+    Each fetch repeats the whole request with all its parameters. Such tokens can be fetched freely, so a lost answer
+    only costs another request.
 
     Args:
-        client: The client. It must authenticate: the RFC has this grant for no public client.
+        client: The client. It must authenticate, because the RFC does not allow this grant for public clients.
 
-        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+        scope: A text with spaces, or several strings (RFC 6749 section 3.3).
 
-        audience: Whom the token is for, where the server wants to be told so.
+        audience: The audience of the token, if the server needs it.
 
         resource: One or several resource indicators (RFC 8707).
 
-        parameters: More form fields, sent with every request.
+        parameters: Further form fields. They are sent with each request.
 
     Raises:
-        TypeError: The client is none.
-        ValueError: Another argument is missing or makes no sense; the message names it.
+        TypeError: *client* is not an `OAuthClient`.
+        ValueError: Another argument is missing or invalid. The message names it.
     """
 
     __slots__ = ()
@@ -64,6 +64,6 @@ class ClientCredentials(Grant):
         habits = self._client.habits
         grant_type = "client_credentials" if habits is None else habits.grant_type
         answer = await self._client.post(request, ("grant_type", grant_type), *self._fields)
-        # RFC 6749 section 4.4.3: there should be no refresh token here, and one that came would never be used.
+        # RFC 6749 section 4.4.3: there should be no refresh token here, and it would never be used.
         fields = {name: value for name, value in answer.fields.items() if name != "refresh_token"}
         return answer.replace(fields=fields)

@@ -1,4 +1,4 @@
-"""What a command prints, as a token."""
+"""Use the output of a command as a token."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 __all__ = ["Command"]
 
-# How commands spell what RFC 6749 calls access_token, expires_in and token_type; the first that is there counts.
+# How commands spell access_token, expires_in and token_type of RFC 6749. The first name that is present counts.
 _TOKEN: Final = ("access_token", "accessToken", "token", "id_token")
 _AT: Final = ("expires_at", "expires_on", "expirationTimestamp", "token_expiry", "expiry", "expiresOn")
 _IN: Final = ("expires_in", "expiresIn")
 
-# Bytes of an output that are read at a time.
+# The number of bytes of an output that are read at a time.
 _CHUNK: Final = 65_536
 
 
 @final
 class Command(CarriesSecrets):
     """
-    The token that a command prints: plain, as JSON, or as a Kubernetes ExecCredential.
+    The token that a command prints: as plain text, as JSON, or as a Kubernetes ExecCredential.
 
-    JSON is understood as `az account get-access-token` and `gcloud config config-helper --format=json` print it. The
-    command is run without a shell, is killed with all that it started when its time is over, and blocks nobody.
+    It understands the JSON of `az account get-access-token` and `gcloud config config-helper --format=json`. The
+    command runs without a shell. When its time is over, it is killed with all its children. It does not block the event
+    loop.
 
-    A program that is named without its directory is looked up in PATH, once, when it is first run; `repr` shows the
-    file from then on. Parts of PATH that are empty or relative are not looked at, because they mean other files in
-    another working directory.
+    A program without a directory is looked up in PATH when it first runs. From then on `repr` shows the file. Empty and
+    relative parts of PATH are ignored, because their meaning depends on the working directory.
 
     Args:
-        arguments: The program, by its absolute path or its name, and its arguments.
+        arguments: The program (its absolute path or its name) and its arguments.
 
-        lifetime: Seconds that a token lives whose expiry is not printed and which is no JWT.
+        lifetime: The lifetime of a token in seconds, if its expiry is not printed and it is not a JWT.
 
-        environment: All the variables that the command finds, with its PATH. Without one that is what this process has
-            (as with `credential_process` of AWS, plugins of kubectl, and executables of Google), but for variables that
-            begin with `EVERTOKEN_`. Give one where the command must not see the secrets of this process.
+        environment: The whole environment of the command, including its PATH. By default it is that of this process,
+            without variables that begin with `EVERTOKEN_`. (AWS does the same for `credential_process`, and so do
+            kubectl and Google.) Give one if the command must not see the secrets of this process.
 
     Raises:
         ValueError: *arguments* is empty or a single string, the program is a relative path, or *lifetime* is not above
@@ -66,12 +66,12 @@ class Command(CarriesSecrets):
         self._lifetime = lifetime
         self.provider: str = f"command:{self._program.shown}"
 
-    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol has this parameter
         """
-        Run it.
+        Run the command.
 
         Raises:
-            TransientRefreshError: It is not found, cannot be run, fails, or prints no token.
+            TransientRefreshError: The command is not found, cannot be run, fails, or prints no token.
         """
         return self._fields(await self._program.run(), self._program.shown)
 
@@ -84,7 +84,7 @@ class Command(CarriesSecrets):
         except (ValueError, RecursionError):
             printed = text
         for wrapped in ("status", "credential"):
-            # What Kubernetes and gcloud put around it.
+            # Kubernetes and gcloud wrap the token in this object.
             if isinstance(printed, dict) and isinstance(printed.get(wrapped), dict):
                 printed = printed[wrapped]
         found = printed if isinstance(printed, dict) else {"token": printed}
@@ -97,9 +97,9 @@ class Command(CarriesSecrets):
             what = (
                 f"{lines} lines that are no JSON" if lines > 1 else "characters that no token has, such as colour codes"
             )
-            msg = f"{program!r} printed {what}; it is to print a token or JSON to stdout, and nothing else"
+            msg = f"{program!r} printed {what}; it must print only a token or JSON to stdout"
             raise TransientRefreshError(msg)
-        # What az says first, and said alone for years, is the time of the machine's own zone.
+        # The first expiry that az prints, and for years its only one, is in the machine's own time zone.
         found = {**found, "expiresOn": _zoned(found.get("expiresOn"))}
         fields = {"access_token": token, "expires_at": _first(found, _AT), "expires_in": _first(found, _IN)}
         if self._lifetime is not None and fields["expires_at"] is None and fields["expires_in"] is None:

@@ -1,4 +1,4 @@
-"""Several sources, of which the first that works is used."""
+"""Use the first of several sources that works."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ __all__ = ["Fallback"]
 @final
 class Fallback(Guarded, OfToken[TokenT]):
     """
-    The first of several sources that works. Which one that was is remembered, and tried first from then on.
+    The first of several sources that works. It is remembered, and tried first from then on.
 
-    As long as none has worked, all are tried in order at each fetch, each for its share of the time that is left.
-    Where all fail, the error lists what was tried and why each failed. It is a rejection only if every one was
-    rejected; otherwise it is worth trying again.
+    As long as none has worked, each fetch tries all in order, each for a share of the remaining time. If all fail, the
+    error lists the sources with the reasons. It is a rejection only if every source was rejected. Otherwise it is worth
+    trying again.
 
-    Each source sees only tokens that it gave itself, and a token is revoked at its own source alone. Which source gave
-    a token is remembered in this process.
+    Each source receives only tokens that it gave itself, and a token is revoked only at its own source. This process
+    remembers the source of each token.
 
     Args:
-        sources: Sources by name, or in a row. None of them may have refresh tokens that rotate, for a refresh token
-            belongs to the one it came from.
+        sources: Sources by name, or in order. Their refresh tokens must not rotate, because a refresh token belongs to
+            the source that gave it.
 
     Raises:
-        ValueError: There are fewer than two, or one rotates or is exclusive.
+        ValueError: There are fewer than two sources, or one of them rotates or is exclusive.
     """
 
     rotates = False
@@ -53,29 +53,29 @@ class Fallback(Guarded, OfToken[TokenT]):
 
     def __init__(self, *sources: Any, **named: Any) -> None:
         given = {**{str(number): source for number, source in enumerate(sources, 1)}, **named}
-        if len(given) < 2:  # noqa: PLR2004 - one has nothing to fall back to
+        if len(given) < 2:  # noqa: PLR2004 - a single source has no fallback
             msg = "a fallback needs at least two sources"
             raise ValueError(msg)
         self._sources: dict[str, TokenSource] = {}
         for name, source in given.items():
             usable = source if hasattr(source, "fetch") else CallableSource(source)
             if getattr(usable, "rotates", False) is not False or getattr(usable, "exclusive", False):
-                msg = f"source {name!r} may rotate its refresh token, which no other could present: rotates=False?"
+                msg = f"source {name!r} may rotate its refresh token, which others cannot present; rotates=False if not"
                 raise ValueError(msg)
             self._sources[name] = usable
         self._last: str | None = None
-        # Which source gave the token of a key, and what that token is known by.
+        # The source that gave the token of a key, and the digest of that token.
         self._given: dict[Hashable, tuple[str, str]] = {}
         self._clock = SystemClock()
         self._strays = Strays()
 
     @property
     def identity(self) -> str | None:
-        """Whose tokens its sources give; None where one of them does not say so."""
+        """The identities of its sources. It is None if one of them does not state its identity."""
         return identity_from("Fallback", *(identity_of(source) for source in self._sources.values()))
 
     async def fetch(self, request: FetchRequest, /) -> Answered:
-        """Ask the one that worked last, then the others."""
+        """Ask the source that worked last, and then the others."""
         names = sorted(self._sources, key=lambda name: name != self._last)
         failures: list[str] = []
         rejected: list[GrantRejected] = []
@@ -86,7 +86,7 @@ class Fallback(Guarded, OfToken[TokenT]):
             current = request.current if self._gave(name, request) else None
             own = dataclasses.replace(request, current=current, timeout=share)
             try:
-                # A source that hangs must not keep the others from their turn.
+                # A source that hangs must leave time for the others.
                 answer = await bounded(
                     partial(_ask, self._sources[name], own, INSIDE.get()),
                     own.timeout,
@@ -118,11 +118,11 @@ class Fallback(Guarded, OfToken[TokenT]):
 
     async def revoke(self, token: Token, /) -> None:
         """
-        Tell the server of the source that gave *token*, if it can be told.
+        Tell the server of the source that gave *token*, if that source can.
 
         Raises:
-            TransientRefreshError: It could not be told, or it is not known which source gave the token.
-            GrantRejected: It does not know the client, or the token.
+            TransientRefreshError: The server could not be told, or the source of the token is unknown.
+            GrantRejected: The server does not know the client or the token.
         """
         told = _digest(token)
         name = next((name for name, value in self._given.values() if value == told), None)
@@ -137,7 +137,7 @@ class Fallback(Guarded, OfToken[TokenT]):
         return request.current is not None and self._given.get(request.key) == (name, _digest(request.current))
 
     def _remember(self, key: Hashable, name: str, answer: Answered) -> None:
-        # An answer that cannot be read is the manager's to judge.
+        # The manager judges answers that cannot be read.
         with contextlib.suppress(TokenError):
             self._given[key] = name, _digest(read_response(answer, requested_at=self._clock.time()).token)
 
@@ -146,11 +146,11 @@ class Fallback(Guarded, OfToken[TokenT]):
 
 
 def _digest(token: Token) -> str:
-    # A fingerprint is for people: among many tokens two have the same.
+    # A fingerprint is too short here: among many tokens two may have the same one.
     return digest_of(token.access_token or token.refresh_token or "")
 
 
 async def _ask(source: TokenSource, request: FetchRequest, inside: Any) -> Answered:
-    # It runs in a task of its own. What it asks a manager for is not queued behind the fetch that it is part of.
+    # It runs in its own task. Its requests to a manager must not be queued behind the fetch to which it belongs.
     INSIDE.set(inside)
     return await source.fetch(request)

@@ -29,39 +29,39 @@ __all__ = ["GitHubApp"]
 
 API: Final = "https://api.github.com"
 
-# GitHub takes no assertion from the future, nor one for more than ten minutes.
+# GitHub accepts no assertion from the future, and none with more than ten minutes of life.
 _BACK: Final = 60
 _LIFETIME: Final = 540.0
 
-# Seconds until a token is known to all servers of GitHub; its own client waits as long.
+# Seconds until all servers of GitHub know a new token. GitHub's own client waits as long.
 _SETTLES_IN: Final = 5
 
 
 @final
 class GitHubApp(CarriesSecrets):
     """
-    Tokens of an installation of a GitHub App, for assertions signed with its key. Needs the extra `jwt`.
+    Tokens of an installation of a GitHub App. Its key signs the assertions. It needs the extra `jwt`.
 
-    A new token may be unknown to some servers of GitHub for its first seconds. An auth object of a manager sends a
-    request that is refused then again after a moment, and does not replace the token.
+    Some servers of GitHub may not know a new token in its first seconds. If a request is refused then, the manager's
+    auth object sends it again after a moment, and does not replace the token.
 
     Args:
-        client_id: The app's client id, or its app id.
+        client_id: The client id or the app id of the app.
 
-        installation_id: Which installation.
+        installation_id: The id of the installation.
 
-        private_key: Its private key in PEM: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+        private_key: The private key in PEM: a string, a `pathlib.Path`, or a function. It is read for each fetch.
 
-        repositories: The names of the repositories that the token is for; all unless told.
+        repositories: The names of the repositories that the token may use. By default all of them.
 
-        permissions: What it may do with them, such as {"contents": "read"}; all that was granted unless told.
+        permissions: The permissions of the token, such as {"contents": "read"}. By default all that were granted.
 
-        api: Where the API is; "https://HOST/api/v3" for GitHub Enterprise Server.
+        api: The URL of the API. For GitHub Enterprise Server, use "https://HOST/api/v3".
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra is not installed.
     """
 
@@ -100,20 +100,20 @@ class GitHubApp(CarriesSecrets):
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
-        Sign an assertion, and ask for a token.
+        Sign an assertion, and request a token.
 
-        Where GitHub refuses the times of the assertion, the clock is corrected by its Date, and it is asked once more.
+        If GitHub refuses the times of the assertion, the clock is corrected by its Date, and it is asked once more.
 
         Raises:
             TransientRefreshError: GitHub did not answer, throttles, or refuses the times again.
-            GrantRejected: The app or its installation is not known, suspended, or may not do what was asked.
+            GrantRejected: The app or its installation is unknown or suspended, or lacks a requested permission.
         """
         url = self._endpoint.url
         before = skew(url)
         try:
             return await self._ask(request)
         except TransientRefreshError:
-            # Only a refusal of the assertion's times corrects the clock.
+            # The clock is corrected only if the times of the assertion were refused.
             if skew(url) == before:
                 raise
         return await self._ask(request)
@@ -144,7 +144,7 @@ class GitHubApp(CarriesSecrets):
 
 
 def _judge_rate(status: int, headers: Any) -> None:
-    # The limit of an hour is told without Retry-After.
+    # The hourly limit is reported without Retry-After.
     if status in {403, 429} and headers.get("x-ratelimit-remaining") == "0" and "retry-after" not in headers:
         ends, now = number(headers.get("x-ratelimit-reset")), http_date(headers.get("date", ""))
         left = None if ends is None else max(ends - (SystemClock.time() if now is None else now), 0.0)
@@ -157,6 +157,6 @@ def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
     said = None if fields is None else fields.get("message")
     if fields is None or not isinstance(said, str):
         return fields
-    # A rate limit has the same status, 403, and passes.
+    # A rate limit has the same status, 403, but is temporary.
     error = {"error": "access_denied"} if "suspended" in said else {}
     return {**fields, **error, "error_description": said}

@@ -21,27 +21,27 @@ __all__ = ["Assertion", "JwtBearer"]
 @final
 class Assertion(CarriesSecrets):
     """
-    A JWT that is signed anew for each request, with fresh `iat`, `exp` and `jti`. Needs the extra `jwt`.
+    A JWT that is signed for each request, with fresh `iat`, `exp` and `jti`. It needs the extra `jwt`.
 
     Args:
-        key: The private key in PEM: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+        key: The private key in PEM: a string, a `pathlib.Path`, or a function. It is read for each fetch.
 
-        issuer: The `iss` claim: who signs.
+        issuer: The `iss` claim: the party that signs.
 
-        subject: The `sub` claim: whom the token is for. The issuer unless given.
+        subject: The `sub` claim: the party for which the token is. The default is *issuer*.
 
-        audience: The `aud` claim. Unless given, it is the client's `issuer=`, or else its `token_endpoint=`.
+        audience: The `aud` claim. The default is the client's `issuer=`, or else its `token_endpoint=`.
 
-        algorithm: "RS256", "ES256", "EdDSA" and their like (RFC 7518 section 3.1).
+        algorithm: The signature algorithm, such as "RS256", "ES256" or "EdDSA" (RFC 7518 section 3.1).
 
         key_id: The `kid` by which the server finds the public key.
 
-        lifetime: Seconds that it is good for.
+        lifetime: The lifetime in seconds.
 
-        claims: More claims, or others in place of these.
+        claims: Further claims. They also replace the usual ones.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra is not installed.
     """
 
@@ -67,11 +67,11 @@ class Assertion(CarriesSecrets):
 
     @property
     def identity(self) -> list[str]:
-        """Who signs, and whom the token is for."""
+        """The issuer, the subject and the audience."""
         return [str(self._claims.get(claim)) for claim in ("iss", "sub")] + [str(self._audience)]
 
     async def sign(self, url: str, audience: str, /) -> tuple[str, tuple[str, ...]]:
-        """Return it for a request to *url*, and what must not be seen."""
+        """Return the JWT for a request to *url*, and the texts that must stay secret."""
         claims = {"aud": self._audience or audience, **self._claims}
         return await self._signer.sign(claims, server=url)
 
@@ -82,25 +82,25 @@ class Assertion(CarriesSecrets):
 @final
 class JwtBearer(Grant):
     """
-    Tokens for an assertion: the JWT bearer grant (RFC 7523 section 2.1).
+    Tokens in exchange for an assertion: the JWT bearer grant (RFC 7523 section 2.1).
 
     Args:
-        client: The client. Without a `client_id` the assertion alone says who comes.
+        client: The client. Without a `client_id`, only the assertion identifies the party.
 
-        assertion: An `Assertion` that is signed here, or one that others signed: a `pathlib.Path` or a function that
-            is asked for it at each fetch.
+        assertion: An `Assertion` that is signed here, or one from another party: a `pathlib.Path` or a function, which
+            is read for each fetch.
 
-        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+        scope: A text with spaces, or several strings (RFC 6749 section 3.3).
 
-        audience: Whom the token is for, where the server wants to be told so.
+        audience: The audience of the token, if the server needs it.
 
         resource: One or several resource indicators (RFC 8707).
 
-        parameters: More form fields, sent with every request.
+        parameters: Further form fields. They are sent with each request.
 
     Raises:
-        TypeError: The client is none.
-        ValueError: Another argument is missing or makes no sense; the message names it.
+        TypeError: *client* is not an `OAuthClient`.
+        ValueError: Another argument is missing or invalid. The message names it.
     """
 
     __slots__ = ("_assertion",)

@@ -1,4 +1,4 @@
-"""The password grant (RFC 6749 section 4.3), for servers that know nothing better."""
+"""The password grant (RFC 6749 section 4.3), for servers that offer nothing better."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ class LegacyPassword(Grant):
     """
     Tokens for a name and a password: the resource owner password credentials grant (RFC 6749 section 4.3).
 
-    OAuth 2.1 has dropped it, and RFC 9700 section 2.4 forbids it: use it where there is nothing else. Each fetch is
-    the login again; a refresh token in the answer is not used.
+    OAuth 2.1 has dropped it, and RFC 9700 section 2.4 forbids it, so use it only if there is no alternative. Each fetch
+    is a new login. A refresh token in the answer is not used.
 
     Args:
-        client: The client. Some servers take a login without one.
+        client: The client. Some servers accept a login without a client id.
 
-        username: The name.
+        username: The name of the user.
 
-        password: The password: a string, a `pathlib.Path`, or a function. It is read at each fetch.
+        password: The password: a string, a `pathlib.Path`, or a function. It is read for each fetch.
 
-        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+        scope: A text with spaces, or several strings (RFC 6749 section 3.3).
 
-        audience: Whom the token is for, where the server wants to be told so.
+        audience: The audience of the token, if the server needs it.
 
         resource: One or several resource indicators (RFC 8707).
 
-        parameters: More form fields, sent with every request.
+        parameters: Further form fields. They are sent with each request.
 
     Raises:
-        TypeError: The client is none.
-        ValueError: Another argument is missing or makes no sense; the message names it.
+        TypeError: *client* is not an `OAuthClient`.
+        ValueError: Another argument is missing or invalid. The message names it.
     """
 
     __slots__ = ("_password", "_username")

@@ -1,4 +1,4 @@
-"""Login endpoints that are not OAuth: any URL that answers JSON with a token in it."""
+"""Login endpoints that are not OAuth: any URL that answers with a token in JSON or text."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LoginEndpoint"]
 
-#: Where a value lies in the answer: member names, as in "data.token", or names and positions, as in ("tokens", 0). An
-#: empty tuple is the whole answer: a JSON string, or plain text.
+#: The place of a value in the answer: member names, such as "data.token", or names and positions, such as ("tokens",
+#: 0). An empty tuple means the whole answer: a JSON string, or plain text.
 Place: TypeAlias = str | tuple[str | int, ...]
 
 _NOTHING: Final = object()
 _WHOLE: Final = "text"
-# So many names of an answer are told.
+# A message shows at most this many names of members of an answer.
 _MOST_NAMES: Final = 10
 _LONGEST_NAME: Final = 60
 _LONG: Final = 8
@@ -38,32 +38,31 @@ _LONG: Final = 8
 @final
 class LoginEndpoint(CarriesSecrets):
     """
-    Tokens of an API with a login of its own, described and not programmed.
+    Tokens of an API with its own kind of login, described by arguments instead of code.
 
     Args:
         url: An absolute https URL, or http to loopback.
 
         method: The HTTP method.
 
-        json: What to send as a JSON object. Values may be secrets: a `pathlib.Path` or a function is read at each
-            fetch.
+        json: A JSON object to send. Its values may be secrets: a `pathlib.Path` or a function is read for each fetch.
 
-        form: What to send as a form, likewise. With neither, nothing is sent but the headers.
+        form: A form to send, with the same kinds of values. Without *json* and *form*, only the headers are sent.
 
-        headers: Header fields, likewise.
+        headers: Header fields, with the same kinds of values.
 
-        token: Where the token lies in the answer, as in "data.token" or ("tokens", 0, "value"). An empty tuple where
-            the answer is nothing but the token, as a JSON string or as text.
+        token: The place of the token in the answer, such as "data.token" or ("tokens", 0, "value"). Use an empty tuple
+            if the whole answer is the token, as a JSON string or as text.
 
-        token_header: The header field of the answer that has the token, such as "X-Subject-Token", in place of *token*.
+        token_header: The header field of the answer that has the token, such as "X-Subject-Token". It replaces *token*.
 
-        expires_in: Where its life in seconds lies.
+        expires_in: The place of its lifetime in seconds.
 
-        expires_at: Where the instant of its expiry lies, as epoch seconds or an ISO date.
+        expires_at: The place of its expiry, in epoch seconds or as an ISO date.
 
-        lifetime: Seconds that it lives where the answer does not say.
+        lifetime: The lifetime in seconds, if the answer does not state it.
 
-        token_type: The scheme that it is sent with: "Bearer", "Token", ...
+        token_type: The scheme with which the token is sent: "Bearer", "Token", ...
 
         rejections: Status codes that mean wrong credentials, so that a person must act.
 
@@ -72,7 +71,7 @@ class LoginEndpoint(CarriesSecrets):
         allow_http: Allow http outside loopback.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -86,7 +85,7 @@ class LoginEndpoint(CarriesSecrets):
         json: Mapping[str, Any] | None = None,
         form: Mapping[str, Secret] | None = None,
         headers: Mapping[str, Secret] | None = None,
-        token: Place = "token",  # noqa: S107 - a name, and no secret
+        token: Place = "token",  # noqa: S107 - a name, not a secret
         token_header: str | None = None,
         expires_in: Place | None = None,
         expires_at: Place | None = None,
@@ -125,7 +124,7 @@ class LoginEndpoint(CarriesSecrets):
             for name, value in sorted((given or {}).items())
         ]
         known = None if any(one is None for _, _, one in sent) else sent
-        # A function or a file may give another user's name each time.
+        # A function or a file may contain another user's name each time.
         self.identity: str | None = identity_from(
             "LoginEndpoint", url_identity(url), method, str(token), token_header or "", known
         )
@@ -143,7 +142,7 @@ class LoginEndpoint(CarriesSecrets):
             content = Content(self._method, urlencode(form).encode(), "application/x-www-form-urlencoded")
         header: list[str] = []
 
-        def seen(status: int, fields: Any, found: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
+        def seen(status: int, fields: Any, found: Mapping[str, Any]) -> None:  # noqa: ARG001 - the protocol of a reader has this parameter
             header.append(fields.get(self._token_header, ""))
 
         answer = await self._endpoint.send(
@@ -168,9 +167,9 @@ class LoginEndpoint(CarriesSecrets):
 
     def _without_token(self, found: Mapping[str, Any], hidden: list[str]) -> str:
         place = repr(self._token) if self._token_header is None else f"the field {self._token_header}"
-        # A bare text may be a token, and stands in another place than was thought.
+        # A plain text may itself be a token, in another place than expected.
         told = {name: value for name, value in found.items() if name != _WHOLE}
-        # Names are what a person looks for. A few letters of a secret are many a name.
+        # Names help a person to find the token. A secret of only a few letters may be part of many names.
         long = [secret for secret in hidden if len(secret) >= _LONG]
         names = ", ".join(scrub(name[:_LONGEST_NAME], long) for name in sorted(map(str, told))[:_MOST_NAMES])
         words = read_words(told, lambda text: scrub(text, hidden))
@@ -185,7 +184,7 @@ def _at(fields: Mapping[str, Any], place: Place) -> Any:
     if isinstance(place, str) and place in fields:
         return fields[place]
     parts = tuple(place.split(".")) if isinstance(place, str) else place
-    # What is no object was read as a text.
+    # An answer that is not an object was read as text.
     found: Any = fields if parts and isinstance(parts[0], str) else fields.get(_WHOLE, _NOTHING)
     for part in parts:
         if isinstance(found, Mapping) and part in found:
@@ -198,7 +197,7 @@ def _at(fields: Mapping[str, Any], place: Place) -> Any:
 
 
 def _anything(body: bytes, content_type: str) -> Mapping[str, Any] | None:
-    """Return the fields of an object, or a list or a text as the field `text`."""
+    """Return the fields of an object, or a list or text as the field `text`."""
     fields = fields_of(body, content_type)
     if fields is not None:
         return fields
@@ -227,7 +226,7 @@ async def _filled(value: Any, hidden: list[str]) -> Any:
 
 
 def _identity_in(value: object) -> str | None:
-    """Return what tells *value* from others; None where a function or a file is in it."""
+    """Return a value that identifies *value*, or None if a function or a file is in it."""
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     if callable(value) or isinstance(value, Path) or any(_identity_in(one) is None for one in inside):
         return None

@@ -1,4 +1,4 @@
-"""An OAuth client: which authorization server it asks, who it is there, and how it says so."""
+"""An OAuth client: its authorization server, its identity there, and its authentication."""
 
 from __future__ import annotations
 
@@ -29,60 +29,60 @@ if TYPE_CHECKING:
 
 __all__ = ["Fields", "OAuthClient", "strings_of"]
 
-#: Form fields, in order.
+#: The form fields, in order.
 Fields = tuple[tuple[str, str], ...]
 
-# What a revocation endpoint says of a token that is not valid any more: there is nothing left to revoke.
+# Codes of a revocation endpoint for a token that is no longer valid. Then there is nothing left to revoke.
 _GONE: Final = frozenset({"invalid_token", "invalid_grant"})
 
 
 @final
 class OAuthClient(CarriesSecrets):
     """
-    A client of one authorization server (RFC 6749 section 2). Make one, and share it among any number of grants.
+    A client of one authorization server (RFC 6749 section 2). Make one, and share it among all its grants.
 
     Args:
-        token_endpoint: An absolute https URL, or http to loopback.
+        token_endpoint: The URL of the token endpoint: absolute, and https unless it is at loopback.
 
         issuer:
-            The server's issuer identifier instead: its endpoints are found by RFC 8414 or OpenID Connect Discovery, and
-            looked up again every hour. The token endpoint may be at any public host, as Google's is. At loopback, on
-            the own link or in a private network it may be if the issuer is there too. The revocation endpoint must be
-            at the origin of the token endpoint. Assertions name the issuer as their audience.
+            Alternatively, the server's issuer identifier. Its endpoints are found by RFC 8414 or OpenID Connect
+            Discovery, and looked up again every hour. The token endpoint may be at any public host, as Google's is. It
+            may be at loopback, on the own link or in a private network only if the issuer is there too. The revocation
+            endpoint must be at the origin of the token endpoint. Assertions have the issuer as their audience.
 
-        client_id: The client's identifier (RFC 6749 section 2.2). Grants with an assertion may do without.
+        client_id: The identifier of the client (RFC 6749 section 2.2). Grants with an assertion may omit it.
 
         client_secret:
-            Its secret, or a `pathlib.Path` or a plain or async function that is asked for it at each fetch. None for
-            public clients, and for those that authenticate without one.
+            The secret of the client, a `pathlib.Path` to it, or a plain or async function that returns it. It is read
+            for each fetch. Leave it out for public clients, and for clients that authenticate without a secret.
 
         client_auth:
             "client_secret_basic" (the default with a secret) or "client_secret_post" (RFC 6749 section 2.3.1),
             `PrivateKeyJwt` or `ClientSecretJwt` (RFC 7523), `TlsClientAuth`, "tls_client_auth" or
             "self_signed_tls_client_auth" (RFC 8705), or "none" (the default without a secret).
 
-        form_encoded_basic: Set to False for servers that expect id and secret in Basic as they are.
+        form_encoded_basic: False for servers that expect id and secret in Basic without form encoding.
 
-        revocation_endpoint: Where `TokenManager.revoke` tells the server (RFC 7009). It goes before what the issuer
-            names; without either the server is not told.
+        revocation_endpoint: The URL at which `TokenManager.revoke` tells the server (RFC 7009). It takes precedence
+            over that of the issuer. Without either, the server is not told.
 
-        body: How requests are written: "form" (RFC 6749), or "json" for servers that want that.
+        body: The format of requests: "form" (RFC 6749), or "json" for servers that require it.
 
-        headers: More header fields, sent with every request.
+        headers: Further header fields. They are sent with each request.
 
-        dpop: The key to bind tokens to (RFC 9449), for `DPoPAuth` to send them with.
+        dpop: A key to which tokens are bound (RFC 9449). Use the same key in `DPoPAuth`.
 
-        rate_limit: How often the server may be asked, over all grants of all its clients in a manager.
+        rate_limit: The limit on requests to the server, for all grants of all its clients in a manager.
 
-        budget: How many tokens it may issue in a period, likewise.
+        budget: The limit on tokens of the server in a period. It holds for the same grants.
 
-        http_client: An `httpx.AsyncClient` to use. Without one, connections are made as needed, and closed by the
-            manager.
+        http_client: An `httpx.AsyncClient` to use. By default connections are made as needed, and the manager closes
+            them.
 
         allow_http: Allow http outside loopback.
 
     Raises:
-        ValueError: An argument is missing or makes no sense; the message names it.
+        ValueError: An argument is missing or invalid. The message names it.
     """
 
     def __init__(
@@ -130,9 +130,9 @@ class OAuthClient(CarriesSecrets):
             raise ValueError(msg)
         self.client_id = client_id
         self.client_auth: ClientAuth = method
-        #: Whether nobody said how it authenticates: a public client (RFC 6749 section 2.1).
+        #: Whether no authentication was given, so that it is a public client (RFC 6749 section 2.1).
         self.public: bool = client_secret is None and client_auth is None
-        #: The server's habits, where it is a known one.
+        #: The known behaviour of the server, if its provider is known.
         self.habits: Provider | None = None
         #: The origin of the server. All grants of a provider share its limits, its pauses and its outages.
         self.provider: str = self._server.origin
@@ -143,26 +143,26 @@ class OAuthClient(CarriesSecrets):
         self._body = body
         self._headers = strings_of("headers", headers)
         self._dpop = dpop
-        #: Whose tokens it gives: the server's issuer or token endpoint, and the client. It holds no secret.
+        #: The server's issuer or token endpoint, and the client. It identifies the tokens, and contains no secret.
         self.identity: str = json.dumps(
             [self._server.identity, client_id, digest_of(repr(sorted(self._headers.items())))], ensure_ascii=False
         )
-        # Grants that ask for the same thing share the fields of it.
+        # Grants that send the same fields share one object for them.
         self._fields: dict[Fields, Fields] = {}
 
     @classmethod
     def for_provider(cls, provider: str | Provider, /, **options: Any) -> Self:
         """
-        Return a client of a known provider (see `evertoken.providers`), with its endpoints and habits.
+        Return a client of a known provider (see `evertoken.providers`), with its endpoints and behaviour.
 
         Args:
-            provider: Its name, or a `Provider` of your own.
+            provider: The name of the provider, or your own `Provider`.
 
-            options: What its endpoints have in braces, such as `domain="tenant.eu.auth0.com"`, and all that
-                `OAuthClient` itself takes. What is given here counts before what the provider says.
+            options: Values for the names in braces of its endpoints, such as `domain="tenant.eu.auth0.com"`, and all
+                arguments of `OAuthClient`. They take precedence over the values of the provider.
 
         Raises:
-            ValueError: There is no such provider, or something is missing; the message says what.
+            ValueError: The provider is unknown, or a value is missing. The message names it.
         """
         habits = known(provider)
         given: dict[str, Any] = dict(endpoints_of(habits, options))
@@ -173,17 +173,17 @@ class OAuthClient(CarriesSecrets):
         return client
 
     def shared(self, fields: Fields, /) -> Fields:
-        """Return *fields*, the same object for all grants that ask for the same."""
+        """Return *fields*. Grants with the same fields receive the same object."""
         return self._fields.setdefault(fields, fields)
 
     async def addressee(self, timeout: float) -> tuple[str, str]:
         """
         Return the URL of the token endpoint, and the audience of assertions that are sent there.
 
-        The server is asked for them within *timeout* seconds if need be.
+        If they must be looked up, that takes at most *timeout* seconds.
 
         Raises:
-            TransientRefreshError: The server did not tell.
+            TransientRefreshError: The server did not publish them.
         """
         endpoint = await self._server.token_endpoint(timeout)
         return endpoint.url, self._server.audience(endpoint)
@@ -193,15 +193,15 @@ class OAuthClient(CarriesSecrets):
         Send the fields of a grant to the token endpoint, and return the answer.
 
         Args:
-            request: The fetch this is for.
+            request: The fetch to which the request belongs.
 
             own: The form fields of the grant, in order.
 
-            secrets: What of them must not be seen in any error.
+            secrets: Texts in them that must not appear in an error.
 
         Raises:
-            TransientRefreshError: It failed for a reason that passes; ambiguous if the request had been sent.
-            GrantRejected: The server said no.
+            TransientRefreshError: It failed temporarily. It is ambiguous if the request was already sent.
+            GrantRejected: The server rejected the request.
         """
         endpoint = await self._server.token_endpoint(request.timeout)
         answered = Answered(endpoint.url, self._dpop)
@@ -211,7 +211,7 @@ class OAuthClient(CarriesSecrets):
             except TransientRefreshError:
                 if not answered.wants_nonce:
                     raise
-                # RFC 9449 section 8: the same again, with the nonce that came with the refusal.
+                # RFC 9449 section 8: repeat the request, with the nonce from the refusal.
                 answer = await self._post(endpoint, request, own, secrets, answered)
         except (GrantRejected, TransientRefreshError) as error:
             before = None if request.began_anew else request.current
@@ -242,7 +242,7 @@ class OAuthClient(CarriesSecrets):
             codes=() if self.habits is None else self.habits.rejections,
             seen=answered.seen,
             keeps=True,
-            # Where an answer leaves the scope out, it is the one that was asked for (RFC 6749 section 5.1).
+            # If an answer has no scope, it has the requested one (RFC 6749 section 5.1).
             requested_scope=dict(form).get("scope"),
         )
 
@@ -250,8 +250,7 @@ class OAuthClient(CarriesSecrets):
         """
         Tell the server that *token* is no longer needed (RFC 7009): the refresh token first, then the access token.
 
-        The server is told of both, also where it fails at the first. Nothing is sent where no revocation endpoint is
-        known.
+        The second one is sent even if the first one fails. Nothing is sent if no revocation endpoint is known.
 
         Raises:
             TransientRefreshError: The server could not be told.
@@ -263,10 +262,10 @@ class OAuthClient(CarriesSecrets):
         failure: TransientRefreshError | GrantRejected | None = None
         ended = False
         for hint, value in (("refresh_token", token.refresh_token), ("access_token", token.access_token)):
-            # A token may hold a refresh token alone.
+            # A token may contain only a refresh token.
             if value:
                 codes, error = await self._revoke(endpoint, token, hint, value)
-                # RFC 7009 section 2.2.1: some servers revoke refresh tokens alone, and the access token with them.
+                # RFC 7009 section 2.2.1: some servers only revoke refresh tokens, and the access token with them.
                 if error is not None and not ("unsupported_token_type" in codes and ended):
                     failure = failure or error
                 ended = ended or error is None
@@ -276,7 +275,7 @@ class OAuthClient(CarriesSecrets):
     async def _revoke(
         self, endpoint: Endpoint, token: Token, hint: str, value: str
     ) -> tuple[set[str], TransientRefreshError | GrantRejected | None]:
-        # For each request anew: a server takes an assertion once.
+        # Each request is authenticated separately, because a server accepts an assertion only once.
         headers, identity, hidden = await self._authenticated(endpoint)
         form = [("token", value), ("token_type_hint", hint), *identity]
         request = FetchRequest(None, token, REVOCATION_TIMEOUT)
@@ -315,7 +314,7 @@ def strings_of(parameter: str, given: Mapping[str, str] | None) -> dict[str, str
     Return *given*, which the user calls *parameter*.
 
     Raises:
-        ValueError: It is no mapping of strings.
+        ValueError: It is not a mapping of strings.
     """
     if given is not None and not isinstance(given, Mapping):
         msg = f"{parameter} must be a mapping of strings, not {type(given).__name__}"

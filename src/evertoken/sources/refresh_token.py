@@ -26,40 +26,41 @@ class RefreshToken(Grant):
     """
     Tokens on behalf of somebody who has logged in: the refresh token grant (RFC 6749 section 6).
 
-    The refresh token given here is the first one. The refresh token of an answer replaces it; an answer without one
-    keeps it. If another one is given later, it is a new login, and is presented instead.
+    The refresh token given here is the first one. The refresh token of an answer replaces it. If an answer has none,
+    the old one stays. If another one is given here later, it is a new login, and is presented instead.
 
     Args:
-        client: The client to which the refresh token was issued.
+        client: The client for which the refresh token was issued.
 
-        refresh_token: The refresh token to begin with, or a `pathlib.Path` or a plain or async function that loads it.
-            It is loaded at each fetch. If it is left out, `put`, `import_grants` or `initial=` bring it, and until then
-            nobody is logged in.
+        refresh_token: The initial refresh token, or a `pathlib.Path` or a plain or async function that loads it for
+            each fetch. If it is left out, it comes by `put`, `import_grants` or `initial=`. Until then nobody is logged
+            in.
 
-        scope: A narrower scope to ask for; leave it out to keep the one granted.
+        scope: A narrower scope to request. By default the granted scope stays.
 
-        audience: Whom the token is for, where the server wants to be told so.
+        audience: The audience of the token, if the server needs it.
 
         resource: One or several resource indicators (RFC 8707).
 
-        parameters: More form fields, sent with every request.
+        parameters: Further form fields. They are sent with each request.
 
-        subject: Whose grant it is, such as a user's id. With it a store needs no namespace.
+        subject: The owner of the grant, such as a user's id. With a subject, a store needs no namespace.
 
-        rotates: Whether each use brings another refresh token and spends the one before. None: as the provider is known
-            to do, else to be found out.
+        rotates: Whether each use brings another refresh token and spends the previous one. By default the known
+            behaviour of the provider counts. If that is unknown too, the manager finds out.
 
         on_ambiguous:
-            What follows a request whose answer was lost, so that the refresh token may be spent: "retry" (right
-            where it does not rotate), "hold" (not presented again while the access token is valid) or "reject" (never
-            again: a person must act). By default "hold" where it rotates, once the *grace* is over, else "retry".
+            The action after a request whose answer was lost, so that the refresh token may be spent. "retry" is right
+            if it does not rotate. With "hold" it is not presented again while the access token is valid. With "reject"
+            it is never presented again, so a person must act. By default, "hold" if it rotates and *grace* is over,
+            else "retry".
 
-        grace: Seconds during which the server takes a refresh token again that it has replaced. None: as the provider
-            is known to do, else 0.
+        grace: Seconds during which the server still accepts a refresh token that it has replaced. By default the known
+            value of the provider, or else 0.
 
     Raises:
-        TypeError: The client is none.
-        ValueError: Another argument is missing or makes no sense; the message names it.
+        TypeError: *client* is not an `OAuthClient`.
+        ValueError: Another argument is missing or invalid. The message names it.
     """
 
     __slots__ = ("_refresh_token", "grace", "on_ambiguous", "rotates", "subject")
@@ -90,7 +91,7 @@ class RefreshToken(Grant):
         habits = client.habits
         if rotates is None and habits is not None:
             rotates = habits.rotates
-            # Where no refresh token is ever spent, a lost answer costs nothing.
+            # If no refresh token is ever spent, a lost answer costs nothing.
             on_ambiguous = on_ambiguous or ("retry" if rotates is False else None)
         self._refresh_token = refresh_token
         self.subject: str | None = subject
@@ -101,21 +102,21 @@ class RefreshToken(Grant):
     @property
     def identity(self) -> str | None:
         """
-        Whose grant it is: the server, the client and the subject. None without a subject.
+        The server, the client and the subject of the grant. It is None without a subject.
 
-        Scope and audience are no part of it. With another scope the grant goes on, and a spent refresh token would be
-        presented if it had another record.
+        Scope and audience do not belong to it. If the scope changes, the grant continues. With a separate record, a
+        spent refresh token would be presented.
         """
         return identity_from("RefreshToken", self._client.identity, self.subject)
 
     @property
     def idle_lifetime(self) -> float | None:
-        """After how many seconds without use the grant dies, where the provider is known for that."""
+        """Seconds without use after which the grant expires, if that is known for the provider."""
         habits = self._client.habits
         return None if habits is None else habits.idle_lifetime
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """Present the newest refresh token, or the configured one where that is a new login."""
+        """Present the newest refresh token, or the configured one if that is a new login."""
         token = await self._newest(request)
         form = ("grant_type", "refresh_token"), ("refresh_token", token)
         return await self._client.post(request, *form, *self._fields, secrets=(token,))
@@ -129,7 +130,7 @@ class RefreshToken(Grant):
         try:
             initial = await resolve(self._refresh_token, "refresh_token")
         except Exception:
-            # The configured one is needed for the first login and for a new one. The grant goes on without it.
+            # The configured one is only needed for the first login and for a new one. The grant continues without it.
             if kept is None:
                 raise
             return kept

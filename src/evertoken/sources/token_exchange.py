@@ -19,18 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenExchange"]
 
-ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, and no secret
+ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, not a secret
 
 _GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 
-#: What servers say of a token that was revoked before its end: RFC 8693 section 2.2.2, or RFC 6749 section 5.2.
+#: Codes for a token that was revoked before its end: RFC 8693 section 2.2.2, or RFC 6749 section 5.2.
 _OF_THE_TOKEN: Final = frozenset({"invalid_request", "invalid_grant"})
 
 
 class _Parent(Protocol):
-    """
-    What gives the token to exchange: a handle of a manager. One that has `refused` as well is told of a rejection.
-    """
+    """The owner of the token to exchange, such as a handle. If it has a method `refused`, it is told of a rejection."""
 
     async def get(self) -> Token:
         """Return a valid token."""
@@ -43,37 +41,38 @@ Exchanged: TypeAlias = _Parent | Secret
 @final
 class TokenExchange(Grant):
     """
-    Tokens for other tokens: token exchange (RFC 8693).
+    Tokens in exchange for other tokens: token exchange (RFC 8693).
 
-    The token that is exchanged may be another key of a manager: `subject_token=manager.handle("parent")`. Then the
-    parent is made valid first, its rejection is the child's, and the child does not outlive it. Where the exchange is
-    rejected for what may be the parent's token, that is reported as refused, and the exchange tried once with its next.
+    The exchanged token may be another key of a manager: `subject_token=manager.handle("parent")`. Then the parent is
+    made valid first, its rejection also rejects the child, and the child does not outlive it. If the exchange is
+    rejected, perhaps because of the parent's token, that token is reported as refused. Then the exchange is tried once
+    with the parent's next token.
 
     Args:
-        client: The client. Some servers take an exchange without one.
+        client: The client. Some servers accept an exchange without a client id.
 
-        subject_token: The token of the party on whose behalf this is: a handle, a string, a `pathlib.Path`, or a
-            function.
+        subject_token: The token of the party on whose behalf the request is made: a handle, a string, a `pathlib.Path`,
+            or a function.
 
-        subject_token_type: What it is (RFC 8693 section 3).
+        subject_token_type: The type of that token (RFC 8693 section 3).
 
-        actor_token: The token of the acting party, likewise.
+        actor_token: The token of the acting party, of the same kinds.
 
-        actor_token_type: What that is.
+        actor_token_type: The type of that token.
 
-        requested_token_type: What to ask for; the server's choice unless given.
+        requested_token_type: The type to request. By default the server chooses.
 
-        scope: Space-separated, or several strings (RFC 6749 section 3.3).
+        scope: A text with spaces, or several strings (RFC 6749 section 3.3).
 
-        audience: Whom the token is for, where the server wants to be told so.
+        audience: The audience of the token, if the server needs it.
 
         resource: One or several resource indicators (RFC 8707).
 
-        parameters: More form fields, sent with every request.
+        parameters: Further form fields. They are sent with each request.
 
     Raises:
-        TypeError: The client is none.
-        ValueError: Another argument is missing or makes no sense; the message names it.
+        TypeError: *client* is not an `OAuthClient`.
+        ValueError: Another argument is missing or invalid. The message names it.
     """
 
     __slots__ = ("_actor", "_actor_type", "_requested", "_subject", "_subject_type")
@@ -101,7 +100,7 @@ class TokenExchange(Grant):
             if value is not None and not hasattr(value, "get"):
                 check_secret(name, value)
         if subject_token is None:
-            msg = "subject_token is what is exchanged, and cannot be None"
+            msg = "subject_token is the token to exchange, and cannot be None"
             raise ValueError(msg)
         self._subject, self._subject_type = subject_token, subject_token_type
         self._actor, self._actor_type = actor_token, actor_token_type
@@ -109,7 +108,7 @@ class TokenExchange(Grant):
 
     @property
     def provider(self) -> str:
-        """The server's origin and more: a parent may come from it, and must not wait for a place of its children."""
+        """The server's origin with a suffix, because a parent must not wait for a place that its children hold."""
         return f"{self._client.provider} exchange"
 
     def _own_identity(self) -> list[str] | None:
@@ -119,14 +118,14 @@ class TokenExchange(Grant):
         return [*map(str, parties), self._subject_type, str(self._requested)]
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """Exchange what is valid now."""
+        """Exchange the token that is valid now."""
         parents: list[tuple[Any, Token]] = []
         try:
             return await self._exchange(request, parents)
         except GrantRejected as error:
-            # The frames it came through hold the tokens in their locals.
+            # The frames that it passed through hold the tokens in their locals.
             rejected = error.with_traceback(None)
-        # Which of them it is, no server says. A parent that has no other token now returns None.
+        # Servers do not say which token was rejected. A parent without another token returns None.
         if rejected.error in _OF_THE_TOKEN and any([await _refused(*parent) for parent in parents]):
             return await self._exchange(request, [])
         raise rejected
@@ -142,7 +141,7 @@ class TokenExchange(Grant):
         if self._requested is not None:
             form.append(("requested_token_type", self._requested))
         answer = await self._client.post(request, *form, *self._fields, secrets=tuple(hidden))
-        # RFC 8693 lets a child outlive its parent; what was obtained for somebody should end with them.
+        # RFC 8693 lets a child outlive its parent. But a token on behalf of a user should end with the user's token.
         ends = (math.inf if token.expires_at is None else token.expires_at for _, token in parents)
         return answer.replace(not_after=min(ends, default=math.inf))
 
@@ -150,7 +149,7 @@ class TokenExchange(Grant):
 def _identity_of(party: Any) -> list[str] | None:
     if not hasattr(party, "get"):
         return secret_identity(party)
-    # A handle says whose token it has, where its source does.
+    # A handle states the identity of its token, if its source does.
     identity = getattr(party, "identity", None)
     return None if identity is None else [identity]
 

@@ -1,4 +1,4 @@
-"""A token in a file that others rewrite."""
+"""Use a token in a file that another program rewrites."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenFile"]
 
-#: Kubernetes rewrites a projected token when a fifth of its life is left, and asks readers to look once a minute.
+#: Kubernetes rewrites a projected token when a fifth of its life is left, and advises readers to check once a minute.
 REREAD: Final = 60.0
 
 
 @final
 class TokenFile(Guarded):
     """
-    The token in a file that something else rewrites, such as a projected service account token of Kubernetes.
+    The token in a file that another program rewrites, such as a projected service account token of Kubernetes.
 
-    The file is read in a thread, and read again before the token in it can be outdated: a JWT at its lead (its `exp`
-    says when it dies), and anything every *reread* seconds at the latest.
+    The file is read in a thread. It is read again before its token is outdated: a JWT when it is due by its `exp`, and
+    every token after at most *reread* seconds.
 
     Args:
-        path: The file. White space around the token is no part of it, nor is a byte order mark. It is refused if it
-            belongs to neither this user nor root, or if others may write to it.
+        path: The path of the file. White space around the token and a byte order mark are ignored. The file is refused
+            if it belongs to neither this user nor root, or if other users may write to it.
 
-        reread: Seconds after which it is read again.
+        reread: Seconds after which the file is read again.
 
     Raises:
         ValueError: *path* is empty, or *reread* is not above zero.
@@ -56,12 +56,12 @@ class TokenFile(Guarded):
         self.provider: str = f"file:{self._path}"
         self.identity: str = self.provider
 
-    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+    async def fetch(self, request: FetchRequest, /) -> dict[str, Any]:  # noqa: ARG002 - the protocol has this parameter
         """
         Read the file.
 
         Raises:
-            TransientRefreshError: It cannot be read, or there is no token in it.
+            TransientRefreshError: The file cannot be read, or does not contain a token.
         """
         try:
             text = await in_thread(_read, self._path)
@@ -70,7 +70,7 @@ class TokenFile(Guarded):
             failure = TransientRefreshError(f"{str(self._path)!r}: {said}")
         else:
             if is_token(text):
-                # Looked at again in good time, whatever it says of its life.
+                # The file is checked again in time, even if the token claims a longer life.
                 return {"access_token": text, "refresh_in": self._reread}
             lines = len(text.splitlines())
             holds = f"has {lines} lines" if lines > 1 else "has characters that no token has (RFC 6750 section 2.1)"

@@ -1,4 +1,4 @@
-"""Where tokens are kept and shared."""
+"""Stores, in which tokens are kept and shared."""
 
 from evertoken.stores.file import FileStore
 from evertoken.stores.memory import MemoryStore

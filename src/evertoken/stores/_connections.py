@@ -1,4 +1,4 @@
-"""Connections to an SQLite file that is ours alone: made when needed, kept while the store is entered."""
+"""Connections to a private SQLite file. They are made when needed, and kept while the store is entered."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Connections"]
 
-#: Connections that are kept; more are closed after use.
+#: The number of connections that are kept. Further ones are closed after use.
 _KEPT: Final = 4
 
-#: The files of a database while it is open. Each may be taken away by a person, or by a restored copy.
+#: The files of a database while it is open. A person, or a restored copy, may replace each of them.
 _FILES: Final = ("", "-wal", "-shm")
 
-#: The files that SQLite believes what they say, and writes to, if they lie beside the database.
+#: Files beside the database whose content SQLite trusts, and to which it writes.
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
-#: Milliseconds for which the close of a store waits for others, to empty the log.
+#: Milliseconds for which the close of a store waits for other users, to empty the log.
 _PARTING: Final = 500
 
-#: Attempts to connect to a file that is replaced meanwhile.
+#: The number of attempts to connect to a file that is replaced meanwhile.
 _TRIES: Final = 3
 
-#: Which files are there: device and inode of each.
+#: The device and inode of each file, which identify the files.
 _Identity: TypeAlias = tuple[tuple[int, int] | None, ...]
 
 _SCHEMA: Final = (
-    # The fence of a key outlives its record. A change is numbered, so that watchers find what is new to them.
+    # The fence of a key outlives its record. Each change has a number, so that watchers find new changes.
     """
     CREATE TABLE IF NOT EXISTS evertoken (
         key TEXT NOT NULL UNIQUE,
@@ -57,7 +57,7 @@ _SCHEMA: Final = (
 @final
 @dataclass(slots=True)
 class _Kept:
-    """A connection, and the files that it was made to."""
+    """A connection, and the files that were in place when it was made."""
 
     connection: sqlite3.Connection
     identity: _Identity
@@ -71,7 +71,7 @@ class Connections:
     Args:
         path: The file.
 
-        timeout: Seconds that another's transaction is waited for.
+        timeout: Seconds to wait for another user's transaction.
     """
 
     def __init__(self, path: Path, timeout: float) -> None:
@@ -84,12 +84,12 @@ class Connections:
         self._pid = os.getpid()
 
     def enter(self) -> None:
-        """Keep connections from now on."""
+        """From now on, keep connections."""
         with self._lock:
             self._users += 1
 
     def leave(self) -> None:
-        """Close the connections, if everyone who entered has left."""
+        """Close the connections, if all who entered have left."""
         with self._lock:
             self._users -= 1
             self._forked()
@@ -103,12 +103,12 @@ class Connections:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection to the file that is under the path now."""
+        """Give a connection to the file that is now at the path."""
         kept = self._take()
         try:
             yield kept.connection
         finally:
-            # Whatever went wrong, the next one finds no transaction open.
+            # After an error too, the next user must find no open transaction.
             with suppress(sqlite3.Error):
                 kept.connection.rollback()
             self._give(kept)
@@ -116,37 +116,37 @@ class Connections:
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """
-        Give a connection with a transaction that nobody else writes beside, and commit it.
+        Give a connection with an exclusive write transaction, and commit it.
 
         Raises:
-            OSError: The file was taken away meanwhile, so that what was written is in no file.
+            OSError: The file was removed meanwhile, so that the written data is in no file.
         """
         with self.reading() as connection:
             file, log, _ = self._identity()
-            # A file without a log of its own could be damaged by a loss of power.
+            # A file without a log could be damaged by a loss of power.
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable or log is None else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
             if file is None or self.file() != file:
-                msg = f"{self.path} was moved, replaced or taken away while it was written to"
+                msg = f"{self.path} was moved, replaced or removed during a write"
                 raise OSError(msg)
 
     def wipe(self) -> None:
-        """Take what was deleted out of the log too, unless another process reads it all the while."""
+        """Remove deleted data from the log too, unless another process reads it all the time."""
         with self.reading() as connection:
             _empty_log(connection)
 
     def file(self) -> object:
-        """Return what tells the file under the path from others, or None where there is none."""
+        """Return a value that identifies the file at the path, or None if there is no file."""
         return self._identity()[0]
 
     def exists(self) -> bool:
         """
-        Tell whether there is a file with the table, without making either.
+        Tell whether there is a file with the table. This creates neither of them.
 
         Raises:
-            PermissionError: The file is not ours alone.
+            PermissionError: Other users can access the file.
         """
         try:
             self.path.lstat()
@@ -174,14 +174,14 @@ class Connections:
         return self._opened() if taken is None else taken
 
     def _forked(self) -> None:
-        # SQLite's connections do not survive a fork, not even to be closed.
+        # SQLite's connections do not survive a fork. They cannot even be closed.
         if self._pid != os.getpid():
             self._inherited += self._free
             self._free, self._pid = [], os.getpid()
 
     def _give(self, kept: _Kept) -> None:
         now = self._identity()
-        # The log is made by the first who uses it. Nothing else may have changed.
+        # The first user of the log creates it. Nothing else may have changed.
         pairs = zip(kept.identity, now, strict=True)
         same = now[0] is not None and all(before in {None, after} for before, after in pairs)
         with self._lock:
@@ -197,7 +197,7 @@ class Connections:
             before = self.file()
             connection = self._connect()
             try:
-                # Again: the directory may have been replaced after the first look.
+                # It is checked again, because the directory may have been replaced since the first check.
                 now = self._identity()
                 if now[0] == before:
                     _check_private(self.path)
@@ -214,10 +214,10 @@ class Connections:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
-        # A row of a stranger must not hide the others.
+        # A row written by a stranger must not hide the other rows.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
-            # What is deleted or replaced is overwritten with zeros.
+            # Deleted and replaced data is overwritten with zeros.
             connection.execute("PRAGMA secure_delete = ON")
             with closing(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evertoken_change'")) as found:
                 made = found.fetchone() is not None
@@ -242,7 +242,7 @@ def _identity_of(path: Path) -> tuple[int, int] | None:
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:
-    # Where others read all the while it stays, for them or for the next one to empty.
+    # If other users read all the time, the log stays, and they or the next user can empty it.
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -250,13 +250,13 @@ def _empty_log(connection: sqlite3.Connection) -> None:
 def _write_ahead(connection: sqlite3.Connection) -> None:
     while True:
         try:
-            # On a file system without shared memory it stays what it was, and works.
+            # On a file system without shared memory the mode does not change, and works.
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-            # Beside a transaction that writes SQLite refuses this at once. It waits for a transaction of its own, at
-            # most as long as it may, which is then the end of it.
+            # While another transaction writes, SQLite refuses this at once. So an exclusive transaction is awaited
+            # instead, up to the timeout, and then committed.
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("COMMIT")
         else:
@@ -264,7 +264,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _make_private(path: Path) -> None:
-    # Never opened and closed here: closing a file takes away the locks that this process has on it.
+    # The file is never opened and closed here, because closing it would remove the locks of this process on it.
     try:
         path.lstat()
     except FileNotFoundError:
@@ -279,7 +279,7 @@ def _check_private(path: Path) -> None:
     try:
         check_file(path)
     except PermissionError:
-        # It has a second name while it is made, and keeps it if whoever made it was killed just then.
+        # The file has a second name while it is created. It keeps that name if its creator was killed in that moment.
         for temporary in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
             with suppress(FileNotFoundError):
                 if temporary.samefile(path):
@@ -294,7 +294,7 @@ def _make(path: Path) -> None:
     temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.tmp")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        # A second name, and not another: what appeared there meanwhile is not replaced.
+        # It gets a second name instead of being renamed, so that a file that appeared meanwhile is not replaced.
         with suppress(FileExistsError):
             path.hardlink_to(temporary)
     finally:

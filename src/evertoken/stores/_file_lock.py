@@ -1,4 +1,4 @@
-"""A lock between processes, which the system takes back from whoever dies."""
+"""A lock between processes, which the system releases if a process dies."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 
 __all__ = ["locked"]
 
-#: Seconds between two attempts; what is done under the lock takes about a millisecond.
+#: Seconds between two attempts. Work under the lock takes about a millisecond.
 _POLL: Final = 0.005
 
 
 @contextmanager
 def locked(path: Path, timeout: float) -> Iterator[None]:
     """
-    Hold the lock on the side file *path*, which is made and stays.
+    Hold the lock on the side file *path*. The file is created, and stays.
 
     Raises:
-        TimeoutError: It was not free within *timeout* seconds.
+        TimeoutError: The lock was not free within *timeout* seconds.
     """
-    # No lock file that merely exists in its place, where the system has no locks: nobody would take back a dead one's.
+    # On a system without locks, the mere existence of a file must not count, because nobody would remove it after a
+    # crash.
     lock = filelock.FileLock(
         path, timeout=timeout, mode=0o600, thread_local=False, poll_interval=_POLL, fallback_to_soft=False
     )
     try:
         lock.acquire()
     except filelock.Timeout:
-        msg = f"the lock {path} was not free within {timeout:g} s: who holds it is stopped, or its disk is"
+        msg = f"the lock {path} was not free within {timeout:g} s: its holder, or the disk, does not respond"
         raise TimeoutError(msg) from None
     try:
         yield

@@ -1,4 +1,4 @@
-"""What `FileStore` does in worker threads: records and leases as files, under a lock."""
+"""The work of `FileStore` in worker threads: records and leases as files, under a lock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Files"]
 
-#: Locks of a store. Keys that share one take turns, for the millisecond that an operation takes.
+#: The number of locks of a store. Keys that share a lock take turns. An operation takes about a millisecond.
 SHARDS: Final = 64
 
 _RECORD: Final = ".record"
@@ -39,7 +39,7 @@ _LEASE: Final = ".lease"
 _QUOTA: Final = ".quota"
 _TORN: Final = ".torn"
 
-#: Where a token may be: its record, one that was set aside, and one that a killed process was writing.
+#: The endings of files that may hold a token: its record, one that was set aside, and one from a killed process.
 _COPIES: Final = (_RECORD, _TORN, f"{_RECORD}.tmp")
 
 
@@ -51,11 +51,11 @@ class Files:
     Args:
         path: The directory.
 
-        codec: What seals records, if they are to be.
+        codec: The codec that seals records, if any.
 
-        clock: What leases are counted by.
+        clock: The clock for leases.
 
-        timeout: Seconds that a lock is waited for.
+        timeout: Seconds to wait for a lock.
     """
 
     def __init__(self, path: Path, codec: Codec | None, clock: HostClock, timeout: float) -> None:
@@ -65,7 +65,7 @@ class Files:
         self._timeout = timeout
 
     def read(self, key: str) -> Record | None:
-        """Return the record of *key*. It is replaced whole, so that no lock is needed to read it."""
+        """Return the record of *key*. Reading needs no lock, because a record is replaced as a whole."""
         name = _name_of(key)
         with private_directory(self.path) as folder:
             try:
@@ -75,7 +75,9 @@ class Files:
                     return self._mended(folder, name, key)
 
     def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned, quota: Quota | None = None) -> Begun:
-        """Read the record of *key*, and take its lease and of *quota* if all can be had, and the caller is there."""
+        """
+        Read the record of *key*. Take its lease and its part of *quota*, if both are free and the caller still waits.
+        """
         name = _name_of(key)
         with private_directory(self.path) as folder, self._lock(name):
             record = self._mended(folder, name, key)
@@ -91,9 +93,9 @@ class Files:
         return Begun(lease, record, wait, spent)
 
     def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
-        """Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it."""
+        """Keep *record* durably, if the lease and the version allow it. With *ending*, also end the lease."""
         name = _name_of(record.key)
-        # Before the lock: the codec may have to ask for its keys.
+        # This comes before the lock, because the codec may have to fetch its keys.
         data = written(record, self._codec)
         with private_directory(self.path) as folder, self._lock(name):
             fence, owner, _ = self._lease(folder, name)
@@ -112,7 +114,7 @@ class Files:
         return True
 
     def renew(self, lease: Lease, ttl: float) -> bool:
-        """Let *lease* end *ttl* seconds from now, if it is held."""
+        """Let *lease* end *ttl* seconds from now, if its owner still holds it."""
         name = _name_of(lease.key)
         with private_directory(self.path) as folder, self._lock(name):
             fence, owner, ends = self._lease(folder, name)
@@ -133,18 +135,18 @@ class Files:
                     tally.give_back(unused, self._clock.wall())
 
     def holder(self, key: str) -> tuple[str, float] | None:
-        """Return who holds the lease of *key* and for how long yet."""
+        """Return the holder of the lease of *key*, and the seconds that are left."""
         with private_directory(self.path) as folder:
             _, owner, ends = self._lease(folder, _name_of(key))
             remaining = self._clock.binding(ends)
         return None if owner is None or remaining <= 0.0 else (owner, remaining)
 
     def delete(self, key: str) -> bool:
-        """Take the record of *key* out, readable or not, with the copies that were set aside or left behind."""
+        """Delete the record of *key*, readable or not, and all copies that were set aside or left behind."""
         name = _name_of(key)
         with private_directory(self.path) as folder, self._lock(name):
             _journal.begin(folder, key)
-            # All of them, whatever there is.
+            # All files are removed, whichever of them exist.
             if not [gone for ending in _COPIES if (gone := folder.remove(name + ending))]:
                 return False
             folder.sync()
@@ -158,7 +160,7 @@ class Files:
                 yield key
 
     def damaged(self) -> Generator[str]:
-        """Yield the name of each file in the place of a record that does not say of which key."""
+        """Yield the name of each file in the place of a record that does not name its key."""
         for name, key in self._named():
             if key is None:
                 yield name
@@ -171,7 +173,7 @@ class Files:
                 try:
                     data = folder.read(entry.name)
                 except OSError:
-                    # A stranger put it there. It hides no other.
+                    # A stranger put the file there. It must not hide the others.
                     yield entry.name, None
                     continue
                 if data is not None:
@@ -179,7 +181,7 @@ class Files:
                     yield entry.name, key if key is not None and _name_of(key) + _RECORD == entry.name else None
 
     def changes(self, follower: _journal.Follower) -> list[str | None]:
-        """Return the keys written since *follower* looked last; None stands for any."""
+        """Return the keys written since *follower* last looked. A None among them stands for any key."""
         with private_directory(self.path) as folder:
             return follower.look(folder)
 
@@ -191,7 +193,7 @@ class Files:
         try:
             return self._record(folder, name, key)
         except TornRecord as error:
-            # The frames it came through may hold the record.
+            # The frames that it passed through may hold the record.
             torn = error.with_traceback(None)
         try:
             folder.rename(name + _RECORD, name + _TORN)
@@ -207,7 +209,7 @@ class Files:
             found = {"fence": 0, "owner": None, "ends": None} if data is None else json.loads(bytes(data))
             fence, owner, ends = found["fence"], found["owner"], found["ends"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            # Only a loss of power leaves one behind, and nobody who held it lives.
+            # Only a loss of power leaves such a file behind, and its holder does not exist any longer.
             return 0, None, None
         if not isinstance(fence, int) or isinstance(fence, bool) or not isinstance(owner, str | None):
             return 0, None, None
@@ -221,7 +223,7 @@ class Files:
             "fence": lease.fence,
             "ends": None if ends is None else ends.fields(),
         }
-        # Not durable: who held a lease before a loss of power does not live after it.
+        # It need not be durable, because the holder of a lease does not survive a loss of power.
         folder.replace(name + _LEASE, memoryview(json.dumps(fields).encode()), durable=False)
 
     def _take(self, folder: Folder, quota: Quota) -> tuple[float, Spent | None]:
@@ -230,9 +232,9 @@ class Files:
 
     @contextmanager
     def _tally(self, folder: Folder, quota: Quota) -> Iterator[Tally]:
-        """Give what is left of *quota*, and keep it as it is left."""
+        """Give the tally of *quota*, and store it after the block."""
         name = _name_of(quota.name) + _QUOTA
-        # Always locked after a lease, and no lease after it: members cannot wait for each other.
+        # It is always locked after a lease, and no lease is locked after it, so members cannot wait for each other.
         with locked(self.path / "quota.lock", self._timeout):
             data = folder.read(name)
             try:
@@ -246,14 +248,14 @@ class Files:
         try:
             self._put(folder, name, lease, None)
         except OSError:
-            # The record is kept, which counts. The lease ends by itself.
+            # The record is kept, and that is what matters. The lease ends by itself.
             return
 
     def _told(self, folder: Folder, key: str) -> None:
         try:
             _journal.end(folder, key, lambda: locked(self.path / f"{_journal.NAME}.lock", 0.0))
         except OSError:
-            # It is kept. Watchers were told that it was begun, and will look.
+            # The record is kept. Watchers know that the write began, and will look.
             return
 
     def _lock(self, name: str) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""A directory that nobody else may touch, and files that are replaced whole or not at all."""
+"""A directory that nobody else can change, and files that are replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Folder", "private_directory"]
 
-#: Bytes that a file of ours never has.
+#: The size in bytes that no file of a store reaches.
 LARGEST: Final = 16 * 1024 * 1024
 
-#: Where a name can be looked up in an open directory, nobody can put another in its place meanwhile.
+#: If names can be looked up in an open directory, nobody can replace the directory meanwhile.
 _RELATIVE: Final = {os.open, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
 
 _READ: Final = (
@@ -34,10 +34,10 @@ _WRITE: Final = os.O_WRONLY | (_READ & ~getattr(os, "O_NONBLOCK", 0))
 @contextmanager
 def private_directory(path: Path) -> Iterator[Folder]:
     """
-    Open the directory *path*, which is made if it is missing, and give it.
+    Open the directory *path*, create it if it is missing, and give it.
 
     Raises:
-        PermissionError: It is a symbolic link, another user's, or one that others may write to.
+        PermissionError: It is a symbolic link, belongs to another user, or other users can write to it.
     """
     try:
         fd = _open_directory(path)
@@ -59,9 +59,9 @@ class Folder:
     An open directory.
 
     Args:
-        path: Where it is.
+        path: The path of the directory.
 
-        fd: Its descriptor; None where the system has none for directories.
+        fd: Its descriptor, or None on systems without descriptors for directories.
     """
 
     def __init__(self, path: Path, fd: int | None) -> None:
@@ -71,12 +71,12 @@ class Folder:
 
     def read(self, name: str) -> memoryview | None:
         """
-        Return what the file *name* holds, or None where there is none.
+        Return the content of the file *name*, or None if there is no file.
 
-        As a view, whose text in a traceback does not show what it holds.
+        The result is a view, because its text in a traceback does not show the content.
 
         Raises:
-            PermissionError: It is a symbolic link, another user's, open to others, or no file.
+            PermissionError: It is a symbolic link, belongs to another user, is open to others, or is not a file.
         """
         try:
             with self._opened(name, _READ) as fd, os.fdopen(os.dup(fd), "rb") as file:
@@ -85,7 +85,7 @@ class Folder:
             return None
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Return what is known of the file *name*, or None where there is none."""
+        """Return the status of the file *name*, or None if there is no file."""
         try:
             return os.stat(self._name(name), dir_fd=self._at, follow_symlinks=False)
         except FileNotFoundError:
@@ -93,9 +93,9 @@ class Folder:
 
     def replace(self, name: str, data: memoryview, *, durable: bool) -> None:
         """
-        Put *data* in the place of the file *name*, at once and whole. Only one thread may do so at a time.
+        Replace the file *name* by *data*, as a whole. Only one thread may do this at a time.
 
-        Where it is *durable* it outlives a loss of power from here on.
+        With *durable*, the file survives a loss of power from here on.
         """
         temporary = f"{name}.tmp"
         self.remove(temporary)
@@ -113,18 +113,18 @@ class Folder:
             self.sync()
 
     def append(self, name: str, data: bytes) -> tuple[int, int]:
-        """Add *data* to the end of the file *name* in one piece; return which file that was, and its size."""
+        """Append *data* to the file *name* in one piece. Return the inode of that file, and its size."""
         with self._opened(name, _WRITE | os.O_CREAT | os.O_APPEND) as fd:
             _write_all(fd, memoryview(data))
             found = os.fstat(fd)
             return found.st_ino, found.st_size
 
     def rename(self, name: str, new: str) -> None:
-        """Give the file *name* a new name; what had that name is gone."""
+        """Rename the file *name* to *new*. An existing file of that name is replaced."""
         os.replace(self._name(name), self._name(new), src_dir_fd=self._at, dst_dir_fd=self._at)
 
     def remove(self, name: str) -> bool:
-        """Remove the file *name*; tell whether there was one."""
+        """Remove the file *name*. Return whether it existed."""
         try:
             os.unlink(self._name(name), dir_fd=self._at)
         except FileNotFoundError:
@@ -132,7 +132,7 @@ class Folder:
         return True
 
     def sync(self) -> None:
-        """Make names durable."""
+        """Make changes of names durable."""
         if self._fd is not None:
             os.fsync(self._fd)
 
@@ -141,7 +141,7 @@ class Folder:
         try:
             fd = os.open(self._name(name), flags, 0o600, dir_fd=self._at)
         except OSError as error:
-            # Only a symbolic link makes O_NOFOLLOW fail, with a number that differs between systems.
+            # O_NOFOLLOW only fails for a symbolic link, but the error number differs between systems.
             found = self.stat(name)
             if found is None or not stat.S_ISLNK(found.st_mode):
                 raise
@@ -150,7 +150,7 @@ class Folder:
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                msg = f"{self.path / name} is no file"
+                msg = f"{self.path / name} is not a file"
                 raise PermissionError(msg)
             check_owner(found, self.path / name, forbidden=OTHERS)
             yield fd
@@ -164,7 +164,7 @@ class Folder:
 def _open_directory(path: Path) -> int | None:
     if not hasattr(os, "O_DIRECTORY"):
         if not stat.S_ISDIR(path.lstat().st_mode):
-            msg = f"{path} is no directory"
+            msg = f"{path} is not a directory"
             raise NotADirectoryError(msg)
         return None
     try:

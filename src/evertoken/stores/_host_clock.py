@@ -1,9 +1,9 @@
 """
 A clock that all processes of this host share, for leases between them.
 
-The wall clock may be set, and the monotonic clock of Linux stands still while the machine is suspended; the clock
-that counts from the boot does neither. What it says means nothing after the next boot, or on another host, so a lease
-also carries the boot that it was given in, and is judged by the wall clock elsewhere.
+The wall clock may be set, and the monotonic clock of Linux stops while the machine is suspended. The clock that counts
+from the boot does neither. But it has no meaning after the next boot, or on another host. So a lease also names the
+boot in which it was given, and after another boot it is judged by the wall clock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Deadline", "HostClock"]
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
-#: Seconds by which two looks at the wall clock may be out of order.
+#: Seconds by which two readings of the wall clock may be out of order.
 _SLACK: Final = 1.0
 
 
@@ -33,16 +33,16 @@ _SLACK: Final = 1.0
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """
-    When a lease ends.
+    The end of a lease.
 
     Args:
-        ttl: Seconds that it was given for.
+        ttl: The length of the lease in seconds.
 
-        at: When it was given, in seconds since the boot.
+        at: The start of the lease, in seconds since the boot.
 
-        wall: When it was given, in epoch seconds.
+        wall: The start of the lease, in epoch seconds.
 
-        boot: Which boot that was; empty where the system does not say.
+        boot: The id of that boot, or empty if the system does not have one.
     """
 
     ttl: float
@@ -52,7 +52,7 @@ class Deadline:
 
     @classmethod
     def of(cls, fields: Any, /) -> Deadline | None:
-        """Return the deadline that was written as *fields*, or None where they are no deadline."""
+        """Return the deadline that was written as *fields*, or None if they are not a deadline."""
         try:
             ttl, at, wall, boot = fields
         except (TypeError, ValueError):
@@ -62,19 +62,19 @@ class Deadline:
         return cls(ttl, at, wall, boot)
 
     def fields(self) -> list[Any]:
-        """Return what `of` reads."""
+        """Return the fields that `of` reads."""
         return [self.ttl, self.at, self.wall, self.boot]
 
 
 @final
 class HostClock:
     """
-    Seconds since the boot, and which boot it was.
+    Seconds since the boot, and the id of the boot.
 
     Args:
-        boot: Which boot this is; read from the system unless given.
+        boot: The id of this boot. By default it is read from the system.
 
-        since_boot: The clock that counts from it; the system's unless given.
+        since_boot: The clock that counts from the boot. By default the system's.
 
         wall: The wall clock in epoch seconds.
     """
@@ -99,12 +99,13 @@ class HostClock:
         return Deadline(ttl, self._since_boot(), self._wall(), self._this_boot())
 
     def remaining(self, deadline: Deadline | None, /) -> float:
-        """Return the seconds until *deadline*, never more than it was given for; zero or less where it is over."""
+        """Return the seconds until *deadline*, at most its full length. The result is zero or less if it has passed."""
         if deadline is None:
             return 0.0
         passed = self._since_boot() - deadline.at
         if passed < 0.0 or deadline.boot != self._this_boot():
-            # Before a reboot, or on another host. A wall clock that was set back says nothing: the lease is over.
+            # The lease is from before a reboot, or from another host. If the wall clock was set back, the lease is
+            # over.
             passed = self._wall() - deadline.wall
             if passed < -_SLACK:
                 return 0.0
@@ -112,9 +113,9 @@ class HostClock:
 
     def binding(self, deadline: Deadline | None, /) -> float:
         """
-        Return the seconds for which a lease until *deadline* bars others.
+        Return the seconds for which a lease until *deadline* excludes other owners.
 
-        One that is further away than any lease may be was made before a clock was set, and bars nobody.
+        A lease that would last longer than the longest one comes from before a clock was set, and excludes nobody.
         """
         remaining = self.remaining(deadline)
         return remaining if 0.0 < remaining <= LONGEST_LEASE else 0.0
@@ -125,7 +126,7 @@ class HostClock:
 
 def _since_boot() -> float:
     clock = getattr(time, "CLOCK_BOOTTIME", None)
-    # Elsewhere the monotonic clock is one for all processes too, and counts from the boot.
+    # On other systems the monotonic clock is the same for all processes, and counts from the boot.
     return SystemClock.monotonic() if clock is None else time.clock_gettime(clock)
 
 

@@ -1,8 +1,8 @@
 """
-A file that says which keys were written, so that whoever watches need not look at every record.
+A file that lists the written keys, so that watchers need not look at every record.
 
-A writer says so before it replaces a record and again when it has. Where the second is missing, because the writer
-was killed in between, watchers take it for said after a while.
+A writer adds a line before it replaces a record, and another one afterwards. If the writer was killed in between, the
+second line is missing. After a while, watchers treat the record as written.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["Follower", "begin", "end"]
 
 NAME: Final = "changes"
 
-#: Bytes from which on it is begun anew.
+#: The size in bytes from which the file is started again.
 LIMIT: Final = 128 * 1024
 
-#: Looks after which a write that was begun and not ended is told of.
+#: After this many looks, a write that began but did not end is reported.
 _PATIENCE: Final = 2
 
 
 def begin(folder: Folder, key: str) -> None:
-    """Say that the record of *key* is about to be replaced."""
+    """Note that the record of *key* is about to be replaced."""
     _append(folder, b"~" + json.dumps(key).encode() + b"\n")
 
 
 def end(folder: Folder, key: str, lock: Callable[[], AbstractContextManager[object]]) -> None:
-    """Say that the record of *key* was replaced, and shorten what has become long if *lock* is free."""
+    """Note that the record of *key* was replaced. If the file has become long and *lock* is free, shorten it."""
     size = _append(folder, json.dumps(key).encode() + b"\n")
     if size < LIMIT:
         return
@@ -45,7 +45,7 @@ def end(folder: Folder, key: str, lock: Callable[[], AbstractContextManager[obje
             if found is not None and found.st_size >= LIMIT:
                 folder.replace(NAME, memoryview(_header()), durable=False)
     except TimeoutError:
-        # Another is at it.
+        # Another process is already doing it.
         return
 
 
@@ -53,14 +53,14 @@ def _append(folder: Folder, line: bytes) -> int:
     while True:
         file, size = folder.append(NAME, line)
         found = folder.stat(NAME)
-        # If it was begun anew meanwhile, nobody reads what was added to the old one.
+        # If the file was started again meanwhile, nobody reads the line that was added to the old one.
         if found is not None and found.st_ino == file:
             return size
 
 
 @final
 class Follower:
-    """One watcher's place in the journal."""
+    """The place of one watcher in the journal."""
 
     def __init__(self) -> None:
         self._started = False
@@ -70,7 +70,7 @@ class Follower:
         self._begun: dict[str, int] = {}
 
     def look(self, folder: Folder) -> list[str | None]:
-        """Return which keys were written since the last look, with None where it may have been any: so at first."""
+        """Return the keys written since the last look. A None stands for any key, as at the first look."""
         if not self._started:
             self._start(folder)
             self._started = True
@@ -94,16 +94,16 @@ class Follower:
         return [None] if None in told else list(dict.fromkeys(told))
 
     def _start(self, folder: Folder) -> None:
-        # What was written before is not told of.
+        # Earlier writes are not reported.
         if folder.stat(NAME) is None:
-            # So that the first write is told of by its key.
+            # The file is created, so that the first write is reported by its key.
             with suppress(OSError):
                 folder.append(NAME, _header())
         data = self._read(folder)
         self._first = _first_line(data)
-        # Where a line is being written, its beginning.
+        # If a line is being written, this is its beginning.
         self._offset = data.rfind(b"\n") + 1
-        # What is under way is told of when it ends.
+        # A write that is under way is reported when it ends.
         for line in data.splitlines():
             self._take(line, [])
 
@@ -136,7 +136,7 @@ class Follower:
 
 
 def _header() -> bytes:
-    # A first line of its own tells one from those before it.
+    # The first line is unique, so that a new file can be told from earlier ones.
     return b"#" + os.urandom(16).hex().encode() + b"\n"
 
 

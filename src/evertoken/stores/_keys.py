@@ -1,4 +1,4 @@
-"""Keys for sealing, and where they come from: a value, a file or a callable, read again when they have changed."""
+"""Keys for sealing. They come from a value, a file or a callable, and are read again when they change."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["KeySource", "Keys", "generate_key"]
 
-#: Bytes of a key: AES-256.
+#: The number of bytes in a key: AES-256.
 SIZE: Final = 32
 
-#: Bytes by which a sealed record names its key.
+#: The number of bytes by which a sealed record names its key.
 ID_SIZE: Final = 8
 
-#: Seconds between two readings that an unknown key makes worth while.
+#: The least number of seconds between two readings because of an unknown key.
 _AT_LEAST: Final = 1.0
 
 #: Seconds after which a callable is asked again before a record is sealed.
 _AT_MOST: Final = 60.0
 
-#: One key or several, the one to seal with first: bytes, text as `generate_key` gives it, or where that is to be had.
+#: One key or several, the sealing one first: bytes, text from `generate_key`, or a file or callable that has them.
 KeySource: TypeAlias = "bytes | str | Path | Callable[[], bytes | str | Iterable[bytes | str]]"
 
 _log = logging.getLogger("evertoken")
@@ -44,10 +44,10 @@ def generate_key(file: str | os.PathLike[str] | None = None, /) -> str:
     Return a new random key of 256 bits, as one line of URL-safe base64.
 
     Args:
-        file: Where to write it too: a new file that only its owner may read (mode 0600).
+        file: The path of a new file to which the key is also written. Only its owner may read it (mode 0600).
 
     Raises:
-        FileExistsError: There is such a file; a key is never overwritten, for what it sealed would be lost.
+        FileExistsError: The file exists. It is not overwritten, because records sealed with its key would be lost.
     """
     text = base64.urlsafe_b64encode(os.urandom(SIZE)).decode()
     if file is not None:
@@ -67,43 +67,43 @@ class SecretKey:
 
     def __init__(self, value: bytes) -> None:
         self.value = value
-        # A digest of its own, so that it says nothing about other uses of the key.
+        # The id is a separate digest, so that it reveals nothing about other uses of the key.
         self.id = hashlib.sha256(b"evertoken key id\0" + value).digest()[:ID_SIZE]
 
     def __repr__(self) -> str:
         return f"<{self.id.hex()}>"
 
     def __reduce__(self) -> NoReturn:
-        msg = "a key is not pickled"
+        msg = "a key cannot be pickled"
         raise TypeError(msg)
 
 
 @final
 class Keys:
     """
-    The keys that several sources give, in order.
+    The keys from several sources, in order.
 
     Raises:
-        TypeError: A source is none.
-        ValueError: There is no source, or a value is no key.
+        TypeError: A source has a wrong type.
+        ValueError: There is no source, or a value is not a key.
     """
 
     def __init__(self, sources: tuple[KeySource, ...]) -> None:
         if not sources:
             msg = "at least one key is needed; generate_key() makes one"
             raise ValueError(msg)
-        # A value is judged now; a file or a vault may come later, and is read when it is needed.
+        # A value is checked now. A file or a vault may appear later, and is read when it is needed.
         self._sources = [_Source(source, number) for number, source in enumerate(sources, 1)]
         self._lock = threading.Lock()
         self._read_at = SystemClock.monotonic() - _AT_LEAST
 
     @property
     def first(self) -> SecretKey:
-        """The key to seal with. A file that was changed is read again, and so is a callable after a minute."""
+        """The key with which to seal. A changed file is read again, and so is a callable after a minute."""
         return self._all(again=False)[0]
 
     def find(self, key_id: bytes) -> SecretKey | None:
-        """Return the key with that id; where it is not known, sources are read again, at most once a second."""
+        """Return the key with that id. If it is unknown, the sources are read again, at most once a second."""
         for again in (False, True):
             for key in self._all(again=again):
                 if key.id == key_id:
@@ -128,7 +128,7 @@ class Keys:
 
 @final
 class _Source:
-    """Where keys come from, and which they were last."""
+    """One source of keys, and the keys that it gave last."""
 
     def __init__(self, origin: KeySource, number: int) -> None:
         self.known: list[SecretKey] | None = None
@@ -147,7 +147,7 @@ class _Source:
             raise TypeError(msg)
 
     def outdated(self, now: float) -> bool:
-        """Tell whether it is worth while to read it again."""
+        """Tell whether the source should be read again."""
         if self._origin is None:
             return False
         if self.known is None:
@@ -155,13 +155,13 @@ class _Source:
         return self._look() != self._seen if isinstance(self._origin, Path) else now - self._read_at >= _AT_MOST
 
     def read(self, now: float) -> None:
-        """Read it; where that fails, what was known still is."""
+        """Read the source. If that fails, the known keys stay."""
         if self._origin is None:
             return
         self._read_at = now
         try:
             if isinstance(self._origin, Path):
-                # Looked at first: what changes in between is read again.
+                # The state is read first, so that a later change of the file is noticed.
                 self._seen = self._look()
                 self.known = _parsed(_lines(read_secret_file(self._origin)), self._name)
             else:
@@ -182,11 +182,11 @@ class _Source:
 def _parsed(given: list[object], name: str) -> list[SecretKey]:
     keys = [_key(part) for part in given]
     good = [key for key in keys if key is not None]
-    # A traceback shows what locals hold, and these may be keys but for a slip of the pen.
+    # A traceback shows locals, and these may be keys with a typing error.
     given.clear()
     if not good or len(good) < len(keys):
         msg = (
-            f"{name} is no key: {SIZE} bytes are needed, or their base64 as generate_key() writes it"
+            f"{name} is not a key: {SIZE} bytes are needed, or their base64 as generate_key() writes it"
             " (a file is given as a pathlib.Path)"
         )
         raise ValueError(msg)
@@ -198,7 +198,7 @@ def _several(given: object) -> list[object]:
 
 
 def _lines(data: bytes) -> list[object]:
-    # 32 bytes are a key as they are, whichever they are; all else is text.
+    # Exactly 32 bytes are the key itself. Any other length is text.
     if len(data) == SIZE:
         return [data]
     kept = (line.strip() for line in data.splitlines())

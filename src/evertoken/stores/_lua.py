@@ -1,4 +1,4 @@
-"""The steps of `RedisStore`: scripts, each of which the server runs as a whole on one key, and on a quota."""
+"""The steps of `RedisStore` as scripts. The server runs each as a whole, on one key and on a quota."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Final
 
 __all__ = ["ABANDON", "BEGIN", "DELETE", "GIVE_BACK", "HOLDER", "KEEP", "KEPT", "RENEW", "SET_ASIDE", "UNSEEN"]
 
-# One hash a key, so that a cluster keeps all of it in one place. The server's clock counts. The fence outlives the
-# lease and the record.
+# Each key has one hash, so that a cluster keeps all of it in one place. Times are by the server's clock. The fence
+# outlives the lease and the record.
 
-#: Answers of KEEP: the record is kept; or it is not, because the stored one is not the one that the caller has seen.
+#: Answers of KEEP: the record was kept, or it was not, because the caller has not seen the stored record.
 KEPT: Final = 1
 UNSEEN: Final = 2
 
-# A stranger may have written something else where a number belongs. It counts as zero: the lease is begun anew, and
-# its owner tells it from others.
+# If a stranger wrote something else in place of a number, it counts as zero. The lease then starts again, and its owner
+# distinguishes it from others.
 _NUMBER: Final = """
 local function number(text)
     local n = tonumber(text)
@@ -25,9 +25,9 @@ end
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 
-# What `Tally.take` does, in microseconds. ARGV from the fifth on: a request's share of the time (0 without a rate), the
-# time in which an empty bucket fills, the longest pause, the length of a period (0 without a budget), the tokens of it
-# (-1 without a limit), and the tokens that were not counted.
+# The same as `Tally.take`, in microseconds. ARGV from the fifth on: the time per request (0 without a rate), the time
+# in which an empty bucket fills, the longest pause, the length of a period (0 without a budget), its tokens (-1 without
+# a limit), and the tokens that were not counted.
 _TAKE: Final = """
 if KEYS[2] then
     local us = t[1] * 1000000 + t[2]
@@ -56,7 +56,7 @@ if KEYS[2] then
 end
 """
 
-# ARGV: owner, ttl, the longest lease, expire (all in ms); with a quota (the second key) what it allows.
+# ARGV: owner, ttl, the longest lease, expire (all in ms). With a quota (the second key), its limits follow.
 BEGIN: Final = (
     _NUMBER
     + _NOW
@@ -76,9 +76,9 @@ return {1, fence, found[3], used, period, math.ceil(left)}
 """
 )
 
-# ARGV: fence, owner, version, record, key, channel, expire, SHA-1 of the record that the caller has seen, whether the
-# lease ends, whether it is a sign-out. The notice is sent last, so that a user without rights to the channel keeps its
-# record.
+# ARGV: fence, owner, version, record, key, channel, expire, SHA-1 of the record that the caller has seen, whether to
+# end the lease, whether it is a sign-out. The notice is sent last, so that the record is kept even for a user without
+# rights to the channel.
 KEEP: Final = (
     _NUMBER
     + """
@@ -116,8 +116,8 @@ return 1
 # ARGV: fence, owner.
 ABANDON: Final = _MINE + "redis.call('HSET', KEYS[1], 'ends', '0') return 1"
 
-# What `Tally.give_back` does. ARGV: fence, owner; in microseconds, a request's share of the time (0 where it was used),
-# the period of the token (-1 where it was used), the pause that the provider asked for, and the longest pause.
+# The same as `Tally.give_back`. ARGV: fence, owner; in microseconds, the time per request (0 if it was used), the
+# period of the token (-1 if it was used), the pause that the provider asked for, and the longest pause.
 GIVE_BACK: Final = (
     _NUMBER
     + _NOW
@@ -153,7 +153,7 @@ return {lease[1] or '', left}
 """
 )
 
-# A value of another type goes as a whole.
+# A value of another type is deleted as a whole.
 DELETE: Final = """
 local gone = redis.pcall('HDEL', KEYS[1], 'record', 'version', 'key', 'torn')
 if type(gone) ~= 'number' then return redis.call('DEL', KEYS[1]) end

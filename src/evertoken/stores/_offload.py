@@ -1,4 +1,4 @@
-"""Work that blocks, done in worker threads, so that it never holds up the loop."""
+"""Runs blocking work in worker threads, so that it never blocks the loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Abandoned", "offload"]
 
-#: Threads a loop at most. The program's own worker threads are not used up by a store that waits for a lock.
+#: The number of threads for each loop. A store that waits for a lock does not use up the program's own worker threads.
 THREADS: Final = 16
 
 T = TypeVar("T")
@@ -24,14 +24,14 @@ _limiter: RunVar[anyio.CapacityLimiter] = RunVar("evertoken_stores")
 
 
 class Abandoned(threading.Event):
-    """Set when nobody waits for the work any more: what only its caller could use should not be done."""
+    """This event is set when the caller has gone. Work that only the caller could use should not be done then."""
 
 
 async def offload(work: Callable[[*Ts], T], /, *args: *Ts, abandoned: Abandoned | None = None) -> T:
     """
-    Return what *work* returns, run in a worker thread.
+    Run *work* in a worker thread, and return its result.
 
-    If the caller is cancelled it goes on at once; *work* ends by itself, and finds *abandoned* set.
+    If the caller is cancelled, it continues at once. *work* ends by itself, and finds *abandoned* set.
     """
     try:
         limiter = _limiter.get()

@@ -1,5 +1,5 @@
 """
-Connections belong to an event loop: one resource for each loop that has the store entered, closed when the last leaves.
+Keeps one resource per event loop, such as a pool of connections. It is closed when its last user leaves.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class PerLoop(Generic[T]):
     One resource for each loop, made on first use.
 
     Args:
-        make: Makes one.
+        make: A function that makes the resource.
 
-        close: Closes it.
+        close: A function that closes it.
     """
 
     def __init__(self, make: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[object]]) -> None:
@@ -44,7 +44,7 @@ class PerLoop(Generic[T]):
         self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held[T]] = weakref.WeakKeyDictionary()
 
     def enter(self) -> None:
-        """Keep what is made on this loop."""
+        """Keep the resource of this loop from now on."""
         loop = asyncio.get_running_loop()
         held = self._held.get(loop)
         if held is None:
@@ -52,7 +52,7 @@ class PerLoop(Generic[T]):
         held.users += 1
 
     async def leave(self) -> None:
-        """Close it, if everyone who entered on this loop has left."""
+        """Close the resource, if all who entered on this loop have left."""
         loop = asyncio.get_running_loop()
         held = self._held.get(loop)
         if held is None:
@@ -67,7 +67,7 @@ class PerLoop(Generic[T]):
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[T]:
-        """Give this loop's resource; where nobody has entered, one of its own."""
+        """Give the resource of this loop. If nobody has entered, make one for this use."""
         held = self._held.get(asyncio.get_running_loop())
         if held is None:
             resource = await self._make()

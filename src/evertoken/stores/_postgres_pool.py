@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
-#: Seconds before another connection is asked for where the server has refused one.
+#: Seconds to wait before the next attempt to connect, after the server has refused one.
 _PAUSE: Final = 5.0
 
 
 @final
 class Pool:
     """
-    Connections that are made when they are needed, and kept.
+    Connections that are made when they are needed, and then kept.
 
-    A statement that finds none free waits for one. Where the server refuses another connection, those that there are
-    do the work: only a server that refuses the first one is down.
+    If no connection is free, a statement waits for one. If the server refuses further connections, the existing ones do
+    the work. Only a server that refuses the first connection counts as down.
 
     Args:
-        make: Makes a connection.
+        make: A function that makes a connection.
 
-        size: How many there are at most.
+        size: The largest number of connections.
     """
 
     def __init__(self, make: Callable[[], Awaitable[Wire]], size: int) -> None:
         self._make = make
         self._size = size
         self._refused_until = 0.0
-        # Free, in use, or being made.
+        # The number of connections that are free, in use, or being made.
         self._count = 0
         self._free: list[Wire] = []
         self._waiting: deque[asyncio.Future[Wire]] = deque()
@@ -50,7 +50,7 @@ class Pool:
         Give a connection that nobody else uses.
 
         Raises:
-            Exception: The error of the attempt to make the first one.
+            Exception: The first connection could not be made. The exception is that of the attempt.
         """
         wire = await self._taken()
         try:
@@ -117,12 +117,12 @@ class Pool:
             try:
                 wire = await self._make()
             finally:
-                # At once: the next waiting statement may need another connection.
+                # This is done at once, because the next waiting statement may need another connection.
                 self._making.discard(asyncio.current_task())
         except asyncio.CancelledError:
             self._count -= 1
             raise
-        except Exception as error:  # noqa: BLE001 - it is for those who wait
+        except Exception as error:  # noqa: BLE001 - the waiting statements receive it
             self._count -= 1
             self._refused_until = SystemClock.monotonic() + _PAUSE
             if not self._count:
@@ -134,5 +134,5 @@ class Pool:
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():
-                # One of its own for each: a traceback is added to where it is raised.
+                # Each waiter gets its own exception, because raising adds a traceback to it.
                 waiting.set_exception(type(error)(*error.args))

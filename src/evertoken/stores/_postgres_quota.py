@@ -1,4 +1,4 @@
-"""Quotas in `PostgresStore`: the statements that take of one and give back, and what their values are."""
+"""Quotas in `PostgresStore`: the statements that take a part and give it back, and their values."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CREATE TABLE IF NOT EXISTS {quotas} (
 ) WITH (fillfactor = 50)
 """
 
-# What `Tally.take` does. $4: the quota, $5: a request's share of the time (0 without a rate), $6: the time in which an
-# empty bucket fills, $7: the length of a period (0 without a budget), $8: its tokens (-1 without a limit), $9: the
-# tokens that were not counted. The lease is locked first, always: members cannot wait for each other. A count is on
-# disk before a token is asked for; a lease and a rate need not survive a crash of the server.
+# The same as `Tally.take`. $4: the quota, $5: the time per request (0 without a rate), $6: the time in which an empty
+# bucket fills, $7: the length of a period (0 without a budget), $8: its tokens (-1 without a limit), $9: the tokens
+# that were not counted. The lease is always locked first, so members cannot wait for each other. A count is on disk
+# before a token is requested. A lease and a rate need not survive a crash of the server.
 BEGIN: Final = """
 WITH seen AS MATERIALIZED (
     SELECT owner, ends, record FROM {table} WHERE key = $1 FOR UPDATE
@@ -95,7 +95,7 @@ SELECT coalesce(given.owner, seen.owner, ''), coalesce(given.fence, 0),
 FROM (SELECT 1) AS one LEFT JOIN took ON true LEFT JOIN given ON true LEFT JOIN seen ON true
 """
 
-# What `Tally.give_back` does. $4: the quota, $5: a request's share of the time, $6: the period, $7: the pause.
+# The same as `Tally.give_back`. $4: the quota, $5: the time per request, $6: the period, $7: the pause.
 GIVE_BACK: Final = """
 WITH ended AS (
     UPDATE {table} SET ends = '-infinity' WHERE key = $1 AND fence = $2 AND owner = $3
@@ -114,16 +114,16 @@ WHERE name = $4
 
 class Taking(NamedTuple):
     """
-    What `BEGIN` answered of *quota*.
+    The answer of `BEGIN` about *quota*.
 
     Args:
-        waits: Seconds until it opens; less than zero where nothing was asked of it.
+        waits: Seconds until it opens. The value is negative if nothing was asked of it.
 
-        used: Tokens of the period, as in `Spent`.
+        used: The tokens of the period, as in `Spent`.
 
-        period: Its number.
+        period: The number of the period.
 
-        ends_in: Seconds until it ends.
+        ends_in: Seconds until the period ends.
     """
 
     quota: Quota
@@ -134,26 +134,26 @@ class Taking(NamedTuple):
 
     @property
     def wait(self) -> float:
-        """Seconds until the quota opens, 0.0 where it is open."""
+        """Seconds until the quota opens, or 0.0 if it is open."""
         return max(self.waits, 0.0)
 
     @property
     def spent(self) -> Spent | None:
-        """What is spent of the budget, where there is one."""
+        """The used part of the budget, if there is a budget."""
         asked = self.waits >= 0.0 and self.quota.per is not None
         return Spent(self.used, self.period, self.ends_in) if asked else None
 
     @property
     def unused(self) -> Unused:
-        """All that was taken."""
+        """All that was taken, to be given back."""
         return Unused(quota=self.quota, request=True, period=None if self.spent is None else self.period)
 
     def is_idle(self, *, given: bool) -> bool:
-        """Tell whether something was taken, and no lease *given* with it."""
+        """Tell whether something was taken, but no lease was *given*."""
         return self.waits == 0.0 and not given
 
 
-#: What else stands for a text in these statements.
+#: Further values that replace placeholders in these statements.
 VALUES: Final = {
     "{now}": "extract(epoch FROM clock_timestamp())::float8",
     "{hold}": str(LONGEST_HOLD),
@@ -162,7 +162,7 @@ VALUES: Final = {
 
 
 def table_of(parts: Sequence[str], /) -> str:
-    """Return the name of the table of quotas beside the table whose name has these *parts*."""
+    """Return the name of the table for quotas. It belongs to the table whose name has these *parts*."""
     name = parts[-1] + _SUFFIX
     if len(name.encode()) > _LONGEST_NAME:
         name = f"evertoken{_SUFFIX}_{hashlib.sha256(parts[-1].encode()).hexdigest()[:32]}"
@@ -170,14 +170,14 @@ def table_of(parts: Sequence[str], /) -> str:
 
 
 def taken(quota: Quota, /) -> tuple[float | int, ...]:
-    """Return the values by which `BEGIN` takes of *quota*, after its name."""
+    """Return the values with which `BEGIN` takes from *quota*. They follow its name."""
     share = 0.0 if quota.rate is None else 1.0 / quota.rate
     tokens = -1 if quota.tokens is None else quota.tokens
     return share, share * quota.burst, quota.per or 0.0, tokens, quota.more
 
 
 def given_back(unused: Unused, /) -> tuple[float | int, ...]:
-    """Return the values by which `GIVE_BACK` gives *unused* back, after the name of its quota."""
+    """Return the values with which `GIVE_BACK` gives *unused* back. They follow the name of its quota."""
     share = 1.0 / unused.quota.rate if unused.request and unused.quota.rate is not None else 0.0
     period = -1 if unused.period is None else unused.period
     return share, period, min(unused.hold, LONGEST_HOLD)

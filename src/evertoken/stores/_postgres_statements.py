@@ -1,4 +1,4 @@
-"""The statements of `PostgresStore`, for one table. Each step of the protocol is one of them."""
+"""The statements of `PostgresStore` for one table. Each step of the protocol is one statement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evertoken.stores import _postgres_quota as quota
 
 __all__ = ["BIGINT", "BOOLEAN", "BYTES", "DOUBLE", "TEXT", "TEXTS", "Statement", "Statements"]
 
-#: Types of PostgreSQL, by the numbers that never change.
+#: Types of PostgreSQL, by their numbers, which never change.
 BOOLEAN: Final = 16
 BYTES: Final = 17
 BIGINT: Final = 20
@@ -20,10 +20,10 @@ TEXT: Final = 25
 DOUBLE: Final = 701
 TEXTS: Final = 1009
 
-#: Bytes of a name. PostgreSQL cuts off the rest, and two tables could become one.
+#: The longest name in bytes. PostgreSQL cuts off the rest, so two tables could become one.
 _LONGEST_NAME: Final = 63
 
-#: A part of a name: a plain word, or anything in double quotes.
+#: A part of a name: a plain word, or any text in double quotes.
 _PART: Final = r'(?:[^\W\d][\w$]*|"(?:[^"\0]|"")+")'
 _NAME: Final = re.compile(rf"({_PART})(?:\.({_PART}))?")
 
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS {table} (
 ) WITH (fillfactor = 70)
 """
 
-# A lease need not survive a crash of the server, so this does not wait for the disk.
+# This does not wait for the disk, because a lease need not survive a crash of the server.
 _BEGIN: Final = """
 INSERT INTO {table} AS held (key, fence, owner, ends)
 VALUES ($1, 1, $2, clock_timestamp() + make_interval(secs => $3))
@@ -62,7 +62,7 @@ RETURNING owner, fence, extract(epoch FROM ends - clock_timestamp())::float8, re
     set_config('synchronous_commit', 'off', true)
 """
 
-# A record that a stranger wrote is not overwritten unseen: its digest is not the stored one.
+# A record that a stranger wrote is not overwritten unseen, because its digest does not match.
 _KEEP: Final = """
 WITH done AS (
     UPDATE {table}
@@ -80,7 +80,7 @@ set_config('synchronous_commit', CASE current_setting('synchronous_commit')
     WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)
 """
 
-# In the order of the keys, so that two of them cannot wait for each other. A new fence ends what leases there were.
+# The keys are in order, so that two of these statements cannot wait for each other. A new fence ends existing leases.
 _ADD: Final = """
 WITH given AS (
     SELECT row, version, decode(record, 'base64') AS record, notice
@@ -138,7 +138,7 @@ WHERE record IS NOT NULL AND key > $1 ORDER BY key LIMIT 500
 
 _EXISTS: Final = "SELECT to_regclass($1) IS NOT NULL"
 
-# All that was written since the oldest transaction that was open at the last look, for a later one may end first.
+# This starts at the oldest transaction that was open at the last look, because a later one may have ended first.
 _CHANGES: Final = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text, key, changed::text
 FROM (SELECT 1) AS one LEFT JOIN {table} ON changed >= $1::xid8
@@ -154,7 +154,7 @@ class Statement:
     Args:
         text: The SQL, with $1 for the first value.
 
-        types: The type of each value.
+        types: The type number of each value.
     """
 
     text: bytes
@@ -167,27 +167,27 @@ class Statements:
     The statements for one table.
 
     Args:
-        table: Its name, with its schema if need be. Case counts. A part that is no plain word stands in double quotes.
+        table: The name of the table, with its schema if necessary. Case matters. Put special parts into double quotes.
 
     Raises:
-        ValueError: It is no such name, or longer than PostgreSQL's names may be.
+        ValueError: The name is invalid, or longer than PostgreSQL's names may be.
     """
 
     def __init__(self, table: str) -> None:
         found = _NAME.fullmatch(table)
         if found is None:
             msg = (
-                "table must be a name, with its schema if need be, as in 'app.tokens';"
-                f" what is no plain word stands in double quotes, as in 'app.\"my tokens\"': not {table!r}"
+                "table must be a name, with its schema if necessary, as in 'app.tokens';"
+                f" put special names into double quotes, as in 'app.\"my tokens\"': not {table!r}"
             )
             raise ValueError(msg)
         parts = [_unquoted(part) for part in found.groups() if part is not None]
         for part in parts:
             if len(part.encode()) > _LONGEST_NAME:
-                msg = f"table: a name has at most {_LONGEST_NAME} bytes in PostgreSQL, and this has more: {part!r}"
+                msg = f"table: a name in PostgreSQL has at most {_LONGEST_NAME} bytes, but this one has more: {part!r}"
                 raise ValueError(msg)
         self.name = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-        # The same for those who name the schema and those who do not.
+        # It is the same for users who name the schema and for those who do not.
         self.channel = f"evertoken_{hashlib.sha256(parts[-1].encode()).hexdigest()[:32]}"
         owned = (TEXT, BIGINT, TEXT)
         kept = (*owned, BIGINT, BYTES, TEXT, BOOLEAN, BOOLEAN)
@@ -222,7 +222,7 @@ class Statements:
             "{quotas}": self._quotas,
             "{table}": self.name,
         }
-        # In one pass, for names may hold anything.
+        # All are replaced in one pass, because names may contain any text.
         text = _PLACEHOLDER.sub(lambda found: values[found[0]], text)
         return Statement(text.encode(), types)
 

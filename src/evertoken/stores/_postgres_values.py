@@ -1,4 +1,4 @@
-"""How values travel to a PostgreSQL server and back: in the binary format of the protocol."""
+"""Converts values to and from the binary format of the PostgreSQL protocol."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LENGTH: Final = struct.Struct("!i")
 
 
 def _texts(values: list[str]) -> bytes:
-    # One dimension without nulls, whose first index is one.
+    # The array has one dimension and no nulls, and its first index is one.
     parts = [_ARRAY.pack(1, 0, TEXT, len(values), 1)]
     for value in values:
         data = value.encode()
@@ -35,11 +35,11 @@ _ENCODE: Final[dict[int, Callable[[Any], Any]]] = {
     BIGINT: _BIGINT.pack,
     DOUBLE: _DOUBLE.pack,
     BOOLEAN: lambda value: b"\1" if value else b"\0",
-    # A view: the text of a traceback does not show what that holds.
+    # A view is used, because its text in a traceback does not show the content.
     BYTES: memoryview,
     TEXTS: _texts,
 }
-#: What makes a value of what a column of a type holds.
+#: The functions that convert the content of a column, by its type.
 DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
     TEXT: bytes.decode,
     BIGINT: lambda data: _BIGINT.unpack(data)[0],

@@ -1,4 +1,4 @@
-"""How `PostgresStore` hears of what others write: by notices, or by looks where a pooler keeps notices away."""
+"""How `PostgresStore` learns of writes by others: by notices, or by polling if a pooler blocks notices."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_NOTICE", "SILENCE", "watch"]
 
-#: Seconds of silence after which a watch asks whether the server is still there.
+#: Seconds of silence after which a watch checks whether the server is still there.
 SILENCE: Final = 5.0
 
-#: The longest key that fits in a notice, in bytes; for a longer one everybody looks at everything.
+#: The longest key that fits into a notice, in bytes. For a longer key, all watchers check everything.
 LONGEST_NOTICE: Final = 7000
 
 
@@ -37,18 +37,18 @@ async def watch(
     Args:
         conninfo: How to connect.
 
-        statements: For the table.
+        statements: The statements for the table.
 
         poll: Seconds between two looks.
 
-        longest: Bytes of the longest key that is a row's own.
+        longest: The length in bytes up to which a key itself identifies a row.
 
-        changed: Told of each key, and of None where it may have been any.
+        changed: A function that is called with each written key, or with None if it may have been any.
 
-        listening: Told whether each write will be told once, or the table is looked at from time to time.
+        listening: A function that is called with whether each write is reported once, or the table is polled.
 
     Raises:
-        Exception: The server is gone, or what *changed* raised.
+        Exception: The server is gone, or *changed* raised.
     """
     wire = await connect(conninfo, lambda said: changed(said or None))
     try:
@@ -56,7 +56,7 @@ async def watch(
             listening(listens=True)
             changed(None)
             while True:
-                # A connection that was cut without a word looks like one where nothing happens.
+                # A connection that was cut silently looks like one on which nothing happens.
                 await _pause(wire, SILENCE)
                 if not await _still(wire, statements):
                     break
@@ -72,7 +72,7 @@ async def _listens(wire: Wire, statements: Statements) -> bool:
 
 
 async def _still(wire: Wire, statements: Statements) -> bool:
-    # A pooler that lends a session for one transaction forgets who listens.
+    # A pooler that lends a session for a single transaction forgets the LISTEN.
     return await wire.run(statements.listens) == [(True,)]
 
 
@@ -86,12 +86,12 @@ async def _look(
         if since is not None or await wire.run(statements.exists, statements.name) == [(True,)]:
             rows = await wire.run(statements.changes, since)
             if since is None:
-                # A read finds earlier writes.
+                # Earlier writes are found by a read.
                 changed(None)
             found = {key: change for _, key, change in rows if key is not None}
             for key, change in found.items():
                 if known.get(key) != change:
-                    # The row of a longer key has a digest for its key.
+                    # The row of a longer key contains a digest instead of the key.
                     changed(key if len(key.encode()) <= longest else None)
             since, known = rows[0][0], found
         await _pause(wire, poll)

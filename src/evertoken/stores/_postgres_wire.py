@@ -1,5 +1,5 @@
 """
-Connections to a PostgreSQL server: one statement at a time, each in one round trip, and nothing left to the session.
+Connections to a PostgreSQL server. Each runs one statement at a time in one round trip, without session state.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["TIMEOUT", "Wire", "bounded", "connect", "errors", "place_of"]
 
-#: Seconds that a connection, a lock or an answer is waited for: less than a manager waits for a store.
+#: Seconds to wait for a connection, a lock or an answer. A manager waits longer than this for a store.
 TIMEOUT: Final = 4.0
 
 _CLOCK: Final = SystemClock()
 
 _log = logging.getLogger("evertoken")
 
-#: Places of which this process has warned.
+#: Servers for which this process has already logged a warning.
 _said: set[str] = set()
 
-# Set only where the session is ours: behind a pooler the server's process is another than the one that was named.
+# These are set only in an own session. Behind a pooler, another server process than the named one answers.
 _SETTINGS: Final = Statement(
     b"""
     SELECT set_config('default_transaction_isolation', 'read committed', false),
@@ -66,13 +66,13 @@ async def connect(conninfo: str, told: Callable[[str], object] | None = None) ->
     Return a new connection. *told* is called with the text of each notice.
 
     Raises:
-        psycopg.OperationalError: The server refuses it.
-        OSError: It does not answer.
+        psycopg.OperationalError: The server refuses the connection.
+        OSError: The server does not answer.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(conninfo)
     except psycopg.OperationalError as error:
-        # It has the connection, which has the password.
+        # The original exception refers to the connection, which has the password.
         failure = type(error)(*error.args)
     else:
         _report_unverified(connection)
@@ -97,7 +97,7 @@ def _report_unverified(connection: psycopg.AsyncConnection[Any]) -> None:
         return
     _said.add(place)
     _log.warning(
-        "evertoken: PostgreSQL at %s: sslmode=%s does not check that the certificate is for this host, so that another"
+        "evertoken: PostgreSQL at %s: sslmode=%s does not check that the certificate is for this host, so another"
         " server can read the tokens: use sslmode=verify-full with sslrootcert=system or the file of your authority",
         place,
         mode,
@@ -106,12 +106,12 @@ def _report_unverified(connection: psycopg.AsyncConnection[Any]) -> None:
 
 def bounded(conninfo: str) -> str:
     """
-    Return *conninfo* with bounds for a server that is silent. The user's own values win.
+    Return *conninfo* with time limits for a silent server. Values of the user take precedence.
 
-    Nothing of it is a setting of the session, which a pooler may refuse.
+    None of them is a setting of the session, because a pooler may refuse such settings.
 
     Raises:
-        ValueError: It is neither a URL nor what libpq takes, or a password has got into its other parts.
+        ValueError: It is neither a URL nor a text for libpq, or a part of a password is in one of its other fields.
     """
     bounds: dict[str, Any] = {
         "connect_timeout": int(TIMEOUT),
@@ -122,15 +122,15 @@ def bounded(conninfo: str) -> str:
         "application_name": "evertoken",
     }
     known = None
-    # The error quotes a part of what it was given. Nothing that is raised may have it for its context.
+    # The error quotes a part of the text, so it must not become the context of another exception.
     with suppress(psycopg.ProgrammingError, UnicodeError):
         known = conninfos.conninfo_to_dict(conninfo)
     if known is None:
-        msg = "conninfo is neither a URL nor what libpq takes"
+        msg = "conninfo is neither a URL nor a text that libpq accepts"
         raise ValueError(msg)
     if not is_plain(conninfo, known):
         msg = (
-            "conninfo has a host, a port or a database that is none: quote what is special in its password, in a URL as"
+            "conninfo has an invalid host, port or database: quote special characters in its password, in a URL as"
             " %2F for '/', %3F for '?' and %40 for '@', elsewhere between single quotes"
         )
         raise ValueError(msg)
@@ -138,7 +138,7 @@ def bounded(conninfo: str) -> str:
 
 
 def place_of(conninfo: str) -> str:
-    """Return where *conninfo* leads, without a password."""
+    """Return the address in *conninfo*, without a password."""
     return plain_place(conninfos.conninfo_to_dict(conninfo))
 
 
@@ -147,18 +147,18 @@ class Wire:
     """
     One connection, for one statement at a time.
 
-    Where the session is *shared*, as behind a pooler, each statement brings its transaction along: in the same round
-    trip. The state of the session then does not matter.
+    If the session is *shared*, as behind a pooler, each statement is sent within its own transaction, in the same round
+    trip. Then the state of the session does not matter.
 
     Args:
         connection: A new connection of psycopg.
 
-        told: Called with the text of each notice.
+        told: A function that is called with the text of each notice.
     """
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], told: Callable[[str], object] | None) -> None:
         self.shared = False
-        # Done when the connection is of no use any more.
+        # This future is done when the connection cannot be used any longer.
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._connection = connection
         self._pgconn = connection.pgconn
@@ -167,24 +167,24 @@ class Wire:
         self._socket = self._pgconn.socket
         self._answer: asyncio.Future[list[pq.abc.PGresult]] | None = None
         self._results: list[pq.abc.PGresult] = []
-        # The name of each statement that has run here, and of those that the server has prepared.
+        # The names of statements that have run here, and of those that the server has prepared.
         self._names: dict[Statement, bytes] = {}
         self._prepared: set[Statement] = set()
-        # All the time: a server that hangs up while nobody asks is noticed before anybody does.
+        # The socket is always watched, so that a hang-up of the server is noticed before the next statement.
         self._loop.add_reader(self._socket, self._readable)
 
     @property
     def pid(self) -> int:
-        """The server's process, as it was named when this connected."""
+        """The process id of the server, as it was reported at the connection."""
         return self._pgconn.backend_pid
 
     async def run(self, statement: Statement, *values: Any) -> list[tuple[Any, ...]]:
         """
-        Return the rows that *statement* gives for *values*.
+        Return the rows of *statement* for *values*.
 
         Raises:
-            psycopg.Error: The server refuses it, or is gone.
-            TimeoutError: It has not answered for four seconds.
+            psycopg.Error: The server refuses the statement, or is gone.
+            TimeoutError: The server has not answered for four seconds.
         """
         data = encoded(statement, values)
         if self.shared:
@@ -192,7 +192,7 @@ class Wire:
         binary = [1] * len(data)
         name = self._names.get(statement)
         if name is None:
-            # Most of what a server does for a step is planning, but for what is asked once it may plan once.
+            # Planning is most of the server's work for a step. A statement that runs only once is planned once anyway.
             self._names[statement] = b"evertoken_%d" % len(self._names)
             send = partial(self._pgconn.send_query_params, statement.text, data, statement.types, binary, 1)
             return await self._answered(send)
@@ -215,24 +215,24 @@ class Wire:
             if not results:
                 raise self.gone()
             failed = next((result for result in results if result.status == pq.ExecStatus.FATAL_ERROR), None)
-            # A transaction that failed half-way stays open.
+            # A transaction that failed in the middle stays open.
             done = failed is None or not self.shared
         finally:
             timer.cancel()
             self._answer = None
             if not done:
-                # The next one would get this one's answer.
+                # The next statement would receive the answer of this one.
                 self.close()
         if failed is not None:
             raise _error_of(failed)
         return [row for result in results for row in _rows_of(result)]
 
     def close(self) -> None:
-        """Hang up, without waiting for anything."""
+        """Close the connection, without waiting for anything."""
         self._lose(None)
 
     def gone(self) -> Exception:
-        """Return why it is lost."""
+        """Return the reason why the connection was lost."""
         error = self.lost.result() if self.lost.done() else None
         return psycopg.OperationalError("the connection was closed") if error is None else error
 
@@ -287,7 +287,7 @@ class Wire:
             return
 
     def _late(self) -> None:
-        # This process may have been stopped meanwhile, and the answer be there.
+        # This process may have been stopped meanwhile, and the answer may have arrived.
         if not self.lost.done():
             self._readable()
         if self._answer is not None and not self._answer.done():
@@ -305,7 +305,7 @@ class Wire:
 
 
 def _rows_of(result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
-    # Values of other types are there for what it does to ask for them.
+    # Columns of other types are only there because the query has a side effect.
     decode = [(column, DECODE.get(result.ftype(column))) for column in range(result.nfields)]
     wanted = [(column, decoder) for column, decoder in decode if decoder is not None]
     return [

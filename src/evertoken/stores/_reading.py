@@ -1,4 +1,4 @@
-"""What stores that keep records as bytes do: write them, and read, refuse or set aside what they find."""
+"""Common code of stores that keep records as bytes: write, read, refuse, and set aside."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _log = logging.getLogger("evertoken")
 
 def opened(key: str, data: memoryview, codec: Codec | None, /) -> Record:
     """
-    Return the record of *key* that *data* is.
+    Return the record of *key* from *data*.
 
     Raises:
-        TornRecord: It is no record, or one of another key.
-        UnreadableRecord: It may be a good one, but not for this reader.
+        TornRecord: *data* is not a record, or is one of another key.
+        UnreadableRecord: It may be a valid record, but this reader cannot read it.
     """
     try:
         return load(key, bytes(data), codec)
     except UnreadableRecord as error:
-        # The frames it came through hold the record in their locals.
+        # The frames that it passed through hold the record in their locals.
         refused = type(error)(*error.args)
     raise refused
 
 
 def written(record: Record, codec: Codec | None, /) -> memoryview:
     """
-    Return *record* as bytes, as a view: the text of a traceback does not show what that holds.
+    Return *record* as bytes. The result is a view, because its text in a traceback does not show the content.
 
     Raises:
-        TypeError: The token carries extra fields that JSON has no form for.
+        TypeError: The token has extra fields that JSON cannot express.
     """
     try:
         return memoryview(dump(record, codec))
@@ -48,7 +48,7 @@ def written(record: Record, codec: Codec | None, /) -> memoryview:
 
 
 def key_in(data: memoryview, /) -> str | None:
-    """Return the key that the record *data* carries, or None where it is no record."""
+    """Return the key in the record *data*, or None if it is not a record."""
     try:
         key = json.loads(bytes(data))["key"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -57,5 +57,5 @@ def key_in(data: memoryview, /) -> str | None:
 
 
 def report(place: str, key: str, error: TornRecord, went: str, /) -> None:
-    """Write to the log that what stood at *place* was set aside."""
-    _log.warning("evertoken: the record of %r in %s is taken for missing: %s; %s", key, place, error, went)
+    """Log that the record at *place* was set aside."""
+    _log.warning("evertoken: the record of %r in %s counts as missing: %s; %s", key, place, error, went)

@@ -1,7 +1,7 @@
 """
-A record as bytes: what every store of ours keeps, and what the next release and the last one can read.
+A record as bytes. All stores of this library use this format, and the next release and the last one can read it.
 
-Fields are only ever added within one format. A reader ignores those it does not know.
+Within one format, fields are only added. A reader ignores unknown fields.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "load"]
 
 FORMAT: Final = 1
 
-#: No version comes near to this. Above it scripts of a server, which count in floats, could not tell one from the next.
+#: No version is ever this high. Scripts of a server count in floats, which are not exact above it.
 _LAST_VERSION: Final = 2**53 - 1
 
 _TOKEN_FIELDS: Final = (
@@ -37,46 +37,46 @@ _TOKEN_FIELDS: Final = (
 
 class UnreadableRecord(Exception):
     """
-    A record is there, and may be good, but not for this reader: it is sealed with a key that is not at hand.
+    A record exists and may be valid, but this reader cannot read it. For example, its key is not available.
 
-    It must not be overwritten, because others may well read it.
+    It must not be overwritten, because other members may be able to read it.
     """
 
 
 @final
 class TornRecord(UnreadableRecord):
-    """The stored bytes are not a record: cut off, foreign, or of another key. They may be set aside."""
+    """The stored bytes are not a record: they are cut off, foreign, or of another key. They may be set aside."""
 
 
 class Codec(Protocol):
     """
-    Seals records before they are kept.
+    The interface of codecs, which seal records before they are kept.
 
     Args:
-        accept_plain: Whether a record that was kept unsealed is read, as while a store is being changed over.
+        accept_plain: Whether records that were kept unsealed are read, for example during a migration.
     """
 
     accept_plain: bool
 
     def seal(self, plain: bytes, context: bytes, /) -> bytes:
-        """Return *plain* sealed, so that it opens with the same *context* alone."""
+        """Return *plain* in sealed form. It can only be opened with the same *context*."""
 
     def open(self, sealed: bytes, context: bytes, /) -> bytes:
         """
         Return the plain bytes of *sealed*.
 
         Raises:
-            UnreadableRecord: The key it was sealed with is not at hand.
+            UnreadableRecord: The key that sealed it is not available.
             TornRecord: It was altered, or sealed with another context.
         """
 
 
 def dump(record: Record, codec: Codec | None = None, /) -> bytes:
     """
-    Return *record* as bytes: UTF-8 JSON. With a codec its token is sealed, and all other fields are bound to the seal.
+    Return *record* as bytes: UTF-8 JSON. A codec seals its token, and binds all other fields to the seal.
 
     Raises:
-        TypeError: The token carries extra fields that JSON has no form for.
+        TypeError: The token has extra fields that JSON cannot express.
     """
     token = None if record.token is None else {name: _plain(getattr(record.token, name)) for name in _TOKEN_FIELDS}
     body: dict[str, Any] = {
@@ -100,20 +100,20 @@ def dump(record: Record, codec: Codec | None = None, /) -> bytes:
 
 def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
     """
-    Return the record of *key* that *data* is.
+    Return the record of *key* from *data*.
 
     Raises:
-        TornRecord: It is no record, or one of another key.
-        UnreadableRecord: It is sealed with a key that is not at hand, or of a later format.
+        TornRecord: *data* is not a record, or is one of another key.
+        UnreadableRecord: It is sealed with a key that is not available, or has a later format.
     """
     try:
         body = json.loads(data)
         form, found, version = body["format"], body["key"], body["version"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        msg = "what is stored is no record"
+        msg = "the stored data is not a record"
         raise TornRecord(msg) from None
     if found != key:
-        msg = "what is stored is a record of another key"
+        msg = "the stored data is a record of another key"
         raise TornRecord(msg)
     if form != FORMAT:
         msg = f"the record has format {quoted(form)}, and this release reads format {FORMAT}"
@@ -126,23 +126,23 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
 
 
 def _history(body: dict[str, Any]) -> dict[str, Any]:
-    # A field that an earlier release did not write has its default.
+    # A field that an earlier release did not write gets its default.
     sent_at, sent_by, since = body.get("sent_at"), body.get("sent_by"), body.get("since", 0.0)
     origins, generation = body.get("origins", []), body.get("generation", 0)
     if not (sent_at is None or is_finite(sent_at)):
-        msg = "the record has a mark that is no instant"
+        msg = "the record has a mark that is not an instant"
         raise TornRecord(msg)
     if not (sent_by is None or isinstance(sent_by, str)):
-        msg = "the record has a mark of an owner that is no text"
+        msg = "the record has a mark of an owner that is not text"
         raise TornRecord(msg)
     if not is_finite(since):
-        msg = "the record has a beginning that is no instant"
+        msg = "the record has a beginning that is not an instant"
         raise TornRecord(msg)
     if not (isinstance(origins, list) and all(isinstance(origin, str) for origin in origins)):
-        msg = "the record has origins that are no list of texts"
+        msg = "the record has origins that are not a list of texts"
         raise TornRecord(msg)
     if not (isinstance(generation, int) and is_finite(generation) and 0 <= generation <= _LAST_VERSION):
-        msg = "the record has a generation that is no number of tokens"
+        msg = "the record has a generation that is not a number of tokens"
         raise TornRecord(msg)
     return {
         "sent_at": sent_at,
@@ -178,12 +178,12 @@ def _token(fields: object) -> Token | None:
         known = {name: fields[name] for name in _TOKEN_FIELDS if name in fields}  # type: ignore[index,operator]
         return Token.restored(known)
     except (ValueError, TypeError, KeyError):
-        msg = "the record holds no token"
+        msg = "the record does not contain a valid token"
         raise TornRecord(msg) from None
 
 
 def _context(body: dict[str, Any]) -> bytes:
-    # Fields that this release does not know are bound too: a later one wrote them, and reads them.
+    # Unknown fields are bound too, because a later release wrote them and will read them.
     return json.dumps({name: body[name] for name in sorted(body) if name != "sealed"}).encode()
 
 

@@ -1,4 +1,4 @@
-"""An asyncio client of redis-py or valkey-py, of which a bounded number of connections are in use at a time."""
+"""An asyncio client of redis-py or valkey-py, with a limit on the connections in use at a time."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundedClient", "escaped", "is_error"]
 
-#: Seconds of silence after which a watch asks whether the server is still there, and then waits for its word.
+#: Seconds of silence after which a watch checks whether the server is still there, and then waits for its answer.
 SILENCE: Final = 5.0
 
-#: How often a client's own pool is looked at for a free connection, and seconds between: less than four in all.
+#: How often, and with which pause in seconds, to look for a free connection in a client's own pool: under 4 s in all.
 _LOOKS: Final = 400
 _PAUSE: Final = 0.01
 
-#: How pools that have no class for it say that they are empty. Nothing was sent then.
+#: Messages of pools that report an empty pool without a special class. Nothing was sent in that case.
 _EMPTY: Final = frozenset({"Too many connections", "No connection available."})
 
 
 def escaped(pattern: str, /) -> str:
-    """Return a pattern that *pattern* alone matches."""
+    """Return a pattern that only matches *pattern* itself."""
     return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in pattern)
 
 
 def is_error(error: BaseException, name: str, /) -> bool:
-    """Tell whether *error* is of the class *name* in either library, none of which is imported here."""
+    """Tell whether *error* has a class of this *name* in either library, without importing one of them."""
     return any(kind.__name__ == name for kind in type(error).__mro__)
 
 
 @final
 class _Pool:
-    """The state that all users of one pool share, on one loop."""
+    """The state that all users of one pool share on one loop."""
 
     def __init__(self, size: int | None, limit: int) -> None:
         self.size = size
         self.watches = 0
-        # One connection of a small pool is for the watch, which keeps it.
+        # In a small pool, one connection is left for the watch, which keeps it.
         self.free = asyncio.Semaphore(limit if size is None else max(1, min(limit, size - 1)))
 
 
 @final
 class BoundedClient:
     """
-    A client that lets callers wait where all connections are in use.
+    A client whose callers wait if all connections are in use.
 
     Args:
         client: The client.
 
-        limit: Commands that are out at a time. A watch has one connection more.
+        limit: The number of commands at a time. A watch uses one more connection.
     """
 
     def __init__(self, client: Any, limit: int) -> None:
@@ -64,12 +64,14 @@ class BoundedClient:
         self._pool = _pool_of(client, limit)
 
     async def run(self, *words: object) -> Any:
-        """Return what the server answers to one command. Bytes come as views, whose contents no traceback shows."""
+        """
+        Return the server's answer to one command. Bytes become views, whose content does not appear in tracebacks.
+        """
         async with self._pool.free:
             return _veiled(await _patiently(lambda: self._client.execute_command(*words, NEVER_DECODE=True)))
 
     async def run_all(self, commands: Sequence[Sequence[object]]) -> list[Any]:
-        """Return what the server answers to each of *commands*, which are sent together."""
+        """Return the server's answers to *commands*, which are sent together."""
 
         async def send() -> list[Any]:
             together = self._client.pipeline(transaction=False)
@@ -81,7 +83,9 @@ class BoundedClient:
             return [_veiled(answer) for answer in await _patiently(send)]
 
     async def script(self, script: str, keys: str | tuple[str, ...], *arguments: object) -> Any:
-        """Return what *script* returns for *keys*. The server is sent its text only if it does not know it."""
+        """
+        Return the result of *script* for *keys*. The server receives its text only if it does not know the script.
+        """
         named = (keys,) if isinstance(keys, str) else keys
         try:
             return await self.run("EVALSHA", _digest(script), len(named), *named, *arguments)
@@ -103,10 +107,10 @@ class BoundedClient:
 
     async def watch(self, channel: str, told: Callable[[str | None], object]) -> None:
         """
-        Call *told* with each message on *channel*, and with None whenever the subscription has begun.
+        Call *told* with each message on *channel*, and with None each time the subscription has begun.
 
         Raises:
-            ConnectionError: The server is silent, or the pool of the client has no connection to spare.
+            ConnectionError: The server is silent, or the pool of the client has no connection left.
         """
         async with self._subscribed(channel) as subscription:
             asked = False
@@ -121,7 +125,7 @@ class BoundedClient:
                     continue
                 asked = False
                 if message["type"] == "subscribe":
-                    # Also after the client has connected again by itself.
+                    # This also comes after the client has reconnected by itself.
                     told(None)
                 elif message["type"] == "message":
                     data = message["data"]
@@ -136,7 +140,7 @@ class BoundedClient:
         pool = self._pool
         if pool.size is not None and pool.watches + 1 >= pool.size:
             msg = (
-                f"the client has a pool of {pool.size} connections: there is none to spare for watching, because each"
+                f"the client has a pool of {pool.size} connections: none is left for watching, because each"
                 " watch keeps one"
             )
             raise ConnectionError(msg)
@@ -168,7 +172,7 @@ def _pool_of(client: Any, limit: int) -> _Pool:
 
 
 async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
-    # The program may use its client too, so that the pool can be empty though a slot was free here.
+    # The program may use its client too, so the pool can be empty although a slot was free here.
     for _ in range(_LOOKS):
         try:
             return await call()

@@ -1,4 +1,4 @@
-"""Quotas as the scripts of `RedisStore` take and give them: in microseconds of the server's clock."""
+"""Converts quotas for the scripts of `RedisStore`, which use microseconds of the server's clock."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LONGEST: Final = int(LONGEST_HOLD * MICROSECONDS)
 
 
 def name_of(prefix: str, quota: Quota, /) -> str:
-    """Return the name of *quota* in the server. It is the name of no record."""
+    """Return the name of *quota* in the server. No record has this name."""
     return f"{prefix}quota:{hashlib.sha256(quota.name.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def taken(quota: Quota, /) -> tuple[int, ...]:
-    """Return the arguments by which `BEGIN` takes of *quota*."""
+    """Return the arguments with which `BEGIN` takes from *quota*."""
     share = _share(quota)
     per = 0 if quota.per is None else max(_whole(quota.per), 1)
     tokens = -1 if quota.tokens is None else quota.tokens
@@ -35,14 +35,14 @@ def taken(quota: Quota, /) -> tuple[int, ...]:
 
 
 def given_back(unused: Unused, /) -> tuple[int, ...]:
-    """Return the arguments by which `GIVE_BACK` gives *unused* back."""
+    """Return the arguments with which `GIVE_BACK` gives *unused* back."""
     share = _share(unused.quota) if unused.request else 0
     period = -1 if unused.period is None else unused.period
     return share, period, min(_whole(unused.hold), _LONGEST), _LONGEST
 
 
 def begun_of(key: str, owner: str, quota: Quota | None, said: list[int], /) -> tuple[Lease | Held, float, Spent | None]:
-    """Return the lease, the wait and what is spent, of what `BEGIN` answered apart from the record."""
+    """Return the lease, the wait and the used budget from the answer of `BEGIN`, which has the record too."""
     kind, number, *more = said
     if kind == 0:
         return Held(number / 1000.0), 0.0, None

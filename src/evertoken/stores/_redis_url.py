@@ -1,4 +1,4 @@
-"""The URL of a Redis or Valkey server: a client for it, and a name for the place without its password."""
+"""The URL of a Redis or Valkey server: makes a client for it, and a display name without its password."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 __all__ = ["SOCKET_TIMEOUT", "client_of", "library", "place_of", "unverified"]
 
-#: Seconds that a connection, or an answer, is waited for: less than a manager waits for a store.
+#: Seconds to wait for a connection or an answer. A manager waits longer than this for a store.
 SOCKET_TIMEOUT: Final = 4.0
 
-#: What is plainly a host and a port, the number of a database, and the path of a socket. A password that was not
-#: quoted makes another text of it.
+#: Patterns for a plausible host with a port, the number of a database, and the path of a socket. A password that was
+#: not quoted does not match them.
 _HOST: Final = re.compile(r"(?:[\w.-]+|\[[\w.:%-]+\])?(?::\d{1,5})?")
 _DATABASE: Final = re.compile(r"/?\d{0,9}/?")
 _SOCKET: Final = re.compile(r"[^@?#]+")
 
-#: How the libraries are told not to look at the certificate, and what they take for no.
+#: Values that tell the libraries not to check the certificate, and values that they read as no.
 _UNSEEN: Final = {"none", None, ssl.CERT_NONE}
 _NO: Final = {"0", "f", "false", "n", "no", False}
 
 
 def library() -> Any:
     try:
-        import redis.asyncio  # noqa: PLC0415 - needed for a URL alone
+        import redis.asyncio  # noqa: PLC0415 - only needed for a URL
     except ImportError as error:
         msg = "evertoken.stores.RedisStore needs redis: pip install 'evertoken[redis]'"
         raise ImportError(msg) from error
@@ -41,23 +41,23 @@ def client_of(library: Any, url: str) -> Any:
     scheme = urlsplit(url).scheme
     return library.asyncio.Redis.from_url(
         url,
-        # Bounded by how many steps are let through, and how many watches there are.
+        # The limits are the number of steps and the number of watches.
         max_connections=2**31,
-        # With the third one redis-py 8 uses connections that the server has closed.
+        # With protocol 3, redis-py 8 uses connections that the server has closed.
         protocol=2,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
-        # A script that has run must not run again unasked.
+        # A script that has already run must not be repeated automatically.
         retry=library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0),
-        # Releases of redis-py before 6, and valkey-py, take any certificate of a trusted authority.
+        # redis-py before 6, and valkey-py, accept any certificate from a trusted authority.
         **({"ssl_check_hostname": True} if scheme == "rediss" and _reads_certificate(url) else {}),
-        # A socket of this host knows no such thing.
+        # A socket of this host does not have these options.
         **({} if scheme == "unix" else {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}),
     )
 
 
 def _keepalive() -> dict[int, int]:
-    # A connection that a router forgot is found out by the system. A PING before a step would cost a round trip.
+    # The system detects connections that a router forgot. A PING before each step would cost a round trip.
     wanted = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
     return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
 
@@ -74,23 +74,23 @@ def place_of(redis: Any) -> str:
         parts = urlsplit(redis)
         _ = parts.port
     except ValueError:
-        # The text of this error may hold a part of a password.
+        # The message of this error may contain a part of a password.
         parts = urlsplit("")
     if parts.scheme not in {"redis", "rediss", "unix"}:
         msg = "redis must be a URL that begins with redis://, rediss:// or unix:// (a password quoted), or a client"
         raise ValueError(msg)
     if not _is_plain(parts):
         msg = (
-            "redis is a URL whose host, path or query is none: quote what is special in its password, as %2F for '/',"
-            " %3F for '?', %23 for '#' and %40 for '@'"
+            "redis is a URL with an invalid host, path or query: quote special characters in its password, as %2F for"
+            " '/', %3F for '?', %23 for '#' and %40 for '@'"
         )
         raise ValueError(msg)
-    # Without what may be a password.
+    # The part that may be a password is removed.
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def unverified(redis: Any) -> bool:
-    """Tell whether a connection of *redis*, a URL or a client, is encrypted to a server whose name is not verified."""
+    """Tell whether *redis*, a URL or a client, uses TLS to a server whose name is not verified."""
     if isinstance(redis, str):
         return urlsplit(redis).scheme == "rediss" and not (_reads_certificate(redis) and _checks_name(redis))
     pool = getattr(redis, "connection_pool", redis)
@@ -107,13 +107,13 @@ def unverified(redis: Any) -> bool:
 
 
 def _is_plain(parts: SplitResult) -> bool:
-    # Behind a password that was not quoted its @ stands somewhere else.
+    # If a password was not quoted, its @ is in another part.
     if parts.fragment or "@" in parts.query or (parts.query and "=" not in parts.query):
         return False
     host = parts.netloc.rpartition("@")[2]
     if parts.scheme == "unix":
         return not host and _SOCKET.fullmatch(parts.path) is not None
-    # A port without a host is what is left of a password.
+    # A port without a host is the rest of a password.
     return not host.startswith(":") and bool(_HOST.fullmatch(host) and _DATABASE.fullmatch(parts.path))
 
 

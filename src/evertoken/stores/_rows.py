@@ -1,4 +1,4 @@
-"""What `SQLiteStore` does in worker threads: records and leases as rows."""
+"""The work of `SQLiteStore` in worker threads: records and leases as rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rows"]
 
-#: What the column holds at the most.
+#: The largest value of the column.
 _LAST_FENCE: Final = 2**63 - 1
 
 _NEXT: Final = "(SELECT coalesce(max(change), 0) + 1 FROM evertoken)"
@@ -35,11 +35,11 @@ class Rows:
     The rows of a store. All methods block.
 
     Args:
-        connections: To the file.
+        connections: The connections to the file.
 
-        codec: What seals records, if they are to be.
+        codec: The codec that seals records, if any.
 
-        clock: What leases are counted by.
+        clock: The clock for leases.
     """
 
     def __init__(self, connections: Connections, codec: Codec | None, clock: HostClock) -> None:
@@ -59,8 +59,10 @@ class Rows:
                 return found
 
     def begin(self, key: str, owner: str, ttl: float, abandoned: Abandoned, quota: Quota | None = None) -> Begun:
-        """Read the record of *key*, and take its lease and of *quota* if all can be had, and the caller is there."""
-        # A lease need not be durable: its holder does not live after a loss of power. A count of tokens does.
+        """
+        Read the record of *key*. Take its lease and its part of *quota*, if both are free and the caller still waits.
+        """
+        # A lease need not be durable, because its holder does not survive a loss of power. A count of tokens must be.
         wait, spent = 0.0, None
         with self._connections.writing(durable=quota is not None and quota.per is not None) as db:
             record = self._mended(db, key)
@@ -82,8 +84,8 @@ class Rows:
         return Begun(Lease(key, owner, fence + 1), record, wait, spent)
 
     def keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
-        """Keep *record* durably, if the lease and the version allow it, and end the lease where this is *ending* it."""
-        # Before the transaction: the codec may have to ask for its keys.
+        """Keep *record* durably, if the lease and the version allow it. With *ending*, also end the lease."""
+        # This comes before the transaction, because the codec may have to fetch its keys.
         data = written(record, self._codec)
         with self._connections.writing() as db:
             fence, owner, _ = self._lease(db, record.key)
@@ -103,7 +105,7 @@ class Rows:
         return True
 
     def renew(self, lease: Lease, ttl: float) -> bool:
-        """Let *lease* end *ttl* seconds from now, if it is held."""
+        """Let *lease* end *ttl* seconds from now, if its owner still holds it."""
         with self._connections.writing(durable=False) as db:
             fence, owner, ends = self._lease(db, lease.key)
             if (owner, fence) != (lease.owner, lease.fence) or self._clock.remaining(ends) <= 0.0:
@@ -124,14 +126,14 @@ class Rows:
             )
 
     def holder(self, key: str) -> tuple[str, float] | None:
-        """Return who holds the lease of *key* and for how long yet."""
+        """Return the holder of the lease of *key*, and the seconds that are left."""
         with self._connections.reading() as db:
             _, owner, ends = self._lease(db, key)
         remaining = self._clock.binding(ends)
         return None if owner is None or remaining <= 0.0 else (owner, remaining)
 
     def delete(self, key: str) -> bool:
-        """Take the record of *key* out, readable or not, and its torn copy."""
+        """Delete the record of *key*, readable or not, and its torn copy."""
         with self._connections.writing() as db:
             done = db.execute(
                 f"UPDATE evertoken SET record = NULL, torn = NULL, change = {_NEXT}"  # noqa: S608 - a constant
@@ -153,7 +155,7 @@ class Rows:
             ).fetchall()
 
     def changes(self, since: tuple[object, int] | None) -> tuple[tuple[object, int], list[str | None]]:
-        """Return where the newest change stands, and the keys changed after *since*: None stands for any."""
+        """Return the place of the newest change, and the keys changed after *since*. A None stands for any key."""
         with self._connections.reading() as db:
             file = self._connections.file()
             newest = int(db.execute("SELECT coalesce(max(change), 0) FROM evertoken").fetchone()[0])
@@ -181,12 +183,12 @@ class Rows:
             return 0, None, None
         fence, owner, ends = found
         if not isinstance(fence, int) or not 0 <= fence < _LAST_FENCE or not isinstance(owner, str | None):
-            # A stranger wrote it. The lease is begun anew, and its owner tells it from others.
+            # A stranger wrote it. The lease starts again, and its owner distinguishes it from others.
             return 0, None, None
         return fence, owner, _deadline(ends)
 
     def _tally(self, db: sqlite3.Connection, name: str) -> Tally:
-        # In a row of its own, which has no record and never a lease.
+        # It is in a separate row, which has no record and never a lease.
         found = db.execute("SELECT ends FROM evertoken WHERE key = ?", (name,)).fetchone()
         try:
             return Tally.of(None if found is None or found[0] is None else json.loads(found[0]))
@@ -212,7 +214,7 @@ def _deadline(ends: Any) -> Deadline | None:
 
 
 def _data(db: sqlite3.Connection, key: str) -> memoryview | None:
-    # As a view, and out of a frame that is gone when it is read: tracebacks show what locals hold.
+    # It is a view, from a frame that has ended when it is read, because tracebacks show locals.
     for (data,) in db.execute("SELECT record FROM evertoken WHERE key = ? AND record IS NOT NULL", (key,)):
         return memoryview(data if isinstance(data, bytes) else str(data).encode())
     return None

@@ -1,4 +1,4 @@
-"""Encryption at rest: a codec that seals what any store of ours keeps."""
+"""Encryption at rest: a codec that seals the records of all stores of this library."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AesGcm", "generate_key"]
 
-#: The first byte of what is sealed: how.
+#: The first byte of sealed data. It names the method.
 _FORMAT: Final = b"\x01"
 
-#: Bytes of a nonce (NIST SP 800-38D section 8.2.2: random ones of 96 bits).
+#: The number of bytes in a nonce (NIST SP 800-38D section 8.2.2: random ones of 96 bits).
 _NONCE: Final = 12
 
 _TAG: Final = 16
@@ -33,30 +33,30 @@ _TAG: Final = 16
 @final
 class AesGcm(Guarded):
     """
-    A codec that seals tokens with AES-256-GCM (NIST SP 800-38D). Needs the extra `encryption`.
+    A codec that seals tokens with AES-256-GCM (NIST SP 800-38D). It needs the extra `encryption`.
 
-    All other fields of a record are bound to its seal: the store's key, the version, the mark, the tombstone and the
-    rest. A sealed token opens only in the record that it was written in, so that somebody who may write to the store
-    cannot put one customer's token in another's place, nor turn a sign-out into a login. A whole record that is older
-    opens: only a process that has seen the newer one can tell. Each record says by an id which key it was sealed with.
+    All other fields of a record are bound to the seal: the store's key, the version, the mark, the tombstone and the
+    rest. A sealed token opens only in its own record. So an attacker who can write to the store cannot swap the tokens
+    of two customers, or turn a sign-out into a login. An older copy of a whole record still opens. Only a process that
+    has seen the newer one can notice that. Each record names the key that sealed it by an id.
 
-    To rotate, put the new key first, give it to every member, and take the old one away when all records have been
-    written anew. Give members both before any of them seals with the new one: keep the old one first until then.
+    To rotate keys, first give the new key to every member in second place. When all members have it, put it first. When
+    all records have been written again, remove the old key.
 
     Args:
         keys:
-            The first seals; all open. Each is 32 bytes, a string as `generate_key` makes it, a `pathlib.Path` of a file
-            with one such string a line, or a callable that returns one or several of these. Files and callables are
-            read when first needed, and again when a record names a key that is not known, when the file was
-            changed, and when the callable was last asked a minute ago.
+            The first key seals, and all keys open. Each is 32 bytes, a string from `generate_key`, a `pathlib.Path` to
+            a file with one such string per line, or a callable that returns one or several of these. Files and
+            callables are read when they are first needed. They are read again if a record names an unknown key, if the
+            file has changed, or if the callable was last called a minute ago.
 
         accept_plain:
-            Whether records that were kept unsealed are read, as while a store is being changed over. They are
-            sealed when they are next written.
+            Whether records that were kept unsealed are read, for example during a migration. They are sealed when they
+            are next written.
 
     Raises:
-        TypeError: A key is of no such kind.
-        ValueError: A value is no key. A file or a callable raises it when it is used.
+        TypeError: A key has none of these types.
+        ValueError: A value is not a key. For a file or a callable, this is raised when it is used.
     """
 
     def __init__(self, *keys: KeySource, accept_plain: bool = False) -> None:
@@ -65,11 +65,11 @@ class AesGcm(Guarded):
 
     def seal(self, plain: bytes, context: bytes, /) -> bytes:
         """
-        Return *plain* sealed, so that it opens with the same *context* alone.
+        Return *plain* in sealed form. It can only be opened with the same *context*.
 
         Raises:
-            ValueError: A file or a callable holds no key.
-            OSError: The key file cannot be read, or others could have written it.
+            ValueError: A file or a callable contains no key.
+            OSError: The key file cannot be read, or other users could have written it.
         """
         key = self._keys.first
         header = _FORMAT + key.id
@@ -81,7 +81,7 @@ class AesGcm(Guarded):
         Return the plain bytes of *sealed*.
 
         Raises:
-            UnreadableRecord: The key it was sealed with is not at hand.
+            UnreadableRecord: The key that sealed it is not available.
             TornRecord: It was altered, or sealed with another context.
         """
         start = len(_FORMAT) + ID_SIZE + _NONCE
@@ -94,7 +94,7 @@ class AesGcm(Guarded):
         header, nonce = sealed[: start - _NONCE], sealed[start - _NONCE : start]
         key = self._keys.find(header[len(_FORMAT) :])
         if key is None:
-            msg = f"the record is sealed with the key <{header[len(_FORMAT) :].hex()}>, which is not at hand"
+            msg = f"the record is sealed with the key <{header[len(_FORMAT) :].hex()}>, which is not available"
             raise UnreadableRecord(msg)
         try:
             return AESGCM(key.value).decrypt(nonce, sealed[start:], header + context)
@@ -103,9 +103,9 @@ class AesGcm(Guarded):
             raise TornRecord(msg) from None
 
     def __repr__(self) -> str:
-        # Tracebacks show also what is not yet whole.
+        # Tracebacks may also show an object whose constructor has not finished.
         return f"AesGcm({getattr(self, '_keys', 'unread')})"
 
     def __reduce__(self) -> NoReturn:
-        msg = "a codec carries keys, and is not pickled"
+        msg = "a codec carries keys and cannot be pickled"
         raise TypeError(msg)

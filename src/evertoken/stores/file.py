@@ -1,4 +1,4 @@
-"""A store in a directory: for the processes of one host."""
+"""A store in a directory. The processes of one host can share it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FileStore"]
 
-#: Seconds that a lock between processes is waited for: less than a manager waits for a store.
+#: Seconds to wait for a lock between processes. A manager waits longer than this for a store.
 LOCK_TIMEOUT: Final = 4.0
 
-#: Keys that are read at once when they are listed.
+#: The number of keys that are read at once for a listing.
 _BATCH: Final = 256
 
 
@@ -38,36 +38,37 @@ class FileStore(Guarded):
     """
     A `TokenStore` in a directory of a local disk, shared by the processes of one host and one user.
 
-    Each record is a file that only its owner may read, replaced whole, and on disk before anyone uses its token.
-    A lease ends by a clock that counts from the boot; a process that is killed or stopped loses it. Everything that
-    blocks happens in worker threads. Needs the extra `file`.
+    Each record is a file that only its owner may read. It is replaced as a whole, and is on disk before anybody uses
+    its token. A lease ends by a clock that counts from the boot, so a process that is killed or stopped loses it. All
+    blocking work runs in worker threads. It needs the extra `file`.
 
-    A file that is no record is renamed to `*.torn`, reported as a warning to the log "evertoken", and counts as
-    missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is. A disk that is
-    full or read-only is an `OSError`, and what was kept before is still there.
+    A file that is not a record is renamed to `*.torn`, is reported as a warning to the log "evertoken", and counts as
+    missing. A record that cannot be read with the available keys raises `UnreadableRecord`, and stays as it is. A full
+    or read-only disk raises `OSError`, and the records that were kept before stay intact.
 
     Args:
         path: The directory. It is made (mode 0700) if it is missing.
 
-        codec: What seals records, such as `evertoken.stores.encryption.AesGcm`. Without one, tokens are kept as text
-            that whoever may read the directory can read.
+        codec: A codec that seals records, such as `evertoken.stores.encryption.AesGcm`. Without one, tokens are kept as
+            text that everybody with access to the directory can read.
 
-        poll: Seconds between two looks for what others have written, while the store is watched.
+        poll: Seconds between two looks for writes of other processes, while the store is watched.
 
     Raises:
         ImportError: The extra is not installed.
         ValueError: *path* is empty, or *poll* is not above zero.
 
-    The operations raise `PermissionError` if the directory is a symbolic link, another user's, or one that others may
-    write to, or if a file in it is a symbolic link, another user's, or open to others; and `TimeoutError` if a process
-    that was stopped in the middle of an operation blocks it for 4 seconds.
+    The operations raise `PermissionError` if the directory is a symbolic link, belongs to another user, or can be
+    written to by others. The same holds for a file in it that is a symbolic link, belongs to another user, or is open
+    to others. They raise `TimeoutError` if a process that was stopped in the middle of an operation blocks it for 4
+    seconds.
     """
 
-    #: It keeps the rates and budgets of providers.
+    #: This store keeps the rates and budgets of providers.
     keeps_quotas: Final = True
 
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None, *, poll: float = 0.5) -> None:
-        # Imported here, so that those who use other stores need not have it.
+        # It is imported here, so that users of other stores do not need the extra.
         from evertoken.stores._files import Files  # noqa: PLC0415
 
         if not os.fspath(path):
@@ -77,7 +78,8 @@ class FileStore(Guarded):
             msg = f"poll must be seconds above zero, not {poll!r}"
             raise ValueError(msg)
         self._poll = poll
-        # Absolute, for the program may change its directory; and a Path ends in no slash, which would follow a link.
+        # The path is absolute, because the program may change its directory. It has no slash at its end, which would
+        # follow a link.
         self._files: Files = Files(Path(path).expanduser().absolute(), codec, HostClock(), LOCK_TIMEOUT)
 
     async def read(self, key: str, /) -> Record | None:
@@ -85,16 +87,16 @@ class FileStore(Guarded):
         return await offload(self._files.read, key)
 
     async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
-        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
+        """Take the lease of *key*, if it is free or *owner* holds it, with a part of *quota*, and read the record."""
         abandoned = Abandoned()
         return await offload(self._files.begin, key, owner, ttl, abandoned, quota, abandoned=abandoned)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """Keep *record* durably, and the lease; return False where the lease or the version is outdated."""
+        """Keep *record* durably, and the lease. Return False if the lease or the version is outdated."""
         return await offload(partial(self._files.keep, record, lease, ending=False))
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
+        """Keep *record* durably, and end the lease. Return False if the lease or the version is outdated."""
         return await offload(partial(self._files.keep, record, lease, ending=True))
 
     async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
@@ -102,14 +104,14 @@ class FileStore(Guarded):
         await offload(self._files.abandon, lease, unused)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
+        """Let *lease* end *ttl* seconds from now. Return False if it is no longer held."""
         return await offload(self._files.renew, lease, ttl)
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
         Call *changed* with each key that was written, until cancelled.
 
-        A look costs a glance at one file, however many records there are.
+        A look reads only one file. The number of records does not matter.
         """
         follower = Follower()
 
@@ -124,18 +126,16 @@ class FileStore(Guarded):
             yield key
 
     async def damaged(self) -> AsyncIterator[str]:
-        """
-        Yield the name of each file in the place of a record that does not say of which key, or that is refused.
-        """
+        """Yield the name of each file in the place of a record that does not name its key, or that is refused."""
         async for name in _each(self._files.damaged()):
             yield name
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """Return who holds the lease of *key* and for how many seconds yet, or None."""
+        """Return the owner that holds the lease of *key* and the seconds until it ends, or None."""
         return await offload(self._files.holder, key)
 
     async def delete(self, key: str, /) -> bool:
-        """Take the record of *key* out, and its torn copies; tell whether there was one."""
+        """Delete the record of *key* and its torn copies. Return whether there was one."""
         return await offload(self._files.delete, key)
 
     def __repr__(self) -> str:
@@ -148,6 +148,6 @@ async def _each(found: Generator[str]) -> AsyncIterator[str]:
             for one in batch:
                 yield one
     finally:
-        # Where this was cancelled a thread may still run it, and closes it by letting go.
+        # If this was cancelled, a thread may still run the generator. The generator is then closed when it is released.
         with suppress(ValueError):
             found.close()

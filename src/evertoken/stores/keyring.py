@@ -1,4 +1,4 @@
-"""Keys in the keyring of the operating system."""
+"""Keys from the keyring of the operating system."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["KeyringKey"]
 @final
 class KeyringKey(Guarded):
     """
-    A key for `evertoken.stores.encryption.AesGcm` that the operating system's keyring keeps.
+    A key for `evertoken.stores.encryption.AesGcm`, kept in the keyring of the operating system.
 
-    Needs the extra `keyring`.
+    It needs the extra `keyring`.
 
     Args:
-        service: The name of the entry's service, such as the program's name.
+        service: The service name of the entry, such as the name of the program.
 
-        username: The name of the entry within it.
+        username: The user name of the entry.
 
     Raises:
         ValueError: A name is empty.
@@ -42,7 +42,7 @@ class KeyringKey(Guarded):
 
     def __call__(self) -> list[str]:
         """
-        Return the keys that the entry holds, the one to seal with first.
+        Return the keys in the entry, the sealing one first.
 
         Raises:
             LookupError: There is no such entry.
@@ -54,7 +54,7 @@ class KeyringKey(Guarded):
         return found.split()
 
     def generate(self) -> None:
-        """Put a new key into the entry, before those that it holds, which still open what they sealed."""
+        """Put a new key into the entry, before the existing keys. These still open the records that they sealed."""
         found = keyring.get_password(self._service, self._username) or ""
         keyring.set_password(self._service, self._username, " ".join([generate_key(), *found.split()]))
 

@@ -1,4 +1,4 @@
-"""A store in memory: for tests, and for several managers in one process."""
+"""A store in memory, for tests and for several managers in one process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore"]
 
-#: When a lease ends that was given back: before any instant.
+#: The end of a lease that was given back: before any instant.
 _ENDED: Final = -math.inf
 
 
@@ -30,15 +30,16 @@ class MemoryStore(Guarded):
     """
     A `TokenStore` that lives as long as its process.
 
-    Managers that share one make one fetch a lifetime between them. A manager that is made anew finds its tokens again.
+    Managers that share one store make only one fetch per lifetime together. A new manager finds the tokens of earlier
+    ones.
 
     Args:
-        clock: Where time comes from, for leases.
+        clock: The source of time for leases.
     """
 
-    #: Each write is told to each watch once.
+    #: Each write is reported once to each watch.
     tells_each_write: Final = True
-    #: It keeps the rates and budgets of providers.
+    #: This store keeps the rates and budgets of providers.
     keeps_quotas: Final = True
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -46,7 +47,7 @@ class MemoryStore(Guarded):
         # Managers may share a store from several threads.
         self._lock = threading.Lock()
         self._records: dict[str, Record] = {}
-        # The newest lease of each key, and when it ends. It stays when it has ended, because fences only grow.
+        # The newest lease of each key, and its end. It stays after its end, because fences only grow.
         self._leases: dict[str, tuple[Lease, float]] = {}
         self._tallies: dict[str, Tally] = {}
         self._watchers: list[tuple[asyncio.AbstractEventLoop, Callable[[str | None], object]]] = []
@@ -60,9 +61,10 @@ class MemoryStore(Guarded):
         return {key: record for key in keys if (record := self._records.get(key)) is not None}
 
     async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
-        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
+        """Take the lease of *key*, if it is free or *owner* holds it, with a part of *quota*, and read the record."""
         with self._lock:
-            # Under the lock: a lease that another thread took meanwhile must not seem to last too long.
+            # The time is read under the lock. Otherwise a lease that another thread has just taken could seem to last
+            # too long.
             now = self._clock.monotonic()
             fence = 1
             newest = self._leases.get(key)
@@ -81,7 +83,7 @@ class MemoryStore(Guarded):
             return Begun(lease, self._records.get(key), wait, spent)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """Keep *record* and the lease; return False where the lease or the version is outdated."""
+        """Keep *record* and the lease. Return False if the lease or the version is outdated."""
         with self._lock:
             kept = self._keep(record, lease)
         if kept and self._watchers:
@@ -89,7 +91,7 @@ class MemoryStore(Guarded):
         return kept
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """Keep *record* and end the lease; return False where the lease or the version is outdated."""
+        """Keep *record* and end the lease. Return False if the lease or the version is outdated."""
         with self._lock:
             kept = self._keep(record, lease)
             if kept:
@@ -99,7 +101,7 @@ class MemoryStore(Guarded):
         return kept
 
     async def add_many(self, records: Sequence[Record], /) -> list[bool]:
-        """Keep each record whose key has none and whose lease is free; tell for each whether it was kept."""
+        """Keep each record whose key has no record and whose lease is free. Return for each whether it was kept."""
         with self._lock:
             now = self._clock.monotonic()
             kept = [self._add(record, now) for record in records]
@@ -118,7 +120,7 @@ class MemoryStore(Guarded):
                 self._leases[lease.key] = lease, _ENDED
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
+        """Let *lease* end *ttl* seconds from now. Return False if it is no longer held."""
         with self._lock:
             now = self._clock.monotonic()
             if not self._is_newest(lease) or self._leases[lease.key][1] <= now:
@@ -142,7 +144,7 @@ class MemoryStore(Guarded):
             yield key
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """Return who holds the lease of *key* and for how many seconds yet, or None."""
+        """Return the owner that holds the lease of *key* and the seconds until it ends, or None."""
         newest = self._leases.get(key)
         if newest is None:
             return None
@@ -151,7 +153,7 @@ class MemoryStore(Guarded):
         return (lease.owner, left) if 0.0 < left <= LONGEST_LEASE else None
 
     async def delete(self, key: str, /) -> bool:
-        """Take the record of *key* out; tell whether there was one."""
+        """Delete the record of *key*. Return whether there was one."""
         return self._records.pop(key, None) is not None
 
     def __len__(self) -> int:
@@ -192,6 +194,6 @@ class MemoryStore(Guarded):
             if loop is here:
                 loop.call_soon(changed, key)
             else:
-                # A loop in another thread may be closed at any moment.
+                # A loop in another thread may close at any moment.
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(changed, key)

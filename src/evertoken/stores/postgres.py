@@ -1,4 +1,4 @@
-"""A store in PostgreSQL: for processes on many hosts, whose tokens should be as durable as their other data."""
+"""A store in PostgreSQL, for processes on many hosts whose tokens must be as durable as their other data."""
 
 from __future__ import annotations
 
@@ -29,50 +29,51 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresStore"]
 
-#: The longest key that is a row's own, in bytes: an index takes no more than 2704.
+#: The length in bytes up to which a key itself identifies a row. An index accepts at most 2704 bytes.
 _LONGEST_KEY: Final = 2000
 
-#: Whether a record that somebody else wrote was looked at before it is replaced.
+#: Whether a record of another writer was read before it is replaced.
 _SEEN, _NOT_SEEN = True, False
 
 
 @final
 class PostgresStore(Guarded):
     """
-    A `TokenStore` in a table of PostgreSQL (13 or later), shared by all who reach the server.
+    A `TokenStore` in a table of PostgreSQL (13 or later), shared by all processes that can reach the server.
 
-    Each step is one statement in one round trip, by the server's clock. A write is on disk before it counts as done,
-    whatever the server's default is. Peers hear of a write at once by LISTEN and NOTIFY. The table is made with the
-    first lease if it is missing, and this user may. Needs the extra `postgres`.
+    Each step is one statement in one round trip, and uses the server's clock. A write counts as done only when it is on
+    disk. The server's default for that does not matter. Peers learn of a write at once by LISTEN and NOTIFY. If the
+    table is missing, the first lease creates it, if this user has the right. It needs the extra `postgres`.
 
-    The settings of the role do not matter: statements run as READ COMMITTED and READ WRITE. A pooler such as PgBouncer
-    may stand in front of the server, by session or by transaction: a statement then brings its settings along, and
-    peers look for writes every `poll` seconds, because notices may not get through.
+    The settings of the role do not matter, because statements run as READ COMMITTED and READ WRITE. A pooler such as
+    PgBouncer may be in front of the server, in session or transaction mode. Then a statement brings its settings along,
+    and peers look for writes every `poll` seconds, because notices may not get through.
 
-    A row that is no record is moved to the column `torn`, reported as a warning to the log "evertoken", and counts as
-    missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is.
+    A row that is not a record is moved to the column `torn`, is reported as a warning to the log "evertoken", and
+    counts as missing. A record that cannot be read with the available keys raises `UnreadableRecord`, and stays as it
+    is.
 
-    A manager enters the store and leaves it; between, connections are kept for each event loop.
+    A manager enters the store and leaves it. In between, connections are kept for each event loop.
 
     Args:
-        conninfo: How to connect: a URL (`postgresql://`) or what libpq takes, such as "host=db dbname=app". Across a
-            network, let it have `sslmode=verify-full`: libpq verifies the host name with no other mode, and a warning
-            says so once where TLS is used without.
+        conninfo: How to connect: a URL (`postgresql://`) or a text for libpq, such as "host=db dbname=app". Across a
+            network, use `sslmode=verify-full`, because libpq does not verify the host name in other modes. If TLS is
+            used without it, a warning is logged once.
 
-        codec: What seals records, such as `evertoken.stores.encryption.AesGcm`.
+        codec: A codec that seals records, such as `evertoken.stores.encryption.AesGcm`.
 
-        table: The table's name, with its schema if need be, as in "app.tokens". Case counts. A part that is no plain
-            word stands in double quotes.
+        table: The name of the table, with its schema if necessary, such as "app.tokens". Case matters. Put special
+            parts into double quotes.
 
-        max_connections: How many connections an event loop has at most, besides the one that listens. A statement that
-            finds none free waits for one. Where the server allows fewer, the store makes do with those.
+        max_connections: The largest number of connections of an event loop, besides the one that listens. If none is
+            free, a statement waits for one. If the server allows fewer, the store works with these.
 
-        poll: Seconds between two looks for what others have written, where there is a pooler.
+        poll: Seconds between two looks for writes of other processes, if there is a pooler.
 
     Raises:
         ImportError: The extra is not installed.
-        ValueError: *conninfo* is empty, is not what libpq takes, or has a part that a password with special characters
-            has got into; *table* is no name, or a number is not above zero.
+        ValueError: *conninfo* is empty, libpq does not accept it, or a part of a password with special characters is in
+            another field. Or *table* is not a name, or a number is not above zero.
     """
 
     def __init__(
@@ -84,19 +85,19 @@ class PostgresStore(Guarded):
         max_connections: int = 4,
         poll: float = 1.0,
     ) -> None:
-        # Imported here, so that those who use other stores need not have it.
+        # It is imported here, so that users of other stores do not need the extra.
         from evertoken.stores import _postgres_watch, _postgres_wire  # noqa: PLC0415
 
         if not isinstance(conninfo, str) or not conninfo.strip():
-            msg = "conninfo must say how to connect, as in 'postgresql://user@host/database'"
+            msg = "conninfo must state how to connect, as in 'postgresql://user@host/database'"
             raise ValueError(msg)
         for name, number in (("max_connections", max_connections), ("poll", poll)):
             if not number > 0:
                 msg = f"{name} must be above zero, not {number!r}"
                 raise ValueError(msg)
-        #: Whether each write is told to each watch once. It is not where a watch has to look from time to time.
+        #: Whether each write is reported once to each watch. This is False for a watch that has to poll.
         self.tells_each_write: bool = False
-        #: It keeps the rates and budgets of providers, in a second table.
+        #: This store keeps the rates and budgets of providers, in a second table.
         self.keeps_quotas: bool = True
         self._sql = Statements(table)
         self._wire, self._watch = _postgres_wire, _postgres_watch
@@ -120,11 +121,11 @@ class PostgresStore(Guarded):
         return {key: record for key, record in records.items() if record is not None}
 
     async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
-        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
+        """Take the lease of *key*, if it is free or *owner* holds it, with a part of *quota*, and read the record."""
         statement, values, taken = self._sql.begin, [_row_of(key), owner, ttl], None
         if quota is not None:
             statement, values = self._sql.begin_with, [*values, _row_of(quota.name), *quotas.taken(quota)]
-        # The other steps make no table: its name may be mistyped.
+        # Only this step creates the table, because its name may be mistyped.
         ((holder, fence, remaining, data, _, *said),) = await self._run(statement, *values, make=True)
         if quota is not None:
             taken = quotas.Taking(quota, *said)
@@ -132,7 +133,7 @@ class PostgresStore(Guarded):
         given = holder == owner and not wait
         lease = Lease(key, owner, fence) if given else Held(wait or max(remaining, 0.0))
         if taken is not None and taken.is_idle(given=given):
-            # Two began the first lease of a key at once.
+            # Two members began the first lease of a key at the same time.
             await self.abandon(Lease(key, owner, 0), unused=taken.unused)
             spent = None
         if data is None:
@@ -140,21 +141,23 @@ class PostgresStore(Guarded):
         try:
             return Begun(lease, await self._opened(key, data), wait, spent)
         except Exception:
-            # Others may read it.
+            # Other members may be able to read it.
             if isinstance(lease, Lease):
                 await self.abandon(lease, unused=None if taken is None else taken.unused)
             raise
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """Keep *record* durably, and the lease; return False where the lease or the version is outdated."""
+        """Keep *record* durably, and the lease. Return False if the lease or the version is outdated."""
         return await self._keep(self._sql.mark, record, lease)
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
+        """Keep *record* durably, and end the lease. Return False if the lease or the version is outdated."""
         return await self._keep(self._sql.commit, record, lease)
 
     async def add_many(self, records: Sequence[Record], /) -> list[bool]:
-        """Keep each record whose key has none and whose lease is free, all in one statement; tell which were kept."""
+        """
+        Keep each record whose key has no record and whose lease is free, all in one statement. Return which were kept.
+        """
 
         def sealed() -> str:
             return json.dumps(
@@ -183,7 +186,7 @@ class PostgresStore(Guarded):
             await self._run(self._sql.give_back, *values, *more)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
+        """Let *lease* end *ttl* seconds from now. Return False if it is no longer held."""
         return bool(await self._run(self._sql.renew, _row_of(lease.key), lease.fence, lease.owner, ttl))
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
@@ -207,23 +210,23 @@ class PostgresStore(Guarded):
                 yield after if record is None else key_in(record) or after
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """Return who holds the lease of *key* and for how many seconds yet, or None."""
+        """Return the owner that holds the lease of *key* and the seconds until it ends, or None."""
         rows = await self._run(self._sql.holder, _row_of(key))
         return (rows[0][0], rows[0][1]) if rows and rows[0][1] > 0.0 else None
 
     async def delete(self, key: str, /) -> bool:
-        """Take the record of *key* out, and its torn copy; tell whether there was one."""
+        """Delete the record of *key* and its torn copy. Return whether there was one."""
         return bool(await self._run(self._sql.delete, _row_of(key), self._notice(key)))
 
     async def exists(self) -> bool:
-        """Tell whether the table is there."""
+        """Tell whether the table exists."""
         return await self._run(self._sql.exists, self._sql.name) == [(True,)]
 
     async def create_table(self) -> None:
-        """Make the table, and that of the quotas, unless they are there. Done by itself with the first lease."""
+        """Create the table and the one for quotas, if they do not exist. The first lease does this automatically."""
         errors = self._wire.errors
         for statement in (self._sql.create, self._sql.create_quotas):
-            # "If not exists" does not keep two from making it at once.
+            # "If not exists" does not prevent two sessions from creating it at the same time.
             with suppress(errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateObject):
                 await self._asked(statement)
 
@@ -243,14 +246,14 @@ class PostgresStore(Guarded):
         key = record.key
         if key != lease.key:
             return False
-        # Vaults may be slow.
+        # The codec may ask a vault, which may be slow.
         seal = partial(written, record, self._codec)
         data = seal() if self._codec is None else await offload(seal)
         values = (_row_of(key), lease.fence, lease.owner, record.version, data, self._notice(key))
         if await self._run(statement, *values, _NOT_SEEN, record.revoked):
             return True
-        # It is outdated, or a stranger wrote the record. Reading raises where the record is not for this reader, and
-        # sets aside one that is torn.
+        # The version is outdated, or a stranger wrote the record. Reading raises an error if this reader cannot read
+        # the record, and sets a torn one aside.
         await self.read(key)
         return bool(await self._run(statement, *values, _SEEN, record.revoked))
 
@@ -289,5 +292,5 @@ def _row_of(key: str) -> str:
     data = key.encode()
     if len(data) <= _LONGEST_KEY:
         return key
-    # Longer than any that is its own, so that it is nobody's.
+    # This is longer than any key that identifies a row itself, so it belongs to no other key.
     return f"{data[:_LONGEST_KEY].decode(errors='ignore')}#{hashlib.sha256(data).hexdigest()}"

@@ -1,4 +1,4 @@
-"""A store in Redis or Valkey: for processes on many hosts."""
+"""A store in Redis or Valkey, for processes on many hosts."""
 
 from __future__ import annotations
 
@@ -28,67 +28,67 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisStore"]
 
-#: Seconds between two attempts to watch as a user who may not.
+#: Seconds between two attempts to watch, if the user has no right to watch.
 REFUSED: Final = 60.0
 
-#: The longest lease that is honoured, in ms. The server's clock may have been set back a little meanwhile.
+#: The longest lease that counts, in ms. The server's clock may have been set back a little meanwhile.
 _LONGEST: Final = int(LONGEST_LEASE * 1000.0) + 250
 
 _DIGITS: Final = hashlib.sha256().digest_size * 2
 
 _log = logging.getLogger("evertoken")
 
-_LATER: Final = "members are not told of new tokens, and find them when they look"
+_LATER: Final = "members are not notified of new tokens, and find them later"
 
 _UNVERIFIED: Final = (
-    "its TLS does not check that the certificate is for this host, so that another server can read the password and the"
+    "its TLS does not check that the certificate is for this host, so another server can read the password and the"
     " tokens: let the client have ssl_check_hostname=True and ssl_cert_reqs='required'"
 )
 
-#: Warnings that this process has given.
+#: The warnings that this process has logged.
 _said: set[str] = set()
 
 
 @final
 class RedisStore(Guarded):
     """
-    A `TokenStore` in Redis (6 or later) or Valkey, shared by all who reach the server.
+    A `TokenStore` in Redis (6 or later) or Valkey, shared by all processes that can reach the server.
 
-    Each step is a script that the server runs as a whole, by its own clock, in one round trip. Peers are told of a
-    write at once by publish and subscribe. A user of the server without rights to the channel can use the store too:
-    its peers find the write later, and a warning says so once.
+    Each step is a script that the server runs as a whole, by its own clock, in one round trip. Peers learn of a write
+    at once by publish and subscribe. A user of the server without rights to the channel can use the store too. Then its
+    peers find the write later, and a warning is logged once.
 
-    After a restart or a failover the store holds what the server had saved. For refresh tokens that rotate, let the
-    server write its log at every second at least (`appendfsync everysec`), and mind that a replica may lag. Needs the
-    extra `redis`.
+    After a restart or a failover the store contains the data that the server had saved. For rotating refresh tokens,
+    let the server write its log at least every second (`appendfsync everysec`), and note that a replica may lag. It
+    needs the extra `redis`.
 
-    A damaged record is moved aside within its hash, reported as a warning to the log "evertoken", and counts as
-    missing. A record that cannot be read with the keys at hand raises `UnreadableRecord`, and stays as it is.
+    A damaged record is moved aside within its hash, is reported as a warning to the log "evertoken", and counts as
+    missing. A record that cannot be read with the available keys raises `UnreadableRecord`, and stays as it is.
 
-    A manager enters the store and leaves it. In between, each event loop keeps connections of its own. Their number is
-    bounded. A step that finds no connection free waits.
+    A manager enters the store and leaves it. In between, each event loop keeps its own connections. Their number is
+    limited. A step waits if no connection is free.
 
     Args:
-        redis: A URL (`redis://`, `rediss://` for TLS, `unix://`), or an asyncio client of redis-py or valkey-py, also
-            of a Sentinel's master or (from redis-py 8) a cluster. A client that is given is not closed, and stays on
-            its loop. With `rediss://` the certificate and its host name are verified, whatever the release of redis-py
-            does by default. A URL or a client that turns this off is used, and a warning says so once.
+        redis: A URL (`redis://`, `rediss://` for TLS, `unix://`), or an asyncio client of redis-py or valkey-py. The
+            client may be that of a Sentinel's master or (from redis-py 8) of a cluster. A given client is not closed,
+            and stays on its loop. With `rediss://` the certificate and its host name are verified in all releases of
+            redis-py. If the URL or client turns this off, it is used, and a warning is logged once.
 
-        codec: Seals records, such as `evertoken.stores.encryption.AesGcm`.
+        codec: A codec that seals records, such as `evertoken.stores.encryption.AesGcm`.
 
-        prefix: All keys of this store in the server begin with it, and its channel too.
+        prefix: The text with which all keys of this store in the server, and its channel, begin.
 
         expire_after: Seconds after its last write or lease at which the server may forget a key. With None it never
-            does. It must be longer than the longest life of a refresh token.
+            forgets one. It must be longer than the longest life of a refresh token.
 
         max_connections:
-            How many steps are with the server at a time, on each event loop, and so how many connections are kept.
-            Each manager that watches needs one more. A client with a smaller pool is not asked for more than it has.
+            The number of steps at a time, on each event loop, and so the number of connections that are kept. Each
+            manager that watches needs one more. A client with a smaller pool is used within the limit of its pool.
 
     Raises:
         ImportError: A URL is given and the extra is not installed.
         TypeError: *redis* is neither a URL nor a client.
-        ValueError: The URL has another scheme, or a part that a password with special characters has got into, or
+        ValueError: The URL has another scheme, or a part of a password with special characters is in another field. Or
             *expire_after* or *max_connections* is not above zero.
     """
 
@@ -107,9 +107,10 @@ class RedisStore(Guarded):
         if max_connections < 1:
             msg = f"max_connections must be above zero, not {max_connections!r}"
             raise ValueError(msg)
-        #: Whether each write is told to each watch once. It is not where the user may not publish.
+        #: Whether each write is reported once to each watch. This is False if the user may not publish.
         self.tells_each_write: bool = True
-        #: Whether it keeps the rates and budgets of providers. A cluster takes no step on keys of two places.
+        #: Whether this store keeps the rates and budgets of providers. In a cluster, a step cannot use keys of two
+        #: nodes.
         self.keeps_quotas: bool = "Cluster" not in type(redis).__name__
         self._codec = codec
         self._prefix = prefix
@@ -117,7 +118,7 @@ class RedisStore(Guarded):
         self._place = place_of(redis)
         if unverified(redis):
             self._say_once(_UNVERIFIED)
-        # Under a lease nobody else writes. A step that finds the record that is remembered here need not read it again.
+        # Under a lease nobody else writes. If a step finds the remembered record here, it need not read it again.
         self._seen: dict[str, tuple[Lease, str]] = {}
         if isinstance(redis, str):
             found = library()
@@ -152,7 +153,7 @@ class RedisStore(Guarded):
         return {key: record for key, record in records.items() if record is not None}
 
     async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
-        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
+        """Take the lease of *key*, if it is free or *owner* holds it, with a part of *quota*, and read the record."""
         asked: tuple[object, ...] = (owner, _milliseconds(ttl), _LONGEST, self._expire)
         names: tuple[str, ...] = (self._name(key),)
         if quota is not None:
@@ -163,7 +164,7 @@ class RedisStore(Guarded):
             try:
                 record = await self._record(client, key, data)
             except UnreadableRecord:
-                # Other members may well read it, and must not wait for this lease.
+                # Other members may be able to read it, and must not wait for this lease.
                 if isinstance(lease, Lease):
                     await client.script(lua.ABANDON, self._name(key), lease.fence, lease.owner)
                 raise
@@ -172,15 +173,11 @@ class RedisStore(Guarded):
             return Begun(lease, record, wait, spent)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record* and the lease, and tell those who watch; return False where the lease or version is outdated.
-        """
+        """Keep *record* and the lease, and notify watchers. Return False if the lease or the version is outdated."""
         return await self._keep(record, lease, ending=False)
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """
-        Keep *record*, end the lease, and tell those who watch; return False where the lease or version is outdated.
-        """
+        """Keep *record*, end the lease, and notify watchers. Return False if the lease or the version is outdated."""
         return await self._keep(record, lease, ending=True)
 
     async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
@@ -196,7 +193,7 @@ class RedisStore(Guarded):
                 )
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
+        """Let *lease* end *ttl* seconds from now. Return False if it is no longer held."""
         async with self._clients.use() as client:
             asked = (lease.fence, lease.owner, _milliseconds(ttl), self._expire)
             return bool(await client.script(lua.RENEW, self._name(lease.key), *asked))
@@ -206,8 +203,8 @@ class RedisStore(Guarded):
         Call *changed* with each key that was written, until cancelled.
 
         Raises:
-            ConnectionError: The server has not said a word for ten seconds, though it was asked to; or the client that
-                was given has no connection to spare.
+            ConnectionError: The server has not answered for ten seconds, although it was asked. Or the given client has
+                no connection left.
         """
         async with self._clients.use() as client:
             refused = False
@@ -224,9 +221,9 @@ class RedisStore(Guarded):
                 await anyio.sleep(REFUSED)
 
     async def keys(self) -> AsyncIterator[str]:
-        """Yield the key of every record. A foreign value in the place of one is passed over, and reported once."""
+        """Yield the key of every record. A foreign value in the place of a record is skipped, and reported once."""
         async with self._clients.use() as client:
-            # Not all that begins with the prefix: another store's may begin with this one.
+            # The pattern is exact, because another store's prefix may begin with this one.
             async for name in client.names(f"{escaped(self._prefix)}{{{'[0-9a-f]' * _DIGITS}}}"):
                 key: str | None = None
                 try:
@@ -245,13 +242,13 @@ class RedisStore(Guarded):
                     yield key
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """Return who holds the lease of *key* and for how many seconds yet, or None."""
+        """Return the owner that holds the lease of *key* and the seconds until it ends, or None."""
         async with self._clients.use() as client:
             found = await client.script(lua.HOLDER, self._name(key), _LONGEST)
         return None if not found else (str(found[0], "utf-8"), found[1] / 1000.0)
 
     async def delete(self, key: str, /) -> bool:
-        """Take the record of *key* out, and a copy that was set aside; tell whether there was one."""
+        """Delete the record of *key*, and a copy that was set aside. Return whether there was one."""
         async with self._clients.use() as client:
             return bool(await client.script(lua.DELETE, self._name(key)))
 
@@ -270,7 +267,7 @@ class RedisStore(Guarded):
         return f"{self._prefix}written"
 
     def _name(self, key: str) -> str:
-        # Braces say to a cluster what to place a key by. A digest has none of its own, and is short.
+        # A cluster places a key by the text in braces. A digest contains no braces, and is short.
         return f"{self._prefix}{{{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}}}"
 
     async def _record(self, client: BoundedClient, key: str, data: memoryview | None) -> Record | None:
@@ -279,7 +276,7 @@ class RedisStore(Guarded):
         try:
             if self._codec is None:
                 return opened(key, data, None)
-            # A codec may ask a file or a vault for its keys.
+            # A codec may read its keys from a file or a vault.
             return await offload(opened, key, data, self._codec)
         except TornRecord as error:
             torn = error.with_traceback(None)
@@ -301,7 +298,7 @@ class RedisStore(Guarded):
                 said, found = await client.script(lua.KEEP, self._name(key), *step, seen, *flags)
                 if said != lua.UNSEEN:
                     break
-                # This raises if the record is for other readers, and sets it aside if it is damaged.
+                # This raises an error if the record is for other readers, and sets it aside if it is damaged.
                 there = await self._record(client, key, found)
                 seen = _digest(None if there is None else found)
         if said != lua.KEPT:

@@ -1,4 +1,4 @@
-"""A store in one SQLite file: for the processes of one host, and many keys."""
+"""A store in one SQLite file. The processes of one host can share it, also with many keys."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SQLiteStore"]
 
-#: Seconds that another's transaction is waited for: less than a manager waits for a store.
+#: Seconds to wait for another user's transaction. A manager waits longer than this for a store.
 BUSY_TIMEOUT: Final = 4.0
 
-#: Keys that are read at once when they are listed.
+#: The number of keys that are read at once for a listing.
 _BATCH: Final = 500
 
 
@@ -36,35 +36,35 @@ class SQLiteStore(Guarded):
     """
     A `TokenStore` in one SQLite file on a local disk, shared by the processes of one host and one user.
 
-    One table, in write-ahead mode: a token is on disk before anyone uses it. What is deleted or replaced is overwritten
-    with zeros; `delete` and the close of the store empty the write-ahead log. Leases end by a clock that counts from
-    the boot. A file that is taken away, moved or replaced is noticed: the store goes on with the file that is under
-    the path, and makes it if there is none. Everything that blocks happens in worker threads. Needs nothing but the
+    It has one table, in write-ahead mode. A token is on disk before anybody uses it. Deleted or replaced data is
+    overwritten with zeros. `delete` and the close of the store empty the write-ahead log. Leases end by a clock that
+    counts from the boot. If the file is removed, moved or replaced, the store notices that. It continues with the file
+    that is at the path, and creates it if it is missing. All blocking work runs in worker threads. It needs only the
     standard library.
 
-    A row that is no record is moved to the column `torn`, reported as a warning to the log "evertoken", and counts as
-    missing. One that cannot be read with the keys at hand is an `UnreadableRecord`, and stays as it is. A disk that is
-    full or read-only is an `sqlite3.OperationalError`, and what was kept before is still there.
+    A row that is not a record is moved to the column `torn`, is reported as a warning to the log "evertoken", and
+    counts as missing. A record that cannot be read with the available keys raises `UnreadableRecord`, and stays as it
+    is. A full or read-only disk raises `sqlite3.OperationalError`, and the records that were kept before stay intact.
 
-    A manager enters the store and leaves it; between, connections are kept.
+    A manager enters the store and leaves it. In between, connections are kept.
 
     Args:
-        path: The file. It is made (mode 0600), and its directory too, if it is missing.
+        path: The file. It is created (mode 0600), and its directory too, if it is missing.
 
-        codec: What seals records, such as `evertoken.stores.encryption.AesGcm`. Without one, tokens are kept as text
-            that whoever may read the file can read.
+        codec: A codec that seals records, such as `evertoken.stores.encryption.AesGcm`. Without one, tokens are kept as
+            text that everybody with access to the file can read.
 
-        poll: Seconds between two looks for what others have written, while the store is watched.
+        poll: Seconds between two looks for writes of other processes, while the store is watched.
 
     Raises:
-        ValueError: *path* is empty or names no file, or *poll* is not above zero.
+        ValueError: *path* is empty or does not name a file, or *poll* is not above zero.
 
     The operations raise `PermissionError` if the file, or a file that SQLite keeps beside it (`-wal`, `-shm`,
-    `-journal`), is a symbolic link, another user's, open to others or has a second name; and if its directory is a
-    symbolic link, another user's, or one that others may write to, sticky or not.
+    `-journal`), is a symbolic link, belongs to another user, is open to others or has a second name. The same holds if
+    its directory is a symbolic link, belongs to another user, or can be written to by others, sticky or not.
     """
 
-    #: It keeps the rates and budgets of providers.
+    #: This store keeps the rates and budgets of providers.
     keeps_quotas: Final = True
 
     def __init__(self, path: str | os.PathLike[str], codec: Codec | None = None, *, poll: float = 0.5) -> None:
@@ -75,7 +75,7 @@ class SQLiteStore(Guarded):
             msg = f"poll must be seconds above zero, not {poll!r}"
             raise ValueError(msg)
         self._poll = poll
-        # Absolute, for the program may change its directory.
+        # The path is absolute, because the program may change its directory.
         self._connections = Connections(Path(path).expanduser().absolute(), BUSY_TIMEOUT)
         self._rows = Rows(self._connections, codec, HostClock())
 
@@ -84,16 +84,16 @@ class SQLiteStore(Guarded):
         return await offload(self._rows.read, key)
 
     async def begin(self, key: str, owner: str, ttl: float, /, *, quota: Quota | None = None) -> Begun:
-        """Take the lease of *key*, if it is free or *owner* holds it, and of *quota*; and read the record."""
+        """Take the lease of *key*, if it is free or *owner* holds it, with a part of *quota*, and read the record."""
         abandoned = Abandoned()
         return await offload(self._rows.begin, key, owner, ttl, abandoned, quota, abandoned=abandoned)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
-        """Keep *record* durably, and the lease; return False where the lease or the version is outdated."""
+        """Keep *record* durably, and the lease. Return False if the lease or the version is outdated."""
         return await offload(partial(self._rows.keep, record, lease, ending=False))
 
     async def commit(self, record: Record, lease: Lease, /) -> bool:
-        """Keep *record* durably, and end the lease; return False where the lease or the version is outdated."""
+        """Keep *record* durably, and end the lease. Return False if the lease or the version is outdated."""
         return await offload(partial(self._rows.keep, record, lease, ending=True))
 
     async def abandon(self, lease: Lease, /, *, unused: Unused | None = None) -> None:
@@ -101,14 +101,14 @@ class SQLiteStore(Guarded):
         await offload(self._rows.abandon, lease, unused)
 
     async def renew(self, lease: Lease, ttl: float, /) -> bool:
-        """Let *lease* end *ttl* seconds from now; return False where it is no longer held."""
+        """Let *lease* end *ttl* seconds from now. Return False if it is no longer held."""
         return await offload(self._rows.renew, lease, ttl)
 
     async def watch(self, changed: Callable[[str | None], object], /) -> None:
         """
         Call *changed* with each key that was written, until cancelled.
 
-        A look is one query on an index, however many records there are.
+        A look is one query on an index. The number of records does not matter.
         """
         newest: tuple[object, int] | None = None
         while True:
@@ -125,15 +125,15 @@ class SQLiteStore(Guarded):
                 yield key
 
     async def holder(self, key: str, /) -> tuple[str, float] | None:
-        """Return who holds the lease of *key* and for how many seconds yet, or None."""
+        """Return the owner that holds the lease of *key* and the seconds until it ends, or None."""
         return await offload(self._rows.holder, key)
 
     async def delete(self, key: str, /) -> bool:
-        """Take the record of *key* out, and its torn copy; tell whether there was one."""
+        """Delete the record of *key* and its torn copy. Return whether there was one."""
         return await offload(self._rows.delete, key)
 
     async def exists(self) -> bool:
-        """Tell whether the file and its table are there. This makes neither."""
+        """Tell whether the file and its table exist. This creates neither of them."""
         return await offload(self._connections.exists)
 
     async def __aenter__(self) -> Self:

@@ -1,5 +1,5 @@
 """
-What tests need: a real token server with faults on demand, clocks that a test moves, and a loop that does not wait.
+Tools for tests: a real token server with faults on demand, clocks that a test moves, and a loop that does not wait.
 """
 
 from evertoken.testing._faults import Fault, FaultKind

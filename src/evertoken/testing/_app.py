@@ -44,7 +44,7 @@ class App:
         try:
             await self._answer(scope, await _read(receive), reply)
         except asyncio.CancelledError:
-            # The server is stopped: without this, uvicorn would answer 500 to all who wait.
+            # The server is stopping. Without this, uvicorn would answer 500 to all waiting clients.
             reply.abort()
             raise
 
@@ -135,7 +135,7 @@ class App:
         except OAuthError as error:
             await reply.error(error)
         else:
-            # RFC 7009 section 2.2: 200 also for a token that is unknown.
+            # RFC 7009 section 2.2: the answer is 200 even if the token is unknown.
             await reply.json(200, {})
 
     async def _resource(self, scope: Scope, headers: dict[str, str], body: bytes, reply: _Reply) -> None:
@@ -148,14 +148,14 @@ class App:
         forbidden = good and scope["path"].endswith("/forbidden")
         server.count_resource(server.forbid_with if forbidden else 200 if good else 401)
         if forbidden:
-            # Who answers 401 for want of a permission does not say so.
+            # A server that answers 401 for a missing permission does not name it.
             told = b', error="insufficient_scope"' if server.forbid_with == 403 else b', error="invalid_token"'  # noqa: PLR2004 - RFC 6750
             challenge = b'Bearer realm="evertoken"' + told
             await reply.json(server.forbid_with, {"error": "forbidden"}, [(b"www-authenticate", challenge)])
         elif good:
             await reply.json(200, {"method": scope["method"], "path": scope["path"], "length": len(body)})
         else:
-            # RFC 6750 section 3.1: no error code for a request that carried no token.
+            # RFC 6750 section 3.1: a request without a token gets no error code.
             challenge = b'Bearer realm="evertoken"' + (b', error="invalid_token"' if scheme else b"")
             await reply.json(401, {"error": "invalid_token"}, [(b"www-authenticate", challenge)])
 
@@ -246,12 +246,12 @@ def _credentials(form: dict[str, str], headers: dict[str, str]) -> tuple[str | N
         user, _, password = base64.b64decode(basic, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         return None, None
-    # RFC 6749 section 2.3.1: both were form-encoded before they were put together.
+    # RFC 6749 section 2.3.1: both were form-encoded before they were joined.
     return unquote_plus(user), unquote_plus(password)
 
 
 def _number(seconds: float) -> float:
-    # As servers answer it: Go's client, among others, does not take 3600.0.
+    # It is an int if possible, as servers answer it. Go's client, among others, does not accept 3600.0.
     return int(seconds) if float(seconds).is_integer() else seconds
 
 

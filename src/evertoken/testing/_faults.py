@@ -1,4 +1,4 @@
-"""What may go wrong at a token endpoint, one line each."""
+"""The faults of a token endpoint."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Fault", "FaultKind", "Faults", "Window"]
 
-#: - "hang": no answer, as long as the client waits
+#: - "hang": there is no answer while the client waits
 #: - "reset": the connection is cut before the request is processed
-#: - "lost": the request is processed (a refresh token is spent), and the connection is cut instead of an answer
-#: - "truncated": the same, cut in the middle of the answer
-#: - "garbage", "empty": 200 with a web page, or with nothing
-#: - "huge", "bomb": 200 with a body of several megabytes, sent or unpacked
-#: - "redirect": 307 to elsewhere
+#: - "lost": the request is processed (a refresh token is spent), but the connection is cut instead of an answer
+#: - "truncated": the same, but cut in the middle of the answer
+#: - "garbage", "empty": 200 with a web page, or with an empty body
+#: - "huge", "bomb": 200 with a body of several megabytes, sent or compressed
+#: - "redirect": 307 to another place
 #: - "error": an error answer of RFC 6749 section 5.2
 FaultKind: TypeAlias = Literal[
     "hang", "reset", "lost", "truncated", "garbage", "empty", "huge", "bomb", "redirect", "error"
 ]
 
 _KINDS: Final = get_args(FaultKind)
-# RFC 9110 section 15; those below are no final answers.
+# RFC 9110 section 15; statuses below 200 are not final answers.
 _STATUSES: Final = range(200, 600)
 
 
@@ -33,20 +33,20 @@ _STATUSES: Final = range(200, 600)
 @dataclass(slots=True)
 class Fault:
     """
-    One way to fail, for a number of requests. As a context manager it is healed at the end of the block.
+    A fault that lasts for a number of requests. As a context manager, it ends with the block.
 
     Args:
-        what: A status code, or a kind of fault by name.
+        what: A status code, or the name of a kind of fault.
 
-        times: For how many requests; None for all until it is healed.
+        times: The number of requests. With None, all requests until the fault is healed.
 
         retry_after: The Retry-After field: seconds, or a date as text.
 
-        error: For "error", and optionally for a status code: the RFC's error code.
+        error: The error code of the RFC, for "error", and optionally for a status code.
 
-        error_description: The words that go with it.
+        error_description: The description that comes with it.
 
-        status: For "error": the status code.
+        status: The status code, for "error".
     """
 
     what: int | FaultKind
@@ -66,11 +66,11 @@ class Fault:
 
     @property
     def active(self) -> bool:
-        """Whether it still strikes."""
+        """Whether it still affects requests."""
         return not self.healed and (self.times is None or self.used < self.times)
 
     def heal(self) -> None:
-        """Strike no more."""
+        """End the fault."""
         self.healed = True
 
     def __enter__(self) -> Self:
@@ -82,18 +82,18 @@ class Fault:
 
 @final
 class Faults:
-    """The faults in force; the first one set strikes first."""
+    """The faults in force. The first one that was set affects requests first."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Put *fault* in force."""
+        """Put *fault* into force."""
         self._faults.append(fault)
         return fault
 
     def heal(self) -> None:
-        """End them all."""
+        """End all faults."""
         for fault in self._faults:
             fault.heal()
         self._faults.clear()
@@ -109,13 +109,13 @@ class Faults:
 
 @final
 class Window:
-    """The token requests of the last seconds, of a server that takes so many."""
+    """The token requests of the last seconds, for a server with a rate limit."""
 
     def __init__(self) -> None:
         self._taken: deque[float] = deque()
 
     def refusal(self, limit: RateLimit | None, now: float) -> Fault | None:
-        """Take a request at *now*; return how it is refused, where *limit* is used up."""
+        """Record a request at *now*. If *limit* is used up, return the fault that refuses the request."""
         if limit is None:
             return None
         while self._taken and self._taken[0] <= now - limit.per:
@@ -123,5 +123,5 @@ class Window:
         if len(self._taken) < limit.requests:
             self._taken.append(now)
             return None
-        # Whole seconds (RFC 9110 section 10.2.3).
+        # Retry-After uses whole seconds (RFC 9110 section 10.2.3).
         return Fault(429, retry_after=math.ceil(self._taken[0] + limit.per - now))

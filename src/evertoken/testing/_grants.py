@@ -1,4 +1,4 @@
-"""What an authorization server remembers: clients, grants that rotate, and the tokens it gave out."""
+"""The memory of an authorization server: clients, rotating grants, and issued tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OAuthError(Exception):
 @final
 @dataclass(slots=True, repr=False)
 class Family:
-    """One grant: the refresh tokens that came of one login."""
+    """One grant: the refresh tokens of one login."""
 
     subject: str
     client_id: str
@@ -40,7 +40,7 @@ class Family:
 @final
 @dataclass(slots=True, repr=False)
 class Grants:
-    """The server's memory. All times are the server's own."""
+    """The memory of the server. All times are by the server's clock."""
 
     clock: Callable[[], float]
     clients: dict[str, str | None] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Grants:
         return client_id
 
     def new_family(self, subject: str, client_id: str) -> Family:
-        """Begin a grant, as a login does."""
+        """Start a grant, as a login does."""
         family = Family(subject, client_id, self._secret("refresh"))
         self.families[family.current] = family
         return family
@@ -66,7 +66,7 @@ class Grants:
         self, lifetime: float, *, exclusive: bool, repeat: bool = False, family: Family | None = None
     ) -> str:
         """
-        Give out an access token; with *exclusive* it ends all others, with *repeat* it is the last one that is valid.
+        Issue an access token. With *exclusive* it ends all others. With *repeat* the last valid one is issued again.
         """
         given = [*self.access_tokens] if family is None else family.access_tokens
         if repeat and given and self.valid(given[-1]):
@@ -80,7 +80,7 @@ class Grants:
         return token
 
     def valid(self, access_token: str) -> bool:
-        """Tell whether an access token is good now."""
+        """Tell whether an access token is valid now."""
         return self.access_tokens.get(access_token, 0.0) > self.clock()
 
     def present(

@@ -1,4 +1,4 @@
-"""What a server was asked, and how often."""
+"""The requests that a server received, and their counts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Stats", "TokenRequest"]
 @dataclass(slots=True, repr=False)
 class TokenRequest:
     """
-    A request to the token endpoint, as it came.
+    A request to the token endpoint, as it arrived.
 
     Args:
-        at: When (the server's clock, epoch seconds).
+        at: The instant of its arrival (the server's clock, epoch seconds).
 
         form: The form fields, in order.
 
         headers: The header fields, by lower-case name.
 
-        outcome: "issued", the RFC's error code, or the fault that struck.
+        outcome: "issued", the error code of the RFC, or the fault that affected it.
     """
 
     at: float
@@ -35,7 +35,7 @@ class TokenRequest:
 
     @property
     def grant_type(self) -> str:
-        """The grant asked for."""
+        """The requested grant."""
         return dict(self.form).get("grant_type", "")
 
     def __repr__(self) -> str:
@@ -46,24 +46,24 @@ class TokenRequest:
 @dataclass(frozen=True, slots=True)
 class Stats:
     """
-    What a server was asked so far.
+    The counts of the requests so far.
 
     Args:
-        token_requests: Requests to the token endpoint.
+        token_requests: The number of requests to the token endpoint.
 
-        tokens_issued: Those that brought a token.
+        tokens_issued: The number of these requests that brought a token.
 
-        by_grant: Requests by grant type.
+        by_grant: The number of requests by grant type.
 
-        by_outcome: Requests by outcome: "issued", an error code, or a fault.
+        by_outcome: The number of requests by outcome: "issued", an error code, or a fault.
 
-        max_in_flight: The most requests to the token endpoint at one time.
+        max_in_flight: The largest number of requests to the token endpoint at one time.
 
         replays: How often a spent refresh token was presented.
 
-        resource_requests: Requests to the protected resource.
+        resource_requests: The number of requests to the protected resource.
 
-        resource_401: Those that were refused.
+        resource_401: The number of these requests that were refused.
     """
 
     token_requests: int
@@ -77,7 +77,7 @@ class Stats:
 
     @classmethod
     def of(cls, requests: Sequence[TokenRequest], counts: Counter[str], replays: int) -> Self:
-        """Return what *requests* and *counts* say."""
+        """Return the counts of *requests* and *counts*."""
         outcomes = Counter(request.outcome for request in requests)
         return cls(
             token_requests=len(requests),

@@ -1,4 +1,4 @@
-"""Serving an ASGI application from a thread."""
+"""Serves an ASGI application from a thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def require_uvicorn() -> Any:
     Return the server library.
 
     Raises:
-        ImportError: It is missing; the message names the extra.
+        ImportError: The library is missing. The message names the extra.
     """
     try:
         import uvicorn  # noqa: PLC0415 - needed only once a server is started
@@ -34,10 +34,7 @@ def require_uvicorn() -> Any:
 
 @final
 class Serving:
-    """
-    An ASGI application served on a socket by a thread, until stopped.
-
-    """
+    """An ASGI application that a thread serves on a socket, until it is stopped."""
 
     def __init__(self, app: Any, listener: socket.socket) -> None:
         uvicorn = require_uvicorn()
@@ -71,5 +68,5 @@ class Serving:
     async def _serve(self) -> None:
         await self._server.serve(sockets=[self._listener])
         for _ in range(_LAST_TURNS):
-            # Connections that were open until now are closed in the loop's next turns.
+            # Connections that were still open are closed in the next turns of the loop.
             await next_turn()

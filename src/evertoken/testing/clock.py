@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ManualClock", "VirtualClock"]
 
-#: Where wall clocks begin: 2030-01-01T00:00:00Z.
+#: The start of wall clocks: 2030-01-01T00:00:00Z.
 EPOCH: Final = 1_893_456_000.0
 
-# Rounds that a loop is given to become quiet between two timers of a manual clock.
+# The number of loop rounds after each timer of a manual clock, until the loop is quiet.
 _ROUNDS: Final = 50
 
 
 @final
 class VirtualClock:
     """
-    A `Clock` on a `VirtualTimeLoop`: its wall clock moves with the loop, and can be stepped apart from it.
+    A `Clock` on a `VirtualTimeLoop`. Its wall clock moves with the loop, and can also be stepped separately.
 
     Args:
         start: The wall clock's first reading, in epoch seconds.
@@ -43,7 +43,7 @@ class VirtualClock:
         return self._start + self._stepped + (loop.time() - self._begun)
 
     def monotonic(self) -> float:
-        """Return the loop's own seconds, which no step moves."""
+        """Return the loop's own seconds. Steps do not affect them."""
         return _virtual_loop().time()
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: object) -> asyncio.TimerHandle:
@@ -51,12 +51,12 @@ class VirtualClock:
         return _virtual_loop().call_later(delay, callback, *args)
 
     def step(self, seconds: float) -> None:
-        """Move the wall clock while the loop's stands: a clock that is set, or a machine that slept."""
+        """Move only the wall clock, as if the clock was set or the machine slept."""
         self.time()
         self._stepped += seconds
 
     async def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
-        """Let that much virtual time pass, and everything happen that happens in it."""
+        """Let this much virtual time pass, with everything that happens in it."""
         await asyncio.sleep(seconds + 60.0 * minutes + 3600.0 * hours)
 
     def __repr__(self) -> str:
@@ -66,9 +66,10 @@ class VirtualClock:
 @final
 class ManualClock:
     """
-    A `Clock` for any loop, which stands until the test moves it.
+    A `Clock` for any loop. It stands still until the test moves it.
 
-    Only what asks this clock is moved: a `TokenManager` with `clock=` is; `asyncio.sleep` in the test is not.
+    It affects only code that asks this clock, such as a `TokenManager` with `clock=`. It does not affect
+    `asyncio.sleep` in the test.
 
     Args:
         start: The wall clock's first reading, in epoch seconds.
@@ -85,21 +86,21 @@ class ManualClock:
         return self._wall
 
     def monotonic(self) -> float:
-        """Return the seconds that were advanced, steps aside."""
+        """Return the seconds by which the clock was advanced. Steps do not count."""
         return self._monotonic
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: object) -> _ManualTimer:
-        """Call *callback* once that many seconds were advanced."""
+        """Call *callback* after the clock was advanced by *delay* seconds."""
         timer = _ManualTimer(callback, args)
         heapq.heappush(self._timers, (self._monotonic + max(delay, 0.0), next(self._order), timer))
         return timer
 
     def step(self, seconds: float) -> None:
-        """Move the wall clock alone."""
+        """Move only the wall clock."""
         self._wall += seconds
 
     async def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
-        """Move both clocks, calling what is due in order and letting the loop become quiet after each."""
+        """Move both clocks. Call the timers that are due in order, and let the loop become quiet after each."""
         end = self._monotonic + seconds + 60.0 * minutes + 3600.0 * hours
         await _settle()
         while self._timers and self._timers[0][0] <= end:

@@ -1,8 +1,8 @@
 """
-A conformance suite: what a manager needs of a store, as tests that a store of anyone's can be put to.
+A conformance suite: tests of everything that a manager needs of a store. Anybody can run them on their own store.
 
-The tests are plain `async def` methods without fixtures, so that they run under pytest-asyncio and under anyio's
-plugin alike. Nothing but pytest is needed beyond evertoken itself.
+The tests are plain `async def` methods without fixtures, so they run under pytest-asyncio and under anyio's plugin.
+Besides evertoken itself they need only pytest.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["StoreConformance"]
 
 class StoreConformance(Records, Leases, Watching, Reading, Listing, Batches, Quotas, Concurrency):
     """
-    The tests that each store of ours passes.
+    The tests that each store of this library passes.
 
-    Inherit from it, and say how to make a store::
+    Inherit from it, and define how to make a store::
 
         @pytest.mark.asyncio  # or @pytest.mark.anyio; with asyncio_mode = "auto" neither is needed
         class TestMyStore(StoreConformance):
@@ -32,15 +32,15 @@ class StoreConformance(Records, Leases, Watching, Reading, Listing, Batches, Quo
             async def make(self):
                 return MyStore(self.path)
 
-    All stores that one test makes must be on the same data, which is empty when the test begins. Each test has an
-    instance of the class to itself. A store that is an async context manager is entered and left. Watching,
-    listing, batches, quotas and reading many records at once are tested where the store has them.
+    All stores of one test must use the same data, which is empty when the test begins. Each test has its own instance
+    of the class. A store that is an async context manager is entered and left. Watching, listing, batches, quotas and
+    reading many records at once are tested if the store supports them.
 
-    Override `clean` to take away what a test left. Two more hooks test what else may be found in a store: `plant`
-    puts bytes there that this release did not write, and `set_lease` moves the end of a lease, as a clock that was
-    set does. The tests that need them are skipped where they are not overridden. These attributes may be set, too:
+    Override `clean` to remove the data of a test. Two more hooks put unusual data into a store: `plant` writes bytes
+    that this release did not write, and `set_lease` moves the end of a lease, as a changed clock would. Tests that need
+    a hook are skipped if it is not overridden. You can also set these attributes:
 
-    - `short`: seconds that a lease lasts whose end is waited for (0.5). Raise it for a store that takes long.
-    - `patience`: seconds that anything may take at most (20).
-    - `many`: how many records are many (200).
+    - `short`: the length in seconds of leases whose end is awaited (0.5). Raise it for a slow store.
+    - `patience`: the longest time in seconds that any operation may take (20).
+    - `many`: the number of records in tests with many records (200).
     """

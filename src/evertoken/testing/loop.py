@@ -1,4 +1,6 @@
-"""An event loop whose time jumps when there is nothing to do: a day of supervision in a few hundredths of a second."""
+"""
+An event loop whose time jumps when there is nothing to do. A day of supervision takes a few hundredths of a second.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +21,25 @@ Ts = TypeVarTuple("Ts")
 
 _START: Final = 1000.0
 
-# A worker thread is looked at this often, in real seconds, while virtual time stands still.
+# Seconds of real time between two checks of a worker thread, while virtual time stands still.
 _OUTSIDE_POLL: Final = 0.05
 
-# With sockets about, this many real seconds may bring data before time jumps.
+# If there are sockets, data may arrive for this many real seconds before time jumps.
 _SOCKET_GRACE: Final = 0.005
 
-# With nothing scheduled at all, only another thread can help; after this many real seconds it is a deadlock.
+# If nothing is scheduled, only another thread can help. After this many real seconds it is a deadlock.
 _DEADLOCK_AFTER: Final = 5.0
 
 
 @final
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """
-    An asyncio loop that does not wait: when no callback is ready, its clock jumps to the next timer.
+    An asyncio loop that does not wait. If no callback is ready, its clock jumps to the next timer.
 
-    Everything that asks the loop for time is deterministic on it: `asyncio.sleep`, `asyncio.timeout`, anyio's
-    scopes, httpx's timeouts. Jobs in worker threads (`run_in_executor`, `anyio.to_thread`) are waited for in real
-    time, during which virtual time stands. Sockets get a few real milliseconds before each jump, which is enough on
-    loopback and a matter of luck elsewhere: use a real loop for tests of sockets.
+    All code that asks the loop for time is deterministic on it: `asyncio.sleep`, `asyncio.timeout`, anyio's scopes,
+    httpx's timeouts. Jobs in worker threads (`run_in_executor`, `anyio.to_thread`) are awaited in real time, while
+    virtual time stands still. Sockets get a few real milliseconds before each jump. That is enough on loopback, but not
+    certain elsewhere, so use a real loop for tests of sockets.
 
     Pass it as a loop factory: `asyncio.Runner(loop_factory=VirtualTimeLoop)`.
     """
@@ -54,7 +56,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual_now
 
     def advance(self, seconds: float) -> None:
-        """Move the loop's clock on. The loop does so by itself; call it to make a callback late."""
+        """Move the loop's clock forward. The loop does this by itself. Call it to make a callback late."""
         self._virtual_now += seconds
         self.jumps += 1
 
@@ -66,7 +68,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Run *func* in a thread; virtual time stands meanwhile."""
+        """Run *func* in a thread. Virtual time stands still meanwhile."""
         self.outside += 1
         try:
             future = super().run_in_executor(executor, func, *args)
@@ -76,8 +78,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._back)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002 - 3.11 has none
-        """Join the default executor's threads, however long that takes in real time."""
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002 - Python 3.11 has no timeout
+        """Join the default executor's threads. This may take any amount of real time."""
         self.outside += 1
         try:
             await super().shutdown_default_executor()
@@ -90,7 +92,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 @final
 class _JumpSelector(selectors.BaseSelector):
-    """The default selector, but for waiting."""
+    """The default selector, except that it does not wait."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
@@ -117,7 +119,7 @@ class _JumpSelector(selectors.BaseSelector):
             return ready
         if self._loop.outside:
             return self._real.select(_OUTSIDE_POLL)
-        # One registration is the loop's own, by which other threads wake it.
+        # One registration belongs to the loop itself. Other threads use it to wake the loop.
         if len(self._real.get_map()) > 1:
             ready = self._real.select(_SOCKET_GRACE)
             if ready:
@@ -132,7 +134,7 @@ class _JumpSelector(selectors.BaseSelector):
         return []
 
 
-class _counted_worker_threads:  # noqa: N801 - reads as the function it would be
+class _counted_worker_threads:  # noqa: N801 - it is used like a function
     """Counts anyio's worker threads as work outside the loop, while any virtual loop runs."""
 
     _users = 0
@@ -155,7 +157,7 @@ class _counted_worker_threads:  # noqa: N801 - reads as the function it would be
 async def _run_sync(func: Callable[..., Any], *args: Any, **options: Any) -> Any:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualTimeLoop):
-        return await _counted_worker_threads._real(func, *args, **options)  # noqa: SLF001 - this file's own
+        return await _counted_worker_threads._real(func, *args, **options)  # noqa: SLF001 - defined in this file
     loop.outside += 1
     try:
         return await _counted_worker_threads._real(func, *args, **options)  # noqa: SLF001

@@ -1,7 +1,7 @@
 """
-Fixtures for the tests of those who use evertoken.
+Fixtures for tests of programs that use evertoken.
 
-Installed as a pytest plugin; nothing changes until one of them is asked for.
+They are installed as a pytest plugin. Nothing changes until a test requests one of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["manual_clock", "token_server", "virtual_clock"]
 @pytest.fixture
 def token_server() -> Iterator[TokenServer]:
     """A `TokenServer` that listens on loopback, fresh for each test."""
-    from evertoken.testing.server import TokenServer  # noqa: PLC0415 - needs the extra, which other fixtures do not
+    from evertoken.testing.server import TokenServer  # noqa: PLC0415 - only this fixture needs the extra
 
     with TokenServer() as server:
         yield server

@@ -1,4 +1,4 @@
-"""A real authorization server on loopback, with the habits and the faults of those people meet."""
+"""A real authorization server on loopback, with the behaviour and the faults of real servers."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class TokenServer:
     """
     An authorization server (RFC 6749, 7009, 8414) and a protected resource (RFC 6750) on loopback.
 
-    Use it as a context manager, sync or async; it runs in a thread of its own. `app` is the same as an ASGI
-    application, for tests without a socket. Every setting may be changed at any time.
+    Use it as a sync or async context manager. It runs in its own thread. For tests without a socket, `app` is the same
+    server as an ASGI application. All settings can be changed at any time.
 
     Args:
-        lifetime: Seconds an access token really lives, by the server's clock.
+        lifetime: The real lifetime of an access token in seconds, by the server's clock.
 
-        latency: Seconds the token endpoint takes.
+        latency: The latency of the token endpoint in seconds.
 
-        resource_latency: Seconds the protected resource takes.
+        resource_latency: The latency of the protected resource in seconds.
 
-        expires_in: What to announce instead of *lifetime*: any JSON value, or None to leave it out.
+        expires_in: A value to announce instead of *lifetime*: any JSON value, or None to leave it out.
 
         rotate: Whether a refresh token is replaced at each use.
 
@@ -61,21 +61,22 @@ class TokenServer:
 
         refuse_all: Whether the resource answers 401 to every token.
 
-        date_skew: Seconds by which the Date field is wrong.
+        date_skew: The error of the Date field in seconds.
 
-        token_type: What to announce as the token's type.
+        token_type: The announced type of the token.
 
-        extra: More fields of the answer, such as {"refresh_in": 60}.
+        extra: Further fields of the answer, such as {"refresh_in": 60}.
 
-        refuse_early: Whether a refresh is refused while the access token before it is valid.
+        refuse_early: Whether a refresh is refused while the previous access token is valid.
 
-        repeat: Whether the same access token is answered until it expires.
+        repeat: Whether the server returns the same access token until it expires.
 
-        forbid_with: The status of the resource's paths that end in /forbidden.
+        forbid_with: The status of the resource's paths that end with /forbidden.
 
-        rate_limit: How many token requests it takes in any `per` seconds. Others are answered 429 with a Retry-After.
+        rate_limit: The number of token requests that it accepts in any `per` seconds. It answers others with 429 and a
+            Retry-After.
 
-        clock: The server's own time, in epoch seconds.
+        clock: The server's clock, in epoch seconds.
     """
 
     lifetime: float = 3600.0
@@ -110,15 +111,16 @@ class TokenServer:
     @classmethod
     def like(cls, provider: str | Provider, /, **settings: Any) -> Self:
         """
-        Return a server with the habits of a provider (see `evertoken.providers`).
+        Return a server that behaves like a provider (see `evertoken.providers`).
 
         Args:
-            provider: Its name, or a `Provider` of your own. Where it rotates by a setting, this one does.
+            provider: The name of the provider, or your own `Provider`. If rotation is a setting of it, this server
+                rotates.
 
-            settings: What else to set, or otherwise.
+            settings: Further settings. They also replace those of the provider.
 
         Raises:
-            ValueError: There is no such provider.
+            ValueError: The provider is unknown.
         """
         found = known(provider)
         habits: dict[str, Any] = {
@@ -142,7 +144,7 @@ class TokenServer:
 
     @property
     def resource(self) -> str:
-        """The URL of the protected resource. Paths below it work too; those that end in /forbidden forbid."""
+        """The URL of the protected resource and of paths below it. A path that ends with /forbidden forbids access."""
         return f"{self.url}/resource"
 
     def metadata(self) -> dict[str, Any]:
@@ -156,13 +158,13 @@ class TokenServer:
         }
 
     def now(self) -> float:
-        """Return the server's own time, in epoch seconds."""
+        """Return the time of the server's clock, in epoch seconds."""
         return self.clock()
 
-    # Who may come
+    # Clients and grants
 
     def add_client(self, client_id: str, client_secret: str | None = None) -> None:
-        """Register a client; one without a secret is public (RFC 6749 section 2.1)."""
+        """Register a client. A client without a secret is public (RFC 6749 section 2.1)."""
         with self.lock:
             self.grants.clients[client_id] = client_secret
 
@@ -172,7 +174,7 @@ class TokenServer:
             return self.grants.new_family(subject, client_id).current
 
     def oauth_client(self, **options: Any) -> OAuthClient:
-        """Return the client that this server knows. *options* are those of `OAuthClient`."""
+        """Return a client that this server knows. *options* are those of `OAuthClient`."""
         known = {"client_id": DEFAULT_CLIENT[0], "client_secret": DEFAULT_CLIENT[1]}
         return OAuthClient(**{"token_endpoint": self.token_endpoint, **known, **options})
 
@@ -184,7 +186,7 @@ class TokenServer:
         """Return a source for a new grant. *options* are those of `RefreshToken`."""
         return RefreshToken(self.oauth_client(), self.issue_grant(), **options)
 
-    # What goes wrong
+    # Faults
 
     def fail(
         self,
@@ -197,25 +199,25 @@ class TokenServer:
         status: int = 400,
     ) -> Fault:
         """
-        Let token requests fail: so many, or until healed. As a context manager, for a block.
+        Let a number of token requests fail, or all until healed. As a context manager, the fault ends with the block.
 
         Args:
             what:
                 A status code; or "hang", "reset" (cut before processing), "lost" (processed, then cut), "truncated",
                 "garbage", "empty", "huge", "bomb", "redirect" or "error".
 
-            times: For how many requests; None until `heal`.
+            times: The number of requests. With None, all requests until `heal`.
 
             retry_after: The Retry-After field: seconds, or a date as text.
 
-            error: The RFC's error code.
+            error: The error code of the RFC.
 
-            error_description: The words that go with it.
+            error_description: The description that comes with it.
 
             status: The status of an "error".
 
         Raises:
-            ValueError: There is no such fault.
+            ValueError: The fault is unknown.
         """
         fault = Fault(what, times, retry_after, error, error_description, status)
         with self.lock:
@@ -233,24 +235,24 @@ class TokenServer:
 
     def revoke_grant(self, refresh_token: str) -> None:
         """
-        End the grant that *refresh_token* is of, and its access tokens.
+        End the grant of *refresh_token*, and its access tokens.
 
         Raises:
-            LookupError: There is no such grant.
+            LookupError: The grant is unknown.
         """
         with self.lock:
             self.grants.revoke(self.grants.families[refresh_token])
 
-    # What it was asked
+    # Requests
 
     @property
     def stats(self) -> Stats:
-        """What it was asked so far."""
+        """The counts of all requests so far."""
         with self.lock:
             return Stats.of(self.requests, self._counts, self.grants.replays)
 
     def reset_stats(self) -> None:
-        """Begin to count anew."""
+        """Start counting again."""
         with self.lock:
             self.requests.clear()
             self._counts.clear()
@@ -259,7 +261,7 @@ class TokenServer:
     # For the application
 
     def strike(self) -> Fault | None:
-        """Return the fault for the request at hand, if any."""
+        """Return the fault for the present request, if any."""
         with self.lock:
             return self._faults.strike() or self._window.refusal(self.rate_limit, self.now())
 
@@ -300,7 +302,7 @@ class TokenServer:
         return self
 
     def stop(self) -> None:
-        """Stop listening, and cut what is under way."""
+        """Stop listening, and cut all connections."""
         serving, self._serving = self._serving, None
         if serving is not None:
             serving.stop()

@@ -1,4 +1,4 @@
-"""Amazon Web Services: credentials that sign, one way to them a file."""
+"""Amazon Web Services: credentials that sign requests. Each way to obtain them has its own file."""
 
 from evertoken.sources.aws._credentials import AwsCredentials
 from evertoken.sources.aws._environment import from_environment

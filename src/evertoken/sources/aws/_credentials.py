@@ -30,10 +30,10 @@ _CODE: Final = re.compile(r"[A-Z][A-Za-z.]{1,60}", re.ASCII)
 @final
 class AwsCredentials(Token, token_type=SCHEME):
     """
-    What AWS hands out in place of a bearer token: a key pair, and a session token where it is a temporary one.
+    The credentials of AWS, used instead of a bearer token: a key pair, and a session token if the keys are temporary.
 
-    It is served by a manager as any token is, `TokenManager[AwsCredentials]`, and signs requests through
-    `evertoken.clients.httpx.SigV4Auth`. It cannot be sent, so `authorization` raises.
+    A manager serves them like any token, as `TokenManager[AwsCredentials]`. They sign requests through
+    `evertoken.clients.httpx.SigV4Auth`. They cannot be sent, so `authorization` raises.
     """
 
     __slots__ = ()
@@ -53,15 +53,15 @@ class AwsCredentials(Token, token_type=SCHEME):
         Return credentials.
 
         Args:
-            access_key_id: Which key it is.
+            access_key_id: The identifier of the key.
 
-            secret_access_key: The key itself.
+            secret_access_key: The secret key.
 
-            session_token: What goes with a temporary key.
+            session_token: The session token of a temporary key.
 
-            issued_at: The instant (epoch seconds) from which its life is counted; now unless given.
+            issued_at: The instant (epoch seconds) from which the lifetime counts. The default is now.
 
-            expires_at: The instant (epoch seconds) at which it dies; None for a key that does not.
+            expires_at: The instant (epoch seconds) at which the key expires. It is None for a permanent key.
 
         Raises:
             ValueError: A part is empty.
@@ -79,42 +79,42 @@ class AwsCredentials(Token, token_type=SCHEME):
 
     @property
     def access_key_id(self) -> str:
-        """Which key it is. It is no secret, and stands in the logs of AWS."""
+        """The identifier of the key. It is not a secret, and appears in the logs of AWS."""
         return self.access_token
 
     @property
     def secret_access_key(self) -> str:
-        """The key itself, which signs and is never sent."""
+        """The secret key. It signs and is never sent."""
         return str(self.extra["secret_access_key"])
 
     @property
     def session_token(self) -> str | None:
-        """What is sent along with a signature of a temporary key."""
+        """The session token, which is sent along with a signature of a temporary key."""
         found: str | None = self.extra.get("session_token")
         return found
 
     @property
     def authorization(self) -> NoReturn:
-        """Raise: these credentials sign requests, and are not sent."""
+        """Raise an error, because these credentials sign requests and are not sent."""
         msg = "AWS credentials sign requests, and are not sent: use SigV4Auth(tokens.handle(), service=..., region=...)"
         raise TypeError(msg)
 
 
 def credentials_of(answer: Answer, *, started: float, outage: float = 0.0) -> AwsCredentials:
     """
-    Return the credentials that *answer* spells as AWS does everywhere but in files: `AccessKeyId` and so on.
+    Return the credentials in *answer*, by the names that AWS uses everywhere but in files: `AccessKeyId` and so on.
 
     Args:
         answer: The answer.
 
         started: The instant (epoch seconds) at which the request for it started.
 
-        outage: Seconds for which credentials are used that have expired by the answer itself. None unless given.
+        outage: Seconds for which credentials are still used after the expiry in the answer. The default is zero.
 
     Raises:
-        TransientRefreshError: They are not there, or have expired, or their expiry cannot be read.
+        TransientRefreshError: The credentials are missing or expired, or their expiry cannot be read.
     """
-    # The fields have no name here, because a frame that raises shows its locals.
+    # The fields are not named here, because the frame of an exception shows its locals.
     found = _read(answer, started, outage)
     if isinstance(found, str):
         raise TransientRefreshError(found)
@@ -127,13 +127,13 @@ def _read(answer: Answer, started: float, outage: float) -> AwsCredentials | str
     session = fields.get("Token", fields.get("SessionToken"))
     if not all(isinstance(part, str) and part for part in parts) or not isinstance(session, str | None):
         code = fields.get("Code")
-        # Nothing but a code is repeated: who knows what else the answer says.
+        # Only a code is repeated, because the answer may contain anything.
         said = f", and says {code!r}" if isinstance(code, str) and _CODE.fullmatch(code) else ""
         return f"the answer holds no credentials{said}"
     now = SystemClock.time()
     expiration, at = fields.get("Expiration"), instant(fields.get("Expiration"))
     if expiration and at is None:
-        return "the answer holds credentials whose Expiration is no instant"
+        return "the answer holds credentials whose Expiration is not an instant"
     if outage and at is not None and at <= (now if answer.date is None else answer.date):
         expiration = now + outage
     spelled = Answer({"access_token": parts[0], "expires_at": expiration}, date=answer.date)
@@ -150,18 +150,18 @@ def _read(answer: Answer, started: float, outage: float) -> AwsCredentials | str
 
 async def read_token(secret: Secret, parameter: str) -> str:
     """
-    Return the token that goes out in a request.
+    Return the token to send in a request.
 
     Raises:
         TransientRefreshError: Its file cannot be read, or is empty.
-        TypeError: A function returned something else.
+        TypeError: The function returned something else than text.
     """
     try:
         return await resolve(secret, parameter)
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or type(error).__name__
     except TypeError:
-        # A file that is being rewritten is empty for a moment. What a function returns stays a mistake.
+        # A file is empty for a moment while it is rewritten. A wrong result of a function stays an error.
         if not isinstance(secret, Path):
             raise
         said = "it is empty"
@@ -171,11 +171,11 @@ async def read_token(secret: Secret, parameter: str) -> str:
 
 def environment_keys(environ: Variables, /) -> AwsCredentials | None:
     """
-    Return the keys that *environ* holds under the names AWS tools read, or None. A blank variable is not set.
+    Return the keys that *environ* has under the names of AWS tools, or None. A blank variable counts as not set.
 
     Raises:
-        GrantRejected: There is half a pair, or `AWS_CREDENTIAL_EXPIRATION` cannot be read.
-        TransientRefreshError: They have expired.
+        GrantRejected: One half of a pair is missing, or `AWS_CREDENTIAL_EXPIRATION` cannot be read.
+        TransientRefreshError: The keys have expired.
     """
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
     keys = key_pair(environ, names, "the environment")
@@ -194,21 +194,21 @@ def environment_keys(environ: Variables, /) -> AwsCredentials | None:
 
 def key_pair(said: Variables, names: tuple[str, str, str, str], where: str) -> AwsCredentials | None:
     """
-    Return the keys that *said* holds, or None where neither half is there.
+    Return the keys in *said*, or None if both halves are missing.
 
     Args:
-        said: Where they may be.
+        said: The values to search.
 
-        names: What the key's id, the key, the session token and the older name of that are called.
+        names: The names of the key id, the key, the session token, and the older name of the session token.
 
-        where: What the user calls *said*.
+        where: The user's name for *said*.
 
     Raises:
-        GrantRejected: One half is there without the other, or is no key.
+        GrantRejected: One half of the pair is missing, or a value is not a key.
     """
-    # No value has a name of its own here, because a frame that raises shows its locals.
+    # The values are not named here, because the frame of an exception shows its locals.
     missing = [name for name in names[:2] if said.get(name) is None]
-    if len(missing) == 2:  # noqa: PLR2004 - both
+    if len(missing) == 2:  # noqa: PLR2004 - both are missing
         return None
     if missing:
         found = names[0] if missing[0] == names[1] else names[1]

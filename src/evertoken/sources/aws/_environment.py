@@ -1,4 +1,4 @@
-"""What AWS tools would use here."""
+"""Finds the credentials that AWS tools would use here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EnvironmentChain", "from_environment"]
 
-#: Seconds in which a metadata service answers that is there at all, unless AWS_METADATA_SERVICE_TIMEOUT says otherwise.
+#: Seconds in which an existing metadata service answers. AWS_METADATA_SERVICE_TIMEOUT overrides it.
 PROBE: Final = 2.0
 
 # Files that botocore reads before it asks the machine for a role.
@@ -33,28 +33,28 @@ _OLDER: Final = ("AWS_CREDENTIAL_FILE", "BOTO_CONFIG")
 
 def from_environment(*, sts_endpoint: str | None = None, client: Any = None) -> EnvironmentChain:
     """
-    Return what AWS tools would use here: the first of these that is configured, in the order of botocore.
+    Return the credentials that AWS tools would use: the first of the following that is configured, as in botocore.
 
-    Keys in the environment (`AWS_ACCESS_KEY_ID`), the role of the profile (`AWS_PROFILE`, or "default"), a web
-    identity (`AWS_WEB_IDENTITY_TOKEN_FILE`), what else the profile has, the container's role, the instance's role.
+    Keys in the environment (`AWS_ACCESS_KEY_ID`), the role of the profile (`AWS_PROFILE`, or "default"), a web identity
+    (`AWS_WEB_IDENTITY_TOKEN_FILE`), other settings of the profile, the container's role, the instance's role.
 
-    The next one is for where one is *not configured*. If one that is configured fails, its error is the answer, because
-    the next one would be another identity. The environment and the files are read at each fetch.
+    The next one is used only if one is *not configured*. If a configured one fails, its error is raised, because the
+    next one would be another identity. The environment and the files are read for each fetch.
 
     Args:
-        sts_endpoint: Another URL for roles that are assumed.
+        sts_endpoint: Another URL for assuming roles.
 
         client: An `httpx.AsyncClient` to use.
 
     Raises:
-        ValueError: *sts_endpoint* is no URL that may be asked.
+        ValueError: *sts_endpoint* is not an allowed URL.
     """
     return EnvironmentChain(sts_endpoint=sts_endpoint, client=client)
 
 
 @final
 class EnvironmentChain(Guarded):
-    """The first identity that is configured here. `from_environment` makes one."""
+    """The first identity that is configured here. `from_environment` makes it."""
 
     credential = AwsCredentials
     rotates = False
@@ -75,9 +75,9 @@ class EnvironmentChain(Guarded):
         Find the identity, and fetch its credentials.
 
         Raises:
-            TransientRefreshError: What is configured failed for a reason that passes, or nothing is configured and no
-                metadata service answers.
-            GrantRejected: What is configured was refused, or makes no sense; or nothing is configured.
+            TransientRefreshError: The configured identity failed temporarily. Or nothing is configured, and no metadata
+                service answers.
+            GrantRejected: The configured identity was refused or is invalid. Or nothing is configured.
         """
         named = profile_name(self._environ)
         name = named or "default"
@@ -117,7 +117,7 @@ class EnvironmentChain(Guarded):
         timeout = min(self._timeout(), request.timeout)
         failure: GrantRejected | TransientRefreshError
         try:
-            # Where there is no such service, nothing answers at its address, and a laptop would wait.
+            # If there is no such service, nothing answers at its address, and a laptop would have to wait.
             return await bounded(
                 partial(instance.fetch, request),
                 timeout,

@@ -1,4 +1,4 @@
-"""The roles that the machine has: the container's, and the instance's."""
+"""The roles of the machine: that of the container, and that of the instance."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Machine"]
 @final
 class Machine:
     """
-    Makes the sources of the machine's roles. That of the instance stays the same, because it remembers.
+    Makes the sources for the machine's roles. The source of the instance is kept, because it has a memory.
 
     Args:
         environ: The environment.
 
-        client: A client to use.
+        client: The HTTP client to use.
     """
 
     def __init__(self, environ: Variables, client: Any) -> None:
@@ -33,10 +33,10 @@ class Machine:
 
     def container(self) -> ContainerRole | None:
         """
-        Return the role that ECS or EKS tell of, or None where they tell of none.
+        Return the role that ECS or EKS announces, or None.
 
         Raises:
-            GrantRejected: They tell of a URL that may not be asked.
+            GrantRejected: The announced URL is not allowed.
         """
         try:
             return container_role(self._environ, client=self._client)
@@ -46,10 +46,10 @@ class Machine:
 
     def instance(self, settings: Settings) -> InstanceRole | None:
         """
-        Return the role of the instance, or None where `AWS_EC2_METADATA_DISABLED` is true.
+        Return the role of the instance, or None if `AWS_EC2_METADATA_DISABLED` is true.
 
         Raises:
-            GrantRejected: The endpoint of the metadata service is no URL.
+            GrantRejected: The endpoint of the metadata service is not a URL.
         """
         if self._environ.says("AWS_EC2_METADATA_DISABLED"):
             return None

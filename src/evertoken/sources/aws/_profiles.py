@@ -1,4 +1,4 @@
-"""What a profile says to do, in the order of botocore."""
+"""Follows the settings of a profile, in the order of botocore."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPORT", "ProfileReader", "no_credentials"]
 
-#: What to do with a profile that a person logs in to.
+#: The advice for a profile with an interactive login.
 EXPORT: Final = "let its credential_process be `aws configure export-credentials --profile ... --format process`"
 
 
 class _WebIdentity(NamedTuple):
-    """How a web identity is configured: the names of its three settings, and where they stand."""
+    """The configuration of a web identity: the values of its three settings, and where they come from."""
 
     file: str | None
     role_arn: str | None
@@ -42,18 +42,18 @@ class _WebIdentity(NamedTuple):
 @final
 class ProfileReader:
     """
-    Does what a profile says.
+    Follows the settings of a profile.
 
     Args:
-        files: The files.
+        files: The shared files.
 
-        settings: Regions and endpoints.
+        settings: The regions and endpoints.
 
         machine: The roles of the machine, for a `credential_source`.
 
         environ: The environment, for a `credential_source`.
 
-        client: A client to use.
+        client: The HTTP client to use.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class ProfileReader:
 
     async def fetch(self, request: FetchRequest, name: str, *, in_chain: bool) -> AwsCredentials | None:
         """
-        Return what the profile gives, or None where it says nothing about credentials.
+        Return the credentials of the profile, or None if it does not configure any.
 
         Args:
-            request: The fetch this is for.
+            request: The fetch to which this belongs.
 
-            name: The profile. It need not be in the files.
+            name: The name of the profile. It need not be in the files.
 
-            in_chain: Whether the variables of a web identity count, which go before the profile's.
+            in_chain: Whether the variables of a web identity count. They take precedence over the profile's settings.
 
         Raises:
-            GrantRejected: It says something that cannot be done, or what it names was refused.
-            TransientRefreshError: What it names failed.
+            GrantRejected: The profile has an invalid setting, or its source was refused.
+            TransientRefreshError: The source that the profile names failed temporarily.
         """
         said = self._files.get(name)
         if said is not None and _is_role(said):
@@ -163,7 +163,7 @@ class ProfileReader:
         parent = self._files.get(base)
         if parent is None:
             raise no_credentials(said.name, f"its source_profile {base!r} is in neither of {self._files.where}")
-        # A profile may name itself, where its keys are to assume its role.
+        # A profile may name itself, if its own keys assume its role.
         if base in seen and not (base == said.name and parent.has_keys):
             raise no_credentials(said.name, f"its source_profile leads back: {' -> '.join((*seen, base))}")
         if _is_role(parent) and not parent.has_keys:
@@ -190,7 +190,7 @@ class ProfileReader:
 
 
 def no_credentials(name: str, what: str) -> GrantRejected:
-    """Return the error that says why a profile gives no credentials."""
+    """Return the error that explains why a profile gives no credentials."""
     return GrantRejected("invalid_request", f"the AWS profile {name!r} gives no credentials: {what}")
 
 
@@ -199,7 +199,7 @@ def _is_role(said: ProfileSettings) -> bool:
 
 
 def _web_identity(environ: Variables, said: ProfileSettings | None) -> _WebIdentity:
-    # Each setting for itself, as botocore reads them.
+    # Each setting is read separately, as botocore does.
     def found(variable: str, name: str) -> str | None:
         return environ.get(variable) or (None if said is None else said.get(name))
 
@@ -221,10 +221,10 @@ async def _run(name: str, command: str) -> AwsCredentials:
         started = SystemClock.time()
         answer = _printed(await program.run())
         if answer is None:
-            msg = f"the credential_process of the AWS profile {name!r} printed no JSON object"
+            msg = f"the credential_process of the AWS profile {name!r} did not print a JSON object"
             raise TransientRefreshError(msg)
         if answer.fields.get("Version") != 1:
-            what = f"credentials of the version {quoted(answer.fields.get('Version'))}, and 1 alone is known"
+            what = f"credentials of the version {quoted(answer.fields.get('Version'))}, but only version 1 is supported"
             msg = f"the credential_process of the AWS profile {name!r} printed {what}"
             raise TransientRefreshError(msg)
         return credentials_of(answer, started=started)
@@ -232,7 +232,7 @@ async def _run(name: str, command: str) -> AwsCredentials:
 
 
 def _printed(text: str) -> Answer | None:
-    # An Answer shows nothing of what is in it.
+    # An Answer does not show its content.
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What the environment and a profile say of regions and endpoints; the environment goes first."""
+"""The regions and endpoints from the environment and a profile. The environment takes precedence."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Settings:
     Args:
         environ: The environment.
 
-        profile: The profile that was selected, if there is one.
+        profile: The selected profile, if there is one.
 
-        sts_endpoint: A URL for STS that goes before all of them.
+        sts_endpoint: A URL for STS that takes precedence over all others.
     """
 
     def __init__(self, environ: Variables, profile: ProfileSettings | None, *, sts_endpoint: str | None = None) -> None:
@@ -41,10 +41,10 @@ class Settings:
 
     def sts(self) -> dict[str, Any]:
         """
-        Return the region and the endpoint that the sources of roles take.
+        Return the region and the endpoint for the sources of roles.
 
         Raises:
-            GrantRejected: The settings contradict each other, or one of them makes no sense.
+            GrantRejected: The settings contradict each other, or one of them is invalid.
         """
         region = self._environ.first("AWS_REGION", "AWS_DEFAULT_REGION") or self._of_profile("region")
         fips = self._says("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")
@@ -53,7 +53,7 @@ class Settings:
         special = [name for name, on in (("FIPS", fips), ("dual stack", dual_stack)) if on]
         if special and endpoint is not None:
             own = without_query(endpoint)
-            what = f"{' and '.join(special)} is asked for, and an endpoint of its own ({own}) as well: unset one"
+            what = f"{' and '.join(special)} is set, and a special endpoint ({own}) too: unset one of them"
         elif special and region is None:
             what = f"{' and '.join(special)} needs a region: set AWS_REGION"
         else:
@@ -69,7 +69,7 @@ class Settings:
 
     def metadata(self) -> str:
         """
-        Return where the metadata service of instances is.
+        Return the address of the instance metadata service.
 
         Raises:
             GrantRejected: The mode is neither IPv4 nor IPv6.
@@ -104,10 +104,10 @@ class Settings:
 
 def check_sts(sts_endpoint: str | None, client: Any) -> None:
     """
-    Look at what a user gave for requests to STS.
+    Check the user's arguments for requests to STS.
 
     Raises:
-        ValueError: *sts_endpoint* is no URL that may be asked.
-        TypeError: *client* is no client.
+        ValueError: *sts_endpoint* is not an allowed URL.
+        TypeError: *client* is not a client.
     """
     Sts(None, endpoint=sts_endpoint, client=client, signed=False, parameter="sts_endpoint")

@@ -1,4 +1,4 @@
-"""The `config` and `credentials` files that AWS tools share: where they are, and what they say of a profile."""
+"""The `config` and `credentials` files that AWS tools share: their locations, and the settings of a profile."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _SERVICES: Final = "services "
 
 
 def profile_name(environ: Variables) -> str | None:
-    """Return the profile that *environ* names, in the order of botocore; None where it names none."""
+    """Return the profile that *environ* names, in the order of botocore, or None."""
     return environ.first("AWS_DEFAULT_PROFILE", "AWS_PROFILE")
 
 
 @final
 class Locations:
     """
-    Where the two files are.
+    The locations of the two files.
 
     Args:
-        credentials: The file of keys; that of `AWS_SHARED_CREDENTIALS_FILE`, or `~/.aws/credentials`, unless given.
+        credentials: The file of keys. The default is that of `AWS_SHARED_CREDENTIALS_FILE`, or `~/.aws/credentials`.
 
-        config: The other one; that of `AWS_CONFIG_FILE`, or `~/.aws/config`, unless given.
+        config: The other file. The default is that of `AWS_CONFIG_FILE`, or `~/.aws/config`.
 
         environ: The environment.
     """
@@ -60,10 +60,10 @@ class Locations:
 
     async def read(self) -> SharedFiles:
         """
-        Read the files. One that is not there says nothing; so does one of the home that may not be read.
+        Read the files. A missing file counts as empty, and so does a file of the home that may not be read.
 
         Raises:
-            TransientRefreshError: A file is not in the format, or one that was named cannot be read.
+            TransientRefreshError: A file has a wrong format, or an explicitly named file cannot be read.
         """
         config = await in_thread(_read, *self._config)
         credentials = await in_thread(_read, *self._credentials)
@@ -72,7 +72,7 @@ class Locations:
 
 @final
 class SharedFiles:
-    """What both files say. What they say of one profile is merged; the credentials file counts more."""
+    """The content of both files. Settings of one profile are merged. The credentials file takes precedence."""
 
     def __init__(self, config: _Read, credentials: _Read, where: str) -> None:
         self._config = _by_profile(config.sections)
@@ -84,7 +84,7 @@ class SharedFiles:
         self.exist = config.exists or credentials.exists
 
     def get(self, name: str) -> ProfileSettings | None:
-        """Return what they say of the profile, or None where it is in neither."""
+        """Return the settings of the profile, or None if neither file has it."""
         if name.startswith(_SERVICES) or (name not in self._config and name not in self._credentials):
             return None
         return ProfileSettings(name, self._config.get(name, {}), self._credentials.get(name, {}), self._services)
@@ -95,7 +95,7 @@ class SharedFiles:
 
 @final
 class ProfileSettings:
-    """What the files say of one profile. It shows its name and nothing else, for there are keys among it."""
+    """The settings of one profile. It shows only its name, because the settings may contain keys."""
 
     def __init__(self, name: str, config: dict[str, str], credentials: dict[str, str], services: _Sections) -> None:
         self.name = name
@@ -104,20 +104,20 @@ class ProfileSettings:
         self._services = services
 
     def get(self, name: str) -> str | None:
-        """Return the property, or None where it is not there or blank."""
+        """Return the property, or None if it is missing or blank."""
         return self._credentials.get(name) or self._config.get(name)
 
     @property
     def has_keys(self) -> bool:
-        """Whether it holds a key pair, or half of one."""
+        """Whether the profile has a key pair, or half of one."""
         return any(self.get(name) for name in ("aws_access_key_id", "aws_secret_access_key"))
 
     def keys(self, *, of_config: bool) -> AwsCredentials | None:
         """
-        Return the keys that one of the two files has, or None.
+        Return the keys in one of the two files, or None.
 
         Raises:
-            GrantRejected: It has half a pair.
+            GrantRejected: The file has only half of a pair.
         """
         kind = "config" if of_config else "credentials"
         return key_pair(
@@ -128,10 +128,10 @@ class ProfileSettings:
 
     def endpoint_url(self) -> str | None:
         """
-        Return the URL of STS that its `services` section has, or the `endpoint_url` for all services.
+        Return the URL of STS in its `services` section, or the `endpoint_url` for all services.
 
         Raises:
-            GrantRejected: The section that it names is not there.
+            GrantRejected: The named section does not exist.
         """
         named = self.get("services")
         if named is None:
@@ -160,13 +160,13 @@ class _Read:
 
 
 class _Parser(configparser.RawConfigParser):
-    # What stands behind the bracket is a comment.
+    # Text after the bracket is a comment.
     SECTCRE = re.compile(r"\[(?P<header>[^\]]+)\]")
 
 
 def in_home(path: str) -> Path:
-    """Return the path, with the home in place of a tilde where there is a home."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib raises where there is none
+    """Return the path, with the home directory in place of a tilde, if there is a home."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib raises if there is no home
 
 
 def _located(named: str | os.PathLike[str] | None, usual: str) -> tuple[Path, bool]:
@@ -182,7 +182,7 @@ def _read(path: Path, named: bool) -> _Read:  # noqa: FBT001 - run_sync passes b
 
 
 def _parsed(path: Path, *, named: bool) -> tuple[_Read | None, str]:
-    # It returns why it failed, because a frame that raises shows the text, which has keys in it.
+    # The reason of a failure is returned, because the frame of an exception would show the text, which contains keys.
     parser = _Parser(default_section="", strict=False)
     try:
         parser.read_string(path.read_bytes().decode("utf-8-sig"))
@@ -197,17 +197,17 @@ def _parsed(path: Path, *, named: bool) -> tuple[_Read | None, str]:
         sections.setdefault(header.strip(), {}).update(said)
         wrong = next((name for name, value in said.items() if value.startswith("\n") and not _nested(value)), None)
         if wrong is not None:
-            return None, f"a line below {wrong} in [{header.strip()}] is no property (name = value)"
+            return None, f"a line below {wrong} in [{header.strip()}] is not a property (name = value)"
     return _Read(sections, exists=True), ""
 
 
 def _fault(error: UnicodeDecodeError | configparser.Error) -> str:
-    # The errors of the parser quote lines, which may hold keys.
+    # The errors of the parser quote lines, which may contain keys.
     if isinstance(error, UnicodeDecodeError):
         line = error.object.count(b"\n", 0, error.start) + 1
         return f"line {line} is not UTF-8"
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno} stands before any [profile name], or its bracket is not closed"
+        return f"line {error.lineno} is before any [profile name], or its bracket is not closed"
     lines = ", ".join(str(line) for line, _ in getattr(error, "errors", ()))
     return f"line {lines} is neither a [profile name] nor a property (name = value)"
 
@@ -218,7 +218,7 @@ def _nested(value: str) -> bool:
 
 def _cleaned(value: str) -> str:
     first, *more = value.split("\n")
-    # A comment behind a value, as all SDKs but botocore read it. In the lines below it belongs to the value.
+    # This is a comment after a value, as all SDKs but botocore read it. In later lines it belongs to the value.
     begin = _COMMENT.search(first)
     kept = first if begin is None else first[: begin.start()]
     return "\n".join([kept.strip(), *(line.strip() for line in more if line.strip())])
@@ -237,5 +237,5 @@ def _by_profile(sections: _Sections) -> _Sections:
         if len(words) == 1:
             name = words[0] if prefixed[1] == "profile" else f"{_SERVICES}{words[0]}"
             found.setdefault(name, {}).update(said)
-    # [profile default] hides [default].
+    # [profile default] takes precedence over [default].
     return {"default": sections["default"], **found} if "default" in sections else found

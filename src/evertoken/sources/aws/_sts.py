@@ -1,4 +1,4 @@
-"""The Security Token Service: one request of its Query API, and its XML answers."""
+"""The Security Token Service: a request of its Query API, and its XML answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ __all__ = ["Sts", "check_role", "sts_url"]
 
 VERSION: Final = "2011-06-15"
 
-# What a person must act upon, in the words of RFC 6749. Other codes pass: throttling, clocks, tokens that are renewed.
+# Errors that need a person, with their codes in RFC 6749. Other errors are temporary: throttling, clocks, renewed
+# tokens.
 _REJECTIONS: Final = {
     "AccessDenied": "access_denied",
     "AccessDeniedException": "access_denied",
@@ -40,7 +41,7 @@ _REJECTIONS: Final = {
     "ValidationError": "invalid_request",
 }
 
-# What passes by itself, unless the words say that a person must act ("Get a new identity token ... and then retry").
+# Errors that are temporary, unless their words say that a person must act ("Get a new identity token ... then retry").
 _PASSING: Final = frozenset({"InvalidIdentityToken"})
 _LASTING: Final = re.compile(r"audience|no openidconnect provider|not a valid jwt", re.IGNORECASE)
 
@@ -49,7 +50,7 @@ _BLAMES_A_CLOCK: Final = re.compile(
     r"\bexpired\b|not yet (?:current|valid)|is now (?:earlier|later) than|\bclock\b|\bskew", re.IGNORECASE
 )
 
-# What the service says of keys that were replaced. Without a rejection, a signature that does not match is a clock's.
+# Codes about replaced keys. Without a rejection, a signature that does not match is caused by a clock.
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"})
 _OF_THE_KEYS: Final = frozenset({"InvalidClientTokenId", "SignatureDoesNotMatch"})
 _CODE: Final = re.compile(r"[A-Za-z.]{1,60}", re.ASCII)
@@ -57,7 +58,7 @@ _CODE: Final = re.compile(r"[A-Za-z.]{1,60}", re.ASCII)
 _ROLE: Final = re.compile(r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 _REGION: Final = re.compile(r"[a-z0-9-]+", re.ASCII)
 _AMAZON: Final = ("amazonaws.com", "api.aws")
-#: Where the regions are that are not Amazon's own, by how their names begin: the domain, and the one of dual stack.
+#: The domains of regions that are not Amazon's own, by the start of their names: the usual one, and the dual-stack one.
 _DOMAINS: Final = {
     "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
     "eu-isoe-": ("cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
@@ -70,7 +71,7 @@ _SESSION: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 
 def check_role(role_arn: object, session_name: object, duration: object) -> None:
-    """Raise ValueError where they are none that the service would take; the message names the parameter."""
+    """Raise ValueError if the service would not accept the values. The message names the parameter."""
     if not isinstance(role_arn, str) or not _ROLE.fullmatch(role_arn):
         msg = f"role_arn must be as in 'arn:aws:iam::123456789012:role/name', not {role_arn!r}"
         raise ValueError(msg)
@@ -84,17 +85,17 @@ def check_role(role_arn: object, session_name: object, duration: object) -> None
 
 def sts_url(region: str | None, *, fips: bool = False, dual_stack: bool = False) -> str:
     """
-    Return the URL of the service in *region*; of the global one where that is None.
+    Return the URL of the service in *region*, or of the global service if *region* is None.
 
     Args:
         region: The region.
 
-        fips: Whether only cryptography that is validated by FIPS 140 will do.
+        fips: Whether only cryptography validated by FIPS 140 may be used.
 
-        dual_stack: Whether it is to be reachable by IPv6 as well.
+        dual_stack: Whether the service must also be reachable by IPv6.
 
     Raises:
-        ValueError: *region* is no name of a region. It becomes a part of a host's name.
+        ValueError: *region* is not a name of a region. It becomes a part of the host name.
     """
     if region is None:
         return "https://sts.amazonaws.com/"
@@ -102,7 +103,7 @@ def sts_url(region: str | None, *, fips: bool = False, dual_stack: bool = False)
         msg = f"region must be as in 'eu-west-1', not {region!r}"
         raise ValueError(msg)
     partition = next((names for start, names in _DOMAINS.items() if region.startswith(start)), _AMAZON)
-    # The usual endpoints of GovCloud are validated already.
+    # The usual endpoints of GovCloud are already validated.
     special = fips and not (region.startswith("us-gov-") and not dual_stack)
     return f"https://sts{'-fips' if special else ''}.{region}.{partition[dual_stack]}/"
 
@@ -113,15 +114,15 @@ class Sts:
     The service, in one region.
 
     Args:
-        region: Whose endpoint to ask; the global one if None.
+        region: The region whose endpoint is used. It is None for the global endpoint.
 
-        endpoint: Another URL in place of it.
+        endpoint: Another URL to use instead.
 
-        client: A client to use.
+        client: The HTTP client to use.
 
         signed: Whether requests are signed, which needs the extra `aws`.
 
-        parameter: What the user calls the endpoint.
+        parameter: The user's name for the endpoint.
     """
 
     def __init__(
@@ -143,22 +144,22 @@ class Sts:
         refusals: list[str] | None = None,
     ) -> AwsCredentials | GrantRejected | TransientRefreshError:
         """
-        Return the credentials that *action* answers, or why it does not.
+        Return the credentials from *action*, or the failure.
 
-        It raises no failure, because the locals of this frame hold what was sent.
+        The failure is returned and not raised, because the locals of this frame contain the request.
 
         Args:
-            request: The fetch this is for.
+            request: The fetch to which this belongs.
 
-            action: What to do.
+            action: The action of the API.
 
-            parameters: What the action takes.
+            parameters: The parameters of the action.
 
-            keys: What signs.
+            keys: The keys that sign the request.
 
-            secrets: What must not be seen in any error.
+            secrets: Texts that must not appear in an error.
 
-            refusals: Told of the code where the service blames the keys that signed.
+            refusals: A list that receives the code if the service blames the keys that signed.
         """
         started = SystemClock.time()
         given = {name: value for name, value in parameters.items() if value is not None}
@@ -167,7 +168,7 @@ class Sts:
         headers: dict[str, str] = {"Accept": "text/xml"}
         if self._signer is not None and keys is not None:
             headers["Content-Type"] = content.type
-            # The first signature imports botocore: tens of milliseconds that belong in a thread.
+            # The first signature imports botocore. That takes tens of milliseconds, so it runs in a thread.
             headers |= await in_thread(
                 self._signer.sign, keys, "POST", self._endpoint.url, headers, content.body or b""
             )
@@ -189,7 +190,7 @@ class Sts:
             refusals.append(said[0])
         if said and isinstance(failure, TransientRefreshError):
             msg = f"{self.provider}: {failure}: {said[1]}"
-            # "Common error types" of the STS API: it throttles with 400.
+            # "Common error types" of the STS API: it throttles with status 400.
             status = 429 if said[0].startswith("Throttling") else failure.status
             return TransientRefreshError(
                 msg, retry_after=failure.retry_after, ambiguous=failure.ambiguous, status=status
@@ -198,12 +199,12 @@ class Sts:
 
 
 def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
-    """Return the leaves of an XML answer by name, its error in the words of RFC 6749."""
+    """Return the leaves of an XML answer by name, with its error as a code of RFC 6749."""
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
         msg = "unreadable answer: XML with a document type"
         raise TransientRefreshError(msg, ambiguous=True)
     try:
-        root = ET.fromstring(body)  # noqa: S314 - entities need a document type, and one is refused
+        root = ET.fromstring(body)  # noqa: S314 - entities need a document type, which is refused
     except ET.ParseError:
         return fields_of(body, content_type)
     leaves = {leaf.tag.rpartition("}")[2]: (leaf.text or "").strip() for leaf in root.iter() if len(leaf) == 0}
@@ -217,5 +218,5 @@ def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
 def _judged(code: str, said: str) -> str:
     if code in _PASSING and not _LASTING.search(said):
         return code
-    # A clock that is off is set right some day, and then the same request succeeds.
+    # A wrong clock is corrected at some time. Then the same request succeeds.
     return code if code in _OF_TIME and _BLAMES_A_CLOCK.search(said) else _REJECTIONS.get(code, code)

@@ -15,10 +15,10 @@ __all__ = ["Variables"]
 @final
 class Variables(CarriesSecrets):
     """
-    Values by name. They show nothing, because a traceback with the locals of its frames would show keys.
+    Values by name. They are hidden, because a traceback with the locals of its frames would show keys.
 
     Args:
-        values: The values, read at each call: `os.environ`, or a section of a file.
+        values: The values, such as `os.environ` or a section of a file. They are read at each call.
     """
 
     __slots__ = ("_values",)
@@ -27,15 +27,15 @@ class Variables(CarriesSecrets):
         self._values = values
 
     def get(self, name: str) -> str | None:
-        """Return the value without the white space around it, or None where it is not there or blank."""
+        """Return the value without surrounding white space, or None if it is missing or blank."""
         return self._values.get(name, "").strip() or None
 
     def first(self, *names: str) -> str | None:
-        """Return the value of the first of *names* that is there and not blank."""
+        """Return the first value among *names* that is present and not blank."""
         return next((value for name in names if (value := self.get(name)) is not None), None)
 
     def says(self, name: str) -> bool | None:
-        """Return whether the value is "true", or None where it is not there."""
+        """Return whether the value is "true", or None if it is missing."""
         value = self.get(name)
         return None if value is None else value.lower() == "true"
 

@@ -21,7 +21,7 @@ HOUR: Final = 3600
 
 
 class _Reader(Protocol):
-    """A key of a manager."""
+    """A key of a manager, such as a handle."""
 
     async def get(self) -> Any:
         """Return valid credentials."""
@@ -34,37 +34,37 @@ class _Source(Protocol):
         """Return credentials."""
 
 
-#: Whose credentials sign: a handle of a manager, a source, or the credentials themselves.
+#: The credentials that sign: a handle of a manager, a source, or the credentials themselves.
 Parent: TypeAlias = _Reader | _Source | AwsCredentials
 
 
 @final
 class AssumeRole(Guarded):
     """
-    The credentials of a role that others assume: `sts:AssumeRole`. Needs the extra `aws`.
+    The credentials of a role that other credentials assume: `sts:AssumeRole`. It needs the extra `aws`.
 
     Args:
-        credentials: Who assumes it: another key of a manager (`manager.handle("base")`), a source of AWS credentials,
-            or credentials themselves.
+        credentials: The credentials that assume the role: another key of a manager (`manager.handle("base")`), a source
+            of AWS credentials, or the credentials themselves.
 
-        role_arn: The role.
+        role_arn: The ARN of the role.
 
-        session_name: What the session is called in the logs of AWS.
+        session_name: The name of the session in the logs of AWS.
 
-        duration: Seconds that the session lasts, 900 to 43200; at most an hour where the parent is a role itself.
+        duration: The length of the session in seconds, 900 to 43200. At most an hour if the parent is a role too.
 
-        external_id: What a third party was told to send along.
+        external_id: The external id that a third party must send along.
 
         policy: A session policy, in JSON.
 
-        region: Whose endpoint to ask; the global one unless given.
+        region: The region whose endpoint is used. By default, the global endpoint.
 
-        endpoint: Another URL in place of it.
+        endpoint: Another URL to use instead.
 
         client: An `httpx.AsyncClient` to use.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra is not installed.
     """
 
@@ -107,14 +107,14 @@ class AssumeRole(Guarded):
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """
-        Assume the role with what is valid now.
+        Assume the role with the credentials that are valid now.
 
-        Where the service blames the keys of a parent that is a key of a manager, the parent is told of it, and the role
-        is assumed once more with what it gives then.
+        If the service blames the keys of the parent, and the parent is a key of a manager, this reports it to the
+        parent. Then the role is assumed once more with the parent's next keys.
 
         Raises:
-            TransientRefreshError: It failed for a reason that passes.
-            GrantRejected: The service said no.
+            TransientRefreshError: It failed temporarily.
+            GrantRejected: The service rejected the request.
         """
         keys = await self._keys(request)
         refusals: list[str] = []
@@ -143,27 +143,27 @@ class AssumeRole(Guarded):
 @final
 class AssumeRoleWithWebIdentity(CarriesSecrets):
     """
-    The credentials of a role that is assumed with a token of an identity provider: `sts:AssumeRoleWithWebIdentity`.
+    The credentials of a role, in exchange for a token of an identity provider: `sts:AssumeRoleWithWebIdentity`.
 
-    This is how pods of EKS (IRSA) and workflows of GitHub come to AWS.
+    Pods of EKS (IRSA) and workflows of GitHub obtain AWS credentials in this way.
 
     Args:
-        token: The OpenID Connect token: a `pathlib.Path` or a function is asked for it at each fetch.
+        token: A `pathlib.Path` to the OpenID Connect token, or a function that returns it. It is read for each fetch.
 
-        role_arn: The role.
+        role_arn: The ARN of the role.
 
-        session_name: What the session is called in the logs of AWS.
+        session_name: The name of the session in the logs of AWS.
 
-        duration: Seconds that the session lasts, 900 to 43200.
+        duration: The length of the session in seconds, 900 to 43200.
 
-        region: Whose endpoint to ask; the global one unless given.
+        region: The region whose endpoint is used. By default, the global endpoint.
 
-        endpoint: Another URL in place of it.
+        endpoint: Another URL to use instead.
 
         client: An `httpx.AsyncClient` to use.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     credential = AwsCredentials
@@ -196,11 +196,11 @@ class AssumeRoleWithWebIdentity(CarriesSecrets):
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """
-        Show the token, which is all that is needed.
+        Present the token. Nothing else is needed.
 
         Raises:
-            TransientRefreshError: It failed for a reason that passes, or the file of the token cannot be read.
-            GrantRejected: The service said no.
+            TransientRefreshError: It failed temporarily, or the file of the token cannot be read.
+            GrantRejected: The service rejected the request.
         """
         found = await self._ask(request)
         if isinstance(found, AwsCredentials):

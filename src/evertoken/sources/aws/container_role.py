@@ -24,25 +24,25 @@ __all__ = ["ContainerRole", "container_role"]
 
 ECS: Final = "http://169.254.170.2"
 
-# Where plain http is no risk: the agents of ECS and EKS on the container's own link.
+# Hosts for which plain http is safe: the agents of ECS and EKS on the container's own link.
 _AGENTS: Final = ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")
 
 
 @final
 class ContainerRole(CarriesSecrets):
     """
-    The credentials of the role that a container runs with: an ECS task's, or by EKS pod identity.
+    The credentials of a container's role: that of an ECS task, or one from EKS pod identity.
 
     Args:
-        url: Where they are: https, or http to loopback or to the agents' own addresses.
+        url: The URL of the credentials: https, or http to loopback or to the agents' own addresses.
 
-        authorization: What to send in the Authorization field. A `pathlib.Path` is read at each fetch, for EKS
-            rewrites it.
+        authorization: The value of the Authorization field. A `pathlib.Path` is read for each fetch, because EKS
+            rewrites the file.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: *url* is no such URL.
+        ValueError: *url* is not an allowed URL.
     """
 
     credential = AwsCredentials
@@ -59,17 +59,17 @@ class ContainerRole(CarriesSecrets):
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], /, *, client: Any = None) -> ContainerRole:
         """
-        Return the role that ECS or EKS tell of in *environ*.
+        Return the role that ECS or EKS announces in *environ*.
 
-        That is `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, or `AWS_CONTAINER_CREDENTIALS_FULL_URI`, with
+        It reads `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `AWS_CONTAINER_CREDENTIALS_FULL_URI`, and
         `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
 
         Raises:
-            LookupError: They tell of none.
-            ValueError: One of them holds no URL that may be asked; the message names it.
+            LookupError: No role is announced.
+            ValueError: A variable has a URL that is not allowed. The message names the variable.
         """
         found = container_role(Variables(environ), client=client)
-        # A frame that raises shows its locals, and the environment holds keys.
+        # The frame of an exception shows its locals, and the environment contains keys.
         del environ
         if found is None:
             msg = "neither AWS_CONTAINER_CREDENTIALS_RELATIVE_URI nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set"
@@ -81,11 +81,11 @@ class ContainerRole(CarriesSecrets):
         Ask the agent.
 
         Raises:
-            TransientRefreshError: It did not answer, or has no credentials, or the file of the authorization cannot be
-                read.
-            GrantRejected: It refuses the authorization.
+            TransientRefreshError: The agent did not answer, or has no credentials, or the file of the authorization
+                cannot be read.
+            GrantRejected: The agent refuses the authorization.
         """
-        # The frame below holds the authorization in its locals.
+        # The frame below has the authorization in its locals.
         try:
             return await self._ask(request)
         except (GrantRejected, TransientRefreshError) as error:
@@ -108,10 +108,10 @@ class ContainerRole(CarriesSecrets):
 
 def container_role(environ: Variables, *, client: Any = None) -> ContainerRole | None:
     """
-    Return the role that ECS or EKS tell of in *environ*, or None where they tell of none.
+    Return the role that ECS or EKS announces in *environ*, or None.
 
     Raises:
-        ValueError: A variable holds no URL that may be asked; the message names it.
+        ValueError: A variable has a URL that is not allowed. The message names the variable.
     """
     relative = environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     url = f"{ECS}{relative}" if relative else environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -119,7 +119,7 @@ def container_role(environ: Variables, *, client: Any = None) -> ContainerRole |
         return None
     variable = f"AWS_CONTAINER_CREDENTIALS_{'RELATIVE' if relative else 'FULL'}_URI"
     if relative and not relative.startswith("/"):
-        # It would become a part of the host.
+        # It would become a part of the host name.
         msg = f"{variable} must be a path, as in '/v2/credentials/id'"
         raise ValueError(msg)
     check_url(variable, url, allow_http=_is_agent(url))

@@ -26,45 +26,45 @@ if TYPE_CHECKING:
 
 __all__ = ["InstanceRole"]
 
-#: Seconds that a session with the service lasts: what its clients ask for.
+#: The length of a session with the service in seconds, as AWS clients request it.
 SESSION: Final = 21_600
-#: Seconds for which credentials are used on that have expired, while the service has no newer ones.
+#: Seconds for which expired credentials are still used while the service has no newer ones.
 OUTAGE: Final = 600.0
-#: Seconds after the first request for which an instance may not have its role yet.
+#: Seconds after the first request during which an instance may not have its role yet.
 STARTING: Final = 60.0
 
 _ROLES: Final = "/latest/meta-data/iam/security-credentials/"
-# What names of roles may have besides (IAM User Guide, "IAM and AWS STS quotas").
+# Further characters in names of roles (IAM User Guide, "IAM and AWS STS quotas").
 _ROLE_MARKS: Final = "+=,@"
-# Seconds before the end of the last credentials from which on they are put off, so that no reader waits.
+# The last credentials are extended if they end within this many seconds, so that no caller waits.
 _ENDING: Final = 60.0
-# The part of the fetch that the service has, where the last credentials are there for the case that it is silent.
+# The service gets this part of the fetch's time. The rest is for the last credentials, in case it is silent.
 _SHARE: Final = 0.8
 
 
 @final
 class InstanceRole(CarriesSecrets):
     """
-    The credentials of the role that an EC2 instance has, from its metadata service (IMDSv2).
+    The credentials of an EC2 instance's role, from its metadata service (IMDSv2).
 
-    Only the second version is spoken, which a forged request cannot use. In a container the service answers where the
-    instance's hop limit allows one hop more.
+    Only the second version of the service is used, because a forged request cannot use it. In a container the service
+    answers only if the instance's hop limit allows one more hop.
 
-    A service that has no role yet may have one soon: until it has worked once, that is a failure that passes for the
-    first minute. Where the service fails, or has none but expired credentials, the last ones are used for ten
-    minutes more at a time, because AWS honours them in such an outage (AWS SDKs and Tools Reference Guide, "IMDS
-    credential provider", static stability).
+    A service without a role may have one soon. Until it has worked once, that is a temporary failure for the first
+    minute. If the service fails, or has only expired credentials, the last ones are used for ten more minutes at a
+    time, because AWS accepts them in such an outage (AWS SDKs and Tools Reference Guide, "IMDS credential provider",
+    static stability).
 
     Args:
-        role: The role's name; the one the instance has, unless given.
+        role: The name of the role. By default, the role of the instance.
 
-        endpoint: Where the service is: https, or http within the machine's own network, though the SDKs of AWS take
-            any URL. On IPv6: "http://[fd00:ec2::254]".
+        endpoint: The URL of the service: https, or http within the machine's own network. The SDKs of AWS accept any
+            URL. For IPv6, use "http://[fd00:ec2::254]".
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: *endpoint* is no such URL, or *role* is no name.
+        ValueError: *endpoint* is not an allowed URL, or *role* is not a name.
     """
 
     credential = AwsCredentials
@@ -84,16 +84,16 @@ class InstanceRole(CarriesSecrets):
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], /, *, client: Any = None) -> InstanceRole:
         """
-        Return the role of this instance, by the service that *environ* tells of.
+        Return the role of this instance, from the service that *environ* names.
 
-        That is `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or the usual one of `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE`.
+        It reads `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or else `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE`.
 
         Raises:
-            LookupError: `AWS_EC2_METADATA_DISABLED` says that there is none.
-            ValueError: One of the two makes no sense.
+            LookupError: `AWS_EC2_METADATA_DISABLED` says that there is no service.
+            ValueError: One of the two variables is invalid.
         """
         variables = Variables(environ)
-        # A frame that raises shows its locals, and the environment holds keys.
+        # The frame of an exception shows its locals, and the environment contains keys.
         del environ
         if variables.says("AWS_EC2_METADATA_DISABLED"):
             msg = "AWS_EC2_METADATA_DISABLED is true"
@@ -108,12 +108,12 @@ class InstanceRole(CarriesSecrets):
 
     @property
     def has_worked(self) -> bool:
-        """Whether the service has given credentials."""
+        """Whether the service has given credentials before."""
         return self._last is not None
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """
-        Open a session, ask for the role, and for its credentials.
+        Open a session, and ask for the role and then for its credentials.
 
         Raises:
             TransientRefreshError: The service did not answer, or has no credentials yet.
@@ -170,7 +170,7 @@ class InstanceRole(CarriesSecrets):
         return credentials_of(answer, started=started, outage=OUTAGE)
 
     def _at(self, path: str) -> Endpoint:
-        # The service is on the instance's own link: there is no way to it but this. Some clusters have a proxy of it.
+        # The service is on the instance's own link, so there is no other way to it. Some clusters have a proxy for it.
         return Endpoint(self._endpoint + path, client=self._client, allow_http=Reach.PRIVATE, parameter="endpoint")
 
     def __repr__(self) -> str:

@@ -25,26 +25,26 @@ class Profile(Guarded):
     """
     A profile of the shared `config` and `credentials` files (AWS SDKs and Tools Reference Guide).
 
-    It may hold keys, name a `credential_process`, or assume a role: with a `source_profile`, a `credential_source` or
-    a `web_identity_token_file`. The files are read at each fetch, so that keys may be rotated in them. For a profile
-    that needs a person to log in (SSO), let `credential_process` be `aws configure export-credentials`.
+    It may contain keys, name a `credential_process`, or assume a role with a `source_profile`, a `credential_source` or
+    a `web_identity_token_file`. The files are read for each fetch, so that keys can be rotated in them. For a profile
+    that needs an interactive login (SSO), set `credential_process` to `aws configure export-credentials`.
 
-    The region and the endpoint of STS are those of the environment (`AWS_REGION`, `AWS_ENDPOINT_URL_STS`), or the
-    profile's own.
+    The region and the endpoint of STS come from the environment (`AWS_REGION`, `AWS_ENDPOINT_URL_STS`), or else from
+    the profile.
 
     Args:
-        name: Which profile; that of `AWS_DEFAULT_PROFILE` or `AWS_PROFILE`, or "default", unless given.
+        name: The name of the profile. By default that of `AWS_DEFAULT_PROFILE` or `AWS_PROFILE`, or "default".
 
-        credentials_file: Where keys are; the file of `AWS_SHARED_CREDENTIALS_FILE`, or `~/.aws/credentials`.
+        credentials_file: The file of keys. By default that of `AWS_SHARED_CREDENTIALS_FILE`, or `~/.aws/credentials`.
 
-        config_file: Where the rest is; the file of `AWS_CONFIG_FILE`, or `~/.aws/config`.
+        config_file: The file of other settings. By default that of `AWS_CONFIG_FILE`, or `~/.aws/config`.
 
-        sts_endpoint: Another URL for roles that are assumed.
+        sts_endpoint: Another URL for assuming roles.
 
         client: An `httpx.AsyncClient` to use.
 
     Raises:
-        ValueError: *sts_endpoint* is no URL that may be asked.
+        ValueError: *sts_endpoint* is not an allowed URL.
     """
 
     credential = AwsCredentials
@@ -71,11 +71,12 @@ class Profile(Guarded):
 
     async def fetch(self, request: FetchRequest, /) -> AwsCredentials:
         """
-        Read the files, and do what they say.
+        Read the files, and follow the settings of the profile.
 
         Raises:
-            TransientRefreshError: They are not there or cannot be read, or what they name failed.
-            GrantRejected: The profile is not in them, or says nothing that gives credentials.
+            TransientRefreshError: The files are missing or cannot be read, or the source that they name failed
+                temporarily.
+            GrantRejected: The profile is missing, or has no settings that give credentials.
         """
         files = await self._locations.read()
         said = files.get(self._name)

@@ -1,4 +1,4 @@
-"""Microsoft Azure, one way to its tokens a file."""
+"""Microsoft Azure. Each way to obtain tokens has its own file."""
 
 from evertoken.sources.azure._environment import from_environment
 from evertoken.sources.azure.app_service import AppServiceIdentity

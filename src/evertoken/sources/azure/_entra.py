@@ -1,4 +1,4 @@
-"""Microsoft Entra ID: where its token endpoint is."""
+"""Microsoft Entra ID: the address of its token endpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def token_endpoint_of(tenant_id: object, authority: str) -> str:
     Return the token endpoint of a tenant.
 
     Raises:
-        ValueError: It is no tenant.
+        ValueError: *tenant_id* is not a tenant.
     """
     check_name_in_path("tenant_id", tenant_id)
     host = authority if "://" in authority else f"https://{authority}"
@@ -25,10 +25,10 @@ def token_endpoint_of(tenant_id: object, authority: str) -> str:
 
 def resource_of(scope: str) -> str:
     """
-    Return the resource that a scope such as "https://vault.azure.net/.default" is of, as managed identities want it.
+    Return the resource of a scope such as "https://vault.azure.net/.default", as managed identities need it.
 
     Raises:
-        ValueError: It is no such scope.
+        ValueError: *scope* is not such a scope.
     """
     if not isinstance(scope, str) or not scope or " " in scope:
         msg = f"scope must be one resource's, as in 'https://vault.azure.net/.default', not {scope!r}"
@@ -38,10 +38,10 @@ def resource_of(scope: str) -> str:
 
 def identity_named(**which: str | None) -> dict[str, str]:
     """
-    Return the one of *which* that names a user-assigned identity, if one does.
+    Return the one entry of *which* that names a user-assigned identity, if there is one.
 
     Raises:
-        ValueError: More than one does.
+        ValueError: More than one entry is given.
     """
     named = {name: value for name, value in which.items() if value is not None}
     if len(named) > 1:

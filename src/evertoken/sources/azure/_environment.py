@@ -1,4 +1,4 @@
-"""What Azure's tools would use here."""
+"""Finds the identity that Azure's tools would use here."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["from_environment"]
 
-#: Seconds for which the instance metadata service is looked for, as azure-identity does.
+#: Seconds for which the instance metadata service is looked for, as in azure-identity.
 _WITHIN: Final = 1.0
 
 _ALL: Final = ("EnvironmentCredential", "WorkloadIdentityCredential", "ManagedIdentityCredential", "AzureCliCredential")
 
-# What AZURE_TOKEN_CREDENTIALS may be, in lower case, and which of the sources it leaves.
+# The values of AZURE_TOKEN_CREDENTIALS in lower case, and the sources that each allows.
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "": _ALL, "prod": _ALL[:3], "dev": _ALL[3:], **{name.lower(): (name,) for name in _ALL},
 }  # fmt: skip
@@ -53,22 +53,22 @@ _BINDING: Final = (
 
 def from_environment(scope: str, *, client: Any = None) -> TokenSource:
     """
-    Return what Azure's tools would use here, in the order of `DefaultAzureCredential`.
+    Return the source that Azure's tools would use here, in the order of `DefaultAzureCredential`.
 
-    An application (`AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, and `AZURE_CLIENT_SECRET` or `AZURE_CLIENT_CERTIFICATE_PATH`);
-    workload identity (`AZURE_FEDERATED_TOKEN_FILE` with the same two); the managed identity that `IDENTITY_ENDPOINT` or
-    `MSI_ENDPOINT` tells of; that of the machine (IMDS); the `az` command. The first one that is configured is used, and
-    no other: its failure is an error. `az` is asked where nothing is configured and the machine has no identity. Which
-    of the two it is is settled by the first token. `AZURE_TOKEN_CREDENTIALS` is obeyed. Variables are looked at when
-    this is called; blank ones are not set.
+    These are: an application (`AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, and `AZURE_CLIENT_SECRET` or
+    `AZURE_CLIENT_CERTIFICATE_PATH`); workload identity (`AZURE_FEDERATED_TOKEN_FILE` with the same two); the managed
+    identity of `IDENTITY_ENDPOINT` or `MSI_ENDPOINT`; that of the machine (IMDS); the `az` command. Only the first one
+    that is configured is used, and its failure is an error. `az` is used if nothing is configured and the machine has
+    no identity. The first token decides between these two. `AZURE_TOKEN_CREDENTIALS` is obeyed. The variables are read
+    when this function is called. Blank ones count as not set.
 
     Args:
-        scope: What the token is for, such as "https://vault.azure.net/.default".
+        scope: The scope of the token, such as "https://vault.azure.net/.default".
 
         client: An `httpx.AsyncClient` to use.
 
     Raises:
-        ValueError: *scope* is none.
+        ValueError: *scope* is not a scope.
     """
     resource = resource_of(scope)
     environ = {name: value for name, value in os.environ.items() if value.strip()}
@@ -79,7 +79,7 @@ def from_environment(scope: str, *, client: Any = None) -> TokenSource:
     try:
         return _first(scope, resource, environ, chosen, client)
     except ValueError as error:
-        # Whoever calls this has set no argument: the variables are wrong.
+        # The caller has set no argument, so the variables are wrong.
         return Unset(f"the variables AZURE_... or IDENTITY_... are wrong: {error}")
 
 
@@ -108,7 +108,7 @@ def _first(scope: str, resource: str, environ: Mapping[str, str], chosen: tuple[
         if chosen == _ALL[2:3]:
             return own
         said = "; ".join(looked)
-        return Detected(own, first=own.first, look=own._look, within=_WITHIN, otherwise=cli, looked=said)  # noqa: SLF001 - of this package
+        return Detected(own, first=own.first, look=own._look, within=_WITHIN, otherwise=cli, looked=said)  # noqa: SLF001 - defined in this package
     return Unset(f"no credentials are configured: {'; '.join(looked)}") if cli is None else command
 
 
@@ -129,7 +129,7 @@ def _application(scope: str, environ: Mapping[str, str], client: Any) -> TokenSo
         )
     if application and tenant and certificate:
         if is_content(certificate):
-            return Unset("AZURE_CLIENT_CERTIFICATE_PATH holds a certificate, where the path of its file is needed")
+            return Unset("AZURE_CLIENT_CERTIFICATE_PATH holds a certificate, but the path of its file is needed")
         return ClientCertificate(
             Path(certificate),
             tenant_id=tenant,
@@ -137,7 +137,7 @@ def _application(scope: str, environ: Mapping[str, str], client: Any) -> TokenSo
             scope=scope,
             authority=authority,
             password=environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD"),
-            # azure-identity takes any value for a yes.
+            # azure-identity treats any value as yes.
             send_chain="AZURE_CLIENT_SEND_CERTIFICATE_CHAIN" in environ,
             client=client,
         )
@@ -152,14 +152,14 @@ def _workload_identity(scope: str, environ: Mapping[str, str], client: Any) -> T
     if not tenant or not file:
         return None
     if not application:
-        # The webhook of AKS sets all of them: with the authority it is meant, and not complete.
+        # The webhook of AKS sets all of these. With the authority, workload identity is intended but incomplete.
         said = "AZURE_FEDERATED_TOKEN_FILE and AZURE_TENANT_ID are set, and AZURE_CLIENT_ID is not"
         return Unset(said) if "AZURE_AUTHORITY_HOST" in environ else None
     if "AZURE_KUBERNETES_TOKEN_PROXY" in environ:
-        # Microsoft takes the token of such a pod at the proxy of the cluster alone.
+        # Microsoft accepts the token of such a pod only at the proxy of the cluster.
         return Unset(_BINDING)
     if is_content(file):
-        return Unset("AZURE_FEDERATED_TOKEN_FILE holds a token, where the path of its file is needed")
+        return Unset("AZURE_FEDERATED_TOKEN_FILE holds a token, but the path of its file is needed")
     authority = environ.get("AZURE_AUTHORITY_HOST") or AUTHORITY
     return WorkloadIdentity(
         Path(file), tenant_id=tenant, client_id=application, scope=scope, authority=authority, client=client
@@ -167,7 +167,7 @@ def _workload_identity(scope: str, environ: Mapping[str, str], client: Any) -> T
 
 
 def _told(scope: str, environ: Mapping[str, str], client: Any) -> TokenSource | None:
-    """Return the managed identity that the platform tells of by variables, if it does."""
+    """Return the managed identity that the platform announces by variables, if there is one."""
     which = environ.get("AZURE_CLIENT_ID")
     endpoint, header = environ.get("IDENTITY_ENDPOINT"), environ.get("IDENTITY_HEADER")
     if endpoint and header:

@@ -29,23 +29,23 @@ class AppServiceIdentity(CarriesSecrets):
     Tokens of the managed identity of an app of Azure App Service, Functions or Container Apps.
 
     Args:
-        scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
+        scope: The scope of the token: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
 
-        endpoint: What the app finds in `IDENTITY_ENDPOINT`: https, or http within its own network, where the platform
-            has it. azure-identity takes any URL, and would send *header* in the clear.
+        endpoint: The value of `IDENTITY_ENDPOINT`: https, or http within the app's own network, as the platform sets
+            it. azure-identity accepts any URL, and would send *header* without encryption.
 
-        header: What it finds in `IDENTITY_HEADER`; a secret.
+        header: The value of `IDENTITY_HEADER`, which is a secret.
 
-        client_id: Which user-assigned identity, by its client id; the system-assigned one unless told.
+        client_id: The client id of a user-assigned identity. By default, the system-assigned identity is used.
 
-        object_id: The same, by its object id.
+        object_id: Alternatively, the object id of that identity.
 
-        resource_id: The same, by its resource id.
+        resource_id: Alternatively, the resource id of that identity.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -65,7 +65,7 @@ class AppServiceIdentity(CarriesSecrets):
         check_secret("header", header)
         named = identity_named(client_id=client_id, object_id=object_id, mi_res_id=resource_id)
         asked = {"api-version": _VERSION, "resource": resource_of(scope), **named}
-        # The endpoint is the platform's own, beside the app.
+        # The endpoint belongs to the platform, and is next to the app.
         url = f"{endpoint}?{urlencode(asked)}"
         self._endpoint = Endpoint(url, client=client, allow_http=Reach.PRIVATE, parameter="endpoint")
         self._header = header
@@ -77,10 +77,10 @@ class AppServiceIdentity(CarriesSecrets):
         cls, scope: str, environ: Mapping[str, str], /, *, client_id: str | None = None, client: Any = None
     ) -> AppServiceIdentity:
         """
-        Return the identity that the platform tells of in *environ*.
+        Return the identity that the platform announces in *environ*.
 
         Raises:
-            LookupError: It tells of none.
+            LookupError: No identity is announced.
         """
         endpoint, header = environ.get("IDENTITY_ENDPOINT"), environ.get("IDENTITY_HEADER")
         if not endpoint or not header:
@@ -93,7 +93,7 @@ class AppServiceIdentity(CarriesSecrets):
         Ask the platform.
 
         Raises:
-            TransientRefreshError: It did not answer, or refuses in its first minute.
+            TransientRefreshError: The platform did not answer, or refused in its first minute.
             GrantRejected: There is no such identity.
         """
         header = await resolve(self._header, "header")

@@ -1,4 +1,4 @@
-"""The managed identity of a machine that is not in Azure, and connected by Azure Arc."""
+"""The managed identity of a machine outside Azure that Azure Arc connects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ArcIdentity"]
 
-#: What the agent sets in IDENTITY_ENDPOINT.
+#: The value of IDENTITY_ENDPOINT that the agent sets.
 ENDPOINT: Final = "http://localhost:40342/metadata/identity/oauth2/token"
 
 _VERSION: Final = "2020-06-01"
@@ -39,20 +39,20 @@ class ArcIdentity(Guarded):
     """
     Tokens of the managed identity of a machine that Azure Arc connects, from the agent on the machine.
 
-    The agent shows by a challenge where a key is that only its group may read, and wants its content. The process has
-    to be in the group `himds` (Microsoft, "Authenticate against Azure resources with Azure Arc-enabled servers").
+    The agent's challenge names a key file that only its group can read, and asks for its content. The process must be
+    in the group `himds` (Microsoft, "Authenticate against Azure resources with Azure Arc-enabled servers").
 
     Args:
-        scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
+        scope: The scope of the token: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
 
-        endpoint: Where the agent is, as in `IDENTITY_ENDPOINT`.
+        endpoint: The URL of the agent, as in `IDENTITY_ENDPOINT`.
 
-        client_id: Which user-assigned identity; the system-assigned one unless told.
+        client_id: The client id of a user-assigned identity. By default, the system-assigned identity is used.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -75,8 +75,8 @@ class ArcIdentity(Guarded):
         Ask the agent for its challenge, and answer it.
 
         Raises:
-            TransientRefreshError: It did not answer, or refuses in its first minute.
-            GrantRejected: The challenge is none of the agent's, the key cannot be read, or there is no such identity.
+            TransientRefreshError: The agent did not answer, or refused in its first minute.
+            GrantRejected: The challenge is not from the agent, the key cannot be read, or there is no such identity.
         """
         key = await self._key(request)
         asked = self._endpoint.send(
@@ -128,7 +128,7 @@ class ArcIdentity(Guarded):
 
 
 def key_folder() -> Path:
-    """Return the folder of the agent's keys, outside which no file is read."""
+    """Return the folder of the agent's keys. No file outside it is read."""
     if sys.platform == "win32":
         return Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData"), "AzureConnectedMachineAgent", "Tokens")
     return Path("/var/opt/azcmagent/tokens")

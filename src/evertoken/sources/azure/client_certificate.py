@@ -1,4 +1,4 @@
-"""An application of Microsoft Entra ID, by its certificate."""
+"""An application of Microsoft Entra ID that authenticates with its certificate."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientCertificate"]
 
-#: Seconds that an assertion is good for.
+#: The lifetime of an assertion in seconds.
 LIFETIME: Final = 600.0
 
 
 @final
 class ClientCertificate(CarriesSecrets):
     """
-    Tokens of an application that shows its certificate (RFC 7523 section 2.2). Needs the extra `jwt`.
+    Tokens of an application that presents its certificate (RFC 7523 section 2.2). It needs the extra `jwt`.
 
     Args:
-        certificate: The certificate and its private key: a `pathlib.Path` to both in PEM or in PKCS #12 (a PFX file);
-            or both in PEM in one text, as a string or a function. It is read at each fetch.
+        certificate: The certificate and its private key: a `pathlib.Path` to both in PEM or in PKCS #12 (a PFX file),
+            or both in PEM in one text, as a string or a function. It is read for each fetch.
 
         tenant_id: The tenant.
 
         client_id: The application.
 
-        scope: What the token is for, such as "https://vault.azure.net/.default".
+        scope: The scope of the token, such as "https://vault.azure.net/.default".
 
-        authority: Another cloud's, such as "https://login.microsoftonline.us".
+        authority: The authority of another cloud, such as "https://login.microsoftonline.us".
 
         password: The password of the private key, or of the PFX file.
 
-        send_chain: Whether the certificates are sent along (`x5c`), for applications that trust a subject name and an
-            issuer in place of one certificate.
+        send_chain: Whether to send the certificates (`x5c`), for applications that trust a subject name and an issuer
+            instead of a single certificate.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra is not installed.
     """
 
@@ -97,12 +97,12 @@ class ClientCertificate(CarriesSecrets):
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
-        Sign with the key, and name the certificate.
+        Sign an assertion with the key, and name the certificate in it.
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: There is no certificate or no private key in it, or the password is wrong.
-            TransientRefreshError: Microsoft did not answer, or refuses for a reason that passes.
+            ValueError: The certificate or the private key is missing, or the password is wrong.
+            TransientRefreshError: Microsoft did not answer, or refuses temporarily.
             GrantRejected: Microsoft rejects the application or its certificate.
         """
         password = None if self._password is None else await resolve(self._password, "password")

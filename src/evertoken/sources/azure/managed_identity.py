@@ -26,7 +26,7 @@ ENDPOINT: Final = "http://169.254.169.254"
 _PATH: Final = "/metadata/identity/oauth2/token"
 _VERSION: Final = "2018-02-01"
 
-# While it is updated, or throttles (Microsoft, "Use managed identities on an Azure VM to acquire an access token").
+# Statuses during updates or throttling (Microsoft, "Use managed identities on an Azure VM to acquire an access token").
 _BUSY: Final = (404, 410, 429)
 
 
@@ -35,24 +35,24 @@ class ManagedIdentity(Guarded):
     """
     Tokens of a managed identity, from the instance metadata service (IMDS) of Azure.
 
-    An identity that was just assigned may not be known yet: a refusal is transient for a minute, until it has worked.
+    A new identity may not be known yet, so until it has worked once, a refusal is transient for a minute.
 
     Args:
-        scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
+        scope: The scope of the token: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
 
-        client_id: Which user-assigned identity, by its client id; the system-assigned one unless told.
+        client_id: The client id of a user-assigned identity. By default, the system-assigned identity is used.
 
-        object_id: The same, by its object id.
+        object_id: Alternatively, the object id of that identity.
 
-        resource_id: The same, by its resource id.
+        resource_id: Alternatively, the resource id of that identity.
 
-        endpoint: Where the service is: https, or http within the machine's own network, though azure-identity takes any
+        endpoint: The URL of the service: https, or http within the machine's own network. azure-identity accepts any
             URL.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense, or more than one names the identity.
+        ValueError: An argument is invalid, or more than one names the identity.
     """
 
     rotates = False
@@ -70,15 +70,15 @@ class ManagedIdentity(Guarded):
     ) -> None:
         named = identity_named(client_id=client_id, object_id=object_id, msi_res_id=resource_id)
         asked = urlencode({"api-version": _VERSION, "resource": resource_of(scope), **named})
-        # The service is on the machine's own link: there is no way to it but this.
+        # The service is on the machine's own link, so there is no other way to it.
         url = f"{endpoint.rstrip('/')}{_PATH}?{asked}"
         self._endpoint = Endpoint(url, client=client, allow_http=Reach.PRIVATE, parameter="endpoint")
         self._named = bool(named)
         self._patience = Patience()
-        # A request without the field Metadata: the service answers at once, and does nothing.
+        # This request lacks the field Metadata, so the service answers at once and does nothing.
         self._look: tuple[Endpoint, dict[str, str]] = (self._endpoint, {})
         self.provider: str = self._endpoint.origin
-        # The machine's own identity is another one on each machine.
+        # Each machine has a different identity of its own.
         self.identity: str | None = identity_from("Entra managed identity", scope, named or None)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
@@ -86,8 +86,8 @@ class ManagedIdentity(Guarded):
         Ask the service.
 
         Raises:
-            TransientRefreshError: It did not answer, is being updated (404, 410), throttles, or refuses in its first
-                minute.
+            TransientRefreshError: The service did not answer, is being updated (404, 410), throttles, or refused in its
+                first minute.
             GrantRejected: The machine has no such identity.
         """
         answer: Answer = await self._patience.of(self._ask(request))
@@ -95,12 +95,12 @@ class ManagedIdentity(Guarded):
 
     async def first(self, request: FetchRequest, /) -> Answer:
         """
-        Ask the service where it is not known whether it is there.
+        Ask the service while it is unknown whether the service exists.
 
         Raises:
-            TransientRefreshError: It did not answer, is being updated, or throttles.
-            GrantRejected: The machine has not the identity that was named; or, with the code `ABSENT`, it has none, or
-                it is not the service that answers.
+            TransientRefreshError: The service did not answer, is being updated, or throttles.
+            GrantRejected: The machine does not have the named identity. With the code `ABSENT`, it has no identity, or
+                another service answered.
         """
         seen: list[tuple[int, bool]] = []
         try:
@@ -109,7 +109,7 @@ class ManagedIdentity(Guarded):
             status, read = seen[-1] if seen else (0, False)
             busy = status in _BUSY or status >= 500  # noqa: PLR2004 - RFC 9110
             refused = status == 400 and not self._named  # noqa: PLR2004 - no identity is assigned
-            # A proxy or a portal answers in its own way.
+            # A proxy or a portal answers in another way.
             if not seen or busy or (read and not refused):
                 raise
             failure = GrantRejected(ABSENT, f"{self.provider} answered {status}: {error}")

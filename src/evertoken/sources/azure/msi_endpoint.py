@@ -29,14 +29,14 @@ class CloudShellIdentity(Guarded):
     Tokens of the person who uses Azure Cloud Shell.
 
     Args:
-        scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
+        scope: The scope of the token: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
 
-        endpoint: What the shell finds in `MSI_ENDPOINT`: https, or http within its own network.
+        endpoint: The value of `MSI_ENDPOINT` in the shell: https, or http within its own network.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -44,7 +44,7 @@ class CloudShellIdentity(Guarded):
 
     def __init__(self, scope: str, *, endpoint: str, client: Any = None) -> None:
         self._body = urlencode({"resource": resource_of(scope)}).encode()
-        # The endpoint is the platform's own, on the machine.
+        # The endpoint belongs to the platform, and is on the machine.
         self._endpoint = Endpoint(endpoint, client=client, allow_http=Reach.PRIVATE, parameter="endpoint")
         self._patience = Patience()
         self.provider: str = self._endpoint.origin
@@ -54,8 +54,8 @@ class CloudShellIdentity(Guarded):
         Ask the shell.
 
         Raises:
-            TransientRefreshError: It did not answer, or refuses in its first minute.
-            GrantRejected: It refuses.
+            TransientRefreshError: The shell did not answer, or refused in its first minute.
+            GrantRejected: The shell refuses.
         """
         content = Content("POST", self._body, "application/x-www-form-urlencoded")
         asked = self._endpoint.send(
@@ -74,19 +74,19 @@ class MachineLearningIdentity(CarriesSecrets):
     Tokens of the managed identity of a compute of Azure Machine Learning.
 
     Args:
-        scope: What the token is for: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
+        scope: The scope of the token: a resource, or its ".default" scope, such as "https://vault.azure.net/.default".
 
-        endpoint: What the job finds in `MSI_ENDPOINT`: https, or http within its own network, where the platform has
-            it. azure-identity takes any URL, and would send *secret* in the clear.
+        endpoint: The value of `MSI_ENDPOINT` in the job: https, or http within its own network, as the platform sets
+            it. azure-identity accepts any URL, and would send *secret* without encryption.
 
-        secret: What it finds in `MSI_SECRET`.
+        secret: The value of `MSI_SECRET`.
 
-        client_id: Which user-assigned identity; the system-assigned one unless told.
+        client_id: The client id of a user-assigned identity. By default, the system-assigned identity is used.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -98,7 +98,7 @@ class MachineLearningIdentity(CarriesSecrets):
         check_secret("secret", secret)
         asked = {"api-version": _VERSION, "resource": resource_of(scope)}
         if client_id is not None:
-            # This version of the protocol spells it so.
+            # This version of the protocol uses this spelling.
             asked["clientid"] = client_id
         self._endpoint = Endpoint(
             f"{endpoint}?{urlencode(asked)}", client=client, allow_http=Reach.PRIVATE, parameter="endpoint"
@@ -112,7 +112,7 @@ class MachineLearningIdentity(CarriesSecrets):
         Ask the platform.
 
         Raises:
-            TransientRefreshError: It did not answer, or refuses in its first minute.
+            TransientRefreshError: The platform did not answer, or refused in its first minute.
             GrantRejected: There is no such identity.
         """
         secret = await resolve(self._secret, "secret")

@@ -1,4 +1,4 @@
-"""Workload identity of Azure: a pod's own token for one of Microsoft's."""
+"""Workload identity of Azure: exchanges a pod's own token for one of Microsoft's."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ __all__ = ["WorkloadIdentity"]
 @final
 class WorkloadIdentity(CarriesSecrets):
     """
-    Tokens for the token of another identity provider, such as a Kubernetes service account's (RFC 7523 section 2.2).
+    Tokens in exchange for a token of another identity provider, such as Kubernetes (RFC 7523 section 2.2).
 
     Args:
-        token: That token: a `pathlib.Path` is read at each fetch, for Kubernetes rewrites it.
+        token: The token of that provider. A `pathlib.Path` is read for each fetch, because Kubernetes rewrites the
+            file.
 
         tenant_id: The tenant.
 
         client_id: The application, or the user-assigned identity, that trusts that provider.
 
-        scope: What the token is for, such as "https://vault.azure.net/.default".
+        scope: The scope of the token, such as "https://vault.azure.net/.default".
 
-        authority: Another cloud's, such as "https://login.microsoftonline.us".
+        authority: The authority of another cloud, such as "https://login.microsoftonline.us".
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -67,7 +68,7 @@ class WorkloadIdentity(CarriesSecrets):
         self.identity: str | None = identity_from("Entra", url_identity(endpoint), client_id, scope)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
-        """Show the other provider's token."""
+        """Present the token of the other provider."""
         return await self._grant.fetch(request)
 
     def __repr__(self) -> str:

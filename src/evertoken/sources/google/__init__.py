@@ -1,4 +1,4 @@
-"""Google Cloud, one way to its tokens a file."""
+"""Google Cloud. Each way to obtain tokens has its own file."""
 
 from evertoken.sources.google._environment import from_environment
 from evertoken.sources.google.authorized_user import AuthorizedUser

@@ -1,4 +1,4 @@
-"""What Google's tools would use here: Application Default Credentials."""
+"""Finds Application Default Credentials, which Google's tools would use here."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ __all__ = ["from_environment"]
 _VARIABLE: Final = "GOOGLE_APPLICATION_CREDENTIALS"
 _FILE: Final = "application_default_credentials.json"
 
-#: Seconds for which the metadata server is looked for, as google-auth does.
+#: Seconds for which the metadata server is looked for, as in google-auth.
 _WITHIN: Final = 3.0
 
 
 def from_environment(*, scopes: str | Iterable[str] = CLOUD_PLATFORM, client: Any = None) -> TokenSource:
     """
-    Return what Google's tools would use here (Application Default Credentials), in their order.
+    Return the source that Google's tools would use here (Application Default Credentials), in their order.
 
-    The file of `GOOGLE_APPLICATION_CREDENTIALS`; the file that `gcloud auth application-default login` left behind; the
-    metadata server. The first one that is there is used, and no other: a file that cannot be used is an error, and
-    never replaced by the machine's own service account. Variables and files are looked at when this is called.
+    These are: the file of `GOOGLE_APPLICATION_CREDENTIALS`; the file from `gcloud auth application-default login`; the
+    metadata server. Only the first one that exists is used. If a file cannot be used, that is an error, and the
+    machine's own service account does not replace it. Variables and files are looked up when this function is called.
 
     Args:
-        scopes: What the token may be used for.
+        scopes: The scopes of the token.
 
         client: An `httpx.AsyncClient` to use.
 
     Raises:
-        ValueError: *scopes* are none.
+        ValueError: *scopes* is invalid.
     """
     environ = os.environ
     scopes = scope_of(scopes)
     left = _left_by_gcloud(environ)
     named = environ.get(_VARIABLE, "")
     if is_content(named):
-        return Unset(f"{_VARIABLE} holds the content of a file, where the path of the file is needed")
-    # As google-auth does: this file may be missing even where the variable names it.
+        return Unset(f"{_VARIABLE} holds the content of a file, but the path of the file is needed")
+    # As in google-auth, this file may be missing even if the variable names it.
     if named.strip() and named != str(left):
         return CredentialsFile(named, scopes=scopes, client=client)
-    if left is not None and os.path.isfile(left):  # noqa: PTH113 - a folder that may not be read raises in pathlib
+    if left is not None and os.path.isfile(left):  # noqa: PTH113 - pathlib raises if a folder may not be read
         return CredentialsFile(left, scopes=scopes, client=client)
-    gcloud = "there is no home folder to look for a login of gcloud in" if left is None else f"there is no {left}"
+    gcloud = "there is no home folder in which to look for a login of gcloud" if left is None else f"there is no {left}"
     looked = f"{_VARIABLE} is not set; {gcloud}"
     if environ.get("NO_GCE_CHECK", "").lower() == "true":
         return Unset(f"no credentials are configured: {looked}; NO_GCE_CHECK is true")
     try:
         own = MetadataServer(scopes=scopes, client=client)
     except ValueError as error:
-        return Unset(f"GCE_METADATA_HOST is no host: {error}")
+        return Unset(f"GCE_METADATA_HOST is not a host: {error}")
     look = Endpoint(f"{own.provider}/", client=client, allow_http=Reach.PRIVATE, parameter="GCE_METADATA_HOST")
     return Detected(own, look=(look, FLAVOR), within=_WITHIN, looked=looked)
 

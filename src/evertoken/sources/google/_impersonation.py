@@ -1,4 +1,4 @@
-"""One account's token for another's: the IAM Credentials API."""
+"""Use one account's token to obtain another account's token: the IAM Credentials API."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ async def impersonated(
     client: Any,
 ) -> Answer:
     """
-    Return the answer of `generateAccessToken` at *url*, asked with *access_token*.
+    Return the answer of `generateAccessToken` at *url*, requested with *access_token*.
 
     Raises:
-        TransientRefreshError: It failed for a reason that passes.
-        GrantRejected: That account may not act as this one.
+        TransientRefreshError: It failed temporarily.
+        GrantRejected: The first account may not act as the second one.
     """
     endpoint = Endpoint(url, client=client, parameter="service_account_impersonation_url")
     body = {"delegates": list(delegates) or None, "scope": scope.split(), "lifetime": f"{lifetime}s"}

@@ -1,4 +1,4 @@
-"""What Google hands out as a JSON file."""
+"""Reads the JSON files with credentials that Google issues."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ __all__ = [
 
 UNIVERSE: Final = "googleapis.com"
 
-TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL, and no secret
+TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL, not a secret
 
-#: What may be done with it unless told: all that its owner may.
+#: The default scope: all that the owner of the credentials may do.
 CLOUD_PLATFORM: Final = "https://www.googleapis.com/auth/cloud-platform"
 
-#: All that a token needs which is only used to act as another account.
+#: The scope of a token that is only used to act as another account.
 IAM: Final = "https://www.googleapis.com/auth/iam"
 
-# What to do with files that hold something else.
+# Advice for files with other content.
 _HINTS: Final = {
     "client": "this is the file of an OAuth client, with which a person logs in; give the file that the login leaves",
     "gdch_service_account": "accounts of Google Distributed Cloud are not built in; give a function that asks"
     " google-auth (google.oauth2.gdch_credentials) for a token",
 }
 
-#: The content of such a file, or where the file is; it is read at each fetch.
+#: The content of such a file, or the path of the file, which is read for each fetch.
 Info: TypeAlias = Mapping[str, Any] | Path
 
 
 def wrong_info(info: object) -> str | None:
-    """Return what is wrong with *info*, without repeating it; None where it may be the content or a path."""
+    """Return the fault of *info*, without repeating *info*, or None if it may be the content or a path."""
     if isinstance(info, Path):
         return wrong_path("info", info)
     if isinstance(info, Mapping):
@@ -65,11 +65,11 @@ def wrong_info(info: object) -> str | None:
 
 async def read_info(info: Info, *kinds: str) -> Mapping[str, Any]:
     """
-    Return the content, of one of *kinds*.
+    Return the content, which must have one of *kinds*.
 
     Raises:
         OSError: The file cannot be read.
-        GrantRejected: It is no such file.
+        GrantRejected: It is not such a file.
     """
     where = "the credentials" if isinstance(info, Mapping) else f"the credentials file {str(info)!r}"
     found: object = info
@@ -90,9 +90,9 @@ async def read_info(info: Info, *kinds: str) -> Mapping[str, Any]:
 
 def quota_told(answer: Answer, info: Mapping[str, Any]) -> Answer:
     """
-    Return *answer* with the project that pays for requests, as `quota_project_id`, if anything names one.
+    Return *answer* with the project that pays for requests as `quota_project_id`, if one is named.
 
-    As in google-auth, `GOOGLE_CLOUD_QUOTA_PROJECT` goes before the file.
+    As in google-auth, `GOOGLE_CLOUD_QUOTA_PROJECT` takes precedence over the file.
     """
     project = os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT", "").strip() or info.get("quota_project_id")
     if not isinstance(project, str) or not project:
@@ -101,16 +101,16 @@ def quota_told(answer: Answer, info: Mapping[str, Any]) -> Answer:
 
 
 def universe_of(info: Mapping[str, Any]) -> str:
-    """Return the domain of the cloud that the file is for: "googleapis.com", or that of a sovereign cloud."""
+    """Return the domain of the file's cloud: "googleapis.com", or that of a sovereign cloud."""
     return str(info.get("universe_domain") or UNIVERSE)
 
 
 def text_in(info: Mapping[str, Any], name: str) -> str:
     """
-    Return a member that must be there.
+    Return a required member.
 
     Raises:
-        GrantRejected: It is not.
+        GrantRejected: The member is missing.
     """
     value = info.get(name)
     if not isinstance(value, str) or not value:
@@ -120,10 +120,10 @@ def text_in(info: Mapping[str, Any], name: str) -> str:
 
 def scope_of(scopes: object) -> str:
     """
-    Return scopes as they are sent: with spaces between.
+    Return scopes as one text with spaces.
 
     Raises:
-        ValueError: They are none.
+        ValueError: The scopes are invalid.
     """
     several: list[Any] = []
     if isinstance(scopes, Iterable):
@@ -140,5 +140,5 @@ def basic(name: str, secret: str) -> dict[str, str]:
 
 
 def identity_in(info: Info, *members: str) -> list[str] | None:
-    """Return what tells *info* from that of another account: these *members* of it. None for a file."""
+    """Return the *members* of *info* that distinguish it from other accounts, or None for a file."""
     return None if isinstance(info, Path) else [str(info.get(member)) for member in members]

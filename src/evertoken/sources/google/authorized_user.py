@@ -1,4 +1,4 @@
-"""A person who logged in with gcloud."""
+"""A user who logged in with gcloud."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 
 __all__ = ["AUTHORIZED_USERS", "AuthorizedUser"]
 
-#: The types of files that a person's login leaves.
+#: The types of files that a user's login creates.
 AUTHORIZED_USERS: Final = ("authorized_user", "external_account_authorized_user")
 
 
 @final
 class AuthorizedUser(CarriesSecrets):
     """
-    Tokens on behalf of a person who logged in: what `gcloud auth application-default login` left behind.
+    Tokens on behalf of a user who logged in with `gcloud auth application-default login`.
 
-    The file may be of the type `authorized_user`, or of `external_account_authorized_user`, which a login through
-    workforce identity federation leaves. If it names a `quota_project_id`, that is in the token's `extra`, for the
+    The file may have the type `authorized_user`, or `external_account_authorized_user` after a login through workforce
+    identity federation. If it names a `quota_project_id`, that is in the token's `extra`. Send it in the
     field `x-goog-user-project`.
 
     Args:
-        info: The content of that file, or a `pathlib.Path` to it, which is read at each fetch.
+        info: The content of that file, or a `pathlib.Path` to it, which is read for each fetch.
 
-        scopes: A narrower scope to ask for; all that was granted unless given.
+        scopes: Narrower scopes to request. By default, all that were granted.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -67,11 +67,11 @@ class AuthorizedUser(CarriesSecrets):
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
-        Present the newest refresh token, or the one of the file where a person has logged in anew.
+        Present the newest refresh token, or that of the file if the user has logged in again.
 
         Raises:
-            TransientRefreshError: It failed for a reason that passes.
-            GrantRejected: The file is none, or the person has to log in again.
+            TransientRefreshError: It failed temporarily.
+            GrantRejected: The file is invalid, or the user must log in again.
         """
         info = await read_info(self._info, *AUTHORIZED_USERS)
         token = request.refresh_token_for(text_in(info, "refresh_token"))

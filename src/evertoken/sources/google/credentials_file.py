@@ -1,4 +1,4 @@
-"""A credentials file of Google, whatever it holds."""
+"""A credentials file of Google, of any type."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _KINDS = ("service_account", *AUTHORIZED_USERS, "external_account", "impersonate
 @final
 class CredentialsFile(Guarded):
     """
-    Tokens by a credentials file of Google, whatever it holds.
+    Tokens from a credentials file of Google, of any type.
 
-    It may be a service account's key, what gcloud left of a person's login, the configuration of workload identity, or
-    of impersonation. It is read at each fetch. If it names a `quota_project_id`, that is in the token's `extra`.
+    The file may be a service account's key, a user's login by gcloud, or a configuration of workload identity or of
+    impersonation. It is read for each fetch. If it names a `quota_project_id`, that is in the token's `extra`.
 
     Args:
-        path: The file; not what is in it.
+        path: The path of the file. The content itself is not accepted.
 
-        scopes: What the token may be used for.
+        scopes: The scopes of the token.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
         allow_http: As in `WorkloadIdentity`, for a file that configures it.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -71,17 +71,17 @@ class CredentialsFile(Guarded):
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
-        Read the file, and do what it says.
+        Read the file, and follow its content.
 
         Raises:
-            TransientRefreshError: It cannot be read, or what it says failed for a reason that passes.
-            GrantRejected: It is no such file, or Google rejects what it says.
-            ValueError: It has a URL that secrets may not be sent to.
+            TransientRefreshError: The file cannot be read, or its source failed temporarily.
+            GrantRejected: The file has another type, or Google rejects its content.
+            ValueError: The file has a URL to which secrets may not be sent.
         """
         try:
             info = await read_info(self._path, *_KINDS)
         except OSError as error:
-            # It may come yet: whoever mounts it may be late.
+            # The file may be mounted later.
             said = error.strerror or type(error).__name__
             failure = TransientRefreshError(f"the credentials file {str(self._path)!r}: {said}")
         else:
@@ -93,7 +93,7 @@ class CredentialsFile(Guarded):
         if kind == "service_account":
             return await ServiceAccount(info, scopes=scope, client=client).fetch(request)
         if kind in AUTHORIZED_USERS:
-            # What a person granted is not widened, and need not be named.
+            # The scopes that a user granted cannot be widened, and need not be named.
             return await AuthorizedUser(info, client=client).fetch(request)
         if kind == "external_account":
             workload = WorkloadIdentity(info, scopes=scope, client=client, allow_http=self._allow_http)
@@ -104,7 +104,7 @@ class CredentialsFile(Guarded):
                 "invalid_request", "the source_credentials of the credentials file are of no known type"
             )
         started = SystemClock.time()
-        # All that the token of this one is for is to ask for the other's.
+        # The token of this account is only needed to request that of the other one.
         base, failure = read_response(await self._follow(request, inner, IAM), requested_at=started)
         if failure is not None:
             raise failure

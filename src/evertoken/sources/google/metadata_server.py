@@ -25,32 +25,32 @@ if TYPE_CHECKING:
 __all__ = ["FLAVOR", "MetadataServer"]
 
 HOST: Final = "metadata.google.internal"
-#: What a request to the server has, so that no redirect or link makes one.
+#: The server requires this field in a request, so that no redirect or link can cause one.
 FLAVOR: Final = {"Metadata-Flavor": "Google"}
 
 
 @final
 class MetadataServer(Guarded):
     """
-    Tokens of the service account that a machine or container of Google Cloud runs as, from its metadata server.
+    Tokens of the service account of a machine or container in Google Cloud, from its metadata server.
 
-    The server gives every client on the machine the same token until its last minutes. In the first seconds of a pod
-    or a machine it may not know the service account yet: a 404 is transient for a minute, until it has worked once.
+    The server gives all clients on the machine the same token until its last minutes. In the first seconds of a pod or
+    machine it may not know the service account yet. So until it has worked once, a 404 is transient for a minute.
 
     Args:
-        scopes: What the token may be used for; all that the machine was given unless told.
+        scopes: The scopes of the token. By default, all that the machine has.
 
-        account: Which of the machine's service accounts.
+        account: One of the machine's service accounts.
 
-        audience: Ask for an ID token for this audience, as Cloud Run wants it, and not for an access token.
+        audience: The audience of an ID token, as Cloud Run requires it. If given, an ID token is requested.
 
-        host: Where the server is; that of `GCE_METADATA_HOST`, or "metadata.google.internal". It is asked by http, and
-            must be in the machine's own network, though google-auth asks any host.
+        host: The host of the server. By default that of `GCE_METADATA_HOST`, or "metadata.google.internal". It is asked
+            by http, and must be in the machine's own network. google-auth asks any host.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -74,12 +74,12 @@ class MetadataServer(Guarded):
             url = f"{base}/token?{urlencode({'scopes': scope_of(scopes).replace(' ', ',')})}"
         else:
             url = f"{base}/token"
-        # The server is on the machine's own link: there is no way to it but this.
+        # The server is on the machine's own link, so there is no other way to it.
         self._endpoint = Endpoint(url, client=client, allow_http=Reach.PRIVATE, parameter="host")
         self._identity = audience is not None
         self._patience = Patience()
         self.provider: str = self._endpoint.origin
-        # The machine's own account is another one on each machine.
+        # Each machine has a different account of its own.
         named = account if "@" in account else None
         self.identity: str | None = identity_from(
             "Google account", named, audience or (scopes and scope_of(scopes)) or ""
@@ -90,8 +90,8 @@ class MetadataServer(Guarded):
         Ask the server.
 
         Raises:
-            TransientRefreshError: It did not answer, or somebody else did, or it has no such service account in its
-                first minute.
+            TransientRefreshError: The server did not answer, another server did, or it had no such service account in
+                its first minute.
             GrantRejected: The machine has no such service account.
         """
         answer: Answer = await self._patience.of(self._ask(request))
@@ -99,9 +99,9 @@ class MetadataServer(Guarded):
 
     async def _ask(self, request: FetchRequest) -> Answer:
 
-        def seen(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - a reader's protocol
+        def seen(status: int, headers: Any, fields: Mapping[str, Any]) -> None:  # noqa: ARG001 - the protocol of a reader has this parameter
             if headers.get("metadata-flavor") != "Google":
-                # A captive portal, or a resolver that knows every name: whatever it answers says nothing.
+                # A captive portal, or a resolver that knows every name, may answer. Such an answer has no meaning.
                 msg = f"{self._endpoint.origin} does not say that it is a metadata server of Google (Metadata-Flavor)"
                 raise TransientRefreshError(msg)
 

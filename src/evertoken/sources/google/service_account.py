@@ -1,4 +1,4 @@
-"""A service account of Google, by its key."""
+"""A service account of Google with a key."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ HOUR: Final = 3600.0
 @final
 class ServiceAccount(CarriesSecrets):
     """
-    Tokens of a service account, for assertions signed with its key (RFC 7523 section 2.1). Needs the extra `jwt`.
+    Tokens of a service account. Its key signs the assertions (RFC 7523 section 2.1). It needs the extra `jwt`.
 
-    In a sovereign cloud (`universe_domain` in the file) the token is a JWT that is signed here, and no server is asked
+    In a sovereign cloud (`universe_domain` in the file) the token is a JWT that is signed here. No server is asked
     (Google, "Self-signed JSON Web Tokens").
 
     Args:
-        info: The content of its key file, or a `pathlib.Path` to it, which is read at each fetch.
+        info: The content of its key file, or a `pathlib.Path` to it, which is read for each fetch.
 
-        scopes: What the token may be used for.
+        scopes: The scopes of the token.
 
-        subject: A user to act for, where the account has domain-wide delegation.
+        subject: A user to act for, if the account has domain-wide delegation.
 
-        audience: Ask for an ID token for this audience, as Cloud Run wants it, and not for an access token.
+        audience: The audience of an ID token, as Cloud Run requires it. If given, an ID token is requested.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
         ImportError: The extra is not installed.
     """
 
@@ -91,8 +91,8 @@ class ServiceAccount(CarriesSecrets):
         Sign an assertion, and present it.
 
         Raises:
-            TransientRefreshError: It failed for a reason that passes.
-            GrantRejected: The key file is none, or Google rejects what it says.
+            TransientRefreshError: It failed temporarily.
+            GrantRejected: The key file is invalid, or Google rejects its content.
         """
         info = await read_info(self._info, "service_account")
         key_id = str(info.get("private_key_id") or "") or None
@@ -124,7 +124,7 @@ class ServiceAccount(CarriesSecrets):
 
 
 def id_token_in(answer: Answer) -> Answer:
-    """Return *answer* with the ID token in it as the token."""
+    """Return *answer* with its ID token as the token."""
     token = answer.fields.get("id_token")
     if not isinstance(token, str):
         msg = "unreadable answer: no id_token in it"

@@ -1,4 +1,4 @@
-"""Workload identity federation of Google: a token of another provider for one of Google's."""
+"""Workload identity federation of Google: exchanges a token of another provider for one of Google's."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["WorkloadIdentity"]
 
 _EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-_ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, and no secret
+_ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, not a secret
 _URL: Final = "credential_source.url"
 
-# What a credential_source may have and is not followed, and what serves in its place.
+# Kinds of credential_source that are not supported, with the alternative.
 _NOT_BUILT: Final = {
     "environment_id": "requests signed for AWS are not built in; give a function that asks google-auth for a token,"
     " or use a service account's key",
@@ -54,24 +54,25 @@ _NOT_BUILT: Final = {
 @final
 class WorkloadIdentity(CarriesSecrets):
     """
-    Tokens for the token of another identity provider: workload identity federation (RFC 8693).
+    Tokens in exchange for a token of another identity provider: workload identity federation (RFC 8693).
 
-    The configuration says where that token is: in a file, or at a URL. The client that it may name is authenticated at
-    the Security Token Service. A configuration for AWS, for a command or for a certificate is refused with words.
+    The configuration names the place of that token: a file or a URL. If it names a client, the client is authenticated
+    at the Security Token Service. Configurations for AWS, a command or a certificate are refused with an
+    explanation.
 
     Args:
         info: The content of the configuration (`gcloud iam workload-identity-pools create-cred-config`), or a
-            `pathlib.Path` to it, which is read at each fetch.
+            `pathlib.Path` to it, which is read for each fetch.
 
-        scopes: What the token may be used for.
+        scopes: The scopes of the token.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
-        allow_http: Let `credential_source.url` be http anywhere, as google-auth does. Otherwise http is for loopback
-            and for the machine's own link, where metadata services are. What its `headers` hold is a secret.
+        allow_http: Allow http to any host in `credential_source.url`, as google-auth does. Otherwise http is allowed
+            only to loopback and the machine's own link, where metadata services are. Its `headers` contain secrets.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -102,9 +103,9 @@ class WorkloadIdentity(CarriesSecrets):
         Read the other provider's token, exchange it, and act as a service account if the configuration says so.
 
         Raises:
-            TransientRefreshError: It failed for a reason that passes.
-            GrantRejected: The configuration is none, or Google rejects what it says.
-            ValueError: It has a URL that secrets may not be sent to.
+            TransientRefreshError: It failed temporarily.
+            GrantRejected: The configuration is invalid, or Google rejects its content.
+            ValueError: The configuration has a URL to which secrets may not be sent.
         """
         info = await read_info(self._info, "external_account")
         if str(info.get("subject_token_type")).startswith("urn:ietf:params:aws:"):
@@ -151,7 +152,7 @@ class WorkloadIdentity(CarriesSecrets):
             text = await resolve(Path(str(source["file"])), "credential_source")
             found = {"text": text} if name is None else fields_of(text.encode(), "application/json") or {}
         elif source.get("url"):
-            # What is on the workload's own link has no certificate.
+            # Services on the workload's own link have no certificate.
             url = str(source["url"])
             endpoint = Endpoint(url, client=self._client, allow_http=self._allow_http, parameter=_URL)
             headers = {str(field): str(value) for field, value in dict(source.get("headers") or {}).items()}
@@ -172,7 +173,7 @@ class WorkloadIdentity(CarriesSecrets):
         return token.strip()
 
     def _wrong_url(self, info: Info) -> str | None:
-        """Return what is wrong with the URL of the other provider's token, if it has one that can be seen already."""
+        """Return the fault in the URL of the other provider's token, as far as it can be seen already."""
         source = _source_in(info) if isinstance(info, Mapping) else {}
         if source.get("url") and not source.get("file"):
             try:

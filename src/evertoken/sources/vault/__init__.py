@@ -1,4 +1,4 @@
-"""OpenBao and HashiCorp Vault, one way to log in a file."""
+"""OpenBao and HashiCorp Vault. Each way to log in has its own file."""
 
 from evertoken.sources.vault.app_role import AppRole
 from evertoken.sources.vault.jwt_login import JwtLogin

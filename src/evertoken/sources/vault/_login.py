@@ -1,4 +1,4 @@
-"""A login at OpenBao or Vault, and the renewal of its token's lease."""
+"""A login at OpenBao or Vault, and the renewal of its token."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Login"]
 
-#: A token that has come near the end of what it may be renewed for gets less than this part of its first lease.
+#: A token near the end of its renewable time gets less than this part of its first lease.
 WORN_OUT: Final = 0.5
 
 _REJECTIONS: Final = (400, 403, 404)
 
-# What a standby answers that does not forward ("High availability mode"): the active node has the same path.
+# The answer of a standby that does not forward ("High availability mode"). The active node has the same path.
 _STANDBY: Final = 307
 
-# The path of an auth method. Anything else in it would change the URL.
+# The path of an auth method. Other characters would change the URL.
 _MOUNT: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
 
 
@@ -42,22 +42,22 @@ class Login(CarriesSecrets, abc.ABC):
     """
     An auth method of OpenBao or Vault.
 
-    The token is renewed by its lease, as long as it can be, and then a login brings another. Where a standby sends to
-    the active node (307), that is asked with the same path and scheme, once.
+    The token is renewed when its lease is due. If it cannot be renewed any longer, a new login brings another one. If a
+    standby redirects to the active node (307), that node is asked once, with the same path and scheme.
 
     Args:
-        address: Where the server is, such as "https://vault.example.com:8200".
+        address: The URL of the server, such as "https://vault.example.com:8200".
 
-        mount: Where the auth method is mounted.
+        mount: The path at which the auth method is mounted.
 
-        namespace: The namespace, where there are several.
+        namespace: The namespace, if the server has several.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
         allow_http: Allow http outside loopback.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     rotates = False
@@ -67,7 +67,7 @@ class Login(CarriesSecrets, abc.ABC):
         self, address: str, mount: str, *, namespace: str | None = None, client: Any = None, allow_http: bool = False
     ) -> None:
         if not isinstance(mount, str) or not _MOUNT.fullmatch(mount.strip("/")):
-            msg = f"mount must be where the auth method is mounted, not {quoted(mount)}"
+            msg = f"mount must be the path of an auth method, not {quoted(mount)}"
             raise ValueError(msg)
         for name in mount.strip("/").split("/"):
             check_name_in_path("mount", name)
@@ -79,7 +79,7 @@ class Login(CarriesSecrets, abc.ABC):
 
     @abc.abstractmethod
     async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Return what is sent to log in, and what of it must not be seen."""
+        """Return the login request, and the texts in it that must stay secret."""
 
     async def log_in(self, request: FetchRequest) -> Answer:
         """
@@ -87,18 +87,18 @@ class Login(CarriesSecrets, abc.ABC):
 
         Raises:
             TransientRefreshError: The server did not answer, is sealed, or throttles.
-            GrantRejected: It does not accept the login.
+            GrantRejected: The server does not accept the login.
         """
         sent, hidden = await self.body(request)
         return _token_in(await self.post(self._login, request, sent, {}, hidden), None)
 
     async def fetch(self, request: FetchRequest, /) -> Answer:
         """
-        Renew the token there is, or log in.
+        Renew the present token, or log in.
 
         Raises:
             TransientRefreshError: The server did not answer, is sealed, or throttles.
-            GrantRejected: It does not accept the login.
+            GrantRejected: The server does not accept the login.
         """
         current = request.current
         if current is not None and current.extra.get("renewable") and current.valid_at(SystemClock.time()):
@@ -109,11 +109,11 @@ class Login(CarriesSecrets, abc.ABC):
 
     async def revoke(self, token: Token, /) -> None:
         """
-        End *token* at the server.
+        Revoke *token* at the server.
 
         Raises:
             TransientRefreshError: The server could not be told.
-            GrantRejected: It does not know the token.
+            GrantRejected: The server does not know the token.
         """
         request = FetchRequest(None, token, REVOCATION_TIMEOUT)
         headers = {"X-Vault-Token": token.access_token}
@@ -127,7 +127,7 @@ class Login(CarriesSecrets, abc.ABC):
             answer = await self.post(renewal, request, {}, headers, (current.access_token,))
             renewed = _token_in(answer, first)
         except TokenError:
-            # Whatever kept it from being renewed, a login may still work, and if not, it says why.
+            # The renewal failed. A login may still work, and if not, it gives the reason.
             return None
         lease = renewed.fields.get("expires_in")
         return None if first and lease is not None and lease < first * WORN_OUT else renewed
@@ -143,11 +143,11 @@ class Login(CarriesSecrets, abc.ABC):
         wordless: bool = False,
     ) -> Answer:
         """
-        Send *body* to *endpoint*, or to the node that a standby names in its place.
+        Send *body* to *endpoint*, or to the node to which a standby redirects.
 
         Raises:
             TransientRefreshError: The server did not answer, is sealed, or throttles.
-            GrantRejected: It refuses.
+            GrantRejected: The server refuses.
         """
         if self._namespace is not None:
             headers = {**headers, "X-Vault-Namespace": self._namespace}
@@ -185,7 +185,7 @@ class Login(CarriesSecrets, abc.ABC):
             except ValueError:
                 failure = f"{asked.origin} is a standby and names no active node (api_addr) that may be asked"
             else:
-                # Another machine has no say about what is near this one.
+                # Another machine does not know which addresses are near this one.
                 if is_near(asked.url) or not is_near(location):
                     return found
                 failure = f"{asked.origin} is a standby whose active node calls itself {found.origin} (api_addr)"
@@ -211,7 +211,7 @@ def _token_in(answer: Answer, first: float | None) -> Answer:
         "renewable": auth.get("renewable") is True,
         "first_lease": first or lease,
         "policies": auth.get("policies"),
-        # It never answers 401: a token that has ended is forbidden.
+        # The server never answers 401. It forbids a token that has ended.
         REFUSED_BY: [403],
         # A root-like token has no lease, and never ends.
         **({"expires_in": lease} if lease > 0 else {}),

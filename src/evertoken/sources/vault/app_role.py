@@ -20,30 +20,31 @@ __all__ = ["AppRole"]
 @final
 class AppRole(Login):
     """
-    Tokens of OpenBao or Vault for a role and its secret id. They are renewed by their lease, as long as they can be.
+    Tokens of OpenBao or Vault for a role and its secret id. They are renewed as long as possible.
 
     Send them with `HeaderAuth(tokens.handle(), "X-Vault-Token")`.
 
     Args:
-        address: Where the server is, such as "https://vault.example.com:8200".
+        address: The URL of the server, such as "https://vault.example.com:8200".
 
-        role_id: The role's id.
+        role_id: The id of the role.
 
-        secret_id: Its secret id: a string, a `pathlib.Path` or a function, read at each login; None if it needs none.
+        secret_id: Its secret id: a string, a `pathlib.Path` or a function, read for each login. Leave it out if not
+            needed.
 
-        wrapped: Whether *secret_id* is the wrapping token of a secret id (response wrapping). It is unwrapped once, for
-            the server allows no more, and the secret id is kept in memory for later logins.
+        wrapped: Whether *secret_id* is the wrapping token of a secret id (response wrapping). It is unwrapped only
+            once, because the server allows it only once, and the secret id is kept in memory for later logins.
 
-        mount: Where the auth method is mounted.
+        mount: The path at which the auth method is mounted.
 
-        namespace: The namespace, where there are several.
+        namespace: The namespace, if the server has several.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
         allow_http: Allow http outside loopback.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     def __init__(
@@ -69,16 +70,16 @@ class AppRole(Login):
         self.identity: str | None = identity_from(
             "vault approle", url_identity(self._login.url), namespace or "", secret_identity(role_id)
         )
-        # The wrapping token that was unwrapped last, by its fingerprint, and what was in it.
+        # The fingerprint of the wrapping token that was unwrapped last, and its content.
         self._unwrapped: tuple[str, str] | None = None
 
     async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:
         """
-        Return the role's id and its secret.
+        Return the role id and the secret id.
 
         Raises:
             TransientRefreshError: The server did not answer.
-            GrantRejected: The wrapping token was used before, by somebody else, or has expired.
+            GrantRejected: The wrapping token was already used by somebody else, or has expired.
         """
         sent = {"role_id": await resolve(self._role_id, "role_id")}
         if self._secret_id is None:

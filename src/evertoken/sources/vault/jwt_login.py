@@ -21,29 +21,29 @@ __all__ = ["JwtLogin"]
 @final
 class JwtLogin(Login):
     """
-    Tokens of OpenBao or Vault for a JWT of another identity provider, such as a Kubernetes service account's.
+    Tokens of OpenBao or Vault for a JWT of another identity provider, such as a Kubernetes service account.
 
-    A "permission denied" is transient for its first minute: the server says the same where it cannot ask the cluster
-    about the token. Tokens are renewed by their lease, as long as they can be. Send them with
+    A "permission denied" is transient for its first minute, because the server gives the same answer if it cannot ask
+    the cluster about the token. Tokens are renewed as long as possible. Send them with
     `HeaderAuth(tokens.handle(), "X-Vault-Token")`.
 
     Args:
-        address: Where the server is, such as "https://vault.example.com:8200".
+        address: The URL of the server, such as "https://vault.example.com:8200".
 
-        role: The role to log in as.
+        role: The role of the login.
 
-        jwt: The token to show: a `pathlib.Path` or a function, read at each login.
+        jwt: The token to present: a `pathlib.Path` or a function, read for each login.
 
-        mount: Where the auth method is mounted; "kubernetes" for that one.
+        mount: The path at which the auth method is mounted, such as "kubernetes".
 
-        namespace: The namespace, where there are several.
+        namespace: The namespace, if the server has several.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
         allow_http: Allow http outside loopback.
 
     Raises:
-        ValueError: An argument makes no sense; the message names it.
+        ValueError: An argument is invalid. The message names it.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class JwtLogin(Login):
         Raises:
             TransientRefreshError: The server did not answer, is sealed, throttles, or has refused for less than a
                 minute.
-            GrantRejected: It does not accept the login.
+            GrantRejected: The server does not accept the login.
         """
         answer: Answer = await self._patience.of(super().log_in(request))
         return answer
 
-    async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - every login's
-        """Return the role and the token that is shown for it."""
+    async def body(self, request: FetchRequest) -> tuple[dict[str, str], tuple[str, ...]]:  # noqa: ARG002 - every login has this parameter
+        """Return the role, and the token that is presented for it."""
         token = await resolve(self._jwt, "jwt")
         return {"role": self._role, "jwt": token}, (token,)

@@ -1,1 +1,1 @@
-"""The parts of the conformance suite, one concern a file."""
+"""The parts of the conformance suite. Each file covers one concern."""

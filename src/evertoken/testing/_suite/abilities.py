@@ -1,4 +1,4 @@
-"""Conformance: what a store may be able to do besides: tell of writes, read many records, and be looked into."""
+"""Conformance of optional abilities of a store: report writes, read many records, and list the content."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Listing", "Reading", "Watching"]
 
 
 class Watching(Suite):
-    """`WatchedStore.watch`; skipped where the store has none."""
+    """`WatchedStore.watch`. The tests are skipped if the store does not have it."""
 
     @asynccontextmanager
     async def told(self, store: WatchedStore) -> AsyncGenerator[list[str | None]]:
-        """Watch *store*; give the keys that it names from the moment at which nothing can be missed."""
+        """Watch *store*. Give the keys that it reports, from the moment when no write can be missed."""
         calls: list[str | None] = []
         task = asyncio.get_running_loop().create_task(store.watch(calls.append))
         try:
@@ -44,12 +44,12 @@ class Watching(Suite):
         assert len(calls) == said, "a watch that is cancelled calls nobody"
 
     async def heard(self, calls: list[str | None], key: str) -> None:
-        """Wait until *calls* tell of *key*, or that anything may have been written."""
+        """Wait until *calls* contain *key*, or a None for any key."""
         await wait_until(lambda: key in calls or None in calls, self.patience, f"the watch does not tell of {key!r}")
         calls.clear()
 
     async def test_every_write_is_told(self) -> None:
-        """K2: a watch is told of each write, by another instance and by its own."""
+        """K2: a watch reports each write, by another instance and by its own."""
         async with self.pair() as (one, other), self.told(watched(one)) as calls:
             for version in range(1, 8, 2):
                 for later, store, key in ((0, other, "k"), (1, one, "k"), (0, other, '["",null]'), (0, one, "\u043a")):
@@ -60,21 +60,23 @@ class Watching(Suite):
                     await store.abandon(lease)
 
     async def test_writes_at_once_are_all_told(self) -> None:
-        """K2: of many keys written at the same time none goes unnoticed."""
+        """K2: if many keys are written at the same time, all of them are reported."""
         names = {f"key-{number}" for number in range(40)}
         async with self.pair() as (one, other), self.told(watched(one)) as calls:
             await asyncio.gather(*(keep(other, name) for name in names))
             await wait_until(lambda: None in calls or names <= set(calls), self.patience, "all writes")
 
     async def test_what_was_written_before_is_not_missed(self) -> None:
-        """K2: after the first call a read sees each write before it."""
+        """K2: after the first call, a read sees all earlier writes."""
         async with self.pair() as (one, other):
             record = await keep(other, "k")
             async with self.told(watched(one)):
                 assert await one.read("k") == record
 
     async def test_several_watch(self) -> None:
-        """K2: watches of one instance and of others are told alike, and one that ends takes no other along."""
+        """
+        K2: watches of one instance and of others get the same reports, and one that ends does not affect the others.
+        """
         async with self.pair(3) as (one, other, writer), self.told(watched(one)) as first:
             async with self.told(watched(one)) as second, self.told(watched(other)) as third:
                 await keep(writer, "k")
@@ -84,7 +86,7 @@ class Watching(Suite):
             await self.heard(first, "l")
 
     async def test_a_watch_can_begin_again(self) -> None:
-        """K2: a watch that was cancelled can be begun anew."""
+        """K2: a watch that was cancelled can begin again."""
         async with self.pair() as (one, other):
             for version in range(1, 4):
                 async with self.told(watched(one)) as calls:
@@ -94,10 +96,10 @@ class Watching(Suite):
 
 
 class Reading(Suite):
-    """`BulkStore.read_many`; skipped where the store has none."""
+    """`BulkStore.read_many`. The tests are skipped if the store does not have it."""
 
     async def test_many_are_read_at_once(self) -> None:
-        """K2: the records of all keys that were asked for and have one are returned, each under its own key."""
+        """K2: the records of all requested keys that have one are returned, each under its own key."""
         async with self.pair() as (one, other):
             reading = bulk(other)
             assert await reading.read_many([]) == {}
@@ -115,7 +117,9 @@ class Reading(Suite):
             assert await reading.read_many(["key-0", "key-0", "another"]) == {"key-0": expected["key-0"]}
 
     async def test_one_of_many_cannot_be_read(self) -> None:
-        """K1: a record that only a later release can read is an error, also among others, and no miss."""
+        """
+        K1: a record that only a later release can read is an error, also among others, and does not count as missing.
+        """
         async with self.opened() as store:
             reading = bulk(store)
             record = await keep(store, "l")
@@ -125,7 +129,7 @@ class Reading(Suite):
             assert await reading.read_many(["l"]) == {"l": record}
 
     async def test_one_of_many_is_torn(self) -> None:
-        """K3: bytes that are no record count as missing, and the others are returned."""
+        """K3: bytes that are not a record count as missing, and the others are returned."""
         async with self.opened() as store:
             reading = bulk(store)
             record = await keep(store, "l")
@@ -135,14 +139,16 @@ class Reading(Suite):
 
 
 class Listing(Suite):
-    """`ListedStore`: keys, holder, delete; skipped where the store has none."""
+    """`ListedStore`: keys, holder, delete. The tests are skipped if the store does not have them."""
 
     async def names(self, store: TokenStore) -> list[str]:
         """Return all keys."""
-        return sorted([key async for key in listed(store).keys()])  # noqa: SIM118 - it is no mapping
+        return sorted([key async for key in listed(store).keys()])  # noqa: SIM118 - it is not a mapping
 
     async def test_keys(self) -> None:
-        """L2: the key of every record is listed once, a tombstone's too, and that of a mere lease is not."""
+        """
+        L2: the key of every record is listed once, also that of a tombstone, but not that of a lease without a record.
+        """
         names = sorted({f"key-{number}" for number in range(self.many)} | set(KEYS))
         async with self.pair() as (one, other):
             assert await self.names(other) == []
@@ -154,7 +160,7 @@ class Listing(Suite):
             assert await self.names(other) == names
 
     async def test_keys_while_they_change(self) -> None:
-        """L2: a key that is there all the time is listed, while others are written and deleted."""
+        """L2: a key that exists all the time is listed, while others are written and deleted."""
         async with self.pair() as (one, other):
             for number in range(30):
                 await keep(one, f"stays-{number}")
@@ -164,12 +170,12 @@ class Listing(Suite):
                 await keep(other, f"new-{len(seen)}")
                 if len(seen) > 1:
                     await listed(other).delete(f"new-{len(seen) - 1}")
-                if len(seen) > 200:  # noqa: PLR2004 - a listing that chases its own additions need not end
+                if len(seen) > 200:  # noqa: PLR2004 - a listing may follow its own additions for ever
                     break
             assert {f"stays-{number}" for number in range(30)} <= set(seen)
 
     async def test_holder(self) -> None:
-        """L2: an operator sees the holder of a lease and the time that is left, or that there is no holder."""
+        """L2: an operator sees the holder of a lease and the remaining time, or that there is no holder."""
         async with self.pair() as (one, other):
             looking = listed(other)
             assert await looking.holder("k") is None
@@ -196,7 +202,9 @@ class Listing(Suite):
             assert await looking.holder("k") is None
 
     async def test_delete(self) -> None:
-        """L2: a record is deleted once; the lease stays its holder's, the fence grows on, any version may follow."""
+        """
+        L2: a record is deleted once. Its holder keeps the lease, fences continue to grow, and any version may follow.
+        """
         async with self.pair() as (one, other):
             assert not await listed(other).delete("k")
             lease = await lease_of(one)

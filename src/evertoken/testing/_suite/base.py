@@ -1,4 +1,4 @@
-"""The common parts of the conformance suite: stores to test, and how long to wait for them."""
+"""The common base of the conformance suite: it makes stores to test, and limits the waiting."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 __all__ = ["GRAIN", "Suite", "a_token", "held_from", "keep", "lease_of", "listed", "wait_until", "watched", "win"]
 
 
-#: Seconds that a clock of coarse grain may be behind.
+#: Seconds by which a coarse clock may be behind.
 GRAIN = 0.05
 
 
 def a_token(value: str = "token", **changes: Any) -> Token:
-    """Return a token that lived at some time."""
+    """Return a token from some time in the past."""
     return Token(value, **{"issued_at": 1_700_000_000.0, "expires_at": 1_700_003_600.0, **changes})
 
 
 class Suite(ABC):
     """
-    The store to test, and how much patience to have with it.
+    The store to test, and the limits for its operations.
 
     Attributes:
-        short: Seconds that a lease lasts whose end is waited for. Long enough for a few steps of the store.
+        short: The length in seconds of leases whose end is awaited. It must suffice for a few steps of the store.
 
-        patience: Seconds that anything may take at most.
+        patience: The longest time in seconds that any operation may take.
 
-        many: How many records are many.
+        many: The number of records in tests with many records.
     """
 
     short: float = 0.5
@@ -48,24 +48,24 @@ class Suite(ABC):
 
     @abstractmethod
     async def make(self) -> TokenStore:
-        """Return a store. All that one test makes are on the same data, which is empty when the test begins."""
+        """Return a store. All stores of one test use the same data, which is empty when the test begins."""
 
-    async def clean(self) -> None:  # noqa: B027 - most leave nothing
-        """Take away what the test left. Called when its stores have been left."""
+    async def clean(self) -> None:  # noqa: B027 - most stores leave nothing
+        """Remove the data of the test. It is called after the stores have been left."""
 
-    async def plant(self, key: str, data: bytes) -> None:  # noqa: ARG002 - for those who override it
+    async def plant(self, key: str, data: bytes) -> None:  # noqa: ARG002 - overriding methods use it
         """
-        Put *data* where the record of *key* is kept, as another release of the library or a stranger would.
+        Put *data* in the place of the record of *key*, as another release of the library or a stranger would.
 
         Tests of stored bytes are skipped unless this is implemented.
         """
         pytest.skip("plant() is not implemented, so nothing can be put under the store")
 
-    async def set_lease(self, key: str, seconds: float) -> None:  # noqa: ARG002 - for those who override it
+    async def set_lease(self, key: str, seconds: float) -> None:  # noqa: ARG002 - overriding methods use it
         """
-        Let the newest lease of *key* end *seconds* from now, as the store's clock has it.
+        Let the newest lease of *key* end *seconds* from now, by the store's clock.
 
-        A test of leases that no clock of today made is skipped unless this is implemented.
+        Tests of leases from another time are skipped unless this is implemented.
         """
         pytest.skip("set_lease() is not implemented, so the end of a lease cannot be set")
 
@@ -98,7 +98,7 @@ async def lease_of(store: TokenStore, key: str = "k", owner: str = "me", ttl: fl
 
 
 async def held_from(store: TokenStore, key: str = "k", owner: str = "other", ttl: float = LONGEST_LEASE) -> Held:
-    """Ask for a lease that somebody else holds; return what the store says."""
+    """Ask for a lease that another owner holds, and return the answer of the store."""
     held = (await store.begin(key, owner, ttl)).lease
     assert isinstance(held, Held), f"the lease of {key!r} is somebody else's, and was given: {held!r}"
     return held
@@ -117,7 +117,7 @@ async def win(store: TokenStore, key: str, owner: str, ttl: float, patience: flo
 
 
 async def keep(store: TokenStore, key: str, version: int = 1, token: Token | None = None) -> Record:
-    """Write a record under a lease of its own."""
+    """Write a record under a new lease."""
     lease = await lease_of(store, key)
     record = Record(key, version, a_token(f"token-of-version-{version}") if token is None else token)
     assert await store.commit(record, lease)
@@ -133,21 +133,21 @@ async def wait_until(condition: Callable[[], bool], patience: float, what: str) 
 
 
 def watched(store: TokenStore) -> WatchedStore:
-    """Return *store* if it can be watched; skip the test otherwise."""
+    """Return *store* if it can be watched. Otherwise skip the test."""
     if not isinstance(store, WatchedStore):
         pytest.skip("the store cannot be watched")
     return store
 
 
 def bulk(store: TokenStore) -> BulkStore:
-    """Return *store* if it reads many records at once; skip the test otherwise."""
+    """Return *store* if it reads many records at once. Otherwise skip the test."""
     if not isinstance(store, BulkStore):
         pytest.skip("the store reads one record at a time")
     return store
 
 
 def listed(store: TokenStore) -> ListedStore:
-    """Return *store* if it can be listed; skip the test otherwise."""
+    """Return *store* if it can be listed. Otherwise skip the test."""
     if not all(hasattr(store, name) for name in ("keys", "holder", "delete")):
         pytest.skip("the store cannot be listed")
     return store  # type: ignore[return-value]

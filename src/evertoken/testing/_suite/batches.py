@@ -1,4 +1,4 @@
-"""Conformance: what a store may be able to do besides: take many new records in one step."""
+"""Conformance of an optional ability of a store: write many new records in one step."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Batches"]
 
 
 def batched(store: TokenStore) -> BatchStore:
-    """Return *store* if it takes many records at once; skip the test otherwise."""
+    """Return *store* if it writes many records at once. Otherwise skip the test."""
     if not isinstance(store, BatchStore):
         pytest.skip("the store takes records one by one")
     return store
 
 
 class Batches(Suite):
-    """`BatchStore.add_many`; skipped where the store has none."""
+    """`BatchStore.add_many`. The tests are skipped if the store does not have it."""
 
     async def test_new_records_are_kept_together(self) -> None:
         """K2: many new records are kept in one step, and read again as they were."""
@@ -35,7 +35,7 @@ class Batches(Suite):
                 assert await other.read(record.key) == record
 
     async def test_what_is_there_stays(self) -> None:
-        """K2: a key that has a record, or a tombstone, keeps it; one whose lease is held is not written."""
+        """K2: a key with a record or a tombstone keeps it, and a key whose lease is held is not written."""
         async with self.pair() as (one, other):
             taken = await keep(other, "taken")
             out = Record("out", 3, None, revoked=True, since=9.0)
@@ -48,7 +48,7 @@ class Batches(Suite):
             assert await one.read("held") is None
 
     async def test_an_older_lease_writes_no_more(self) -> None:
-        """K2: who held the lease before cannot write over what was added."""
+        """K2: an earlier holder of the lease cannot overwrite an added record."""
         async with self.pair() as (one, other):
             before = await lease_of(other, "k")
             await other.abandon(before)

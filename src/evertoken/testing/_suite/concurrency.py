@@ -1,4 +1,4 @@
-"""Conformance: many tasks at once, cancellation in the middle, other loops, and being entered more than once."""
+"""Conformance: many tasks at once, cancellation in the middle, other loops, and stores that are entered repeatedly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Concurrency(Suite):
     """A store in a busy program."""
 
     async def test_twenty_tasks_on_one_key(self) -> None:
-        """K2: tasks on two instances that take turns by the lease lose no write: each builds on the one before."""
+        """K2: tasks on two instances that take turns by the lease lose no write. Each builds on the previous one."""
         turns = 3
 
         async def work(store: TokenStore, owner: str) -> None:
@@ -43,7 +43,7 @@ class Concurrency(Suite):
             assert found.version == _TASKS * turns
 
     async def test_twenty_tasks_on_many_keys(self) -> None:
-        """F6: tasks at work on keys of their own do not disturb each other."""
+        """F6: tasks that work on different keys do not disturb each other."""
 
         async def work(store: TokenStore, key: str) -> None:
             for version in range(1, 6):
@@ -57,7 +57,7 @@ class Concurrency(Suite):
             await asyncio.gather(*(work(stores[number % 2], f"key-{number}") for number in range(_TASKS)))
 
     async def test_readers_see_whole_records(self) -> None:
-        """K1: who reads while another writes sees the record before or the one after, never a mixture."""
+        """K1: a reader during a write sees the record before or after the write, never a mixture."""
         tokens = [a_token(letter * 20_000, refresh_token=letter * 20_000) for letter in "ab"]
         done = asyncio.Event()
         seen: list[int] = []
@@ -85,7 +85,9 @@ class Concurrency(Suite):
         assert seen
 
     async def test_cancelled_in_the_middle(self) -> None:
-        """R3: each operation may be cancelled at any moment; the store works on, and the record stays whole."""
+        """
+        R3: each operation may be cancelled at any moment. The store continues to work, and the record stays whole.
+        """
         async with self.pair() as (one, other):
             version = 0
             for steps, seconds in ((0, 0.0), (1, 0.0), (2, 0.0), (5, 0.0), (0, 0.0005), (0, 0.002), (0, 0.01)):
@@ -120,7 +122,9 @@ class Concurrency(Suite):
                 version += 3
 
     async def test_entered_twice(self) -> None:
-        """L1: several managers may have a store entered at once; the first that leaves takes it from no other."""
+        """
+        L1: several managers may have a store entered at once. The first one that leaves does not affect the others.
+        """
         store: Any = await self.make()
         if not hasattr(store, "__aenter__"):
             await self.clean()
@@ -138,7 +142,7 @@ class Concurrency(Suite):
             await self.clean()
 
     async def test_left_and_entered_by_turns(self) -> None:
-        """L1: managers that start and close while others work do not disturb them."""
+        """L1: managers that start and close do not disturb other managers."""
         store: Any = await self.make()
         if not hasattr(store, "__aenter__"):
             await self.clean()
@@ -155,7 +159,7 @@ class Concurrency(Suite):
             await self.clean()
 
     async def test_on_another_loop(self) -> None:
-        """U5: one instance is used from several loops, each in a thread of its own."""
+        """U5: one instance is used from several loops, each in its own thread."""
 
         async def there(store: Any) -> Record | None:
             if not hasattr(store, "__aenter__"):

@@ -1,4 +1,4 @@
-"""Conformance: at any instant one owner may fetch, and an owner that was replaced can write no more."""
+"""Conformance: at any instant only one owner may fetch, and an owner that was replaced cannot write."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Leases"]
 
 
 class Leases(Suite):
-    """Beginning, renewing, ending, and fences."""
+    """Taking, renewing and ending leases, and their fences."""
 
     async def test_a_lease_has_one_holder(self) -> None:
-        """K2: a lease is one owner's until it ends; every other owner is told for how long."""
+        """K2: a lease belongs to one owner until it ends. All others learn how long that takes."""
         async with self.pair() as (one, other):
             lease = await lease_of(one)
             assert lease.fence >= 1
@@ -25,7 +25,7 @@ class Leases(Suite):
             await lease_of(other, "another key", "other")
 
     async def test_beginning_reads_the_record(self) -> None:
-        """K2: with the lease, or the word that it is held, comes the record of that moment."""
+        """K2: the record of that moment comes with the lease, or with the answer that it is held."""
         async with self.pair() as (one, other):
             assert (await one.begin("k", "me", LONGEST_LEASE)).record is None
             assert (await other.begin("k", "other", LONGEST_LEASE)).record is None
@@ -41,7 +41,9 @@ class Leases(Suite):
             assert (await one.begin("another key", "me", LONGEST_LEASE)).record is None
 
     async def test_an_owner_begins_again(self) -> None:
-        """K2, K4: an owner that holds the lease is given a newer one at once, and its older one writes nothing more."""
+        """
+        K2, K4: an owner that holds the lease receives a newer one at once, and its older one cannot write any longer.
+        """
         async with self.pair() as (one, other):
             old = await lease_of(one)
             new = await lease_of(other)
@@ -56,7 +58,7 @@ class Leases(Suite):
             assert await one.read("k") == record
 
     async def test_beginning_again_counts_from_now(self) -> None:
-        """K2: an owner that begins again holds the lease for the time that it asked for last."""
+        """K2: an owner that begins again holds the lease for the time that it last requested."""
         async with self.pair() as (one, other):
             await lease_of(one)
             await lease_of(one, ttl=self.short)
@@ -64,7 +66,7 @@ class Leases(Suite):
             await win(other, "k", "other", LONGEST_LEASE, self.patience)
 
     async def test_a_lease_ends(self) -> None:
-        """K2: a lease whose holder is gone ends by itself, not before its time, and the next has a higher fence."""
+        """K2: a lease whose holder is gone ends by itself, but not early, and the next one has a higher fence."""
         async with self.pair() as (one, other):
             asked_at = time.monotonic()
             lease = await lease_of(one, ttl=self.short)
@@ -74,7 +76,9 @@ class Leases(Suite):
             assert not await one.renew(lease, LONGEST_LEASE)
 
     async def test_a_lease_of_another_time_is_free(self) -> None:
-        """K2, T2: a lease that ends later than any lease may was made before the clock was set, and binds nobody."""
+        """
+        K2, T2: a lease that ends later than any lease can comes from before the clock was set, and excludes nobody.
+        """
         async with self.pair() as (one, other):
             for ahead in (60.0, 3600.0, 1e9):
                 lease = await lease_of(one)
@@ -86,14 +90,14 @@ class Leases(Suite):
                 await other.abandon(taken)
 
     async def test_a_lease_that_is_set_within_bounds_is_held(self) -> None:
-        """K2: a lease that may well have been given stays its holder's."""
+        """K2: a lease that could really have been given stays with its holder."""
         async with self.pair() as (one, other):
             await lease_of(one, ttl=self.short)
             await self.set_lease("k", LONGEST_LEASE - 1.0)
             assert (await held_from(other)).remaining > self.short
 
     async def test_a_late_write_is_refused(self) -> None:
-        """K2: a holder that outlived its lease cannot overwrite once another has it, with any version."""
+        """K2: a holder whose lease was taken over cannot overwrite the record, with any version."""
         async with self.pair() as (one, other):
             old = await lease_of(one, ttl=self.short)
             new = await win(other, "k", "other", LONGEST_LEASE, self.patience)
@@ -108,7 +112,7 @@ class Leases(Suite):
             assert await one.read("k") == record
 
     async def test_an_answer_that_is_late_is_kept_if_nobody_took_over(self) -> None:
-        """K1, K2: the newest lease still writes when it has ended: it may bring a rotated refresh token."""
+        """K1, K2: the newest lease can still write after its end, because it may bring a rotated refresh token."""
         async with self.opened() as store:
             lease = await lease_of(store, ttl=self.short)
             await asyncio.sleep(self.short + GRAIN)
@@ -117,7 +121,7 @@ class Leases(Suite):
             assert await store.read("k") == record
 
     async def test_only_the_lease_of_that_key_writes(self) -> None:
-        """K2: a lease of another key, another owner's, one of an older or a later fence, or none writes nothing."""
+        """K2: a lease of another key or owner, one with an older or later fence, or a missing lease cannot write."""
         async with self.opened() as store:
             record = Record("k", 1, a_token())
             stranger = Lease("never leased", "me", 1)
@@ -139,7 +143,7 @@ class Leases(Suite):
             assert await store.commit(record, lease)
 
     async def test_marking_keeps_the_lease(self) -> None:
-        """K2: a mark is on record at once, and the lease stays its owner's until it commits."""
+        """K2: a mark is in the record at once, and the owner keeps the lease until it commits."""
         async with self.pair() as (one, other):
             lease = await lease_of(one)
             assert await one.mark(marked := Record("k", 1, a_token(), 5.5, "me"), lease)
@@ -152,7 +156,7 @@ class Leases(Suite):
             await lease_of(other, owner="other")
 
     async def test_committing_ends_the_lease(self) -> None:
-        """K2: with a commit the lease is free at once; one that is refused leaves the lease as it is."""
+        """K2: a commit frees the lease at once. A refused commit leaves the lease as it is."""
         async with self.pair() as (one, other):
             lease = await lease_of(one)
             assert await one.mark(Record("k", 5, a_token()), lease)
@@ -166,7 +170,7 @@ class Leases(Suite):
             await held_from(one, owner="me")
 
     async def test_renewing(self) -> None:
-        """K2: a held lease can be renewed for as long as it is needed, counted from now."""
+        """K2: a held lease can be renewed as often as needed. The time counts from the renewal."""
         async with self.pair() as (one, other):
             lease = await lease_of(one, ttl=self.short)
             assert await one.renew(lease, LONGEST_LEASE)
@@ -177,7 +181,7 @@ class Leases(Suite):
             await win(other, "k", "other", LONGEST_LEASE, self.patience)
 
     async def test_renewing_what_is_not_held(self) -> None:
-        """K2: a lease that has ended, was given back or taken, or is another's, is not renewed and bars nobody."""
+        """K2: a lease that has ended, was given back or taken, or belongs to another owner, cannot be renewed."""
         async with self.pair() as (one, other):
             assert not await one.renew(Lease("k", "me", 1), LONGEST_LEASE)
             lease = await lease_of(one, ttl=self.short)
@@ -192,7 +196,7 @@ class Leases(Suite):
             await lease_of(one)
 
     async def test_abandoning(self) -> None:
-        """K2: a lease is abandoned by its holder alone; twice, late or by a stranger does nothing. The record stays."""
+        """K2: only its holder can abandon a lease. A second, late or foreign call does nothing. The record stays."""
         async with self.pair() as (one, other):
             record = await keep(one, "k")
             lease = await lease_of(one)
@@ -216,7 +220,7 @@ class Leases(Suite):
             assert await one.read("never leased") is None
 
     async def test_owners_racing(self) -> None:
-        """K2: of many that ask at once one gets the lease, and each lease has a fence of its own, above all before."""
+        """K2: if many owners ask at once, one gets the lease. Each lease has its own fence, above all earlier ones."""
         fences: list[int] = []
         async with self.pair() as stores:
             for turn in range(5):
@@ -231,7 +235,7 @@ class Leases(Suite):
         assert fences == sorted(set(fences))
 
     async def test_one_owner_many_times_at_once(self) -> None:
-        """K2: leases that one owner asks for at once have a fence each, and the highest alone writes."""
+        """K2: leases that one owner requests at once have different fences, and only the highest can write."""
         async with self.pair() as stores:
             answers = await asyncio.gather(
                 *(stores[number % 2].begin("k", "me", LONGEST_LEASE) for number in range(20))
@@ -244,7 +248,7 @@ class Leases(Suite):
             assert await stores[1].commit(Record("k", 1, a_token()), leases[-1])
 
     async def test_a_fence_outlives_everything(self) -> None:
-        """K2: fences grow on when leases end, when records are written, and for each key by itself."""
+        """K2: fences keep growing when leases end and when records are written, separately for each key."""
         async with self.pair() as (one, other):
             fences = []
             for turn in range(1, 3):

@@ -1,4 +1,4 @@
-"""Conformance: what a store may be able to do besides: keep the rates and budgets of providers for all members."""
+"""Conformance of an optional ability of a store: keep the rates and budgets of providers for all members."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Quotas"]
 
-#: A period that does not end while a test runs.
+#: The length of a period that does not end while a test runs.
 _AGE = 1e10
 
 
@@ -45,17 +45,17 @@ async def _shut(store: TokenStore, key: str, quota: Quota, owner: str = "me") ->
 
 
 async def _used(store: TokenStore, name: str = "budget") -> int:
-    """Return what is counted, without a token more."""
+    """Return the counted tokens, without taking one."""
     spent = (await _shut(store, f"asks-{time.monotonic_ns()}", Quota(name=name, per=_AGE, tokens=0))).spent
     assert spent is not None
     return spent.used
 
 
 class Quotas(Suite):
-    """`QuotaStore`; skipped where the store keeps no quotas."""
+    """`QuotaStore`. The tests are skipped if the store keeps no quotas."""
 
     async def test_a_rate_holds_for_all(self) -> None:
-        """F8: what one member takes the others lack; each quota has a bucket of its own, with no key's record in it."""
+        """F8: a request of one member counts for all. Each quota has its own bucket, which has no record of a key."""
         async with self.pair() as (one, other):
             quota = Quota(name="rate", rate=0.1, burst=3.0)
             for number, store in enumerate((one, other, one)):
@@ -63,13 +63,13 @@ class Quotas(Suite):
             for store in (one, other):
                 assert 10.0 - self.patience < (await _shut(store, "k4", quota)).wait <= 10.0  # noqa: PLR2004 - a count
             assert await other.read("rate") is None
-            # Nothing was taken, and no lease is left behind.
+            # Nothing was taken, and no lease was left behind.
             begun = await other.begin("k4", "you", LONGEST_LEASE)
             assert isinstance(begun.lease, Lease)
             await _taken(other, "k5", Quota(name="another rate", rate=0.1))
 
     async def test_a_bucket_fills(self) -> None:
-        """F8: a request is there again when its share of the time has passed, and not before."""
+        """F8: a request becomes available again after its share of the time, and not earlier."""
         async with self.pair() as (one, other):
             quota = Quota(name="rate", rate=1.0 / self.short)
             await _taken(one, "k1", quota)
@@ -81,7 +81,7 @@ class Quotas(Suite):
             assert time.monotonic() - asked_at < self.patience
 
     async def test_a_held_lease_takes_nothing(self) -> None:
-        """F8, K2: where another owner holds the lease nothing is taken; the record is there however it ends."""
+        """F8, K2: if another owner holds the lease, nothing is taken. The record is returned in each case."""
         async with self.pair() as (one, other):
             record = await keep(one, "k")
             quota = Quota(name="budget", rate=1e-6, burst=2.0, per=_AGE, tokens=2)
@@ -94,7 +94,7 @@ class Quotas(Suite):
             assert (await _shut(other, "k3", quota)).record is None
 
     async def test_an_owner_takes_again(self) -> None:
-        """F8: an owner that begins again is given a lease with a higher fence, and takes once more."""
+        """F8: an owner that begins again receives a lease with a higher fence, and takes a second part."""
         async with self.pair() as (one, other):
             quota = Quota(name="budget", per=_AGE, tokens=2)
             first = (await _taken(one, "k", quota)).lease
@@ -104,11 +104,11 @@ class Quotas(Suite):
             assert second.fence > first.fence
             begun = await _shut(one, "k", quota)
             assert isinstance(begun.lease, Held)
-            # The lease that it has stays its own.
+            # The existing lease stays with its owner.
             assert await one.commit(Record("k", 1, a_token()), second)
 
     async def test_tokens_are_counted(self) -> None:
-        """F8: each lease counts one token of the period, for all members; what was not counted comes on top."""
+        """F8: each lease counts one token of the period, for all members. Uncounted tokens are added."""
         async with self.pair() as (one, other):
             quota = Quota(name="budget", per=_AGE, tokens=4)
             for number, store in enumerate((one, other)):
@@ -120,7 +120,7 @@ class Quotas(Suite):
             spent = (await _taken(other, "k3", more)).spent
             assert spent is not None
             assert spent.used == 4  # noqa: PLR2004 - a count
-            # Counted in any case, though no lease is given.
+            # They are always counted, even if no lease is given.
             spent = (await _shut(one, "k4", more)).spent
             assert spent is not None
             assert spent.used == 5  # noqa: PLR2004 - a count
@@ -129,7 +129,7 @@ class Quotas(Suite):
             assert counted.used == 6  # noqa: PLR2004 - a count
 
     async def test_a_period_ends(self) -> None:
-        """F8: the count begins anew with each period, and the answer says when that is."""
+        """F8: the count starts again with each period, and the answer says when that happens."""
         async with self.pair() as (one, other):
             per = 4.0 * self.short
             quota = Quota(name="budget", per=per, tokens=1)
@@ -145,13 +145,13 @@ class Quotas(Suite):
             assert second is not None
             assert second.used == 1
             assert second.period > first.spent.period
-            # What belongs to the period before is not taken off this one.
+            # A token of the previous period is not subtracted from this one.
             assert isinstance(first.lease, Lease)
             await _keeping(one).abandon(first.lease, unused=Unused(quota=quota, period=first.spent.period))
             await _shut(one, "k3", quota)
 
     async def test_giving_back(self) -> None:
-        """F8: what was not used is there again at once, request and token apart, also when the lease has ended."""
+        """F8: unused parts are available again at once, request and token separately, even if the lease has ended."""
         async with self.pair() as (one, other):
             quota = Quota(name="budget", rate=1e-6, per=_AGE, tokens=9)
             begun = await _taken(one, "k1", quota)
@@ -168,13 +168,13 @@ class Quotas(Suite):
             await _keeping(other).abandon(begun.lease, unused=Unused(quota=quota, period=0))
             assert await _used(one) == 0
             await _shut(one, "k2", quota)
-            # A lease that is outdated ends nobody else's.
+            # An outdated lease does not end the lease of another owner.
             await _keeping(one).abandon(lease, unused=Unused(quota=quota, request=True))
             await _taken(one, "k2", quota)
             assert await _used(other) == 1
 
     async def test_a_pause_holds_all(self) -> None:
-        """F8: when a provider asked to wait, no member is given a lease before; a shorter pause ends no longer one."""
+        """F8: while a provider wants a pause, no member receives a lease. A shorter pause does not end a longer one."""
         async with self.pair() as (one, other):
             quota = Quota(name="rate", rate=100.0, burst=50.0)
             lease = (await _taken(one, "k", quota)).lease
@@ -185,7 +185,7 @@ class Quotas(Suite):
             await _taken(other, "k", Quota(name="another", rate=100.0))
 
     async def test_members_at_once(self) -> None:
-        """F8: however many ask at once, no more is given than the quota has, and all of that."""
+        """F8: if many members ask at once, exactly as much is given as the quota has."""
         async with self.pair(3) as stores:
             quota = Quota(name="budget", rate=1e-6, burst=10.0, per=_AGE, tokens=7)
             asked = (

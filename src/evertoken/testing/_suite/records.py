@@ -1,4 +1,4 @@
-"""Conformance: a record is read as it was written, and no older one displaces it."""
+"""Conformance: a record is read as it was written, and no older record replaces it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Records"]
 
 DIGITS = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(120))
 
-#: Keys that file names, patterns, globs and case-folding columns trip over.
+#: Keys that cause trouble for file names, patterns, globs and case-folding columns.
 KEYS = [
     '["",null]',
     '["billing",["tenant",1]]',
@@ -41,14 +41,14 @@ KEYS = [
     "\U0001f511",
     "k" * 3000,
     "k" * 2999 + "l",
-    # As long, and not to be compressed: an index may have no room for it.
+    # This key has the same length and cannot be compressed, so an index may have no room for it.
     DIGITS,
     DIGITS[:-1] + "x",
     DIGITS[:2000],
     DIGITS[:2001],
 ]
 
-#: Records of format 1, to the byte as the first release that had it wrote them.
+#: Records of format 1, exactly as the first release with this format wrote them.
 FORMAT_1 = {
     b'{"format": 1, "key": "k", "version": 7, "sent_at": null, "token": {"access_token": "at", "issued_at":'
     b' 1700000000.5, "expires_at": 1700003600.5, "token_type": "Bearer", "refresh_at": 1700003000.0, "refresh_token":'
@@ -74,12 +74,12 @@ FORMAT_1 = {
         "k", 9, Token("at", issued_at=1.0), 5.5, "a-member", since=4.25, origins=("a1b2", "c3d4"), generation=7
     ),
     b'{"format": 1, "key": "k", "version": 9, "revoked": true, "token": null}': Record("k", 9, None, revoked=True),
-    # A later release wrote this: fields are added within a format, and readers pass over those that they do not know.
+    # A later release wrote this one. Fields are added within a format, and readers ignore unknown fields.
     b'{"format": 1, "key": "k", "version": 10, "sent_at": null, "later": [1], "token": {"access_token": "at",'
     b' "issued_at": 1.0, "later": {}}}': Record("k", 10, Token("at", issued_at=1.0)),
 }
 
-#: Bytes that are no record: cut off, foreign, of another key, or with numbers that lead nowhere.
+#: Bytes that are not a record: cut off, foreign, of another key, or with absurd numbers.
 TORN = [
     b"",
     b'{"format": 1, "key"',
@@ -158,7 +158,7 @@ class Records(Suite):
                 assert (found.token is None) == (record.token is None)
 
     async def test_only_a_later_version_is_taken(self) -> None:
-        """K2: a version that is not above the stored one is refused and changes nothing; it may leap ahead."""
+        """K2: a version that is not above the stored one is refused and changes nothing. Versions may be skipped."""
         async with self.pair() as (one, other):
             lease = await lease_of(one)
             for version in (0, -1):
@@ -175,7 +175,7 @@ class Records(Suite):
                 assert await other.read("k") == leap
 
     async def test_a_tombstone_stays(self) -> None:
-        """K1: a record without a token is a record, with a version that counts; a token may follow."""
+        """K1: a record without a token is a record too, and its version counts. A token may follow."""
         async with self.opened() as store:
             lease = await lease_of(store)
             assert await store.mark(Record("k", 3, a_token()), lease)
@@ -186,7 +186,9 @@ class Records(Suite):
             assert await store.read("k") == risen
 
     async def test_any_text_is_a_key(self) -> None:
-        """K1: keys differ by every character, however long, foreign, or dangerous to a file system or a query."""
+        """
+        K1: keys differ by every character, even if they are long, foreign, or dangerous to a file system or a query.
+        """
         async with self.pair() as (one, other):
             for number, key in enumerate(KEYS):
                 token = a_token(f"token-{number}")
@@ -212,7 +214,7 @@ class Records(Suite):
                 assert await other.read(name) == Record(name, 1, a_token(name))
 
     async def test_records_of_format_1_are_read(self) -> None:
-        """K1: what a release wrote is read by those after it, and written over."""
+        """K1: records of an older release are read, and replaced by the next write."""
         async with self.opened() as store:
             for data, record in FORMAT_1.items():
                 await self.plant("k", data)
@@ -223,7 +225,7 @@ class Records(Suite):
             assert await store.read("k") == newer
 
     async def test_a_format_to_come_is_left_alone(self) -> None:
-        """K1: a record that only a later release can read is an error, not a miss, and is not written over."""
+        """K1: a record that only a later release can read is an error. It is not overwritten."""
         data = b'{"format": 99, "key": "k", "version": 1, "whatever": 1}'
         async with self.opened() as store:
             lease = await lease_of(store)
@@ -241,7 +243,7 @@ class Records(Suite):
                     await attempt()
 
     async def test_a_beginning_that_cannot_read_takes_no_lease(self) -> None:
-        """K1, K2: a member that cannot read the record does not bar those that can."""
+        """K1, K2: a member that cannot read the record does not exclude members that can."""
         (good, record), *_ = FORMAT_1.items()
         async with self.pair() as (one, other):
             await self.plant("k", b'{"format": 99, "key": "k", "version": 1, "whatever": 1}')

@@ -1,0 +1,107 @@
+"""
+A store that fails for many keys: it is tried by one of them at a time, and the log has a line a minute.
+
+A store that hangs would otherwise hold each flight for seconds, and those of short tokens would come too late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from evertoken._model import store_events
+from evertoken._model.events import StoreFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from evertoken._engine.observers import Observers
+    from evertoken._model.protocols import Clock
+
+__all__ = ["StoreOutage"]
+
+#: Seconds between two summaries.
+_SUMMARY: Final = 60.0
+
+#: Failures in a row after which only one flight at a time tries the step.
+_DOWN: Final = 3
+
+#: Seconds from a failure of a store that is down to the next try.
+_PAUSE: Final = 1.0
+
+#: Seconds that a try may take before another one is made in any case.
+_PATIENCE: Final = 10.0
+
+
+@dataclass
+class _Failing:
+    since: float
+    told_at: float
+    #: When the step is tried again, by the monotonic clock.
+    next_at: float
+    failures: int = 1
+
+
+@final
+class StoreOutage:
+    """
+    Counts the failures of each step of a store in a row, over all keys.
+
+    The first failure is a warning. The following ones are DEBUG, because a store that is down fails for each key. After
+    the third one the store counts as down: one flight at a time tries the step, and the others do without it.
+    """
+
+    def __init__(self, clock: Clock, observers: Observers) -> None:
+        self._clock = clock
+        self._observers = observers
+        self._failing: dict[str, _Failing] = {}
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a step has failed more than once since it last succeeded."""
+        return any(failing.failures > 1 for failing in self._failing.values())
+
+    def lets_through(self, operation: str) -> bool:
+        """Tell whether *operation* is to be tried now. The caller then tries it, and reports how that ended."""
+        failing = self._failing.get(operation)
+        if failing is None or failing.failures < _DOWN:
+            return True
+        now = self._clock.monotonic()
+        if now < failing.next_at:
+            return False
+        failing.next_at = now + _PATIENCE
+        return True
+
+    def failed(self, operation: str, key: Hashable, error: str) -> None:
+        """Count a failure of *operation* and tell the observers."""
+        now, next_at = self._clock.time(), self._clock.monotonic() + _PAUSE
+        failing = self._failing.get(operation)
+        if failing is None:
+            self._failing[operation] = _Failing(now, now, next_at)
+        else:
+            failing.failures += 1
+            failing.next_at = next_at
+        outage = failing is not None
+        self._observers.emit(StoreFailed(at=now, key=key, operation=operation, error=error, outage=outage))
+        # A clock that was set back must not silence the summaries.
+        if failing is not None and abs(now - failing.told_at) >= _SUMMARY:
+            failing.told_at = now
+            self._observers.emit(
+                store_events.StoreStillDown(
+                    at=now, operation=operation, error=error, since=failing.since, failures=failing.failures
+                )
+            )
+
+    def succeeded(self, operation: str) -> None:
+        """Begin to count *operation* anew, and tell the observers if it had failed more than once."""
+        if not self._failing:
+            return
+        failing = self._failing.pop(operation, None)
+        if failing is not None and failing.failures > 1:
+            now = self._clock.time()
+            took = max(0.0, now - failing.since)
+            self._observers.emit(
+                store_events.StoreUp(
+                    at=now, operation=operation, since=failing.since, took=took, failures=failing.failures
+                )
+            )

@@ -1,0 +1,148 @@
+"""
+K4: a store that is down for all keys.
+
+It starves none of them, and writes one line to the log, one a minute, and one at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.machinery.scripted import Recorder, ScriptedSource
+
+from evertoken import TokenManager
+from evertoken.events import StoreFailed, StoreStillDown, StoreUp, TokenUnpersisted
+from evertoken.stores import MemoryStore
+
+# Many keys, on the virtual loop alone.
+once = pytest.mark.asyncio(loop_factories=["virtual"])
+
+KEYS = range(40)
+
+
+class Failing:
+    """A memory store whose steps fail while they are named in `fails`."""
+
+    def __init__(self, clock: Any) -> None:
+        self.memory = MemoryStore(clock=clock)
+        self.fails: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return self._fail if name in self.fails else getattr(self.memory, name)
+
+    async def _fail(self, *_: Any, **__: Any) -> Any:
+        msg = "down"
+        raise ConnectionError(msg)
+
+
+class Hanging(Failing):
+    """The same, but the steps do not answer."""
+
+    async def _fail(self, *_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+class Lines(logging.Handler):
+    """Counts what is logged at WARNING and above, by its first word."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found[record.getMessage().split()[0]] += 1
+
+
+@pytest.fixture
+def lines() -> Iterator[Counter[str]]:
+    logger, handler = logging.getLogger("evertoken"), Lines()
+    logger.addHandler(handler)
+    yield handler.found
+    logger.removeHandler(handler)
+
+
+@once
+@pytest.mark.parametrize("rotates", [False, True])
+@pytest.mark.parametrize(
+    "fails",
+    [{"begin", "read", "commit", "mark", "abandon"}, {"commit"}, {"begin"}],
+    ids=["all", "commit", "begin"],
+)
+async def test_many_keys(clock, lines, fails, rotates):
+    """K4: forty keys fail for half an hour: a few lines a minute and step, and every failure reaches observers."""
+    store, told = Failing(clock), Recorder()
+    source = ScriptedSource(clock, lifetime=300.0)
+    source.rotates = rotates
+    async with TokenManager(
+        source_for=lambda key: source, store=store, clock=clock, namespace="", observers=[told]
+    ) as tokens:
+        await asyncio.gather(*(tokens.get(key) for key in KEYS))
+        assert not lines
+        store.fails = fails
+        await clock.advance(1800.0)
+        assert rotates or all(tokens.peek(key) is not None for key in KEYS)
+        steps = {event.operation for event in told.of(StoreFailed)}
+        assert steps <= fails
+        assert lines["StoreFailed"] == len(steps)
+        # One flight at a time tries a step that is down.
+        assert len(told.of(StoreFailed)) <= 1800.0 * len(steps) + 3 * len(KEYS)
+        assert 20 * len(steps) <= lines["StoreStillDown"] <= 30 * len(steps)
+        assert lines["TokenUnpersisted"] <= 2
+        assert lines["RefreshFailed"] <= 2
+        assert rotates or len(told.of(TokenUnpersisted)) > len(KEYS)
+        assert not lines["StoreUp"]
+        store.fails = set()
+        await clock.advance(120.0)
+        assert lines["StoreUp"] == len(steps)
+        assert sum(event.failures for event in told.of(StoreUp)) == len(told.of(StoreFailed))
+        assert all(event.took >= 1400.0 for event in told.of(StoreUp))
+        assert {event.operation for event in told.of(StoreStillDown)} == steps
+        before = sum(lines.values())
+        await clock.advance(600.0)
+        assert sum(lines.values()) == before
+
+
+@once
+@pytest.mark.parametrize("store", [Failing, Hanging])
+@pytest.mark.parametrize(
+    "fails", [{"begin", "read", "commit", "abandon"}, {"commit"}, {"begin"}], ids=["all", "commit", "begin"]
+)
+async def test_short_tokens(clock, store, fails):
+    """K4: a store that is down or hangs delays no fetch of a token that can be had without a lease."""
+    down = store(clock)
+    source = ScriptedSource(clock, lifetime=300.0, latency=0.1)
+    source.rotates = False
+    async with TokenManager(source_for=lambda key: source, store=down, clock=clock, namespace="") as tokens:
+        await asyncio.gather(*(tokens.get(key) for key in KEYS))
+        down.fails = fails
+        for _ in range(90):
+            await clock.advance(10.0)
+            assert all(tokens.peek(key) is not None for key in KEYS)
+        assert source.fetches <= 6 * len(KEYS)
+        down.fails = set()
+        await clock.advance(30.0)
+        # Everything is kept now, as another member sees.
+        async with TokenManager(source_for=lambda key: source, store=down, clock=clock, namespace="") as others:
+            before = source.fetches
+            for key in KEYS:
+                assert await others.get(key) == tokens.peek(key)
+            assert source.fetches == before
+
+
+@once
+async def test_one_failure(clock, lines):
+    """K4: a single failure is one warning, and its end is not told."""
+    store = Failing(clock)
+    source = ScriptedSource(clock, lifetime=300.0)
+    source.rotates = False
+    async with TokenManager(source, store=store, clock=clock, namespace="") as tokens:
+        store.fails = {"begin"}
+        await tokens.get()
+        store.fails = set()
+        await clock.advance(600.0)
+    assert lines == {"StoreFailed": 1, "TokenUnpersisted": 1}
