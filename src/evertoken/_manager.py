@@ -316,7 +316,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
 
             allow_http: Send it over plain http, and not to loopback alone.
 
-            min_ttl: The fewest seconds that the token of each request is valid for.
+            min_ttl: The fewest seconds for which the token of each request is valid.
         """
         from evertoken.clients.httpx import BearerAuth  # noqa: PLC0415 - the one import that points up
 

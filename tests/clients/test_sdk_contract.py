@@ -180,7 +180,7 @@ class OneLoop(Adapter):
 
 class Telling(Adapter):
     def __repr__(self) -> str:
-        return f"Telling({self.handle.peek().access_token})"
+        return f"Telling({getattr(self.handle.peek(), 'access_token', None)})"
 
 
 class Keeping(Adapter):

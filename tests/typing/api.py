@@ -146,7 +146,7 @@ async def single() -> None:
         async for token in tokens.subscribe():
             assert_type(token, Token)
         httpx.AsyncClient(auth=tokens.auth(origins=["https://api.example.com"]))
-        httpx.Client(auth=tokens.auth(allow_http=True))
+        httpx.Client(auth=tokens.auth(allow_http=True, min_ttl=600))
 
 
 async def keyed() -> None:

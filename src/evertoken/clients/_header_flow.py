@@ -48,8 +48,8 @@ class HeaderFlow(BearerFlow):
         allow_http: Send it over plain http, and not to loopback alone.
 
         min_ttl:
-            The fewest seconds that the token of each request is valid for, for a long upload or stream. If None, any
-            valid token will do. It needs a handle.
+            The fewest seconds for which the token of each request is valid, as a long upload or stream needs. If None,
+            any valid token will do. It works with handles only.
 
     Raises:
         ValueError: An argument makes no sense; the message names it.

@@ -31,7 +31,7 @@ _LEAST_NOTED: Final = 300
 class RequestsFlow(Binding):
     """Sends the token of a reader in the requests of a session, and heals a refusal of it once."""
 
-    #: The library's function that moves the body of a request back to where it began, and what it raises if it cannot.
+    #: The library's function that moves the body of a request back to its beginning, and the error if it cannot.
     rewind: ClassVar[Any]
     unrewindable: ClassVar[Any]
     #: The adapters of sessions that run coroutines, which this auth is not made for.
@@ -72,7 +72,7 @@ class RequestsFlow(Binding):
             self._admit_origin(origin_in_text(url))
             self._remember(written)
 
-    # What happens to the answer
+    # The answer
 
     def _signed(self, request: Any, token: Token, look: Callable[..., Any]) -> Any:
         request.headers[_FIELD] = self._authorization_of(token)
