@@ -217,3 +217,39 @@ def postgres() -> Iterator[Server]:
             server.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[Server]:
+    """Run a MariaDB server from the system's package `mariadb-server-core`, as another user where this one is root."""
+    paths = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    program, install = shutil.which("mariadbd", path=paths), shutil.which("mariadb-install-db", path=paths)
+    if program is None or install is None:
+        unavailable("MariaDB is not installed: apt-get install mariadb-server-core")
+    port = free_port()
+    folder = Path(tempfile.mkdtemp(prefix="evertoken-my-"))
+    options: dict[str, object] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        options = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    data = folder / "data"
+    try:
+        subprocess.run(
+            [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **options,  # type: ignore[call-overload]
+        )
+        arguments = ["--no-defaults", f"--datadir={data}", f"--socket={folder}/socket", f"--port={port}"]
+        arguments += ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--pid-file={folder}/pid"]
+        arguments += ["--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4"]
+        server = Server(lambda: [str(program), *arguments], port, ready=lambda: reachable(port), cwd=folder, **options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGTERM)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

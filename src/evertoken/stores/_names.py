@@ -1,0 +1,50 @@
+"""The text under which a manager keeps a record, and the key that the manager's user knows."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = ["Name", "name_of", "parts_of"]
+
+
+class Name(NamedTuple):
+    """
+    What a manager's name of a record is made of.
+
+    Args:
+        namespace: That of the manager; empty where it has none.
+
+        key: The key, as in `tokens.get(key)`; None where the manager has one source.
+
+        identity: The digest of the source's identity, or None where it states none.
+    """
+
+    namespace: str
+    key: Hashable
+    identity: str | None
+
+
+def parts_of(text: str, /) -> Name | None:
+    """Return what *text* is made of, or None where no manager writes such a name."""
+    try:
+        found = json.loads(text)
+        namespace, key, *identity = found
+    except (ValueError, TypeError, RecursionError):
+        return None
+    parts = Name(namespace, _hashable(key), identity[0] if identity else None)
+    return parts if isinstance(found, list) and isinstance(namespace, str) and name_of(parts) == text else None
+
+
+def name_of(parts: Name, /) -> str:
+    """Return the text that is made of *parts*."""
+    written = parts if parts.identity is not None else parts[:2]
+    return json.dumps(list(written), separators=(",", ":"))
+
+
+def _hashable(key: Any) -> Any:
+    # JSON has no tuples, and a key has no lists.
+    return tuple(map(_hashable, key)) if isinstance(key, list) else key
