@@ -12,6 +12,7 @@ from evertoken._engine.clock import SystemClock
 from evertoken._engine.key_commands import KeyCommands
 from evertoken._engine.lifecycle import Lifecycle
 from evertoken._engine.options import (
+    DEFAULT_CHECK_EVERY,
     DEFAULT_CLOSE_GRACE,
     DEFAULT_CONCURRENCY,
     DEFAULT_FETCH_TIMEOUT,
@@ -115,6 +116,8 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
 
         idle_after: Drop a key of *source_for* that nobody asked for during this time, an hour by default; None: never.
 
+        check_every: Where the store has no `watch`, look at each key's record once in so many seconds; None: when due.
+
     Raises:
         TypeError: An argument is of the wrong kind; the message names it.
         ValueError: An argument is out of range; the message names it.
@@ -165,6 +168,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
         rate_limits: Mapping[str, RateLimit] | None = None,
         budgets: Mapping[str, Budget] | None = None,
         idle_after: float | None = DEFAULT_IDLE_AFTER,
+        check_every: float | None = DEFAULT_CHECK_EVERY,
     ) -> None:
         settings = Settings(
             policy=policy,
@@ -185,6 +189,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
             rate_limits=rate_limits,
             budgets=budgets,
             idle_after=idle_after,
+            check_every=check_every,
         )
         registry = Registry(source, source_for, settings, initial=initial)
         if start != "lazy" and source_for is not None:

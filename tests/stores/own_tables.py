@@ -31,7 +31,9 @@ def url_of(database: str, request: pytest.FixtureRequest, folder: Path) -> str:
         return f"sqlite+aiosqlite:///{folder / 'own.db'}"
     if database in {"asyncpg", "psycopg"}:
         return f"postgresql+{database}://evertoken@127.0.0.1:{request.getfixturevalue('postgres_server').port}/postgres"
-    return f"mysql+{database}://root@127.0.0.1:{request.getfixturevalue('mariadb_server').port}/mysql?charset=utf8mb4"
+    return (
+        f"mysql+{database}://root@127.0.0.1:{request.getfixturevalue('mariadb_server').port}/evertoken?charset=utf8mb4"
+    )
 
 
 def engine_for(url: str, **options: Any) -> AsyncEngine:

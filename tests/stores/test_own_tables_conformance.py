@@ -17,7 +17,7 @@ class OwnTable(StoreConformance):
     """A table with a column for the name of a record."""
 
     short = 1.0
-    many = 60
+    many = 30
     leases = False
     secrets = False
 
@@ -72,31 +72,25 @@ class TestSQLite(OwnTable):
     database = "sqlite"
 
 
-class TestSQLiteColumns(OwnTable):
-    """Tokens and leases in columns."""
-
-    database, leases, secrets = "sqlite", True, True
-
-
 class TestPostgres(OwnTable):
-    """Through asyncpg."""
+    """Tokens in columns, through psycopg."""
 
-    database, secrets = "asyncpg", True
+    database, secrets = "psycopg", True
 
 
 class TestPostgresOneTable(OwnTable):
-    """Through psycopg, with records whole and leases in columns."""
+    """Records whole, and leases in columns, through asyncpg."""
 
-    database, leases = "psycopg", True
+    database, leases = "asyncpg", True
 
 
 class TestMariaDB(OwnTable):
-    """Through aiomysql."""
+    """Records whole, through aiomysql."""
 
     database = "aiomysql"
 
 
-class TestMariaDBColumns(OwnTable):
-    """Through asyncmy, with all in columns of one table."""
+class TestMariaDBOneTable(OwnTable):
+    """Tokens and leases in columns, through asyncmy."""
 
     database, leases, secrets = "asyncmy", True, True

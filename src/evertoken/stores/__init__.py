@@ -2,6 +2,7 @@
 
 from evertoken.stores._record import TornRecord, UnreadableRecord, dump_record, load_record
 from evertoken.stores.file import FileStore
+from evertoken.stores.hooks import HookStore
 from evertoken.stores.memory import MemoryStore
 from evertoken.stores.postgres import PostgresStore
 from evertoken.stores.redis import RedisStore
@@ -10,6 +11,7 @@ from evertoken.stores.sqlite import SQLiteStore
 
 __all__ = [
     "FileStore",
+    "HookStore",
     "MemoryStore",
     "PostgresStore",
     "RedisStore",

@@ -52,7 +52,9 @@ def joined(record: Record, plain: Mapping[str, Any], /) -> Record | None:
     return dataclasses.replace(record, token=token.replace(**{name: value for name, value in values.items() if value}))
 
 
-def found_login(key: str, before: Record | None, plain: Mapping[str, Any], now: float, /) -> Record | None:
+def found_login(
+    key: str, before: Record | None, plain: Mapping[str, Any], now: float, /, *, since: float
+) -> Record | None:
     """
     Return the record that stands for what the user's program wrote.
 
@@ -66,13 +68,15 @@ def found_login(key: str, before: Record | None, plain: Mapping[str, Any], now: 
         plain: What the program wrote: fields of a token. *expires_at* is an instant.
 
         now: When that was noticed (epoch seconds).
+
+        since: When the person decided at the latest, if that can be kept: each who notices must say the same.
     """
     access, refresh = plain.get("access_token") or "", plain.get("refresh_token") or None
     if before is None:
         before = Record(key, 0, None)
         if not access and refresh is None:
             return None
-    since = max(now, before.since + TICK)
+    since = max(since, before.since + TICK)
     if not access and refresh is None:
         return dataclasses.replace(
             before, version=before.version + 1, token=None, sent_at=None, sent_by=None, revoked=True, since=since
@@ -89,6 +93,4 @@ def found_login(key: str, before: Record | None, plain: Mapping[str, Any], now: 
         token_type=plain.get("token_type") or "Bearer",
         scope=plain.get("scope") or None,
     )
-    return Record(
-        key, before.version + 1, token, since=since, origins=before.origins, generation=before.generation + 1
-    )
+    return Record(key, before.version + 1, token, since=since, origins=before.origins, generation=before.generation + 1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evertoken.stores._record import UnreadableRecord
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["Name", "name_of", "parts_of"]
+__all__ = ["Name", "check_owner", "name_of", "parts_of"]
 
 
 class Name(NamedTuple):
@@ -43,6 +45,21 @@ def name_of(parts: Name, /) -> str:
     """Return the text that is made of *parts*."""
     written = parts if parts.identity is not None else parts[:2]
     return json.dumps(list(written), separators=(",", ":"))
+
+
+def check_owner(name: str, found: object, what: str, /) -> None:
+    """
+    Raise where a record of the name *found* stands in the place of *name*, and belongs to another manager.
+
+    Raises:
+        UnreadableRecord: It has the same key, and another namespace or identity.
+    """
+    if not isinstance(found, str) or found == name:
+        return
+    whose, asked = parts_of(found), parts_of(name)
+    if whose is not None and asked is not None and whose.key == asked.key:
+        msg = f"{what} belongs to another namespace or identity: managers that differ in these must not share it"
+        raise UnreadableRecord(msg)
 
 
 def _hashable(key: Any) -> Any:

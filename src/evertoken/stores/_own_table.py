@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, final
-from uuid import UUID
 
 try:
     import sqlalchemy as sa
@@ -15,24 +13,11 @@ except ImportError as _error:
 
 from evertoken._model.guarded import Hidden
 from evertoken.stores._grants import PLAIN, SECRETS
-from evertoken.stores._mapped import (
-    LEASE,
-    WHOSE,
-    Place,
-    Row,
-    as_instant,
-    as_key,
-    by_role,
-    check_kind,
-    cut,
-    length_of,
-    read,
-)
-from evertoken.stores._names import Name, name_of, parts_of
-from evertoken.stores._reading import key_in
+from evertoken.stores._mapped import LEASE, WHOSE, Place, Row, as_instant, by_role, check_kind, length_of
+from evertoken.stores._mapped_rows import MappedRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -86,9 +71,9 @@ class _Secret(str):
 
 
 @final
-class OwnTable:
+class OwnTable(MappedRows):
     """
-    A mapped table.
+    A mapped table, and the statements for it.
 
     Args:
         engine: Whose dialect is spoken.
@@ -116,10 +101,10 @@ class OwnTable:
         roles = by_role(columns, known)
         self._check(roles)
         self.dialect: str = engine.dialect.name
-        self.verbatim: bool = "name" in roles
-        self.keys: list[sa.Column[Any]] = roles.pop("name", None) or roles.pop("key")
-        self.columns: dict[str, sa.Column[Any]] = {role: found for role, (found,) in roles.items()}
-        self.plain: tuple[str, ...] = tuple(role for role in PLAIN if role in self.columns)
+        verbatim = "name" in roles
+        keys = roles.pop("name", None) or roles.pop("key")
+        held = {role: found for role, (found,) in roles.items()}
+        super().__init__(keys, held, tuple(role for role in PLAIN if role in held), verbatim=verbatim)
         self.own_leases: sa.Table | None = None
         if LEASE[0] not in self.columns:
             given = "evertoken_leases" if leases is None else leases
@@ -147,39 +132,6 @@ class OwnTable:
                     msg = f"columns[{role!r}] must be a BigInteger, and {column.name!r} is {column.type!r}"
                     raise ValueError(msg)
 
-    # Names
-
-    def place(self, name: str) -> Place:
-        """
-        Return where the record of *name* stands.
-
-        Raises:
-            ValueError: The key does not fit the mapped columns.
-        """
-        if self.verbatim:
-            return Place(name, (cut(name, length_of(self.keys[0])),))
-        parts = parts_of(name)
-        if parts is None:
-            msg = "columns maps 'key', and this is no key of a manager; map 'name' instead"
-            raise ValueError(msg)
-        values = parts.key if len(self.keys) > 1 else (parts.key,)
-        if not isinstance(values, tuple) or len(values) != len(self.keys):
-            msg = f"columns maps 'key' to {len(self.keys)} columns, so a key must be a tuple with as many parts"
-            raise ValueError(msg)
-        held = tuple(as_key(column, value) for column, value in zip(self.keys, values, strict=True))
-        return Place(name, held, parts.namespace, parts.identity or "")
-
-    def name_in(self, row: Any) -> str:
-        """Return the name of the record in *row*, which was read by `listed`."""
-        found = None if row.record is None else key_in(memoryview(str(row.record.value).encode()))
-        if found is not None:
-            return found
-        held = [str(value) if isinstance(value, UUID) else value for value in self._keys_in(row)]
-        if self.verbatim:
-            return str(held[0])
-        whose = [row._mapping.get(role) or "" for role in WHOSE]  # noqa: SLF001 - public, for all its name
-        return name_of(Name(whose[0], held[0] if len(held) == 1 else tuple(held), whose[1] or None))
-
     # Statements
 
     def select(self, places: Sequence[Place], *, lock: bool) -> sa.Select[Any]:
@@ -197,7 +149,7 @@ class OwnTable:
         found = sa.select(*self._key_columns(), *whose).where(sa.or_(*there)).order_by(*self._order()).limit(limit)
         if after is None:
             return found
-        values = [*self._keys_in(after), *(after._mapping[role] or "" for role in WHOSE if role in self.columns)]  # noqa: SLF001
+        values = [*self.keys_in(after), *(after._mapping[role] or "" for role in WHOSE if role in self.columns)]  # noqa: SLF001
         bound = [sa.literal(value, column.type) for value, column in zip(values, self._order(), strict=True)]
         return found.where(sa.tuple_(*self._order()) > sa.tuple_(*bound))
 
@@ -237,34 +189,6 @@ class OwnTable:
         empty = {self.columns[role]: self._written(role, None) for role in self.plain if role not in values}
         return sa.insert(self.table).values(dict(known) | whose | empty | written)
 
-    def row(self, place: Place, found: Sequence[Any]) -> Row | None:
-        """
-        Return the row of *place* among those that were *found*.
-
-        Raises:
-            ValueError: A column takes different keys for one.
-        """
-        mine = [row for row in found if self._is_of(place, row)]
-        if any(self._keys_in(row) != list(place.keys) for row in found):
-            names = ", ".join(repr(column.name) for column in self.keys)
-            msg = f"the column {names} takes different keys for one: give it a collation that compares bytes"
-            raise ValueError(msg)
-        if not mine:
-            return None
-        # One of this identity comes before one of nobody's.
-        values = max((row._mapping for row in mine), key=lambda row: bool(row.get("identity")))  # noqa: SLF001
-        plain = {role: read(role, values[role]) for role in self.plain}
-        record = values["record"]
-        lease = None if self.own_leases is not None else tuple(values[role] for role in LEASE)
-        return Row(values.get("identity"), plain, None if record is None else record.value, lease, float(values["now"]))
-
-    def rows(self, places: Sequence[Place], found: Sequence[Any]) -> dict[str, Row | None]:
-        """Return the row of each of *places*, by its name, among those that were *found*."""
-        by_keys: dict[tuple[Any, ...], list[Any]] = {}
-        for one in found:
-            by_keys.setdefault(tuple(self._keys_in(one)), []).append(one)
-        return {place.name: self.row(place, by_keys.get(place.keys, ())) for place in places}
-
     def clock(self) -> sa.Select[Any]:
         """Return what reads the database's clock."""
         return sa.select(self.now)
@@ -294,19 +218,8 @@ class OwnTable:
                 where.append(column.is_(None) if exactly.identity is None else column == exactly.identity)
         return where
 
-    def _is_of(self, place: Place, row: Any) -> bool:
-        found = row._mapping  # noqa: SLF001 - public, for all its name
-        return found.get("namespace") in {None, place.namespace} and found.get("identity") in {
-            None,
-            "",
-            place.identity,
-        }
-
     def _key_columns(self) -> list[Any]:
         return [column.label(f"key{number}") for number, column in enumerate(self.keys)]
-
-    def _keys_in(self, row: Any) -> list[Any]:
-        return [row._mapping[f"key{number}"] for number in range(len(self.keys))]  # noqa: SLF001
 
     def _order(self) -> list[Any]:
         return [*self.keys, *(sa.func.coalesce(self.columns[role], "") for role in WHOSE if role in self.columns)]

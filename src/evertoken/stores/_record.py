@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
-from typing import Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from evertoken._model.guarded import guarded
 from evertoken._model.parsing import is_finite
 from evertoken._model.protocols import Record
 from evertoken._model.redaction import quoted
 from evertoken._model.token import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "dump_record", "load", "load_record"]
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from evertoken._model.redaction import scrub
+from evertoken.stores._home_loop import HomeLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -57,7 +58,7 @@ class Transactions:
         self._engine = engine
         self._failures, self._broken = errors
         self._names = frozenset(names)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._home = HomeLoop()
 
     async def run(self, work: Callable[[Any], Awaitable[T]], /, *, first: Any = None) -> T:
         """
@@ -71,12 +72,7 @@ class Transactions:
         Raises:
             OSError: The database failed.
         """
-        here = asyncio.get_running_loop()
-        if self._loop is None or self._loop.is_closed():
-            self._loop = here
-        if self._loop is here:
-            return await self._run(work, first)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._run(work, first), self._loop))
+        return await self._home.call(lambda: self._run(work, first))
 
     async def _run(self, work: Callable[[Any], Awaitable[T]], first: Any) -> T:
         left = _TRIES

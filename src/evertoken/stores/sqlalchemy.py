@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
-from evertoken.stores._grants import found_login, joined, plain_of, without_secrets
-from evertoken.stores._mapped import LEASE
-from evertoken.stores._names import parts_of
-from evertoken.stores._offload import offload
-from evertoken.stores._reading import key_in, opened, report, written
-from evertoken.stores._record import TornRecord, UnreadableRecord
+from evertoken.stores._row_records import RowRecords
 from evertoken.stores._transactions import Transactions
 
 if TYPE_CHECKING:
@@ -22,7 +17,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from evertoken._model.protocols import Record
-    from evertoken.stores._mapped import Place, Row
     from evertoken.stores._record import Codec
 
 __all__ = ["SQLAlchemyStore"]
@@ -32,8 +26,6 @@ _BATCH: Final = 500
 
 #: Seconds by which an end in milliseconds may be late.
 _GRAIN: Final = 0.01
-
-_FREE: Final = ("", 0, 0)
 
 
 @final
@@ -101,7 +93,7 @@ class SQLAlchemyStore(Guarded):
         names = [self._table.table.name, *self._table.table.c.keys()]
         errors = sa.exc.SQLAlchemyError, sa.exc.IntegrityError
         self._transactions = Transactions(engine, errors, [*names, *(column.name for column in self._table.table.c)])
-        self._codec = codec
+        self._records = RowRecords(self._table, codec, repr(self))
 
     @staticmethod
     def lease_table(metadata: MetaData, name: str = "evertoken_leases", *, schema: str | None = None) -> Table:
@@ -124,12 +116,12 @@ class SQLAlchemyStore(Guarded):
         place = self._table.place(key)
 
         async def look(connection: Any) -> tuple[Record | None, bool]:
-            row = await self._row(connection, place, lock=False)
-            return await self._opened(place, row)
+            row = await self._records.row(connection, place, lock=False)
+            return await self._records.opened(place, row)
 
         async def adopt(connection: Any) -> Record | None:
-            row = await self._row(connection, place, lock=True)
-            return await self._adopted(connection, place, row)
+            row = await self._records.row(connection, place, lock=True)
+            return await self._records.adopted(connection, place, row)
 
         record, is_new = await self._transactions.run(look)
         return await self._write(adopt) if is_new else record
@@ -143,7 +135,7 @@ class SQLAlchemyStore(Guarded):
         async def look(connection: Any) -> dict[str, tuple[Record | None, bool]]:
             found = (await connection.execute(self._table.select(places, lock=False))).all()
             rows = self._table.rows(places, found)
-            return {place.name: await self._opened(place, rows[place.name]) for place in places}
+            return {place.name: await self._records.opened(place, rows[place.name]) for place in places}
 
         seen = await self._transactions.run(look)
         records = {key: await self.read(key) if is_new else record for key, (record, is_new) in seen.items()}
@@ -154,15 +146,15 @@ class SQLAlchemyStore(Guarded):
         place = self._table.place(key)
 
         async def work(connection: Any) -> Begun:
-            (holder, fence, ends), there, row = await self._locked(connection, place)
-            record, now = await self._adopted(connection, place, row), await self._now(connection)
+            (holder, fence, ends), there, row = await self._records.locked(connection, place)
+            record, now = await self._records.adopted(connection, place, row), await self._records.now(connection)
             remaining = ends / 1000.0 - now
             if _binds(remaining) and holder != owner:
                 return Begun(Held(remaining), record)
             # A row that was deleted does not give an older fence again.
             fence = max(fence + 1, int(now * 1e6))
             lease = owner, fence, math.ceil((now + ttl) * 1000.0)
-            await self._put_lease(connection, place, row, lease, there)
+            await self._records.put_lease(connection, place, row, lease, there)
             return Begun(Lease(key, owner, fence), record)
 
         try:
@@ -209,8 +201,8 @@ class SQLAlchemyStore(Guarded):
         place = self._table.place(key)
 
         async def work(connection: Any) -> tuple[str, float] | None:
-            (owner, _, ends), _, _ = await self._locked(connection, place)
-            remaining = ends / 1000.0 - await self._now(connection)
+            (owner, _, ends), _, _ = await self._records.locked(connection, place)
+            remaining = ends / 1000.0 - await self._records.now(connection)
             return (owner, remaining) if _binds(remaining) else None
 
         try:
@@ -223,7 +215,7 @@ class SQLAlchemyStore(Guarded):
         place = self._table.place(key)
 
         async def work(connection: Any) -> bool:
-            row = await self._row(connection, place, lock=True)
+            row = await self._records.row(connection, place, lock=True)
             if row is None or (row.record is None and not any(row.plain.values())):
                 return False
             values = dict.fromkeys(("record", *self._table.plain))
@@ -253,53 +245,27 @@ class SQLAlchemyStore(Guarded):
     async def _write(self, work: Any) -> Any:
         return await self._transactions.run(work, first=self._table.take_lock())
 
-    async def _row(self, connection: Any, place: Place, *, lock: bool) -> Row | None:
-        found = (await connection.execute(self._table.select([place], lock=lock))).all()
-        return self._table.row(place, found)
-
-    async def _locked(self, connection: Any, place: Place) -> tuple[tuple[str, int, int], bool, Row | None]:
-        """Return the lease, whether it has a row, and the row of the record; all is locked."""
-        if self._table.own_leases is None:
-            row = await self._row(connection, place, lock=True)
-            return _lease_in(row), row is not None, row
-        # Always first, so that members cannot wait for each other.
-        found = (await connection.execute(self._table.select_lease(place))).first()
-        row = await self._row(connection, place, lock=True)
-        return (_FREE if found is None else tuple(found)), found is not None, row
-
-    async def _now(self, connection: Any) -> float:
-        # Once the row is locked: an instant from before the wait for it would make a new lease seem to last too long.
-        return float((await connection.execute(self._table.clock())).scalar_one())
-
-    async def _put_lease(  # noqa: PLR0917 - what a lease is, and where it stands
-        self, connection: Any, place: Place, row: Row | None, lease: tuple[str, int, int], there: bool  # noqa: FBT001
-    ) -> None:
-        if self._table.own_leases is not None:
-            await connection.execute(self._table.put_lease(place, lease, there=there))
-        else:
-            await connection.execute(self._table.put(place, row, dict(zip(LEASE, lease, strict=True))))
-
     async def _keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         if record.key != lease.key:
             return False
         place = self._table.place(record.key)
         # Before the transaction: vaults may be slow.
-        rest = await self._sealed(record)
+        rest = await self._records.sealed(record)
 
         async def work(connection: Any) -> bool:
-            (owner, fence, _), there, row = await self._locked(connection, place)
+            (owner, fence, _), there, row = await self._records.locked(connection, place)
             if (owner, fence) != (lease.owner, lease.fence):
                 return False
-            before, is_new = await self._opened(place, row)
+            before, is_new = await self._records.opened(place, row)
             if is_new:
                 # Your program wrote it meanwhile, and nobody has seen it.
-                await self._adopted(connection, place, row)
+                await self._records.adopted(connection, place, row)
                 return False
             if record.version <= (0 if before is None else before.version):
                 return False
-            await self._put(connection, place, row, record, rest)
+            await self._records.put(connection, place, row, record, rest)
             if ending:
-                await self._put_lease(connection, place, row, (owner, fence, 0), there)
+                await self._records.put_lease(connection, place, row, (owner, fence, 0), there)
             return True
 
         try:
@@ -311,81 +277,22 @@ class SQLAlchemyStore(Guarded):
         place = self._table.place(lease.key)
 
         async def work(connection: Any) -> bool:
-            (owner, fence, ends), there, row = await self._locked(connection, place)
+            (owner, fence, ends), there, row = await self._records.locked(connection, place)
             if not there or (owner, fence) != (lease.owner, lease.fence):
                 return False
             until = 0
             if ttl is not None:
-                now = await self._now(connection)
+                now = await self._records.now(connection)
                 if ends <= now * 1000.0:
                     return False
                 until = math.ceil((now + ttl) * 1000.0)
-            await self._put_lease(connection, place, row, (owner, fence, until), there)
+            await self._records.put_lease(connection, place, row, (owner, fence, until), there)
             return True
 
         try:
             return await self._write(work)
         except FileNotFoundError:
             return False
-
-    async def _sealed(self, record: Record) -> memoryview:
-        rest = without_secrets(record, self._table.plain)
-        return written(rest, None) if self._codec is None else await offload(written, rest, self._codec)
-
-    async def _put(self, connection: Any, place: Place, row: Row | None, record: Record, rest: memoryview) -> None:
-        values = plain_of(record, self._table.plain) | {"record": bytes(rest).decode()}
-        await connection.execute(self._table.put(place, row, values))
-
-    async def _opened(self, place: Place, row: Row | None) -> tuple[Record | None, bool]:
-        """Return the record in *row*; or what there was before, and that your program has written other tokens."""
-        if row is None:
-            return None, False
-        before = None
-        if row.record is not None:
-            data = memoryview(row.record.encode())
-            self._check_owner(place, data)
-            try:
-                if self._codec is None:
-                    before = opened(place.name, data, None)
-                else:
-                    before = await offload(opened, place.name, data, self._codec)
-            except TornRecord as error:
-                report(repr(self), place.name, error.with_traceback(None), "the next write replaces it")
-        if before is not None:
-            whole = joined(before, row.plain)
-            return (before, True) if whole is None else (whole, False)
-        is_new = any(row.plain.get(name) for name in ("access_token", "refresh_token"))
-        return None, is_new
-
-    def _check_owner(self, place: Place, data: memoryview) -> None:
-        found = key_in(data)
-        if found is None or found == place.name or self._table.verbatim:
-            return
-        whose, asked = parts_of(found), parts_of(place.name)
-        if whose is not None and asked is not None and whose.key == asked.key:
-            msg = (
-                "the row of this key belongs to another namespace or another identity; give the table columns for them,"
-                " or set its record to NULL, to let the row begin anew with its tokens"
-            )
-            raise UnreadableRecord(msg)
-
-    async def _adopted(self, connection: Any, place: Place, row: Row | None) -> Record | None:
-        """Return the record in *row*, which is locked; put on record what your program wrote."""
-        before, is_new = await self._opened(place, row)
-        if not is_new or row is None:
-            return before
-        record = found_login(place.name, before, row.plain, row.now)
-        if record is not None:
-            rest = await self._sealed(record)
-            await connection.execute(self._table.put(place, row, {"record": bytes(rest).decode()}))
-        return record
-
-
-def _lease_in(row: Row | None) -> tuple[str, int, int]:
-    if row is None or row.lease is None:
-        return _FREE
-    owner, fence, ends = row.lease
-    return owner or "", fence or 0, ends or 0
 
 
 def _binds(remaining: float) -> bool:
