@@ -79,11 +79,11 @@ def run_store(options: argparse.Namespace) -> int:
 def _run_named(options: argparse.Namespace) -> int:
     beside = ("url", "store_file", "ask_password", "key_file", "prefix", "table")
     given = [name for name in beside if getattr(options, name)]
+    if given:
+        names = ", ".join("the URL" if name == "url" else f"--{name.replace('_', '-')}" for name in given)
+        print(f"evertoken: --store names a store that is made already, so leave out {names}", file=sys.stderr)
+        return 2
     try:
-        if given:
-            names = ", ".join("the URL" if name == "url" else f"--{name.replace('_', '-')}" for name in given)
-            msg = f"--store names a store that is made already, so leave out {names}"
-            raise ValueError(msg)
         store = store_named(options.store, here=True, needs=_NEEDS[options.action])
     except ValueError as error:
         print(f"evertoken: {error}", file=sys.stderr)
