@@ -28,8 +28,8 @@ os.environ.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 EXTRAS = (
-    "aiohttp,aws,cli,demo,encryption,file,httpx2,jwt,keyring,opentelemetry,postgres,prometheus,redis,requests,structlog,"
-    "testing"
+    "aiohttp,asyncpg,aws,cli,demo,encryption,file,httpx2,jwt,keyring,opentelemetry,postgres,prometheus,pymongo,redis,"
+    "requests,sqlalchemy,structlog,testing"
 )
 EVERYTHING = f".[{EXTRAS}]"
 
@@ -39,8 +39,9 @@ import importlib, pkgutil
 import evertoken
 
 optional = {
-    "aiohttp", "argcomplete", "botocore", "cryptography", "filelock", "httpx2", "jwt", "keyring", "matplotlib",
-    "opentelemetry", "prometheus_client", "psycopg", "pytest", "redis", "requests", "rich", "structlog", "uvicorn",
+    "aiohttp", "argcomplete", "asyncpg", "botocore", "cryptography", "filelock", "httpx2", "jwt", "keyring", "matplotlib",
+    "opentelemetry", "prometheus_client", "psycopg", "pymongo", "pytest", "redis", "requests", "rich", "sqlalchemy",
+    "structlog", "uvicorn",
 }
 for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
     if module.name == "evertoken.__main__":

@@ -56,7 +56,11 @@ MODULES = {
     "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client",
 }  # fmt: skip
 # Files that need what another one is the door to, and why.
-SECOND_DOORS = {"_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself")}
+SECOND_DOORS = {
+    "_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself"),
+    "clients/psycopg.py": ("psycopg", "a client of its own, which the store in PostgreSQL does not know"),
+    "clients/redis.py": ("redis", "a client of its own, which the store in Redis does not know"),
+}
 
 LONGEST = 330
 

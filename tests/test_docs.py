@@ -181,7 +181,10 @@ def test_matrix():
 
 
 def test_table_of_clients():
-    """The table of HTTP clients says what their contract is: `python -m tests.clients.adapters` writes it."""
+    """The tables of clients say what their contracts are: `python -m tests.clients.adapters` writes them."""
     from tests.clients import adapters  # noqa: PLC0415 - it imports every client
 
-    assert adapters.parts()[1] == f"\n{adapters.table()}\n"
+    _, clients, _, sdks, _ = adapters.parts()
+    assert clients == f"\n{adapters.table()}\n"
+    assert sdks == f"\n{adapters.sdk_table()}\n"
+    assert all(1 <= len(one.lines.splitlines()) <= 3 for one in adapters.sdks())
