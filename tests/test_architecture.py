@@ -59,6 +59,7 @@ MODULES = {
 SECOND_DOORS = {
     "_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself"),
     "clients/psycopg.py": ("psycopg", "a client of its own, which the store in PostgreSQL does not know"),
+    "stores/_own_table.py": ("sqlalchemy", "a store in tables, which the login of an engine does not know"),
     "clients/redis.py": ("redis", "a client of its own, which the store in Redis does not know"),
 }
 

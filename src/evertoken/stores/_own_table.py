@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 try:
     import sqlalchemy as sa
+    from sqlalchemy import MetaData, Table
     from sqlalchemy.ext.asyncio import AsyncEngine
 except ImportError as _error:
     msg = "evertoken.stores.SQLAlchemyStore needs SQLAlchemy: pip install 'evertoken[sqlalchemy]'"
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["OwnTable", "lease_table", "sa"]
+__all__ = ["AsyncEngine", "MetaData", "OwnTable", "Table", "lease_table", "sa"]
 
 #: What the database's clock reads, in epoch seconds.
 _NOW: Final = {
@@ -32,9 +33,9 @@ _NOW: Final = {
 }
 
 
-def lease_table(metadata: sa.MetaData, name: str, schema: str | None) -> sa.Table:
+def lease_table(metadata: MetaData, name: str, schema: str | None) -> Table:
     """Return the table of leases, as a part of *metadata*."""
-    return sa.Table(
+    return Table(
         name,
         metadata,
         sa.Column("row", sa.String(64), primary_key=True),
@@ -85,9 +86,7 @@ class OwnTable(MappedRows):
         leases: The table of leases, or its name, unless the roles of a lease are mapped.
     """
 
-    def __init__(
-        self, engine: AsyncEngine, table: Any, columns: Mapping[str, Any], leases: sa.Table | str | None
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, table: Any, columns: Mapping[str, Any], leases: Table | str | None) -> None:
         if not isinstance(engine, AsyncEngine):
             msg = f"engine must be an AsyncEngine, as create_async_engine() returns it, not a {type(engine).__name__}"
             raise TypeError(msg)
@@ -105,10 +104,10 @@ class OwnTable(MappedRows):
         keys = roles.pop("name", None) or roles.pop("key")
         held = {role: found for role, (found,) in roles.items()}
         super().__init__(keys, held, tuple(role for role in PLAIN if role in held), verbatim=verbatim)
-        self.own_leases: sa.Table | None = None
+        self.own_leases: Table | None = None
         if LEASE[0] not in self.columns:
             given = "evertoken_leases" if leases is None else leases
-            made = lease_table(sa.MetaData(), given, self.table.schema) if isinstance(given, str) else given
+            made = lease_table(MetaData(), given, self.table.schema) if isinstance(given, str) else given
             self.own_leases = _lease_table_in(made)
         self.now: sa.ColumnElement[Any] = sa.literal_column(_NOW[self.dialect], sa.Double).label("now")
 
@@ -243,24 +242,24 @@ class OwnTable(MappedRows):
         return _Secret(value)
 
 
-def _table_of(given: Any) -> tuple[sa.Table, Mapping[str, Any]]:
-    if isinstance(given, sa.Table):
+def _table_of(given: Any) -> tuple[Table, Mapping[str, Any]]:
+    if isinstance(given, Table):
         return given, given.c
     mapper = sa.inspect(given, raiseerr=False) if isinstance(given, type) else None
     table = getattr(mapper, "local_table", None)
-    if mapper is None or not isinstance(table, sa.Table):
+    if mapper is None or not isinstance(table, Table):
         msg = f"table must be a Table of SQLAlchemy or a mapped class, not {type(given).__name__}"
         raise TypeError(msg)
     # The attributes of the class, and what the table calls its columns.
     return table, {**table.c, **mapper.columns}
 
 
-def _lease_table_in(given: Any) -> sa.Table:
-    if not isinstance(given, sa.Table) or {"row", *LEASE} - set(given.c.keys()):
+def _lease_table_in(given: Any) -> Table:
+    if not isinstance(given, Table) or {"row", *LEASE} - set(given.c.keys()):
         msg = "leases must be a name, or a Table as SQLAlchemyStore.lease_table() makes it"
         raise TypeError(msg)
     return given
 
 
-async def _is_there(connection: AsyncConnection, table: sa.Table) -> bool:
+async def _is_there(connection: AsyncConnection, table: Table) -> bool:
     return await connection.run_sync(lambda sync: sa.inspect(sync).has_table(table.name, schema=table.schema))

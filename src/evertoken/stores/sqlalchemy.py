@@ -13,10 +13,8 @@ from evertoken.stores._transactions import Transactions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from sqlalchemy import MetaData, Table
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
     from evertoken._model.protocols import Record
+    from evertoken.stores._own_table import AsyncEngine, MetaData, Table
     from evertoken.stores._record import Codec
 
 __all__ = ["SQLAlchemyStore"]
