@@ -244,14 +244,14 @@ class OwnTable(MappedRows):
 
 def _table_of(given: Any) -> tuple[Table, Mapping[str, Any]]:
     if isinstance(given, Table):
-        return given, given.c
+        return given, dict(given.c.items())
     mapper = sa.inspect(given, raiseerr=False) if isinstance(given, type) else None
     table = getattr(mapper, "local_table", None)
     if mapper is None or not isinstance(table, Table):
         msg = f"table must be a Table of SQLAlchemy or a mapped class, not {type(given).__name__}"
         raise TypeError(msg)
     # The attributes of the class, and what the table calls its columns.
-    return table, {**table.c, **mapper.columns}
+    return table, {**dict(table.c.items()), **dict(mapper.columns.items())}
 
 
 def _lease_table_in(given: Any) -> Table:

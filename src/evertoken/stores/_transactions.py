@@ -113,12 +113,18 @@ class Transactions:
     def _described(self, error: Exception) -> OSError:
         cause = getattr(error, "orig", None) or error
         # Details follow in other lines, and quote whole rows.
-        words = str(cause).strip().partition("\n")[0]
+        words = _words(cause).strip().partition("\n")[0]
         words = _QUOTED.sub(lambda found: found[0] if {*found.groups()} & self._names else "'***'", words)
         codes = " ".join(sorted(_codes(error)))
         said = f"the database failed: {type(error).__name__}{f' {codes}' if codes else ''}: {scrub(words)}"
         missing = not _NO_TABLE.isdisjoint(_codes(error)) or "no such table" in words
         return FileNotFoundError(said) if missing else OSError(said)
+
+
+def _words(cause: Any) -> str:
+    # The drivers of MySQL put a number before them.
+    parts = getattr(cause, "args", ())
+    return str(parts[1]) if len(parts) > 1 and type(parts[0]) is int else str(cause)
 
 
 def _codes(error: Exception) -> set[str]:
