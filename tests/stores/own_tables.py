@@ -50,7 +50,7 @@ def engine_for(url: str, **options: Any) -> AsyncEngine:
 
 
 def logins(
-    metadata: sa.MetaData, *, key: Any = NAME, leases: bool = False, whose: bool = False, secrets: bool = True
+    metadata: sa.MetaData, *, key: Any = NAME, leases: bool = False, whose: bool = False, secrets: bool = True, name: str = ""
 ) -> sa.Table:
     """Return a table of logins, as a user's program has one."""
     columns = [sa.Column("account", key, primary_key=True)]
@@ -69,7 +69,7 @@ def logins(
     if leases:
         columns += [sa.Column("holder", LONG)]
         columns += [sa.Column(name, sa.BigInteger) for name in ("fence", "ends")]
-    return sa.Table(f"logins_{uuid4().hex[:12]}", metadata, *columns, mysql_charset="utf8mb4")
+    return sa.Table(name or f"logins_{uuid4().hex[:12]}", metadata, *columns, mysql_charset="utf8mb4")
 
 
 def columns_of(table: sa.Table, key: str = "name") -> dict[str, Any]:

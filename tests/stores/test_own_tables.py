@@ -114,7 +114,7 @@ async def test_rows_that_were_always_there_are_grants(url):
         assert rows[2].access == second.access_token
         assert rows[2].email == "c@d"
         names = [name async for name in store.keys()]
-        assert sorted(names) == ['["app",1]', '["app",2]']
+        assert {'["app",1]', '["app",2]'} <= set(names)
 
 
 async def test_a_login_in_the_middle_of_a_refresh_wins(url):
