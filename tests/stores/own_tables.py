@@ -50,7 +50,13 @@ def engine_for(url: str, **options: Any) -> AsyncEngine:
 
 
 def logins(
-    metadata: sa.MetaData, *, key: Any = NAME, leases: bool = False, whose: bool = False, secrets: bool = True, name: str = ""
+    metadata: sa.MetaData,
+    *,
+    key: Any = NAME,
+    leases: bool = False,
+    whose: bool = False,
+    secrets: bool = True,
+    name: str = "",
 ) -> sa.Table:
     """Return a table of logins, as a user's program has one."""
     columns = [sa.Column("account", key, primary_key=True)]

@@ -218,7 +218,9 @@ async def test_many_rows_are_listed_page_by_page(here):
     """L2: a listing that is longer than a page names each row once."""
     table = logins(sa.MetaData(), key=sa.Integer, whose=True)
     async with made(here, table) as engine:
-        rows = [{"account": number // 2, "app": f"a{number % 2}", "issuer": "", "access": "t"} for number in range(1203)]
+        rows = [
+            {"account": number // 2, "app": f"a{number % 2}", "issuer": "", "access": "t"} for number in range(1203)
+        ]
         await execute(engine, table.insert().values(rows[0]))
         async with engine.begin() as connection:
             await connection.execute(table.insert(), rows[1:])
@@ -435,9 +437,7 @@ async def test_a_fleet_on_a_table_makes_one_fetch(url):
     async with TokenServer(lifetime=3600.0, rotate=True) as server, made(url, table) as engine:
         source = server.refresh_token()
         stores = [store_in(engine, table, "key") for _ in range(2)]
-        one, other = (
-            TokenManager({7: source}, store=store, namespace="app", check_every=0.2) for store in stores
-        )
+        one, other = (TokenManager({7: source}, store=store, namespace="app", check_every=0.2) for store in stores)
         async with one, other:
             found = await asyncio.gather(one.get(7), other.get(7))
             assert found[0] == found[1]

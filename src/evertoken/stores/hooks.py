@@ -77,7 +77,8 @@ class HookStore(Guarded):
 
         lock: A function that is called with the key and returns an async context manager, such as a lock in Redis. It
             is entered before a token is loaded to be refreshed, and left when the token is saved, or after the ten
-            seconds that a lease lasts at most. With it several processes may share the place.
+            seconds that a lease lasts at most. With it several processes may share the place; *save* must then keep
+            all that it is given.
 
         clock: Where time comes from.
 
@@ -110,7 +111,7 @@ class HookStore(Guarded):
 
     async def read(self, key: str, /) -> Record | None:
         """Return the record of *key*, or None."""
-        return await self._step(key, lambda known: self._loaded(key, known))
+        return await self._step(key, lambda known: self._noticed(key, known))
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """Take the lease of *key*, if it is free or *owner* holds it; and load the record."""
@@ -118,10 +119,10 @@ class HookStore(Guarded):
         async def work(known: _Key) -> Begun:
             left = known.ends_at - self._clock.monotonic()
             if 0.0 < left <= LONGEST_LEASE and known.owner != owner:
-                return Begun(Held(left), await self._loaded(key, known))
+                return Begun(Held(left), await self._noticed(key, known))
             await self._enter(key, known, ttl)
             try:
-                record = await self._loaded(key, known)
+                record = await self._noticed(key, known)
             except BaseException:
                 if not known.ends_at > self._clock.monotonic():
                     await self._leave(known)
@@ -188,36 +189,64 @@ class HookStore(Guarded):
             if record.key != key or not known.holds(lease):
                 return False
             seen = known.last
-            before = await self._loaded(key, known)
-            if before is not seen and (before is None or seen is None or before.since != seen.since):
-                # The program has written something else since the lease was given.
+            before, is_new = await self._loaded(key, known)
+            if is_new:
+                # The program wrote it since the lease was given. The next lease notices it.
+                known.last = seen
                 return False
             if record.version <= (0 if before is None else before.version):
                 return False
-            rest = dump_record(without_secrets(record, SECRETS))
-            await _called(self._save, _key_of(key), {**plain_of(record, PLAIN), _REST: rest})
-            known.last = record
+            await self._write(key, known, record)
             if ending:
                 await self._end(known)
             return True
 
         return await self._step(key, work)
 
-    async def _loaded(self, key: str, known: _Key) -> Record | None:
+    async def _loaded(self, key: str, known: _Key) -> tuple[Record | None, bool]:
+        """Return the record, and whether the program has written other tokens since it was looked at."""
         found = await _called(self._load, _key_of(key))
         if found is None:
             known.last = None
-            return None
+            return None, False
         plain, before = self._parts(key, found)
         last = known.last
-        if last is not None and (before is None or last.version > before.version) and _is_of(last, plain):
-            return last
-        whole = None if before is None else joined(before, plain)
-        if whole is None:
-            # No instant of this process's: another one may notice it too.
-            whole = found_login(key, last if before is None else before, plain, self._clock.time(), since=0.0)
-        known.last = whole
-        return whole
+        if last is not None and (before is None or last.version > before.version):
+            if _is_of(last, plain):
+                return last, False
+            # What was noticed last is not on record, or the program has dropped the rest.
+            before = last
+        elif before is not None:
+            whole = joined(before, plain)
+            if whole is not None:
+                known.last = whole
+                return whole, False
+        known.last = found_login(key, before, plain, self._clock.time(), since=0.0)
+        return known.last, known.last is not None
+
+    async def _noticed(self, key: str, known: _Key) -> Record | None:
+        """Return the record; where several processes share it, put on record what the program wrote."""
+        record, is_new = await self._loaded(key, known)
+        if not is_new or self._lock is None or record is None:
+            return record
+        mine = known.lock is None
+        if mine:
+            await self._enter(key, known, LONGEST_LEASE)
+        try:
+            # Another process may have seen it first.
+            known.last = None
+            record, is_new = await self._loaded(key, known)
+            if is_new and record is not None:
+                await self._write(key, known, record)
+        finally:
+            if mine:
+                await self._leave(known)
+        return record
+
+    async def _write(self, key: str, known: _Key, record: Record) -> None:
+        rest = dump_record(without_secrets(record, SECRETS))
+        await _called(self._save, _key_of(key), {**plain_of(record, PLAIN), _REST: rest})
+        known.last = record
 
     def _parts(self, key: str, found: Any) -> tuple[dict[str, Any], Record | None]:
         if isinstance(found, Token):
