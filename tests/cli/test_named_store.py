@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ bare = Bare()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "program_of_a_user.py").write_text(MODULE, "utf-8")
     (tmp_path / "broken_of_a_user.py").write_text("import a_module_that_is_not_there\n", "utf-8")
     (tmp_path / "raising_of_a_user.py").write_text("1 / 0\n", "utf-8")

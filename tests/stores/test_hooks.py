@@ -93,7 +93,7 @@ async def test_a_token_is_saved_before_it_is_used():
 
 
 async def test_a_save_that_fails_loses_nothing():
-    """K1: a rotated refresh token that could not be saved is offered again until it is, and is the next one presented."""
+    """K1: a rotated refresh token that could not be saved is offered until it is, and is the next one presented."""
     kept, failures = Kept(), []
 
     def observe(event: object) -> None:
@@ -143,7 +143,7 @@ async def test_what_a_program_had_before_is_a_grant():
 
 
 async def test_a_program_logs_in_and_out_meanwhile():
-    """K6: other tokens in the place are a login, which is adopted within the time that is set; empty ones a sign-out."""
+    """K6: other tokens in the place are a login, which is adopted in the time that is set; empty ones a sign-out."""
     kept = Kept()
     async with TokenServer(lifetime=3600.0) as server:
         async with await login(server, HookStore(kept.load, kept.save), check_every=0.05) as tokens:
@@ -215,7 +215,7 @@ async def test_a_lock_is_held_from_the_load_to_the_save():
 
 
 async def test_leases_are_of_one_process():
-    """K2: without a lock a lease holds for the managers of this process, and another store object knows nothing of it."""
+    """K2: without a lock a lease holds for those who use this store object, and another one knows nothing of it."""
     kept = Kept()
     store = HookStore(kept.load, kept.save)
     assert isinstance((await store.begin(NAME, "me", 10.0)).lease, Lease)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.stores.own_tables import columns_of, engine_for, logins, url_of
 
 from evertoken.stores import SQLAlchemyStore
@@ -18,6 +18,7 @@ class OwnTable(StoreConformance):
 
     short = 1.0
     many = 30
+    database = ""
     leases = False
     secrets = False
 
@@ -26,7 +27,7 @@ class OwnTable(StoreConformance):
         self.url = url_of(self.database, request, tmp_path)
         self.table = logins(sa.MetaData(), leases=self.leases, secrets=self.secrets)
         self.lease_table = SQLAlchemyStore.lease_table(sa.MetaData(), f"{self.table.name}_leases")
-        self.engine: AsyncEngine | None = None
+        self.engine: Any = None
 
     async def make(self) -> SQLAlchemyStore:
         if self.engine is None:

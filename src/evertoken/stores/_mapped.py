@@ -137,7 +137,7 @@ def by_role(columns: Mapping[str, Any], known: Mapping[str, Any], /) -> dict[str
             raise ValueError(msg)
         names = given if isinstance(given, tuple | list) else (given,)
         # An attribute of a mapped class, or a column, is named by its key.
-        keys = [getattr(name, "key", name) for name in names]
+        keys: list[Any] = [getattr(name, "key", name) for name in names]
         for key in keys:
             if key not in known:
                 msg = f"columns[{role!r}]: the table has no column {key!r}; it has {', '.join(sorted(known))}"

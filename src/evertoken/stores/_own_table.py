@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 try:
     import sqlalchemy as sa
     from sqlalchemy import MetaData, Table
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncEngine
 except ImportError as _error:
     msg = "evertoken.stores.SQLAlchemyStore needs SQLAlchemy: pip install 'evertoken[sqlalchemy]'"
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["AsyncEngine", "MetaData", "OwnTable", "Table", "lease_table", "sa"]
+__all__ = ["FAILURES", "AsyncEngine", "MetaData", "OwnTable", "Table", "lease_table"]
+
+#: The base of all that SQLAlchemy raises, and a broken constraint.
+FAILURES: Final = (SQLAlchemyError, IntegrityError)
 
 #: What the database's clock reads, in epoch seconds.
 _NOW: Final = {
@@ -51,8 +55,8 @@ def lease_table(metadata: MetaData, name: str, schema: str | None) -> Table:
 class _Veiled(sa.types.TypeDecorator[Any]):
     """A type whose values do not show in the log of an engine with echo="debug"."""
 
-    impl = sa.Text
-    cache_ok = True
+    impl: Any = sa.Text
+    cache_ok: bool | None = True
 
     def __init__(self, inner: Any) -> None:
         super().__init__()

@@ -123,7 +123,7 @@ class Transactions:
 
 def _words(cause: Any) -> str:
     # The drivers of MySQL put a number before them.
-    parts = getattr(cause, "args", ())
+    parts: Any = getattr(cause, "args", ())
     return str(parts[1]) if len(parts) > 1 and type(parts[0]) is int else str(cause)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import spawn
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from evertoken._model.protocols import Clock, Record, Timer
 
 __all__ = ["HookStore"]
+
+T = TypeVar("T")
 
 #: What a program may load.
 Loaded: TypeAlias = "Mapping[str, Any] | Token | None"
@@ -166,13 +168,13 @@ class HookStore(Guarded):
 
     # How
 
-    async def _step(self, key: str, work: Callable[[_Key], Coroutine[Any, Any, Any]]) -> Any:
-        async def take_turn() -> Any:
+    async def _step(self, key: str, work: Callable[[_Key], Coroutine[Any, Any, T]]) -> T:
+        async def take_turn() -> T:
             known = self._keys.setdefault(key, _Key())
             async with known.turn:
                 return await work(known)
 
-        async def run() -> Any:
+        async def run() -> T:
             # As a task: whoever waits may be cancelled, and the save goes on in its turn.
             task = spawn(asyncio.get_running_loop(), take_turn(), "evertoken:hooks")
             self._tasks.add(task)

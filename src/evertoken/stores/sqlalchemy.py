@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
@@ -11,13 +11,15 @@ from evertoken.stores._row_records import RowRecords
 from evertoken.stores._transactions import Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from evertoken._model.protocols import Record
     from evertoken.stores._own_table import AsyncEngine, MetaData, Table
     from evertoken.stores._record import Codec
 
 __all__ = ["SQLAlchemyStore"]
+
+T = TypeVar("T")
 
 #: Rows that are read at once when they are listed.
 _BATCH: Final = 500
@@ -85,12 +87,11 @@ class SQLAlchemyStore(Guarded):
         leases: Table | str | None = None,
     ) -> None:
         # Imported here, so that those who use other stores need not have it.
-        from evertoken.stores._own_table import OwnTable, sa  # noqa: PLC0415
+        from evertoken.stores._own_table import FAILURES, OwnTable  # noqa: PLC0415
 
         self._table = OwnTable(engine, table, columns, leases)
         names = [self._table.table.name, *self._table.table.c.keys()]
-        errors = sa.exc.SQLAlchemyError, sa.exc.IntegrityError
-        self._transactions = Transactions(engine, errors, [*names, *(column.name for column in self._table.table.c)])
+        self._transactions = Transactions(engine, FAILURES, [*names, *(column.name for column in self._table.table.c)])
         self._records = RowRecords(self._table, codec, repr(self))
 
     @staticmethod
@@ -240,7 +241,7 @@ class SQLAlchemyStore(Guarded):
 
     # How
 
-    async def _write(self, work: Any) -> Any:
+    async def _write(self, work: Callable[[Any], Awaitable[T]]) -> T:
         return await self._transactions.run(work, first=self._table.take_lock())
 
     async def _keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
