@@ -226,5 +226,8 @@ def read(role: str, value: Any, /) -> Any:
         # Without a time zone it is UTC.
         return (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
     if role == "expires_at":
+        if value is not None and (isinstance(value, bool) or not isinstance(value, _NUMBERS)):
+            msg = f"expires_at must be a date and time or a number of epoch seconds, not a {type(value).__name__}"
+            raise ValueError(msg)
         return None if value is None else float(value)
     return value if role in SECRETS or value is None else str(value)

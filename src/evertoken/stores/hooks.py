@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
 from evertoken._engine.clock import SystemClock
 from evertoken._engine.tasks import spawn
-from evertoken._model.guarded import Guarded, cut
+from evertoken._model.guarded import Guarded, Hidden, cut
 from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
 from evertoken._model.token import Token
 from evertoken.stores._grants import PLAIN, SECRETS, found_login, joined, plain_of, without_secrets
@@ -307,7 +307,8 @@ async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         if inspect.iscoroutinefunction(function):
             return await function(*arguments)
-        found = await offload(function, *arguments)
+        # Hidden, for a loop in debug mode writes down what futures hold.
+        found = (await offload(lambda: Hidden(function(*arguments)))).value
         return await found if inspect.isawaitable(found) else found
     except Exception as error:  # noqa: BLE001 - raised again below
         failure = cut(error)
