@@ -241,6 +241,8 @@ async def test_what_is_wrong_with_hooks(caplog):
             HookStore(**wrong)
     with pytest.raises(TypeError, match="load must return a mapping, a Token or None, not str"):
         await HookStore(lambda key: "text", print).read(NAME)
+    with pytest.raises(ValueError, match="expires_at must be a date and time or a number of epoch seconds, not a str"):
+        await HookStore(lambda key: {"access_token": "t", "expires_at": "soon"}, print).read(NAME)
     broken = {"access_token": "t", "evertoken": {"format": 1, "key": NAME}}
     found = await HookStore(lambda key: broken, print).read(NAME)
     assert found.token.access_token == "t"
