@@ -43,8 +43,10 @@ def engine_for(url: str, **options: Any) -> AsyncEngine:
 
         @sa.event.listens_for(engine.sync_engine, "connect")
         def quick(connection: Any, record: Any) -> None:
+            cursor = connection.cursor()
             for pragma in ("journal_mode=WAL", "synchronous=OFF"):
-                connection.execute(f"PRAGMA {pragma}").close()
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
 
     return engine
 
