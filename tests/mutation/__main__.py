@@ -92,7 +92,7 @@ def main() -> int:
         "--recording",
         type=Path,
         metavar="FOLDER",
-        help="where it is kept which tests run which lines, and taken from if it is there; it must be of this very tree",
+        help="where it is kept which tests run which lines, and taken from if it is there; of this very tree",
     )
     parser.add_argument("--list", action="store_true", help="print the sample, and run nothing")
     options = parser.parse_args()
