@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plain", "rows", "run_store", "span"]
 
-
 #: The methods of a store that each action calls.
 _NEEDS: Final = {
     "list": ("keys", "holder", "read"),
