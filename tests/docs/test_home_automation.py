@@ -59,6 +59,11 @@ def test_the_program(tmp_path):
         def served() -> int:
             return server.stats.resource_requests
 
+        service = start()
+        until(lambda: flow.notices)
+        service.terminate()
+        assert service.wait(30) == 0, log.read_text()
+        assert "Please run: heating.py login" in flow.notices.pop()
         login()
         assert "enter WDJB-MJHT" in log.read_text()
         service = start()
@@ -88,7 +93,15 @@ def test_the_program(tmp_path):
             assert len(flow.notices) == 2
             service.send_signal(signal.SIGTERM)
             assert service.wait(30) == 0, log.read_text()
-            print(log.read_text(), flow.notices)
         finally:
             service.kill()
             service.wait(30)
+
+
+def test_the_unit():
+    """The systemd unit runs the program that the page shows, and its folder is the user's own."""
+    unit = configparser.ConfigParser()
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(fences_of(PAGE, "ini")[0])
+    assert unit["Service"]["ExecStart"].endswith(next(iter(files_of(PAGE))))
+    assert unit["Service"]["StateDirectoryMode"] == "0700"
