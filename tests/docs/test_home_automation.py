@@ -101,7 +101,7 @@ def test_the_program(tmp_path):
 def test_the_unit():
     """The systemd unit runs the program that the page shows, and its folder is the user's own."""
     unit = configparser.ConfigParser()
-    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.optionxform = str
     unit.read_string(fences_of(PAGE, "ini")[0])
     assert unit["Service"]["ExecStart"].endswith(next(iter(files_of(PAGE))))
     assert unit["Service"]["StateDirectoryMode"] == "0700"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import socket
@@ -80,7 +79,7 @@ def test_the_worker(tmp_path):
             draft = tmp_path / "draft"
             draft.write_text("n3w")
             draft.chmod(0o600)
-            os.replace(draft, secret)
+            draft.replace(secret)
             until(lambda: server.stats.by_outcome["issued"] == 2)
             assert process.poll() is None
 

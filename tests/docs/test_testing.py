@@ -1,4 +1,4 @@
-"""The complete example of the page on testing: a reader who saves its files and runs pytest gets what the page shows."""
+"""The complete example of the page on testing: its files, saved and run with pytest, do what the page shows."""
 
 from __future__ import annotations
 
