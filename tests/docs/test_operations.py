@@ -61,7 +61,7 @@ def test_the_worker(tmp_path):
             "CLIENT_SECRET_FILE": str(secret),
             "HEALTH_FILE": str(health),
         }
-        settings = environ(**VALUES, **{"METRICS_PORT": str(port)}) | places
+        settings = environ(**VALUES, METRICS_PORT=str(port)) | places
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen([sys.executable, "worker.py"], cwd=tmp_path, env=settings, stderr=log)
         try:
