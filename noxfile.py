@@ -38,9 +38,10 @@ import importlib, pkgutil
 import evertoken
 
 optional = {
-    "aio_pika", "aiobotocore", "aiohttp", "aiokafka", "argcomplete", "azure", "botocore", "cryptography",
-    "filelock", "google", "grpc", "httpx2", "jwt", "keyring", "matplotlib", "niquests", "obstore", "opentelemetry",
-    "prometheus_client", "psycopg", "pytest", "redis", "requests", "rich", "structlog", "uvicorn", "websockets",
+    "aio_pika", "aiobotocore", "aiohttp", "aiokafka", "anthropic", "argcomplete", "asyncpg", "azure", "botocore",
+    "cryptography", "filelock", "google", "grpc", "httpx2", "jwt", "keyring", "matplotlib", "mcp", "niquests",
+    "obstore", "opentelemetry", "prometheus_client", "psycopg", "pymongo", "pytest", "redis", "requests", "rich",
+    "sqlalchemy", "structlog", "uvicorn", "websockets",
 }
 for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
     if module.name == "evertoken.__main__":

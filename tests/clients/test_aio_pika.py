@@ -10,12 +10,14 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import ProbableAuthenticationError
 from tests.clients.amqp_broker import Broker
-from tests.clients.contract import SOON
 from tests.clients.sdk_contract import SdkContract
 from tests.gated import until
 
 from evertoken import RetryPolicy, TokenManager
 from evertoken.clients.aio_pika import keep_authenticated
+
+# Real seconds, far beyond what a busy machine needs.
+PATIENCE = 60.0
 
 
 async def opened(broker: Broker, token: str) -> Any:
@@ -65,7 +67,7 @@ async def kept(**options: Any):
         return fetched[-1], 3600.0
 
     retry = RetryPolicy(first=0.05, cap=0.05)
-    async with TokenManager(fetch, retry=retry) as tokens, Broker() as broker, asyncio.timeout(SOON):
+    async with TokenManager(fetch, retry=retry) as tokens, Broker() as broker, asyncio.timeout(PATIENCE):
         broker.good = {f"secret-{number}" for number in range(1, 9)}
         async with await opened(broker, await tokens.handle().access_token()) as connection:
             task = asyncio.create_task(keep_authenticated(connection, tokens.handle(), **options))

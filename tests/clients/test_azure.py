@@ -25,7 +25,7 @@ from tests.clients.sdk_contract import SdkContract, Service, Setting
 from tests.sources.wire import Asked, Wire, http
 from tests.stores.certificates import Certificate, certificate_in
 
-from evertoken import TokenManager
+from evertoken import TokenManager, TokenUnavailable
 from evertoken.clients._azure_flow import place_of, rewound
 from evertoken.clients.azure import (
     AsyncHealingTransport,
@@ -534,3 +534,35 @@ async def test_closing_a_credential_closes_no_manager(at):
     with TokenCredential(at.handle) as blocking:
         blocking.close()
     assert (await credential.get_token(STORAGE)).token == "secret-1"
+
+
+async def carrying(at: Setting, credential: Any) -> HttpRequest:
+    """Return a request with the token of *credential*, and a body that can be read once."""
+    token = (await credential.get_token(STORAGE)).token
+    fields = {"Authorization": f"Bearer {token}"}
+    return HttpRequest("PUT", f"{at.server.url}/c/b", content=async_pieces(), headers=fields)
+
+
+async def test_a_late_refusal_of_a_used_up_body(at):
+    """U3: Where another token is there already, a body that was used up is still not sent empty with it."""
+    credential = AsyncTokenCredential(at.handle)
+    inner = AioHttpTransport(connection_verify=at.server.certificate)
+    request = await carrying(at, credential)
+    await at.tokens.refresh()
+    await at.server.revoke("secret-1")
+    async with AsyncHealingTransport(credential, inner) as transport:
+        assert (await transport.send(request)).status_code == 401
+    assert at.server.bodies == [b"onetwo"]
+
+
+async def test_a_request_that_ends_in_an_error_keeps_no_token(at):
+    """S1: The frames of the pipeline hold the request, and error reporters look into it."""
+    credential = AsyncTokenCredential(at.handle)
+    inner = AioHttpTransport(connection_verify=at.server.certificate)
+    request = HttpRequest("GET", f"{at.server.url}/c/b", headers=(await carrying(at, credential)).headers)
+    await at.server.revoke("secret-1")
+    at.source.error = ConnectionError("down")
+    async with AsyncHealingTransport(credential, inner) as transport:
+        with pytest.raises(TokenUnavailable):
+            await transport.send(request)
+    assert "Authorization" not in request.headers

@@ -7,7 +7,7 @@ import contextlib
 import copy
 import json
 import pickle
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import kubernetes.aio.client as aio_client
@@ -277,3 +277,37 @@ async def test_the_default_configuration(at):
     finally:
         sync_client.Configuration.set_default(None)
     assert at.server.shown == ["secret-1"]
+
+
+@pytest.mark.parametrize("module", [sync_client, asyncio_client], ids=["kubernetes", "kubernetes_asyncio"])
+async def test_fields_that_the_library_takes_out(at, module):
+    """U3: The library takes fields out as it sends a multipart body; the second request has them again."""
+    seen: list[Any] = []
+
+    def answer(*_: Any, headers: Any) -> Any:
+        seen.append(dict(headers))
+        del headers["Content-Type"]
+        return SimpleNamespace(status=401 if len(seen) == 1 else 200, read=lambda: b"")
+
+    async def async_answer(*_: Any, headers: Any) -> Any:
+        async def read() -> bytes:
+            return b""
+
+        found = answer(headers=headers)
+        found.read = read
+        return found
+
+    await at.tokens.get()
+    blocking = module is sync_client
+    configuration = module.Configuration(host=at.server.url)
+    rest = SimpleNamespace(request=answer if blocking else async_answer)
+    client: Any = SimpleNamespace(configuration=configuration, rest_client=rest)
+    heal(client, at.handle)
+    await asyncio.to_thread(configuration.auth_settings) if blocking else await configuration.auth_settings()
+    fields = {"authorization": configuration.api_key["BearerToken"], "Content-Type": "multipart/form-data"}
+    if blocking:
+        await asyncio.to_thread(rest.request, "POST", "/", headers=fields)
+    else:
+        await rest.request("POST", "/", headers=fields)
+    assert [sent.get("Content-Type") for sent in seen] == ["multipart/form-data"] * 2
+    assert [sent["authorization"] for sent in seen] == ["Bearer secret-1", "Bearer secret-2"]

@@ -206,7 +206,7 @@ class HealingTransport(Uncopied, HttpTransport[Any, Any]):
             # The frames of the pipeline hold the request.
             request.headers.pop(FIELD, None)
             raise
-        if other is None or not again:
+        if other is None:
             return response
         _closing(response)()
         request.headers[FIELD] = scope.authorization_of(scope.given.note(other))
@@ -273,7 +273,7 @@ class AsyncHealingTransport(Uncopied, AsyncHttpTransport[Any, Any]):
             # The frames of the pipeline hold the request.
             request.headers.pop(FIELD, None)
             raise
-        if other is None or not again:
+        if other is None:
             return response
         closed = _closing(response)()
         if inspect.isawaitable(closed):
