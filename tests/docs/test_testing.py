@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
+import re
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
-from tests.docs.files import environ, fences_of, files_of
+from tests.docs.files import ROOT, environ, fences_of, files_of
+
+from evertoken.testing import FaultKind, TokenServer
 
 PAGE = "testing.md"
 
@@ -33,3 +38,12 @@ def test_the_example(tmp_path):
     source = tmp_path / "invoices.py"
     source.write_text(source.read_text().replace("except TokenUnavailable", "except ZeroDivisionError"))
     assert "1 failed, 4 passed" in run().stdout
+
+
+def test_habits():
+    """The page has each habit of the server, and each of its faults."""
+    page = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    told = set(re.findall(r'`"?(\w+)"?`', "\n".join(cells)))
+    assert {field.name for field in dataclasses.fields(TokenServer) if field.init} <= told
+    assert set(get_args(FaultKind)) <= told
