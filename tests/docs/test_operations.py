@@ -12,11 +12,12 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import yaml
 from tests.docs.files import ROOT, environ, fences_of, files_of
 
-from evertoken import Grant, GrantRejected, TokenManager
+from evertoken import Grant, GrantRejected, TokenManager, TransientRefreshError
 from evertoken.sources import RefreshToken
 from evertoken.stores import FileStore
 from evertoken.testing import TokenServer
@@ -147,3 +148,29 @@ async def test_the_incident(tmp_path):
                 with pytest.raises(GrantRejected):
                     await service.get(key)
             assert service.health().ready
+
+
+class Unreachable(httpx.AsyncHTTPTransport):
+    """Cuts off the revocation endpoint."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/revoke":
+            raise httpx.ConnectError("no route to host")
+        return await super().handle_async_request(request)
+
+
+async def test_the_incident_while_the_provider_is_down(tmp_path):
+    """The key is out of service although the provider could not be told, as the page says."""
+    with TokenServer() as server:
+        async with httpx.AsyncClient(transport=Unreachable()) as http:
+            client = server.oauth_client(token_endpoint=None, issuer=server.url, http_client=http)
+            store = FileStore(tmp_path / "tokens")
+            async with TokenManager(source_for=lambda key: RefreshToken(client, subject=key), store=store) as service:
+                await service.put(Grant(server.issue_grant("alice")), "alice")
+                await service.get("alice")
+                with pytest.raises(TransientRefreshError):
+                    await service.revoke("alice")
+                assert (await service.status("alice")).status == "signed_out"
+                with pytest.raises(GrantRejected):
+                    await service.get("alice")
+                assert service.health().ready
