@@ -246,7 +246,7 @@ async def test_what_is_wrong_with_hooks(caplog):
     broken = {"access_token": "t", "evertoken": {"format": 1, "key": NAME}}
     found = await HookStore(lambda key: broken, print).read(NAME)
     assert found.token.access_token == "t"
-    assert "is taken for missing" in caplog.text
+    assert "counts as missing" in caplog.text
     with pytest.raises(UnreadableRecord, match="format 99"):
         await HookStore(lambda key: {**broken, "evertoken": {"format": 99, "key": NAME, "version": 1}}, print).read(
             NAME

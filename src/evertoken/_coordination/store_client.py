@@ -244,9 +244,11 @@ class StoreClient:
         call: Callable[[], Awaitable[T]],
         timeout: float = STORE_TIMEOUT,
     ) -> T | None:
-        # The last offer of a close, and the decision of a person, are tried in any case.
-        if self._session.running and not flight.decided and not self._outage.lets_through(operation):
+        # Imports, the decision of a person and the last offer of a close are tried in any case.
+        bound = flight.started and not flight.decided and self._session.running
+        if bound and flight.tried != operation and not self._outage.lets_through(operation):
             return None
+        flight.tried = operation
         if self._running >= MOST_STEPS and not await self._place():
             self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
             return None
