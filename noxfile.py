@@ -123,12 +123,13 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, spelling, the sentence of each test, and pyproject.toml itself."""
+    """Check style, spelling, plain sentences, that each test has one, and pyproject.toml itself."""
     session.install(*group("lint"))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
     session.run("interrogate", "tests")
     session.run("codespell")
+    session.run("python", "-m", "tests.prose")
     session.run("validate-pyproject", "pyproject.toml")
 
 
