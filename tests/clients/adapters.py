@@ -19,7 +19,7 @@ Adapter: TypeAlias = type[Contract] | type[SdkContract]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "adapters.md"
-#: Those that `nox -s niquests` checks are not installed here.
+#: The adapters that `nox -s niquests` checks are not installed here.
 ADAPTERS = [*HERE, *ELSEWHERE]
 BEGIN, END = "<!-- adapters: written by python -m tests.clients.adapters -->\n", "<!-- end of adapters -->\n"
 BETWEEN = "<!-- SDKs: written by python -m tests.clients.adapters -->\n"

@@ -1,5 +1,5 @@
 """
-What every HTTP client is held to. One class, and a subclass for each client says how it is made and called.
+The contract of all HTTP clients. One class, and a subclass for each client says how it is made and called.
 
 Real servers on loopback, real clients. `python -m tests.clients.adapters` writes the table of it into the reference.
 """
@@ -47,7 +47,7 @@ class Source:
 
 
 class Api:
-    """A resource server that says by status and challenge what is wrong, and sends some requests elsewhere."""
+    """A resource server that reports errors by status and challenge, and redirects some requests."""
 
     def __init__(self) -> None:
         self.revoked: set[str] = set()
@@ -68,7 +68,7 @@ class Api:
 
 @dataclass
 class Setting:
-    """What a check works with."""
+    """The objects that a check works with."""
 
     source: Source
     tokens: TokenManager[Any, Any]
@@ -78,7 +78,7 @@ class Setting:
 
     @property
     def sent(self) -> list[str | None]:
-        """What the API was sent, as far as it was not turned away."""
+        """The requests that the API received with an accepted token."""
         return [asked.headers.get("authorization") for asked in self.wire.asked]
 
 
@@ -176,7 +176,7 @@ class Contract:
         assert at.source.fetches == 2
 
     async def test_no_loop(self, at):
-        """U1: A token that is refused again goes to the caller as 401, and a lasting refusal costs no more fetches."""
+        """U1: If a token is refused again, the caller gets the 401, and a lasting refusal costs no further fetch."""
         at.api.always = True
         async with self.using(at) as call:
             assert [await call("GET", at.wire.url()) for _ in range(3)] == [401] * 3
@@ -321,7 +321,7 @@ def pickled(one: Any) -> str:
 
 
 def checks() -> dict[str, str]:
-    """Return the checks, each with the first line of what it says."""
+    """Return the checks, each with the first line of its docstring."""
     found = {name: getattr(Contract, name).__doc__ for name in vars(Contract) if name.startswith("test_")}
     return {name: doc.strip().splitlines()[0].partition(": ")[2].rstrip(".") for name, doc in found.items()}
 

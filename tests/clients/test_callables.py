@@ -12,7 +12,7 @@ from tests.sources.wire import Asked, Wire, http
 
 
 class Refused(Exception):
-    """What the SDK makes of a 401."""
+    """How the SDK handles a 401."""
 
 
 class AsyncSdk:

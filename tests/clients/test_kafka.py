@@ -1,4 +1,4 @@
-"""Kafka: aiokafka, and what is peculiar to confluent-kafka, with a broker that looks at the token."""
+"""Kafka: aiokafka, and the special features of confluent-kafka, with a broker that checks the token."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class _Obstore(SdkContract):
         "obstore tells the provider of no refusal, and its error is the caller's. `attempt` around the call heals, "
         "with `refused=is_refusal`"
     )
-    # It raises this for whatever its provider raises, and names it in the text.
+    # It raises this error for every failure of its provider, and names the failure in the text.
     unavailable: ClassVar[tuple[type[Exception], ...]] = (UnauthenticatedError,)
     refusal = staticmethod(is_refusal)
 
