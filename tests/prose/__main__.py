@@ -1,8 +1,8 @@
 """
 Count the sentences that readers stumble over, print each with its file and line, and fail where they are too many.
 
-`python -m tests.prose` reads the whole repository; `python -m tests.prose src/evertoken/stores docs/tutorial.md` prints
-what is below these paths. The limit holds for each class of prose alone, so that many pages do not hide bad comments.
+`python -m tests.prose` reads the whole repository, and `python -m tests.prose src/evertoken/stores docs/tutorial.md`
+reads only these paths. The limit holds for each class of prose alone, so that many pages do not hide bad comments.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def judge(name: str, files: Iterable[Path], read: Callable[[str], Iterator[Sentence]]) -> float:
-    """Print what is found in *files*, and return its share in per cent."""
+    """Print the sentences of *files* that a pattern matches, and return their share in per cent."""
     total = found = 0
     for path in files:
         for sentence in read(path.read_text(encoding="utf-8")):

@@ -27,7 +27,7 @@ class Sentence(NamedTuple):
 #: A shorter one is a heading, a name or a unit.
 SHORTEST = 3
 
-# What a page has beside its prose: code, comments, the rows of tables, headings, fences and options of directives.
+# The parts of a page that are not prose: code, comments, tables, headings, fences and options of directives.
 _NO_PROSE = re.compile(
     r"^(?P<indent>[ ]*)(?P<fence>```+)[^\n]*\n.*?^(?P=indent)(?P=fence)[ ]*$"
     r"|<!--.*?-->|^[ ]*\|[^\n]*$|^\#+[ ][^\n]*$|^[ ]*:::+[^\n]*$|^[ ]*:[\w-]+:[^\n]*$",
@@ -37,8 +37,8 @@ _NO_PROSE = re.compile(
 _BREAK = re.compile(r"\n[ ]*(?=\n)|\n(?=[ ]*(?:[-*:]|\d+\.)[ ])")
 _END = re.compile(r"(?<=[.!?:;])\s+")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
-_CODE = re.compile(r"(?P<ticks>`+)(?P<code>.+?)(?P=ticks)", re.DOTALL)
-_MARKUP = re.compile(r"[*_\"\u201c\u201d#]|(?<!\w)'|'(?!\w)")
+_CODE = re.compile(r"(?<!`)`{1,2}([^`]+)`{1,2}(?!`)")
+_MARKUP = re.compile(r"[*\"\u201c\u201d#]|(?<!\w)['_]|['_](?!\w)")
 _ITEM = re.compile(r"^\s*(?:[-*:]|\d+\.)\s")
 # Comments that tools read.
 _FOR_TOOLS = re.compile(r"^\s*(?:noqa|type: ignore|pragma|pyright|mypy|fmt|ruff|isort|codespell|///|!)")
@@ -131,7 +131,8 @@ def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
 
 
 def _plain(text: str) -> str:
-    """Take the markup out of *text*. A name in code stays one word, which is no word of English."""
-    text = _LINK.sub(r"\1", text)
-    text = _CODE.sub(lambda found: re.sub(r"\W+", "_", found["code"]).strip("_") + "()", text)
-    return " ".join(_MARKUP.sub("", text).split())
+    """Take the markup out of *text*, except the backticks around code."""
+    parts = _CODE.split(_LINK.sub(r"\1", text))
+    parts[::2] = (_MARKUP.sub("", part) for part in parts[::2])
+    parts[1::2] = (f"`{code}`" for code in parts[1::2])
+    return " ".join("".join(parts).split())
