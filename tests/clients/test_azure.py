@@ -366,7 +366,7 @@ async def test_a_manager_whose_keys_are_scopes(scopes):
 
 
 async def test_scopes_are_healed_apart():
-    """U1: A refusal blames the token that was sent, whatever its scope."""
+    """U1: A refusal blames the token in the request, for any scope."""
     numbers = itertools.count(1)
     sources = {scope: lambda scope=scope: (f"{scope}-{next(numbers)}", 3600.0) for scope in ("a", "b")}
     async with TokenManager(sources) as tokens:

@@ -162,7 +162,9 @@ async def calling(service: str, api: Sts, config: Config = ONCE):
     ],
 )
 async def test_codes(code, heals):
-    """U1: An error that blames the key is healed. One that blames the rights or the signature goes to the caller."""
+    """
+    U1: An error that blames the key is healed. An error that blames the rights or the signature goes to the caller.
+    """
     api = Sts()
     api.code = code
     async with calling("sts", api) as (fetches, client):

@@ -64,8 +64,9 @@ PATTERNS: Final = (
         "uses a phrase that is old or rare",
         re.compile(
             r"\b(?:be it|all the same|at that(?= ?[.,;:]|$)|no more\b(?!(?: \w+)? than)|(?:is|are|was|were) none"
-            r"|none is|of its own accord|as it were|as (?:\w+ ){1,2}(?:has|have) it|lest|whereupon|thereupon|therein|thereof"
-            r"|whence|wherein|whereby|henceforth|albeit|notwithstanding|hitherto|forthwith|naught|save for|by and by)\b"
+            r"|none is|of its own accord|as it were|as (?:\w+ ){1,2}(?:has|have) it|lest|whereupon|thereupon|therein"
+            r"|thereof|whence|wherein|whereby|henceforth|albeit|notwithstanding|hitherto|forthwith|naught|save for"
+            r"|by and by)\b"
         ),
     ),
 )
