@@ -62,7 +62,7 @@ def rows(cells: list[list[str]]) -> list[str]:
 
 
 def written(adapters: Sequence[Adapter]) -> list[str]:
-    """Return the table of what users write."""
+    """Return the table of the lines that users write."""
     cells = [["client", "extra", "versions", "what you write", "lines", "without"]]
     for one in adapters:
         lines = one.lines.splitlines()
@@ -75,7 +75,7 @@ def written(adapters: Sequence[Adapter]) -> list[str]:
 def checked(
     adapters: Sequence[Any], checks: dict[str, str], outcome: Callable[[Any, str], tuple[str, str]]
 ) -> list[str]:
-    """Return the table of the checks, and what the numbers in it mean."""
+    """Return the table of the checks, and the meaning of its numbers."""
     cells = [["client", *map(str, range(1, len(checks) + 1))]]
     notes: list[str] = []
     for one in adapters:

@@ -195,7 +195,7 @@ class SdkContract:
             assert set(at.server.shown[before:]) == {"secret-2"}
 
     async def test_revocation(self):
-        """U1: A revoked token is reported, and the call made once more with another."""
+        """U1: If a token was revoked, it is reported, and the call is made once more with another token."""
         async with self.setting() as at, self.using(at) as call:
             await self.ask(call)
             await at.server.revoke("secret-1")
@@ -216,14 +216,14 @@ class SdkContract:
             assert at.source.fetches == 2
 
     async def test_no_token_on_the_loop(self):
-        """U5: Without a token, and with none to be had, a call on the manager's loop raises."""
+        """U5: If no token can be fetched, a call on the manager's loop raises an error."""
         async with self.setting(ConnectionError("down")) as at, self.using(at) as call:
             async with _raising(*((RuntimeError,) if self.blocking else self.unavailable)):
                 _ = call() if self.blocking else await call()
             assert at.server.shown == []
 
     async def test_no_token_elsewhere(self):
-        """U5: The same in a thread and on a second loop raises as well, and does not hang."""
+        """U5: If no token can be fetched, a call in a thread or on a second loop raises an error, and does not hang."""
         async with self.setting(ConnectionError("down")) as at:
             given = self.given(at.handle)
             async with _raising(*self.unavailable):
@@ -235,7 +235,7 @@ class SdkContract:
             assert at.server.shown == []
 
     async def test_provider_down(self):
-        """R4: While the provider is down, a valid token is shown."""
+        """R4: While the provider is down, the valid token is shown."""
         async with self.setting() as at, self.using(at) as call:
             await at.tokens.get()
             at.source.error = ConnectionError("down")
@@ -243,7 +243,7 @@ class SdkContract:
             assert set(at.server.shown) == {"secret-1"}
 
     async def test_foreign_origin(self):
-        """U4: Another origin is shown nothing."""
+        """U4: Another origin never sees the token."""
         async with self.setting() as at, self.server() as other:
             given = self.given(at.handle)
             async with self.client(given, at.server) as call:
@@ -254,7 +254,7 @@ class SdkContract:
             assert other.shown == []
 
     async def test_used_up_bodies(self):
-        """U3: A body that was used up is not sent again: the token is reported, and the refusal is the caller's."""
+        """U3: A body that was used up is not sent again. The token is reported, and the caller gets the refusal."""
         async with self.setting() as at, self.using(at) as call:
             await at.tokens.get()
             await at.server.revoke("secret-1")
@@ -264,7 +264,7 @@ class SdkContract:
             assert at.server.bodies == [b"onetwo"]
 
     async def test_copies(self):
-        """U1: A deep copy of what the client is given is the same; it cannot be pickled."""
+        """U1: A deep copy of the credential object is the object itself, and it cannot be pickled."""
         async with self.setting() as at:
             given = self.given(at.handle)
             assert copy.deepcopy([given])[0] == given
@@ -296,7 +296,7 @@ class SdkContract:
             assert not [text for text in shown if "secret-1" in text]
 
     async def test_frames_of_the_library(self):
-        """S1: No frame of the library shows a token, where a refusal meets a provider that is down."""
+        """S1: If a token is refused while the provider is down, no frame of the library shows a token."""
         async with self.setting() as at:
             error = await self._refused(at, self.given(at.handle))
             # Ours know what the server saw.
