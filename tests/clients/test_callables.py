@@ -56,7 +56,7 @@ class Gateway(Service):
 class _Callable(SdkContract):
     library: ClassVar[str | None] = None
     without = 2
-    heals = "The library tells nobody of a refusal, and its error is the caller's. `attempt` around the call heals it"
+    heals = "The library reports no refusal, and the caller gets its error. `attempt` around the call heals it"
     refusal = Refused
 
     @contextlib.asynccontextmanager

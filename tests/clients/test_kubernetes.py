@@ -109,7 +109,7 @@ class _Configured:
     """The hook alone, for programs that set a default configuration."""
 
     module: ModuleType
-    heals = "The library tells the hook of no 401, and the error is the caller's. `attempt` around the call heals"
+    heals = "The library does not report a 401 to the hook, and the caller gets the error. `attempt` heals it"
     lines = "authenticate(configuration, tokens.handle())"
     without = 4
 

@@ -39,7 +39,7 @@ class _Obstore(SdkContract):
     extra = "obstore"
     library: ClassVar[str | None] = "obstore"
     heals = (
-        "obstore tells the provider of no refusal, and its error is the caller's. `attempt` around the call heals, "
+        "obstore does not report a refusal, and the caller gets its error. `attempt` around the call heals it, "
         "with `refused=is_refusal`"
     )
     # It raises this error for every failure of its provider, and names the failure in the text.
@@ -82,7 +82,7 @@ class TestAzureStoreWithoutLoop(_Obstore):
     without = 4
     blocking = True
     differs: ClassVar = {
-        "test_no_token_on_the_loop": "obstore raises `UnauthenticatedError`, whose text has that of the `RuntimeError`"
+        "test_no_token_on_the_loop": "obstore raises `UnauthenticatedError`, whose text contains the text of the `RuntimeError`"
     }
 
     async def test_no_token_on_the_loop(self):

@@ -307,7 +307,7 @@ def cluster_server() -> Iterator[Server]:
 class _Cluster(_Login):
     lines = 'client = RedisCluster.from_url(url, credential_provider=TokenProvider(handle, "app"))'
     heals = (
-        "redis-py tells a cluster's provider of no refusal, and the error is the caller's. `attempt` around the call "
+        "In a cluster, redis-py does not report a refusal, and the caller gets the error. `attempt` around the call "
         "heals it"
     )
     library_frames = "The frames of redis-py hold the password"
