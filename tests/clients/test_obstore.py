@@ -82,7 +82,7 @@ class TestAzureStoreWithoutLoop(_Obstore):
     without = 4
     blocking = True
     differs: ClassVar = {
-        "test_no_token_on_the_loop": "obstore raises `UnauthenticatedError`, whose text contains the text of the `RuntimeError`"
+        "test_no_token_on_the_loop": "obstore raises `UnauthenticatedError` with the text of the `RuntimeError`"
     }
 
     async def test_no_token_on_the_loop(self):
