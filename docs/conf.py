@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from importlib import metadata
+from typing import TYPE_CHECKING
+
+from sphinx.pycode import ModuleAnalyzer
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "evertoken"
 author = "evertoken contributors"
@@ -21,6 +27,8 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+# A longer signature has each parameter on a line of its own.
+maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -33,3 +41,24 @@ nitpick_ignore_regex = [("py:.*", r"(?!evertoken\.[^_]).*")]
 html_theme = "furo"
 html_title = "evertoken"
 html_copy_source = False
+
+# The library makes these, and users never call them.
+MADE_BY_THE_LIBRARY = {"evertoken.TokenHandle", "evertoken.Subscription", "evertoken.EventStream"}
+
+
+def setup(app: Sphinx) -> None:
+    """Show one signature of each function, with all parameters and defaults."""
+    # Overloads only serve type checkers: those of TokenManager name no option.
+    analyze = ModuleAnalyzer.analyze
+
+    def analyze_without_overloads(self: ModuleAnalyzer) -> None:
+        analyze(self)
+        self.overloads.clear()
+
+    ModuleAnalyzer.analyze = analyze_without_overloads  # type: ignore[method-assign]
+    app.connect("autodoc-process-signature", without_constructor)
+
+
+def without_constructor(_app: Sphinx, _kind: str, name: str, *_rest: object) -> tuple[str, str] | None:
+    """Leave out the signature of a class that only the library calls."""
+    return ("", "") if name in MADE_BY_THE_LIBRARY else None
