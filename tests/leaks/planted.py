@@ -14,8 +14,10 @@ import botocore.session
 import google.oauth2.credentials
 import httpx
 import httpx2
+import sqlalchemy as sa
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 from mcp.shared.auth import OAuthToken
+from sqlalchemy.ext.asyncio import create_async_engine
 from tests.clients.mcp_server import MemoryStorage
 from tests.sources.keys import rsa_pem
 
@@ -23,6 +25,7 @@ from evertoken import DPoPKey, FetchRequest, Lease, Record, Token
 from evertoken.sources import ClientCredentials, OAuthClient
 from evertoken.sources._token_request import Endpoint
 from evertoken.sources.aws import AwsCredentials
+from evertoken.stores import dump_record
 
 PEM = rsa_pem()
 
@@ -150,6 +153,12 @@ def record() -> Record:
     return Record("key", 0, token())
 
 
+def own_table() -> sa.Table:
+    """Return a table of a user's."""
+    columns = [sa.Column(name, sa.String(200)) for name in ("name", "access_token", "record")]
+    return sa.Table("logins", sa.MetaData(), *columns)
+
+
 _SERVICE_ACCOUNT = {
     "type": "service_account",
     "client_email": "a@b.example",
@@ -204,12 +213,15 @@ VALUES: dict[str, Any] = {
     "client_info": None,
     "client_secret": SECRETS["client-secret"],
     "codec": None,
+    "columns": {"name": "name", "access_token": "access_token", "record": "record"},
     "context": b"",
+    "data": lambda _, __: dump_record(record()),
     "conninfo": f"postgresql://app:{SECRETS['store-password']}@127.0.0.1:9/db",
     "credentials": lambda _, __: credentials(),
     "current": lambda _, __: token(),
     "date": None,
     "endpoint": "http://127.0.0.1:9/endpoint",
+    "engine": lambda _, __: create_async_engine(f"postgresql+psycopg://app:{SECRETS['store-password']}@127.0.0.1:9/db"),
     "environment": {"PASSWORD": SECRETS["environment"]},
     "environ": {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://stranger.example/",
@@ -245,14 +257,16 @@ VALUES: dict[str, Any] = {
     "PrivateKeyJwt.key": PEM,
     "DPoPAuth.key": lambda _, __: dpop_key(),
     "DPoPKey.algorithm": "RS256",
-    **{f"{store}Store.key": "key" for store in ("File", "Memory", "Postgres", "Redis", "SQLite")},
+    **{f"{store}Store.key": "key" for store in ("File", "Hook", "Memory", "Postgres", "Redis", "SQLAlchemy", "SQLite")},
     "keys": SECRETS["encryption-key"],
     "Lease.key": "key",
     "Record.key": "key",
     "fence": 1,
     "lease": Lease("key", "owner", 1),
+    "load": lambda _, __: lambda _: {"access_token": SECRETS["access-token"], "expires_at": SECRETS["returned"]},
     "manager": lambda _, __: print,
     "message": "it failed",
+    "metadata": lambda _, __: sa.MetaData(),
     "method": "POST",
     "name": None,
     "nonce": "nonce",
@@ -282,6 +296,7 @@ VALUES: dict[str, Any] = {
     "role": "reader",
     "role_arn": "arn:aws:iam::123456789012:role/reader",
     "role_id": SECRETS["secret-id"],
+    "save": lambda _, __: lambda _, data: data[None],
     "scope": "read",
     "sealed": b"\x01" + bytes(40) + SECRETS["refresh-token"].encode(),
     "seconds": 1.0,
@@ -298,6 +313,8 @@ VALUES: dict[str, Any] = {
     "Storage.storage": lambda _, __: mcp_storage(),
     "subject_token": SECRETS["subject-token"],
     "actor_token": SECRETS["assertion"],
+    "table": lambda _, __: own_table(),
+    "PostgresStore.table": "evertoken",
     "tenant_id": "tenant",
     "timeout": 1.0,
     "token": lambda _, __: token(),
