@@ -64,7 +64,8 @@ class SQLAlchemyStore(Guarded):
               belongs to the first that reads it, and others are refused.
             - "lease_owner" (text), "lease_fence" and "lease_ends" (BigInteger): all three for leases in this table.
 
-        codec: The codec that seals the column "record", such as `evertoken.stores.encryption.AesGcm`. It seals no other column.
+        codec: The codec that seals the column "record", such as `evertoken.stores.encryption.AesGcm`. It seals no
+            other column.
 
         leases: The name of the table of leases, or that table, as `lease_table` makes it. "evertoken_leases" by
             default, in the schema of *table*. It is not used where leases have columns.
