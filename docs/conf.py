@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import TYPE_CHECKING
-
-from sphinx.pycode import ModuleAnalyzer
-
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
 
 project = "evertoken"
 author = "evertoken contributors"
@@ -36,7 +30,7 @@ napoleon_use_rtype = False
 # Every public name of ours must lead somewhere. Private ones have no page, those of others are theirs to document, and
 # looking them up needs a network.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!evertoken\.[^_]).*|evertoken\..*\._.*")]
+nitpick_ignore_regex = [("py:.*", r"(?!evertoken\.[^_]).*|.*\._.*")]
 
 html_theme = "furo"
 html_title = "evertoken"
@@ -46,8 +40,10 @@ html_copy_source = False
 MADE_BY_THE_LIBRARY = {"evertoken.TokenHandle", "evertoken.Subscription", "evertoken.EventStream"}
 
 
-def setup(app: Sphinx) -> None:
+def setup(app):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - Sphinx is not needed to read this file
     """Show one signature of each function, with all parameters and defaults."""
+    from sphinx.pycode import ModuleAnalyzer  # noqa: PLC0415 - as above
+
     # Overloads only serve type checkers: those of TokenManager name no option.
     analyze = ModuleAnalyzer.analyze
 
@@ -59,6 +55,6 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", without_constructor)
 
 
-def without_constructor(_app: Sphinx, _kind: str, name: str, *_rest: object) -> tuple[str, str] | None:
+def without_constructor(_app: object, _kind: str, name: str, *_rest: object) -> tuple[str, str] | None:
     """Leave out the signature of a class that only the library calls."""
     return ("", "") if name in MADE_BY_THE_LIBRARY else None
