@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PAGE = (ROOT / "docs" / "how-to" / "command-line.md").read_text(encoding="utf-8")
 KEYS = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
 COMMANDS = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(toml|console)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(toml|console|sh)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def told(world: World, text: str) -> str:
@@ -59,6 +59,11 @@ def test_the_page(world):
                 files[name] = told(world, text)
                 parts = [files[name] for name in sorted(files, key=lambda name: name != "store")]
                 world.rewrite(folder_of(world) / "evertoken.toml", "\n".join(parts))
+                continue
+            if kind == "sh":
+                # A script says in its second line where it is saved.
+                for name in re.findall(r"\A#!/bin/sh\n# ~/(\S+)\n", text):
+                    world.rewrite(world.folder / name, told(world, text))
                 continue
             for command, output in re.findall(r"^\$ ([^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", text, re.MULTILINE):
                 if command.startswith("pip "):
