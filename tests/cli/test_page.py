@@ -125,7 +125,7 @@ def test_each_command_is_in_the_reference():
             pass
 
     told_of = Told()
-    # What the usage shows as NAME=VARIABLE.
+    # The part of the usage that is written as NAME=VARIABLE.
     skipped = {"assignments"}
     add_commands(told_of)
     add_grant_actions(told_of)

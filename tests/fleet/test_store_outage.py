@@ -48,7 +48,7 @@ class Hanging(Failing):
 
 
 class Lines(logging.Handler):
-    """Counts what is logged at WARNING and above, by its first word."""
+    """Counts log lines at WARNING and above, by their first word."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -260,7 +260,7 @@ ASKED = {
 @pytest.mark.parametrize("flushed", [False, True])
 @pytest.mark.parametrize("asked", ASKED)
 async def test_a_rotated_token_that_memory_alone_has(clock, asked, flushed, back_after, lifetime):
-    """K1, K3: what was rotated while the store was down is brought to it, before a peer presents what is spent."""
+    """K1, K3: a token that rotated while the store was down is written to it, before a peer presents the spent one."""
     world = World(clock, 0.0, lifetime)
     world.server.lifetime = lifetime
     a, b = world.members
