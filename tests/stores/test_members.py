@@ -31,13 +31,15 @@ pytestmark = [
 #: Seconds; the lease lasts half of it.
 LIFETIME = 4.0
 
+ROOT = Path(__file__).parents[2]
+
 
 class Member:
     """One process, and its output."""
 
     def __init__(self, task: dict[str, Any]) -> None:
-        command = [sys.executable, str(Path(__file__).parent / "member.py"), json.dumps(task)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "tests.stores.member", json.dumps(task)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     def said(self) -> list[str]:
         assert self.process.stdout is not None
