@@ -1,8 +1,8 @@
 """
 A small SVG writer: shapes in a fixed palette, with light and dark colours in one file.
 
-The pictures are 400 units wide, so that their text can be read on a phone. Numbers are rounded, so that a picture is the
-same on each machine.
+The pictures are 400 units wide, so that their text can be read on a phone. Numbers are rounded, so that a picture is
+the same on each machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLOURS = {
     "pale": ("#cce3f1", "#1f435b"),
     "bad": ("#c14c00", "#ff9d5c"),
     "rust": ("#f8dfcf", "#4d2d18"),
-    "wait": ("#8a6d00", "#f0d04c"),
+    "wait": ("#b07d00", "#f0d04c"),
 }
 
 
@@ -45,6 +45,16 @@ def number(value: float) -> str:
     return f"{value:.1f}".rstrip("0").rstrip(".")
 
 
+def minutes(seconds: float) -> str:
+    """Return *seconds* as minutes and seconds."""
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return *seconds* in milliseconds."""
+    return f"{seconds * 1000.0:.0f} ms"
+
+
 class Picture:
     """
     A picture that grows downwards.
@@ -60,12 +70,23 @@ class Picture:
         self._shapes: list[str] = []
 
     def text(
-        self, x: float, y: float, text: str, *, colour: str = "ink", size: float = 12, anchor: str = "start", bold: bool = False
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        colour: str = "ink",
+        size: float = 12,
+        anchor: str = "start",
+        bold: bool = False,
     ) -> None:
         """Write one line. *y* is its base line."""
         weight = ' font-weight="600"' if bold else ""
         end = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        self._add(f'<text class="f{colour}" x="{number(x)}" y="{number(y)}" font-size="{number(size)}"{end}{weight}>{escape(text)}</text>')
+        self._add(
+            f'<text class="f{colour}" x="{number(x)}" y="{number(y)}" font-size="{number(size)}"{end}{weight}>'
+            f"{escape(text)}</text>"
+        )
 
     def paragraph(self, x: float, y: float, lines: Iterable[str], *, colour: str = "soft", size: float = 12) -> float:
         """Write lines below each other. Return the base line of the next one."""
@@ -74,18 +95,39 @@ class Picture:
             y += 1.35 * size
         return y
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: str, *, line: str | None = None, dashed: bool = False, round: float = 0) -> None:
+    def box(
+        self,
+        left: float,
+        top: float,
+        right: float,
+        bottom: float,
+        colour: str,
+        *,
+        line: str | None = None,
+        dashed: bool = False,
+        corners: float = 0,
+    ) -> None:
         """Fill a rectangle, or draw its edge if *colour* is "none"."""
         fill = 'fill="none"' if colour == "none" else ""
         classes = " ".join(([] if colour == "none" else [f"f{colour}"]) + ([f"s{line}"] if line else []))
-        more = f' rx="{number(round)}"' if round else ""
+        more = f' rx="{number(corners)}"' if corners else ""
         more += ' stroke-dasharray="3 3"' if dashed else ""
         self._add(
             f'<rect class="{classes}" {fill} x="{number(left)}" y="{number(top)}" width="{number(right - left)}"'
             f' height="{number(bottom - top)}"{more}/>'.replace("  ", " ")
         )
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, colour: str = "rule", *, width: float = 1, dashed: bool = False) -> None:
+    def line(
+        self,
+        x1: float,
+        y1: float,
+        x2: float,
+        y2: float,
+        colour: str = "rule",
+        *,
+        width: float = 1,
+        dashed: bool = False,
+    ) -> None:
         """Draw a straight line."""
         more = ' stroke-dasharray="3 3"' if dashed else ""
         self._add(
@@ -96,7 +138,8 @@ class Picture:
     def strokes(self, lines: Iterable[tuple[float, float, float, float]], colour: str, *, width: float = 1) -> None:
         """Draw many straight lines as one shape."""
         drawn = "".join(
-            f"M{number(x1)} {number(y1)}" + (f"H{number(x2)}" if y1 == y2 else f"V{number(y2)}" if x1 == x2 else f"L{number(x2)} {number(y2)}")
+            f"M{number(x1)} {number(y1)}"
+            + (f"H{number(x2)}" if y1 == y2 else f"V{number(y2)}" if x1 == x2 else f"L{number(x2)} {number(y2)}")
             for x1, y1, x2, y2 in lines
         )
         if drawn:
@@ -106,9 +149,7 @@ class Picture:
         """Draw an arrow from *x1* to *x2*."""
         step = 6 if x2 > x1 else -6
         self.line(x1, y, x2 - step / 2, y, colour, width=1.3, dashed=dashed)
-        self._add(
-            f'<path class="f{colour}" style="fill-rule:nonzero" d="M{number(x2)} {number(y)}l{-step} -3.5v7z"/>'
-        )
+        self._add(f'<path class="f{colour}" style="fill-rule:nonzero" d="M{number(x2)} {number(y)}l{-step} -3.5v7z"/>')
 
     def dot(self, x: float, y: float, radius: float, colour: str) -> None:
         """Draw a filled circle."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.docs.pictures.canvas import WIDTH, Picture, minutes
+from tests.docs.pictures.simulation import Provider, simulate
+
 from evertoken import TokenManager, TokenUnavailable, events
 from evertoken.testing import VirtualClock
-
-from tests.docs.pictures.canvas import WIDTH, Picture
-from tests.docs.pictures.simulation import Provider, simulate
 
 LIFETIME, LATENCY = 600.0, 0.05
 DOWN, UP, END = 420.0, 720.3, 900.0
@@ -32,8 +32,7 @@ async def play(clock: VirtualClock) -> Played:
     """Call `get()` once a second, while the provider goes down and comes back."""
     seen: list[events.Event] = []
     provider, began, calls = Provider(clock, lifetime=LIFETIME, latency=LATENCY), clock.time(), []
-    async with TokenManager(provider, clock=clock, observers=[seen.append]) as tokens:
-        await tokens.get()
+    async with TokenManager(provider, clock=clock, observers=[seen.append], start="warm") as tokens:
         status = tokens.snapshot(None)
         while (at := clock.time() - began) < END:
             provider.down = DOWN <= at < UP
@@ -60,11 +59,6 @@ async def play(clock: VirtualClock) -> Played:
     )
 
 
-def clock_time(seconds: float) -> str:
-    """Return *seconds* as minutes and seconds."""
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
-
-
 def draw() -> str:
     """Return the picture."""
     played = simulate(play)
@@ -76,19 +70,19 @@ def draw() -> str:
     back = played.back_at - UP
     picture = Picture(
         "An outage of the provider",
-        f"Fifteen minutes with tokens that are valid for 10 minutes. The provider is down from {clock_time(DOWN)} to"
-        f" {clock_time(UP)}. The token is due at {clock_time(played.due_at)} and expires at"
-        f" {clock_time(played.expires_at)}. Until then the supervisor tries {len(early)} times, and all {while_up} calls"
-        f" of get() during the outage return the token. After the expiry there are {len(late)} attempts, at most one a"
-        f" second, and {len(refused)} calls of get() raise TokenUnavailable. A new token is in service {back:.1f} s after"
-        f" the provider is back. No call takes longer than {slowest:.2f} s.",
+        "15 minutes with tokens that are valid for 10 minutes. The provider is down from"
+        f" {minutes(DOWN)} to {minutes(UP)}. The token is due at {minutes(played.due_at)} and expires at"
+        f" {minutes(played.expires_at)}. Until then the supervisor tries {len(early)} times, and all {while_up} calls"
+        f" of get() during the outage return the token. After the expiry there are {len(late)} attempts, at most one"
+        f" a second, and {len(refused)} calls of get() raise TokenUnavailable. A new token is in service {back:.1f} s"
+        f" after the provider is back. No call takes longer than {slowest:.2f} s.",
     )
 
     def x(seconds: float) -> float:
         return LEFT + (RIGHT - LEFT) * min(seconds, END) / END
 
     picture.text(LEFT, 24, "An outage of the provider", size=15, bold=True)
-    picture.text(LEFT, 42, "Fifteen minutes; each token is valid for 10", colour="soft")
+    picture.text(LEFT, 42, "15 minutes; each token is valid for 10 minutes", colour="soft")
 
     y = 70.0
     picture.text(LEFT, y, "Provider", bold=True)
@@ -96,7 +90,7 @@ def draw() -> str:
     picture.box(x(DOWN), y + 8, x(UP), y + 26, "rust", line="bad")
     picture.box(x(UP), y + 8, x(END), y + 26, "pale")
     picture.text(x(0) + 6, y + 21, "answers", size=11)
-    picture.text(x(DOWN) + 6, y + 21, f"down {clock_time(DOWN)} to {clock_time(UP)}", size=11)
+    picture.text(x(DOWN) + 6, y + 21, f"down {minutes(DOWN)} to {minutes(UP)}", size=11)
     picture.text(x(UP) + 6, y + 21, "answers", size=11)
 
     y += 54
@@ -105,10 +99,10 @@ def draw() -> str:
     for at, good in played.fetches:
         if good:
             picture.line(x(at), y + 8, x(at), y + 32, "good", width=3)
-    picture.text(x(played.due_at) - 4, y + 24, f"due {clock_time(played.due_at)}", size=11, anchor="end", colour="soft")
+    picture.text(x(played.due_at) - 4, y + 24, f"due {minutes(played.due_at)}", size=11, anchor="end", colour="soft")
     y += 48
-    picture.text(x(played.expires_at) - 4, y, f"{len(early)} fail", size=11, anchor="end", colour="bad")
-    picture.text(x(played.expires_at) + 4, y, f"{len(late)} fail, one a second", size=11, colour="bad")
+    picture.text(x(played.expires_at) - 4, y, f"{len(early)} before expiry", size=11, anchor="end", colour="bad")
+    picture.text(x(played.expires_at) + 4, y, f"{len(late)} after it", size=11, colour="bad")
 
     y += 30
     picture.text(LEFT, y, "Token in service", bold=True)
@@ -127,11 +121,11 @@ def draw() -> str:
     picture.box(x(first), y + 8, x(last + 1.0), y + 28, "rust", line="bad")
     picture.box(x(last + 1.0), y + 8, x(END), y + 28, "pale")
     assert [call for call in played.calls if first <= call[0] <= last] == refused
-    picture.text(x(0) + 6, y + 22, f"{sum(at < first for at, _, _ in played.calls)} calls: token 1", size=11)
-    picture.text((x(first) + x(last)) / 2, y + 22, f"{len(refused)}", size=11, anchor="middle", colour="bad")
-    picture.text(x(last) + 6, y + 22, f"{sum(at > last for at, _, _ in played.calls)}: token 2", size=11)
+    picture.text(x(0) + 6, y + 22, f"{sum(at < first for at, _, _ in played.calls)} get token 1", size=11)
+    picture.text((x(first) + x(last)) / 2, y + 22, f"{len(refused)} fail", size=11, anchor="middle", colour="bad")
+    picture.text(x(last) + 6, y + 22, f"{sum(at > last for at, _, _ in played.calls)} get 2", size=11)
     y += 44
-    picture.text((x(first) + x(last)) / 2, y, "TokenUnavailable", size=11, anchor="middle", colour="bad")
+    picture.text((x(first) + x(last)) / 2, y, "raise TokenUnavailable", size=11, anchor="middle", colour="bad")
 
     y += 20
     picture.axis(y, [(x(m * 60.0), f"{m} min" if m else "0") for m in (0, 3, 6, 9, 12, 15)], LEFT, RIGHT)

@@ -6,12 +6,11 @@ import asyncio
 from dataclasses import dataclass
 
 import httpx
+from tests.docs.pictures.canvas import WIDTH, Picture, milliseconds
+from tests.docs.pictures.simulation import Provider, simulate
 
 from evertoken import TokenManager
 from evertoken.testing import VirtualClock
-
-from tests.docs.pictures.canvas import WIDTH, Picture
-from tests.docs.pictures.simulation import Provider, simulate
 
 REQUESTS, LATENCY, END = 500, 0.15, 0.42
 LEFT, RIGHT = 14.0, WIDTH - 14.0
@@ -44,7 +43,11 @@ async def play(clock: VirtualClock) -> Played:
         number = int(request.url.params["number"])
         started = clock.time()
         # Between 20 and 79 ms, and the last 25 requests are so slow that their 401 comes after the fetch.
-        took = 0.02 + 0.001 * (number * 37 % 60) + (0.16 if number >= REQUESTS - 25 and not requests[number].tries else 0.0)
+        took = (
+            0.02
+            + 0.001 * (number * 37 % 60)
+            + (0.16 if number >= REQUESTS - 25 and not requests[number].tries else 0.0)
+        )
         await asyncio.sleep(took)
         status = 401 if request.headers["authorization"].removeprefix("Bearer ") in revoked else 200
         requests[number].tries.append((started - began, clock.time() - began, status))
@@ -76,10 +79,11 @@ def draw() -> str:
     assert not more
     picture = Picture(
         "A storm of 401s",
-        f"{REQUESTS} requests start at once with a token that was revoked, and the API answers {refused} of them with 401."
-        f" The first 401, after {ms(started)}, starts a fetch. All later 401s wait for the same fetch, which ends after"
-        f" {ms(ended)}; {late} of the 401s arrive after that and need no fetch. Each request is sent once more with the new"
-        f" token. {served} requests end with 200, the last after {ms(last)}. There is one fetch.",
+        f"{REQUESTS} requests start at once with a token that was revoked, and the API answers {refused} of them with"
+        f" 401. The first 401, after {milliseconds(started)}, starts a fetch. Later 401s wait for the same fetch,"
+        f" which ends after {milliseconds(ended)}. {late} of the 401s arrive after that and need no fetch. Each request"
+        f" is sent once more with the new token. {served} requests end with 200, the last one after"
+        f" {milliseconds(last)}. There is one fetch.",
     )
 
     def x(seconds: float) -> float:
@@ -89,19 +93,20 @@ def draw() -> str:
     picture.text(LEFT, 42, f"{REQUESTS} requests start with a revoked token", colour="soft")
     y = 70.0
     picture.text(LEFT, y, "Manager: fetches", bold=True)
-    picture.box(x(started), y + 8, x(ended), y + 26, "good", round=2)
+    picture.box(x(started), y + 8, x(ended), y + 26, "good", corners=2)
     picture.text((x(started) + x(ended)) / 2, y + 21, "one fetch", size=11, anchor="middle", colour="paper")
     y += 52
-    picture.text(LEFT, y, f"Requests 1 to {REQUESTS}, one line each", bold=True)
+    picture.text(LEFT, y, f"{REQUESTS} requests, one line each", bold=True)
     y += 10
     step = 0.56
     places = {number: y + step * number for number in range(REQUESTS)}
-    first = [(x(r.tries[0][0]), places[n], x(r.tries[0][1]), places[n]) for n, r in enumerate(played.requests)]
-    waits = [(x(r.tries[0][1]), places[n], x(r.tries[1][0]), places[n]) for n, r in enumerate(played.requests)]
-    again = [(x(r.tries[1][0]), places[n], x(r.tries[1][1]), places[n]) for n, r in enumerate(played.requests)]
-    picture.strokes(first, "bad", width=step)
-    picture.strokes([line for line in waits if line[2] - line[0] > 0.05], "rule", width=step)
-    picture.strokes(again, "good", width=step)
+    ordered = sorted(played.requests, key=lambda request: request.tries[0][1])
+    first = [(x(r.tries[0][0]), places[n], x(r.tries[0][1]), places[n]) for n, r in enumerate(ordered)]
+    waits = [(x(r.tries[0][1]), places[n], x(r.tries[1][0]), places[n]) for n, r in enumerate(ordered)]
+    again = [(x(r.tries[1][0]), places[n], x(r.tries[1][1]), places[n]) for n, r in enumerate(ordered)]
+    picture.strokes(first, "bad", width=1.2 * step)
+    picture.strokes([line for line in waits if line[2] - line[0] > 0.05], "rule", width=1.2 * step)
+    picture.strokes(again, "good", width=1.2 * step)
     y += step * REQUESTS
     picture.line(x(ended), 100, x(ended), y, "good", dashed=True)
     y += 6
@@ -117,8 +122,3 @@ def draw() -> str:
         y += 18
     picture.text(LEFT, y + 6, f"{late} of the 401s came after the fetch. They started no other.", size=11)
     return picture.svg(y + 22)
-
-
-def ms(seconds: float) -> str:
-    """Return *seconds* in milliseconds."""
-    return f"{seconds * 1000.0:.0f} ms"

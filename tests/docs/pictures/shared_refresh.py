@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tests.docs.pictures.canvas import Picture, milliseconds
+from tests.docs.pictures.simulation import Provider, simulate
+
 from evertoken import Begun, Lease, Record, RefreshPolicy, TokenManager, events
 from evertoken.stores import MemoryStore
 from evertoken.testing import VirtualClock
-
-from tests.docs.pictures.canvas import WIDTH, Picture
-from tests.docs.pictures.simulation import Provider, simulate
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ def record(found: Record | None) -> str:
     return "new record" if found else "no record"
 
 
-def kept(done: bool) -> str:  # noqa: FBT001 - an answer of the store
+def kept(done: bool) -> str:
     """Return the words for the answer to a write."""
     return "kept" if done else "refused"
 
@@ -206,11 +206,11 @@ def draw() -> str:
     table = rows(played.steps)
     picture = Picture(
         "A refresh through a store",
-        f"Two members of a fleet, A and B, have the same token, and it is due for both at the same moment. Both ask the"
-        f" store for the lease; A gets it. A marks the record, presents the refresh token to the provider, and commits"
-        f" the new tokens {ms(played.lease[1])} after the token was due. The store tells B, and B reads the record."
-        f" B never asks the provider: there was {played.fetches} fetch. All {played.calls} calls of get() in that second"
-        f" returned a valid token within {ms(played.slowest)}.",
+        "Two members of a fleet, A and B, have the same token, and it is due for both at the same moment. Both ask"
+        " the store for the lease, and A gets it. A marks the record, presents the refresh token to the provider, and"
+        f" has written the new tokens {milliseconds(played.lease[1])} after the token was due. The store tells B, and"
+        f" B reads the record. B never asks the provider: there was {played.fetches} fetch. All {played.calls} calls"
+        f" of get() in that second returned a valid token, and the slowest took {milliseconds(played.slowest)}.",
     )
     picture.text(14, 24, "A refresh through a store", size=15, bold=True)
     picture.text(14, 42, "Two members; their token is due at 0 ms", colour="soft")
@@ -230,13 +230,13 @@ def draw() -> str:
     for place, row in enumerate(table):
         y = top + 34 + ROW * place
         if not place or table[place - 1][0].at != row[0].at:
-            picture.text(8, y + 3, ms(row[0].at), size=10, colour="soft")
+            picture.text(8, y + 3, milliseconds(row[0].at), size=11, colour="soft")
         for step in row:
             start, end = COLUMNS[step.sender], COLUMNS[step.receiver]
             side = 8 if end > start else -8
             colour = "soft" if step.dashed else "good" if "provider" in {step.sender, step.receiver} else "ink"
             picture.arrow(start + side, end - side, y, colour, dashed=step.dashed)
-            picture.text((start + end) / 2, y - 5, step.words, size=10.5, anchor="middle")
+            picture.text((start + end) / 2, y - 5, step.words, size=11, anchor="middle")
     y = bottom + 34
     picture.box(14, y - 9, 26, y + 1, "wait")
     picture.text(32, y, "A holds the lease", size=11, colour="soft")
@@ -245,10 +245,10 @@ def draw() -> str:
     picture.box(244, y - 9, 249, y + 1, "good")
     picture.text(256, y, "new token in service", size=11, colour="soft")
     y += 22
-    picture.text(14, y, f"Fetches: {played.fetches}. Calls of get(): {played.calls}; the slowest took {ms(played.slowest)}.", size=11)
+    picture.text(
+        14,
+        y,
+        f"Fetches: {played.fetches}. Calls of get(): {played.calls}; the slowest took {milliseconds(played.slowest)}.",
+        size=11,
+    )
     return picture.svg(y + 16)
-
-
-def ms(seconds: float) -> str:
-    """Return *seconds* in milliseconds."""
-    return f"{seconds * 1000.0:.0f} ms"

@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 def simulate(play: Callable[[VirtualClock], Coroutine[Any, Any, T]]) -> T:
     """Run *play* in virtual time. A process draws its jitter at random, so here it gets fixed numbers."""
-    numbers = itertools.count(1)
     with (
-        mock.patch("evertoken._engine.lifecycle._random", lambda: f"picture {next(numbers)}"),
+        mock.patch(
+            "evertoken._engine.lifecycle._random", side_effect=(f"picture {number}" for number in itertools.count(1))
+        ),
         asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
     ):
         return runner.run(play(VirtualClock()))

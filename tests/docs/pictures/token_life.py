@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.docs.pictures.canvas import WIDTH, Picture, minutes
+from tests.docs.pictures.simulation import Provider, simulate
+
 from evertoken import TokenManager, events
 from evertoken.testing import VirtualClock
-
-from tests.docs.pictures.canvas import WIDTH, Picture
-from tests.docs.pictures.simulation import Provider, simulate
 
 LIFETIME, LATENCY, END = 3600.0, 0.3, 8400.0
 LEFT, RIGHT = 14.0, WIDTH - 14.0
@@ -51,11 +51,6 @@ async def play(clock: VirtualClock) -> Played:
     return Played(lives, calls)
 
 
-def minutes(seconds: float) -> str:
-    """Return *seconds* as minutes and seconds."""
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
-
-
 def draw() -> str:
     """Return the picture."""
     played = simulate(play)
@@ -63,10 +58,10 @@ def draw() -> str:
     first = played.tokens[0]
     picture = Picture(
         "The life of a token",
-        f"140 minutes with tokens that are valid for 60 minutes. The first call of get() fetches the first token and waits"
-        f" {waited[0]:.1f} s. The supervisor replaces that token after {minutes(first.due_at)} minutes, which is"
-        f" {minutes(first.expires_at - first.due_at)} minutes before it expires, and does the same with each token after"
-        f" it. Of {len(played.calls)} calls of get(), one a minute, {len(waited)} had to wait.",
+        "140 minutes with tokens that are valid for 60 minutes. The first call of get() fetches the first token and"
+        f" waits {waited[0]:.1f} s. The supervisor replaces that token after {minutes(first.due_at)} minutes, which is"
+        f" {minutes(first.expires_at - first.due_at)} minutes before it expires, and replaces the next token in the"
+        f" same way. Of {len(played.calls)} calls of get(), one a minute, {len(waited)} had to wait.",
     )
 
     def x(seconds: float) -> float:
@@ -82,20 +77,24 @@ def draw() -> str:
         at = x(token.fetched_at)
         picture.dot(at + (4 if place == 1 else 0), y + 2, 4, "good")
         picture.line(at + (4 if place == 1 else 0), y + 2, at + (4 if place == 1 else 0), y + 30 + 34 * place, "good")
-        words = "0:00, for the first get()" if place == 1 else minutes(token.fetched_at)
+        words = minutes(token.fetched_at)
         picture.text(at + (12 if place == 1 else 8), y + 6, words, size=11)
     y += 34
     picture.text(LEFT + 12, y, "Tokens", bold=True)
     y += 10
     for place, token in enumerate(played.tokens, 1):
         following = played.tokens[place].in_service_at if place < len(played.tokens) else END
-        picture.box(x(token.in_service_at), y, x(following), y + 24, "good", round=2)
-        picture.text(x(token.in_service_at) + 8, y + 16, f"token {place} in service" if place < 3 else f"token {place}", colour="paper", size=11)
+        picture.box(x(token.in_service_at), y, x(following), y + 24, "good", corners=2)
+        picture.text(
+            x(token.in_service_at) + 8,
+            y + 16,
+            f"token {place} in service" if place < 3 else f"token {place}",
+            colour="paper",
+            size=11,
+        )
         if following < END:
             picture.box(x(following), y, x(token.expires_at), y + 24, "pale", line="good", dashed=True)
-            picture.text(
-                x(token.expires_at) + 6, y + 16, f"until {minutes(token.expires_at)}", size=11, colour="soft"
-            )
+            picture.text(x(token.expires_at) + 6, y + 16, f"until {minutes(token.expires_at)}", size=11, colour="soft")
         y += 34
     y += 18
     picture.box(LEFT, y - 10, LEFT + 18, y, "pale", line="good", dashed=True)
@@ -108,7 +107,9 @@ def draw() -> str:
         picture.dot(x(at) + (1.5 if at == 0 else 0), y, 3.5 if took else 1.2, "wait" if took else "good")
     y += 22
     picture.dot(LEFT + 4, y - 4, 3.5, "wait")
-    picture.text(LEFT + 14, y, f"{len(waited)} call waited {waited[0]:.1f} s for the first token", size=11, colour="soft")
+    picture.text(
+        LEFT + 14, y, f"{len(waited)} call waited {waited[0]:.1f} s for the first token", size=11, colour="soft"
+    )
     picture.dot(LEFT + 4, y + 12, 1.2, "good")
     picture.text(LEFT + 14, y + 16, f"{len(played.calls) - len(waited)} calls waited 0 s", size=11, colour="soft")
     y += 34
