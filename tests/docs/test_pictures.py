@@ -47,10 +47,11 @@ def test_page_has_the_figures_of_the_pictures():
     """A number in the text below a picture is a number of that picture."""
     sections = PAGE.read_text(encoding="utf-8").split("\n## ")[1:]
     for name, section in zip(PICTURES, sections, strict=False):
-        drawn = set(
-            re.findall(r"\d[\d:.]*", " ".join(ET.fromstring((STATIC / name).read_text(encoding="utf-8")).itertext()))
-        )
-        drawn = {number.rstrip(".:") for number in drawn}
+        picture = " ".join(ET.fromstring((STATIC / name).read_text(encoding="utf-8")).itertext())
         words = re.sub(r"!\[[^\]]*\]\([^)]*\)|^\d+\. |\]\([^)]*\)", " ", section, flags=re.MULTILINE)
-        written = {number.rstrip(".:") for number in re.findall(r"\d[\d:.]*", words)}
-        assert written <= drawn, name
+        assert numbers(words) <= numbers(picture), name
+
+
+def numbers(text: str) -> set[str]:
+    """Return the numbers in *text*, also those such as 7:53."""
+    return {found.rstrip(".:") for found in re.findall(r"\d[\d:.]*", text)}

@@ -34,6 +34,8 @@ async def play(clock: VirtualClock) -> Played:
     provider, began, calls = Provider(clock, lifetime=LIFETIME, latency=LATENCY), clock.time(), []
     async with TokenManager(provider, clock=clock, observers=[seen.append], start="warm") as tokens:
         status = tokens.snapshot(None)
+        assert status.due_at is not None
+        assert status.expires_at is not None
         while (at := clock.time() - began) < END:
             provider.down = DOWN <= at < UP
             try:
@@ -52,7 +54,7 @@ async def play(clock: VirtualClock) -> Played:
     refreshed = [one.at - began for one in seen if isinstance(one, events.TokenRefreshed)]
     return Played(
         status.due_at - began,
-        (status.expires_at or 0.0) - began,
+        status.expires_at - began,
         [(started - began, good) for started, _, good in provider.fetches],
         calls,
         next(at for at in refreshed if at > UP),

@@ -156,6 +156,7 @@ async def play(clock: VirtualClock) -> Played:
         for member in members:
             await member.manager.get()
         due_at = first.manager.snapshot(None).due_at
+        assert due_at is not None
         assert due_at == second.manager.snapshot(None).due_at
         await clock.advance(due_at - clock.time() - 0.05)
         for member in members:
