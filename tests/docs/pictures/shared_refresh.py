@@ -92,7 +92,7 @@ class Member:
         """Ask for the lease."""
 
         def answer(begun: Begun) -> str:
-            return "lease, record" if isinstance(begun.lease, Lease) else "A has the lease"
+            return "lease, record" if isinstance(begun.lease, Lease) else "held by A"
 
         begun = await self.asked("begin", self.store.begin(key, owner, ttl), answer)
         if self.recording and isinstance(begun.lease, Lease):
@@ -179,7 +179,7 @@ async def play(clock: VirtualClock) -> Played:
     return played
 
 
-COLUMNS = {"provider": 70.0, "A": 166.0, "store": 266.0, "B": 362.0}
+COLUMNS = {"provider": 70.0, "A": 164.0, "store": 260.0, "B": 356.0}
 HEADS = {"provider": "provider", "A": "member A", "store": "store", "B": "member B"}
 ROW = 27.0
 
