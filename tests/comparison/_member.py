@@ -26,7 +26,9 @@ class Elsewhere:
         self.token_endpoint, self.resource = f"{url}/token", f"{url}/resource"
 
     def client_credentials(self) -> ClientCredentials:
-        return ClientCredentials(OAuthClient(token_endpoint=self.token_endpoint, client_id="svc", client_secret="s3cret"))
+        return ClientCredentials(
+            OAuthClient(token_endpoint=self.token_endpoint, client_id="svc", client_secret="s3cret")
+        )
 
 
 async def main(task: dict[str, Any]) -> None:

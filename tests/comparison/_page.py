@@ -51,9 +51,7 @@ def table(
 
 def peers_table(peers: tuple[type[Peer], ...]) -> str:
     """Return the table of the libraries: version, and how each is used."""
-    return _lines(
-        ["library", "version", "how it is used"], [[peer.name, _version(peer), peer.note] for peer in peers]
-    )
+    return _lines(["library", "version", "how it is used"], [[peer.name, _version(peer), peer.note] for peer in peers])
 
 
 def _version(peer: type[Peer]) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import httpx
 from tests.benchmarks._process import ServerProcess
 
-__all__ = ["CLIENT_ID", "CLIENT_SECRET", "FORM", "Peer", "Threaded", "ThreadedSession"]
+__all__ = ["CLIENT_ID", "CLIENT_SECRET", "FORM", "Peer", "ThreadedSession", "ThreadedToken"]
+
+T = TypeVar("T")
 
 CLIENT_ID, CLIENT_SECRET = "svc", "s3cret"
 FORM = {"grant_type": "client_credentials"}
@@ -35,7 +38,7 @@ class Peer:
     #: The lifetime at which this library renews a token about a second after it was fetched.
     due_after: ClassVar[float]
     #: A lifetime with at least 4.5 s between the first attempt to renew and the expiry, and when that attempt comes.
-    room: ClassVar[tuple[float, float] | None] = None
+    room: ClassVar[tuple[float, float]] = (0.0, 0.0)
     note: ClassVar[str] = ""
     plain_hit: ClassVar[bool] = True
     #: Where get() is a request: httpx's own pool takes minutes for a thousand at once.
@@ -97,15 +100,23 @@ class Threaded(Peer):
         super().__init__(server, grant=grant, file=file)
         self.pool = ThreadPoolExecutor(200)
 
-    def get_sync(self) -> object:
-        """Return a token, or what stands for one."""
-        raise NotImplementedError
-
-    async def get(self) -> object:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, self.get_sync)
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Call *work* in a thread, and wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     async def aclose(self) -> None:
         self.pool.shutdown(wait=False)
+
+
+class ThreadedToken(Threaded):
+    """One that hands out tokens."""
+
+    def get_sync(self) -> object:
+        """Return a token."""
+        raise NotImplementedError
+
+    async def get(self) -> object:
+        return await self.in_thread(self.get_sync)
 
 
 class ThreadedSession(Threaded):
@@ -116,7 +127,7 @@ class ThreadedSession(Threaded):
         raise NotImplementedError
 
     async def request(self) -> int:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, self.request_sync)
+        return await self.in_thread(self.request_sync)
 
-    def get_sync(self) -> object:
-        return self.request_sync()
+    async def get(self) -> object:
+        return await self.request()

@@ -85,9 +85,16 @@ async def attempt(peer: Peer, bound: float = BOUND) -> Outcome:
     """Send one request."""
     begun = perf_counter()
     status = 0
-    with contextlib.suppress(Exception):
+    try:
         async with asyncio.timeout(bound):
             status = await peer.request()
+    except asyncio.CancelledError:
+        # Ours is passed on. A library may pass on that of another caller, which is a failure.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+    except Exception:
+        status = 0
     return Outcome(status, perf_counter() - begun)
 
 
@@ -108,4 +115,4 @@ async def stream(peer: Peer, *, seconds: float, rate: float) -> list[Outcome]:
 
 def room(kind: type[Peer]) -> tuple[float, float]:
     """Return a lifetime, and the seconds after which this library wants another token."""
-    return kind.room or (kind.due_after, 1.0)
+    return kind.room if any(kind.room) else (kind.due_after, 1.0)

@@ -97,11 +97,11 @@ def secrets(kind: type[Peer], server: ServerProcess) -> str:
     root = logging.getLogger()
     level = root.level
 
-    async def main() -> tuple[list[object], list[BaseException]]:
+    async def main() -> tuple[list[str], list[BaseException]]:
         raised: list[BaseException] = []
         async with opened(kind, server) as peer:
             await peer.request()
-            held = [repr(thing) + str(thing) for thing in peer.held()]
+            held = [f"{thing!r} {thing}" for thing in peer.held()]
         async with opened(kind, server) as peer:
             server.tell("fail", 400)
             try:
@@ -119,7 +119,7 @@ def secrets(kind: type[Peer], server: ServerProcess) -> str:
         root.removeHandler(handler)
         root.setLevel(level)
     places = {
-        "repr": " ".join(map(str, held)),
+        "repr": " ".join(held),
         "error": " ".join(text for error in raised for text in _texts(error)),
         "log": log.getvalue(),
         "locals": " ".join(text for error in raised for text in _locals(error)),

@@ -53,7 +53,7 @@ def rotating(kind: type[Peer], server: ServerProcess) -> str:
         server.tell("set", "lifetime", kind.due_after)
         failed = 0
         async with opened(kind, server, grant=server.tell("issue_grant")) as peer:
-            for _ in range(2):
+            for _ in range(3):
                 failed += sum(outcome.failed for outcome in await together(peer, 20))
                 await asyncio.sleep(1.5)
             return f"{server.stats.replays} / {failed}"
@@ -94,6 +94,6 @@ def two_processes(kind: type[Peer], server: ServerProcess) -> str:
 TOKENS = (
     Scenario("revoked", "revoked, 50 requests: failed / fetches", revoked),
     Scenario("refused", "all refused, 100 requests: fetches", refused),
-    Scenario("rotating", "rotating, 2 x 20 callers: replays / failed", rotating),
+    Scenario("rotating", "rotating, 3 x 20 callers: replays / failed", rotating),
     Scenario("two processes", "rotating, 2 processes: replays / failed", two_processes),
 )

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-from tests.comparison._peer import CLIENT_ID, CLIENT_SECRET, FORM, Peer, Threaded
+from tests.comparison._peer import CLIENT_ID, CLIENT_SECRET, FORM, Peer, ThreadedToken
 
 TENANT = "00000000-0000-0000-0000-000000000000"
 
@@ -32,7 +31,9 @@ class GcloudAio(Peer):
     imports = "import gcloud.aio.auth"
     due_after = 2.0
     room = (12.0, 6.0)
-    note = "asyncio, aiohttp. Renews in the background at half of the lifetime. It does not keep a rotated refresh token."
+    note = (
+        "asyncio, aiohttp. Renews in the background at half of the lifetime. It does not keep a rotated refresh token."
+    )
     lacks = frozenset({"two processes"})
 
     async def open(self):
@@ -55,12 +56,14 @@ class GcloudAio(Peer):
         await self.token.close()
 
 
-class Botocore(Threaded):
+class Botocore(ThreadedToken):
     name = "botocore"
     package = "botocore"
     imports = "import botocore.credentials"
     due_after = 901.0
-    note = "Threads. Credentials of AWS with a fetch that the user writes. Renews within 900 s, and all wait within 600 s."
+    note = (
+        "Threads. Credentials of AWS with a fetch that the user writes. Renews within 900 s, and all wait within 600 s."
+    )
     lacks = frozenset({"rotating", "two processes", "lifetimes"})
 
     async def open(self):
@@ -89,7 +92,9 @@ class Aiobotocore(Peer):
     package = "aiobotocore"
     imports = "import aiobotocore.credentials"
     due_after = 901.0
-    note = "asyncio. Credentials of AWS with a fetch that the user writes. Renews within 900 s, and all wait within 600 s."
+    note = (
+        "asyncio. Credentials of AWS with a fetch that the user writes. Renews within 900 s, and all wait within 600 s."
+    )
     lacks = frozenset({"rotating", "two processes", "lifetimes"})
 
     async def open(self):
@@ -117,8 +122,8 @@ class AzureIdentity(Peer):
     imports = "import azure.identity.aio"
     due_after = 301.0
     note = (
-        "asyncio, aiohttp. `ClientSecretCredential`; its https authority is rewritten to loopback. Margin 300 s, and 30 s "
-        "between two attempts, which the run skips once."
+        "asyncio, aiohttp. `ClientSecretCredential`, its https authority rewritten to loopback. Margin 300 s, and at "
+        "least 30 s between two attempts, which the run skips once."
     )
     lacks = frozenset({"rotating", "two processes"})
 
@@ -151,13 +156,13 @@ class AzureIdentity(Peer):
         await self.credential.close()
 
 
-class Msal(Threaded):
+class Msal(ThreadedToken):
     name = "msal"
     package = "msal"
     imports = "import msal"
     due_after = 301.0
     note = (
-        "Threads, requests. `ConfidentialClientApplication`; its https authority is rewritten to loopback. Margin 300 s."
+        "Threads, requests. `ConfidentialClientApplication`, its https authority rewritten to loopback. Margin 300 s."
     )
     lacks = frozenset({"rotating", "two processes"})
 
@@ -165,7 +170,7 @@ class Msal(Threaded):
         import msal  # noqa: PLC0415 - optional
 
         self.transport = _MsalTransport(self.server.token_endpoint)
-        self.application = await self._in_thread(
+        self.application = await self.in_thread(
             lambda: msal.ConfidentialClientApplication(
                 CLIENT_ID,
                 client_credential=CLIENT_SECRET,
@@ -174,9 +179,6 @@ class Msal(Threaded):
             )
         )
         self.last: Any = None
-
-    async def _in_thread(self, work):
-        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     def get_sync(self):
         self.last = self.application.acquire_token_for_client(["https://api.example.com/.default"])

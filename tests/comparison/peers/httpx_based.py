@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import httpx
@@ -16,7 +15,7 @@ class Authlib(Peer):
     package = "authlib"
     imports = "from authlib.integrations.httpx_client import AsyncOAuth2Client"
     due_after = 61.0
-    note = "asyncio, a client of its own. Starts with an expired token, for it has no first fetch. Margin 60 s."
+    note = "asyncio, a client of its own. Starts with an expired token, because it makes no first fetch. Margin 60 s."
 
     async def open(self):
         from authlib.integrations.httpx_client import AsyncOAuth2Client  # noqa: PLC0415 - optional
@@ -146,10 +145,8 @@ class AiohttpOAuth2(Peer):
     lacks = frozenset({"two processes"})
 
     async def open(self):
-        import aiohttp  # noqa: PLC0415 - optional
         from aiohttp_oauth2_client.grant.authorization_code import AuthorizationCodeGrant  # noqa: PLC0415 - optional
         from aiohttp_oauth2_client.grant.client_credentials import ClientCredentialsGrant  # noqa: PLC0415 - optional
-        from aiohttp_oauth2_client.middleware import OAuth2Middleware  # noqa: PLC0415 - optional
 
         endpoint = self.server.token_endpoint
         if self.grant is None:
@@ -165,9 +162,15 @@ class AiohttpOAuth2(Peer):
             )
             # It sends further arguments with a refresh, and the id of the client is one of them.
             self.oauth.kwargs["client_id"] = CLIENT_ID
-        self.client = aiohttp.ClientSession(
-            middlewares=[OAuth2Middleware(self.oauth)], connector=aiohttp.TCPConnector(limit=0)
-        )
+        await self.reopen()
+
+    async def reopen(self):
+        import aiohttp  # noqa: PLC0415 - optional
+        from aiohttp_oauth2_client.middleware import OAuth2Middleware  # noqa: PLC0415 - optional
+
+        # The session of the program. The library has one of its own, for tokens.
+        plug = OAuth2Middleware(self.oauth)
+        self.client = aiohttp.ClientSession(middlewares=[plug], connector=aiohttp.TCPConnector(limit=0))
 
     async def get(self):
         return (await self.oauth.prepare_headers())["Authorization"].removeprefix("Bearer ")

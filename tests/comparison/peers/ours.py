@@ -18,13 +18,17 @@ from evertoken.stores import FileStore
 class Evertoken(Peer):
     name = "evertoken"
     package = "evertoken"
-    imports = "import httpx; from evertoken import TokenManager; from evertoken.sources import ClientCredentials, OAuthClient"
+    imports = (
+        "import httpx; from evertoken import TokenManager; from evertoken.sources import ClientCredentials, OAuthClient"
+    )
     due_after = 2.0
     room = (24.0, 19.2)
     note = "asyncio, httpx. Renews in the background when a fifth of the lifetime is left."
 
     async def open(self):
-        client = OAuthClient(token_endpoint=self.server.token_endpoint, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
+        client = OAuthClient(
+            token_endpoint=self.server.token_endpoint, client_id=CLIENT_ID, client_secret=CLIENT_SECRET
+        )
         source: Any = self.server.client_credentials()
         if self.grant is not None:
             source = RefreshToken(client, self.grant, subject="alice")
@@ -74,7 +78,7 @@ class ByHand(Peer):
     name = "lock + dict"
     imports = "import httpx"
     due_after = 31.0
-    note = "asyncio, httpx. The forty lines of [Why not forty lines of your own](why.md), margin 30 s, that try a 401 once more."
+    note = "asyncio, httpx. The code of [Why not forty lines](why.md), with one more attempt after a 401. Margin 30 s."
 
     async def open(self):
         self.lock, self.tokens = asyncio.Lock(), {}

@@ -15,8 +15,8 @@ class RequestsOAuthlib(ThreadedSession):
     imports = "import requests_oauthlib"
     due_after = 1.0
     note = (
-        "Threads, requests. Renews with a refresh token only, and starts with an expired token, for it has no first fetch "
-        "of its own. No margin."
+        "Threads, requests. Renews with a refresh token only. Starts with an expired token, because it makes no first "
+        "fetch. No margin."
     )
 
     async def open(self):
@@ -116,6 +116,9 @@ class GoogleAuth(ThreadedSession):
         headers: dict[str, str] = {}
         self.credentials.before_request(self.asking, "GET", self.server.resource, headers)
         return headers["authorization"]
+
+    async def get(self):
+        return await self.in_thread(self.get_sync)
 
     def request_sync(self):
         return self.session.get(self.server.resource).status_code
