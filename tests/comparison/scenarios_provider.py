@@ -57,6 +57,18 @@ def short_tokens(kind: type[Peer], server: ServerProcess) -> str:
     return run(main)
 
 
+def idle(kind: type[Peer], server: ServerProcess) -> str:
+    async def main() -> str:
+        server.tell("set", "lifetime", kind.due_after)
+        async with opened(kind, server) as peer:
+            await attempt(peer)
+            server.tell("reset_stats")
+            await asyncio.sleep(5.0)
+            return f"{server.stats.token_requests}"
+
+    return run(main)
+
+
 def imports(kind: type[Peer], _: ServerProcess) -> str:
     return f"{_import_cpu(kind.imports) - _import_cpu('pass'):.2f} s"
 
@@ -134,6 +146,7 @@ WORK = (
     Scenario("first token", "50 callers, no token: fetches", first_token),
     Scenario("renewal", "renewal: waited / longest", renewal),
     Scenario("short tokens", "20 s tokens, 50 requests: fetches", short_tokens),
+    Scenario("idle", "5 s without a caller: fetches", idle),
     Scenario("import", "import: CPU", imports),
 )
 

@@ -122,7 +122,7 @@ class AzureIdentity(Peer):
     imports = "import azure.identity.aio"
     due_after = 301.0
     note = (
-        "asyncio, aiohttp. `ClientSecretCredential`, its https authority rewritten to loopback. Margin 300 s, and at "
+        "asyncio, aiohttp. `ClientSecretCredential`, its authority rewritten to loopback. Margin 300 s, and at "
         "least 30 s between two attempts, which the run skips once."
     )
     lacks = frozenset({"rotating", "two processes"})
@@ -161,9 +161,7 @@ class Msal(ThreadedToken):
     package = "msal"
     imports = "import msal"
     due_after = 301.0
-    note = (
-        "Threads, requests. `ConfidentialClientApplication`, its https authority rewritten to loopback. Margin 300 s."
-    )
+    note = "Threads, requests. `ConfidentialClientApplication`, its authority rewritten to loopback. Margin 300 s."
     lacks = frozenset({"rotating", "two processes"})
 
     async def open(self):

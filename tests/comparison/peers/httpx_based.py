@@ -205,9 +205,8 @@ class Mcp(Peer):
         )
 
         self.storage = _McpStorage()
-        self.auth = ClientCredentialsOAuthProvider(
-            self.server.resource, self.storage, CLIENT_ID, CLIENT_SECRET, issuer=self.server.url
-        )
+        # Without an issuer it asks /token of the server, because it cannot read what this server says of itself.
+        self.auth = ClientCredentialsOAuthProvider(self.server.resource, self.storage, CLIENT_ID, CLIENT_SECRET)
         await self.reopen()
 
     async def reopen(self):
