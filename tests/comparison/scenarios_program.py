@@ -15,7 +15,6 @@ from tests.benchmarks._measure import run
 from tests.benchmarks._process import ServerProcess
 from tests.comparison._peer import CLIENT_ID, CLIENT_SECRET, Peer
 from tests.comparison._play import Scenario, attempt, opened, settle, together
-from tests.comparison.peers.ours import Evertoken
 
 __all__ = ["PROGRAM"]
 
@@ -63,8 +62,7 @@ def clock_set_back(kind: type[Peer], server: ServerProcess) -> str:
             with time_machine.travel(datetime.now(UTC) - timedelta(hours=1), tick=True):
                 await asyncio.sleep(2.2)
                 # As if the whole lifetime had passed, however long it is.
-                if kind is not Evertoken:
-                    server.tell("revoke_all")
+                server.tell("revoke_all")
                 failed = 0
                 for _ in range(20):
                     failed += (await attempt(peer)).failed
@@ -147,11 +145,11 @@ def _texts(error: BaseException) -> list[str]:
 
 def _locals(error: BaseException) -> list[str]:
     """Return what an error reporter sends of the frames: each local, printed. Those of this code are left out."""
-    found = []
+    found: list[str] = []
     for each in _chain(error):
         for frame, _ in traceback.walk_tb(each.__traceback__):
             if Path(frame.f_code.co_filename) not in AROUND:
-                found += [_printed(value) for name, value in frame.f_locals.items() if name != "self" or value]
+                found += map(_printed, frame.f_locals.values())
     return found
 
 
