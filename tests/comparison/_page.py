@@ -30,7 +30,8 @@ def written(page: str, name: str) -> str:
 def replaced(page: str, name: str, text: str) -> str:
     """Return *page* with *text* between the markers of *name*."""
     written(page, name)
-    return _block(name).sub(lambda found: f"{found['begin']}\n\n{text.strip()}\n\n{found['end']}", page)
+    between = f"\n\n{text.strip()}\n\n"
+    return _block(name).sub(lambda found: f"{found['begin']}{between}{found['end']}", page)
 
 
 def _block(name: str) -> re.Pattern[str]:

@@ -13,7 +13,9 @@ from tests.comparison._play import BOUND, Outcome, Scenario, attempt, opened, ro
 
 __all__ = ["PROVIDER", "WORK"]
 
-LATENCY = 0.8
+#: Of the token endpoint during a renewal, and the time from which a request counts as one that waited. Both are long,
+#: because a busy machine delays requests as well.
+LATENCY, WAITED = 4.0, 2.5
 
 
 def first_token(kind: type[Peer], server: ServerProcess) -> str:
@@ -36,11 +38,10 @@ def renewal(kind: type[Peer], server: ServerProcess) -> str:
             peer.ripen()
             server.tell("set", "lifetime", 3600.0)
             server.tell("set", "latency", LATENCY)
-            outcomes = await stream(peer, seconds=due + 2.0, rate=20.0)
+            outcomes = await stream(peer, seconds=due + 2.0, rate=10.0)
             if server.stats.token_requests < 2:
                 return "no renewal"
-            waited = sum(outcome.took > LATENCY / 2 for outcome in outcomes)
-            return f"{waited} / {max(outcome.took for outcome in outcomes):.1f} s"
+            return f"{sum(outcome.took > WAITED for outcome in outcomes)}"
 
     return run(main)
 
@@ -92,9 +93,9 @@ def outage(kind: type[Peer], server: ServerProcess) -> str:
 
 def hang(kind: type[Peer], server: ServerProcess) -> str:
     async def main() -> str:
-        outcomes = await _while_it_is_due(kind, server, "hang", seconds=4.0, rate=5.0)
+        outcomes = await _while_it_is_due(kind, server, "hang", seconds=4.0, rate=3.0)
         longest = max(outcome.took for outcome in outcomes)
-        return f"over {BOUND:.0f} s" if longest >= BOUND - 0.1 else f"{longest:.1f} s"
+        return f"over {BOUND:.0f} s" if longest >= BOUND - 0.1 else f"{longest:.0f} s"
 
     return run(main)
 
@@ -144,7 +145,7 @@ def cancelled(kind: type[Peer], server: ServerProcess) -> str:
 
 WORK = (
     Scenario("first token", "50 callers, no token: fetches", first_token),
-    Scenario("renewal", "renewal: waited / longest", renewal),
+    Scenario("renewal", "renewal: requests that waited", renewal),
     Scenario("short tokens", "20 s tokens, 50 requests: fetches", short_tokens),
     Scenario("idle", "5 s without a caller: fetches", idle),
     Scenario("import", "import: CPU", imports),

@@ -22,7 +22,7 @@ class Evertoken(Peer):
         "import httpx; from evertoken import TokenManager; from evertoken.sources import ClientCredentials, OAuthClient"
     )
     due_after = 2.0
-    room = (24.0, 19.2)
+    room = (30.0, 24.0)
     note = "asyncio, httpx. Renews in the background when a fifth of the lifetime is left."
 
     async def open(self):
