@@ -52,11 +52,11 @@ def table(
 
 def peers_table(peers: tuple[type[Peer], ...]) -> str:
     """Return the table of the libraries: version, and how each is used."""
-    return _lines(["library", "version", "how it is used"], [[peer.name, _version(peer), peer.note] for peer in peers])
+    return _lines(["library", "how it is used"], [[_with_version(peer), peer.note] for peer in peers])
 
 
-def _version(peer: type[Peer]) -> str:
-    return metadata.version(peer.package) if peer.package else ""
+def _with_version(peer: type[Peer]) -> str:
+    return f"{peer.name} {metadata.version(peer.package)}" if peer.package else peer.name
 
 
 def _lines(heading: list[str], rows: list[list[str]]) -> str:

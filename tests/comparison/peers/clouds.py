@@ -31,9 +31,7 @@ class GcloudAio(Peer):
     imports = "import gcloud.aio.auth"
     due_after = 2.0
     room = (12.0, 6.0)
-    note = (
-        "asyncio, aiohttp. Renews in the background at half of the lifetime. It does not keep a rotated refresh token."
-    )
+    note = "asyncio, aiohttp. Renews in the background at half of the lifetime."
     lacks = frozenset({"two processes"})
 
     async def open(self):
@@ -61,9 +59,7 @@ class Botocore(ThreadedToken):
     package = "botocore"
     imports = "import botocore.credentials"
     due_after = 901.0
-    note = (
-        "Threads. Credentials of AWS with a fetch that the user writes. Renews within 900 s, and all wait within 600 s."
-    )
+    note = "Threads. Credentials of AWS, with a fetch that the user writes. Margin 900 s; all wait within 600 s."
     lacks = frozenset({"rotating", "two processes", "lifetimes"})
 
     async def open(self):
@@ -92,9 +88,7 @@ class Aiobotocore(Peer):
     package = "aiobotocore"
     imports = "import aiobotocore.credentials"
     due_after = 901.0
-    note = (
-        "asyncio. Credentials of AWS with a fetch that the user writes. Renews within 900 s, and all wait within 600 s."
-    )
+    note = "asyncio. Credentials of AWS, with a fetch that the user writes. Margin 900 s; all wait within 600 s."
     lacks = frozenset({"rotating", "two processes", "lifetimes"})
 
     async def open(self):

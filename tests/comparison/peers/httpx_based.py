@@ -62,7 +62,7 @@ class HttpxAuth(Peer):
     package = "httpx-auth"
     imports = "import httpx; from httpx_auth import OAuth2ClientCredentials"
     due_after = 31.0
-    note = "asyncio, httpx. Its fetch blocks the event loop. Margin 30 s."
+    note = "asyncio, httpx. Its fetch blocks the event loop, up to 60 s. Margin 30 s."
     many = 200
     plain_hit = False
     lacks = frozenset({"rotating", "two processes"})

@@ -93,7 +93,7 @@ class GoogleAuth(ThreadedSession):
     package = "google-auth"
     imports = "import google.oauth2.credentials, google.auth.transport.requests"
     due_after = 226.0
-    note = "Threads, requests. `AuthorizedSession`. Margin 225 s. It keeps a rotated refresh token in memory."
+    note = "Threads, requests. `AuthorizedSession`. Margin 225 s."
     lacks = frozenset({"two processes"})
 
     async def open(self):
