@@ -27,12 +27,9 @@ os.environ.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-EXTRAS = (
-    "aiobotocore,aiohttp,aws,cli,demo,encryption,file,google,httpx2,jwt,keyring,opentelemetry,postgres,prometheus,redis,"
-    "requests,structlog,testing"
-)
-EVERYTHING = f".[{EXTRAS}]"
 # niquests replaces urllib3, which the tests need. It is there where types and pages are made, and where nothing runs.
+EXTRAS = ",".join(sorted({*PYPROJECT["project"]["optional-dependencies"]} - {"niquests"}))
+EVERYTHING = f".[{EXTRAS}]"
 ALL_EXTRAS = f".[{EXTRAS},niquests]"
 
 # Only an extra, or the test runner, may be what a module misses.
@@ -41,9 +38,10 @@ import importlib, pkgutil
 import evertoken
 
 optional = {
-    "aiobotocore", "aiohttp", "argcomplete", "botocore", "cryptography", "filelock", "google", "httpx2", "jwt", "keyring",
-    "matplotlib", "niquests", "opentelemetry", "prometheus_client", "psycopg", "pytest", "redis", "requests", "rich",
-    "structlog", "uvicorn",
+    "aio_pika", "aiobotocore", "aiohttp", "aiokafka", "anthropic", "argcomplete", "asyncpg", "azure", "botocore",
+    "cryptography", "filelock", "google", "grpc", "httpx2", "jwt", "keyring", "matplotlib", "mcp", "niquests",
+    "obstore", "opentelemetry", "prometheus_client", "psycopg", "pymongo", "pytest", "redis", "requests", "rich",
+    "sqlalchemy", "structlog", "uvicorn", "websockets",
 }
 for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
     if module.name == "evertoken.__main__":
