@@ -81,12 +81,12 @@ async def opened(
                 await peer.aclose()
 
 
-async def attempt(peer: Peer, bound: float = BOUND) -> Outcome:
-    """Send one request."""
-    begun = perf_counter()
+async def attempt(peer: Peer, since: float | None = None) -> Outcome:
+    """Send one request. It counts from the instant *since*, at which it should have been sent, or from now."""
+    begun = perf_counter() if since is None else since
     status = 0
     try:
-        async with asyncio.timeout(bound):
+        async with asyncio.timeout(BOUND):
             status = await peer.request()
     except asyncio.CancelledError:
         # Ours is passed on. A library may pass on that of another caller, which is a failure.
@@ -104,13 +104,17 @@ async def together(peer: Peer, count: int) -> list[Outcome]:
 
 
 async def stream(peer: Peer, *, seconds: float, rate: float) -> list[Outcome]:
-    """Send *rate* requests a second for a time."""
+    """Send *rate* requests a second for a time. What a blocked loop delays counts as delayed, and is sent later."""
     begun = perf_counter()
-    tasks = []
-    while perf_counter() - begun < seconds:
-        tasks.append(asyncio.create_task(attempt(peer)))
-        await asyncio.sleep(max(0.0, len(tasks) / rate - (perf_counter() - begun)))
-    return list(await asyncio.gather(*tasks))
+    tasks, unsent = [], []
+    for number in range(round(seconds * rate)):
+        planned = begun + number / rate
+        await asyncio.sleep(max(0.0, planned - perf_counter()))
+        if perf_counter() > begun + seconds + BOUND:
+            unsent.append(Outcome(0, perf_counter() - planned))
+        else:
+            tasks.append(asyncio.create_task(attempt(peer, planned)))
+    return [*await asyncio.gather(*tasks), *unsent]
 
 
 def room(kind: type[Peer]) -> tuple[float, float]:

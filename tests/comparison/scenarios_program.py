@@ -34,7 +34,7 @@ def second_loop(kind: type[Peer], server: ServerProcess) -> str:
         await together(peer, 5)
         peer.ripen()
         await peer.leave()
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(2.2)
 
     async def second() -> str:
         try:
