@@ -204,6 +204,17 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-s", "--timeout=600", "tests/benchmarks", *session.posargs)
 
 
+@nox.session(default=False)
+def comparison(session: nox.Session) -> None:
+    """
+    Run other libraries beside evertoken at the same work, and write docs/comparison.md: about ten minutes.
+
+    `nox -s comparison -- --peer msal --scenario revoked` prints a part of it and leaves the page alone.
+    """
+    session.install(".[file,testing]", *group("comparison"))
+    session.run("python", "-m", "tests.comparison", *session.posargs)
+
+
 @nox.session(python=PYTHONS[0], default=False)
 def chaos(session: nox.Session) -> None:
     """

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks._measure import Options, Row, Rows, run
-from tests.benchmarks._peers import Evertoken
 from tests.benchmarks._process import ServerProcess
 from tests.benchmarks.bench_peers import LATENCY, hit
+from tests.comparison.peers import Evertoken
 
 HERE = Path(__file__).parent / "elsewhere"
 #: Where Debian puts the sources of Go packages.

@@ -9,8 +9,9 @@ import warnings
 from time import perf_counter
 
 from tests.benchmarks._measure import Options, Row, Rows, median, run
-from tests.benchmarks._peers import PEERS, Peer
 from tests.benchmarks._process import ServerProcess
+from tests.comparison._peer import Peer
+from tests.comparison.peers import PEERS
 
 LATENCY = 0.3
 
