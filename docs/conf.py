@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from importlib import metadata
+from typing import TYPE_CHECKING
+
+from docutils.statemachine import StringList
+from sphinx.directives.other import TocTree
+from sphinx.util import docname_join
+from sphinx.util.matching import patfilter
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.application import Sphinx
 
 project = "evertoken"
 author = "evertoken contributors"
@@ -10,7 +20,7 @@ copyright = "2026, evertoken contributors"
 release = metadata.version("evertoken")
 version = release
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["_build"]
 # Docstrings write `names` between single backticks.
 default_role = "code"
@@ -33,3 +43,30 @@ nitpick_ignore_regex = [("py:.*", r"(?!evertoken\.[^_]).*")]
 html_theme = "furo"
 html_title = "evertoken"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+
+# A click on the button copies commands without the prompt of a console.
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+
+
+class Guides(TocTree):
+    """A toctree of one group of guides. A page goes to the first group with a pattern that matches its name."""
+
+    def parse_content(self, toctree: Element) -> None:
+        """Replace the patterns by the pages. A pattern that matches no page is no error."""
+        listed = self.env.temp_data.setdefault("guides", {self.env.docname})
+        for pattern in list(self.content):
+            here = docname_join(self.env.docname, pattern)
+            found = sorted(set(patfilter(self.env.found_docs, here)) - listed)
+            listed.update(found)
+            toctree["entries"] += [(None, page) for page in found]
+            toctree["includefiles"] += found
+        self.content = StringList()
+        super().parse_content(toctree)
+
+
+def setup(app: Sphinx) -> None:
+    """Register the directive."""
+    app.add_directive("guides", Guides)
