@@ -52,7 +52,7 @@ copybutton_only_copy_prompt_lines = True
 
 
 class Guides(TocTree):
-    """A toctree of one group of guides. A page goes to the first group with a pattern that matches its name."""
+    """A toctree of patterns. Of several on one page, the first one that matches a page lists it."""
 
     def parse_content(self, toctree: Element) -> None:
         """Replace the patterns by the pages. A pattern that matches no page is no error."""
