@@ -1,4 +1,8 @@
-"""How the documentation is built: `nox -s docs`. It needs no network, and a broken reference is an error."""
+"""
+How the documentation is built: `nox -s docs`.
+
+It needs no network, and a broken reference is an error.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,13 @@ copyright = "2026, evertoken contributors"
 release = metadata.version("evertoken")
 version = release
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_design"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
 exclude_patterns = ["_build"]
 # Docstrings write `names` between single backticks.
 default_role = "code"
@@ -35,27 +45,33 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
-# Every public name of ours must lead somewhere. Private ones have no page, those of others are theirs to document, and
-# looking them up needs a network.
+# Every public name of ours must lead somewhere. Private ones have no page, those of
+# others are theirs to document, and looking them up needs a network.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!evertoken\.[^_]).*")]
 
 html_theme = "furo"
 html_title = "evertoken"
 html_copy_source = False
+html_domain_indices = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 
 # A click on the button copies commands without the prompt of a console.
 copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 copybutton_only_copy_prompt_lines = True
 
 
 class Guides(TocTree):
-    """A toctree of patterns. Of several on one page, the first one that matches a page lists it."""
+    """
+    A toctree of patterns.
+
+    If several toctrees of a page match a document, only the first one lists it.
+    """
 
     def parse_content(self, toctree: Element) -> None:
-        """Replace the patterns by the pages. A pattern that matches no page is no error."""
+        """Replace the patterns by the pages. A pattern need not match any page."""
         listed = self.env.temp_data.setdefault("guides", {self.env.docname})
         for pattern in list(self.content):
             here = docname_join(self.env.docname, pattern)

@@ -26,6 +26,9 @@ KEYS = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="ut
 COMMANDS = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(toml|console)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
+# A command goes on after a backslash, and its output ends before the next one.
+TYPED = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", re.MULTILINE)
+
 
 def told(world: World, text: str) -> str:
     """The page's addresses, as this server has them."""
@@ -60,7 +63,9 @@ def test_the_page(world):
                 parts = [files[name] for name in sorted(files, key=lambda name: name != "store")]
                 world.rewrite(folder_of(world) / "evertoken.toml", "\n".join(parts))
                 continue
-            for command, output in re.findall(r"^\$ ([^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", text, re.MULTILINE):
+            for command, output in re.findall(
+                r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", text, re.MULTILINE
+            ):
                 if command.startswith("pip "):
                     continue
                 if command.endswith(" &"):
