@@ -27,12 +27,9 @@ os.environ.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-EXTRAS = (
-    "aiohttp,aws,cli,demo,encryption,file,httpx2,jwt,keyring,opentelemetry,postgres,prometheus,redis,requests,structlog,"
-    "testing"
-)
-EVERYTHING = f".[{EXTRAS}]"
 # niquests replaces urllib3, which the tests need. It is there where types and pages are made, and where nothing runs.
+EXTRAS = ",".join(sorted({*PYPROJECT["project"]["optional-dependencies"]} - {"niquests"}))
+EVERYTHING = f".[{EXTRAS}]"
 ALL_EXTRAS = f".[{EXTRAS},niquests]"
 
 # Only an extra, or the test runner, may be what a module misses.
@@ -41,9 +38,10 @@ import importlib, pkgutil
 import evertoken
 
 optional = {
-    "aiohttp", "argcomplete", "botocore", "cryptography", "filelock", "httpx2", "jwt", "keyring", "matplotlib",
-    "niquests", "opentelemetry", "prometheus_client", "psycopg", "pytest", "redis", "requests", "rich", "structlog",
-    "uvicorn",
+    "aio_pika", "aiobotocore", "aiohttp", "aiokafka", "anthropic", "argcomplete", "asyncpg", "azure", "botocore",
+    "cryptography", "filelock", "google", "grpc", "httpx2", "jwt", "keyring", "matplotlib", "mcp", "niquests",
+    "obstore", "opentelemetry", "prometheus_client", "psycopg", "pymongo", "pytest", "redis", "requests", "rich",
+    "sqlalchemy", "structlog", "uvicorn", "websockets",
 }
 for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
     if module.name == "evertoken.__main__":
@@ -72,13 +70,13 @@ def tests(session: nox.Session) -> None:
     """
     Run all tests on each Python present, against the package as users install it; the long ones on the first.
 
-    What kills processes and servers runs once in a run of several Pythons. A session that is asked for alone, as in
-    `nox -s tests-3.13`, leaves nothing out.
+    What kills processes and servers runs once in a run of several Pythons, and so do the tests in debug mode. A session
+    that is asked for alone, as in `nox -s tests-3.13`, leaves nothing out.
     """
     if not session.posargs:
         session.notify(f"niquests-{session.python}")
     session.install(EVERYTHING, *group("test"))
-    selected = ["-m", "not breakage"] if BROKEN[0] and not session.posargs else []
+    selected = ["-m", "not breakage and not debug"] if BROKEN[0] and not session.posargs else []
     BROKEN[0] = True
     # One more than there are cores, for many tests wait for a server; and who is done takes from the others.
     workers = (os.cpu_count() or 1) + 1

@@ -54,6 +54,14 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     return {"real": FACTORIES["real"]}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests on the loop in debug mode, which one Python of a run is enough for."""
+    for item in items:
+        spec = getattr(item, "callspec", None)
+        if spec is not None and spec.params.get("_asyncio_loop_factory") is _debug:
+            item.add_marker("debug")
+
+
 @pytest.fixture
 def clock() -> VirtualClock:
     """The wall clock of a virtual loop."""

@@ -15,7 +15,7 @@ BEGIN, END = "<!-- matrix: written by python -m tests.matrix -->\n", "<!-- end o
 
 ROOMS = ("", "aws", "azure", "google", "vault")
 #: The parameters of a source that asks a server itself.
-ASKS = {"client", "options"}
+ASKS = {"client", "credentials", "options"}
 SERVERS = {"Wire", "TokenServer"}
 
 #: What the functions that run a peer in tests/sources/test_against_peers.py run.

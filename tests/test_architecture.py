@@ -53,10 +53,22 @@ REQUIRED = {
 # Distributions whose module has another name.
 MODULES = {
     "pyjwt": "jwt", "psycopg2-binary": "psycopg2", "pynacl": "nacl", "grpcio": "grpc", "pyyaml": "yaml",
-    "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client",
+    "azure-core": "azure", "google-auth": "google", "opentelemetry-api": "opentelemetry", "prometheus-client":
+    "prometheus_client",
 }  # fmt: skip
 # Files that need what another one is the door to, and why.
-SECOND_DOORS = {"_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself")}
+SECOND_DOORS = {
+    "_signing/jose.py": ("cryptography", "PyJWT signs with its keys, comes with it, and makes none itself"),
+    "clients/botocore.py": ("botocore", "what its clients take, which has nothing to do with our own signatures"),
+    "clients/psycopg.py": ("psycopg", "a client of its own, which the store in PostgreSQL does not know"),
+    "stores/_own_table.py": ("sqlalchemy", "a store in tables, which the login of an engine does not know"),
+    "clients/redis.py": ("redis", "a client of its own, which the store in Redis does not know"),
+    "sources/aws/botocore_session.py": ("botocore", "what a session raises, which its user has"),
+    "sources/google/google_auth_credentials.py": (
+        "google",
+        "what credentials raise, which their user has, and what they send with",
+    ),
+}
 
 LONGEST = 330
 

@@ -177,7 +177,8 @@ def test_matrix():
     from tests import matrix  # noqa: PLC0415 - it imports every source
 
     assert matrix.parts()[1] == f"\n{matrix.table()}\n"
-    assert all(matrix.by_own_server().get(name) for name in matrix.sources())
+    own = matrix.by_own_server()
+    assert all(own.get(name) for name in matrix.sources())
 
 
 def test_table_of_clients():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evertoken._engine.attempts import Refused
     from evertoken._engine.subscription import Subscription
     from evertoken._manager import TokenManager
+    from evertoken._model.grant import Grant
     from evertoken._model.key_state import KeyState
     from evertoken._model.key_status import KeyStatus
     from evertoken._model.snapshot import KeySnapshot
@@ -107,6 +108,11 @@ class TokenHandle(OfToken[TokenT]):
     def refused_sync(self, token: Token | str, /, *, wait: bool = True) -> TokenT | None:
         """Do what `refused` does, in code without a loop."""
         return self._manager.refused_sync(token, self.key, wait=wait)
+
+    @guarded
+    async def put(self, token: Token | Grant, /) -> None:
+        """Take over a login that was made elsewhere, as `TokenManager.put` does."""
+        await self._manager.put(token, self.key)
 
     async def attempt(self, call: Callable[..., Awaitable[T]], *, refused: Refused) -> T:
         """

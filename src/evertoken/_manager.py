@@ -12,6 +12,7 @@ from evertoken._engine.clock import SystemClock
 from evertoken._engine.key_commands import KeyCommands
 from evertoken._engine.lifecycle import Lifecycle
 from evertoken._engine.options import (
+    DEFAULT_CHECK_EVERY,
     DEFAULT_CLOSE_GRACE,
     DEFAULT_CONCURRENCY,
     DEFAULT_FETCH_TIMEOUT,
@@ -59,15 +60,14 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
     """
     Keeps tokens fresh. A supervisor task refreshes each token before it expires, and callers only read.
 
-    Use it as an async context manager, or call `start` and `aclose`. You can start it again after it was closed. All
-    durations are in seconds.
+    Use it as an async context manager, or call `start` and `aclose`, more than once if you like. Durations are seconds.
 
     Args:
         source:
             A `TokenSource`, or an async or plain function that returns a token; or a mapping of keys to such sources. A
             key is a `str`, an `int`, or a tuple of these and of None. Subclasses of these types are refused.
 
-        source_for: A function that returns the source of a key at its first use. Give this or *source*.
+        source_for: A function that returns the source of a key at its first use. Give it or *source*.
 
         policy: When to refresh a token. By default, when 80 % of its lifetime has passed, or a little earlier.
 
@@ -75,28 +75,24 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
 
         store: Where tokens are kept and shared. Without a store they exist in this manager only.
 
-        namespace: Separates the keys of this manager from others in a shared store. You need it if a source has no
-            `identity` to say whose tokens it gives, such as a function. An empty string counts as no namespace.
+        namespace: Separates the keys of this manager from others in a shared store. A source without `identity`, such
+            as a function, needs it. An empty string counts as no namespace.
 
-        strict_persist:
-            Hold back a new token until the store has kept it. By default the manager serves the token from memory in
-            the meantime, and offers it to the store again and again.
+        strict_persist: Hold back a new token until the store has kept it. By default the manager serves the token from
+            memory in the meantime, and offers it to the store again and again.
 
-        initial:
-            A `Token` or `Grant` to begin with, or a mapping of keys to those. If the store has a record that descends
-            from it, that record is newer and is used.
+        initial: A `Token` or `Grant` to begin with, or a mapping of keys to those. If the store has a record that
+            descends from it, that record is newer and is used.
 
-        keep_alive:
-            Refresh unused grants in the store before they expire from disuse. A number gives the seconds without use
-            after which they expire. `KeepAlivePolicy()` uses the times that servers and providers state.
+        keep_alive: Refresh unused grants in the store before they expire from disuse. A number gives the seconds
+            without use after which they expire. `KeepAlivePolicy()` uses the times that servers and providers state.
 
         critical: `health` is ready only if each of these keys has a token. By default, the keys known at construction.
 
         health_file: A file to which `health` is written as JSON every few seconds, for probes that run a command.
 
-        start:
-            "lazy" fetches in the background. "warm" waits for the first tokens, *start_timeout* seconds at most (10 s
-            by default), and then continues without them. "require" raises if a first token cannot be fetched.
+        start: "lazy" fetches in the background. "warm" waits for the first tokens, *start_timeout* seconds at most (10
+            s by default), and then continues without them. "require" raises if a first token cannot be fetched.
 
         observers: Functions that are called with each event. They run on the manager's loop and must not block.
 
@@ -112,7 +108,9 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
 
         budgets: How many tokens each provider may issue in a period, by the same name.
 
-        idle_after: Drop a key of *source_for* that nobody used for this long, an hour by default; with None, never.
+        idle_after: Drop a key of *source_for* that nobody used for this long, an hour by default; None: never.
+
+        check_every: How often the record of each key is read from a store without `watch`; None: only when it is due.
 
     Raises:
         TypeError: An argument is of the wrong kind; the message names it.
@@ -164,6 +162,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
         rate_limits: Mapping[str, RateLimit] | None = None,
         budgets: Mapping[str, Budget] | None = None,
         idle_after: float | None = DEFAULT_IDLE_AFTER,
+        check_every: float | None = DEFAULT_CHECK_EVERY,
     ) -> None:
         settings = Settings(
             policy=policy,
@@ -184,6 +183,7 @@ class TokenManager(SessionOwner, KeyCommands[TokenT], BareTokens, Watching[Token
             rate_limits=rate_limits,
             budgets=budgets,
             idle_after=idle_after,
+            check_every=check_every,
         )
         registry = Registry(source, source_for, settings, initial=initial)
         if start != "lazy" and source_for is not None:

@@ -76,13 +76,13 @@ SCRIPT: Final[tuple[tuple[float, str, Call], ...]] = (
 _SLOW_AT: Final = 100.0
 
 
-def play(plan: Plan) -> Result:
-    """Play one run, and return what became of it."""
+def play(plan: Plan, make: Callable[[Plan], World] = World) -> Result:
+    """Play one run in a world that *make* makes, and return what became of it."""
     errors = Errors()
     LOGGER.addHandler(errors)
     try:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            world = runner.run(_played(plan))
+            world = runner.run(_played(make(plan)))
     finally:
         LOGGER.removeHandler(errors)
     faults = world.faults + [f"an error was contained: {message}" for message in errors.messages]
@@ -92,8 +92,7 @@ def play(plan: Plan) -> Result:
     return Result(plan, faults, trace, world.events, world.server.taken, len(world.server.replays))
 
 
-async def _played(plan: Plan) -> World:
-    world = World(plan)
+async def _played(world: World) -> World:
     world.install()
     loop = asyncio.get_running_loop()
     begun = loop.time()

@@ -308,5 +308,7 @@ async def test_tokens_that_the_store_could_not_count(clock):
         assert tokens.snapshot().providers[NAME].budget_used == 4
         assert store.used() == 1
         store.down = False
+        # A store that was down is tried once a second.
+        await clock.advance(1.0)
         await tokens.get("after")
         assert (store.used(), len(provider.issued)) == (5, 5)

@@ -407,3 +407,14 @@ async def test_sources_are_told_of_time():
         await tokens.get()
         await until(lambda: len(source.reasons) >= 2)
     assert source.reasons[:2] == ["absent", "due"]
+
+
+async def test_a_login_is_put_into_the_key_of_the_handle(source):
+    """K6: `put` of a handle takes over a login for its own key, and no other."""
+    async with TokenManager({"a": source, "b": source}) as tokens:
+        login = Token("logged-in", issued_at=time.time(), expires_at=time.time() + 600.0)
+        await tokens.handle("a").put(login)
+        assert await tokens.handle("a").get() is login
+        assert (await tokens.get("b")).access_token == "token-1"
+        with pytest.raises(TypeError, match="token must be a Token or a Grant, not str"):
+            await tokens.handle("a").put("logged-in")

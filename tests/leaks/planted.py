@@ -10,13 +10,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import botocore.session
+import google.oauth2.credentials
 import httpx
+import httpx2
+import sqlalchemy as sa
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from mcp.shared.auth import OAuthToken
+from sqlalchemy.ext.asyncio import create_async_engine
+from tests.clients.mcp_server import MemoryStorage
 from tests.sources.keys import rsa_pem
 
 from evertoken import DPoPKey, FetchRequest, Lease, Record, Token
 from evertoken.sources import ClientCredentials, OAuthClient
 from evertoken.sources._token_request import Endpoint
 from evertoken.sources.aws import AwsCredentials
+from evertoken.stores import dump_record
 
 PEM = rsa_pem()
 
@@ -53,6 +62,18 @@ def secrets_in(text: str) -> set[str]:
     return found | ({"signed"} if _JWT.search(text) else set())
 
 
+def mcp_tokens() -> OAuthToken:
+    """Return the tokens of a login, as the MCP SDK has them."""
+    return OAuthToken(access_token=SECRETS["access-token"], refresh_token=SECRETS["refresh-token"])
+
+
+def mcp_storage() -> MemoryStorage:
+    """Return the storage of an MCP client whose user has logged in."""
+    storage = MemoryStorage()
+    storage.tokens = mcp_tokens()
+    return storage
+
+
 def token() -> Token:
     """Return a token with a refresh token, and a secret in another field."""
     return Token(
@@ -81,6 +102,47 @@ def oauth_client(client: Any = None) -> OAuthClient:
     )
 
 
+def authlib_client() -> Any:
+    """Return a client of Authlib, whose server says back what it was sent."""
+
+    def reject(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(400, json={"error": "invalid_grant", "error_description": request.content.decode()})
+
+    return AsyncOAuth2Client(
+        "app",
+        SECRETS["client-secret"],
+        token_endpoint="https://as.example/token",
+        token={"access_token": SECRETS["access-token"], "refresh_token": SECRETS["refresh-token"]},
+        transport=httpx2.MockTransport(reject),
+    )
+
+
+def google_credentials() -> Any:
+    """Return credentials of google-auth, at whose server nobody listens."""
+    return google.oauth2.credentials.Credentials(
+        SECRETS["access-token"],
+        refresh_token=SECRETS["refresh-token"],
+        token_uri="http://127.0.0.1:9/token",
+        client_id="app",
+        client_secret=SECRETS["client-secret"],
+    )
+
+
+def botocore_session() -> Any:
+    """Return a session of botocore that the program has given a key."""
+    session = botocore.session.Session()
+    session.set_credentials("AKIAEXAMPLE", SECRETS["aws-secret-key"], SECRETS["aws-session-token"])
+    return session
+
+
+class _Credential:
+    """A credential of azure-core that fails with a secret in its frame."""
+
+    def get_token(self, *_: str, **__: str) -> None:
+        held = SECRETS["client-secret"]
+        raise LookupError(len(held))
+
+
 def request() -> FetchRequest:
     """Return what a source is asked by somebody who asks it directly."""
     return FetchRequest(None, token(), 5.0)
@@ -89,6 +151,12 @@ def request() -> FetchRequest:
 def record() -> Record:
     """Return what a store keeps."""
     return Record("key", 0, token())
+
+
+def own_table() -> sa.Table:
+    """Return a table of a user's."""
+    columns = [sa.Column(name, sa.String(200)) for name in ("name", "access_token", "record")]
+    return sa.Table("logins", sa.MetaData(), *columns)
 
 
 _SERVICE_ACCOUNT = {
@@ -124,10 +192,15 @@ VALUES: dict[str, Any] = {
     "JwtLogin.endpoint": lambda client, _: Endpoint("https://vault.example/v1/x", client=client),
     "JwtLogin.path": "auth/jwt/login",
     "arguments": ["false"],
+    "AzureCredential.credential": lambda _, __: _Credential(),
+    "AzureCredential.scopes": ["https://vault.azure.net/.default"],
     "answer": {"access_token": SECRETS["returned"]},
     "assertion": SECRETS["assertion"],
     "audience": "https://as.example/token",
     "authorization": SECRETS["api-key"],
+    "AuthlibClient.client": lambda _, __: authlib_client(),
+    "BotocoreSession.session": lambda _, __: botocore_session(),
+    "GoogleAuthCredentials.credentials": lambda _, __: google_credentials(),
     "body": {"secret_id": SECRETS["secret-id"]},
     "OAuthClient.body": "form",
     "certificate": PEM,
@@ -137,14 +210,18 @@ VALUES: dict[str, Any] = {
     "claims": {"a": "b"},
     "client": lambda client, _: client,
     "client_id": "app",
+    "client_info": None,
     "client_secret": SECRETS["client-secret"],
     "codec": None,
+    "columns": {"name": "name", "access_token": "access_token", "record": "record"},
     "context": b"",
+    "data": lambda _, __: dump_record(record()),
     "conninfo": f"postgresql://app:{SECRETS['store-password']}@127.0.0.1:9/db",
     "credentials": lambda _, __: credentials(),
     "current": lambda _, __: token(),
     "date": None,
     "endpoint": "http://127.0.0.1:9/endpoint",
+    "engine": lambda _, __: create_async_engine(f"postgresql+psycopg://app:{SECRETS['store-password']}@127.0.0.1:9/db"),
     "environment": {"PASSWORD": SECRETS["environment"]},
     "environ": {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://stranger.example/",
@@ -180,14 +257,16 @@ VALUES: dict[str, Any] = {
     "PrivateKeyJwt.key": PEM,
     "DPoPAuth.key": lambda _, __: dpop_key(),
     "DPoPKey.algorithm": "RS256",
-    **{f"{store}Store.key": "key" for store in ("File", "Memory", "Postgres", "Redis", "SQLite")},
+    **{f"{store}Store.key": "key" for store in ("File", "Hook", "Memory", "Postgres", "Redis", "SQLAlchemy", "SQLite")},
     "keys": SECRETS["encryption-key"],
     "Lease.key": "key",
     "Record.key": "key",
     "fence": 1,
     "lease": Lease("key", "owner", 1),
+    "load": lambda _, __: lambda _: {"access_token": SECRETS["access-token"], "expires_at": SECRETS["returned"]},
     "manager": lambda _, __: print,
     "message": "it failed",
+    "metadata": lambda _, __: sa.MetaData(),
     "method": "POST",
     "name": None,
     "nonce": "nonce",
@@ -217,6 +296,7 @@ VALUES: dict[str, Any] = {
     "role": "reader",
     "role_arn": "arn:aws:iam::123456789012:role/reader",
     "role_id": SECRETS["secret-id"],
+    "save": lambda _, __: lambda _, data: data[None],
     "scope": "read",
     "sealed": b"\x01" + bytes(40) + SECRETS["refresh-token"].encode(),
     "seconds": 1.0,
@@ -229,8 +309,12 @@ VALUES: dict[str, Any] = {
     "session_token": SECRETS["aws-session-token"],
     "source": lambda client, _: ClientCredentials(oauth_client(client)),
     "sources": lambda client, _: [ClientCredentials(oauth_client(client)), ClientCredentials(oauth_client(client))],
+    "Storage.client": lambda client, _: oauth_client(client),
+    "Storage.storage": lambda _, __: mcp_storage(),
     "subject_token": SECRETS["subject-token"],
     "actor_token": SECRETS["assertion"],
+    "table": lambda _, __: own_table(),
+    "PostgresStore.table": "evertoken",
     "tenant_id": "tenant",
     "timeout": 1.0,
     "token": lambda _, __: token(),
@@ -238,6 +322,7 @@ VALUES: dict[str, Any] = {
     "WorkloadIdentity.token": SECRETS["assertion"],
     "LoginEndpoint.token": "token",
     "token_endpoint": "https://as.example/token",
+    "tokens": lambda _, __: mcp_tokens(),
     "revocation_endpoint": "https://as.example/revoke",
     "token_url": "https://as.example/token",
     "ttl": 1.0,

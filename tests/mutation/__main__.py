@@ -88,6 +88,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which ones")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at a time")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="the tests that look; see trial.py")
+    parser.add_argument(
+        "--recording",
+        type=Path,
+        metavar="FOLDER",
+        help="where it is kept which tests run which lines, and taken from if it is there; of this very tree",
+    )
     parser.add_argument("--list", action="store_true", help="print the sample, and run nothing")
     options = parser.parse_args()
     mutants = sample(ROOT / "src" / "evertoken", options.seed)
@@ -100,7 +106,7 @@ def main() -> int:
         copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
         for number in range(options.jobs):
             copies.put(Copy(Path(folder) / str(number), options.tests))
-        selection = _recorded(copies)
+        selection = _recorded(copies, options.recording)
         with ThreadPoolExecutor(options.jobs) as workers:
             jobs = [workers.submit(campaign.work, copies.get(), selection) for _ in range(options.jobs)]
         for job in jobs:
@@ -110,10 +116,10 @@ def main() -> int:
     return 1 if selection.failed or survived or share < LEAST else 0
 
 
-def _recorded(copies: queue.SimpleQueue[Copy]) -> Selection:
+def _recorded(copies: queue.SimpleQueue[Copy], folder: Path | None) -> Selection:
     copy = copies.get()
     began = time.perf_counter()
-    selection = copy.record()
+    selection = copy.record(None if folder is None else folder.resolve())
     copies.put(copy)
     count, seconds = len(selection.seconds), time.perf_counter() - began
     print(f"without a mutant: {count} tests, {seconds:.0f} s, {len(selection.failed)} failed", flush=True)

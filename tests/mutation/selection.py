@@ -8,6 +8,7 @@ from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from coverage.numbits import numbits_to_nums
 
@@ -38,7 +39,11 @@ class Selection:
         return [list(first.values()), [name for name in ordered if name not in ahead]]
 
 
-def read(data: Path, seconds: Path, package: Path) -> Selection:
+# Where the package stands in the copy of the tree that was recorded.
+_PACKAGE: Final = "/src/evertoken/"
+
+
+def read(data: Path, seconds: Path) -> Selection:
     """Return the selection that *data* (a coverage file with contexts) and *seconds* (the recorder's file) tell."""
     lines: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     # Not CoverageData.contexts_by_lineno(): that takes minutes for thousands of contexts.
@@ -49,11 +54,11 @@ def read(data: Path, seconds: Path, package: Path) -> Selection:
             "join file on file.id = line_bits.file_id join context on context.id = line_bits.context_id"
         )
         for path, context, numbits in rows:
-            file = Path(path)
-            if not file.is_relative_to(package):
+            _, found, file = path.rpartition(_PACKAGE)
+            if not found:
                 continue
             for line in numbits_to_nums(numbits):
-                lines[file.relative_to(package).as_posix(), line].append(context)
+                lines[file, line].append(context)
     recorded = json.loads(seconds.read_text(encoding="utf-8"))
     tests = {place: tuple(names) for place, names in lines.items()}
     return Selection(tests, recorded["seconds"], frozenset(recorded["failed"]))

@@ -73,9 +73,17 @@ class Copy:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def record(self) -> Selection:
-        """Run all the tests without a mutant, past every failure, and return which of them run which lines."""
-        data, seconds = self._root / "coverage.data", self._root / "seconds.json"
+    def record(self, folder: Path | None = None) -> Selection:
+        """
+        Run all the tests without a mutant, past every failure, and return which of them run which lines.
+
+        What is recorded stays in *folder*, and a recording that is there is used instead of another run.
+        """
+        folder = self._root if folder is None else folder
+        data, seconds = folder / "coverage.data", folder / "seconds.json"
+        if data.exists() and seconds.exists():
+            return read(data, seconds)
+        folder.mkdir(parents=True, exist_ok=True)
         settings = self._root / "coverage.ini"
         settings.write_text("[run]\ncore = ctrace\nconcurrency = thread\n", encoding="utf-8")
         command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", f"--data-file={data}"]
@@ -87,7 +95,7 @@ class Copy:
         )
         if not data.exists() or not seconds.exists():
             sys.exit(f"the tests cannot run without a mutant:\n{ran.stdout[-3000:]}{ran.stderr[-3000:]}")
-        return read(data, seconds, self._package)
+        return read(data, seconds)
 
     def imports(self, mutant: Mutant) -> bool:
         """Whether the mutant can be imported without a warning. Any test would catch it otherwise."""

@@ -74,7 +74,7 @@ async def test_sts(environ, config, region, endpoint, tmp_path):
         ({}, "services = typo\n", "services = typo, and there is no such section"),
         ({"AWS_USE_FIPS_ENDPOINT": "true"}, "", "FIPS needs a region"),
         ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "", "dual stack needs a region"),
-        ({"AWS_USE_FIPS_ENDPOINT": "true", "AWS_ENDPOINT_URL": OTHER}, "region=us-east-1\n", "FIPS is asked for"),
+        ({"AWS_USE_FIPS_ENDPOINT": "true", "AWS_ENDPOINT_URL": OTHER}, "region=us-east-1\n", "FIPS is set"),
     ],
 )  # fmt: skip
 async def test_sts_that_cannot_be(environ, config, says, tmp_path):
@@ -228,7 +228,7 @@ def test_a_given_endpoint_is_checked_at_once(make):
         ({}, None),
         ({"AWS_REGION": EAST}, None),
         ({"AWS_ENDPOINT_URL_STS": MINE}, None),
-        ({"AWS_REGION": EAST, "AWS_USE_FIPS_ENDPOINT": "true"}, "FIPS is asked for"),
+        ({"AWS_REGION": EAST, "AWS_USE_FIPS_ENDPOINT": "true"}, "FIPS is set"),
     ],
 )
 async def test_a_given_endpoint_goes_before_all(environ, says, tmp_path):

@@ -1,4 +1,4 @@
-"""One Valkey and one PostgreSQL server for all tests of stores that need no one of their own."""
+"""One Valkey, one PostgreSQL and one MariaDB server for all tests of stores that need no one of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.asyncio as redis_asyncio
-from tests.stores.servers import Server, postgres, valkey
+from tests.stores.servers import Server, mariadb, postgres, valkey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -21,6 +21,12 @@ def valkey_server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
     with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Server]:
+    with mariadb() as server:
         yield server
 
 

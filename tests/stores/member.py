@@ -11,6 +11,10 @@ import json
 import sys
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+from tests.stores.own_tables import logins, store_in
+
 from evertoken import FetchRequest, Lease, Record, TokenError, TokenManager, events
 from evertoken.sources import OAuthClient, RefreshToken
 from evertoken.stores import FileStore, PostgresStore, RedisStore
@@ -68,6 +72,9 @@ class Standing:
 def store_at(place: str, name: str = "") -> Any:
     if place.startswith("redis:"):
         return RedisStore(place, prefix=name)
+    if "+" in place:
+        table = logins(sa.MetaData(), key=sa.String(700), name=name)
+        return store_in(create_async_engine(place), table, leases=f"{name}_l")
     return PostgresStore(place, table=name) if place.startswith("postgresql:") else FileStore(place, poll=0.05)
 
 
@@ -91,7 +98,8 @@ async def main(task: dict[str, Any]) -> None:
         async def fetch(self, request: FetchRequest, /) -> Any:
             return await source.fetch(request)
 
-    async with TokenManager(Source(), store=store, namespace="", start="require", observers=[observe]) as tokens:
+    options: Any = {"start": "require", "observers": [observe], "check_every": 0.5}
+    async with TokenManager(Source(), store=store, namespace="", **options) as tokens:
         say("lives", (await tokens.get()).fingerprint)
         while words := (await asyncio.to_thread(sys.stdin.readline)).split():
             try:

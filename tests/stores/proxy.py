@@ -50,6 +50,9 @@ class Proxy:
         if mode == "cut":
             self.cut()
 
+    def heard(self, data: bytes) -> None:
+        """Be told what passes, in either direction."""
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mode == "cut":
             writer.transport.abort()
@@ -72,6 +75,7 @@ class Proxy:
                     await asyncio.sleep(self.delay)
                 while self.mode == "silent":
                     await asyncio.sleep(0.02)
+                self.heard(data)
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -215,5 +216,44 @@ def postgres() -> Iterator[Server]:
             yield server
         finally:
             server.stop(signal.SIGQUIT)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[Server]:
+    """Run a MariaDB server from the system's package `mariadb-server-core`, as another user where this one is root."""
+    paths = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    program = shutil.which("mariadbd", path=paths)
+    if program is None:
+        if sys.platform != "linux":
+            pytest.skip("MariaDB is installed on Linux alone")
+        unavailable("MariaDB is not installed: apt-get install mariadb-server-core")
+    port = free_port()
+    folder = Path(tempfile.mkdtemp(prefix="evertoken-my-"))
+    options: dict[str, object] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        options = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    data = folder / "data"
+    # Without tables of users: everybody on loopback may log in.
+    first = [str(program), "--no-defaults", f"--datadir={data}", "--skip-grant-tables"]
+    try:
+        data.mkdir()
+        if options:
+            os.chown(data, nobody.pw_uid, nobody.pw_gid)
+        made = b"CREATE DATABASE evertoken;"
+        subprocess.run([*first, "--bootstrap"], input=made, check=True, capture_output=True, cwd=folder, **options)  # type: ignore[call-overload]
+        arguments = [*first, f"--socket={folder}/socket", f"--port={port}"]
+        arguments += ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--pid-file={folder}/pid"]
+        arguments += ["--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=2"]
+        arguments += ["--character-set-server=utf8mb4"]
+        server = Server(lambda: arguments, port, ready=lambda: reachable(port), cwd=folder, **options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGTERM)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

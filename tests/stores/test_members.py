@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
+from tests.stores.own_tables import logins
 
 from evertoken.testing import TokenServer
 
@@ -66,12 +68,21 @@ def server() -> Iterator[TokenServer]:
         yield server
 
 
-@pytest.fixture(params=["file", "valkey", "postgres"])
+@pytest.fixture(params=["file", "valkey", "postgres", "own-postgres", "own-mariadb"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     if request.param == "file":
         return [str(tmp_path / "tokens")]
-    running: Server = request.getfixturevalue(f"{request.param}_server")
+    running: Server = request.getfixturevalue(f"{request.param.removeprefix('own-')}_server")
     name = f"m{uuid4().hex}"
+    if request.param.startswith("own-"):
+        # A table of a user's, which a program of the user's has made.
+        url = f"postgresql+psycopg://evertoken@127.0.0.1:{running.port}/postgres"
+        if request.param == "own-mariadb":
+            url = f"mysql+pymysql://root@127.0.0.1:{running.port}/evertoken?charset=utf8mb4"
+        engine = sa.create_engine(url)
+        logins(sa.MetaData(), key=sa.String(700), name=name).create(engine)
+        engine.dispose()
+        return [url.replace("pymysql", "asyncmy"), name]
     if request.param == "valkey":
         return [f"redis://127.0.0.1:{running.port}/0", f"{name}:"]
     return [f"postgresql://evertoken@127.0.0.1:{running.port}/postgres", name]

@@ -6,14 +6,14 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from evertoken._coordination.looks import Looks
+from evertoken._coordination.looks import MOST_KEYS, Looks
 from evertoken._coordination.store_client import STORE_TIMEOUT, key_of, store_key
 from evertoken._engine.flight import LOOKS
 from evertoken._engine.tasks import Gate, must_propagate, next_turn, spawn, told_to_end
 from evertoken._model.identity import identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from evertoken._coordination.store_client import StoreClient
     from evertoken._engine.session import Session
@@ -72,8 +72,9 @@ class Watch:
         await self._enter_or_leave("open", "__aenter__")
         # isinstance() is not used, because a store may pass its calls on to another one.
         if callable(getattr(self._client.store, "watch", None)):
-            watched = cast("WatchedStore", self._client.store)
-            self._begin(watched)
+            self._begin(self._watch)
+        elif (every := self._session.settings.check_every) is not None:
+            self._begin(partial(self._check, every))
 
     async def close(self) -> None:
         """End the watch, and leave the store."""
@@ -120,18 +121,30 @@ class Watch:
 
         await self._client.outside(operation, None, call)
 
-    def _begin(self, store: WatchedStore) -> None:
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if not self._session.running:
             return
-        self._task = task = spawn(asyncio.get_running_loop(), self._watch(store), "evertoken:watch")
-        task.add_done_callback(partial(self._watch_ended, store))
+        self._task = task = spawn(asyncio.get_running_loop(), work(), "evertoken:watch")
+        task.add_done_callback(partial(self._watch_ended, work))
 
-    def _watch_ended(self, store: WatchedStore, task: asyncio.Task[None]) -> None:
+    def _watch_ended(self, work: Callable[[], Coroutine[Any, Any, None]], task: asyncio.Task[None]) -> None:
         # Somebody cancelled all tasks. The session continues, and so does its watch.
         if self._task is task and self._session.running:
-            self._again = self._session.clock.call_later(REWATCH, self._begin, store)
+            self._again = self._session.clock.call_later(REWATCH, self._begin, work)
 
-    async def _watch(self, store: WatchedStore) -> None:
+    async def _check(self, every: float) -> None:
+        await next_turn()
+        while not told_to_end():
+            # A part of the keys at a time, so that the store is not asked for all of them at once.
+            states = list(self._session.registry.keys.values())
+            for start in range(0, max(len(states), 1), MOST_KEYS):
+                await Gate().wait(self._session.clock, every * MOST_KEYS / max(len(states), MOST_KEYS))
+                for state in states[start : start + MOST_KEYS]:
+                    if self._session.running and self._session.registry.keys.get(state.key) is state:
+                        self._look(state, self._looks)
+
+    async def _watch(self) -> None:
+        store = cast("WatchedStore", self._client.store)
         failures = 0
         await next_turn()
         # A store that swallowed the cancellation is not called again.

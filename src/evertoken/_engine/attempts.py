@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from evertoken._model.protocols import TokenReader
-    from evertoken._model.token import Token
 
-__all__ = ["Refused", "attempt", "attempt_sync", "refusal_test"]
+__all__ = ["Refused", "attempt", "attempt_sync", "attempt_with", "attempt_with_sync", "refusal_test"]
 
 T = TypeVar("T")
 
@@ -40,10 +39,23 @@ def refusal_test(refused: Refused, /) -> Callable[[Exception], bool]:
 
 async def attempt(reader: TokenReader, call: Callable[..., Awaitable[T]], refused: Refused) -> T:
     """The implementation of `TokenHandle.attempt`."""
-    is_refusal, takes_token = refusal_test(refused), _takes_token(call)
+    is_refusal = refusal_test(refused)
+    return await attempt_with(reader, call if _takes_token(call) else lambda _: call(), is_refusal)
+
+
+def attempt_sync(reader: TokenReader, call: Callable[..., T], refused: Refused) -> T:
+    """The implementation of `TokenHandle.attempt_sync`."""
+    is_refusal = refusal_test(refused)
+    return attempt_with_sync(reader, call if _takes_token(call) else lambda _: call(), is_refusal)
+
+
+async def attempt_with(
+    reader: TokenReader, call: Callable[[str], Awaitable[T]], is_refusal: Callable[[Exception], bool]
+) -> T:
+    """Await *call* with the bare token, and once more with another one where *is_refusal* holds of what it raised."""
     token = await reader.get()
     try:
-        return await _begun(call, token, takes_token=takes_token)
+        return await call(token.access_token)
     except Exception as error:
         if not is_refusal(error):
             raise
@@ -55,15 +67,14 @@ async def attempt(reader: TokenReader, call: Callable[..., Awaitable[T]], refuse
             raise failure
     finally:
         del failure
-    return await _begun(call, other, takes_token=takes_token)
+    return await call(other.access_token)
 
 
-def attempt_sync(reader: TokenReader, call: Callable[..., T], refused: Refused) -> T:
-    """The implementation of `TokenHandle.attempt_sync`."""
-    is_refusal, takes_token = refusal_test(refused), _takes_token(call)
+def attempt_with_sync(reader: TokenReader, call: Callable[[str], T], is_refusal: Callable[[Exception], bool]) -> T:
+    """Do what `attempt_with` does with a plain function."""
     token = reader.get_sync()
     try:
-        return _begun(call, token, takes_token=takes_token)
+        return call(token.access_token)
     except Exception as error:
         if not is_refusal(error):
             raise
@@ -74,11 +85,7 @@ def attempt_sync(reader: TokenReader, call: Callable[..., T], refused: Refused) 
             raise failure
     finally:
         del failure
-    return _begun(call, other, takes_token=takes_token)
-
-
-def _begun(call: Callable[..., T], token: Token, *, takes_token: bool) -> T:
-    return call(token.access_token) if takes_token else call()
+    return call(other.access_token)
 
 
 def _takes_token(call: Callable[..., Any]) -> bool:

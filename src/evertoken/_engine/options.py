@@ -30,6 +30,7 @@ DEFAULT_START_TIMEOUT: Final = 10.0
 DEFAULT_CLOSE_GRACE: Final = 5.0
 DEFAULT_CONCURRENCY: Final = 16
 DEFAULT_IDLE_AFTER: Final = 3600.0
+DEFAULT_CHECK_EVERY: Final = 30.0
 
 
 class Options(TypedDict, total=False):
@@ -54,6 +55,7 @@ class Options(TypedDict, total=False):
     rate_limits: Mapping[str, RateLimit] | None
     budgets: Mapping[str, Budget] | None
     idle_after: float | None
+    check_every: float | None
 
 
 @final
@@ -85,6 +87,7 @@ class Settings(Frozen):
     rate_limits: Mapping[str, RateLimit] | None = None
     budgets: Mapping[str, Budget] | None = None
     idle_after: float | None = DEFAULT_IDLE_AFTER
+    check_every: float | None = DEFAULT_CHECK_EVERY
 
     def __post_init__(self) -> None:
         _of("policy", self.policy, RefreshPolicy)
@@ -101,8 +104,9 @@ class Settings(Frozen):
         for name in ("fetch_timeout", "start_timeout"):
             _positive(name, getattr(self, name))
         _positive("close_grace", self.close_grace, or_zero=True)
-        if self.idle_after is not None:
-            _positive("idle_after", self.idle_after)
+        for name in ("idle_after", "check_every"):
+            if getattr(self, name) is not None:
+                _positive(name, getattr(self, name))
         if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int) or self.concurrency < 1:
             msg = f"concurrency must be a whole number of at least 1, not {self.concurrency!r}"
             raise ValueError(msg)

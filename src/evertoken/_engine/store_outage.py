@@ -62,7 +62,7 @@ class StoreOutage:
         return any(failing.failures > 1 for failing in self._failing.values())
 
     def lets_through(self, operation: str) -> bool:
-        """Tell whether *operation* is to be tried now. The caller then tries it, and reports how that ended."""
+        """Tell whether to try *operation* now. The caller then tries it, and reports how that ended."""
         failing = self._failing.get(operation)
         if failing is None or failing.failures < _DOWN:
             return True

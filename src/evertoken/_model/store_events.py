@@ -1,4 +1,4 @@
-"""What can happen to a store, which many keys share."""
+"""Events about a store, which many keys share."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["StoreStillDown", "StoreUp"]
 @frozen()
 class StoreStillDown(Event):
     """
-    A step of the store has failed for every key since the last success. Said once a minute at most.
+    A step of the store has failed for every key since the last success. This is sent once a minute at most.
 
     Args:
         operation: The step, as in `StoreFailed`.
 
-        error: The class and words of the last failure, scrubbed.
+        error: The class and the message of the last failure, without secrets.
 
         since: When the first of these failures happened (epoch seconds).
 
-        failures: How many there were.
+        failures: The number of these failures.
     """
 
     operation: str
@@ -45,7 +45,7 @@ class StoreUp(Event):
 
         took: Seconds from the first failure to this success.
 
-        failures: How many failures there were.
+        failures: The number of these failures.
     """
 
     operation: str

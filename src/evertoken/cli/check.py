@@ -67,8 +67,8 @@ async def _asked(store: ListedStore, clean: Callable[[str], str]) -> int:
         async with asyncio.timeout(_PATIENCE), contextlib.AsyncExitStack() as stack:
             if hasattr(store, "__aenter__"):
                 await stack.enter_async_context(store)  # type: ignore[arg-type]
-            keys = store.keys()
-            await anext(keys, None)
+            if hasattr(store, "keys"):
+                await anext(aiter(store.keys()), None)
     except TimeoutError:
         print(f"store: no answer within {_PATIENCE:g} s")
     except Exception as error:  # noqa: BLE001 - a store may raise anything

@@ -135,6 +135,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--store-file", type=Path, metavar="FILE", help="a file with the URL, which nobody else may read"
         )
+        action.add_argument("--store", metavar="MODULE:NAME", help="a store of your own, or a function that makes it")
         action.add_argument("--ask-password", action="store_true", help="ask for the password that the URL leaves out")
         action.add_argument("--key-file", type=Path, metavar="FILE", help="the keys that open sealed records")
         action.add_argument("--prefix", help="the prefix of the keys in Redis (default: evertoken:)")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from evertoken._model.policy import RefreshPolicy
+from evertoken._model.redaction import scrub
 from evertoken.cli.address import Address, url_in_file, without_passwords
+from evertoken.cli.named_store import store_named
 from evertoken.cli.place import store_at
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ def store_of(top: Table) -> tuple[Callable[[], ListedStore], Callable[[str], str
     table = top.table("store")
     if table is None:
         return None
-    table.only(["url", "key_file", "prefix", "table"])
+    table.only(["url", "import", "key_file", "prefix", "table"])
+    if "import" in table.values:
+        return _named(table)
     given = table.values.get("url")
     if isinstance(given, str):
         if without_passwords(given) != given:
@@ -45,7 +49,7 @@ def store_of(top: Table) -> tuple[Callable[[], ListedStore], Callable[[str], str
     else:
         secret = table.secret("url")
         if secret is None:
-            raise table.wrong("url", "is missing")
+            raise table.wrong("url", "is missing, and so is import")
         try:
             url = url_in_file(secret) if isinstance(secret, Path) else secret
         except (OSError, ValueError) as error:
@@ -65,6 +69,17 @@ def store_of(top: Table) -> tuple[Callable[[], ListedStore], Callable[[str], str
             None, address.clean(str(error)).replace("--prefix", "prefix").replace("--table", "table")
         ) from None
     return make, address.clean
+
+
+def _named(table: Table) -> tuple[Callable[[], ListedStore], Callable[[str], str]]:
+    path = table.text("import") or ""
+    if len(table.values) > 1:
+        raise table.wrong("import", "names a store that is made already: leave the other keys of this table out")
+    try:
+        store_named(path)
+    except ValueError as error:
+        raise table.wrong("import", str(error)) from None
+    return (lambda: store_named(path)), scrub
 
 
 def fetch_timeout_of(top: Table) -> float | None:

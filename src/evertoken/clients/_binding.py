@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final
 
 from evertoken._model.errors import OriginRefused
 from evertoken.clients._long_lived import long_lived
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
+from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -20,7 +21,7 @@ __all__ = ["Binding"]
 _SPELLINGS: Final = 64
 
 
-class Binding:
+class Binding(Uncopied):
     """
     The token of a reader, and the origins that may receive it.
 
@@ -65,17 +66,6 @@ class Binding:
     def __repr__(self) -> str:
         bound = ", ".join(sorted(map(written, self._origins))) or "the first origin it is used with"
         return f"{type(self).__name__}(bound to {bound})"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        # It refers to a manager and is not copied. Clients are often copied together with their options.
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        msg = f"{type(self).__name__} refers to a manager and cannot be pickled: make one in each process"
-        raise TypeError(msg)
 
     def _remember(self, written: Hashable) -> None:
         """From now on, admit origins with this spelling at once."""

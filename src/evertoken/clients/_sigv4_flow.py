@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from evertoken._engine.clock import SystemClock
 from evertoken._model.parsing import http_date
 from evertoken._signing.sigv4 import CONTENT_HASH, OURS, KeyPair, SigV4
+from evertoken.clients._aws_errors import BAD_KEYS
 from evertoken.clients._bearer import BearerFlow
 from evertoken.clients._origin import origin_in
 from evertoken.clients._replayable import replayable
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SigV4Flow"]
 
-# Codes by which AWS says that it does not, or no longer, accept the credentials. A missing permission has other codes
-# with the same status.
-_NOT_GOOD: Final = re.compile(
-    rb"\b(?:ExpiredToken|InvalidClientTokenId|InvalidToken|InvalidAccessKeyId|UnrecognizedClient)(?:Exception)?\b"
-)
 # Codes for a wrong time of the signature, and codes that may mean a wrong time or another fault.
 _WRONG_TIME: Final = re.compile(
     rb"\b(?:RequestTimeTooSkewed|RequestExpired|RequestInTheFuture)(?:Exception)?\b"
@@ -165,7 +161,7 @@ class SigV4Flow(BearerFlow):
     def _blames_token(self, response: Any) -> bool:
         if response.status_code not in self.telling or origin_in(response.request.url) not in self._origins:
             return False
-        return _NOT_GOOD.search(_said(response)) is not None
+        return BAD_KEYS.search(_said(response)) is not None
 
 
 def _said(response: Any) -> bytes:

@@ -1,6 +1,7 @@
 """Sources of tokens. Each grant has its own file, and each cloud its own folder."""
 
 from evertoken.sources._client_authentication import ClientAssertion, ClientSecretJwt, PrivateKeyJwt, TlsClientAuth
+from evertoken.sources.authlib_client import AuthlibClient
 from evertoken.sources.client_credentials import ClientCredentials
 from evertoken.sources.command import Command
 from evertoken.sources.fallback import Fallback
@@ -15,6 +16,7 @@ from evertoken.sources.token_file import TokenFile
 
 __all__ = [
     "Assertion",
+    "AuthlibClient",
     "ClientAssertion",
     "ClientCredentials",
     "ClientSecretJwt",

@@ -1,5 +1,5 @@
 """
-A record as bytes. All stores of this library use this format, and the next release and the last one can read it.
+A record as JSON. All stores of this library use this format, and the next release and the last one can read it.
 
 Within one format, fields are only added. A reader ignores unknown fields.
 """
@@ -9,14 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from evertoken._model.guarded import guarded
 from evertoken._model.parsing import is_finite
 from evertoken._model.protocols import Record
 from evertoken._model.redaction import quoted
 from evertoken._model.token import Token
 
-__all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "load"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Codec", "TornRecord", "UnreadableRecord", "dump", "dump_record", "load", "load_record"]
 
 FORMAT: Final = 1
 
@@ -71,9 +75,18 @@ class Codec(Protocol):
         """
 
 
-def dump(record: Record, codec: Codec | None = None, /) -> bytes:
+@guarded
+def dump_record(record: Record, codec: Codec | None = None, /) -> dict[str, Any]:
     """
-    Return *record* as bytes: UTF-8 JSON. A codec seals its token, and binds all other fields to the seal.
+    Return *record* as a dict that `json.dumps` can write, for stores of your own.
+
+    The dict names its format, so that later releases can read it. It contains the tokens, unless they are sealed.
+
+    Args:
+        record: The argument of `mark` or `commit`.
+
+        codec: Seals the token, such as `evertoken.stores.encryption.AesGcm`. All other fields are bound to the seal,
+            and stay readable.
 
     Raises:
         TypeError: The token has extra fields that JSON cannot express.
@@ -95,21 +108,29 @@ def dump(record: Record, codec: Codec | None = None, /) -> bytes:
     else:
         sealed = codec.seal(json.dumps(token).encode(), _context(body))
         body["sealed"] = base64.b64encode(sealed).decode()
-    return json.dumps(body).encode()
+    return body
 
 
-def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
+@guarded
+def load_record(key: str, data: Mapping[str, Any], codec: Codec | None = None, /) -> Record:
     """
-    Return the record of *key* from *data*.
+    Return the record of *key* from *data*, which `dump_record` made.
+
+    Args:
+        key: The key that the store was asked for. A record of another key is refused.
+
+        data: The result of `dump_record`, of this release or an earlier one.
+
+        codec: Opens the token, if it is sealed.
 
     Raises:
-        TornRecord: *data* is not a record, or is one of another key.
-        UnreadableRecord: It is sealed with a key that is not available, or has a later format.
+        TornRecord: *data* is not a record, or is one of another key. A store may treat it as missing.
+        UnreadableRecord: It is sealed with a key that is not available, or has a later format. A store must raise it,
+            and must not write over such a record. It is the base of `TornRecord`.
     """
     try:
-        body = json.loads(data)
-        form, found, version = body["format"], body["key"], body["version"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        form, found, version = data["format"], data["key"], data["version"]
+    except (KeyError, TypeError):
         msg = "the stored data is not a record"
         raise TornRecord(msg) from None
     if found != key:
@@ -121,11 +142,31 @@ def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
     if not (isinstance(version, int) and is_finite(version) and abs(version) <= _LAST_VERSION):
         msg = "the record has no version"
         raise TornRecord(msg)
-    history = _history(body)
-    return Record(key, version, _token(_opened(body, codec)), **history)
+    history = _history(data)
+    return Record(key, version, _token(_opened(data, codec)), **history)
 
 
-def _history(body: dict[str, Any]) -> dict[str, Any]:
+def dump(record: Record, codec: Codec | None = None, /) -> bytes:
+    """
+    Return the result of `dump_record` as UTF-8 JSON.
+
+    Raises:
+        TypeError: The token has extra fields that JSON cannot express.
+    """
+    return json.dumps(dump_record(record, codec)).encode()
+
+
+def load(key: str, data: bytes, codec: Codec | None = None, /) -> Record:
+    """Return the record of *key* from JSON, as `load_record` does from a dict."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        msg = "the stored data is not a record"
+        raise TornRecord(msg) from None
+    return load_record(key, body, codec)
+
+
+def _history(body: Mapping[str, Any]) -> dict[str, Any]:
     # A field that an earlier release did not write gets its default.
     sent_at, sent_by, since = body.get("sent_at"), body.get("sent_by"), body.get("since", 0.0)
     origins, generation = body.get("origins", []), body.get("generation", 0)
@@ -154,7 +195,7 @@ def _history(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _opened(body: dict[str, Any], codec: Codec | None) -> object:
+def _opened(body: Mapping[str, Any], codec: Codec | None) -> object:
     if "sealed" not in body:
         if codec is not None and not codec.accept_plain:
             msg = "the record is not sealed, and only sealed ones are accepted (see accept_plain)"
@@ -182,7 +223,7 @@ def _token(fields: object) -> Token | None:
         raise TornRecord(msg) from None
 
 
-def _context(body: dict[str, Any]) -> bytes:
+def _context(body: Mapping[str, Any]) -> bytes:
     # Unknown fields are bound too, because a later release wrote them and will read them.
     return json.dumps({name: body[name] for name in sorted(body) if name != "sealed"}).encode()
 

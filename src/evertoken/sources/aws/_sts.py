@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from evertoken._model.protocols import FetchRequest
 
-__all__ = ["Sts", "check_role", "sts_url"]
+__all__ = ["Sts", "check_role", "judged", "sts_url"]
 
 VERSION: Final = "2011-06-15"
 
@@ -211,11 +211,12 @@ def _fields(body: bytes, content_type: str) -> dict[str, Any] | None:
     code = leaves.get("Code")
     if code is not None:
         said = leaves.get("Message", "")
-        leaves |= {"error": _judged(code, said), "error_description": said}
+        leaves |= {"error": judged(code, said), "error_description": said}
     return leaves
 
 
-def _judged(code: str, said: str) -> str:
+def judged(code: str, said: str) -> str:
+    """Return what a code of AWS means in the words of RFC 6749, or the code itself if it passes or is not known."""
     if code in _PASSING and not _LASTING.search(said):
         return code
     # A wrong clock is corrected at some time. Then the same request succeeds.

@@ -43,11 +43,11 @@ _LOGIN: Final = (
 )
 _FABRIC: Final = (
     "IDENTITY_SERVER_THUMBPRINT is set: the managed identity of Service Fabric, whose server is known by its "
-    "certificate alone, is not built in; give a function that asks azure.identity.ManagedIdentityCredential"
+    "certificate alone, is not built in; use AzureCredential(azure.identity.ManagedIdentityCredential(), scope)"
 )
 _BINDING: Final = (
-    "AZURE_KUBERNETES_TOKEN_PROXY is set: identity bindings of AKS are not built in; give a function that asks "
-    "azure.identity.WorkloadIdentityCredential(enable_azure_proxy=True)"
+    "AZURE_KUBERNETES_TOKEN_PROXY is set: identity bindings of AKS are not built in; use "
+    "AzureCredential(azure.identity.WorkloadIdentityCredential(enable_azure_proxy=True), scope)"
 )
 
 

@@ -1,0 +1,129 @@
+"""Credentials of google-auth, whatever they are."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, final
+
+from evertoken._engine.function_threads import threads_of
+from evertoken._model.answer import Answer
+from evertoken._model.error_response import failure_from
+from evertoken._model.errors import GrantRejected, TransientRefreshError
+from evertoken._model.guarded import Guarded, Hidden
+from evertoken._model.redaction import scrub
+
+if TYPE_CHECKING:
+    from evertoken._model.protocols import FetchRequest
+
+__all__ = ["GoogleAuthCredentials"]
+
+_PASSING: Final = 429
+_SERVERS: Final = range(500, 600)
+
+
+@final
+class GoogleAuthCredentials(Guarded):
+    """
+    Tokens by credentials of google-auth, for kinds of credentials that have no source of their own here.
+
+    `GoogleAuthCredentials(google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0])`. Each
+    fetch calls their `refresh`, in a thread, and takes no token that they have already. Nothing else should refresh
+    them. A store needs a namespace, because google-auth does not tell whose credentials they are.
+
+    Args:
+        credentials: The credentials (`google.auth.credentials.Credentials`), with the scopes that they need.
+
+        provider: Keys of one provider share its limits, its pauses and its outages. None: this source is alone.
+
+    Raises:
+        TypeError: They have no `refresh`, or it is asynchronous.
+        ImportError: The extra `google` is not installed.
+    """
+
+    rotates = False
+    on_ambiguous = "retry"
+
+    def __init__(self, credentials: Any, *, provider: str | None = None) -> None:
+        try:
+            from google.auth import exceptions  # noqa: PLC0415 - for this source alone, and not for its neighbours
+            from google.auth.transport.requests import Request  # noqa: PLC0415
+        except ImportError as error:
+            msg = "GoogleAuthCredentials needs google-auth and requests: pip install 'evertoken[google]'"
+            raise ImportError(msg) from error
+        if not callable(getattr(credentials, "refresh", None)) or not hasattr(credentials, "expiry"):
+            msg = f"credentials must be google.auth.credentials.Credentials, not {type(credentials).__name__}"
+            raise TypeError(msg)
+        self._credentials = credentials
+        self._exceptions: Any = exceptions
+        self._request_type: Any = Request
+        self._threads = threads_of(self._refresh)
+        self.provider = provider
+
+    async def fetch(self, request: FetchRequest, /) -> Answer:
+        """
+        Call `refresh`, and take the token and its expiry.
+
+        Raises:
+            TransientRefreshError: Google could not be reached, or says that it may work later.
+            GrantRejected: Google refuses the credentials, or they cannot be used as they are.
+        """
+        try:
+            found: Hidden[Answer] = await self._threads.call((request.timeout,), starting=_nothing)
+        except self._exceptions.GoogleAuthError as error:
+            failure = self._failure(error)
+        else:
+            return found.value
+        raise failure
+
+    def _refresh(self, timeout: float) -> Hidden[Answer]:
+        send = self._request_type()
+        credentials = self._credentials
+        try:
+            credentials.refresh(partial(send, timeout=timeout))
+        finally:
+            send.session.close()
+        expiry, payer = credentials.expiry, credentials.quota_project_id
+        fields = {
+            "access_token": credentials.token,
+            # google-auth has naive instants, in UTC.
+            "expires_at": None if expiry is None else expiry.replace(tzinfo=expiry.tzinfo or dt.UTC).timestamp(),
+            "quota_project_id": payer,
+        }
+        return Hidden(Answer({name: value for name, value in fields.items() if value is not None}))
+
+    def _failure(self, error: Exception) -> GrantRejected | TransientRefreshError:
+        known = self._exceptions
+        secrets = [getattr(self._credentials, name, None) for name in ("token", "refresh_token", "client_secret")]
+        passing = (known.TransportError, known.TimeoutError, known.ResponseError)
+        fields, status = _said(error)
+        passes = isinstance(error, passing) or isinstance(error.__cause__, passing)
+        if passes or getattr(error, "retryable", False) or status == _PASSING or status in _SERVERS:
+            words = scrub(f"{type(error).__name__}: {error}", secrets)
+            return TransientRefreshError(f"google-auth: {words}", status=status)
+        if not fields:
+            fields = {"error": "invalid_grant", "error_description": str(error)}
+        return failure_from(fields, status=status, origin="google-auth", secrets=secrets, rejected=True)
+
+    def __repr__(self) -> str:
+        return f"GoogleAuthCredentials({type(self._credentials).__name__})"
+
+
+def _said(error: Exception) -> tuple[dict[str, Any], int | None]:
+    """Return the fields of the answer that *error* has beside its words, and the status in them, if there is one."""
+    fields: Any = next((one for one in error.args if isinstance(one, dict)), None)
+    for one in error.args if fields is None else ():
+        try:
+            fields = json.loads(one)
+        except (TypeError, ValueError):
+            continue
+    if not isinstance(fields, dict):
+        return {}, None
+    inner = fields.get("error")
+    status = inner.get("code") if isinstance(inner, dict) else None
+    return fields, status if isinstance(status, int) else None
+
+
+def _nothing() -> None:
+    pass
