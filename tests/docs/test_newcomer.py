@@ -68,4 +68,4 @@ def test_each_extra_is_explained():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 
-    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(extras)
+    assert re.findall(r"^\| `([\w-]+)` \|", page, flags=re.MULTILINE) == list(extras)
