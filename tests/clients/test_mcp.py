@@ -157,5 +157,5 @@ async def test_the_storage_shows_no_secret(service):
     assert shown
     assert not [text for text in [*shown, repr(storage), repr(vars(storage))] if "secret-1" in text]
     assert copy.deepcopy(storage) is storage
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(storage)
