@@ -51,6 +51,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!evertoken\.[^_]).*|.*\._.*")]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "evertoken"
 html_copy_source = False
 html_domain_indices = False

@@ -69,3 +69,20 @@ def test_each_extra_is_explained():
     page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 
     assert re.findall(r"^\| `([\w-]+)` \|", page, flags=re.MULTILINE) == list(extras)
+
+
+def test_the_readme_quotes_what_was_measured():
+    """The figures of the README are those of its picture and of the benchmarks' page."""
+    rows = [line for line in README.splitlines() if line.startswith("| ") and "python -m tests.benchmarks" in line]
+    measured = (ROOT / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert len(rows) == 4
+    for figure in (*re.findall(r"[\d.]+ (?:ms|ns)\b", "".join(rows[:1] + rows[2:3])), "3.6 x", "1, 500"):
+        assert figure == "300 ms" or figure in measured, figure
+
+    failed = re.search(r"\| (\d+ of \d+) requests fail \| (\d+ of \d+) fail \|", README)
+    assert failed is not None
+    for picture in ("demo.svg", "demo-dark.svg"):
+        # matplotlib writes each text as a comment, too.
+        text = (ROOT / "docs" / "_static" / picture).read_text(encoding="utf-8")
+        assert f"<!-- the snippet everyone writes: {failed[1]} failed" in text
+        assert f"<!-- evertoken: {failed[2]} failed" in text
