@@ -6,17 +6,9 @@ It needs no network, and a broken reference is an error.
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
-from typing import TYPE_CHECKING
-
-from docutils.statemachine import StringList
-from sphinx.directives.other import TocTree
-from sphinx.util import docname_join
-from sphinx.util.matching import patfilter
-
-if TYPE_CHECKING:
-    from docutils.nodes import Element
-    from sphinx.application import Sphinx
+from pathlib import Path
 
 project = "evertoken"
 author = "evertoken contributors"
@@ -24,7 +16,9 @@ copyright = "2026, evertoken contributors"
 release = metadata.version("evertoken")
 version = release
 
+sys.path.append(str(Path(__file__).parent / "_extensions"))
 extensions = [
+    "guides",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -62,28 +56,3 @@ html_css_files = ["site.css"]
 copybutton_prompt_text = "$ "
 copybutton_line_continuation_character = "\\"
 copybutton_only_copy_prompt_lines = True
-
-
-class Guides(TocTree):
-    """
-    A toctree of patterns.
-
-    If several toctrees of a page match a document, only the first one lists it.
-    """
-
-    def parse_content(self, toctree: Element) -> None:
-        """Replace the patterns by the pages. A pattern need not match any page."""
-        listed = self.env.temp_data.setdefault("guides", {self.env.docname})
-        for pattern in list(self.content):
-            here = docname_join(self.env.docname, pattern)
-            found = sorted(set(patfilter(self.env.found_docs, here)) - listed)
-            listed.update(found)
-            toctree["entries"] += [(None, page) for page in found]
-            toctree["includefiles"] += found
-        self.content = StringList()
-        super().parse_content(toctree)
-
-
-def setup(app: Sphinx) -> None:
-    """Register the directive."""
-    app.add_directive("guides", Guides)
