@@ -145,9 +145,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a broken reference is an error. Its examples are tests, and run with them."""
+    """Build the documentation, and check links and pictures; a broken reference is an error. Examples are tests."""
     session.install(ALL_EXTRAS, *group("docs"))
     session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+    # Without the settings of the other tests, which need more packages.
+    alone = "--noconftest", "-c", os.devnull, "--rootdir", "."
+    checks = "python", "-m", "pytest", *alone, "-p", "no:cacheprovider", "tests/docs/test_site.py"
+    session.run(*checks, env={"EVERTOKEN_SITE": "docs/_build/html"})
 
 
 @nox.session

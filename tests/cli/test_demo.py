@@ -49,7 +49,9 @@ GOOD = [Sample(at=number / 10.0, latency=0.01, status=200) for number in range(2
 def test_demo_as_json_with_a_picture(tmp_path: Path):
     """One run tells machines all of it, draws the picture, and ends with 0 because the promises were kept."""
     picture = tmp_path / "demo.svg"
-    run = evertoken("demo", "--seconds", "16", "--rate", "25", "--json", "--plot", str(picture))
+    dark = tmp_path / "dark.svg"
+    pictures = "--plot", str(picture), "--plot-dark", str(dark)
+    run = evertoken("demo", "--seconds", "16", "--rate", "25", "--json", *pictures)
 
     result = json.loads(run.stdout)
     assert (run.returncode, run.stderr) == (0, ""), result["promises"]
@@ -60,8 +62,9 @@ def test_demo_as_json_with_a_picture(tmp_path: Path):
     assert ours["tokens_issued"] <= ours["token_requests"]
     assert result["kept"]
     assert len(result["promises"]) == 6
-    assert picture.read_text().startswith("<?xml")
-    assert picture.stat().st_size < 300_000
+    assert all(one.read_text().startswith("<?xml") and one.stat().st_size < 300_000 for one in (picture, dark))
+    assert "#ffffff" in picture.read_text()
+    assert "#ffffff" not in dark.read_text()
 
 
 @pytest.mark.breakage
@@ -146,7 +149,7 @@ def test_a_picture_that_cannot_be_written(
 ):
     """A failure at the very end, such as a full disk, is reported in one line, after the summary."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(logging.getLogger("evertoken"), "propagate", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import io
 import json
 import logging
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--json", action="store_true", help="print only the result, as JSON")
     demo.add_argument("--plot", type=_picture, metavar="FILE", help="draw the latencies, as .svg or .png")
+    demo.add_argument("--plot-dark", type=_picture, metavar="FILE", help="the same picture for dark pages")
     demo.set_defaults(run=_demo)
     _add_store(commands.add_parser(
         "store",
@@ -187,9 +189,13 @@ def _demo(options: Any) -> int:
     from evertoken.testing._serve import require_uvicorn  # noqa: PLC0415
 
     require_uvicorn()
-    draw: Callable[[Result, Progress, Path], None] | None = None
-    if options.plot is not None:
-        from evertoken.cli.plot import plot as draw  # noqa: PLC0415 - matplotlib is only needed here
+    pictures: list[tuple[Path, Callable[[Result, Progress, Path], None]]] = []
+    if options.plot is not None or options.plot_dark is not None:
+        from evertoken.cli import plot  # noqa: PLC0415 - matplotlib is only needed here
+
+        for path, theme in ((options.plot, plot.LIGHT), (options.plot_dark, plot.DARK)):
+            if path is not None:
+                pictures.append((path, functools.partial(plot.plot, theme=theme)))
     # The views show the events, so the log is not needed.
     logging.getLogger("evertoken").addHandler(logging.NullHandler())
     logging.getLogger("evertoken").propagate = False
@@ -206,14 +212,14 @@ def _demo(options: Any) -> int:
     else:
         result, progress = _run(plan, PlainView(sys.stdout))
         print("\n" + report(result))
-    if draw is not None and options.plot is not None:
+    for path, draw in pictures:
         try:
-            draw(result, progress, options.plot)
+            draw(result, progress, path)
         except OSError as error:
-            print(f"evertoken: cannot write {str(options.plot)!r}: {error.strerror}", file=sys.stderr)
+            print(f"evertoken: cannot write {str(path)!r}: {error.strerror}", file=sys.stderr)
             return 1
         if not options.json:
-            print(f"\n{options.plot} shows the latency of every request.")
+            print(f"\n{path} shows the latency of every request.")
     if not result.complete:
         return INTERRUPTED
     return 0 if result.kept else 1

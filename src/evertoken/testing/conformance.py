@@ -23,7 +23,7 @@ class StoreConformance(Records, Leases, Watching, Reading, Listing, Batches, Quo
 
     Inherit from it, and define how to make a store::
 
-        @pytest.mark.asyncio  # or @pytest.mark.anyio; with asyncio_mode = "auto" neither is needed
+        @pytest.mark.asyncio  # or anyio; asyncio_mode = "auto" needs neither
         class TestMyStore(StoreConformance):
             @pytest.fixture(autouse=True)
             def folder(self, tmp_path):

@@ -59,7 +59,7 @@ class InstanceRole(CarriesSecrets):
         role: The name of the role. By default, the role of the instance.
 
         endpoint: The URL of the service: https, or http within the machine's own network. The SDKs of AWS accept any
-            URL. For IPv6, use "http://[fd00:ec2::254]".
+            URL. For IPv6, use `http://[fd00:ec2::254]`.
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
