@@ -61,7 +61,11 @@ copybutton_line_continuation_character = "\\"
 copybutton_only_copy_prompt_lines = True
 
 # The library makes these, and users never call them.
-MADE_BY_THE_LIBRARY = {"evertoken.TokenHandle", "evertoken.Subscription", "evertoken.EventStream"}
+MADE_BY_THE_LIBRARY = {
+    "evertoken.TokenHandle",
+    "evertoken.Subscription",
+    "evertoken.EventStream",
+}
 
 
 def setup(app):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - Sphinx is not needed to read this file
@@ -79,6 +83,8 @@ def setup(app):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - Sphinx
     app.connect("autodoc-process-signature", without_constructor)
 
 
-def without_constructor(_app: object, _kind: str, name: str, *_rest: object) -> tuple[str, str] | None:
+def without_constructor(
+    _app: object, _kind: str, name: str, *_rest: object
+) -> tuple[str, str] | None:
     """Leave out the signature of a class that only the library calls."""
     return ("", "") if name in MADE_BY_THE_LIBRARY else None
