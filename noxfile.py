@@ -3,7 +3,7 @@
 # dependencies = ["nox>=2025.10.14"]
 # ///
 """
-What is run, and with what: every session installs all it needs. `nox` runs the checks, `nox --list` names them.
+All checks of the project. Every session installs all it needs. `nox` runs the checks, `nox --list` names them.
 
 The Pythons are those of the classifiers in pyproject.toml; one that is not installed is skipped. Arguments after `--`
 go to the tool: `nox -s tests-3.13 -- -k refused -x`.
@@ -70,15 +70,16 @@ def tests(session: nox.Session) -> None:
     """
     Run all tests on each Python present, against the package as users install it; the long ones on the first.
 
-    What kills processes and servers runs once in a run of several Pythons, and so do the tests in debug mode. A session
-    that is asked for alone, as in `nox -s tests-3.13`, leaves nothing out.
+    Tests that kill processes and servers, and tests in debug mode, run once in a run of several Pythons. A session that
+    is asked for alone, as in `nox -s tests-3.13`, leaves nothing out.
     """
     if not session.posargs:
         session.notify(f"niquests-{session.python}")
     session.install(EVERYTHING, *group("test"))
     selected = ["-m", "not breakage and not debug"] if BROKEN[0] and not session.posargs else []
     BROKEN[0] = True
-    # One more than there are cores, for many tests wait for a server; and who is done takes from the others.
+    # One more worker than there are cores, because many tests wait for a server. An idle worker takes tests from the
+    # others.
     workers = (os.cpu_count() or 1) + 1
     session.run("python", "-m", "pytest", f"--numprocesses={workers}", "--dist=worksteal", *selected, *session.posargs)
 
@@ -104,7 +105,7 @@ def minimums(session: nox.Session) -> None:
     lowest = "uv", "pip", "install", "--quiet", "--resolution=lowest-direct"
     session.run(*lowest, EVERYTHING, *group("test"))
     session.run("python", "-m", "pytest", *session.posargs)
-    # Last, for it replaces urllib3.
+    # It comes last, because it replaces urllib3.
     session.run(*lowest, ".[niquests]", *group("niquests"))
     session.run("python", "-m", "pytest", "tests/own_environment")
 
@@ -123,12 +124,13 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, spelling, the sentence of each test, and pyproject.toml itself."""
+    """Check style, spelling, plain sentences, that each test has one, and pyproject.toml itself."""
     session.install(*group("lint"))
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
     session.run("interrogate", "tests")
     session.run("codespell")
+    session.run("python", "-m", "tests.prose")
     session.run("validate-pyproject", "pyproject.toml")
 
 
@@ -161,14 +163,14 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the sdist and the wheel twice and compare them byte for byte; what was built is left in dist."""
+    """Build the sdist and the wheel twice, compare them byte for byte, and leave them in dist."""
     session.install(*group("release"))
     session.run("python", "-m", "tests.supply.build", *(session.posargs or ["dist"]))
 
 
 @nox.session
 def sbom(session: nox.Session) -> None:
-    """Write dist/sbom.cdx.json: what evertoken with all its extras brings, as CycloneDX has it."""
+    """Write dist/sbom.cdx.json: the dependencies of evertoken and all its extras, in the format of CycloneDX."""
     session.install(*group("release"))
     # An environment of its own, or the list would name the tool that writes it.
     place = Path(session.create_tmp()) / "environment"
@@ -201,7 +203,7 @@ def leaks(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, default=False)
 def benchmarks(session: nox.Session) -> None:
-    """Measure what is promised about speed, as ratios within one run, on each Python present."""
+    """Measure the promised speed, as ratios within one run, on each Python present."""
     session.install(EVERYTHING, *group("test"))
     session.run("python", "-m", "pytest", "-s", "--timeout=600", "tests/benchmarks", *session.posargs)
 

@@ -1,4 +1,4 @@
-"""What all tests share: the loops to run on, and sources that wait at gates."""
+"""Shared by all tests: the event loops to run on, and sources that wait at gates."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class GatedSource:
         await self._reached.wait()
 
     def release(self) -> None:
-        """Open the gate, for this fetch and those to come."""
+        """Open the gate, for this fetch and all later ones."""
         self._open.set()
 
     def hold(self) -> None:
@@ -88,7 +88,7 @@ class Suspended(AssertionError):
 
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that must not suspend; return what it returned, raise what it raised, or `Suspended`."""
+    """Run a coroutine that must not suspend. Return its result, raise its exception, or raise `Suspended`."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -99,7 +99,7 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 async def until(condition: Callable[[], object], *, what: str = "it happened") -> None:
-    """Let the loop run until *condition* holds: for what comes by a socket or from a thread, where there is no gate."""
+    """Let the loop run until *condition* holds, if the change comes from a socket or a thread and there is no gate."""
     end = time.monotonic() + _PATIENCE
     while not condition():
         assert time.monotonic() < end, f"waited in vain until {what}"

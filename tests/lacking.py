@@ -1,4 +1,4 @@
-"""What a test does that lacks its server, or a library that it compares with."""
+"""Decides what happens to a test that lacks its server, or a library that it compares with."""
 
 from __future__ import annotations
 

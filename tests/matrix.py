@@ -18,7 +18,7 @@ ROOMS = ("", "aws", "azure", "google", "vault")
 ASKS = {"client", "credentials", "options"}
 SERVERS = {"Wire", "TokenServer"}
 
-#: What the functions that run a peer in tests/sources/test_against_peers.py run.
+#: The peer libraries of tests/sources/test_against_peers.py, by the start of the function that runs each.
 PEERS = {
     "oauth2_client": "requests-oauth2client",
     "google_": "google-auth",
@@ -27,7 +27,7 @@ PEERS = {
     "pygithub": "PyGithub",
     "hvac_": "hvac",
 }
-#: What the modules of tests/thirdparty start.
+#: The peer libraries of the modules in tests/thirdparty.
 THIRD_PARTY = {
     "test_authlib.py": "Authlib",
     "test_django_oauth_toolkit.py": "django-oauth-toolkit",
@@ -58,7 +58,7 @@ def calls(tree: ast.AST) -> set[str]:
 
 
 def used(tree: ast.AST) -> list[str]:
-    """Return what is imported from the sources, by the name users write, and called."""
+    """Return the names, as users write them, that the file imports from the sources and calls."""
     called = calls(tree)
     return [
         ".".join(filter(None, ((node.module or "").removeprefix("evertoken.sources").lstrip("."), alias.name)))
@@ -144,7 +144,7 @@ def table() -> str:
 
 
 def parts() -> tuple[str, str, str]:
-    """Return what the page has before the table, the table, and what it has behind."""
+    """Return the part of the page before the table, the table itself, and the part after it."""
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     written, _, behind = rest.partition(END)
     return before, written, behind

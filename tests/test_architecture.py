@@ -1,5 +1,5 @@
 """
-The rules of the house that a reader can check by looking: what imports what, who asks the time, how long a file is.
+The architecture rules that a reader can check in the source: the imports, the use of clocks, the length of files.
 
 Sources are parsed, not imported, so that imports inside functions and for type checkers count as well.
 """
@@ -35,7 +35,7 @@ UPWARD = {
     ("evertoken._handle", "evertoken.clients.httpx"): "the type that auth() returns, for type checkers alone",
 }
 
-# Values and arithmetic need no more of the standard library than this.
+# Code for values and arithmetic needs no other module of the standard library.
 PURE = {
     "__future__", "base64", "binascii", "collections", "collections.abc", "dataclasses", "datetime", "email.utils",
     "enum", "functools", "hashlib", "heapq", "html", "inspect", "ipaddress", "itertools", "json", "math", "re", "sys",
@@ -177,7 +177,7 @@ def of_package(name: str) -> list[Module]:
 
 
 def rank_of(target: str) -> int | None:
-    """Return the rank of what an import names; None for what is not of the ranked packages."""
+    """Return the rank of an imported module, or None if the module is outside the ranked packages."""
     return HOUSE[target].rank if target in HOUSE else None
 
 
@@ -331,7 +331,7 @@ def test_protocols_hold_no_implementation():
 
 
 def test_what_others_wrote_is_declared():
-    """Section 1: whatever is imported is Python's, ours, a required dependency, or what an extra names."""
+    """Section 1: each import names a module of Python, one of ours, a required dependency, or a package of an extra."""
     allowed = {"evertoken", *sys.stdlib_module_names, *REQUIRED, *OPTIONAL.values()}
     told(
         [
@@ -368,7 +368,7 @@ def test_optional_dependency_has_one_door(distribution):
 
 @pytest.mark.parametrize("distribution", OPTIONAL)
 def test_missing_optional_dependency_names_its_extra(distribution):
-    """Section 1: whoever lacks an extra is told by an ImportError which one to install."""
+    """Section 1: if an extra is missing, the ImportError says which one to install."""
     wanted = OPTIONAL[distribution]
     for module in HOUSE.values():
         if not any(one.target.partition(".")[0] == wanted and one.at_runtime for one in module.imports):
@@ -432,7 +432,7 @@ def test_one_door_for_time():
 
 
 def test_the_door_is_one():
-    """T3: the door itself asks the system, so that the test above looks for what is there."""
+    """T3: the clock module itself asks the system, so the test above searches for calls that really exist."""
     door = HOUSE["evertoken._engine.clock"]
     assert "time" in {one.target for one in door.imports}
     assert {"time", "monotonic", "call_later"} <= {name for _, _, name in attributes(door)}
@@ -485,7 +485,7 @@ def test_the_library_prints_nothing():
 
 
 def test_nothing_is_left_for_later():
-    """What is not done stands in an issue, not in the code; and no debugging aid is left behind."""
+    """Open tasks stand in issues, not in the code, and no debugging aid is left behind."""
     unfinished = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|\bpdb\b|NotImplementedError")
     told(
         [

@@ -1,9 +1,9 @@
 """
-What the documentation shows is run: every `python` block of the README, its neighbours, and each page under docs.
+All programs of the documentation run: each `python` block of the README, its neighbours, and the pages under docs.
 
 The blocks of one page share their names and one event loop, and run in order in a folder of their own. A block may
-`await` at its top level. What readers need not see stands in a comment that MyST and GitHub hide, and runs like the
-rest:
+`await` at its top level. Code that readers do not need stands in a comment. MyST and GitHub hide it, and it runs like
+the rest:
 
     <!-- hidden: python
     server = await TokenServer().__aenter__()
@@ -73,7 +73,7 @@ done = asyncio.run(main())
 
 
 def blocks(text: str) -> list[tuple[int, str]]:
-    """Return each block that is to be run, with the line before its first."""
+    """Return each block to run, with the line before its first line."""
     return [
         (text.count("\n", 0, found.start(part)), re.sub(rf"^{found['indent']}", "", found[part], flags=re.MULTILINE))
         for found in BLOCK.finditer(text)
@@ -120,7 +120,7 @@ def test_every_python_fence_is_found():
 
 
 def test_blocks_share_names_and_one_loop():
-    """What one block opens, awaiting or not, the next one uses, hidden ones included."""
+    """A block can use the resources that an earlier block opened, awaiting or not, also in hidden blocks."""
     names = run(PAGE, "page.md")
 
     assert names["done"] == 1
@@ -150,7 +150,7 @@ ROWS = [
 
 
 def test_every_threat_has_a_clause_and_a_test():
-    """The threat model names clauses of the contract, and tests that exist, for each threat."""
+    """The threat model names clauses of the contract, and existing tests, for each threat."""
     clauses = set(re.findall(r"^([A-Z]\d)$", (ROOT / "docs" / "contract.md").read_text("utf-8"), flags=re.MULTILINE))
     assert len(ROWS) > 30
     for threat, named, defence, tests in ROWS:

@@ -1,4 +1,4 @@
-"""The public names: they exist, say what they mean, stand in the reference, and are shown at work."""
+"""The public names: they are importable and documented, and the reference lists and shows them."""
 
 from __future__ import annotations
 
@@ -130,10 +130,10 @@ def test_importing_brings_nothing_optional():
 
 
 def test_every_module_can_be_imported_alone():
-    """Each module imports by itself, in whatever order a user comes to it."""
+    """Each module imports by itself, in any order."""
     modules = [found.name for found in pkgutil.walk_packages(evertoken.__path__, "evertoken.")]
     modules.remove("evertoken.__main__")
-    # Of an environment of its own: `nox -s niquests`.
+    # They need an environment of their own: `nox -s niquests`.
     modules.remove("evertoken.clients.niquests")
     code = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)"
     subprocess.run([sys.executable, "-W", "error", "-c", code, *reversed(modules)], check=True)

@@ -77,7 +77,7 @@ def rendered(error: BaseException) -> str:
     """
     Return what an error tracker shows: the whole chain, with the locals of every frame.
 
-    The test's own frames are left out, for it has the secrets in its hands.
+    The test's own frames are left out, because they contain the secrets.
     """
     parts = []
     seen: BaseException | None = error
@@ -115,7 +115,7 @@ def sources(server: TokenServer) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["client", "post", "refresh"])
 @pytest.mark.parametrize("fault", ["error", "hang", "reset", "lost", "garbage", "redirect", 500, 429])
 async def test_failures_show_no_secret(logged, name, fault):
-    """S1: whatever the endpoint does, no log, event, error, chain or traceback with locals shows what was sent."""
+    """S1: no log, event, error, chain or traceback with locals shows a sent secret, however the endpoint behaves."""
     told: list[events.Event] = []
     with TokenServer() as server:
         source = sources(server)[name]
@@ -145,7 +145,7 @@ async def test_start_required_shows_no_secret(logged):
 
 
 async def test_a_server_that_echoes_shows_no_secret(logged):
-    """S1: an endpoint that writes into its error what was sent to it has that cut out before anyone sees it."""
+    """S1: if an endpoint copies a sent secret into its error, the secret is removed before anyone sees it."""
 
     def echo(request: httpx.Request) -> httpx.Response:
         said = f"bad: {request.content.decode()} {request.headers.get('authorization')} {CLIENT_SECRET} {REFRESH}"
@@ -195,7 +195,7 @@ async def test_a_source_that_raises_its_token(logged, raised):
 
 
 async def test_values_show_no_secret(logged):
-    """S1: tokens, and whatever holds them, show fingerprints in repr, str and pickle."""
+    """S1: tokens, and all objects that hold them, show fingerprints in repr, str and pickle."""
     token = Token(ACCESS, issued_at=0.0, expires_at=1e12, refresh_token=REFRESH, extra={"id_token": ACCESS})
     lease = Lease("key", "owner", 1)
     for thing in (token, FetchRequest("key", token, 1.0), Record("key", 1, token), lease, Held(1.0)):
@@ -257,7 +257,7 @@ def test_what_carries_secrets_is_not_pickled(name):
 
 
 def test_a_copy_of_a_source_is_itself():
-    """S1: what is not pickled can be copied all the same, alone and in what holds it."""
+    """S1: objects that refuse to be pickled can still be copied, alone and inside other objects."""
     source = CARRIERS["client credentials"]()
     assert copy.copy(source) is source
     assert copy.deepcopy([source]) == [source]
@@ -265,7 +265,7 @@ def test_a_copy_of_a_source_is_itself():
 
 @pytest.mark.parametrize("room", [all_sources, aws, azure, google, vault], ids=lambda room: room.__name__)
 def test_every_source_that_is_given_a_secret(room: ModuleType):
-    """S1: whatever takes a secret or a key file's content refuses to be pickled."""
+    """S1: every object that takes a secret or the content of a key file refuses to be pickled."""
     classes = [kind for name in room.__all__ if inspect.isclass(kind := getattr(room, name))]
     taking = [kind for kind in classes if {"Secret", "Info"} & set(_words(kind))]
     assert taking

@@ -1,5 +1,7 @@
 """
-One member of a fleet, in a process of its own: `python -m tests.benchmarks._fleet JSON`. It prints what it saw as JSON.
+One member of a fleet, in a process of its own: `python -m tests.benchmarks._fleet JSON`.
+
+It prints its observations as JSON.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ async def live(task: dict[str, Any]) -> dict[str, Any]:
                 status = (await api.get(task["resource"])).status_code
                 if status != 200:
                     bad.append(str(status))
-            except Exception as error:  # noqa: BLE001 - whatever reaches a caller counts
+            except Exception as error:  # noqa: BLE001 - every error of a caller counts
                 bad.append(repr(error))
             requests.append(perf_counter() - begun)
 

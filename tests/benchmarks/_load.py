@@ -1,7 +1,8 @@
 """
 One member of a fleet with many keys, in a process of its own: `python -m tests.benchmarks._load JSON`.
 
-It says "lives", fetches all keys when it is told to, says "cold", goes on when it is told to, and prints what it saw.
+It prints "lives", and fetches all keys on command. Then it prints "cold", goes on at the next command, and prints its
+observations.
 """
 
 from __future__ import annotations

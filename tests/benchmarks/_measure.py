@@ -1,4 +1,4 @@
-"""What all benchmarks share: rows of a table, ratios of alternated rounds, a loop that counts its rounds."""
+"""Shared by all benchmarks: rows of a table, ratios of alternated rounds, a loop that counts its rounds."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class Authlib(Peer):
         )
 
     async def get(self):
-        # What its request() does before it sends.
+        # The same step that its request() takes before it sends.
         await self.client.ensure_active_token(self.client.token)
         return self.client.token["access_token"]
 

@@ -1,5 +1,5 @@
 """
-What each adapter adds to a request, over a static credential in the same client.
+The time that each adapter adds to a request, compared with a static credential in the same client.
 
 The adapters stand in the folder `adapters`, a file for each library. Its `PAIRS` has an entry for each client: an async
 context manager over a running manager, whose token is "token", that gives two functions. Each makes one request: the
@@ -23,7 +23,7 @@ from evertoken import TokenManager
 
 FOLDER = Path(__file__).parent / "adapters"
 
-#: What an adapter may add: this share of a request, or so many microseconds.
+#: The most that an adapter may add: this share of a request, or so many microseconds.
 MOST_SHARE: Final = 1.05
 MOST: Final = 10.0
 
@@ -54,7 +54,7 @@ async def _row(name: str, pair: Pair, options: Options) -> Row:
         await tokens.get()
         async with pair(tokens) as calls:
             for number in range(-10, options.pick(400, 60)):
-                # Neither always runs behind the other.
+                # They alternate, so that each runs first equally often.
                 spent = {}
                 for call in calls if number % 2 else reversed(calls):
                     gc.collect(0)

@@ -1,4 +1,4 @@
-"""10,000 callers on a cold key; and what it costs to cancel them."""
+"""10,000 callers on a cold key, and the cost of cancelling them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """
-The same job in other languages, in the same run: the idea in Elixir, and Go's oauth2. What is not there is skipped.
+The same job in other languages, in the same run: the idea in Elixir, and Go's oauth2.
+
+Languages that are not installed are skipped.
 """
 
 from __future__ import annotations

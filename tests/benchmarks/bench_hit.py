@@ -1,4 +1,4 @@
-"""What `await manager.get()` costs while a token is valid."""
+"""The cost of `await manager.get()` while a token is valid."""
 
 from __future__ import annotations
 

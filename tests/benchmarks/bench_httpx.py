@@ -1,4 +1,4 @@
-"""What a request through `auth()` costs, on a transport that costs next to nothing."""
+"""The cost of a request through `auth()`, on a transport that costs next to nothing."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from evertoken._model.key_state import KeyState
 from evertoken.sources import OAuthClient, RefreshToken
 from evertoken.testing import VirtualClock, VirtualTimeLoop
 
-# One client for all tenants, as a service has it.
+# One client for all tenants, as in a real service.
 _CLIENT = OAuthClient(token_endpoint="https://login.example.com/token", client_id="svc", client_secret="s3cret")
 
 KEYS, CAP = 100_000, 16

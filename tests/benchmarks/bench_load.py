@@ -121,7 +121,9 @@ def _together(members: list[subprocess.Popen[str]], word: str) -> None:
 
 @contextlib.contextmanager
 def _server(name: str) -> Iterator[tuple[Server, str, Callable[[], int], Callable[[], int]]]:
-    """Run a server; yield it, its URL, and what counts the connections of others and what it was asked."""
+    """
+    Run a server. Yield it, its URL, and functions that count the connections of others and the commands it received.
+    """
     if name == "Valkey":
         with valkey("--appendfsync", "everysec") as server, redis.Redis(port=server.port) as looking:
             yield (

@@ -39,7 +39,7 @@ async def _outage(server: ServerProcess, seconds: float) -> list[Row]:
             except TokenUnavailable:
                 told.append(perf_counter() - begun)
 
-        # The longest pause for the garbage of the whole process, which hits whoever runs just then.
+        # The longest garbage collection of the whole process, which delays the task that runs at that moment.
         pauses = [0.0]
 
         def collecting(phase: str, _: object) -> None:

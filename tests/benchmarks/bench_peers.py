@@ -1,4 +1,4 @@
-"""Other libraries beside ours: the same server, the same job. Those that are not installed are skipped."""
+"""Other libraries beside ours: the same server, the same job. A library that is not installed is skipped."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def at_the_instant(kind: type[Peer], server: ServerProcess) -> tuple[float
 async def hit(kind: type[Peer], server: ServerProcess) -> float:
     async with opened(kind, server) as peer:
         await peer.get()
-        # What the library itself costs, without the way to a thread.
+        # The cost of the library itself, without the switch to a thread.
         get_sync = getattr(peer, "get_sync", None)
         times = []
         for _ in range(31):

@@ -42,7 +42,7 @@ class Provider:
 
     async def answer(self) -> dict[str, Any] | None:
         """
-        Return what it answers, or None for a 500.
+        Return its answer, or None for a 500.
 
         Raises:
             ConnectionResetError: It resets the connection.

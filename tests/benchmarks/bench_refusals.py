@@ -24,8 +24,8 @@ def rows(options: Options) -> Rows:
 
 async def _revoked(server: ServerProcess) -> list[Row]:
     async with TokenManager(server.client_credentials()) as tokens, contextlib.AsyncExitStack() as stack:
-        # One auth and several clients: httpx's pool takes ten seconds for 500 requests at once, with any auth, and
-        # meanwhile the server closes what is idle.
+        # One auth and several clients: httpx's pool needs ten seconds for 500 simultaneous requests, with any auth, and
+        # the server closes idle connections in the meantime.
         auth = tokens.auth()
         limits = httpx.Limits(max_connections=CONCURRENT // CLIENTS)
         clients = [

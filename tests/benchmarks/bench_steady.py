@@ -42,7 +42,7 @@ async def _steady(server: ServerProcess, lifetimes: int) -> list[Row]:
             gets.append(ended - begun)
             try:
                 statuses.append((await client.get(server.resource)).status_code)
-            except Exception as error:  # noqa: BLE001 - whatever reaches a caller counts
+            except Exception as error:  # noqa: BLE001 - every error of a caller counts
                 errors.append(repr(error))
             requests.append(perf_counter() - ended)
 

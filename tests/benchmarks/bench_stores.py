@@ -1,4 +1,4 @@
-"""What the stores cost: one refresh of one key, with few and with 100,000 keys there, and the start of a manager."""
+"""The cost of the stores: one refresh of one key, with few and with 100,000 keys there, and the start of a manager."""
 
 from __future__ import annotations
 

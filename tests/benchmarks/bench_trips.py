@@ -19,7 +19,7 @@ QUIET = 0.05
 # The first refreshes prepare statements and load scripts.
 WARM = 3
 TRIPS = {"minted": 2.0, "rotating": 3.0, "limited": 2.0}
-# Far more than is used: what is counted is the way to the store.
+# Far more than the test uses, because the test counts round trips to the store.
 LIMITS = {"crm": RateLimit(requests=100_000, per=1.0)}
 BUDGETS = {"crm": Budget(tokens=1_000_000, per=86_400.0)}
 

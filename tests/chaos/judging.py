@@ -1,4 +1,4 @@
-"""What happened in a run, and the rule by which a revoked grant is judged."""
+"""The events of a run, and the rule by which a revoked grant is judged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Life:
 
 @dataclass
 class History:
-    """Who lived when, when the store was down, and who had which refresh token from when on."""
+    """The times of each life and of each outage of the store, and who had which refresh token since when."""
 
     lives: dict[str, Life] = field(default_factory=dict)
     outages: list[Interval] = field(default_factory=list)
@@ -36,17 +36,17 @@ class History:
 
 def excuse(history: History, successor: str, until: float, within: float = KEEPS_WITHIN) -> str | None:
     """
-    Return what excuses that the predecessor of *successor* was presented again at *until*; None if nothing does.
+    Return the excuse for presenting the predecessor of *successor* again at *until*, or None if nothing excuses it.
 
     The answer with *successor* had left the server. Nothing excuses the second use
 
     - if the store had taken *successor*, and did not lose it since; or
-    - if a process that had it ran from then until the second use, whatever the store did: it was there to be heard; or
+    - if a process that had it ran from then until the second use, also without a store: the others could hear it; or
     - if a process that had it ran during *within* seconds before the second use, or at any time during *within* seconds
       while the store was well: it had the time to keep it.
 
-    A process that sent the request has its answer from the moment the server got it: two at a time are no excuse.
-    Where the store came back empty, what was before does not count: only who lived on can tell.
+    A process that sent the request has its answer from the moment the server got it: two at a time are no excuse. If
+    the store came back empty, earlier writes do not count. Only processes that lived on remember them.
     """
     emptied = history.emptied if history.emptied is not None and history.emptied < until else None
     if any(at < until and (emptied is None or at > emptied) for at in history.kept.get(successor, [])):

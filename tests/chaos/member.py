@@ -1,8 +1,8 @@
 """
-A member of the fleet under chaos: it uses every key all the time, and writes down what it receives and keeps.
+A member of the fleet under chaos: it uses every key all the time, and logs the tokens it receives and keeps.
 
-`python -m tests.chaos.member JSON`; on stdin `refresh KEY`, `refused KEY` or `end`. At the end it prints what it has
-for each key. Its log is written with O_APPEND, one write a line, so a SIGKILL loses nothing that was written before.
+`python -m tests.chaos.member JSON`; on stdin `refresh KEY`, `refused KEY` or `end`. At the end it prints its token for
+each key. Its log is written with O_APPEND, one write a line, so a SIGKILL loses nothing that was written before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENCE = 40.0
 
 
 class Log:
-    """A file that outlives this process, whatever ends it."""
+    """A file that outlives this process, however it ends."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)

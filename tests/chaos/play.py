@@ -1,7 +1,7 @@
 """
 One run: a fleet of processes on one store, a store that stops, and members that are killed, frozen and asked to fetch.
 
-The schedule is drawn from a seed. What the machine makes of it is not, so a run is judged by what its logs say.
+A seed determines the schedule, but not the exact timing on a real machine. So the logs decide whether a run passes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ENDS_WITHIN = 150.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does; all times in seconds."""
+    """The settings of a run. All times are in seconds."""
 
     store: Literal["valkey", "postgres"]
     stop: Stop
@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass
 class Played:
-    """What is left of a run, to be judged."""
+    """The records of a run, ready to be judged."""
 
     plan: Plan
     folder: Path
@@ -77,7 +77,7 @@ class Played:
     kills: int = 0
     freezes: int = 0
     asked: int = 0
-    #: What the members that lived to the end said; None of one that did not end.
+    #: The reports of the members that lived to the end, or None for a member that did not.
     said: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     def logged(self) -> list[dict[str, Any]]:
@@ -168,9 +168,9 @@ class Run:
         """
         Stop the store while answers are on their way, and bring it back.
 
-        Where it comes back empty, each member has its tokens before, and none is born while it is away, nor soon after.
-        A process that knows nothing but the refresh token of its configuration cannot tell an empty store from a new
-        one.
+        If it comes back empty, each member has its tokens before, and no member starts during the outage or soon after
+        it. A process that knows nothing but the refresh token of its configuration cannot tell an empty store from a
+        new one.
         """
         if self.plan.stop == "emptied":
             self.thaw()
@@ -198,7 +198,7 @@ class Run:
             self.chaos(8.0, births=False)
 
     def end(self) -> None:
-        """Let all that live say what they have, and end."""
+        """Ask all living members for their tokens, and let them end."""
         for member in self.members:
             member.thaw()
             member.tell("end")

@@ -9,7 +9,7 @@ from tests.chaos.judging import History, Life, excuse
 
 FOREVER = float("inf")
 
-# Each: what is on the record, and whether it excuses that the refresh token before "rt" was presented again at 100.
+# Each case: the records, and whether they excuse that the refresh token before "rt" was presented again at 100.
 CASES: dict[str, tuple[dict[str, Any], bool]] = {
     "nobody had it": ({}, True),
     "its sender lived on": ({"had": {"rt": [("a", 90.0)]}}, False),

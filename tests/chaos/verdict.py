@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evertoken.testing import TokenRequest
 
-#: Seconds after an outage in which members find their way back; what they fetch then is not counted as a duplicate.
+#: Seconds after an outage in which members recover. Fetches in this time do not count as duplicates.
 SETTLES = 8.0
 
 #: No fetch by the schedule comes before this part of the lifetime: the lead is a fifth, and jitter a tenth of that.
@@ -24,7 +24,7 @@ EARLIEST = 0.5
 
 @dataclass
 class Verdict:
-    """What came of a run."""
+    """The verdict on a run."""
 
     title: str
     families: int = 0
@@ -103,7 +103,7 @@ def presented(request: TokenRequest) -> str:
 
 
 def duplicates(key: str, chain: list[str], asked: list[TokenRequest], played: Played, lifetime: float) -> list[str]:
-    """Return what was fetched although nobody asked for it and the token was new, while the store was well."""
+    """Return the fetches of new tokens that nobody asked for, while the store was well."""
     found = []
     wanted = [line["at"] for line in played.logged() if line["key"] == key and line["what"] in {"refresh", "refused"}]
     # A token is as old as its request is for the one that asked, also if it was frozen on the way.
@@ -125,7 +125,7 @@ def duplicates(key: str, chain: list[str], asked: list[TokenRequest], played: Pl
 
 
 def of_survivors(played: Played, revoked: list[str]) -> list[str]:
-    """Return what is wrong with the members that lived to the end."""
+    """Return the faults of the members that lived to the end."""
     found = []
     for name, said in played.said.items():
         if said is None:

@@ -57,7 +57,7 @@ def test_from_the_environment(url, monkeypatch, capsys):
 
 
 def test_an_argument_counts_first(url, tmp_path, monkeypatch, capsys):
-    """What is given by hand wins over the environment; twice by hand is refused."""
+    """A URL given by hand takes precedence over the environment. Two URLs by hand are refused."""
     monkeypatch.setenv("EVERTOKEN_STORE", "file:/nowhere")
     file = private(tmp_path, url)
     assert run(capsys, "show", url, "valid")[0] == 0
@@ -96,7 +96,7 @@ def test_a_file_that_others_may_touch(url, tmp_path, capsys, mode):
     ],
 )  # fmt: skip
 def test_whose_file_it_is(monkeypatch, owner, mode, says):
-    """A file of the administrator may be read by a group, as libpq has it; one of any other user is refused."""
+    """A group may read a file of the administrator, as with libpq. A file of any other user is refused."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     found: Any = SimpleNamespace(st_uid=owner, st_mode=0o100000 | mode)
     with nullcontext() if says is None else pytest.raises(ValueError, match=re.escape(says)):
@@ -176,7 +176,7 @@ UNREADABLE = [
 @pytest.mark.parametrize("given", UNREADABLE)
 @pytest.mark.parametrize("how", ["argument", "variable", "file", "in the place of an action", "one too many"])
 def test_a_url_that_cannot_be_read(given, how, monkeypatch, tmp_path, capsys):
-    """Whatever is wrong with a URL, and wherever it stands, no message shows the password in it."""
+    """A message about a wrong URL never shows its password, for every kind and place of mistake."""
     arguments = ["check"]
     if how == "argument":
         arguments.append(given)
@@ -249,7 +249,7 @@ def test_a_prompt(given, url, monkeypatch):
     ],
 )
 def test_no_prompt(given, typed, present, says, monkeypatch, capsys):
-    """Where nobody can be asked, or nothing is to be asked for, the message says so."""
+    """If nobody can be asked, or there is no password to ask for, the message says so."""
     prompts = ask(monkeypatch, typed, present=present)
     status, _, err = run(capsys, "check", given, "--ask-password")
     assert (status, says in err) == (2, True), err
@@ -257,7 +257,7 @@ def test_no_prompt(given, typed, present, says, monkeypatch, capsys):
 
 
 def test_a_password_that_is_asked_for_opens_the_store(monkeypatch, capsys):
-    """What is typed is the password that the server gets."""
+    """The server gets exactly the password that was typed."""
     with valkey("--requirepass", PASSWORD) as server:
         place, prefix = f"127.0.0.1:{server.port}/0", f"{uuid4().hex}:"
         asyncio.run(fill(RedisStore(f"redis://:{SPELLED}@{place}", prefix=prefix)))

@@ -93,7 +93,7 @@ PROTOCOL = [
 
 
 def test_the_protocol(world):
-    """Each request has its answer, in order, on one connection; what is no request is told and harms nobody."""
+    """Each request has its answer, in order, on one connection. A malformed request gets an error and harms nobody."""
     world.write(BILLING + FILE + AGENT)
     with world.start("agent") as agent:
         token = running(world, agent)
@@ -211,7 +211,7 @@ def test_a_second_agent_is_refused(world):
 
 
 def test_a_store_that_is_down(world):
-    """K3: with its store down the agent serves what it can mint, and says so."""
+    """K3: while its store is down, the agent serves the tokens that it can mint, and says so."""
     world.write('namespace = "x"\n[store]\nurl = "redis://127.0.0.1:1/0"\n' + BILLING + FILE + AGENT)
     with world.start("agent") as agent:
         token = running(world, agent)

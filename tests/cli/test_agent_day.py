@@ -120,7 +120,7 @@ class Day:
         await asyncio.sleep(1.0)
         watch = asyncio.create_task(self.watch())
         for hour in range(24):
-            # Each fault is shorter than what is left of a token that is due.
+            # Each fault is shorter than the remaining life of a token that is due.
             self.source.down = hour % 4 == 1
             self.disk_full = hour % 4 == 2
             if self.store is not None:
@@ -145,7 +145,7 @@ def test_a_day(tmp_path, monkeypatch, caplog, shared):
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(day.live())
     assert day.looks > 24 * HOUR / 7 - 100
-    # One for each eight minutes, and no more for 24 reloads.
+    # One for each eight minutes, and not more for 24 reloads.
     assert 150 <= len(day.source.issued) <= 260
     assert "planted" not in caplog.text
     assert caplog.text.count("the new configuration is refused") == 12
@@ -185,7 +185,7 @@ def test_a_disk_that_is_full_for_long(tmp_path, monkeypatch, caplog):
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "open", "mkstemp"])
 def test_each_step_of_a_write_may_fail(tmp_path, monkeypatch, call):
-    """Whatever step of a write fails, the old file stays whole and no draft is left."""
+    """If any step of a write fails, the old file stays whole and no draft is left."""
     day = Day(tmp_path, None)
 
     def fail(*_: Any, **__: Any) -> Any:
@@ -235,7 +235,7 @@ def test_a_sign_out_takes_the_file_away(tmp_path):
 
 
 def test_drafts_of_one_that_was_killed(tmp_path):
-    """What a killed agent left half written is taken away at the next start."""
+    """The next start removes the half-written files of a killed agent."""
     (tmp_path / ".billing.abc.evertoken").write_text("half a tok")
     day = Day(tmp_path, None)
 

@@ -1,4 +1,4 @@
-"""`evertoken.toml`: what it may say, and the exact words about every mistake."""
+"""`evertoken.toml`: its keys, and the exact words about every mistake."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def mistakes(folder: Path, text: str) -> list[str]:
-    """Return what is said, with the folder taken out."""
+    """Return the output, with the folder taken out."""
     path = write(folder, text)
     with pytest.raises(ConfigurationError) as caught:
         Managers(read(path, ENVIRON))
@@ -184,7 +184,7 @@ def test_who_may_change_the_file(tmp_path, mode, fine):
     ],
 )
 def test_a_file_that_is_none(tmp_path, content, says):
-    """What is no such file is told, and nothing of it is repeated."""
+    """If a file is not such a file, the message says so and repeats nothing of its content."""
     path = write(tmp_path, "")
     path.write_bytes(content)
     with pytest.raises(ConfigurationError) as caught:
@@ -194,7 +194,7 @@ def test_a_file_that_is_none(tmp_path, content, says):
 
 
 def test_a_store_that_others_may_read(tmp_path):
-    """The file with the URL of a store must be private, for it may hold a password."""
+    """The file with the URL of a store must be private, because the URL may contain a password."""
     text = 'namespace = "x"\n[store]\nurl = { file = "url" }\n' + GOOD
     path = write(tmp_path, text)
     (tmp_path / "url").chmod(0o644)

@@ -108,7 +108,7 @@ def test_interrupt_ends_with_a_summary():
 
 
 def test_a_bad_argument_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """What is wrong is said with the argument's name, before anything starts."""
+    """A wrong argument is reported by its name, before anything starts."""
     folder = tmp_path / "folder.svg"
     folder.mkdir()
     for arguments, words in [
@@ -147,7 +147,7 @@ def test_a_reader_who_has_read_enough():
 def test_a_picture_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
-    """What fails only in the end, as on a full disk, is said in one line, after the summary."""
+    """A failure at the very end, such as a full disk, is reported in one line, after the summary."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -176,7 +176,7 @@ def test_the_timetable_is_in_proportion(seconds: float):
 
 
 async def test_the_snippet_s_margin():
-    """The snippet fetches a token once, and again as soon as no more is left of it than its margin."""
+    """The snippet fetches a token once, and again when the remaining lifetime is shorter than its margin."""
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"access_token": "t", "expires_in": 60}))
     async with httpx.AsyncClient(transport=transport) as client:
         for margin, fetches in ((50.0, 1), (70.0, 3)):
@@ -228,7 +228,7 @@ def test_broken_promises(samples: list[Sample], changes: dict[str, object]):
 
 
 def test_waits_while_a_revocation_heals_are_no_breach():
-    """Whoever asks right after the revocation waits for the new token, as promised."""
+    """A caller right after the revocation waits for the new token, as promised."""
     assert judged(GOOD, waits=[(PLAN.revocation + 0.1, 0.3), (1.0, 1e-5)]).kept
 
 

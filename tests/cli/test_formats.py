@@ -1,4 +1,4 @@
-"""A token as text: each format, to the letter, for each kind of token."""
+"""The text formats of `get`, to the letter, for each kind of token."""
 
 from __future__ import annotations
 

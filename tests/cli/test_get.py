@@ -1,4 +1,4 @@
-"""`evertoken get`, `exec`, `check` and `top` where no agent runs: what they print, and how they end."""
+"""`evertoken get`, `exec`, `check` and `top` without an agent: their output and their exit status."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_rotating_refresh_token_goes_on(world, run):
     while len(used) < 4:
         assert run("get", "billing")[0] == 0
         used |= {dict(request.form)["refresh_token"] for request in world.server.requests}
-    # One that was presented again would have ended the grant.
+    # A second presentation of the same refresh token would have ended the grant.
     assert len(used) == len(world.server.requests)
 
 
@@ -101,7 +101,7 @@ def test_how_it_ends(world, run, fault, arguments, status, says):
     ],
 )
 def test_what_makes_no_sense(world, run, arguments, says):
-    """What makes no sense ends with 2 and a message that says what to do."""
+    """A wrong command line ends with 2 and a message that says what to do."""
     world.write(BILLING)
     status, out, err = run(*arguments)
     assert (status, out, says in err) == (2, "", True), err
@@ -109,7 +109,7 @@ def test_what_makes_no_sense(world, run, arguments, says):
 
 @pytest.mark.parametrize(("command", "status"), [("no-such-program", 127), ("/etc/hostname", 126)])
 def test_a_command_that_cannot_be_run(world, command, status):
-    """Exec ends as a shell does for a program that is not there, or is none."""
+    """Like a shell, `exec` ends with 126 or 127 if the program cannot be run or does not exist."""
     world.write(BILLING)
     done = world.run("exec", "billing=T", "--", command)
     # A file that nobody may execute is not found in the first place.
@@ -118,7 +118,7 @@ def test_a_command_that_cannot_be_run(world, command, status):
 
 
 def test_a_rejection_is_told_once(world):
-    """Who is rejected reads one line, from an agent and without."""
+    """A caller with a rejected grant reads one line, with an agent and without."""
     world.write(BILLING.replace('"svc"', '"nobody"') + '[agent]\nsocket = "agent.sock"\n')
     with world.start("agent") as agent:
         agent.until(lambda: "serving" in agent.said)
@@ -131,7 +131,7 @@ def test_a_rejection_is_told_once(world):
 
 
 def test_top_of_a_store_that_is_down(world):
-    """`top` says in one line what is wrong with a store."""
+    """`top` reports the fault of a store in one line."""
     world.write('namespace = "x"\n[store]\nurl = "redis://127.0.0.1:1/0"\n' + BILLING)
     done = world.run("top")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
@@ -173,7 +173,7 @@ READING = Reading(
 
 
 def test_top_in_plain_lines():
-    """L2: a line for each key and provider, with what is left and what failed, and no control character."""
+    """L2: a line for each key and provider, with its remaining life and its failure, and without control characters."""
     lines = list(lines_of(READING))
     assert lines[1].split() == ["billing", "fresh", "0123abcd", "1.7m", "1.0m"]
     assert lines[2].split() == ["evil?[2J", "failing", "-", "-", "-", "3", "(down?[2J)"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PAGE = (ROOT / "docs" / "how-to" / "command-line.md").read_text(encoding="utf-8")
 KEYS = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
 COMMANDS = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(toml|console)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(toml|console|sh)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 # A command goes on after a backslash, and its output ends before the next one.
 TYPED = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", re.MULTILINE)
@@ -63,9 +63,12 @@ def test_the_page(world):
                 parts = [files[name] for name in sorted(files, key=lambda name: name != "store")]
                 world.rewrite(folder_of(world) / "evertoken.toml", "\n".join(parts))
                 continue
-            for command, output in re.findall(
-                r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", text, re.MULTILINE
-            ):
+            if kind == "sh":
+                # A script says in its second line where it is saved.
+                for name in re.findall(r"\A#!/bin/sh\n# ~/(\S+)\n", text):
+                    world.rewrite(world.folder / name, told(world, text))
+                continue
+            for command, output in TYPED.findall(text):
                 if command.startswith("pip "):
                     continue
                 if command.endswith(" &"):
@@ -125,7 +128,7 @@ def test_each_command_is_in_the_reference():
             pass
 
     told_of = Told()
-    # What the usage shows as NAME=VARIABLE.
+    # The part of the usage that is written as NAME=VARIABLE.
     skipped = {"assignments"}
     add_commands(told_of)
     add_grant_actions(told_of)

@@ -57,7 +57,7 @@ async def put(store: TokenStore) -> None:
     for key, fields in RECORDS.items():
         lease = (await store.begin(key, "worker-1", 10.0)).lease
         assert isinstance(lease, Lease)
-        # One that is held.
+        # A key with a lease.
         keep = store.mark if key == "valid" else store.commit
         assert await keep(Record(key, 7, **fields()), lease)
 
@@ -147,7 +147,7 @@ def test_sealed(tmp_path, capsys):
 
 
 def test_torn(tmp_path, capsys):
-    """What is no record is reported by `check`, and set aside."""
+    """`check` reports a broken record, and sets it aside."""
     asyncio.run(fill(FileStore(tmp_path / "tokens")))
     files = [path for path in (tmp_path / "tokens").rglob("*") if path.is_file()]
     (one,) = [path for path in files if b'"key": "valid", "version"' in path.read_bytes()]
@@ -171,7 +171,7 @@ def test_torn(tmp_path, capsys):
     ],
 )
 def test_wrong_url(arguments, says, capsys):
-    """A URL that is none, or names nothing, makes nothing and says what would do."""
+    """A malformed URL, or one that names nothing, creates nothing, and the message shows a correct one."""
     status, _, err = run(capsys, *arguments)
     assert (status, says in err) == (2, True), err
 
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_store(tmp_path, capsys, action, content):
     ],
 )  # fmt: skip
 def test_check_finds_what_is_torn(tmp_path, capsys, damage, states_after):
-    """L2: `check` ends with 1 where any file in the place of a record is none, and counts the records that are well."""
+    """L2: `check` ends with 1 if a file in the place of a record is not a record, and counts the good records."""
     folder = tmp_path / "tokens"
     asyncio.run(fill(FileStore(folder)))
     file = folder / f"{hashlib.sha256(b'old').hexdigest()}.record"
@@ -316,7 +316,7 @@ def test_show_of_nothing(tmp_path, capsys):
 
 
 def test_what_a_stranger_wrote(tmp_path, capsys):
-    """Instants that no calendar has and control characters in a key or an owner are shown as what they are."""
+    """Times beyond the calendar, and control characters in a key or an owner, are shown in an escaped form."""
 
     async def plant() -> None:
         store = FileStore(tmp_path / "tokens")
@@ -347,7 +347,7 @@ def test_what_a_stranger_wrote(tmp_path, capsys):
     ],
 )
 def test_a_bad_url_is_not_quoted(url, capsys):
-    """S1: what is wrong with a URL is said without any part of it that may be a password."""
+    """S1: the message about a wrong URL contains no part of it that may be a password."""
     status, _, err = run(capsys, "check", url)
     assert status in {1, 2}
     assert "'p" not in err

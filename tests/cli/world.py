@@ -13,7 +13,7 @@ from evertoken.testing import TokenServer
 
 ROOT = Path(__file__).parents[2]
 
-#: What stands in no output, whatever happens.
+#: Secrets that appear in no output.
 SECRET = "s3cret"
 
 BILLING = """
@@ -62,7 +62,7 @@ class World:
 
 
 class Running:
-    """A command that goes on, with what it logs in a file."""
+    """A command that keeps running, with its log in a file."""
 
     def __init__(self, world: World, *arguments: str) -> None:
         self.log = world.folder / f"log-{time.monotonic_ns()}"

@@ -19,7 +19,7 @@ Adapter: TypeAlias = type[Contract] | type[SdkContract]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "adapters.md"
-#: Those that `nox -s niquests` checks are not installed here.
+#: The adapters that `nox -s niquests` checks are not installed here.
 ADAPTERS = [*HERE, *ELSEWHERE]
 BEGIN, END = "<!-- adapters: written by python -m tests.clients.adapters -->\n", "<!-- end of adapters -->\n"
 BETWEEN = "<!-- SDKs: written by python -m tests.clients.adapters -->\n"
@@ -62,7 +62,7 @@ def rows(cells: list[list[str]]) -> list[str]:
 
 
 def written(adapters: Sequence[Adapter]) -> list[str]:
-    """Return the table of what users write."""
+    """Return the table of the lines that users write."""
     cells = [["client", "extra", "versions", "what you write", "lines", "without"]]
     for one in adapters:
         lines = one.lines.splitlines()
@@ -75,7 +75,7 @@ def written(adapters: Sequence[Adapter]) -> list[str]:
 def checked(
     adapters: Sequence[Any], checks: dict[str, str], outcome: Callable[[Any, str], tuple[str, str]]
 ) -> list[str]:
-    """Return the table of the checks, and what the numbers in it mean."""
+    """Return the table of the checks, and the meaning of its numbers."""
     cells = [["client", *map(str, range(1, len(checks) + 1))]]
     notes: list[str] = []
     for one in adapters:

@@ -161,7 +161,7 @@ def without_dots(path: bytes) -> bytes:
 
 @dataclass
 class AwsService:
-    """Answers 200 to what is signed right, and otherwise what a service says."""
+    """Answers 200 to a request with a right signature, and otherwise with the error of a real service."""
 
     service: str
     #: By how many seconds its clock is ahead.

@@ -15,7 +15,7 @@ REFUSAL = {"WWW-Authenticate": 'Bearer error="invalid_token"', "Retry-After-Ms":
 
 QUESTION: Any = [{"role": "user", "content": "Say hello"}]
 
-#: What it says, and in which pieces it streams that.
+#: The answer, and the pieces in which it is streamed.
 WORDS = ("He", "llo")
 HELLO = "".join(WORDS)
 
@@ -58,7 +58,7 @@ class ChatApi(Service):
 
 
 class ChatSdkContract(SdkContract):
-    """What an SDK of a language model is held to besides: it heals a stream as well."""
+    """One more check for SDKs of language models: they heal a stream as well."""
 
     origins = True
 

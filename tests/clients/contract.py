@@ -1,5 +1,5 @@
 """
-What every HTTP client is held to. One class, and a subclass for each client says how it is made and called.
+The contract of all HTTP clients. One class, and a subclass for each client says how it is made and called.
 
 Real servers on loopback, real clients. `python -m tests.clients.adapters` writes the table of it into the reference.
 """
@@ -47,7 +47,7 @@ class Source:
 
 
 class Api:
-    """A resource server that says by status and challenge what is wrong, and sends some requests elsewhere."""
+    """A resource server that reports errors by status and challenge, and redirects some requests."""
 
     def __init__(self) -> None:
         self.revoked: set[str] = set()
@@ -68,7 +68,7 @@ class Api:
 
 @dataclass
 class Setting:
-    """What a check works with."""
+    """The objects that a check works with."""
 
     source: Source
     tokens: TokenManager[Any, Any]
@@ -78,7 +78,7 @@ class Setting:
 
     @property
     def sent(self) -> list[str | None]:
-        """What the API was sent, as far as it was not turned away."""
+        """The requests that the API received with an accepted token."""
         return [asked.headers.get("authorization") for asked in self.wire.asked]
 
 
@@ -144,7 +144,7 @@ class Contract:
         assert at.sent == ["Bearer secret-1", "Bearer secret-2"]
 
     async def test_long_requests(self, at):
-        """R2: With `min_ttl`, each request carries a token that is valid for so many seconds, and is healed as well."""
+        """R2: With `min_ttl`, each request carries a token with that many seconds left, and a 401 is still healed."""
         now = time.time()
         old = Token("secret-0", issued_at=now - 3500.0, expires_at=now + 100.0)
         async with TokenManager(Source(), initial=old, policy=RefreshPolicy(lead_fraction=0.01)) as tokens:
@@ -158,7 +158,7 @@ class Contract:
 
     @pytest.mark.parametrize("refusal", [(401, CHALLENGE), (401, {}), (403, CHALLENGE)], ids=["401", "bare", "403"])
     async def test_revocation(self, at, refusal):
-        """U1: A revoked token is reported, and the request sent again with another."""
+        """U1: If a token was revoked, it is reported, and the request is sent again with another token."""
         at.api.refusal = refusal
         async with self.using(at) as call:
             await call("GET", at.wire.url())
@@ -176,7 +176,7 @@ class Contract:
         assert at.source.fetches == 2
 
     async def test_no_loop(self, at):
-        """U1: A token that is refused again goes to the caller as 401, and a lasting refusal costs no more fetches."""
+        """U1: If a token is refused again, the caller gets the 401, and a lasting refusal costs no further fetch."""
         at.api.always = True
         async with self.using(at) as call:
             assert [await call("GET", at.wire.url()) for _ in range(3)] == [401] * 3
@@ -184,7 +184,7 @@ class Contract:
 
     @pytest.mark.parametrize("refusal", [(403, {}), (401, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'})])
     async def test_other_refusals(self, at, refusal):
-        """U1: A 403, and a 401 for want of scope, are the caller's at once."""
+        """U1: The caller gets a 403, and a 401 that blames the scope, at once."""
         at.api.always, at.api.refusal = True, refusal
         async with self.using(at) as call:
             assert await call("GET", at.wire.url()) == refusal[0]
@@ -192,21 +192,21 @@ class Contract:
         assert at.source.fetches == 1
 
     async def test_no_token_on_the_loop(self, down):
-        """U5: Without a token, and with none to be had, a call on the manager's loop raises."""
+        """U5: If no token can be fetched, a call on the manager's loop raises an error."""
         async with self.using(down) as call, asyncio.timeout(SOON):
             with pytest.raises(RuntimeError if self.blocking else TokenUnavailable):
                 await call.here("GET", down.wire.url())
         assert down.sent == []
 
     async def test_no_token_in_a_thread(self, down):
-        """U5: The same in another thread or loop raises as well, and does not hang."""
+        """U5: If no token can be fetched, a call in another thread or loop raises an error, and does not hang."""
         async with asyncio.timeout(SOON):
             with pytest.raises(TokenUnavailable):
                 await asyncio.to_thread(asyncio.run, self._alone(down))
         assert down.sent == []
 
     async def test_provider_down(self, at):
-        """R4: While the provider is down, a valid token is sent; one that is refused meanwhile ends in an error."""
+        """R4: While the provider is down, the valid token is sent. If it is refused, the caller gets an error."""
         await at.tokens.get()
         at.source.error = ConnectionError("down")
         async with self.using(at) as call:
@@ -229,7 +229,7 @@ class Contract:
         assert bool(at.other.asked) == ("test_foreign_origin" in self.differs)
 
     async def test_redirects(self, at):
-        """U4: A redirect to another origin goes on without the token, and so does what that one leads back to."""
+        """U4: A redirect to another origin goes on without the token, also if it leads back."""
         at.api.leads_to = {"/away": at.other.url("/back"), "/back": at.wire.url("/lured")}
         async with self.using(at, origins=[at.wire.url("")]) as call:
             assert await call("GET", at.wire.url("/away")) == 401
@@ -267,7 +267,7 @@ class Contract:
         assert [asked.body for asked in at.wire.asked] == [body, body]
 
     async def test_used_up_bodies(self, at):
-        """U3: A generator is not sent again: the token is refreshed in the background, and the 401 is the caller's."""
+        """U3: A generator is not sent again. The token is refreshed in the background, and the caller gets the 401."""
         await at.tokens.get()
         at.api.revoked.add("secret-1")
         async with self.using(at) as call:
@@ -276,7 +276,7 @@ class Contract:
         assert [asked.body for asked in at.wire.asked] == [b"onetwo"]
 
     async def test_copies(self, at):
-        """U1: A deep copy of what the client is given is the same object; it cannot be pickled."""
+        """U1: A deep copy of the auth object is the object itself, and it cannot be pickled."""
         auth = self.auth(at.tokens.handle())
         assert copy.deepcopy({"auth": auth})["auth"] is auth
         with pytest.raises(TypeError, match="cannot be pickled"):
@@ -321,7 +321,7 @@ def pickled(one: Any) -> str:
 
 
 def checks() -> dict[str, str]:
-    """Return the checks, each with the first line of what it says."""
+    """Return the checks, each with the first line of its docstring."""
     found = {name: getattr(Contract, name).__doc__ for name in vars(Contract) if name.startswith("test_")}
     return {name: doc.strip().splitlines()[0].partition(": ")[2].rstrip(".") for name, doc in found.items()}
 

@@ -95,7 +95,7 @@ class PostgresLogin(SdkContract):
 
 
 class MysqlUser(Service):
-    """Whoever logs in at a server that speaks the protocol of MySQL and MariaDB."""
+    """A login at a server that speaks the protocol of MySQL and MariaDB."""
 
     address: str
 

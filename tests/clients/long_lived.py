@@ -6,7 +6,7 @@ from evertoken import Token
 
 
 class LongLived:
-    """It hands out one token, and keeps what it was asked for."""
+    """It hands out one token, and records the requests for it."""
 
     def __init__(self) -> None:
         self.asked: list[float] = []

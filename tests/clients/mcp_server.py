@@ -18,7 +18,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAu
 from pydantic import AnyUrl
 from tests.clients.sdk_contract import Service
 
-#: What its tool says.
+#: The answer of its tool.
 HELLO = "Hello"
 
 
@@ -26,7 +26,7 @@ class McpService(Service):
     """
     The server. A refresh token that was spent ends the login, as RFC 9700 section 4.14.2 recommends.
 
-    It logs in whoever comes with a code, and answers to refresh requests that need no client secret.
+    It logs in every client with a code, and answers to refresh requests that need no client secret.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class McpService(Service):
         await self._serving
         self._socket.close()
 
-    # What the SDK's server asks of its provider
+    # The methods that the SDK's server calls
 
     async def load_access_token(self, token: str) -> AccessToken | None:
         return AccessToken(token=token, client_id="any", scopes=[]) if self.accepts(token) else None

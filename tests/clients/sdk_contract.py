@@ -1,5 +1,5 @@
 """
-What each adapter for an SDK, a database driver or a broker is held to. A subclass for each says how it is made.
+The contract of the adapters for SDKs, database drivers and brokers. A subclass for each says how it is made.
 
 HTTP clients have a contract of their own: see `contract.py`. `python -m tests.clients.adapters` finds the subclasses in
 the test modules beside this one, and writes the tables of them into the reference.
@@ -31,7 +31,7 @@ __all__ = ["SdkContract", "Service", "Setting"]
 
 
 class Service:
-    """What a server knows of tokens: a fake asks `accepts`, and a real one overrides `issue` and `revoke`."""
+    """The tokens that a server accepts. A fake server asks `accepts`, and a real one overrides `issue` and `revoke`."""
 
     def __init__(self) -> None:
         #: The tokens that it was shown, in their order, good or not.
@@ -56,7 +56,7 @@ class Service:
 
 @dataclass
 class Setting:
-    """What a check works with."""
+    """The objects that a check works with."""
 
     source: Source
     tokens: TokenManager[Any, Any]
@@ -73,7 +73,7 @@ class SdkContract:
     #: How the client is called in the table, and the extra of the adapter.
     name: ClassVar[str]
     extra: ClassVar[str] = ""
-    #: The distribution of the library, if its name is not the first part of *name*; None if there is none.
+    #: The distribution of the library, if its name is not the first part of *name*, or None without a library.
     library: ClassVar[str | None] = ""
     #: The lines that a user writes, 1 to 3 of them, and how many the shortest right code needs without the adapter.
     lines: ClassVar[str]
@@ -87,9 +87,10 @@ class SdkContract:
     #: Whether the adapter is bound to origins, and whether a call has a body that can be read only once.
     origins: ClassVar[bool] = False
     bodies: ClassVar[bool] = False
-    #: What a call raises without a token, anywhere in the chain of the error: a library may wrap it.
+    #: The errors that a call raises without a token, anywhere in the chain: a library may wrap them.
     unavailable: ClassVar[tuple[type[Exception], ...]] = (TokenUnavailable,)
-    #: What a call raises if the server refuses the token, as `attempt` takes it. For those that do not heal.
+    #: The errors that a call raises if the server refuses the token, as `attempt` takes them. Only for adapters that do
+    #: not heal.
     refusal: ClassVar[Any] = None
     #: Checks that come out otherwise, and how. The subclass overrides each of them, to show what happens instead.
     differs: ClassVar[dict[str, str]] = {}
@@ -106,10 +107,10 @@ class SdkContract:
                 msg = f"{cls.__name__}.differs names {check}, and the class does not override it"
                 raise TypeError(msg)
 
-    # What a subclass says
+    # Set by a subclass
 
     def server(self) -> AbstractAsyncContextManager[Any]:
-        """Start a server and give a `Service`, or what has its `shown`, `issue` and `revoke`."""
+        """Start a server and give a `Service`, or an object with `shown`, `issue` and `revoke`."""
         raise AssertionError
 
     def given(self, handle: TokenHandle[Any]) -> Any:
@@ -141,7 +142,7 @@ class SdkContract:
         else:
             await at.handle.attempt(call, refused=self.refusal)
 
-    # What the checks share
+    # Shared by the checks
 
     @contextlib.asynccontextmanager
     async def setting(self, error: Exception | None = None) -> AsyncIterator[Setting]:
@@ -194,7 +195,7 @@ class SdkContract:
             assert set(at.server.shown[before:]) == {"secret-2"}
 
     async def test_revocation(self):
-        """U1: A revoked token is reported, and the call made once more with another."""
+        """U1: If a token was revoked, it is reported, and the call is made once more with another token."""
         async with self.setting() as at, self.using(at) as call:
             await self.ask(call)
             await at.server.revoke("secret-1")
@@ -215,14 +216,14 @@ class SdkContract:
             assert at.source.fetches == 2
 
     async def test_no_token_on_the_loop(self):
-        """U5: Without a token, and with none to be had, a call on the manager's loop raises."""
+        """U5: If no token can be fetched, a call on the manager's loop raises an error."""
         async with self.setting(ConnectionError("down")) as at, self.using(at) as call:
             async with _raising(*((RuntimeError,) if self.blocking else self.unavailable)):
                 _ = call() if self.blocking else await call()
             assert at.server.shown == []
 
     async def test_no_token_elsewhere(self):
-        """U5: The same in a thread and on a second loop raises as well, and does not hang."""
+        """U5: If no token can be fetched, a call in a thread or on a second loop raises an error, and does not hang."""
         async with self.setting(ConnectionError("down")) as at:
             given = self.given(at.handle)
             async with _raising(*self.unavailable):
@@ -234,7 +235,7 @@ class SdkContract:
             assert at.server.shown == []
 
     async def test_provider_down(self):
-        """R4: While the provider is down, a valid token is shown."""
+        """R4: While the provider is down, the valid token is shown."""
         async with self.setting() as at, self.using(at) as call:
             await at.tokens.get()
             at.source.error = ConnectionError("down")
@@ -242,7 +243,7 @@ class SdkContract:
             assert set(at.server.shown) == {"secret-1"}
 
     async def test_foreign_origin(self):
-        """U4: Another origin is shown nothing."""
+        """U4: Another origin never sees the token."""
         async with self.setting() as at, self.server() as other:
             given = self.given(at.handle)
             async with self.client(given, at.server) as call:
@@ -253,7 +254,7 @@ class SdkContract:
             assert other.shown == []
 
     async def test_used_up_bodies(self):
-        """U3: A body that was used up is not sent again: the token is reported, and the refusal is the caller's."""
+        """U3: A body that was used up is not sent again. The token is reported, and the caller gets the refusal."""
         async with self.setting() as at, self.using(at) as call:
             await at.tokens.get()
             await at.server.revoke("secret-1")
@@ -263,7 +264,7 @@ class SdkContract:
             assert at.server.bodies == [b"onetwo"]
 
     async def test_copies(self):
-        """U1: A deep copy of what the client is given is the same; it cannot be pickled."""
+        """U1: A deep copy of the credential object is the object itself, and it cannot be pickled."""
         async with self.setting() as at:
             given = self.given(at.handle)
             assert copy.deepcopy([given])[0] == given
@@ -295,7 +296,7 @@ class SdkContract:
             assert not [text for text in shown if "secret-1" in text]
 
     async def test_frames_of_the_library(self):
-        """S1: No frame of the library shows a token, where a refusal meets a provider that is down."""
+        """S1: If a token is refused while the provider is down, no frame of the library shows a token."""
         async with self.setting() as at:
             error = await self._refused(at, self.given(at.handle))
             # Ours know what the server saw.
@@ -328,7 +329,7 @@ class _Issuer(Source):
 
 @contextlib.asynccontextmanager
 async def _raising(*kinds: type[Exception]) -> AsyncIterator[list[Exception]]:
-    """Expect an error soon that is one of *kinds*, or comes from one; any error if there are none."""
+    """Expect an error soon. It is one of *kinds*, or has one as its cause. Without *kinds*, any error will do."""
     caught: list[Exception] = []
     scope = asyncio.timeout(SOON)
     try:

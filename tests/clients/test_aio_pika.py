@@ -36,11 +36,11 @@ class TestAioPika(SdkContract):
     )
     without = 6
     heals = (
-        "`keep_authenticated` heals a reconnect and a new secret that are refused. The first login is the caller's: "
+        "`keep_authenticated` heals a refused reconnect and a refused new secret, but not the first login: "
         "`attempt` around `connect_robust` heals it"
     )
     refusal = ProbableAuthenticationError
-    library_frames = "The frames of aio-pika hold the URL, which has the token for a password"
+    library_frames = "The frames of aio-pika hold the URL, which contains the token as its password"
 
     def server(self):
         return Broker()

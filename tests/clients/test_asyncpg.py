@@ -55,10 +55,10 @@ class TestPassword(PostgresLogin):
     lines = "pool = await asyncpg.create_pool(dsn, password=handle.access_token)"
     without = 2
     heals = (
-        "asyncpg tells the function of no refusal, and the error is the caller's. `asyncpg.Pool` with `connector`, "
+        "asyncpg does not report a refusal, and the caller gets its error. `asyncpg.Pool` with `connector`, "
         "or `attempt` around the call, heals it"
     )
-    library_frames = "The frames of asyncpg hold the password. Those of an `asyncpg.Pool` with `connector` are cut"
+    library_frames = "The frames of asyncpg hold the password. An `asyncpg.Pool` with `connector` shows none of them"
     refusal = asyncpg.InvalidPasswordError
 
     def given(self, handle):

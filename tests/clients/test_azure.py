@@ -202,7 +202,7 @@ class TestAsyncPipeline(_Azure):
         await call(async_pieces())
 
 
-# What the contract does not ask
+# Beyond the contract
 
 
 class Other:
@@ -366,7 +366,7 @@ async def test_a_manager_whose_keys_are_scopes(scopes):
 
 
 async def test_scopes_are_healed_apart():
-    """U1: A refusal is of the token that was sent, whatever scope it is of."""
+    """U1: A refusal blames the token in the request, for any scope."""
     numbers = itertools.count(1)
     sources = {scope: lambda scope=scope: (f"{scope}-{next(numbers)}", 3600.0) for scope in ("a", "b")}
     async with TokenManager(sources) as tokens:
@@ -402,7 +402,7 @@ async def test_no_second_cache(at):
 
 
 async def test_what_is_given_shows_no_token(at):
-    """S1: Neither form of a token shows it."""
+    """S1: No form of a token shows it."""
     credential = AsyncTokenCredential(at.handle)
     for found in (await credential.get_token(STORAGE), await credential.get_token_info(STORAGE)):
         assert found.token == "secret-1"
@@ -448,7 +448,7 @@ def test_bodies_that_cannot_be_wound_back(kind):
 
 @BOTH
 async def test_forms_and_files(at, asynchronous):
-    """U3: A form is sent again; files are not, for what has been read of them is not known."""
+    """U3: A form is sent again. Files are not, because nobody knows how much of them has been read."""
     await at.tokens.get()
     await at.server.revoke("secret-1")
     request = HttpRequest("POST", f"{at.server.url}/c", files={"a": io.BytesIO(b"one")})
@@ -475,7 +475,7 @@ async def test_a_stream_of_an_older_client(at, asynchronous):
 
 
 class Recorder:
-    """A transport that notes what is called."""
+    """A transport that records its calls."""
 
     def __init__(self) -> None:
         self.called: list[Any] = []
@@ -528,7 +528,7 @@ async def test_the_transports_that_are_made(at):
 
 
 async def test_closing_a_credential_closes_no_manager(at):
-    """L1: Clients close what they are given; the manager belongs to the program."""
+    """L1: Clients close the resources that they are given. The manager belongs to the program."""
     async with AsyncTokenCredential(at.handle) as credential:
         await credential.close()
     with TokenCredential(at.handle) as blocking:

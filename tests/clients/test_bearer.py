@@ -194,7 +194,7 @@ async def test_a_late_refusal_costs_nothing(call, resource, issuer, tokens):
 @pytest.mark.parametrize(
     ("refusals", "settles_in", "age", "fetches", "requests"),
     [
-        # How often a new token is refused, for how long it may be, its age, and what it costs.
+        # How often a new token is refused, the longest allowed time, the age of the token, and the cost in fetches.
         (1, 5, 0.0, 1, 2),
         (5, 5, 0.0, 1, 6),
         # It is refused for longer: the other token has its own moments.
@@ -266,7 +266,7 @@ async def test_a_resource_that_refuses_everything(lib, kind, issuer):
 
 @pytest.mark.parametrize("status", [400, 403, 404, 407, 500])
 async def test_other_statuses_refresh_nothing(call, resource, issuer, status):
-    """U1: other statuses never refresh, nor does a 403 that does not blame the token."""
+    """U1: other statuses never refresh. A 403 refreshes only if it blames the token."""
     challenge = "insufficient_scope" if status == 403 else "invalid_token"
     resource.handler = always(http(status, b"no", {"WWW-Authenticate": f'Bearer error="{challenge}"'}))
     assert (await call.get(resource.url())).status_code == status
@@ -299,7 +299,7 @@ async def test_forbidden_for_the_token(call, resource, issuer, challenge):
     ],
 )
 async def test_insufficient_scope(call, resource, issuer, challenge):
-    """U1: a 401 that says the scope or the request is what is wrong refreshes nothing."""
+    """U1: a 401 that blames the scope or the request refreshes nothing."""
     resource.handler = always(http(401, b"no", {"WWW-Authenticate": challenge}))
     assert (await call.get(resource.url())).status_code == 401
     assert (len(resource.asked), issuer.fetches) == (1, 1)
@@ -467,7 +467,7 @@ def multipart(file: Any) -> dict[str, Any]:
 
 
 class Unseekable(io.RawIOBase):
-    """What a pipe or a socket looks like."""
+    """A stand-in for a pipe or a socket."""
 
     def __init__(self, content: bytes) -> None:
         self._rest = io.BytesIO(content)
@@ -724,7 +724,9 @@ async def test_one_origin_written_in_two_ways(lib, tokens, origin, url, first_us
     ],
 )
 def test_bad_origins(lib, origin):
-    """U4: what is no origin is rejected at construction, naming `origins` and showing how to write one."""
+    """
+    U4: a text that is not an origin is rejected at construction. The message names `origins` and shows an example.
+    """
     manager = TokenManager(Issuer())
     with pytest.raises(ValueError, match="origins must be written as in"):
         lib.BearerAuth(manager.handle(), origins=[origin])
@@ -831,7 +833,7 @@ async def test_redirect_within_the_origin(call, resource, issuer, status):
 
 
 async def test_a_post_that_was_done_is_not_done_again(call, resource, issuer):
-    """U3: where a POST was answered "see other" and only what it led to is refused, the POST is not repeated."""
+    """U3: if a POST is answered "see other" and the next request is refused, the POST is not repeated."""
     done: list[bytes] = []
     ordinary = resource.handler
 

@@ -162,7 +162,9 @@ async def calling(service: str, api: Sts, config: Config = ONCE):
     ],
 )
 async def test_codes(code, heals):
-    """U1: What blames the key is healed; what blames the rights of its owner, or the signature, is the caller's."""
+    """
+    U1: An error that blames the key is healed. An error that blames the rights or the signature goes to the caller.
+    """
     api = Sts()
     api.code = code
     async with calling("sts", api) as (fetches, client):
@@ -203,7 +205,7 @@ async def test_bodies(kind):
 
 
 async def test_used_up_bodies():
-    """U3: What can be read once is not sent again: the key is reported, and the refusal is the caller's."""
+    """U3: A body that can be read only once is not sent again. The key is reported, and the caller gets the refusal."""
     api = Bucket()
     own = Config(request_checksum_calculation="when_required", s3={"payload_signing_enabled": False}).merge(ONCE)
     async with calling("s3", api, own) as (fetches, client):

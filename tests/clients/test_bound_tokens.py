@@ -180,7 +180,7 @@ async def test_redirect_within_the_origin(lib, wire, server, nonces):
 
 
 async def test_proof_that_the_resource_refuses(lib, wire):
-    """Section 7.1: where the resource says that the proof is what is wrong, no token is blamed for it."""
+    """Section 7.1: if the resource says that the proof is wrong, no token is blamed for it."""
     library, auth_class = lib
     key = DPoPKey()
 
@@ -300,7 +300,7 @@ async def test_proof_that_is_refused(wire, server):
     ],
 )  # fmt: skip
 def test_bad_keys(make, says):
-    """Bad input: a key that is none is told at construction, and not shown."""
+    """Bad input: a text that is not a key is reported at construction, and not shown."""
     with pytest.raises(ValueError, match=says) as caught:
         make()
     assert "planted" not in str(caught.value)
@@ -321,7 +321,7 @@ def test_thumbprint():
 
 
 def test_nonces_are_bounded():
-    """The nonces of many origins take no more room than those of a hundred."""
+    """The nonces of many origins take no more room than the nonces of a hundred."""
     key = DPoPKey(ec_pem())
     for number in range(300):
         url = f"https://host-{number}.example.com/a"

@@ -12,7 +12,7 @@ from tests.sources.wire import Asked, Wire, http
 
 
 class Refused(Exception):
-    """What the SDK makes of a 401."""
+    """How the SDK handles a 401."""
 
 
 class AsyncSdk:
@@ -56,7 +56,7 @@ class Gateway(Service):
 class _Callable(SdkContract):
     library: ClassVar[str | None] = None
     without = 2
-    heals = "The library tells nobody of a refusal, and its error is the caller's. `attempt` around the call heals it"
+    heals = "The library reports no refusal, and the caller gets its error. `attempt` around the call heals it"
     refusal = Refused
 
     @contextlib.asynccontextmanager

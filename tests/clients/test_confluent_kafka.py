@@ -22,7 +22,7 @@ def refuses(error: Exception) -> bool:
     return isinstance(error, confluent_kafka.KafkaException)
 
 
-_NO_TOKEN = "The constructor raises after ten seconds that there is no token, and not why. Get a token before"
+_NO_TOKEN = "After ten seconds, the constructor reports a missing token without the cause. So get a token before"
 
 
 class TestConfluentKafka(SdkContract):
@@ -32,8 +32,8 @@ class TestConfluentKafka(SdkContract):
     without = 3
     blocking = True
     heals = (
-        "librdkafka tells nobody of a refusal, and tries the token again until it asks for the next one. "
-        "Where a call fails of it, `attempt_sync` around the call heals it"
+        "librdkafka reports no refusal, and tries the token again until it asks for the next one. "
+        "If a call fails because of it, `attempt_sync` around the call heals it"
     )
     refusal = staticmethod(refuses)
     differs: ClassVar[dict[str, str]] = {

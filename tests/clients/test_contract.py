@@ -52,7 +52,9 @@ class _Httpx(Contract):
 class TestHttpx(_Httpx):
     name = "httpx.AsyncClient"
     lines = "httpx.AsyncClient(auth=tokens.auth())"
-    differs: ClassVar = {"test_bodies": "Bytes are; a file is read as a stream, and sent again in multipart only"}
+    differs: ClassVar = {
+        "test_bodies": "Bytes are sent again. A file is read as a stream, and sent again only in multipart"
+    }
 
 
 class TestHttpx2(_Httpx):

@@ -1,4 +1,4 @@
-"""What a client remembers of the tokens that it was given, and objects that are not copied."""
+"""A client's memory of the tokens that it was given, and objects that refuse to be copied."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_no_token_is_shown():
 
 
 def test_a_copy_is_the_same():
-    """U1: Whatever copies the options of a client gets the same object, and no process another one's."""
+    """U1: A copy of the options of a client holds the same object, and each process has an object of its own."""
     one = Uncopied()
     assert copy.copy(one) is copy.deepcopy(one) is one
     with pytest.raises(TypeError, match="Uncopied refers to a manager and cannot be pickled: make one in each process"):

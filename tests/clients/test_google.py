@@ -61,7 +61,7 @@ class TestAuthorizedSession(_Google):
     blocking = True
     bodies = True
     differs: ClassVar[dict[str, str]] = {
-        "test_used_up_bodies": "google-auth itself sends a generator again, which is empty by then. Give it bytes, or "
+        "test_used_up_bodies": "google-auth itself sends an empty generator again. Give it bytes, or "
         "use a `requests.Session` with `BearerAuth`"
     }
 

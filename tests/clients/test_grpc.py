@@ -37,7 +37,7 @@ def certificate() -> tuple[bytes, bytes]:
 
 
 class Api(Service):
-    """A service with one method of each shape, which answers with what it was sent."""
+    """A service with one method of each shape, which answers with the messages that it was sent."""
 
     target: str
 
@@ -221,7 +221,7 @@ async def test_a_stream_of_answers_is_healed():
 
 
 async def test_a_lasting_refusal_is_the_callers():
-    """U1: A token that is refused again goes to the caller with the server's words, and costs no more fetches."""
+    """U1: If a token is refused again, the caller gets the server's error, and no further token is fetched."""
     async with at_api() as (_, api, channel, fetched):
         api.good.clear()
         for kind in ("unary_unary", "unary_stream", "unary_unary", "unary_stream"):

@@ -1,4 +1,4 @@
-"""Credentials over plain http, and in what is pickled: sent and kept nowhere unless somebody said so."""
+"""Credentials over plain http, and in pickles: they are sent and kept nowhere without explicit permission."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ def test_http_origins_need_a_word(lib, origin):
 @pytest.mark.parametrize("name", AUTHS)
 @pytest.mark.parametrize(("lib", "kind"), CLIENTS)
 async def test_pickles(lib, kind, name, leads, base):
-    """S1: a response that is pickled or copied holds no credentials, nor do the redirects and refusals before it."""
+    """
+    S1: a pickled or copied response holds no credentials. The same is true for the redirects and refusals before it.
+    """
     library, module = LIBRARIES[lib]
     make, source, fields = AUTHS[name]
     kept: list[Any] = []

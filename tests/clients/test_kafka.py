@@ -1,4 +1,4 @@
-"""Kafka: aiokafka, and what is peculiar to confluent-kafka, with a broker that looks at the token."""
+"""Kafka: aiokafka, and the special features of confluent-kafka, with a broker that checks the token."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestAiokafka(SdkContract):
     extra = "aiokafka"
     lines = "AIOKafkaProducer(..., sasl_oauth_token_provider=TokenProvider(handle))"
     without = 3
-    heals = "aiokafka tells nobody of a refusal. Where `start()` fails of it, `attempt` around it heals it"
+    heals = "aiokafka does not report a refusal. If `start()` fails because of it, `attempt` around it heals it"
     refusal = KafkaConnectionError
 
     def server(self):

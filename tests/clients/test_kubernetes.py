@@ -109,7 +109,7 @@ class _Configured:
     """The hook alone, for programs that set a default configuration."""
 
     module: ModuleType
-    heals = "The library tells the hook of no 401, and the error is the caller's. `attempt` around the call heals"
+    heals = "The library does not report a 401 to the hook, and the caller gets the error. `attempt` heals it"
     lines = "authenticate(configuration, tokens.handle())"
     without = 4
 
@@ -141,7 +141,7 @@ class TestAsyncioConfiguration(_Configured, _Async):
     module = asyncio_client
 
 
-# What the contract does not ask
+# Beyond the contract
 
 MODULES = {"kubernetes": sync_client, "kubernetes.aio": aio_client, "kubernetes_asyncio": asyncio_client}
 EACH = pytest.mark.parametrize("module", MODULES.values(), ids=list(MODULES))
@@ -197,7 +197,7 @@ async def test_a_watch_is_healed(at, module):
 @EACH
 @pytest.mark.parametrize("reading", [True, False], ids=["read", "raw"])
 async def test_a_lasting_refusal(at, module, reading):
-    """U1: A token that is refused again is the caller's, and costs no more fetches."""
+    """U1: If a token is refused again, the caller gets the refusal, and no further token is fetched."""
     at.server.always = True
     method, options = ("list_namespace", {}) if reading else raw(module)
     for _ in range(3):
@@ -257,7 +257,7 @@ async def test_a_prefix_that_was_set(at, module):
 
 @EACH
 async def test_what_the_configuration_shows(at, module):
-    """S1: Neither the configuration nor a copy of it shows the token, nor does what is in the client."""
+    """S1: No token is visible in the configuration, in a copy of it, or in the client."""
     configuration = module.Configuration(host=at.server.url)
     client = heal(module.ApiClient(configuration), at.handle)
     await ask(client, "list_namespace")

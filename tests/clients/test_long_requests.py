@@ -1,4 +1,4 @@
-"""Requests that need a token with some life left, and what they get where a refused token is replaced."""
+"""Requests that need a token with some life left, and the tokens they get after a refusal."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from evertoken.sources import OAuthClient, RefreshToken
 
 
 async def greeting(url: str, auth: httpx2.Auth) -> str:
-    """Connect, call the tool of the server, and return what it said."""
+    """Connect, call the tool of the server, and return its answer."""
     async with httpx2.AsyncClient(auth=auth) as http_client:
         async with Client(streamable_http_client(url, http_client=http_client)) as client:
             found: Any = await client.call_tool("greet", {})
@@ -150,7 +150,7 @@ async def test_the_storage_shows_no_secret(service):
     given = OAuthToken(access_token="secret-1", refresh_token="refresh-1")
     with pytest.raises(RuntimeError) as caught:
         await storage.set_tokens(given)
-    # Nobody else has it.
+    # `given` is the only copy.
     assert given.refresh_token == "refresh-1"
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     shown = [str(frame.locals) for frame in frames if "tests" not in Path(frame.filename).parts]

@@ -39,10 +39,10 @@ class _Obstore(SdkContract):
     extra = "obstore"
     library: ClassVar[str | None] = "obstore"
     heals = (
-        "obstore tells the provider of no refusal, and its error is the caller's. `attempt` around the call heals, "
+        "obstore does not report a refusal, and the caller gets its error. `attempt` around the call heals it, "
         "with `refused=is_refusal`"
     )
-    # It raises this for whatever its provider raises, and names it in the text.
+    # It raises this error for every failure of its provider, and names the failure in the text.
     unavailable: ClassVar[tuple[type[Exception], ...]] = (UnauthenticatedError,)
     refusal = staticmethod(is_refusal)
 
@@ -82,7 +82,7 @@ class TestAzureStoreWithoutLoop(_Obstore):
     without = 4
     blocking = True
     differs: ClassVar = {
-        "test_no_token_on_the_loop": "obstore raises `UnauthenticatedError`, whose text has that of the `RuntimeError`"
+        "test_no_token_on_the_loop": "obstore raises `UnauthenticatedError` with the text of the `RuntimeError`"
     }
 
     async def test_no_token_on_the_loop(self):

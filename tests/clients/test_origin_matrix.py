@@ -104,11 +104,13 @@ CLIENTS = [(library, kind) for library in LIBRARIES for kind in ("async", "sync"
 
 
 class Servers:
-    """All servers of the Internet. Those of the bound origins want the fields; others do all to get them."""
+    """
+    All servers of the Internet. Servers of the bound origins require the fields. All others try everything to get them.
+    """
 
     def __init__(self, library: Any, fields: tuple[str, ...], leads: str, status: int, bound: str = OWN) -> None:
         self.library, self.fields, self.leads, self.status, self.bound = library, fields, leads, status, bound
-        #: What came to other origins, as it would be on the wire.
+        #: The fields that reached other origins, as they would be on the wire.
         self.elsewhere: list[bytes] = []
         #: Whether the bound origin got all the fields at the end of the way.
         self.reached = False
@@ -155,7 +157,7 @@ def leaked(servers: Servers, fields: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize("name", AUTHS)
 @pytest.mark.parametrize(("lib", "kind"), CLIENTS)
 async def test_redirects(lib, kind, name, shape, record_property):
-    """U4: what is made for one origin reaches it by every redirect within it, and no other origin by any."""
+    """U4: a credential for one origin reaches it by every redirect within it, and never reaches another origin."""
     library, module = LIBRARIES[lib]
     make, source, fields = AUTHS[name]
     leads, own = SHAPES[shape]
@@ -198,6 +200,6 @@ def test_number_of_cases(capsys):
     """The matrix has at least 400 cases, and says how many."""
     count = functools.reduce(int.__mul__, map(len, (SHAPES, STATUSES, AUTHS, CLIENTS)))
     with capsys.disabled():
-        print(f"\norigin matrix: {count} cases of shape, status, auth and client, each with GET and POST")  # noqa: T201 - the count is to be seen
+        print(f"\norigin matrix: {count} cases of shape, status, auth and client, each with GET and POST")  # noqa: T201 - the count is printed on purpose
     assert count >= 400
     assert {urlsplit(leads).scheme for leads, _ in SHAPES.values()} >= {"", "http", "https"}

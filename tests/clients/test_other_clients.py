@@ -1,4 +1,6 @@
-"""What is peculiar to one client: WebSockets and strangers' redirects with aiohttp, upgrades to https with requests."""
+"""
+The special features of single clients: WebSockets and foreign redirects with aiohttp, upgrades to https with requests.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ from evertoken.clients.aiohttp import BearerMiddleware
     ],
 )
 def test_origin_in_text(url, origin):
-    """U4: the origin of a text is that of the request it makes; what is no URL has no origin that could be bound."""
+    """
+    U4: the origin of a text is the origin of the request it makes. A text that is not a URL has no origin to bind.
+    """
     assert origin_in_text(url) == origin
 
 

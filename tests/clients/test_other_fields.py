@@ -110,7 +110,7 @@ async def test_forbidden_for_a_token_that_has_ended(lib, how, header, extra, hea
 
 
 async def test_forbidden_by_a_policy(lib):
-    """U1: a 403 that no token cures is the caller's after one retry, and the cool-down bounds what it costs."""
+    """U1: if no token cures a 403, the caller gets it after one retry, and the cool-down bounds the cost."""
     library, ours = lib
     keys = Keys()
     async with Wire(always(http(403, {"errors": ["permission denied"]}))) as wire, TokenManager(keys) as tokens:
@@ -271,7 +271,9 @@ async def test_refused_key_is_replaced(lib):
 
 
 async def test_library_that_would_carry_it_on(lib, monkeypatch):
-    """U4: should a release of the library copy what is withheld, the auth is refused, and nothing is sent."""
+    """
+    U4: if a release of the library copied the withheld fields, the auth would be refused, and nothing would be sent.
+    """
     library, ours = lib
 
     redirected = library.Client._build_redirect_request
@@ -365,7 +367,7 @@ async def test_hooks_see_the_field(lib):
 
 @pytest.mark.parametrize("header", ["", "X Api", "Host", "Content-Length", "Cookie", "a:b", None])
 def test_bad_field(header):
-    """Bad input: a name that is none, or is taken, is told at construction."""
+    """Bad input: a name that is invalid or taken is reported at construction."""
     with pytest.raises(ValueError, match="header must be the name"):
         for_httpx.HeaderAuth(None, header)
 
@@ -374,7 +376,7 @@ def test_bad_field(header):
 
 
 class Aws:
-    """Computes each signature anew with botocore, as a service of AWS does, from what came over the wire."""
+    """Recomputes each signature with botocore from the bytes of the request, as a service of AWS does."""
 
     def __init__(self, service: str) -> None:
         self.service = service
@@ -414,7 +416,7 @@ class Aws:
 @pytest.mark.parametrize("service", ["execute-api", "s3"])
 @pytest.mark.parametrize("url", ["/", "/a/b%20c/d?z=1&a=2&empty=", "/caf%C3%A9/x//y?q=a%2Fb"])
 async def test_signature(lib, service, url):
-    """Signature Version 4: a service that computes it anew accepts it, whatever is in the URL and the body."""
+    """Signature Version 4: a service that recomputes the signature accepts it, for every URL and body."""
     library, ours = lib
     aws = Aws(service)
     async with Wire(aws) as wire, TokenManager(aws) as tokens:
@@ -509,7 +511,7 @@ async def test_signed_request_sent_on_within_the_origin(lib):
 
 
 async def test_missing_permission_costs_nothing(lib):
-    """U1: whoever may not do what was asked is told so, and no credentials are fetched for it."""
+    """U1: a caller without permission is told so, and no credentials are fetched for it."""
     library, ours = lib
     aws = Aws("execute-api")
     async with Wire(aws) as wire, TokenManager(aws) as tokens:

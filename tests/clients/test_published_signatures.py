@@ -1,4 +1,6 @@
-"""What AWS published: its signatures are accepted by the service of these tests, and made by the library."""
+"""
+The published examples of AWS: the service of these tests accepts their signatures, and the library makes the same ones.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,7 @@ SUITE = {
         "GET /example/$delete", [], "", "a853c9b21b528b19643d00910d35b83a10c366a10833ceefb45edd6c80e40f27",
     ),
 }  # fmt: skip
-# Those that sign fields which the library leaves alone, so that proxies may change them.
+# Examples that sign fields which the library leaves unsigned, so that proxies may change them.
 OTHER_FIELDS = {
     "get-header-key-duplicate": (
         "GET /", [("My-Header1", "value2"), ("My-Header1", "value2"), ("My-Header1", "value1")], "",

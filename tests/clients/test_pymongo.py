@@ -143,7 +143,7 @@ class TestAsyncMongoClient(_Mongo):
             yield call
 
     async def test_a_session_that_ends(self):
-        """U1: The server ends the session of a live client, which logs in again with a new token, and then no more."""
+        """U1: The server ends the session of a live client, which logs in again once, with a new token."""
         async with self.setting() as at, self.made(AsyncMongoClient, self.given(at.handle), at.server) as client:
             await client.admin.command("ping")
             await at.server.revoke("secret-1")
@@ -174,7 +174,7 @@ class TestAsyncMongoClient(_Mongo):
             assert at.source.fetches == 1
 
     async def test_a_lasting_refusal(self):
-        """U1: A token that is refused again is the caller's error, and a lasting refusal costs no more tokens."""
+        """U1: If a token is refused again, the caller gets the error. A lasting refusal costs no further token."""
         async with self.setting() as at, self.using(at) as call:
             at.server.accepts = lambda token: False
             for _ in range(3):

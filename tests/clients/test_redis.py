@@ -127,7 +127,7 @@ class _AsyncRedis(_Login):
             await connection.disconnect()
 
     async def test_a_lasting_refusal(self):
-        """U1: A login that is refused again is the caller's, and a lasting refusal costs no more tokens."""
+        """U1: If a login is refused again, the caller gets the error. A lasting refusal costs no further token."""
         async with self.setting() as at, self.using(at) as call:
             issue = at.server.issue
             at.server.issue = lambda token: issue("another")
@@ -307,7 +307,7 @@ def cluster_server() -> Iterator[Server]:
 class _Cluster(_Login):
     lines = 'client = RedisCluster.from_url(url, credential_provider=TokenProvider(handle, "app"))'
     heals = (
-        "redis-py tells a cluster's provider of no refusal, and the error is the caller's. `attempt` around the call "
+        "In a cluster, redis-py does not report a refusal, and the caller gets the error. `attempt` around the call "
         "heals it"
     )
     library_frames = "The frames of redis-py hold the password"
@@ -320,7 +320,7 @@ class _Cluster(_Login):
         self.running = cluster_server
 
     def options(self, given: TokenProvider, server: ValkeyUser) -> dict[str, Any]:
-        # By the wire, whatever address the server says that it has.
+        # It uses the address of the connection, and ignores the address that the server reports.
         return {"credential_provider": given, "address_remap": lambda address: ("127.0.0.1", server.port)}
 
 

@@ -1,4 +1,4 @@
-"""The contract of SDKs is one: each of its checks fails for an adapter that breaks what it is about."""
+"""The contract of SDKs: each of its checks fails for an adapter that breaks its clause."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def fields(*pairs: tuple[str, str | bytes], **more: Any) -> dict[str, Any]:
     return {"headers": raw, **more}
 
 
-# What is asked, beyond the host, and what the request has besides. A callable makes the body for each request anew.
+# The path and query, and the other arguments of the request. A callable makes the body for each request anew.
 PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "no path": ("", {}),
     "root": ("/", {}),
@@ -239,7 +239,7 @@ values = st.lists(st.sampled_from([b"a", b",", b" ", b"\t", b"\xe9", b"\xc3\xa9"
     body=st.binary(max_size=9),
 )
 def test_signature_of_any_request(service, target, params, headers, body):
-    """Signature Version 4: whatever is in the URL and the fields, the bytes of the request verify."""
+    """Signature Version 4: the bytes of the request verify, for every URL and all fields."""
     request = httpx.Request("POST", f"https://h.example/{target}", params=params, headers=headers, content=body)
     held: Any = Held()
     auth = for_httpx.SigV4Auth(held, service=service, region="us-east-1")
@@ -269,7 +269,7 @@ def test_sync_client(lib, service, kind):
     aws = asyncio.run(main())
     assert aws.refusals == [""]
     assert aws.last.body == (b"" if kind == "none" else b"in parts")
-    # Keys without a session have no session token, whoever set the field.
+    # Keys without a session have no session token, even if the field is set elsewhere.
     assert aws.last.all(b"x-amz-security-token") == []
 
 

@@ -79,7 +79,7 @@ async def test_time_is_learnt(answer, ahead):
         auth = for_httpx.SigV4Auth(tokens.handle(), service="execute-api", region="us-east-1")
         async with httpx.AsyncClient(auth=auth) as client:
             assert (await client.post(f"{aws.url}/a", content=b"body")).status_code == 200
-            # What was learnt is of use to the next request.
+            # The next request uses the learnt clock.
             assert (await client.post(f"{aws.url}/b", content=b"body")).status_code == 200
     assert aws.refusals == ["InvalidSignatureException: Signature expired", "", ""]
     assert [received.body for received in aws.received] == [b"body"] * 3
@@ -89,7 +89,7 @@ async def test_time_is_learnt(answer, ahead):
 @pytest.mark.parametrize("service", ["execute-api", "s3"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 async def test_time_of_each_method(lib, service, method):
-    """T3: async and sync, for each method, also for HEAD, whose refusal has no words."""
+    """T3: async and sync, for each method, also for HEAD, whose refusal has no body."""
     library, ours = lib
     async with AwsService(service, ahead=HOUR) as aws, TokenManager(Keys()) as tokens:
         async with library.AsyncClient() as client:

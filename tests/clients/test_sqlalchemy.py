@@ -83,7 +83,7 @@ class TestAsyncpg(_Asynchronous, PostgresLogin):
             assert at.source.fetches == 1
 
     async def test_a_lasting_refusal(self):
-        """U1: A login that is refused again is the caller's, and a lasting refusal costs no more tokens."""
+        """U1: If a login is refused again, the caller gets the error. A lasting refusal costs no further token."""
         async with self.setting() as at, self.using(at) as call:
             issue = at.server.issue
             at.server.issue = lambda token: issue("another")

@@ -18,7 +18,7 @@ CHECKS = "httpx2.Client(auth=auth).close(); httpx.Client(auth=auth).close(); pri
         (f"import httpx2, httpx\n{MADE}{CHECKS}", "True"),
         (f"{MADE}import httpx\nisinstance(auth, int)\nimport httpx2; {CHECKS}", "True"),
         (f"{MADE}import httpx, sys; httpx.Client(auth=auth).close(); print('httpx2' in sys.modules)", "False"),
-        # One that is being loaded, in a thread of its own, is no library yet.
+        # A module that another thread is still loading does not count as loaded.
         (f"{MADE}import sys, types; sys.modules['httpx2'] = types.ModuleType('a'); print(isinstance(auth, int))",
          "False"),
         (f"{MADE}import httpx2, copy; print(copy.deepcopy(auth) is auth, type(auth).__name__, repr(auth)[:10])",
@@ -26,6 +26,8 @@ CHECKS = "httpx2.Client(auth=auth).close(); httpx.Client(auth=auth).close(); pri
     ],
 )  # fmt: skip
 def test_in_whatever_order_they_are_imported(program, said):
-    """U1: both libraries' clients take it, whichever is imported when, and who has httpx alone loads nothing else."""
+    """
+    U1: the clients of both libraries take it, imported in any order. A program with httpx alone loads nothing else.
+    """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (run.stdout.strip(), run.stderr) == (said, "")

@@ -24,7 +24,7 @@ PATIENCE = 60.0
 
 
 class Feed(Service):
-    """It greets whoever has a good token, and can send others away."""
+    """It greets each client with a good token, and can send others away."""
 
     uri: str
 
@@ -157,7 +157,7 @@ async def test_a_rule_of_the_callers_is_kept():
 
 
 async def test_a_lasting_refusal_is_the_callers():
-    """U1: A token that is refused again goes to the caller, and costs no more fetches."""
+    """U1: If a token is refused again, the caller gets the refusal, and no further token is fetched."""
     async with at_feed() as (handle, feed, fetched):
         feed.good.clear()
         for _ in range(3):
@@ -202,7 +202,7 @@ async def test_redirects_within():
 
 
 async def test_in_the_clear():
-    """U4: ws outside loopback needs `allow_http=True`; what is no URI is refused too."""
+    """U4: ws outside loopback needs `allow_http=True`. A text that is not a URI is refused too."""
     async with at_feed() as (handle, _, _fetched):
         with pytest.raises(ValueError, match=r"ws://api\.example\.com in the clear; use wss"):
             connect(handle, "ws://api.example.com/feed")

@@ -13,7 +13,7 @@ __all__ = ["FETCH_OUTCOMES", "PROVIDERS", "STORE_OUTCOMES", "WHERES", "Fault", "
 WHERES: Final = ("store", "local")
 PROVIDERS: Final = ("rotating", "minting")
 
-#: What can become of each step. A participle says that the step was done before.
+#: The possible outcomes of each step. A participle says that the step was done before.
 STORE_OUTCOMES: Final = (
     "fail",  # failed, and nothing was done
     "lost",  # done, but reported as failed
@@ -39,7 +39,7 @@ FETCH_OUTCOMES: Final = (
     "dead",  # the access token in the answer has expired already
     "unusable",  # the answer has a refresh token, and no access token that can be used
 )
-#: Without a store there is none to lose its data, and no other machine.
+#: Without a store, no data can be lost and there is no other machine.
 _OF_STORES: Final = ("flush", "restart", "ahead", "behind")
 
 

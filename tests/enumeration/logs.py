@@ -1,4 +1,4 @@
-"""What the engine logs as an error."""
+"""The errors that the engine logs."""
 
 from __future__ import annotations
 

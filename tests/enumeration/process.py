@@ -2,7 +2,7 @@
 One process of a fleet: its clock, its way to the store, its way to the server, and its manager.
 
 It can stand still, be killed, and have its clock set. It stands still truly: no timer of its own fires, and no answer
-reaches it. What its peers see of a killed process is that its calls never come back.
+reaches it. The calls of a killed process never come back, and its peers see nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STEP: Final = 120.0
 SLOW: Final = 7.0
 # Seconds from a call to its effect.
 _STORE_LATENCY: Final = 0.01
-# What becomes of a fetch before its request leaves. The other outcomes meet it afterwards.
+# The outcomes of a fetch before its request leaves. The other outcomes meet it afterwards.
 _BEFORE: Final = frozenset(
     {"fail", "cancel", "kill", "pause", "flush", "restart", "forward", "back", "ahead", "behind", "close"}
 )

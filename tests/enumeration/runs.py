@@ -1,6 +1,4 @@
-"""
-Which runs there are: each single fault, and each pair, where the second fault comes after the first in the run with it.
-"""
+"""The list of runs: each single fault, and each pair whose second fault comes after the first one in its run."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from tests.enumeration.scenario import Result, play
 
 # How many second faults are chosen for a first one.
 _SECONDS: Final = 5
-# Of a member that asks for a lease again and again, so many steps at first are enough, and the last one.
+# A member that asks for a lease again and again has so many steps. The first ones and the last one are enough.
 _POLLS: Final = 2
 
 __all__ = ["baselines", "following", "sample", "singles"]

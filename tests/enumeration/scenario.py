@@ -33,7 +33,7 @@ _MANY: Final = 40
 
 
 class Result(NamedTuple):
-    """What became of a run: its faults, the steps where others can be planned, and the fetches it made."""
+    """The result of a run: its faults, the steps at which more faults can be planned, and its fetches."""
 
     plan: Plan
     faults: list[str]
@@ -185,7 +185,7 @@ async def _check_get(world: World, process: Process) -> None:
     except GrantRejected as error:
         if not world.server.revoked:
             world.fault(f"{process.name}: get() after quiet was told {error}, and the grant is good")
-    except Exception as error:  # noqa: BLE001 - it is what is looked for
+    except Exception as error:  # noqa: BLE001 - the run looks for exactly this
         world.fault(f"{process.name}: get() after quiet raised {error!r}")
     else:
         if not token.valid_at(process.clock.time()):
@@ -196,7 +196,7 @@ def _differences(world: World) -> list[str]:
     found: list[str] = []
     if not world.shared:
         return found
-    # Who hears of nothing looks at the store when its own token is due.
+    # A member that hears nothing looks at the store when its own token is due.
     deaf = any(fault.step == "watch" and fault.outcome == "hang" for fault in world.plan.faults)
     record = world.memory._records.get(world.name_of(None))
     for process in world.processes.values():

@@ -84,8 +84,8 @@ def not_to_be_presented(presented: str, known: Knowledge, stored: str | None) ->
     """
     Return why *presented* must not be presented, or None if nobody in this position could have known that it is spent.
 
-    This is the whole rule of what is excused. A process knows what it has received itself and what it has read. It
-    could know what the store has at the moment when the request leaves. It cannot know of an answer that only another
+    This is the whole rule. A process knows the answers that it has received and the records that it has read. It could
+    know the content of the store at the moment when the request leaves. It cannot know of an answer that only another
     process has (which was killed, or is stopped, or finds the store down), nor of one that a flush has destroyed.
     """
     grant, number = split(presented)

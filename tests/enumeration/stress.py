@@ -1,4 +1,6 @@
-"""Random use of a fleet in virtual time: whatever is called, cancelled, set, flushed and killed, the promises hold."""
+"""
+Random use of a fleet in virtual time: the promises hold for all calls, cancellations, clock steps, flushes and kills.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,7 @@ class Stressed(World):
         self.owners[task] = owner
         return task
 
-    # What is done
+    # The actions
 
     async def do_get(self, process: Process, key: Any) -> None:
         choices: list[dict[str, Any]] = [{}, {"timeout": 15.0}, {"min_ttl": 15.0}, {"min_ttl": 40.0, "timeout": 5.0}]
@@ -202,7 +204,7 @@ class Stressed(World):
 
 Call = Callable[[Process, Any], Awaitable[None]]
 
-# How often what is called.
+# How often each method is called.
 _WEIGHTS: Final = (
     ("get", 10),
     ("refresh", 2),

@@ -1,4 +1,4 @@
-"""What has to be so when random use has ended and all is quiet."""
+"""The conditions that must hold after random use, when all is quiet."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def _check_get(world: Stressed, process: Process, key: Any) -> None:
     except GrantRejected as error:
         if not world.is_rejected(key):
             world.fault(f"{process.name}: get({key}) after quiet was told {error}, and the grant is good")
-    except Exception as error:  # noqa: BLE001 - it is what is looked for
+    except Exception as error:  # noqa: BLE001 - the run looks for exactly this
         if not world.is_rejected(key):
             world.fault(f"{process.name}: get({key}) after quiet raised {error!r}")
     else:
@@ -84,7 +84,7 @@ def _check_agreement(world: Stressed, process: Process, key: Any) -> None:
     if state.unkept:
         world.fault(f"{process.name}: after quiet the store still lacks what memory has of {key}")
     elif not process.hears:
-        # What a peer writes is seen here when the key is due.
+        # The write of a peer is seen here when the key is due.
         return
     elif stored is None or state.token is None or stored.refresh_token != state.token.refresh_token:
         world.fault(f"{process.name}: after quiet memory has {state.token} of {key}, and the store {stored}")

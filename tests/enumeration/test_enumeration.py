@@ -14,7 +14,7 @@ from tests.enumeration.runs import baselines, sample, singles
 from tests.enumeration.scenario import play
 from tests.enumeration.server import Knowledge, not_to_be_presented
 
-# The runs in which faults were found, beyond single ones: they stay, whatever the seeds of the sample choose.
+# The runs with several faults that found a bug. They stay, independent of the seeds of the sample.
 FOUND = [
     "store:minting:a.read#1=back+b.begin#4=fail",
     "store:minting:a.read#2=behind+a.read#4=close",
@@ -62,7 +62,7 @@ def test_without_a_fault_each_lifetime_costs_one_fetch(plan):
     [*(f"store:{kind}:{member}" for kind in PROVIDERS for member in "ab"), "local:rotating:a", "local:minting:a"],
 )
 def test_each_single_fault(place, capsys):
-    """K1, K4, F5, T2, R3, L1: whatever becomes of one step, no answer is lost and no key or caller is left alone."""
+    """K1, K4, F5, T2, R3, L1: for every outcome of one step, no answer is lost and no key or caller is left alone."""
     chosen = [plan for plan in singles() if str(plan).startswith(f"{place}.")]
     assert chosen
     check(chosen, capsys, f"single faults, {place}")

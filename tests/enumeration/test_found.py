@@ -57,7 +57,7 @@ def test_a_key_that_has_only_a_refresh_token_serves_nothing():
 
 
 def test_a_fetch_belongs_to_its_grant_though_the_key_was_forgotten_meanwhile():
-    """K1: forget() during a fetch keeps the age of the grant, by which peers tell what is newer."""
+    """K1: forget() during a fetch keeps the age of the grant, by which peers see which record is newer."""
     state = holding(1)
     state.forgotten(keep_refresh_token=False, keep_grant=True)
     assert state.since == NOW

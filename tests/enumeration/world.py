@@ -1,6 +1,4 @@
-"""
-What the processes of one run share: the store, the server, the loop, the faults that are planned, and what went wrong.
-"""
+"""Shared by the processes of one run: the store, the server, the loop, the planned faults, and the list of failures."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ __all__ = ["World"]
 FETCH_TIMEOUT: Final = 6.0
 # Seconds from a kill to the start of the process that takes its place.
 _RESTART: Final = 1.0
-# The longest wait between two attempts, where no lifetime limits it, and what is over.
+# The longest wait between two attempts without the limit of a lifetime, plus a margin.
 _UNLIMITED: Final = 75.0
 # Clocks that differ by less were not set.
 _NOTICED: Final = 1.0
@@ -41,7 +39,7 @@ class World:
         self.shared = plan.where == "store"
         self.server = Server(rotating=plan.provider == "rotating", lifetime=lifetime)
         self.latency = 0.2
-        #: What wall clocks read when the loop's began.
+        #: The time of the wall clocks at the start of the loop.
         self.offset = EPOCH
         self.memory = MemoryStore(clock=StoreClock())
         self.heard: list[Callable[[str | None], object]] = []
@@ -63,7 +61,7 @@ class World:
     # Faults
 
     def outcome(self, process: Process, step: str) -> str | None:
-        """Count a step, and return what is planned for it."""
+        """Count a step, and return the fault that is planned for it."""
         place = process.name, step
         number = self.counts[place] = self.counts.get(place, 0) + 1
         self.trace.append((*place, number))
@@ -77,7 +75,7 @@ class World:
     def observed(self, process: Process, event: Any) -> None:
         self.events.append((asyncio.get_running_loop().time(), process.name, event))
         if isinstance(event, KeyEvicted):
-            # What it forgets it does not know any more; what it keeps, it keeps.
+            # It loses the records that it forgets, and keeps the others.
             state = process.manager._keys.get(event.key)
             process.known.forget(event.key, None if state is None else state.token)
 
@@ -200,12 +198,12 @@ class World:
         pauses = sum(fault.outcome.startswith("pause") for fault in self.plan.faults)
         return 30.0 + 15.0 * pauses
 
-    # What has to be so
+    # Invariants
 
     def check_deadlines(self) -> None:
         """Each open key of a manager that runs has a finite deadline, and none that is out of proportion."""
-        # What a peer wrote has the instants of the peer's clock.
-        # After a forget() no lifetime is known, and a retry may wait as long as the policy says.
+        # The record of a peer has the times of the peer's clock. After a forget() no lifetime is known, and a retry may
+        # wait as long as the policy says.
         most = max(self.server.lifetime, RETRY_CAP) + 15.0 + STEP * self.steps("back", "ahead", "behind")
         if self.server.revoked:
             most = max(most, _PROBE + STEP * self.steps("back", "ahead", "behind"))
@@ -214,7 +212,7 @@ class World:
             if session is None or session.state != "running" or session.started is not None or process.thaw is not None:
                 continue
             now = process.clock.time()
-            # What is being evicted stands at the horizon until its task has run.
+            # A key under eviction stands at the horizon until its task has run.
             evicting = bool(session.maintenance._tasks)
             for key, state in session.registry.keys.items():
                 if not self.is_honest(process, state.token, now):
@@ -281,7 +279,7 @@ class World:
         return [task for task in tasks if (owner := self.owners.get(task)) is None or not owner.dead]
 
     async def bury(self) -> None:
-        """Take what is left of the run out of the loop."""
+        """Remove all remaining tasks and timers of the run from the loop."""
         here = asyncio.current_task()
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         for process in self.dead:

@@ -53,7 +53,7 @@ class Server:
 
 
 class Store:
-    """What all workers share. It counts what it is told, checks each write, and may be down or flushed."""
+    """Shared by all workers. It counts its calls, checks each write, and may be down or flushed."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.memory = MemoryStore(clock=clock)
@@ -97,7 +97,7 @@ class Store:
         return result
 
     async def record(self) -> Record:
-        """Return what is kept now."""
+        """Return the present content."""
         found = await self.memory.read(KEY)
         assert found is not None
         return found
@@ -169,7 +169,7 @@ class Worker:
             self._go.set()
 
     async def bury(self) -> None:
-        """Take what is left of it out of the loop."""
+        """Remove its remaining tasks and timers from the loop."""
         self.state = "dead"
         tasks = [task for task in asyncio.all_tasks() if getattr(task, "worker", None) is self]
         for task in tasks:
@@ -234,10 +234,10 @@ class Worker:
         await self.stand("after fetch")
         return token
 
-    # What it is for
+    # Its purpose
 
     async def use(self) -> Token | None:
-        """Ask for a token as a caller would; None if this worker does not run, or is told that there is none."""
+        """Ask for a token as a caller would. Return None if this worker does not run or no token is available."""
         if self.state != "running":
             return None
         try:

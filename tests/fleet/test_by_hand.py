@@ -1,4 +1,4 @@
-"""What is done to a key other than refreshing it, while a fleet and a store are in the middle of something."""
+"""Commands other than a refresh, while a fleet and a store are in the middle of something."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Hanging:
 @pytest.mark.parametrize("rotating", [False, True])
 @pytest.mark.parametrize("operation", ["enter", "begin", "mark", "commit", "abandon", "renew", "watch", "leave"])
 async def test_in_the_middle_of_each_operation(clock, operation, rotating, stubborn):
-    """L1: whichever call of the store hangs, closing ends in bounded time, wakes who waits, and leaves no task."""
+    """L1: if any call of the store hangs, closing still ends in bounded time, wakes the waiters, and leaves no task."""
     memory, server = Store(clock), Server(clock, rotating=rotating)
     source = Worker("source", memory, server)
     store = Hanging(memory.memory, operation, stubborn=stubborn)
@@ -81,7 +81,7 @@ async def test_in_the_middle_of_each_operation(clock, operation, rotating, stubb
     store.go.set()
     await clock.advance(40.0)
     assert asyncio.all_tasks() <= before | {asyncio.current_task()}
-    # What is cancelled while it is being entered or left is the store's own to clean up.
+    # If the store is cancelled while it is entered or left, the store itself cleans up.
     assert store.entered == ((operation, stubborn) in {("enter", True), ("leave", False)})
 
 

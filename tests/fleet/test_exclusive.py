@@ -24,7 +24,7 @@ def fleet(clock, count):
 
 @virtual
 async def test_one_fetch_a_lifetime(clock):
-    """K2: members do not kill each other's token by turns: one fetch a lifetime, and soon all have what it brought."""
+    """K2: members do not invalidate each other's tokens in turn. One fetch a lifetime serves all of them soon."""
     _store, server, workers = fleet(clock, 5)
     await start(workers)
     assert all([await worker.use() for worker in workers])
@@ -56,14 +56,14 @@ async def test_refused_means_read_again(clock):
 
 @virtual
 async def test_a_floor_between_fetches(clock):
-    """K2, F1: whoever wants a new token just after another was fetched waits, whatever the reason: no kill by turns."""
+    """K2, F1: a member that wants a new token right after a peer's fetch waits, for every reason of the fetch."""
     _store, server, workers = fleet(clock, 5)
     await start(workers)
     assert all([await worker.use() for worker in workers])
     await clock.advance(5.0)
     outcomes = await asyncio.gather(*(worker.manager.refresh() for worker in workers), return_exceptions=True)
     assert server.issued == 2
-    # Those who asked at the same time got it as well, or were told when to come back.
+    # The callers who asked at the same time got it as well, or were told when to come back.
     assert {getattr(outcome, "access_token", None) for outcome in outcomes} <= {"at-2", None}
     with pytest.raises(TokenUnavailable, match="each new one invalidates the previous one") as told:
         await workers[1].manager.refresh()
@@ -79,7 +79,7 @@ async def test_a_floor_between_fetches(clock):
 
 @virtual
 async def test_not_without_the_lease(clock):
-    """K3: with the store down nobody fetches, for that would kill the token that the others serve."""
+    """K3: while the store is down, no member fetches, because a fetch would kill the token that the others serve."""
     store, server, workers = fleet(clock, 3)
     await start(workers)
     first = await workers[0].use()

@@ -1,4 +1,4 @@
-"""What peers wrote is looked at together: one round trip for many keys, in bounded time, and no caller is put off."""
+"""Writes of peers are read together: one round trip for many keys, in bounded time, and no caller is put off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOON = 0.01
 
 
 class Counting:
-    """The store as one member sees it: what it reads is counted, and may fail or wait."""
+    """The store as one member sees it: its reads are counted, and may fail or wait."""
 
     tells_each_write = True
 
@@ -122,7 +122,7 @@ async def test_a_stream_of_writes(clock, rate):
 @pytest.mark.parametrize("after", [0.0, 0.001, 0.1, 0.19, 0.5])
 @pytest.mark.parametrize("before", [0, 1, 3])
 async def test_a_sign_out_is_noticed_within_the_pause(clock, before, after):
-    """K3: a sign-out is noticed within the pause between two looks, whatever was written just before."""
+    """K3: a sign-out is noticed within the pause between two looks, also right after another write."""
     async with pair(clock, 2) as (writer, looker, _, _source):
         for _ in range(before):
             await writer.refresh(1)
@@ -213,7 +213,9 @@ async def test_one_record_that_cannot_be_read_hides_no_other(clock):
 
 @virtual
 async def test_written_again_while_it_is_read(clock):
-    """K3: what is written while the record before it is being read is looked at as well, within the pause."""
+    """
+    K3: if a record is written while the previous one is being read, the new one is read as well, within the pause.
+    """
     async with pair(clock, 1) as (writer, looker, store, _):
         store.hold = asyncio.Event()
         await writer.refresh(0)
@@ -259,7 +261,7 @@ async def test_a_close_while_looking(clock, hangs):
 
 @virtual
 async def test_all_tasks_are_cancelled_by_somebody(clock):
-    """F5: a program that cancels all tasks takes the looks of this moment along, and what they wanted is looked at."""
+    """F5: a program that cancels all tasks also cancels the current looks. Their keys are looked at later."""
     async with pair(clock, 2) as (writer, looker, store, _):
         store.hold = asyncio.Event()
         await writer.refresh(0)
@@ -291,7 +293,7 @@ async def test_a_gate_says_whether_it_was_opened(clock, woken, expected):
 
 @virtual
 async def test_waiting_for_a_peer_takes_no_lease(clock):
-    """K2: members that waited for a peer's fetch read what it wrote. The lease is for those who fetch."""
+    """K2: members that waited for a peer's fetch read its token. Only members that fetch take the lease."""
     memory, taken = MemoryStore(clock=clock), 0
     source = Minting(clock)
 

@@ -1,4 +1,4 @@
-"""What is on record before a request leaves: lost with its store, or left behind though nothing was sent."""
+"""The mark on record before a request leaves: lost with its store, or left behind although nothing was sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A member is not told what it wrote itself, and never mistakes a peer's write for its own."""
+"""A member is not told of its own writes, and never mistakes a peer's write for its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Telling:
     """
     A store whose notices come when *how* says.
 
-    "early": before the writer has its answer. "late": after it. "merged": one for all writes of half a second.
-    "deaf": for the first second the watch misses what is written, as one that has only just begun.
+    "early": before the writer has its answer. "late": after it. "merged": one for all writes of half a second. "deaf":
+    in the first second the watch misses writes, like a watch that has just begun.
     """
 
     def __init__(self, inner: MemoryStore, how: str) -> None:
@@ -94,7 +94,7 @@ async def test_a_sign_out_right_after_an_own_write_is_heard(clock, how, rotating
 @pytest.mark.parametrize("rotating", [False, True])
 @pytest.mark.parametrize("how", ["early", "late"])
 async def test_an_own_write_is_not_read_again(clock, how, rotating):
-    """Where the store tells each write once, a member alone reads nothing again of what it wrote."""
+    """If the store tells each write once, a single member never reads its own writes again."""
     store = Telling(MemoryStore(clock=clock), how)
     source = Worker("source", Store(clock), Server(clock, rotating=rotating))
     async with TokenManager(source, store=store, namespace="", clock=clock) as one:

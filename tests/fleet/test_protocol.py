@@ -1,6 +1,4 @@
-"""
-The fleet protocol: one fetch a lifetime whoever dies, stops or is cut off, and no spent refresh token presented again.
-"""
+"""The fleet protocol: one fetch a lifetime, through crashes, stops and cuts, and no spent refresh token is reused."""
 
 from __future__ import annotations
 
@@ -52,7 +50,7 @@ async def test_one_fetch_a_lifetime(clock, rotating):
 
 @virtual
 async def test_waiters_get_what_the_peer_fetched(clock):
-    """K2: who waits on a cold key gets the peer's token as soon as it is written, and not when its lease ends."""
+    """K2: a member that waits on a cold key gets the peer's token as soon as it is written, before the lease ends."""
     _store, server, workers = fleet(clock, 3)
     server.latency = 4.0
     await start(workers)
@@ -119,7 +117,7 @@ async def test_restart_with_a_valid_token(clock):
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("rotating", [False, True])
 async def test_the_holder_is_killed(clock, step, rotating):
-    """K2, K4: at whatever step the holder dies, a peer takes over within the lease, and replays only the unknowable."""
+    """K2, K4: if the holder dies at any step, a peer takes over within the lease, and replays only the unknowable."""
     _store, server, (one, two) = fleet(clock, 2, rotating=rotating, on_ambiguous="hold" if rotating else None)
     await start([one])
     await one.use()
@@ -137,8 +135,8 @@ async def test_the_holder_is_killed(clock, step, rotating):
     assert one.state == "dead"
     assert not any(kept for _, kept in server.replays), "replayed though the answer was saved"
     if rotating and step in {"after fetch", "before commit"}:
-        # The answer died with the holder: nobody can know, and the family is lost with it.
-        # What follows are probes of the rejected grant.
+        # The answer died with the holder: nobody can know, and the family is lost with it. All later requests are
+        # probes of the rejected grant.
         assert len(set(server.replays)) <= 1
     else:
         assert not server.replays
@@ -149,7 +147,7 @@ async def test_the_holder_is_killed(clock, step, rotating):
 @virtual
 @pytest.mark.parametrize("step", ["after fetch", "before commit", "before fetch"])
 async def test_reject_never_replays(clock, step):
-    """K4: with on_ambiguous="reject" a lost answer is never followed by the same refresh token, whoever asks."""
+    """K4: with on_ambiguous="reject", no caller can make the same refresh token follow a lost answer."""
     _store, server, workers = fleet(clock, 3, rotating=True, on_ambiguous="reject")
     told: list[events.Event] = []
     await start(workers)
@@ -295,7 +293,7 @@ async def test_a_login_after_a_flush(clock):
     await late.manager.put(login)
     await clock.advance(1.0)
     assert [worker.manager.peek() for worker in (*workers, late)] == [login] * 4
-    # Nor did the flight that was under way refresh what was put there only now.
+    # The running flight did not refresh the token that was put after its start.
     assert server.issued == issued
     await clock.advance(200.0)
     assert all([await worker.use() for worker in (*workers, late)])
@@ -338,7 +336,7 @@ async def test_unpersisted(clock):
 
 @virtual
 async def test_expired_while_it_was_being_kept(clock):
-    """R3, K3: who asks while an unkept token is offered again, and expires over it, gets the next and no failure."""
+    """R3, K3: if an unkept token expires while it is offered again, callers get the next token, and no failure."""
     store, server, (one,) = fleet(clock, 1, lifetime=12.0)
     await start([one])
     await one.use()
@@ -406,7 +404,9 @@ async def test_refresh_after_signing_out(clock):
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("habit", ["mint", "hold", "reject"])
 async def test_random_lives(clock, monkeypatch, seed, habit):
-    """K1-K4: whoever dies, stops or is cut off, in any order: one holder a fence, and nothing saved is replayed."""
+    """
+    K1-K4: members die, stop or are cut off in any order: each fence has one holder, and no saved token is replayed.
+    """
     draw = random.Random(f"{seed} {habit}")
     # The jitter of each worker, which has to be the same when a life is lived again.
     monkeypatch.setattr("os.urandom", draw.randbytes)

@@ -32,7 +32,7 @@ once = pytest.mark.asyncio(loop_factories=["virtual"])
 
 
 class Trips:
-    """A store in memory that is some milliseconds away, may be down, and counts what it is asked."""
+    """A store in memory with a delay of some milliseconds. It may be down, and counts its calls."""
 
     def __init__(self, clock: Any, *, keeps_quotas: bool = True, latency: float = 0.001) -> None:
         self.memory = MemoryStore(clock=clock)
@@ -96,7 +96,7 @@ async def test_the_rate_holds_for_the_fleet(clock, size, keys, requests, per, la
         took = clock.monotonic() - began
     assert (len(provider.issued), provider.refused) == (keys, [])
     assert keys / took >= 0.9 * requests / per
-    # Each has a share, and none is left with all its keys when the others are done.
+    # Each has a share, and no member still has all its keys when the others are done.
     assert min(ended) >= 0.5 * took
     # Two round trips a fetch, and a few more for members that found the quota used up.
     assert store.calls.count("commit") == keys
@@ -172,7 +172,7 @@ async def test_a_retry_after_holds_the_fleet(clock, lasts):
                 await other.get("quick")
         await other.get("two", timeout=900.0)
         assert clock.monotonic() - began == pytest.approx(lasts, abs=1.0)
-        # Whoever asked after the pause, a caller or the retry of the first key, waited until it was over.
+        # All requests after the pause began, by a caller or by the retry of the first key, waited until it was over.
         assert all(at >= provider.at[0] + lasts for at in provider.at[1:])
 
 
@@ -181,7 +181,7 @@ async def test_a_retry_after_holds_the_fleet(clock, lasts):
 
 @once
 async def test_a_budget_is_kept_over_restarts(clock):
-    """F8: a fleet of eight with hourly tokens counts exactly what was issued, across restarts; and 400 are all."""
+    """F8: a fleet of eight with hourly tokens counts exactly the issued tokens, across restarts. 400 is the limit."""
     provider, store = Provider(clock, lifetime=3600.0), Trips(clock)
     budget = Budget(tokens=400, per=3 * DAY, hard=True)
     await clock.advance(3 * DAY - clock.time() % (3 * DAY) + 1.0)
@@ -263,7 +263,7 @@ async def test_what_certainly_was_not_issued_is_given_back(clock, error, issued,
 
 @virtual
 async def test_what_a_peer_fetched_costs_nothing(clock):
-    """F8, K2: members that adopt the token of a peer give back what they took; the count is that of the provider."""
+    """F8, K2: members that adopt the token of a peer give back their quota. The count matches the provider's."""
     provider, store = Provider(clock, lifetime=100.0), Trips(clock)
     how = {"rate_limits": {NAME: HUNDRED}, "budgets": {NAME: Budget(tokens=1000, per=DAY)}}
     async with AsyncExitStack() as stack:
@@ -277,7 +277,9 @@ async def test_what_a_peer_fetched_costs_nothing(clock):
 
 @virtual
 async def test_refreshes_ahead_stop_for_the_whole_fleet(clock):
-    """F8: a budget that the fleet has used up stops refreshes ahead; who asks is served, where it is not hard."""
+    """
+    F8: a budget that the fleet has used up stops refreshes ahead. Callers are still served, unless the budget is hard.
+    """
     provider, store = Provider(clock, lifetime=1000.0), Trips(clock)
     recorder = Recorder()
     how = {"budgets": {NAME: Budget(tokens=10, per=DAY)}}
@@ -292,13 +294,13 @@ async def test_refreshes_ahead_stop_for_the_whole_fleet(clock):
         await clock.advance(100.0)
         await one.get(3)
         assert (len(provider.issued), store.used()) == (11, 11)
-        # Each member says what it finds.
+        # Each member reports its own findings.
         assert [event.share for event in recorder.of(BudgetReached)][:4] == [0.5, 0.8, 0.8, 1.0]
 
 
 @virtual
 async def test_tokens_that_the_store_could_not_count(clock):
-    """F8, K3: what was issued while the store was down is counted with the next lease."""
+    """F8, K3: tokens that were issued while the store was down are counted with the next lease."""
     provider, store = Provider(clock, lifetime=1000.0), Trips(clock)
     async with member(provider, store, clock, budgets={NAME: Budget(tokens=50, per=DAY)}) as tokens:
         await tokens.get("before")

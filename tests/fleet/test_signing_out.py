@@ -1,6 +1,4 @@
-"""
-Signed out everywhere, and for good: no late answer brings a key back, and whoever was not told stops in bounded time.
-"""
+"""Signed out everywhere, and for good: no late answer brings a key back, and members that were not told stop soon."""
 
 from __future__ import annotations
 
@@ -78,7 +76,7 @@ async def test_without_a_watch_a_peer_stops_when_its_token_is_due(clock):
 @virtual
 @pytest.mark.parametrize("operation", ["revoked", "refreshed"])
 async def test_a_look_that_failed(clock, operation):
-    """K3: a peer that was told and could not read what was written looks again soon, until it can."""
+    """K3: a peer that was told and could not read the record looks again soon, until it can."""
     store, server = Store(clock), Server(clock, rotating=False)
     one, two = (Worker(name, store, server) for name in ("one", "two"))
     await start([one, two])
@@ -104,7 +102,7 @@ async def test_a_look_that_failed(clock, operation):
 
 @virtual
 async def test_while_a_peer_looks(clock):
-    """K2: what is written while a peer is reading what was written before it is looked at as well."""
+    """K2: a record that is written while a peer reads its predecessor is read as well."""
     store, server = Store(clock), Server(clock, rotating=False, lifetime=600.0)
     one, two = (Worker(name, store, server) for name in ("one", "two"))
     await start([one, two])
@@ -156,7 +154,7 @@ async def test_in_a_store_that_was_flushed(clock):
 @virtual
 @pytest.mark.parametrize("what", ["down", "never answered"])
 async def test_a_refresh_that_was_to_begin_anew_and_failed(clock, what):
-    """K3: the key stays signed out for all, whatever becomes of a refresh that was asked for after the sign-out."""
+    """K3: the key stays signed out for all, with every outcome of a refresh that was requested after the sign-out."""
     store, server = Store(clock), Server(clock, rotating=True)
     told: list[events.Event] = []
     one, two, three = (Worker(name, store, server, observers=[told.append]) for name in ("one", "two", "three"))
@@ -185,7 +183,7 @@ async def test_a_refresh_that_was_to_begin_anew_and_failed(clock, what):
 
 @virtual
 async def test_a_refresh_that_knew_of_no_sign_out(clock):
-    """K3: whoever asks for a new token without having heard of a sign-out hears of it, and does not undo it."""
+    """K3: a member that requests a new token without knowing of a sign-out learns of it, and does not undo it."""
     store, server = Store(clock), Server(clock, rotating=True)
     one, two = (Worker(name, store, server) for name in ("one", "two"))
     await start([one, two])
@@ -240,7 +238,9 @@ async def test_a_login_of_another_process_after_its_sign_out(clock, refreshes, p
 @pytest.mark.parametrize("blocked", [3.0, 3.1, 3.2])
 @pytest.mark.parametrize("last", ["revoke", "put"])
 async def test_the_later_decision_wins_where_both_wait(clock, delay, blocked, last):
-    """K6: of a login and a sign-out that wait for a dead member's lease the later one wins, whoever writes first."""
+    """
+    K6: if a login and a sign-out wait for a dead member's lease, the later one wins, in either order of their writes.
+    """
     store, source = MemoryStore(clock=clock), Minting(clock)
     async with (
         TokenManager(source, store=store, clock=clock) as one,

@@ -62,7 +62,7 @@ async def test_less_than_the_lead(clock, rotating, skews):
             token = worker.manager.peek()
             assert token is not None
             assert clock.time() < died_at[token.access_token]
-    # Whoever is ahead is the first for whom it is due.
+    # The token is due first for the member whose clock is ahead.
     longest = 60.0 * 0.76 - max(abs(skew) for skew in skews) * 2.0
     assert server.issued <= 2 + 600.0 / longest
     assert not server.replays
@@ -72,7 +72,7 @@ async def test_less_than_the_lead(clock, rotating, skews):
 
 @virtual
 async def test_leases_do_not_mind(clock):
-    """K2: whoever is hours ahead or behind waits for a lease as long as all others, and takes over when it ends."""
+    """K2: a member whose clock is hours off waits for a lease as long as the others, and takes over at its end."""
     store, server = Store(clock), Server(clock, rotating=True)
     holder = Worker("holder", store, server)
     late = [Elsewhere("ahead", store, server, 7200.0), Elsewhere("behind", store, server, -7200.0)]

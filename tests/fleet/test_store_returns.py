@@ -27,7 +27,7 @@ async def test_the_holder_is_heard_first(clock, outage, first):
     if first != "supervised":
         await two.use()
     for _ in range(10 if first == "notified" else 0):
-        # A watch that is back, and what others write, wake who waits.
+        # A watch that is back wakes the waiters, and so do the writes of others.
         store.memory._watchers[-1][1](None)
         await clock.advance(0.05)
     await clock.advance(30.0)

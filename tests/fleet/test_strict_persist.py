@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def refusing(store: Store, *, everything: bool = False) -> Callable[[], None]:
-    """Let the store keep no more tokens, or be down at all steps; return what mends it."""
+    """Let the store refuse tokens, or be down at all steps. Return the function that mends it."""
     call = store.call
 
     async def fails(operation: str, *args: Any) -> Any:

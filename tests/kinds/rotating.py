@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evertoken import FetchRequest
     from evertoken.testing import VirtualClock
 
-#: What may become of an answer that the server gave, and that has the next refresh token.
+#: The possible fates of an answer that left the server with the next refresh token.
 KEPT: dict[str, dict[str, Any]] = {
     "whole": {},
     "dead": {"expires_in": 0},
@@ -32,7 +32,7 @@ KEPT: dict[str, dict[str, Any]] = {
 
 
 class Server:
-    """Each use of a refresh token brings another. Who presents a spent one loses the whole family."""
+    """Each use of a refresh token brings another. A spent one that is presented again ends the whole family."""
 
     def __init__(self, clock: VirtualClock, *, lifetime: float = 100.0) -> None:
         self.clock = clock
@@ -138,7 +138,7 @@ class Source:
 
 
 async def ask(tokens: TokenManager[Any, Any], *key: Any) -> Token | None:
-    """Ask as a caller would; None where there is no token."""
+    """Ask as a caller would. Return None if there is no token."""
     with contextlib.suppress(TokenError):
         return await tokens.get(*key)
     return None

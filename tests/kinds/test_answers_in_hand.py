@@ -1,6 +1,4 @@
-"""
-K1: an answer that is in hand is never lost, whatever becomes of its access token, its flight, the store, the manager.
-"""
+"""K1: an answer in hand is never lost, for every fate of its access token, its flight, the store and the manager."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ def manager(clock, source, *, shared, **options):
 @pytest.mark.parametrize("number", [1, 2], ids=["first fetch", "refresh"])
 @pytest.mark.parametrize("fate", ARRIVING)
 async def test_each_answer_that_arrives(clock, fate, number, shared):
-    """K1: whatever an answer looks like, its refresh token is the one that is presented next."""
+    """K1: the refresh token of any answer is the one that is presented next."""
     server = Server(clock)
     source = Source(server, server.login(), fates={number: fate})
     async with manager(clock, source, shared=shared) as tokens:
@@ -121,7 +119,7 @@ ENDS_THE_REQUEST = {"its task is cancelled", "close and start", "close, cancelle
 @pytest.mark.parametrize("between", IN_BETWEEN)
 @pytest.mark.parametrize("fate", ["whole", "dead", "of a type that is not understood", "received", "late", "stubborn"])
 async def test_something_comes_in_between(clock, fate, between, number, shared):
-    """K1: whatever happens to a key while an answer is on its way, nobody presents what the server knows as spent."""
+    """K1: for every event during a fetch, nobody presents a refresh token that the server knows as spent."""
     if fate == "stubborn" and between in ENDS_THE_REQUEST:
         # The close waits one second for a call that it has cancelled, and this one takes three.
         fate = "whole"
@@ -152,7 +150,7 @@ async def test_something_comes_in_between(clock, fate, between, number, shared):
 @pytest.mark.parametrize("grace", [0.0, 0.05, 5.0])
 @pytest.mark.parametrize("delay", [0.0, 0.2, 2.0])
 async def test_the_close_comes_while_the_answer_is_written(clock, fate, grace, delay):
-    """K1: a close keeps what has arrived, however long the store takes for the write."""
+    """K1: a close keeps the received answer, however long the store takes for the write."""
     for at in [0.2, 0.31, 0.4, 1.0, 2.5]:
         server = Server(clock)
         source = Source(server, server.login(), fates={2: fate})

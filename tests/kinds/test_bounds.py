@@ -1,4 +1,4 @@
-"""F1, F6, F7: bounds hold, whatever the policy, the source or the number of keys."""
+"""F1, F6, F7: the bounds hold for every policy, every source and any number of keys."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ERRORS = {
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("policy", RETRIES)
 async def test_failed_attempts(clock, policy, error, asked, shared):
-    """F1: there are never more than ten failed attempts a second, whatever the policy says and whoever asks."""
+    """F1: there are never more than ten failed attempts a second, under any policy and any demand."""
     source = ScriptedSource(clock, lifetime=5.0)
     store = MemoryStore(clock=clock) if shared else None
     async with TokenManager(
@@ -84,7 +84,7 @@ LEADS = [
 @pytest.mark.parametrize("lead", LEADS, ids=str)
 @pytest.mark.parametrize("lifetime", [10.0, 60.0, 3600.0, 86400.0])
 async def test_lead_with_jitter(clock, lead, lifetime):
-    """F1: the lead, jitter included, takes no more than half a lifetime, for each of many keys."""
+    """F1: the lead, jitter included, takes at most half a lifetime, for each of many keys."""
     sources = {key: ScriptedSource(clock, lifetime=lifetime) for key in range(100)}
     async with TokenManager(sources, clock=clock, policy=RefreshPolicy(**lead)):
         await clock.advance(lifetime * 4.0)

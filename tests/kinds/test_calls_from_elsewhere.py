@@ -1,5 +1,5 @@
 """
-U5: a call from another thread or loop gets its token or a clear error within seconds, whatever became of the owner.
+U5: a call from another thread or loop gets its token or a clear error within seconds, also if the owner has ended.
 
 Real threads and loops; each case ends by an event, and its bound is what a busy machine needs.
 """
@@ -62,7 +62,7 @@ class Owner:
         with contextlib.suppress(Exception):
             self.call(cancel())
 
-    # What may become of it
+    # The states of the owner
 
     def closed(self):
         self.call(self.manager.aclose())
@@ -104,7 +104,7 @@ class Owner:
             self.stop()
         if not self.loop.is_closed():
             self.loop.close()
-        # What its loops left behind is told of here, and not in a test that comes later.
+        # Warnings about leftovers of its loops appear here, and not in a later test.
         del self.manager
         gc.collect()
 

@@ -41,7 +41,7 @@ def ask_sync(auth: httpx.Auth) -> None:
         client.get("https://api.example.com")
 
 
-#: What needs the manager's loop, with a valid token or without.
+#: Calls that need the manager's loop, with a valid token or without.
 ALWAYS: Calls = {
     "get_sync, min_ttl": lambda tokens: tokens.get_sync(min_ttl=1e9),
     "handle.get_sync, min_ttl": lambda tokens: tokens.handle().get_sync(min_ttl=1e9),
@@ -66,7 +66,7 @@ ALWAYS: Calls = {
     "httpx.AsyncClient": lambda tokens: asyncio.run(ask(tokens.auth())),
 }
 
-#: What reads the valid token in any thread.
+#: Calls that read the valid token in any thread.
 READS: Calls = {
     "get_sync": lambda tokens: tokens.get_sync(),
     "get_sync, timeout": lambda tokens: tokens.get_sync(timeout=60.0),

@@ -1,6 +1,4 @@
-"""
-R3, K6: a call does what it says, whatever other call comes in between; managers that ask each other stand not still.
-"""
+"""R3, K6: a call keeps its meaning if any other call comes in between. Managers that ask each other do not deadlock."""
 
 from __future__ import annotations
 
@@ -318,7 +316,7 @@ def test_a_deep_chain_of_eager_tasks(length):
 
 @plain
 async def test_callers_of_a_queued_fetch(clock):
-    """F6: whoever joins a fetch that waits for its turn, and leaves again, makes the queue no longer."""
+    """F6: a caller that joins a fetch in the queue, and leaves again, does not make the queue longer."""
     source = ScriptedSource(clock, latency=1e6)
     async with TokenManager(
         dict.fromkeys(range(3), source), clock=clock, concurrency=1, fetch_timeout=1e5, close_grace=0.0

@@ -72,7 +72,7 @@ async def test_cancelled_at_each_step(clock, call, fate, shared):
             await clock.advance(400.0)
             state = tokens._life.registry.keys[None]
             assert scheduled(tokens)
-            # Nobody asked for it.
+            # There was no caller.
             assert state.signed_out or tokens.peek() is not None or server.replays, at
         if taken < at:
             break
@@ -81,7 +81,7 @@ async def test_cancelled_at_each_step(clock, call, fate, shared):
 @plain
 @pytest.mark.parametrize("seed", range(60))
 async def test_at_random(clock, seed):
-    """R3, F3: whatever is done to a key, in whatever order, it has a deadline, and recovers once all is well."""
+    """R3, F3: after every order of commands, a key has a deadline, and recovers once all is well."""
     draw = random.Random(seed)
     server = Server(clock, lifetime=draw.choice([3.0, 30.0, 100.0]))
     source = Source(server, server.login(), fates={n: draw.choice(FATES) for n in range(1, 12)})

@@ -1,5 +1,5 @@
 """
-What a handle offers to libraries that know nothing of it: bare text, one more attempt, tokens pushed as they come.
+The functions of a handle for libraries that do not know it: bare text, one more attempt, tokens pushed as they come.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Source:
 
 
 class RefusedError(Exception):
-    """What an SDK raises for a 401."""
+    """The error that an SDK raises for a 401."""
 
 
 class OtherError(Exception):
@@ -82,7 +82,7 @@ async def test_every_reading_method(source, through, name, options, expected):
 @pytest.mark.parametrize("option", ["min_ttl", "timeout"])
 @pytest.mark.parametrize("value", [-1.0, float("nan"), "5", True])
 async def test_what_is_no_duration(source, name, option, value):
-    """R2: a duration that is none is named."""
+    """R2: an invalid duration is named in the error."""
     async with TokenManager(source) as tokens:
         method = functools.partial(getattr(tokens.handle(), name), **{option: value})
         with pytest.raises(ValueError, match=option):
@@ -112,7 +112,7 @@ async def test_copies(source, name, copied):
 @pytest.mark.parametrize("by_value", [False, True])
 @pytest.mark.parametrize("through", ["handle", "manager"])
 async def test_refused_by_value(source, method, by_value, through):
-    """U1: whoever knows only the field that was sent reports by value; a late report costs nothing."""
+    """U1: a client that knows only the sent field reports by value. A late report costs nothing."""
     async with TokenManager(source) as tokens:
         reader: Any = tokens if through == "manager" else tokens.handle()
         first = await tokens.get()
@@ -263,7 +263,7 @@ async def test_what_says_nothing_of_refusals(source, refused, method):
 
 
 async def test_a_builtin_is_called_without_a_token(source):
-    """S1: a callable that does not say what it takes is not given the token."""
+    """S1: a callable that does not declare its parameters is not given the token."""
     async with TokenManager(source) as tokens:
         assert await asyncio.to_thread(tokens.handle().attempt_sync, dict, refused=RefusedError) == {}
 
@@ -272,7 +272,7 @@ async def test_a_builtin_is_called_without_a_token(source):
 
 
 class Connection:
-    """A live connection, which raises what it is told to."""
+    """A live connection, which raises the errors that it is given."""
 
     def __init__(self) -> None:
         self.pushed: list[str] = []
@@ -307,7 +307,9 @@ async def test_keep_pushes_each_new_token(source, known):
 
 @pytest.mark.parametrize("failures", [1, 3])
 async def test_keep_contains_and_retries(source, failures, caplog):
-    """L2, S1: a push that fails is made again after a pause; one warning tells of it, without what was raised."""
+    """
+    L2, S1: a push that fails is repeated after a pause. One warning reports it, without the text of the exception.
+    """
     connection = Connection()
     connection.errors = [OSError("token-1") for _ in range(failures)]
     with caplog.at_level(logging.DEBUG, logger="evertoken"):

@@ -30,7 +30,7 @@ KEYS: list[Any] = [
 @plain
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
 async def test_each_key_has_its_own_token(clock, shared):
-    """K5: no two different keys share a token, whatever they are made of."""
+    """K5: two different keys never share a token, for all types of keys."""
 
     def source_for(key):
         async def fetch():
@@ -103,7 +103,7 @@ class Kind(enum.Enum):
 
 Pair = namedtuple("Pair", "one two")  # noqa: PYI024 - equal to a tuple
 
-# What is equal to a key that is in use, and the key. Whatever has a type of its own is refused with them.
+# Objects that equal a key in use, and the key. All types that are not the built-in ones are refused with them.
 EQUAL: dict[str, tuple[Any, Any]] = {
     "True": (True, 1),
     "False": (False, 0),
@@ -202,7 +202,7 @@ WRONG = {
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
 @pytest.mark.parametrize("case", WRONG)
 async def test_what_is_no_key(clock, case, shared):
-    """K5: what is no key is refused with the reason, with and without a store, and opens nothing."""
+    """K5: an invalid key is refused with the reason, with and without a store, and opens nothing."""
     key, error, says = WRONG[case]
     store = MemoryStore(clock=clock) if shared else None
     async with TokenManager(
@@ -223,7 +223,7 @@ def test_what_is_no_namespace(namespace):
 
 @plain
 async def test_a_single_token_takes_no_key(clock):
-    """K5: where there is one token, no key finds it, not even what is equal to None."""
+    """K5: if there is one token, no key finds it, not even an object that equals None."""
     async with TokenManager(lambda: ("token", 60.0), clock=clock) as tokens:
         await tokens.get()
         wrong: list[Any] = ["a", 0, False, (), Anything(None)]

@@ -9,6 +9,7 @@ import contextlib
 
 import pytest
 from tests.kinds.rotating import Server, Source, ask, live
+from tests.machinery.scripted import ScriptedSource
 
 from evertoken import GrantRejected, Token, TokenError, TokenManager
 from evertoken.stores import MemoryStore
@@ -259,7 +260,7 @@ ASKED = {
 @pytest.mark.parametrize("flushed", [False, True])
 @pytest.mark.parametrize("asked", ASKED)
 async def test_a_rotated_token_that_memory_alone_has(clock, asked, flushed, back_after, lifetime):
-    """K1, K3: what was rotated while the store was down is brought to it, before a peer presents what is spent."""
+    """K1, K3: a token that rotated while the store was down is written to it, before a peer presents the spent one."""
     world = World(clock, 0.0, lifetime)
     world.server.lifetime = lifetime
     a, b = world.members
@@ -314,3 +315,16 @@ async def test_forget_does_not_take_a_refresh_token_to_another_provider(stored):
         await tokens.forget("alice")
         assert (await tokens.get("alice")).access_token == "at-new"
     assert presented == [("old", None), ("old", "rt-old"), ("new", None)]
+
+
+@plain
+@pytest.mark.parametrize(("gone", "fetches"), [(0.0, 0), (60.0, 0), (3000.0, 1), (3590.0, 1)])
+async def test_a_login_with_a_part_of_its_life_gone(clock, gone, fetches):
+    """R2: A token that was put is taken for the longest obtainable only while it is young."""
+    source = ScriptedSource(clock, lifetime=3600.0)
+    async with TokenManager(source, clock=clock) as tokens:
+        login = Token("login", issued_at=clock.time() - gone, expires_at=clock.time() + 3600.0 - gone)
+        await tokens.put(login)
+        token = await tokens.get(min_ttl=3595.0)
+        assert source.fetches == fetches
+        assert (token == login) == (not fetches)

@@ -1,4 +1,4 @@
-"""R2, R4, F1: numbers at their limits are refused by name, or mean what they say; none of them overflows."""
+"""R2, R4, F1: numbers at their limits are refused by name, or have their plain meaning. No calculation overflows."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ ODD = [HUGE, -HUGE, math.inf, math.nan, 1e308, 0, -1, True, "1e400", "9" * 500, 
 @pytest.mark.parametrize("field", ["expires_in", "expires_at", "expires_on", "refresh_in", "refresh_on"])
 @pytest.mark.parametrize("value", ODD, ids=name)
 async def test_what_an_answer_says(clock, field, value):
-    """T1: whatever number an answer has, the token is used or fails as one that has expired; fetches do not spin."""
+    """T1: with any number in an answer, the token is used or fails as an expired one. Fetches do not spin."""
     source = ScriptedSource(clock)
     source.answer = lambda _: {"access_token": "token", "token_type": "Bearer", "expires_in": 600, field: value}
     async with TokenManager(source, clock=clock) as tokens:
@@ -125,7 +125,7 @@ async def test_what_an_answer_says(clock, field, value):
 @virtual
 @pytest.mark.parametrize("value", [HUGE, -HUGE, math.inf, math.nan, -1, 1e308, 0], ids=name)
 async def test_retry_after(clock, value):
-    """R4: whatever wait a source asks for, the next attempt comes within the cap, and not at once."""
+    """R4: for any wait that a source asks for, the next attempt comes within the cap, and not at once."""
     source = ScriptedSource(clock)
     source.error = down(retry_after=value)
     async with TokenManager(source, clock=clock) as tokens:
@@ -139,6 +139,6 @@ async def test_retry_after(clock, value):
 
 @pytest.mark.parametrize("issued_at", [math.nan, math.inf, HUGE], ids=["nan", "inf", "huge"])
 def test_instants_of_a_token(issued_at):
-    """T1: a token with an instant that is none is refused when it is made."""
+    """T1: a token with an invalid instant is refused when it is made."""
     with pytest.raises((ValueError, TypeError)):
         Token("token", issued_at=issued_at, expires_at=1.0)

@@ -1,4 +1,4 @@
-"""L1, rule 1: what belongs to one start of a manager ends with it; the next start begins anew, on whatever loop."""
+"""L1, rule 1: what belongs to one start of a manager ends with it; the next start begins anew, on any loop."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ ENDS = ["closed", "stopped", "cancelled"]
 @pytest.mark.parametrize("under_way", [nothing, waiting, subscribed, closing, starting, refreshing])
 @pytest.mark.parametrize("fault", ["hangs", "ignores its cancellation", "rejects", None])
 def test_a_second_life(fault, under_way, end, shared):
-    """L1: whatever was under way when its loop ended or stopped, the manager works and closes on the next one."""
+    """L1: if a loop ends or stops with any work under way, the manager works and closes on the next loop."""
     source = Faulty(fault)
     store = MemoryStore() if shared else None
     manager = TokenManager(source, store=store, namespace="", close_grace=0.2, fetch_timeout=5.0)
@@ -155,7 +155,7 @@ def test_concurrent_starts_join(calls, mode, fault):
 
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
 def test_a_manager_that_is_dropped(shared):
-    """L1: a manager that nobody holds any more fetches no more, and is collected."""
+    """L1: a manager without references stops fetching, and is collected."""
 
     async def main():
         source = Faulty("fails")

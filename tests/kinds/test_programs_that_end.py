@@ -122,7 +122,7 @@ def test_a_program_ends(program):
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
 def test_the_block_is_left_by_an_error(error):
-    """L1: whatever is raised inside the block of `run_in_background` comes out of it, and the manager is closed."""
+    """L1: every exception inside the block of `run_in_background` comes out of it, and the manager is closed."""
     manager = TokenManager(lambda: "token")
     with pytest.raises(error), run_in_background(manager):
         raise error

@@ -117,7 +117,7 @@ async def test_reject_presents_it_once(clock, later, number, kind, shared):
 @pytest.mark.parametrize("rotates", [True, None, False])
 @pytest.mark.parametrize("later", LATER)
 async def test_signed_out_stays_signed_out(clock, later, rotates, kind, shared):
-    """K6: a key that was signed out is not fetched again, however long it is idle or who asks."""
+    """K6: a signed-out key is not fetched again, however long it is idle, and for no caller."""
     server = Server(clock)
     source = Source(server, server.login(), rotates=rotates)
     store = MemoryStore(clock=clock) if shared else None
@@ -187,7 +187,7 @@ FUNCTIONS = ["async", "plain", "partial", "method", "callable object"]
 @pytest.mark.parametrize("kind", FUNCTIONS)
 @plain
 async def test_functions_that_take_the_token_before(clock, kind):
-    """K4: a function of whatever make that takes the token before is assumed to have presented it."""
+    """K4: a function of any kind that takes the previous token is assumed to have presented it."""
     calls = []
 
     async def answer(before):

@@ -54,7 +54,7 @@ async def out_and_in(tokens, key, clock):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("change", [forget, refresh, refused, put, out_and_in])
 async def test_a_reader_is_not_starved(clock, change, kind, shared):
-    """L2: after whatever change by hand a subscriber gets the next tokens, though nobody calls get()."""
+    """L2: after any command, a subscriber gets the next tokens, even if nobody calls get()."""
     tokens, key = of_kind(
         kind,
         ScriptedSource(clock, lifetime=100.0),
@@ -85,7 +85,7 @@ async def test_a_reader_is_not_starved(clock, change, kind, shared):
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
 @pytest.mark.parametrize("what", ["revoked", "expired in an outage", "refused", "forgotten in an outage"])
 async def test_a_busy_reader_gets_no_dead_token(clock, what, shared):
-    """U5: a reader that comes late is handed what is valid then, and nothing that died meanwhile."""
+    """U5: a late reader gets the token that is valid then, and no token that died meanwhile."""
     source = ScriptedSource(clock, lifetime=100.0)
     async with TokenManager(
         source, clock=clock, store=MemoryStore(clock=clock) if shared else None, namespace=""

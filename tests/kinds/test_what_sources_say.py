@@ -1,4 +1,4 @@
-"""F4, K4: whatever a source returns or raises is judged for what it says."""
+"""F4, K4: every result and exception of a source is judged by its content."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_rejections(clock, case):
 @plain
 @pytest.mark.parametrize("case", BLIPS)
 async def test_failures_that_pass(clock, case):
-    """F4: whatever else is raised passes: it is retried, and it ends neither the supervisor nor the loop."""
+    """F4: every other exception is transient: it is retried, and it ends neither the supervisor nor the loop."""
     source = ScriptedSource(clock)
     source.error = BLIPS[case]
     async with TokenManager(source, clock=clock) as tokens:
@@ -150,7 +150,7 @@ NOT_TOKENS = [
 @plain
 @pytest.mark.parametrize("answer", NOT_TOKENS, ids=[type(one).__name__ + str(at) for at, one in enumerate(NOT_TOKENS)])
 async def test_what_is_no_token(clock, answer):
-    """F4: what is no token is a failure that passes, its message says so, and nobody sees it as a token."""
+    """F4: a result that is not a token is a transient failure. Its message says so, and nobody sees it as a token."""
     source = ScriptedSource(clock)
     source.answer = lambda _: answer
     async with TokenManager(source, clock=clock) as tokens:

@@ -33,7 +33,7 @@ from evertoken.stores import FileStore
 
 MODULES = (*PUBLIC, "evertoken.stores.encryption", "evertoken.stores.keyring")
 
-#: What is not walked, and why.
+#: The exclusions, and their reasons.
 WITHOUT = {
     "evertoken.testing": "what its server hands out is made up, and protects nothing",
     "evertoken.health": "it reads states and numbers",
@@ -89,7 +89,7 @@ WITHOUT = {
     "evertoken.sources.google.from_environment": "likewise",
     "evertoken.run_in_background": "it is given a manager, whose calls are walked",
 }
-#: What `scenes` walks: these are used after they were started, or by a client.
+#: Walked by `scenes`: these objects are used after they were started, or by a client.
 IN_SCENES = {"TokenManager", "TokenHandle", "BearerAuth", "DPoPAuth", "HeaderAuth", "SigV4Auth"}
 # They wait for what never ends.
 _ENDLESS = {"watch"}
@@ -97,7 +97,7 @@ _ENDLESS = {"watch"}
 
 @dataclass(frozen=True)
 class Case:
-    """One call that may raise: what is given, and what is called."""
+    """One call that may raise: its arguments and its function."""
 
     name: str
     given: Any
@@ -250,7 +250,7 @@ def _more_clients(client: Any, folder: Path) -> dict[str, Any]:
 
 
 def _on_the_wire() -> OAuthClient:
-    # Nobody listens at this port: the exception comes from the sockets, through all that is between.
+    # No server listens at this port: the exception comes from the sockets, through all layers.
     return OAuthClient(
         token_endpoint="http://127.0.0.1:9/token", client_id="app", client_secret=SECRETS["client-secret"]
     )

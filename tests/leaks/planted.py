@@ -103,7 +103,7 @@ def oauth_client(client: Any = None) -> OAuthClient:
 
 
 def authlib_client() -> Any:
-    """Return a client of Authlib, whose server says back what it was sent."""
+    """Return a client of Authlib, whose server echoes every request."""
 
     def reject(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(400, json={"error": "invalid_grant", "error_description": request.content.decode()})
@@ -144,7 +144,7 @@ class _Credential:
 
 
 def request() -> FetchRequest:
-    """Return what a source is asked by somebody who asks it directly."""
+    """Return the request that a source gets from a direct caller."""
     return FetchRequest(None, token(), 5.0)
 
 
@@ -181,8 +181,8 @@ _EXTERNAL = {
     "credential_source": {"url": "https://as.example/subject", "headers": {"X-Key": SECRETS["api-key"]}},
 }
 
-#: The value of a parameter by its name, or by the name of its class and its own. What is a function is called with the
-#: HTTP client and with a folder.
+#: The value of a parameter by its name, or by the name of its class and its own. A function is called with the HTTP
+#: client and with a folder.
 VALUES: dict[str, Any] = {
     "access_key_id": "AKIAEXAMPLE",
     "access_token": SECRETS["access-token"],
@@ -332,7 +332,7 @@ VALUES: dict[str, Any] = {
     "version": 1,
 }
 
-#: What a parameter is given in place of its value, so that the call is refused.
+#: The replacement for the value of a parameter, so that the call is refused.
 WRONG: tuple[Any, ...] = (
     None, "", "\n", "http://as.example/plain", "no such thing", -1, 0, float("nan"), True, b"", (), [], {},
     object(), {"a": object()}, Path("/nonexistent"),

@@ -28,16 +28,16 @@ from tests.leaks.walker import shown, written
 _TURNS = 30
 # Seconds after which a call that should have ended is a fault of the walker.
 _BOUND = 60.0
-# How many levels of references are followed to count what was planted, and what is no part of a value.
+# How many levels of references are followed to count the planted secrets, and the types that are no part of a value.
 _HELD = 8
 _NOT_ENTERED = (type, ModuleType, httpx.AsyncClient, asyncio.AbstractEventLoop)
-# They log what they send, and are not this library's.
+# They log their requests, and belong to other libraries.
 _OTHERS = ("httpcore", "hpack")
 
 
 @dataclasses.dataclass
 class Report:
-    """What was walked, and what was found."""
+    """The counts and the findings of a walk."""
 
     calls: int = 0
     exceptions: int = 0
@@ -122,7 +122,7 @@ def prepared(report: Report) -> Iterator[Path]:
 
 
 def walk(cases: Iterable[Case], report: Report) -> None:
-    """Make all calls, in asyncio's debug mode with every callback slow, and look at what they raise and log."""
+    """Make all calls, in asyncio's debug mode with every callback slow, and search their exceptions and logs."""
     with asyncio.Runner(debug=True) as runner:
         runner.get_loop().slow_callback_duration = 0.0
         for case in cases:
@@ -154,7 +154,7 @@ async def _called(case: Case, report: Report) -> None:
 
 
 def look_at_values(folder: Path, report: Report) -> None:
-    """Look at what is written of the instances themselves: `vars`, fields, pickles."""
+    """Search the written forms of the instances themselves: `vars`, fields, pickles."""
     for name, thing in public().items():
         if not inspect.isclass(thing) or thing.__name__ in {"TokenManager", "TokenHandle"} or name.endswith("Auth"):
             continue
@@ -176,7 +176,9 @@ def all_cases(folder: Path, *, every: int = 1) -> Iterator[Case]:
 
 
 def _texts_in(given: object) -> Iterator[str]:
-    """Yield what is really held, level by level: of what shows nothing, the collector knows."""
+    """
+    Yield the objects that are really held, level by level. The garbage collector knows the content of opaque ones.
+    """
     level: list[object] = [given]
     seen = set[int]()
     for _ in range(_HELD):

@@ -21,7 +21,7 @@ from evertoken.stores import MemoryStore
 
 # They run until they are closed.
 _NOT_CALLED = {"aclose", "keep", "subscribe", "start"}
-# What is given for a token: one, its value, and what else a program may have in hand.
+# The arguments that stand for a token: a token, its value, and other objects that a program may have.
 _GIVEN = (token, lambda: SECRETS["access-token"], lambda: {"access_token": SECRETS["access-token"]})
 
 

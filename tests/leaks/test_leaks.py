@@ -185,7 +185,7 @@ def test_no_slot_is_listed(kind):
 
 
 async def test_guarded_methods_keep_their_kind():
-    """What is guarded is still called, awaited, iterated and described as before."""
+    """A guarded object is still called, awaited, iterated and described as before."""
 
     class Kinds(Guarded):
         @classmethod

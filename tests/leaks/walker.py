@@ -1,4 +1,4 @@
-"""What error reporters write down of an exception and of a value: three of the usual ways."""
+"""The records that error reporters make of an exception and of a value, in three usual ways."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shown(error: BaseException) -> Iterator[tuple[str, str]]:
     """
     Yield each text that a reporter could write down of *error*, with the place it was found at.
 
-    The frames of the tests are left out: they are the caller's, who has the secrets in hand.
+    The frames of the tests are left out: they belong to the caller, who has the secrets anyway.
     """
     for one in chain(error):
         name = type(one).__name__
@@ -56,7 +56,7 @@ def shown(error: BaseException) -> Iterator[tuple[str, str]]:
 
 
 def written(value: object, depth: int = DEPTH) -> Iterator[tuple[str, str]]:
-    """Yield the texts that a serialiser writes of *value*: its `repr`, and what is in it, level by level."""
+    """Yield the texts that a serialiser writes of *value*: its `repr`, and its content, level by level."""
     if isinstance(value, str):
         yield "", value
         return

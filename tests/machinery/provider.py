@@ -13,7 +13,7 @@ class Provider:
     """
     Takes `limit` requests in any `per` seconds and refuses the others, with a Retry-After if it `tells`.
 
-    `error` is what it fails with instead; a function of it as `hang` never answers.
+    `error` is raised instead; a function of it as `hang` never answers.
     """
 
     provider = "https://login.example"

@@ -49,7 +49,7 @@ class ScriptedSource:
 
 
 class Recorder:
-    """An observer that keeps what it is told."""
+    """An observer that keeps the events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

@@ -251,7 +251,7 @@ async def test_a_retry_is_not_postponed_by_a_step_back(clock):
 
 @virtual
 async def test_a_cool_down_is_not_stretched_by_a_step_back(clock):
-    """T2, R4: a caller who waits through an outage is not kept waiting by a step back."""
+    """T2, R4: a clock step back does not prolong the wait of a caller during an outage."""
     truth = Truth(clock, 300.0)
     truth.source.error = down()
     async with TokenManager(truth.source, clock=clock) as manager:
@@ -425,7 +425,7 @@ async def test_timers_that_fire_early(clock, by):
 
 @virtual
 async def test_a_loop_that_was_held_up(clock):
-    """T2: a callback that blocks the loop for a minute is no step: nothing is moved, and what is overdue is done."""
+    """T2: a callback that blocks the loop for a minute is no clock step. Nothing is moved, and overdue work is done."""
     source = ScriptedSource(clock, lifetime=100.0)
     recorder = Recorder()
     async with TokenManager(source, policy=UNJITTERED, clock=clock, observers=[recorder]) as manager:

@@ -40,7 +40,7 @@ async def collected(stream):
 @virtual
 @pytest.mark.parametrize("maxsize", [1, 3, 100])
 async def test_a_slow_reader_loses_the_oldest(clock, maxsize):
-    """L2: the buffer is bounded, the newest events stay, and what was dropped is counted."""
+    """L2: the buffer is bounded, the newest events stay, and dropped events are counted."""
     seen = []
     async with TokenManager(ScriptedSource(clock), clock=clock, observers=[seen.append]) as tokens:
         stream = tokens.events(maxsize=maxsize)
@@ -86,7 +86,7 @@ async def test_a_stream_that_nobody_reads_is_no_leak(clock):
         assert len(streams) == 1
         gc.collect()
         assert dropped() is None
-        # Nobody but the waiting task refers to its stream.
+        # Only the waiting task refers to its stream.
         assert not reading.done()
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

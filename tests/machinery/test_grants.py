@@ -102,7 +102,7 @@ def grants(count, **fields):
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("before", ["nothing", "valid", "signed out", "rejected"])
 async def test_a_grant_that_is_put_is_presented_next(clock, provider, shared, before):
-    """K6: a refresh token alone is a new login, whatever there was, with a store and without."""
+    """K6: a refresh token alone is a new login, after any earlier state, with a store and without."""
     store = MemoryStore(clock=clock) if shared else None
     async with manager(provider, store) as tokens:
         if before != "nothing":
@@ -225,7 +225,7 @@ async def test_a_sign_out_outlives_an_initial_token(clock, provider):
     ],
 )
 def test_an_initial_token_that_fits_nothing(keyed, initial, error):
-    """S1: the message says what is wrong, without the secret."""
+    """S1: the message names the mistake, without the secret."""
 
     async def login():
         return "token", 3600
@@ -377,7 +377,7 @@ async def test_an_import_waits_for_the_lease_of_a_fetch(clock, provider):
 @plain
 @pytest.mark.parametrize("by", ["who imported it", "a peer"])
 async def test_a_sign_out_at_the_instant_of_the_import_holds(clock, provider, by):
-    """K6: where the clock is coarse, the sign-out and the login have one instant; what was done last wins."""
+    """K6: on a coarse clock, the sign-out and the login have the same instant. The later call wins."""
     store = MemoryStore(clock=clock)
     async with manager(provider, store) as tokens, manager(provider, store) as peer:
         await tokens.import_grants(grants(1))
@@ -397,7 +397,7 @@ async def test_a_sign_out_at_the_instant_of_the_import_holds(clock, provider, by
     ("shared", "existing", "error"), [(False, "keep", "needs a store"), (True, "update", "existing must be")]
 )
 async def test_an_import_that_cannot_be(clock, provider, shared, existing, error):
-    """L2: it says what is missing."""
+    """L2: it names the missing part."""
     async with manager(provider, MemoryStore(clock=clock) if shared else None) as tokens:
         with pytest.raises(ValueError, match=error):
             await tokens.import_grants(grants(1), existing=existing)
@@ -418,7 +418,7 @@ async def test_an_import_that_cannot_be(clock, provider, shared, existing, error
         (KeepAlivePolicy(idle=IDLE), {}, None),
         (KeepAlivePolicy(), {}, IDLE),
         (KeepAlivePolicy(), {"refresh_expires_in": IDLE}, IDLE),
-        # What the manager is told overrides what the provider is known for.
+        # A setting of the manager overrides the known behaviour of the provider.
         (IDLE, {}, 30.0 * IDLE),
     ],
 )
@@ -535,7 +535,7 @@ async def test_an_answer_that_the_store_did_not_keep_is_not_lost(clock, provider
 
 @plain
 async def test_only_what_is_ours_is_touched(clock, provider):
-    """K5: another namespace, another identity, a key without a source, and what is no key at all stay as they are."""
+    """K5: another namespace, another identity, a key without a source, and an invalid key stay as they are."""
     store = MemoryStore(clock=clock)
 
     class Other(Source):
@@ -588,7 +588,7 @@ async def test_a_grant_with_a_fixed_end_is_announced(clock, provider):
 
 @plain
 async def test_no_event_of_opening_tells_of_keeping_alive(clock, provider):
-    """L2: the reason of the fetch says what it was for."""
+    """L2: the reason of the fetch says why it was made."""
     store, recorder = MemoryStore(clock=clock), Recorder()
     async with manager(provider, store, keep_alive=IDLE, observers=[recorder]) as tokens:
         await tokens.import_grants(grants(5))

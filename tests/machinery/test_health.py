@@ -202,7 +202,7 @@ class Of:
 )
 @pytest.mark.asyncio
 async def test_probes(found, livez, readyz, code, live_code):
-    """L2: both paths, and the exit code, say what health says; no key is named to whoever asks."""
+    """L2: both paths, and the exit code, agree with health(). Their answers name no key."""
     app = HealthApp(*map(Of, found))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://probes") as client:
         assert (await client.get("/livez")).status_code == livez
@@ -280,7 +280,7 @@ async def test_a_health_file_that_cannot_be_written_stops_nothing(clock, tmp_pat
 
 @plain
 async def test_a_clock_that_is_set_back_does_not_stop_the_file(clock, tmp_path):
-    """T2: an hour back, and the file is written in its usual time all the same."""
+    """T2: after a clock step of an hour back, the file is still written in its usual time."""
     path = tmp_path / "health"
     async with TokenManager(ScriptedSource(clock), clock=clock, health_file=path):
         await clock.advance(30.0)

@@ -1,6 +1,6 @@
-"""Starting, closing, starting again; what is wrong at construction; eviction, events and subscriptions."""
+"""Starting, closing and starting again, mistakes at construction, eviction, events and subscriptions."""
 
-# Its tables hand in what is wrong on purpose.
+# Its tables contain wrong arguments on purpose.
 # mypy: disable-error-code="arg-type,call-overload,dict-item,list-item,misc"
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ async def test_require_cancelled(clock):
 
 @virtual
 async def test_double_start(clock):
-    """L1: a second start() on one loop does nothing, entering twice raises, and neither does the first any harm."""
+    """L1: a second start() on one loop does nothing, and entering twice raises. Both leave the first start unharmed."""
     async with TokenManager(ScriptedSource(clock), clock=clock) as manager:
         session = manager._life.session
         assert await manager.start() is manager
@@ -303,7 +303,9 @@ async def test_close_is_idempotent_and_shared(clock):
 
 @virtual
 async def test_entering_again_keeps_the_token(clock):
-    """L1: a manager entered again serves what it has, and fetches again what expired meanwhile."""
+    """
+    L1: a manager that is entered again serves its valid tokens, and fetches again the tokens that expired meanwhile.
+    """
     source = ScriptedSource(clock)
     manager = TokenManager(source, clock=clock)
     async with manager:
@@ -504,7 +506,7 @@ async def test_keys_used_without_a_loop_stay(clock, use):
             await clock.advance(50.0)
             assert getattr(manager, use)("used") is not None
         assert [event.key for event in recorder.of(events.KeyEvicted)] == ["idle"]
-        # Those who await it are back on the hot path after one call.
+        # Callers that await it are back on the hot path after one call.
         token = await manager.get("used")
         assert manager._life.registry.keys["used"].valid_until == token.expires_at
 
@@ -541,7 +543,7 @@ async def test_what_is_never_evicted(clock):
 
 @virtual
 async def test_eviction_meets_a_reader(clock):
-    """F6: a reader who comes at the very instant of eviction is served, whichever is first."""
+    """F6: a reader at the very instant of eviction is served, in either order."""
     source = ScriptedSource(clock)
     async with TokenManager(source_for=lambda key: source, idle_after=50.0, clock=clock) as manager:
         for _ in range(60):
@@ -581,7 +583,9 @@ async def test_events_tell_the_story(clock):
 
 @virtual
 async def test_snapshot_and_health(clock):
-    """L2: snapshot() tells what is, health() whether the work is done, in every state, before the start and after."""
+    """
+    L2: snapshot() describes the state and health() the success of the work, in every state, before the start and after.
+    """
     source = GatedSource(clock, lifetime=100.0)
     manager = TokenManager({"a": source}, policy=RefreshPolicy(jitter=0.0), clock=clock)
     assert manager.snapshot().state == "new"

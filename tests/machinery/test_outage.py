@@ -1,4 +1,4 @@
-"""What callers see while the endpoint is down, slow, or says no."""
+"""The results for callers while the endpoint is down, slow, or says no."""
 
 from __future__ import annotations
 
@@ -325,8 +325,8 @@ async def test_a_rejected_grant(clock):
         assert len(recorder.of(RefreshRejected)) == 1
         assert recorder.of(RefreshRejected)[0].serving
         assert not recorder.of(RefreshFailed)
-        # A tenth of the lifetime at most, and half of what is left of the token, so that a person who acts in time
-        # keeps it from running out.
+        # A tenth of the lifetime at most, and half of the remaining life of the token, so that a person who acts in
+        # time keeps it from running out.
         serving = [at for at in source.at[1:] if at < first.issued_at + 3600.0]
         assert gaps(serving) == pytest.approx(
             [max(36.0, min(300.0, (first.issued_at + 3600.0 - at) / 2.0)) for at in serving[:-1]], abs=0.01
@@ -345,7 +345,7 @@ async def test_a_rejected_grant(clock):
 
 @virtual
 async def test_a_rejected_grant_healed_on_demand(clock):
-    """F4: refresh() asks at once, whatever the probe schedule says, and ends the rejection."""
+    """F4: refresh() asks at once, independent of the probe schedule, and ends the rejection."""
     source = ScriptedSource(clock)
     source.error = GrantRejected("invalid_client")
     async with TokenManager(source, clock=clock) as manager:
@@ -466,7 +466,7 @@ async def test_min_ttl_equal_to_what_is_left(clock):
 
 @virtual
 async def test_no_dead_token_is_ever_handed_out(clock):
-    """R2: across outages, short tokens and late answers, every token that get() returns is valid at that instant."""
+    """R2: across outages, short tokens and late answers, every token from get() is valid at that instant."""
     source = ScriptedSource(clock, lifetime=3.0, latency=0.7)
     retry = RetryPolicy(first=0.5, cap=2.0)
     recorder = Recorder()

@@ -62,7 +62,7 @@ def quiet(caplog):
 )
 async def test_cold_keys(clock, keys, requests, per, burst, latency):
     """F8: with its limit known a provider refuses nothing, everybody is served, and nine tenths of it are used."""
-    # One that counts with a token bucket takes a burst and the rest of the window besides.
+    # A provider with a token bucket allows a burst, and then the rest of the window as well.
     provider = Provider(clock, limit=requests if burst is None else requests + burst, per=per, latency=latency)
     recorder = Recorder()
     async with managed(
@@ -180,7 +180,7 @@ async def test_callers_without_a_timeout_in_a_pause(clock, asked, waits):
 
 @virtual
 async def test_callers_in_the_queue_are_told_of_a_long_pause(clock):
-    """F8, R4: who waits in the queue without a timeout when a long pause begins is told at once; the others wait."""
+    """F8, R4: when a long pause begins, a caller in the queue without a timeout is told at once. The others wait."""
     provider = Provider(clock)
     async with managed(provider, clock, RateLimit(requests=10, per=10)) as tokens:
         plain = [asyncio.ensure_future(tokens.get(key)) for key in range(10)]
@@ -241,7 +241,7 @@ async def test_refreshes_ahead_are_done_before_expiry(clock, requests):
 
 @virtual
 async def test_cancelled_callers_leave_their_fetch_and_their_place(clock):
-    """R3: who is cancelled in the queue takes nothing from those who wait, and its fetch is made in its turn."""
+    """R3: a caller that is cancelled in the queue takes nothing from the others, and its fetch is made in its turn."""
     provider = Provider(clock)
     async with managed(provider, clock, RateLimit(requests=10, per=10)) as tokens:
         waiting = [asyncio.ensure_future(tokens.get(key, timeout=100.0)) for key in range(30)]
@@ -341,7 +341,7 @@ async def test_a_fetch_within_a_fetch(clock):
         await tokens.get("leaf", timeout=100.0)
         assert clock.monotonic() - began < 1.0
         assert provider.asked == ["root", "leaf"]
-        # It counts all the same.
+        # It still counts.
         await tokens.get("next", timeout=100.0)
         assert clock.monotonic() - began > 20.0
 
@@ -396,13 +396,13 @@ async def test_a_budget_that_is_used_up(clock, hard):
         else:
             await tokens.get(0)
         await clock.advance(end - clock.time() + 60.0)
-        # What waited is fetched in the next period, as far as that goes.
+        # The waiting keys are fetched in the next period, as far as its budget allows.
         assert len(provider.issued) == (40 if hard else 51)
 
 
 @virtual
 async def test_a_longer_life_is_not_bought_with_a_hard_budget(clock):
-    """R2, F8: where the budget is used up the valid token is given to who asks for more life, at once."""
+    """R2, F8: if the budget is used up, a caller who asks for more life gets the valid token at once."""
     provider = Provider(clock, lifetime=3600.0)
     async with managed(provider, clock, budgets={NAME: Budget(tokens=1, per=DAY, hard=True)}) as tokens:
         first = await tokens.get("a")
@@ -427,7 +427,7 @@ async def test_a_clock_that_is_set_at_the_end_of_a_period(clock, step):
         await tokens.get("more", timeout=7200.0)
 
 
-# What is said wrong
+# Mistakes
 
 
 # As where nobody checks types.

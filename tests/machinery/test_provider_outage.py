@@ -32,7 +32,7 @@ class Named(ScriptedSource):
 
 
 class Lines(logging.Handler):
-    """What was logged at WARNING and above, by its first word."""
+    """Log lines at WARNING and above, by their first word."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -110,7 +110,7 @@ async def test_two_hours_with_a_thousand_keys(clock, lines, kind, demand):
         await asyncio.gather(*asking, return_exceptions=True)
     assert sum(lines.values()) <= 500
     assert lines["RefreshFailed"] <= 16
-    # None of those that were under way when it went down is among them.
+    # The requests that were under way when it went down are not among them.
     assert min(gaps(during), default=1.0) >= 0.99
     assert (len(recorder.of(ProviderUp)), lines["ProviderDown"], lines["ProviderUp"]) == (1, 1, 1)
     assert 100 <= len(recorder.of(ProviderStillDown)) + 60 <= 190
@@ -180,7 +180,7 @@ async def test_slow_start(clock):
     assert provider.most == 16
 
 
-# What takes a provider down
+# Failures that take a provider down
 
 
 def steps(text: str) -> list[tuple[str, str]]:
@@ -250,7 +250,7 @@ async def test_the_only_key_of_a_provider(clock, failures, lines):
         source.error = None
         await tokens.get(timeout=70.0)
     assert len(recorder.of(ProviderUp)) == 1
-    # Without a name of its own it has that of what is asked.
+    # Without a name of its own, it is named after the endpoint.
     assert recorder.of(ProviderDown)[0].provider == "ScriptedSource"
 
 
@@ -285,7 +285,7 @@ async def test_callers_of_a_provider_that_is_down(clock):
 @virtual
 @pytest.mark.parametrize("every", [0.1, 0.4, 1.0])
 async def test_back_under_demand(clock, every):
-    """R4: while callers ask, for whatever keys, an attempt starts each second, and all are served soon after."""
+    """R4: while callers ask for any keys, an attempt starts each second, and all are served soon after."""
     provider = Provider(clock)
     async with managed(provider, clock) as tokens:
         provider.error = down()
@@ -332,7 +332,7 @@ async def test_refresh_by_hand_in_an_outage(clock):
 
 @virtual
 async def test_min_ttl_in_an_outage(clock):
-    """R2: who asks for more life than the valid token has is given that token at once."""
+    """R2: a caller who asks for more life than the valid token has gets that token at once."""
     provider = Provider(clock, lifetime=HOUR)
     async with managed(provider, clock) as tokens:
         first = [await tokens.get(key) for key in range(5)]

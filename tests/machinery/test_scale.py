@@ -158,7 +158,7 @@ async def test_fetches_that_need_another_key_of_the_same_provider(clock):
 
 
 async def test_functions_in_threads_that_need_another_key_of_the_same_provider():
-    """F6: nor do plain functions, in their threads."""
+    """F6: plain functions, in their threads, do not delay it either."""
 
     def source_for(key: str) -> Any:
         return lambda: ("root" if key == "root" else f"{key}-of-{manager.get_sync('root').access_token}", 3600.0)

@@ -135,7 +135,7 @@ async def test_the_same_token_coming_back(clock, kind):
     if kind == "token":
         assert between[1:] == pytest.approx([5.0, 10.0, 20.0], abs=EXACTLY)
     else:
-        # Each time four fifths of what is left, until that is too little to tell.
+        # Each wait is four fifths of the remaining time, until that is too short to tell.
         assert between[1:3] == pytest.approx([48.0, 9.6], abs=2 * EXACTLY)
         assert len(between) <= 8
 
@@ -265,7 +265,7 @@ async def test_retries_at_the_instants_of_the_policy(clock, retry):
     while at < source.at[0] + 7200.0 - 0.5:
         expected.append(at)
         failures += 1
-        # Judged when the failure is known; what is left of the token in service bounds the wait.
+        # Judged when the failure is known: the remaining life of the token in service bounds the wait.
         at += 0.5
         left = source.at[0] + HOUR - at
         at += retry.delay(failures, spread(seed, None, failures), lifetime=HOUR, left=left if left > 0.0 else None)

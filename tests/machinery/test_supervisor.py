@@ -1,4 +1,4 @@
-"""What the supervisor survives: every part it touches is made to raise every class of exception, at every step."""
+"""The supervisor survives faults in every part it touches: each part raises every class of exception, at every step."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _FaultyTimer:
 @every_class
 @pytest.mark.parametrize("step", ["time", "monotonic", "call_later", "cancel"])
 async def test_a_clock_that_raises(clock, step, make):
-    """F5: whatever the clock raises, wherever: the supervisor is restarted, says so, and goes on when it can."""
+    """F5: after any exception of the clock, the supervisor is restarted, reports it, and goes on when it can."""
     faulty, recorder = FaultyClock(clock), Recorder()
     source = ScriptedSource(clock, lifetime=300.0)
     async with TokenManager(source, policy=RefreshPolicy(jitter=0.0), clock=faulty, observers=[recorder]) as manager:
@@ -109,7 +109,7 @@ async def test_a_clock_that_raises(clock, step, make):
         faulty.faults.clear()
         await clock.advance(30.0)
         if make is GeneratorExit:
-            # Nobody can tell it from the end of the loop; health() says so, and the next who waits revives it.
+            # It looks like the end of the loop. health() says so, and the next waiter revives it.
             assert step == "cancel" or not manager.health().alive
             await clock.advance(600.0)
             assert (await manager.get()).valid_at(clock.time())
@@ -280,7 +280,7 @@ async def test_an_observer_that_calls_back(clock):
     def meddle(event: Event) -> None:
         nonlocal nested
         manager.snapshot(), manager.health(), manager.peek("a"), repr(manager)
-        # Where tasks are eager, what they emit comes back here at once.
+        # With eager tasks, their events come back here at once.
         if nested > 1 or len(calling) > 300 or manager.snapshot().state != "running":
             return
         nested += 1
@@ -346,7 +346,7 @@ async def test_a_log_filter_that_raises(clock, make):
 @every_class
 @pytest.mark.parametrize("when", ["at once", "later"])
 async def test_a_source_that_raises(clock, when, make):
-    """F5: whatever a source raises is a failure of its key: shared, counted, tried again; other keys go on."""
+    """F5: any exception of a source is a failure of its key: shared, counted, tried again. Other keys go on."""
     bad, good = ScriptedSource(clock, lifetime=300.0), ScriptedSource(clock, lifetime=300.0)
     bad.latency = 0.0 if when == "at once" else 0.5
     recorder = Recorder()
@@ -378,7 +378,9 @@ async def test_a_source_that_raises(clock, when, make):
 @virtual
 @every_class
 async def test_a_source_that_raises_when_told_to_revoke(clock, make):
-    """F5, S1: whatever a source raises as a key is signed out is one of the two failures, and the key is signed out."""
+    """
+    F5, S1: any exception of a source during a sign-out counts as one of the two failures, and the key is signed out.
+    """
 
     class Revoking(ScriptedSource):
         async def revoke(self, token: Any) -> None:
@@ -467,7 +469,7 @@ class FaultyStore:
 @every_class
 @pytest.mark.parametrize("method", ["begin", "commit"])
 async def test_a_store_that_raises(clock, method, make):
-    """F5, K3: whatever a store raises, at whatever step: tokens are fetched all the same, and it is said."""
+    """F5, K3: after any exception of a store, at any step, tokens are still fetched, and an event reports it."""
     store, recorder = FaultyStore(clock), Recorder()
     source = ScriptedSource(clock, lifetime=300.0)
     source.rotates = False
@@ -498,7 +500,7 @@ async def test_a_store_that_raises(clock, method, make):
 @every_class
 @pytest.mark.parametrize("method", ["abandon", "read"])
 async def test_a_store_that_raises_after_a_failure(clock, method, make):
-    """F5, K3: whatever a store raises when a failed fetch gives its lease back and looks once more: it heals."""
+    """F5, K3: after any exception of a store when a failed fetch returns its lease and looks once more, it heals."""
     store, recorder = FaultyStore(clock), Recorder()
     source = ScriptedSource(clock, lifetime=300.0)
     source.rotates = False
@@ -525,7 +527,7 @@ async def test_a_store_that_raises_after_a_failure(clock, method, make):
 @every_class
 @pytest.mark.parametrize("method", ["begin", "mark", "commit", "abandon", "read"])
 async def test_a_store_that_raises_under_a_rotating_source(clock, method, make):
-    """K1, K3: whatever a store raises, no refresh token is presented twice, and the key heals with the store."""
+    """K1, K3: with any exception of a store, no refresh token is presented twice, and the key heals with the store."""
     store, presented = FaultyStore(clock), list[str]()
     source = ScriptedSource(clock)
     source.rotates = True
@@ -551,7 +553,7 @@ async def test_a_store_that_raises_under_a_rotating_source(clock, method, make):
 
 
 class EnteredStore(FaultyStore):
-    """One that is entered, left and watched, and has its lease renewed, with the same faults."""
+    """A store that is entered, left and watched, and has its lease renewed, with the same faults."""
 
     async def __aenter__(self) -> None:
         self._raise("enter")
@@ -573,7 +575,7 @@ class EnteredStore(FaultyStore):
 @every_class
 @pytest.mark.parametrize("method", ["enter", "exit", "watch", "renew"])
 async def test_the_life_of_a_store_that_raises(clock, method, make):
-    """F5, K3: whatever a store raises when it is entered, left, watched or has a lease renewed: tokens are there."""
+    """F5, K3: with any exception of a store on enter, exit, watch or lease renewal, tokens are available."""
     store, recorder = EnteredStore(clock), Recorder()
     store.faults[method] = make
     source = ScriptedSource(clock, lifetime=300.0, latency=15.0)
@@ -588,7 +590,7 @@ async def test_the_life_of_a_store_that_raises(clock, method, make):
             assert manager.health().restarts == 0
             assert source.fetches in {3, 4}
     except GeneratorExit:
-        # Nobody can tell it from the end of the caller.
+        # It looks like the end of the caller.
         assert make is GeneratorExit
         assert method in {"enter", "exit"}
     else:
@@ -647,7 +649,7 @@ async def test_cancelled_from_outside(clock, caplog):
 @every_class
 @pytest.mark.parametrize("policy", [RefreshPolicy, RetryPolicy])
 async def test_a_policy_that_raises(clock, monkeypatch, policy, make):
-    """F5: whatever a policy raises when a fetch ends: who waits is told, it is tried again a beat later, and heals."""
+    """F5: after any exception of a policy at the end of a fetch, waiters are told, and the next try heals it."""
 
     def broken(*_: object, **__: object) -> float:
         raise make()
@@ -717,7 +719,9 @@ async def test_a_source_that_asks_its_own_manager(clock, caplog):
 
 @virtual
 async def test_asked_before_it_has_started(clock, caplog):
-    """F5: who asks while start() still opens the store is served, and nobody is told of a supervisor that ended."""
+    """
+    F5: a caller during start(), while it still opens the store, is served and hears nothing of an ended supervisor.
+    """
 
     class Slow(FaultyStore):
         async def __aenter__(self) -> None:

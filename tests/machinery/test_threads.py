@@ -66,7 +66,7 @@ def test_two_loops_and_a_sync_caller():
         async def looping() -> Any:
             barrier.wait()
             token = await manager.get()
-            # Whoever came last is served before the first one refuses.
+            # The last caller is served before the first one refuses.
             barrier.wait()
             again = await manager.refused(token)
             return token, again, manager.peek()
@@ -134,7 +134,7 @@ def test_run_in_background():
 
 
 def test_closing_wakes_callers_elsewhere():
-    """U5, L1: a caller in another thread who waits when the manager closes gets ManagerClosed, not a hang."""
+    """U5, L1: a waiting caller in another thread gets ManagerClosed when the manager closes, and does not hang."""
     source = Slow(seconds=30.0)
     manager = TokenManager(source, close_grace=0.0)
     with ThreadPoolExecutor(2) as pool:

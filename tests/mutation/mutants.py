@@ -1,8 +1,8 @@
 """
 All mutants of the package's core, and a sample of them that a seed decides.
 
-cosmic-ray knows the operators. What it makes of annotations, and of imports for type checkers, is left out: nothing of
-that exists at run time.
+cosmic-ray knows the operators. Mutants of annotations, and of imports for type checkers, are left out: nothing of that
+exists at run time.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _AtRunTime(ast.NodeTransformer):
 
 
 def at_run_time(text: str) -> str:
-    """Return what is left of a module's *text* when it runs, in a form to compare."""
+    """Return the part of a module's *text* that matters when it runs, in a form to compare."""
     return ast.dump(_AtRunTime().visit(ast.parse(text)))
 
 

@@ -41,6 +41,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write what was recorded."""
+    """Write the recording."""
     text = json.dumps({"seconds": _seconds, "failed": sorted(_failed)})
     Path(os.environ["EVERTOKEN_MUTATION_SECONDS"]).write_text(text, encoding="utf-8")

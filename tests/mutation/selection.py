@@ -1,4 +1,4 @@
-"""Which tests run a line of the core, the quickest first."""
+"""The tests that run a line of the core, the quickest first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from coverage.numbits import numbits_to_nums
 
 @dataclass(frozen=True)
 class Selection:
-    """What a recorded run of the tests tells."""
+    """The content of a recorded run of the tests."""
 
     #: By file (below the package) and line: the tests that run it.
     tests: dict[tuple[str, int], tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""The list of mutants that change nothing: what it names must be there."""
+"""The list of mutants that change nothing: all entries must exist."""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.selection import Selection, read
 
 ROOT = Path(__file__).parent.parent.parent
-# The part of the suite that needs no server. What is short and tells most stands first.
+# The part of the suite that needs no server. The short and most telling tests come first.
 TESTS = (
     "tests/unit", "tests/machinery", "tests/kinds", "tests/fleet", "tests/races", "tests/sources/test_callables.py",
     "tests/enumeration",
 )  # fmt: skip
 # A test that fails once and passes when it runs again has caught nothing. So often is another one asked.
 ROUNDS = 4
-# What one test may take with a mutant, in seconds.
+# The seconds that one test may take with a mutant.
 ONE_TEST = 120
 # How much longer than without a mutant the tests may take, and how much longer at least, in seconds.
 SLOWER, AT_LEAST = 3, 120

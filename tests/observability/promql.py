@@ -25,7 +25,7 @@ _COMPARISONS = {">", "==", "<"}
 
 @dataclass
 class Scrapes:
-    """What a server of Prometheus would have: all samples of a registry at some instants."""
+    """A substitute for a server of Prometheus: all samples of a registry at some instants."""
 
     registry: CollectorRegistry
     taken: list[tuple[float, dict[str, Vector]]] = field(default_factory=list)

@@ -19,7 +19,7 @@ from evertoken.stores import MemoryStore
 
 
 class Telemetry:
-    """A meter and a tracer that keep what they are told."""
+    """A meter and a tracer that keep their input."""
 
     def __init__(self, **options: Any) -> None:
         self.reader = InMemoryMetricReader()

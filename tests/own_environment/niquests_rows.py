@@ -1,5 +1,5 @@
 """
-What the table of HTTP clients says of niquests. The checks of these classes stand in `test_niquests.py`.
+The row of niquests in the table of HTTP clients. The checks of these classes stand in `test_niquests.py`.
 
 niquests replaces urllib3, which other tests need, so it has an environment of its own: `nox -s niquests`. This module
 does not import it.

@@ -1,5 +1,5 @@
 """
-Whatever a server or a store sends: the parsers end with a result or with the error they document, in bounded time.
+For any data from a server or a store: the parsers end with a result or with the error they document, in bounded time.
 
 A secret is planted in the input. No exception, attribute of one, event or line of log has it.
 """
@@ -69,13 +69,13 @@ answers = st.dictionaries(st.sampled_from(NAMES) | texts, values, max_size=8)
 
 
 def shown(error: BaseException) -> str:
-    """What a report of *error* has of it and of all that it brings along."""
+    """The text of a report of *error*, with all that it brings along."""
     told = "".join(traceback.format_exception(error))
     return f"{told} {error!r} {error.args!r} {vars(error)!r}"
 
 
 def named(token: Token | None) -> str:
-    """What a token shows, but for its type and its scope, which are names."""
+    """The visible part of a token, except its type and its scope, which are names."""
     return "" if token is None else repr(Token.replace(token, scope=None)).replace(repr(token.token_type), "")
 
 
@@ -244,7 +244,7 @@ async def test_challenges(challenge, nonce, status):
 @budget
 @given(challenge=challenges, name=texts)
 async def test_challenges_of_azure_arc(challenge, name):
-    """S1: a challenge of the agent names a key in its folder, or is refused, and only what is plain is shown of it."""
+    """S1: a challenge of the agent must name a key in its folder, and only its plain characters are shown."""
     path = f"Basic realm=/var/opt/azcmagent/tokens/{name}.key".encode(errors="surrogatepass")
     for value in (challenge, path.replace(b"\r", b"").replace(b"\n", b"")):
         async with client_of(
@@ -301,7 +301,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
 @pytest.mark.parametrize("status", [200, 400, 503])
 @pytest.mark.parametrize("name", BODIES)
 def test_no_body_takes_long(name, status):
-    """F5: no answer of the largest size that is read holds the loop, whatever it has in it."""
+    """F5: an answer of the largest allowed size never holds the loop, with any content."""
     kind, body = BODIES[name]
     judge = Judge("https://as.example/token", "https://as.example", ["hidden-secret-1", "a" * 60], codes=())
     took = []

@@ -107,7 +107,7 @@ class Life(RuleBasedStateMachine):
         return self.tokens
 
     def provoke(self, *provoked: str) -> None:
-        """What follows may start a fetch at once, and rightly so."""
+        """The next steps may start a fetch at once, and rightly so."""
         for key in provoked:
             self.providers[key].provoked[int(self.runner.get_loop().time())] += 1
 
@@ -117,7 +117,7 @@ class Life(RuleBasedStateMachine):
         unnoticed = now - self.stepped_at <= BEAT + 0.1
         return unnoticed or now <= self.providers[key].dies_at[token.access_token] + 1e-3
 
-    # What callers do
+    # Actions of callers
 
     @precondition(lambda self: self.open)
     @rule(key=keys, timeout=st.sampled_from([None, None, 0.0, 3.0, 30.0]), min_ttl=st.sampled_from([None, 30.0, 1e6]))
@@ -171,7 +171,7 @@ class Life(RuleBasedStateMachine):
                 token = await self._bounded(self.manager().refresh(key))
             except (TokenUnavailable, GrantRejected):
                 provider = self.providers[key]
-                # Slower than its deadline, or than what it gives out lives.
+                # Slower than its deadline, or than the lifetime of its tokens.
                 slow = provider.latest_latency >= min(5.0, provider.latest_lifetime)
                 # Or the clock was set forward under its fetch: a suspend looks the same, and the token may be dead.
                 stepped = self.clock.monotonic() - self.stepped_at <= 20.0
@@ -213,7 +213,7 @@ class Life(RuleBasedStateMachine):
         self.run(self._bounded(self.manager().revoke(key)))
         self.signed_out.add(key)
 
-    # What the world does
+    # Events of the world
 
     @rule(key=keys, error=st.sampled_from([None, None, "down", "rejected"]))
     def fail(self, key: str, error: str | None) -> None:
@@ -265,11 +265,11 @@ class Life(RuleBasedStateMachine):
         self.run(self.manager().start())
         self.open = True
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def never_two_fetches_of_one_key(self) -> None:
-        # A fetch that was cancelled by its timeout ends at once, for this provider heeds cancellation.
+        # A fetch that was cancelled by its timeout ends at once, because this provider heeds cancellation.
         assert all(provider.most <= 1 for provider in self.providers.values())
 
     @invariant()
@@ -277,8 +277,8 @@ class Life(RuleBasedStateMachine):
         for provider in self.providers.values():
             by_second = Counter(int(at) for at in provider.started)
             provoked = provider.provoked
-            # Ten of a token that lives half a second, as its retries are a fraction of that. What was provoked in the
-            # second before counts too: a fetch may wait for a place or for a cool-down to end.
+            # Ten of a token that lives half a second, as its retries are a fraction of that. Events of the second
+            # before count too: a fetch may wait for a place or for a cool-down to end.
             assert all(count <= 10 + provoked[second] + provoked[second - 1] for second, count in by_second.items())
 
     @invariant()
@@ -323,7 +323,7 @@ class Life(RuleBasedStateMachine):
             if not self.open and self.tokens is not None:
                 await self.tokens.start()
             if self.tokens is not None:
-                # Whatever happened, it heals by itself: by the longest cool-down of all, and a beat.
+                # After every history, it heals by itself within the longest cool-down and a beat.
                 await self.clock.advance(2.0 * RetryPolicy().probe)
                 for key in self.signed_out:
                     await self.tokens.refresh(key)

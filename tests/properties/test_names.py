@@ -1,4 +1,4 @@
-"""K5: whatever namespaces, keys and identities are made of, different ones have different names and tokens."""
+"""K5: different namespaces, keys and identities, of any type, have different names and tokens."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ CANCELLERS = pytest.mark.parametrize("cancelled", [cancelled_natively, cancelled
 
 
 async def everywhere(scenario: Callable[[int], Awaitable[tuple[str, int]]], *, shielded: bool = False) -> None:
-    """Run *scenario* with a cancellation at step 0, 1, ... until it takes no more steps than that."""
+    """Run *scenario* with a cancellation at step 0, 1, ... until the scenario ends before that step."""
     outcomes = []
     for at in range(MOST_STEPS):
         outcome, steps = await scenario(at)
@@ -268,7 +268,7 @@ async def test_a_cancelled_change(clock: VirtualClock, cancelled: Any, call: str
 
 
 class Entered(MemoryStore):  # type: ignore[misc]  # nothing else of it is changed
-    """A store that takes a while to enter, and counts who is in."""
+    """A store that takes a while to enter, and counts its current users."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(clock=clock)
@@ -372,7 +372,9 @@ async def test_closed_on_hearing_that_it_closes(clock: VirtualClock):
 @CANCELLERS
 @pytest.mark.parametrize("flying", ["nothing", "a fetch that lands", "a fetch that hangs"])
 async def test_a_cancelled_close(clock: VirtualClock, cancelled: Any, flying: str):
-    """L1: wherever a close is cancelled it is completed, waiters get ManagerClosed, and what was fetched is kept."""
+    """
+    L1: a close that is cancelled at any point still completes, waiters get ManagerClosed, and fetched tokens are kept.
+    """
     before = asyncio.all_tasks()
 
     async def scenario(at: int) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Who shares a fetch, ordered by gates."""
+"""Sharing of a fetch, ordered by gates."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ async def test_source_that_answers_without_suspending(clock: VirtualClock):
 
 @virtual
 async def test_asked_again_while_starting(clock: VirtualClock):
-    """R3: who asks, on hearing that a fetch starts, joins it, also where an eager task factory runs them at once."""
+    """
+    R3: a caller that asks on hearing that a fetch starts joins it, also if an eager task factory runs both at once.
+    """
     source = GatedSource(clock)
     asking: list[asyncio.Task[Token]] = []
 
@@ -88,7 +90,7 @@ async def test_asked_again_while_starting(clock: VirtualClock):
 @virtual
 @pytest.mark.parametrize("order", ["first", "last", "random", "all"])
 async def test_cancelled_waiters_change_nothing(clock: VirtualClock, order: str):
-    """R3: whichever of a thousand waiters are cancelled, in any order, the flight lands for the others."""
+    """R3: any of a thousand waiters may be cancelled, in any order. The flight lands for the others."""
     source = GatedSource(clock)
     async with TokenManager(source, clock=clock) as tokens:
         callers = [asyncio.create_task(tokens.get()) for _ in range(1000)]
@@ -269,7 +271,7 @@ async def test_forgotten_while_somebody_waits_with_a_handle(clock: VirtualClock)
 @virtual
 @pytest.mark.parametrize("late", [None, GrantRejected("invalid_grant")])
 async def test_put_while_flying(clock: VirtualClock, late: Exception | None):
-    """R3: who waits when a token is put is given that, and nothing of the grant before it comes after."""
+    """R3: a waiter gets the token that is put, and no token of the earlier grant comes after it."""
     source = GatedSource(clock)
     async with TokenManager(source, clock=clock) as tokens:
         waiters = [asyncio.create_task(call) for call in (tokens.get(), tokens.get(timeout=60.0))]
@@ -326,7 +328,7 @@ async def test_another_is_wanted_while_one_is_brought_to_the_store(clock: Virtua
 
 @virtual
 async def test_many_keys_at_once_keep_to_the_limit(clock: VirtualClock):
-    """F6: of a thousand keys no more are fetched at once than the limit says, and each is fetched once."""
+    """F6: of a thousand keys, at most as many as the limit are fetched at once, and each is fetched once."""
     source = GatedSource(clock)
     manager: TokenManager[Any] = TokenManager(source_for=lambda key: source, clock=clock, concurrency=7)
     async with manager as tokens:
@@ -352,7 +354,7 @@ async def test_callers_pass_the_queue(clock: VirtualClock):
         await rounds(3)
         source.release()
         await wanted
-        # Those that an eager task factory ends before the caller hears of it.
+        # Tasks that an eager task factory ends before the caller hears of it.
         assert source.fetches <= 4
 
 
@@ -386,7 +388,7 @@ async def test_a_fetch_that_ignores_its_cancellation(clock: VirtualClock):
 
 @virtual
 async def test_cancelled_from_outside(clock: VirtualClock):
-    """F5: whoever cancels all tasks, the supervisor and a flight among them, leaves no caller hanging."""
+    """F5: a program that cancels all tasks, the supervisor and a flight among them, leaves no caller hanging."""
     source = GatedSource(clock)
     async with TokenManager(source, clock=clock, retry=RetryPolicy(first=0.5)) as tokens:
         waiter = asyncio.create_task(tokens.get())
@@ -462,7 +464,7 @@ async def test_rejection_is_told_once(clock: VirtualClock):
 @virtual
 async def test_nothing_is_kept_alive(clock: VirtualClock, caplog: pytest.LogCaptureFixture):
     """F6: flights, waiters and failures of the past are not kept: a thousand refreshes leave no objects behind."""
-    # What is logged is kept by pytest.
+    # pytest keeps the log.
     caplog.set_level(logging.CRITICAL, "evertoken")
     fetches = 0
 

@@ -54,7 +54,7 @@ class Guarded:
         return http(200, asked.body, headers)
 
     def _proven(self, asked: Asked, token: str | None) -> tuple[str, str]:
-        """Return the key's thumbprint and what is wrong with its proof (RFC 9449 section 4.3)."""
+        """Return the key's thumbprint and the faults of its proof (RFC 9449 section 4.3)."""
         proof = asked.headers.get("dpop", "")
         try:
             header = jwt.get_unverified_header(proof)

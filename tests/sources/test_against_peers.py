@@ -1,7 +1,7 @@
 """
 Each source beside the client that a vendor or a peer wrote: both ask the same server, and it compares field by field.
 
-What differs on purpose is listed with each case, and must differ: a difference that is gone is off the list.
+Each case lists the intended differences, which must exist: a difference that is gone is off the list.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def google_impersonation(url: str, folder: Path) -> None:
 
 
 def through(url: str) -> Any:
-    """Return a transport of azure-core that sends what is meant for https to the server here."""
+    """Return a transport of azure-core that sends https requests to the server here."""
     from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415
 
     class Here(RequestsTransport):  # type: ignore[misc]  # it ships no types here
@@ -579,7 +579,7 @@ def jwk_of(text: str) -> dict[str, Any]:
 
 
 def fields_of(asked: Asked, headers: tuple[str, ...]) -> dict[str, Any]:
-    """Return what was asked by the name of each field; of what is new each time, what is always so."""
+    """Return the fields of the request by name. For fields that are new each time, return only their constant parts."""
     parts = urlsplit(asked.target)
     found: dict[str, Any] = {"method": asked.method, "path": parts.path}
     found |= {f"query.{name}": value for name, value in parse_qsl(parts.query)}
@@ -606,7 +606,7 @@ def header(name: str, value: str) -> dict[str, Any]:
     if value.count(".") == JWT_DOTS and value.startswith("Bearer eyJ"):
         return assertion(f"jwt.{name}", value.removeprefix("Bearer "))
     if value.startswith("AWS4-HMAC-SHA256"):
-        # The day and what was signed; the rest follows from the second it was signed in.
+        # The day and the signed fields. The rest follows from the second of the signature.
         scope, signed, _ = value.split(", ")
         return {f"headers.{name}": (scope, [one for one in signed.split(";") if "user-agent" not in one])}
     return {f"headers.{name}": value}
@@ -663,7 +663,7 @@ async def test_same_request(name, tmp_path, monkeypatch):
 
 
 def test_the_comparison_sees():
-    """What is compared is there: a field less, or another value, would be seen."""
+    """The compared parts are really there: a missing field, or another value, would be noticed."""
     text = jwt.encode({"iss": "a", "iat": 1, "exp": 61, "jti": "x"}, ec_pem(), algorithm="ES256", headers={"kid": "k"})
     asked = Asked("POST", "/token?a=b", [("authorization", "Basic x")], f"assertion={text}&scope=read".encode())
     assert fields_of(asked, ("authorization",)) == {

@@ -1,4 +1,4 @@
-"""AWS: the instance's role, the container's, the shared profile, roles that are assumed, and what they all give."""
+"""AWS: the roles of instances and containers, the shared profile, assumed roles, and the tokens that they all give."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_three_by_key(tmp_path):
 
 
 async def test_credentials_show_nothing(tmp_path):
-    """S1: they sign and cannot be sent; no secret shows; a store gives back what was put in."""
+    """S1: they sign and cannot be sent. No secret shows, and a store returns them unchanged."""
     made = AwsCredentials.of("AKID", "planted-key", "planted-session", issued_at=1.0, expires_at=time.time() + 60.0)
     for text in (repr(made), str(made), f"{made}", repr(pickle.dumps(made)), repr({"a": made})):
         assert "planted" not in text
@@ -191,7 +191,7 @@ def test_container_agents(url, good):
 
 
 async def test_container_by_environment(tmp_path):
-    """What ECS and EKS set is understood, and the token file is read at each fetch."""
+    """The variables that ECS and EKS set are understood, and the token file is read at each fetch."""
     with pytest.raises(LookupError, match="RELATIVE_URI"):
         ContainerRole.from_environment({})
     ecs = ContainerRole.from_environment({"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/1"})
@@ -272,7 +272,7 @@ async def test_profile_whose_role_has_a_source_of_its_own(monkeypatch, tmp_path)
 
 
 def test_sts_of_each_region(monkeypatch):
-    """The endpoint of each region, in whichever partition it is, is the one botocore asks."""
+    """For each region, in every partition, the endpoint is the one that botocore asks."""
     botocore_session = needed("botocore.session")
     monkeypatch.setenv("AWS_STS_REGIONAL_ENDPOINTS", "regional")
     session = botocore_session.Session()
@@ -308,7 +308,7 @@ def test_sts_of_each_region(monkeypatch):
     ],
 )  # fmt: skip
 async def test_profile_that_gives_none(tmp_path, config, error, says):
-    """F4: a profile that says nothing useful needs a person, and is told what is wrong with it, and where."""
+    """F4: a useless profile is a rejection, and the message says which mistake stands where."""
     if config is not None:
         (tmp_path / "config").write_text(config)
     with pytest.raises(error, match=says):
@@ -392,7 +392,9 @@ def test_bad_arguments(make, says):
 
 
 async def test_environment_in_order(monkeypatch, tmp_path):
-    """What AWS tools would use: keys before web identity, profile, container and instance; the first that works."""
+    """
+    The choice of AWS tools: keys before web identity, profile, container and instance. The first that works is taken.
+    """
     async with Wire(Metadata()) as imds, Wire(always(http(200, keys("POD")))) as agent, Wire(always(sts())) as service:
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url(""))
 
@@ -415,7 +417,7 @@ async def test_environment_in_order(monkeypatch, tmp_path):
 
 
 async def test_environment_that_offers_nothing(monkeypatch):
-    """Where nothing is configured, the message lists what was looked at."""
+    """If nothing is configured, the message lists the places that were checked."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     async with TokenManager(from_environment()) as tokens:
         with pytest.raises(GrantRejected) as caught:

@@ -74,7 +74,7 @@ async def machine(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
 
 @dataclass
 class Env:
-    """What is configured, what it gives, and what it gives in botocore where that is something else."""
+    """The configuration, the result of the source, and the result of botocore where it differs."""
 
     gives: str
     variables: dict[str, str] = field(default_factory=dict)

@@ -33,7 +33,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @dataclass
 class File:
-    """What stands in the files, and what is read of each profile, or why they cannot be read."""
+    """The content of the files, and the values that are read of each profile, or why they cannot be read."""
 
     config: str = ""
     credentials: str = ""
@@ -170,7 +170,7 @@ def test_places(environ, credentials, config, tmp_path):
 
 @pytest.mark.parametrize("named", [False, True])
 async def test_what_may_not_be_read(named, monkeypatch, tmp_path):
-    """K11: what may not be read in a home is as what is not there; a file that was named is an error."""
+    """K11: an unreadable file in a home counts as missing. An unreadable file that was named is an error."""
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").write_text("[default]\naws_access_key_id = A\naws_secret_access_key = s\n")
     if named:
@@ -218,7 +218,7 @@ async def test_no_home(monkeypatch):
     ids=range(9),
 )
 async def test_blank_keys(key, secret, gives, monkeypatch):
-    """K11: a blank variable is not set, white space around a key is none of it, and the variable is named."""
+    """K11: a blank variable is not set, white space around a key is ignored, and the variable is named."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
@@ -232,7 +232,7 @@ async def test_blank_keys(key, secret, gives, monkeypatch):
 
 @dataclass
 class Chain:
-    """Profiles, and the roles that are assumed for A with what key, or why none is."""
+    """Profiles, and the roles that are assumed for A with which key, or why no role is assumed."""
 
     profiles: dict[str, dict[str, str]]
     key: str = ""

@@ -266,7 +266,7 @@ async def test_an_instance_that_is_not_ready(late, monkeypatch):
 
 @pytest.mark.parametrize(("said", "bound"), [(None, 2.0), ("0.05", 0.05), ("30", 0.2)])
 async def test_a_silent_metadata_service(said, bound, monkeypatch):
-    """K1: where nothing answers at its address, the error says soon what was looked at."""
+    """K1: if nothing answers at its address, the error soon lists the checked places."""
     if said is not None:
         monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", said)
     async with Wire(Metadata(silent=True)) as wire:
@@ -284,7 +284,7 @@ async def test_a_bad_metadata_timeout(said, monkeypatch):
 
 
 async def test_the_last_one_is_not_remembered(monkeypatch, tmp_path):
-    """K1: what is configured is asked at each fetch, whatever worked before."""
+    """K1: the configured source is asked at each fetch, even if another one worked before."""
     answers = [http(503), assumed("POD"), http(503)]
 
     async def sts(asked: Asked, writer: asyncio.StreamWriter) -> bytes:

@@ -165,7 +165,7 @@ def test_no_metadata(environ, error):
         (None, None, LookupError),
         (" ", "", LookupError),
         ("/credentials", None, "http://169.254.170.2/credentials"),
-        # What is shown of it ends before the query, which may hold a key.
+        # The shown part ends before the query, which may contain a key.
         ("/credentials?a=1", None, "http://169.254.170.2/credentials"),
         ("/credentials", "http://localhost:8080/other", "http://169.254.170.2/credentials"),
         (None, "/credentials", ValueError),

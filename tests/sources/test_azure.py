@@ -1,4 +1,4 @@
-"""Azure: managed identities, workload identity, certificates, and what is used by default."""
+"""Azure: managed identities, workload identity, certificates, and the default choice."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def another() -> str:
 
 
 CERTIFICATES: dict[str, tuple[Callable[[], str | bytes], str | None, str | None]] = {
-    # What the file holds, the password, and what is said of it; None where it serves.
+    # The content of the file, the password, and the error message, or None if the file is good.
     "pem": (certificate, None, None),
     "pem, key first": (lambda: rsa_pem() + alone(), None, None),
     "pem with a chain": (lambda: authority() + certificate(), None, None),
@@ -189,7 +189,9 @@ CERTIFICATES: dict[str, tuple[Callable[[], str | bytes], str | None, str | None]
 
 @pytest.mark.parametrize("name", CERTIFICATES)
 async def test_certificates_in_all_forms(name, tmp_path):
-    """K19: PEM and PFX, with and without a password; else the message says what is wrong, and shows nothing of it."""
+    """
+    K19: PEM and PFX, with and without a password. If a file is wrong, the message says why and shows nothing of it.
+    """
     content, password, says = CERTIFICATES[name]
     made = content()
     file = tmp_path / "app.pem"
@@ -216,7 +218,7 @@ async def test_certificates_in_all_forms(name, tmp_path):
 
 
 async def test_certificate_in_a_text():
-    """Bad input: a text that is no PEM is told, and nothing of what is in it."""
+    """Bad input: the message about a text that is not PEM shows nothing of it."""
     async with Wire(always(granted())) as wire:
         with pytest.raises(ValueError, match="no PEM") as caught:
             await ClientCertificate(lambda: "planted", **entra(wire)).fetch(a_request())
@@ -296,7 +298,7 @@ async def test_azure_arc(monkeypatch, tmp_path):
     ],
 )
 async def test_challenges_that_are_not_of_arc(challenge, error, says, monkeypatch, tmp_path):
-    """S2: whoever answers at the endpoint gets no file but a key of the agent's."""
+    """S2: a false server at the endpoint gets no file except a key of the agent's."""
     monkeypatch.setattr("evertoken.sources.azure.arc.key_folder", lambda: tmp_path)
     (tmp_path / "large.key").write_text("planted" * 1000)
     (tmp_path / "binary.key").write_bytes(b"planted\xff")
@@ -433,7 +435,7 @@ async def test_machine_that_is_settled(monkeypatch, tmp_path):
 
 
 async def test_silent_machine(monkeypatch, tmp_path):
-    """An address that swallows what is sent to it holds az up for a short time alone."""
+    """An address that swallows packets holds az up for a short time alone."""
 
     async def silent(asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
@@ -463,7 +465,9 @@ def test_bad_arguments(make, says):
 
 
 async def test_environment_in_order(monkeypatch, tmp_path):
-    """What Azure's tools would use: an application, workload identity, managed identity, az; the first that works."""
+    """
+    The choice of Azure's tools: an application, workload identity, managed identity, az. The first that works is taken.
+    """
     az = tmp_path / "az"
     az.write_text('#!/bin/sh\necho \'{"accessToken": "of-az", "expires_on": 2051222400}\'\n')
     az.chmod(0o755)
@@ -495,7 +499,7 @@ async def test_environment_in_order(monkeypatch, tmp_path):
 
 
 async def test_environment_that_offers_nothing(monkeypatch):
-    """Where nothing works, the message lists what was tried and why each failed."""
+    """If nothing works, the message lists the attempts and why each failed."""
     async with Wire(
         always(http(400, {"error": "invalid_request", "error_description": "Identity not found"}))
     ) as nobody:

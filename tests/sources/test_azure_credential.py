@@ -33,7 +33,7 @@ AUTHORITY = "https://login.example.com"
 
 
 class Here(RequestsTransport):  # type: ignore[misc]  # it is imported lazily, and has no type
-    """A transport that sends what is meant for https to the server here."""
+    """A transport that sends https requests to the server here."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ async def test_a_token_of_azure_identity(entra, asynchronous):
 @BOTH
 @pytest.mark.parametrize("reason", ["absent", "due", "expired", "min_ttl", "retry", "keep_alive"])
 async def test_the_cache_is_used(entra, asynchronous, reason):
-    """F1: An early refresh asks the credential as any client of it does, and may be given what it has kept."""
+    """F1: An early refresh asks the credential like any other client, and may receive its cached token."""
     async with credential_of(entra, asynchronous=asynchronous) as credential:
         source = AzureCredential(credential, SCOPE)
         found = [await source.fetch(FetchRequest(None, None, 5.0, reason=reason)) for _ in range(2)]
@@ -197,7 +197,7 @@ def rejected(code: str, words: str) -> bytes:
     ],
 )
 async def test_what_entra_answers(entra, asynchronous, answer, kind, says):
-    """F4: A rejection by Entra is one here, and all that passes is transient, whatever class it is raised as."""
+    """F4: A rejection by Entra is one here, and every temporary error is transient, for all classes of exceptions."""
     async with credential_of(entra, asynchronous=asynchronous) as credential:
         source = AzureCredential(credential, SCOPE)
         # Entra is there, until it is asked for a token.
@@ -329,7 +329,7 @@ class Answer:
     ],
 )
 async def test_what_credentials_raise(error, kind, says):
-    """F4: Each class of error of azure-core and azure-identity is one of the two failures; a bug stays what it is."""
+    """F4: Each class of error of azure-core and azure-identity is one of the two failures. A bug stays a bug."""
     with pytest.raises(kind, match=says) as caught:
         await AzureCredential(Plain(error), SCOPE).fetch(a_request())
     if isinstance(error, HttpResponseError) and error.status_code:

@@ -98,14 +98,14 @@ async def test_nothing_blocks(name, tmp_path):
             f"[profile role]\nrole_arn={ARN}\nsource_profile=base\n[profile process]\ncredential_process={process}\n"
         )
         source = SOURCES[name](wire, tmp_path)
-        # The first request of a process imports what it needs, in a thread.
+        # The first request of a process imports its modules, in a thread.
         await source.fetch(a_request())
         with blockbuster_ctx("evertoken"):
             await source.fetch(a_request())
 
 
 async def test_the_guard_sees(tmp_path):
-    """What is looked for would be found: a key that is read when it is made, and not at a fetch, is."""
+    """The search finds its target: a key that is read at construction, and not at a fetch, is found."""
     (tmp_path / "key.pem").write_text(ec_pem())
     with blockbuster_ctx("evertoken"), pytest.raises(BlockingError):
         DPoPKey(tmp_path / "key.pem")

@@ -108,7 +108,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_forms(form):
-    """R3: whatever can be called without arguments, async or plain, is a source."""
+    """R3: every callable without arguments, async or plain, is a source."""
     async with TokenManager(FORMS[form]) as manager:
         token = await manager.get()
     assert (token.access_token, token.lifetime) == PAIR
@@ -261,7 +261,7 @@ REFUSED: list[Any] = [
 
 @pytest.mark.parametrize("returned", REFUSED, ids=range(len(REFUSED)))
 async def test_what_may_not_be_returned(returned):
-    """F4: anything else is a transient failure that says what is wrong, and shows no value."""
+    """F4: any other result is a transient failure. Its message describes the mistake, and shows no value."""
     async with TokenManager(lambda: returned) as manager:
         with pytest.raises(TokenUnavailable) as caught:
             await manager.get()
@@ -270,7 +270,7 @@ async def test_what_may_not_be_returned(returned):
 
 
 async def test_an_async_generator_is_none():
-    """F4: a generator function is no source: its first call fails, and says what came."""
+    """F4: a generator function is not a source: its first call fails, and the message names the result."""
 
     async def generating() -> Any:
         yield PAIR
@@ -311,7 +311,7 @@ RAISED = [
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("form", ["async", "plain"])
 async def test_raising_anything(error, form):
-    """F5: whatever a function raises fails that fetch alone: the supervisor lives, and the next fetch works."""
+    """F5: any exception of a function fails that fetch alone: the supervisor lives, and the next fetch works."""
     calls = 0
 
     def plainly() -> tuple[str, float]:
@@ -364,7 +364,7 @@ async def test_secrets_in_what_is_raised():
 
 
 async def test_a_source_whose_fetch_is_plain():
-    """F4: a source whose fetch is not async fails, and says what is wrong with it."""
+    """F4: a source whose fetch is not async fails with a message that describes the mistake."""
 
     class Plain:
         def fetch(self, request: Any) -> Any:

@@ -1,6 +1,4 @@
-"""
-F4 as one table: what is answered, by whom, and what becomes of it: passing or rejected, what callers see, when next.
-"""
+"""F4 as one table: the answer, the provider, the kind of failure, the error of callers, and the next attempt."""
 
 from __future__ import annotations
 
@@ -75,7 +73,7 @@ SOURCES: dict[str, Callable[[Wire], Any]] = {
 
 UNREADABLE: list[Any] = [{}, b"", b"<html>who knows</html>"]
 
-# The RFC's own codes, whoever says them (RFC 6749 section 5.2, RFC 8707 section 2).
+# The RFC's own codes, from any provider (RFC 6749 section 5.2, RFC 8707 section 2).
 STANDARD: list[tuple[int, Any, str]] = [
     *((status, {"error": code}, REJECTED) for code in (
         "invalid_client", "invalid_grant", "invalid_request", "invalid_scope", "invalid_target", "unauthorized_client",
@@ -115,23 +113,23 @@ def xml(code: str) -> bytes:
 TABLE = [
     *(Row(source, *row) for source in ("plain", "auth0", "entra", "google", "keycloak", "okta") for row in STANDARD),
     *(Row("google key", *row) for row in STANDARD[::4]),
-    # Retry-After is honoured whatever it came with, and capped.
+    # Retry-After is honoured with any status, and capped.
     *(Row("plain", status, {}, PASSES, {"Retry-After": "40"}, 40.0) for status in (400, 403, 429, 500, 503)),
     Row("plain", 503, {}, PASSES, {"Retry-After": "1000000"}, RETRY.retry_after_cap),
     Row("plain", 503, {}, PASSES, {"Retry-After": "soon"}),
-    # Those that throttle with a rejection.
+    # Providers that throttle with a rejection.
     Row("salesforce", 400, {"error": "invalid_grant", "error_description": "login rate exceeded"}, PASSES),
     Row("salesforce", 400, {"error": "invalid_grant", "error_description": "expired access/refresh token"}, REJECTED),
     Row("google", 403, {"error": "access_denied", "error_description": "Quota exceeded"}, PASSES),
     Row("google", 403, {"error": "access_denied", "error_description": "Account restricted"}, REJECTED),
-    # Those that have codes of their own.
+    # Providers with codes of their own.
     *(Row(source, 400, {"error": "bad_refresh_token"}, PASSES) for source in ("plain", "auth0", "salesforce")),
     *(Row("github", status, {"error": "bad_refresh_token"}, REJECTED) for status in (200, 400)),
     Row("github", 200, {"error": "incorrect_client_credentials", "error_description": "s3cret?"}, REJECTED),
     Row("github", 503, {"error": "bad_refresh_token"}, PASSES),
     *(Row("salesforce", 400, {"error": code}, REJECTED) for code in ("inactive_user", "invalid_client_id")),
     Row("google", 401, {"error": "deleted_client"}, REJECTED),
-    # An error with status 200 is one all the same, and what it echoes of secrets is taken out.
+    # An error with status 200 is still an error, and echoed secrets are removed from it.
     Row("plain", 200, {"error": "invalid_client", "error_description": "not s3cret"}, REJECTED),
     Row("plain", 200, {"error": "busy", "error_description": "not s3cret"}, PASSES),
     Row("plain", 200, {"error": {"code": 7}}, PASSES),
@@ -172,7 +170,7 @@ TABLE = [
 
 @pytest.mark.parametrize("row", TABLE, ids=[f"{number}-{row.source}-{row.status}" for number, row in enumerate(TABLE)])
 async def test_classification(row):
-    """F4, F3: whatever is answered either passes or is rejected; callers see which, and the next attempt is planned."""
+    """F4, F3: each answer is either transient or a rejection. Callers see which, and the next attempt is planned."""
     seen: list[events.Event] = []
     async with Wire(always(http(row.status, row.body, row.headers))) as wire:
         source = SOURCES[row.source](wire)

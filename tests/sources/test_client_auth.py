@@ -60,7 +60,7 @@ async def asked_by(make, **options):
 @pytest.mark.parametrize("algorithm", KEYS)
 @pytest.mark.parametrize("audience", [None, "https://issuer.example.com"])
 async def test_private_key_jwt(algorithm, audience):
-    """RFC 7523 section 3: signed by the key, by and for this client, for this server, for a minute, once."""
+    """RFC 7523 section 3: the key signs one assertion for this client and this server, valid for a minute."""
     method = PrivateKeyJwt(PEMS[algorithm], algorithm, key_id="key-1", audience=audience)
     form, headers, url = await asked_by(
         lambda **given: ClientCredentials(OAuthClient(**given)), client_id="svc", client_auth=method
@@ -164,7 +164,9 @@ async def test_tls_client_auth(guarded, tmp_path, by_client, trusted, monkeypatc
 
 
 async def test_certificate_that_is_renewed(guarded, tmp_path):
-    """RFC 8705 section 2: the files are read at each fetch; while they are none, that passes, and nothing is sent."""
+    """
+    RFC 8705 section 2: the files are read at each fetch. A missing file is a transient failure, and nothing is sent.
+    """
     certificate, key = tmp_path / "mine.pem", tmp_path / "mine.key"
     method = TlsClientAuth(certificate, key, authority=tmp_path / "authority.pem")
     source = ClientCredentials(OAuthClient(token_endpoint=guarded.url(), client_id="new", client_auth=method))
@@ -192,7 +194,7 @@ async def test_certificate_that_is_renewed(guarded, tmp_path):
 
 
 async def test_no_certificate(guarded, tmp_path):
-    """RFC 8705 section 2: a server that wants a certificate and gets none is no rejection, and reads no request."""
+    """RFC 8705 section 2: a server that gets no certificate does not reject the grant, and reads no request."""
     context = ssl.create_default_context(cafile=tmp_path / "authority.pem")
     async with httpx.AsyncClient(verify=context) as client:
         source = ClientCredentials(
@@ -222,7 +224,7 @@ async def test_no_certificate(guarded, tmp_path):
     ],
 )
 def test_bad_combinations(options, says):
-    """What does not go together is refused when the source is made, by name."""
+    """Arguments that contradict each other are refused when the source is made, by name."""
     with pytest.raises(ValueError, match=says):
         ClientCredentials(OAuthClient(token_endpoint="https://as.example.com/token", client_id="svc", **options))
 
@@ -290,7 +292,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("kind", UNUSABLE)
 async def test_keys_that_cannot_sign(kind, tmp_path):
-    """Bad input: what is wrong with a key is said, whether it is given or read from a file."""
+    """Bad input: the message describes the mistake in a key, given directly or read from a file."""
     make, says = UNUSABLE[kind]
     path = tmp_path / "key.pem"
     path.write_text(make())
@@ -313,7 +315,7 @@ async def test_keys_that_cannot_sign(kind, tmp_path):
     ids=["spelled out", "spelled out as of Windows", "of Windows", "with lines around it"],
 )
 async def test_line_breaks_of_keys(spell):
-    """A key in an environment variable often has its line breaks spelled out. It is read all the same."""
+    """A key in an environment variable often has its line breaks spelled out. Such a key is read correctly."""
     assertion = Assertion(spell(rsa_pem()), issuer="me")
     form, _, url = await asked_by(lambda **options: JwtBearer(OAuthClient(**options), assertion))
     assert jwt.decode(form["assertion"], rsa_key().public_key(), ["RS256"], audience=url)["iss"] == "me"
@@ -333,7 +335,7 @@ async def test_secret_file_with_a_mark(tmp_path):
 
 
 async def test_jwt_bearer():
-    """RFC 7523 section 2.1: the assertion is signed here, for the endpoint, and no client is needed."""
+    """RFC 7523 section 2.1: the assertion is signed here for the endpoint, and no client is needed."""
     assertion = Assertion(PEMS["RS256"], issuer="me@example.com", key_id="k", claims={"scope": "read"})
     form, headers, url = await asked_by(lambda **options: JwtBearer(OAuthClient(**options), assertion))
 

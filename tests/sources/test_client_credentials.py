@@ -325,7 +325,7 @@ def test_a_client_that_is_none(client):
         source("https://as.example.com/token", client=client)
 
 
-# What is wrong at construction
+# Mistakes at construction
 
 
 BAD = [
@@ -383,7 +383,11 @@ BAD = [
 @pytest.mark.parametrize("grant", [ClientCredentials, RefreshToken])
 @pytest.mark.parametrize(("options", "named"), BAD)
 def test_bad_arguments(grant: Any, options: Any, named: str) -> None:
-    """S2: what is missing or makes no sense is rejected at construction, naming the parameter, showing no secret."""
+    """
+    S2: missing or senseless arguments are rejected at construction.
+
+    The message names the parameter and shows no secret.
+    """
     given: dict[str, Any] = {
         "token_endpoint": "https://as.example.com/token",
         "client_id": "app",

@@ -106,7 +106,9 @@ async def test_a_server_that_closes_without_a_word(rotating, pause):
 
 
 async def test_many_grants_share_the_pool():
-    """One client and a hundred tenants at a time: no more connections than fetches under way, and none afterwards."""
+    """
+    One client and a hundred tenants at a time: at most as many connections as fetches, and no connection afterwards.
+    """
     async with counted() as wire:
         client = OAuthClient(token_endpoint=wire.url(), client_id="svc", client_secret="s3cret")
         async with TokenManager(
@@ -117,7 +119,7 @@ async def test_many_grants_share_the_pool():
 
 
 async def test_cookies_are_not_kept():
-    """S2: what a token endpoint sets is sent to nobody, on whatever connection."""
+    """S2: a cookie of a token endpoint is never sent, on any connection."""
     answer = http(200, {"access_token": "a", "expires_in": 600}, {"Set-Cookie": "sid=planted; Path=/"})
     async with Wire(always(answer)) as wire, TokenManager(grant(wire, rotating=False)) as tokens:
         for _ in range(3):
@@ -190,7 +192,7 @@ class Thing:
 @virtual
 @pytest.mark.parametrize("pause", [0.0, IDLE / 2.0, IDLE - 0.01, IDLE + 0.01, 60.0])
 async def test_how_long_it_is_kept(clock, pause):
-    """What nobody uses is closed after a while; what is used again in time is the same."""
+    """An unused connection is closed after a while. A connection that is used again in time stays the same."""
     spawned: list[asyncio.Task[Any]] = []
     connections = Connections(
         clock, Strays(), lambda work, _: spawned.append(asyncio.get_running_loop().create_task(work))

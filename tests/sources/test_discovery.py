@@ -64,7 +64,7 @@ async def test_found_once(well_known):
 
 
 async def test_looked_up_again(monkeypatch):
-    """What a server told is not taken for true for ever; but it serves while the server does not tell."""
+    """The metadata of a server are not kept for ever, but they are used while the server does not answer."""
     async with serving(good) as wire:
         one = source(wire)
         await one.fetch(a_request())

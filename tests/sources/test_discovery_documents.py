@@ -1,4 +1,6 @@
-"""S2: documents that nobody would write: whatever an issuer says, it is judged, and no secret goes near."""
+"""
+S2: documents that nobody would write: every document of an issuer is judged, and no secret goes near a wrong host.
+"""
 
 from __future__ import annotations
 
@@ -80,5 +82,5 @@ def test_any_document(document, method):
 @given(host=HOSTS | st.text(max_size=300))
 @settings(max_examples=500, deadline=None)
 def test_any_host(host):
-    """S2: every text is somewhere, and what is allowed by its place is never nearer than what is refused by it."""
+    """S2: every text has a place, and a place that is allowed is never nearer than one that is refused."""
     assert reach_of(host, strict=True) >= reach_of(host)

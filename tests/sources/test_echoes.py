@@ -116,7 +116,7 @@ SHAPES: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", SOURCES)
 async def test_echo(name, shape, caplog, tmp_path):
-    """S1: what a server says back of what it was sent is shown in no error, event or log, whatever it calls it."""
+    """S1: no error, event or log shows a secret that a server echoes, under any name."""
     sent: set[str] = set()
 
     async def echo(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
@@ -143,7 +143,7 @@ async def test_echo(name, shape, caplog, tmp_path):
                     await tokens.get()
         shown = "".join(traceback.format_exception(caught.value)) + "".join(map(repr, seen)) + caplog.text
         for secret in (*sent, SECRET, HEADER, "planted"):
-            # The name of a role is none.
+            # The name of a role is not a secret.
             assert secret not in shown.replace("'planted'", ""), (status, secret)
     assert sent
 

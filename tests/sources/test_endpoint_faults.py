@@ -1,4 +1,4 @@
-"""What may go wrong between us and a token endpoint, byte by byte, and what each fault is called."""
+"""The faults between the library and a token endpoint, byte by byte, and the classification of each fault."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def test_reset_in_the_handshake(options):
 
 
 async def test_no_proxy_sees_what_goes_in_the_clear(monkeypatch):
-    """S2: a proxy of the environment is used for https alone, for it would see all of a request to loopback."""
+    """S2: a proxy of the environment is used for https alone, because it would see all of a request to loopback."""
     async with Wire(always(granted())) as proxy, Wire(always(granted())) as wire:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
             monkeypatch.setenv(name, proxy.url(""))
@@ -192,7 +192,7 @@ CUTS = {
 
 @pytest.mark.parametrize("cut", CUTS)
 async def test_answer_cut_off(options, cut):
-    """K4: an answer that is cut off or no HTTP is ambiguous, whatever of it came."""
+    """K4: an answer that is cut off or not HTTP is ambiguous, for any part of it that came."""
 
     async def half(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(CUTS[cut])
@@ -279,7 +279,7 @@ async def test_silence_of_a_transport_that_tells_nothing(library):
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "endless"])
 async def test_large_body(options, framing):
-    """S2: no more than a bound is read of an answer, whatever length it claims."""
+    """S2: at most a bounded part of an answer is read, for any length that it claims."""
     written = 0
 
     async def large(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -315,7 +315,7 @@ async def test_bomb(options, encoding):
 
 
 async def test_honest_compression(options):
-    """S2: a server that compresses although nobody asked for it is understood all the same."""
+    """S2: if a server compresses without being asked, the answer is still understood."""
     async with Wire(always(http(200, gzip.compress(b'{"access_token": "a"}'), {"content-encoding": "gzip"}))) as wire:
         assert (await refresh_token(wire.url(), **options).fetch(a_request())).fields == {"access_token": "a"}
         assert wire.asked[0].headers["accept-encoding"] == "identity"
@@ -332,7 +332,7 @@ async def test_wrong_encoding(options, encoding, body):
         await transient(refresh_token(wire.url(), **options), ambiguous=True)
 
 
-# Answers that are none
+# Answers that are not HTTP
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

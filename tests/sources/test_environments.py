@@ -1,4 +1,4 @@
-"""Which identity an environment means: from_environment() side by side with google-auth and azure-identity."""
+"""The identity that an environment means: from_environment() side by side with google-auth and azure-identity."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ azure_transport = needed("azure.core.pipeline.transport")
 SCOPE = "https://vault.azure.net/.default"
 ERROR = "an error"
 
-# What a host answers: a status with a body; None for a host that is not there.
+# The answer of a host: a status with a body, or None for a host that does not exist.
 Answers = dict[str, tuple[int, Any] | None]
 
 
 @dataclass
 class World:
-    """All that can be asked, by host. What is not named works, but for the metadata services, which are not there."""
+    """
+    All that can be asked, by host. A host that is not named works, except the metadata services, which do not exist.
+    """
 
     answers: Answers
     asked: list[str] = field(default_factory=list)

@@ -15,7 +15,7 @@ from evertoken.stores import MemoryStore
 
 
 class Server:
-    """An authorization server that notes what it was shown."""
+    """An authorization server that records the refresh tokens it receives."""
 
     def __init__(self, name: str) -> None:
         self.name, self.down = name, False
@@ -52,7 +52,7 @@ class Server:
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("turns", ["ab", "aab", "aba", "abab", "ba", "bab"])
 async def test_refresh_tokens(clock, turns, shared):
-    """S2: whichever server answers, it is shown its own refresh token, and the other's is not kept beside its token."""
+    """S2: each server receives only its own refresh token, and the other's is not kept beside its token."""
     servers = {name: Server(name) for name in "ab"}
     sources = [RefreshToken(servers[name].client(), f"first-of-{name}", rotates=False) for name in "ab"]
     store = MemoryStore(clock=clock) if shared else None

@@ -92,7 +92,7 @@ async def test_bad_file(tmp_path, content, says):
     ],
 )
 async def test_command(printed, fields):
-    """What commands print is understood: plain, az, gcloud, and an ExecCredential."""
+    """The output of commands is understood: plain, az, gcloud, and an ExecCredential."""
     source = Command([sys.executable, "-c", f"print({printed!r})"])
     assert await source.fetch(a_request()) == fields
 
@@ -138,7 +138,9 @@ async def test_command_that_fails(arguments, says):
 
 @pytest.mark.parametrize("behind", [False, True])
 async def test_command_that_hangs_is_killed(tmp_path, behind):
-    """F7: a command that never ends is killed with the fetch, as is what it waits for; the loop goes on meanwhile."""
+    """
+    F7: a command that never ends is killed with the fetch, together with its children. The loop goes on meanwhile.
+    """
     mark = tmp_path / "pid"
     code = f"import os, time, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(60)"
     if behind:
@@ -180,7 +182,7 @@ def _runs(process: int) -> bool:
 
 
 async def test_command_that_talks_too_much():
-    """S2: no more is kept of what a command prints than of an answer; one that never stops ends with its fetch."""
+    """S2: at most as much of a command's output is kept as of an answer. An endless command ends with its fetch."""
     code = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
     tracemalloc.start()
     try:
@@ -197,7 +199,9 @@ async def test_command_that_talks_too_much():
 
 
 async def test_login_endpoint(tmp_path):
-    """A login that answers JSON: what is sent, from where the token and its expiry are taken, how it is sent on."""
+    """
+    A login that answers JSON: the request, the place of the token and its expiry, and the form in which it is sent on.
+    """
     (tmp_path / "password").write_text("pass word\n")
     answer = {"data": {"auth": {"jwt": "the-token"}, "valid_until": "2030-01-01T00:00:00Z"}}
     async with Wire(always(http(200, answer))) as wire:
@@ -351,7 +355,7 @@ async def test_fallback_signs_out_where_it_came_from(tmp_path):
 
 
 class Granting:
-    """A source that gives one token, and takes note of what it is asked to revoke."""
+    """A source that gives one token, and records the tokens to revoke."""
 
     rotates = False
     on_ambiguous = "retry"

@@ -93,7 +93,7 @@ async def test_clock_that_is_off(ahead):
         source = GitHubApp(1, 7, rsa_pem(), api=wire.url(""))
         assert (await source.fetch(a_request())).fields["access_token"] == "ghs_1"
         assert len(wire.asked) == 2
-        # What was learnt is kept.
+        # The learnt values are kept.
         await source.fetch(a_request())
     assert len(wire.asked) == 3
 
@@ -120,7 +120,7 @@ async def test_new_tokens_of_github():
 
 
 KEYS: dict[str, tuple[Callable[[], str], str | None]] = {
-    # A key, and what is said of it; None where it serves.
+    # A key, and its error message, or None if the key is good.
     "pem": (rsa_pem, None),
     "line ends spelled out": (lambda: rsa_pem().replace("\n", "\\n"), None),
     "line ends of Windows spelled out": (lambda: rsa_pem().replace("\n", "\\r\\n"), None),
@@ -143,7 +143,7 @@ def _encrypted(form: PrivateFormat) -> str:
 
 @pytest.mark.parametrize("name", KEYS)
 async def test_keys_in_all_forms(name):
-    """K19: a key as people have it serves; else the message says what is wrong with it, and shows nothing of it."""
+    """K19: every common form of a key works. If a key is wrong, the message says why, and shows nothing of it."""
     content, says = KEYS[name]
     key = content()
     async with Wire(always(http(201, {"token": "ghs_1", "expires_at": "2099-01-01T00:00:00Z"}))) as wire:
@@ -271,7 +271,7 @@ async def test_login_and_renewal(tmp_path):
             assert (await tokens.refresh()).access_token == "hvs.1"
             assert (await tokens.refresh()).access_token == "hvs.1"
             assert (bao.logins, bao.renewals) == (1, 2)
-            # Near the end of what it may be renewed for, its lease is short: a login is due.
+            # Near the end of its renewable time, its lease is short: a login is due.
             assert (await tokens.refresh()).access_token == "hvs.2"
             async with httpx.AsyncClient(auth=HeaderAuth(tokens.handle(), "X-Vault-Token")) as client:
                 await client.get(wire.url("/v1/secret/data/a"))
@@ -328,7 +328,7 @@ REFUSED = http(403, {"errors": ["permission denied"]})
 @pytest.mark.parametrize(
     "answers",
     [
-        # Seconds, the answer (None for a token), and what comes of it.
+        # Seconds, the answer (None for a token), and the outcome.
         [(0, REFUSED, TransientRefreshError), (5, None, None)],
         [(0, REFUSED, TransientRefreshError), (59, REFUSED, TransientRefreshError), (60, REFUSED, GrantRejected)],
         [(0, None, None), (500, REFUSED, TransientRefreshError), (561, REFUSED, GrantRejected)],
@@ -436,7 +436,7 @@ async def test_active_node_that_calls_itself_local(host, followed):
 
 
 async def test_wrapped_secret_id(tmp_path):
-    """A wrapping token is unwrapped once, and what was in it serves for all logins until there is another one."""
+    """A wrapping token is unwrapped once, and its content serves for all logins until there is another one."""
     bao = Bao()
     unwrapped: list[str] = []
 

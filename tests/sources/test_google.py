@@ -1,4 +1,4 @@
-"""Google: service accounts, logins of gcloud, the metadata server, workload identity, and what is used by default."""
+"""Google: service accounts, logins of gcloud, the metadata server, workload identity, and the default choice."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_id_token():
     ],
 )
 async def test_key_file_that_is_none(change, error, says):
-    """Bad input: what is wrong with the file is told, and no secret of it."""
+    """Bad input: the message describes the mistake in the file, and shows no secret of it."""
     async with Wire(always(granted())) as wire:
         with pytest.raises(error, match=says) as caught:
             await ServiceAccount({**account(wire), **change}).fetch(a_request())
@@ -189,7 +189,7 @@ THERE = http(200, {"access_token": "at-1", "expires_in": 3600}, FLAVOR)
 @pytest.mark.parametrize(
     "answers",
     [
-        # Seconds since the first request, the answer, and what comes of it.
+        # Seconds since the first request, the answer, and the outcome.
         [(0, NOT_THERE, TransientRefreshError), (5, THERE, None)],
         [(0, NOT_THERE, TransientRefreshError), (59, NOT_THERE, TransientRefreshError)],
         [(0, NOT_THERE, TransientRefreshError), (61, NOT_THERE, GrantRejected)],
@@ -298,7 +298,7 @@ async def test_json_without_the_field(tmp_path):
 
 
 async def test_every_kind_of_file(tmp_path):
-    """A credentials file is followed whatever it holds, impersonation included."""
+    """A credentials file of any kind is followed, impersonation included."""
 
     async def service(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
         if asked.target == "/act":
@@ -344,7 +344,9 @@ async def test_person_of_a_workforce(tmp_path):
 
 @pytest.mark.parametrize("kind", ["service_account", "authorized_user", "external_account", "acting", "universe"])
 async def test_project_that_pays(kind, tmp_path, monkeypatch):
-    """The project of any file, or of the variable, comes along with the token, for the field x-goog-user-project."""
+    """
+    The project, from any file or from the variable, comes along with the token, for the field x-goog-user-project.
+    """
 
     async def service(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
         return http(200, {"accessToken": "ya29", "expireTime": LATER}) if asked.target == "/act" else granted()
@@ -499,7 +501,7 @@ def _forbidden(*_: object, **__: object) -> None:
 
 
 async def test_silent_metadata_server(monkeypatch):
-    """An address that swallows what is sent is given up after a short time; the message says what was looked at."""
+    """An address that swallows packets is given up after a short time. The message lists the checked places."""
 
     async def silent(asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
@@ -531,7 +533,7 @@ async def test_environment_in_order(monkeypatch, tmp_path):
 
 
 async def test_environment_that_offers_nothing(monkeypatch):
-    """Where nothing works, the message lists what was tried and why each failed."""
+    """If nothing works, the message lists the attempts and why each failed."""
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     with pytest.raises(GrantRejected) as caught:
         await from_environment().fetch(a_request())

@@ -80,7 +80,7 @@ async def test_a_failed_write_loses_nothing(service, storage, caplog):
         assert "did not keep a new token" in caplog.text
         assert "secret-2" not in caplog.text
         assert storage.tokens.refresh_token == "refresh-1"
-        # What the storage has is spent. It is not presented, however often the write fails.
+        # The refresh token in the storage is spent. It is not presented, however often the write fails.
         await tokens.refresh()
         storage.error = None
         await tokens.refresh()
@@ -187,7 +187,7 @@ async def test_a_token_without_refresh_token_is_used_until_it_is_refused(service
     ],
 )
 async def test_a_client_that_is_not_known(storage, changes, said):
-    """F4: Without a client to refresh as, the error names what is missing and the argument that cures it."""
+    """F4: Without a client to refresh as, the error names the missing part and the argument that supplies it."""
     storage.client_info = None if changes is None else storage.client_info.model_copy(update=changes)
     with pytest.raises(GrantRejected, match=f"{said}, so nobody can be asked: give Storage an OAuthClient"):
         await Storage(storage).fetch(FetchRequest(None, None, 5.0))

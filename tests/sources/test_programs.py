@@ -1,4 +1,4 @@
-"""Which program a command source runs, what the program finds in its environment, and what is told of its words."""
+"""The program that a command source runs, the program's environment, and the quoted part of its output."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def seen(**options: Any) -> dict[str, str]:
 
 
 async def test_the_environment_of_a_program(monkeypatch):
-    """S1: a program has what this process has but for the variables of this library; or what it is given, alone."""
+    """S1: a program inherits the environment without this library's variables, or receives exactly the given one."""
     monkeypatch.setenv("EVERTOKEN_STORE", f"redis://:{SECRET}@127.0.0.1/0")
     monkeypatch.setenv("EVERTOKEN_ANY", SECRET)
     monkeypatch.setenv("OTHER_EVERTOKEN", "kept")
@@ -129,7 +129,7 @@ async def test_the_environment_of_a_program(monkeypatch):
     assert (found["OTHER_EVERTOKEN"], found["HTTPS_PROXY"]) == ("kept", "http://proxy:3128")
     assert SECRET not in json.dumps(found)
     own = await seen(environment={"ONLY": "this"})
-    # What Python and the system add by themselves.
+    # Variables that Python and the system add by themselves.
     assert {name for name in own if not name.startswith(("LC_", "__"))} == {"ONLY"}
     assert not [name for name in await seen(environment={}) if not name.startswith(("LC_", "__"))]
 
@@ -153,7 +153,7 @@ WORDS = "import sys; sys.stderr.write({!r}); sys.exit(3)"
     ],
 )
 async def test_what_a_program_repeats(monkeypatch, arguments, environment):
-    """S1: a program that repeats what it was given, in its last words, does not make the error show it."""
+    """S1: if the last output of a program repeats its secrets, the error does not show them."""
     monkeypatch.setenv("SERVICE_TOKEN", SECRET)
     code = WORDS.format(f"first line\nlogin of {SECRET} failed: no session")
     source = Command([sys.executable, "-c", code, *arguments], environment=environment)

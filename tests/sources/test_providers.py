@@ -71,7 +71,9 @@ def test_bad_names(provider, options, says):
 
 
 async def test_client_authentication_of_the_provider():
-    """What the provider takes is sent, unless the user says otherwise; another URL may be pasted as a domain."""
+    """
+    The parameters that the provider accepts are sent, unless the user overrides them. A URL may be pasted as a domain.
+    """
     assert "https://tenant.example.com/oauth/token" in repr(of("auth0", domain="https://tenant.example.com/"))
     async with Wire(always(granted())) as wire:
         own = Provider(token_endpoint=wire.url(), client_auth="client_secret_post", grant_type="account_credentials")
@@ -154,7 +156,7 @@ def at(server: Any, **habits: Any) -> Provider:
 
 @virtual
 async def test_refuses_early_refresh(clock, played):
-    """Where a refresh is refused while the token is valid, it is due when it ends, and what comes early passes."""
+    """If a provider refuses early refreshes, a token is due at its end, and an early refusal is transient."""
     habits = {"refuses_early_refresh": True, "rotates": True}
     one = played(Provider(token_endpoint="https://as.example.com", **habits), lifetime=600.0)
     seen: list[events.Event] = []
@@ -262,7 +264,7 @@ async def test_reuse_and_grace(clock, played, grace):
 @pytest.mark.parametrize("fault", [503, "reset"])
 @pytest.mark.parametrize("shared", [False, True])
 async def test_grace_that_is_over(clock, played, shared, fault):
-    """K4: once the grace is over a spent refresh token is not presented, whatever the attempts within it came to."""
+    """K4: once the grace is over, a spent refresh token is not presented, for any outcome of the attempts within it."""
     habits = {"rotates": True, "reuse_revokes_family": True, "grace": 30.0}
     one = played(Provider(token_endpoint="https://as.example.com", **habits), lifetime=3600.0)
     store: dict[str, Any] = {"store": MemoryStore(), "namespace": ""} if shared else {}

@@ -1,4 +1,4 @@
-"""A password in a URL that a user or a server gave is repeated in no error, log or repr, whatever slip it has."""
+"""No error, log or repr repeats a password in a URL of a user or a server, for every typing mistake in it."""
 
 from __future__ import annotations
 
@@ -221,9 +221,9 @@ async def seen(make: Callable[[str], Any], url: str, caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("maker", MAKERS)
 async def test_no_password_of_a_url_is_repeated(maker, caplog):
-    """S1: whatever slip there is in a URL, what is said of it has no part of the password."""
+    """S1: for every typing mistake in a URL, the message contains no part of the password."""
     caplog.set_level(logging.DEBUG, "evertoken")
-    # What takes a name takes any.
+    # A parameter that takes a name accepts any name.
     takes_names = (
         "provider",
         "domain",
@@ -284,7 +284,7 @@ async def test_no_part_of_an_odd_password_is_repeated(maker, slip, signs, caplog
     ],
 )
 async def test_no_password_of_a_proxy_is_repeated(variable, proxy, monkeypatch, caplog):
-    """S1: what is wrong with a proxy of the environment is told by its kind, with the variables to look at."""
+    """S1: a mistake in a proxy of the environment is described by its kind, with the variables to look at."""
     caplog.set_level(logging.DEBUG, "evertoken")
     monkeypatch.setenv(variable, proxy.replace("{}", PASSWORD))
     source = ClientCredentials(
@@ -351,7 +351,7 @@ def test_urls_that_are_fine(url):
     ],
 )
 async def test_arguments_of_a_command_that_fails(arguments, shown, tmp_path):
-    """S1: a command that says what it was given when it fails gives none of its secrets away."""
+    """S1: if a failing command prints its arguments, the error contains none of their secrets."""
     script = tmp_path / "command"
     script.write_text('#!/bin/sh\necho "unknown option $@" >&2\nexit 1\n')
     script.chmod(0o700)

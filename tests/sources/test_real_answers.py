@@ -75,7 +75,7 @@ AS_FORM = "access_token=at-1&expires_in=600&token_type=bearer&refresh_token=R2"
     ],
 )
 async def test_bytes_and_labels(body, content_type):
-    """K1: an answer is read whatever its charset and label, so that a refresh token in it is not lost."""
+    """K1: an answer is read with any charset and label, so that a refresh token in it is not lost."""
     async with Wire(always(http(200, body, {"content-type": content_type}))) as wire:
         async with TokenManager(refresh_token(wire.url())) as tokens:
             token = await tokens.get()
@@ -116,7 +116,9 @@ NAMES: list[tuple[Any, str | None]] = [
 
 @pytest.mark.parametrize(("body", "says"), NAMES, ids=range(len(NAMES)))
 async def test_names_and_places(body, says):
-    """F4: names in camel case and one object around the fields are understood; else the message tells what is there."""
+    """
+    F4: names in camel case and one object around the fields are understood. Otherwise the message lists the fields.
+    """
     async with Wire(always(http(200, body))) as wire, TokenManager(refresh_token(wire.url())) as tokens:
         if says is None:
             token = await tokens.get()
@@ -152,7 +154,7 @@ SCOPES = [
 
 @pytest.mark.parametrize(("fields", "asked", "scopes"), SCOPES, ids=range(len(SCOPES)))
 async def test_scopes(fields, asked, scopes):
-    """Commas part scopes as well; what is left out is what was asked for (RFC 6749 section 5.1)."""
+    """Commas part scopes as well; a missing scope means the requested scope (RFC 6749 section 5.1)."""
     async with Wire(always(granted(**fields))) as wire:
         source = ClientCredentials(a_client(wire.url(), client_secret="s"), scope=asked)
         async with TokenManager(source) as tokens:
@@ -160,7 +162,9 @@ async def test_scopes(fields, asked, scopes):
 
 
 async def test_what_a_refresh_leaves_out():
-    """What a refresh leaves out is as at the login (RFC 6749 section 6), and what it brings replaces that."""
+    """
+    Fields that a refresh leaves out stay as at the login (RFC 6749 section 6). Fields that it brings replace them.
+    """
     first = granted(
         scope="read write", refresh_token="R2", instance_url="https://i", id_token="one", refresh_expires_in=9
     )
@@ -179,7 +183,7 @@ async def test_what_a_refresh_leaves_out():
     assert third.scopes == {"read"}
 
 
-# What a user's client and environment do before and after the request
+# Effects of a user's client and environment before and after the request
 
 
 async def test_request_hook_that_raises(library):
@@ -306,7 +310,7 @@ SIGNED: dict[str, Any] = {
 @pytest.mark.parametrize("ahead", [-86_400.0, -90.0, -4.0, 0.0, 30.0, 600.0, 86_400.0])
 @pytest.mark.parametrize("kind", SIGNED)
 async def test_clocks_that_differ(kind, ahead):
-    """T3: what is signed is dated back, and signed once more by the server's clock where that was not enough."""
+    """T3: signatures are dated back. If the server still refuses one, it is made again by the server's clock."""
     server = Strict(ahead)
     async with Wire(server) as wire:
         source = SIGNED[kind](wire.url())
@@ -387,7 +391,7 @@ async def test_proof_for_an_api():
     ],
 )  # fmt: skip
 async def test_logins(answer, options, token):
-    """Tokens in a header field, as a bare string or text, and in lists; else the message says what was there."""
+    """Tokens in a header field, as a bare string or text, and in lists. Otherwise the message describes the answer."""
     async with Wire(always(answer)) as wire:
         source = LoginEndpoint(wire.url(), json={"user": "a"}, lifetime=60.0, **options)
         if token == "t-1":
@@ -408,7 +412,7 @@ async def test_logins(answer, options, token):
     ],
 )
 async def test_program_that_prints_no_token(printed, says, tmp_path):
-    """Bad input: the message names the program, and what is wrong with what it printed, and does not show that."""
+    """Bad input: the message names the program and the mistake in its output, and does not show the output."""
     program = tmp_path / "print-token"
     program.write_text(f"#!/bin/sh\nprintf '{printed}\\n'\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The refresh token grant: which one is presented, when, and what is kept."""
+"""The refresh token grant: the choice of the refresh token, the time of its use, and the kept result."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_habits():
 
 
 async def test_without_a_refresh_token_of_its_own():
-    """K6: a source whose grants come by put() presents what was put, and until then says that nobody has logged in."""
+    """K6: a source whose grants come by put() presents that grant, and until then says that nobody has logged in."""
 
     async def handler(asked: Asked, writer: asyncio.StreamWriter) -> bytes:
         return granted(refresh_token="rt-2")

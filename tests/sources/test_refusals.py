@@ -83,7 +83,7 @@ REJECTED = [
     ({"Error": "invalid_grant", "ErrorDescription": "ended"}, "invalid_grant: ended"),
 ]
 
-# What passes, or may: the words are told, and nobody is signed out.
+# Transient or unclear: the words are reported, and nobody is signed out.
 PASSES = [
     (401, {"message": "Invalid client credentials"}, "AS answered 401: Invalid client credentials"),
     (
@@ -365,7 +365,7 @@ ECHOES = [
 @pytest.mark.parametrize("body", ECHOES, ids=range(len(ECHOES)))
 @pytest.mark.parametrize("status", [200, 400, 401, 503])
 async def test_echoed_secret(status, body, secret):
-    """S1: whatever the shape and wherever the text is cut, no part of what was sent is in the message."""
+    """S1: for every shape, and for every cut of the text, no part of a sent secret is in the message."""
     if isinstance(body, bytes):
         filled = body.replace(b"{}", secret.encode())
     else:

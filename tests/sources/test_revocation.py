@@ -47,7 +47,7 @@ async def test_what_is_sent():
             [("token", "rt-1"), ("token_type_hint", "refresh_token"), *identity],
             [("token", "at-1"), ("token_type_hint", "access_token"), *identity],
         ]
-        # Where there is no access token, none is sent.
+        # If there is no access token, only the refresh token is sent.
         await source.revoke(Token("", issued_at=0.0, expires_at=0.0, refresh_token="rt-2"))
         assert [asked.form[0] for asked in wire.asked[2:]] == [("token", "rt-2")]
 
@@ -95,7 +95,7 @@ NOT_THIS_KIND, DOWN = (400, b'{"error": "unsupported_token_type"}'), (503, b"")
         (GONE, NOT_THIS_KIND, None),
         (NOT_THIS_KIND, DONE, TransientRefreshError),
         (NOT_THIS_KIND, NOT_THIS_KIND, TransientRefreshError),
-        # One that could not be told is no reason not to tell of the other.
+        # If one revocation fails, the other one is still sent.
         (DOWN, DONE, TransientRefreshError),
         (DONE, DOWN, TransientRefreshError),
         (DOWN, NOT_THIS_KIND, TransientRefreshError),

@@ -17,7 +17,7 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 
 
 async def test_what_is_sent(tmp_path):
-    """RFC 8693 section 2.1: subject and actor with their types, and what is wanted."""
+    """RFC 8693 section 2.1: subject and actor with their types, and the requested type."""
     (tmp_path / "actor").write_text("actor-token\n")
     async with Wire(always(granted())) as wire:
         source = TokenExchange(
@@ -41,7 +41,7 @@ async def test_what_is_sent(tmp_path):
 
 
 async def test_parent_is_made_valid_first_and_caps_the_child():
-    """K4: the parent's token is what is presented, and the child does not outlive it."""
+    """K4: the parent's token is the subject token, and the child does not outlive it."""
 
     async def answer(asked, _writer):
         form = dict(asked.form)
@@ -132,7 +132,7 @@ async def test_parent_by_a_handle_of_the_same_manager():
             problem = http(401, {"error": "invalid_client"})
             with pytest.raises(GrantRejected):
                 await tokens.refresh("")
-            # What was signed out stays so where the attempt to begin anew is rejected.
+            # A signed-out key stays so if the attempt to begin anew is rejected.
             with pytest.raises(GrantRejected, match="signed out"):
                 await tokens.get("carol")
     assert [dict(asked.form)["grant_type"] for asked in wire.asked].count("client_credentials") == 2

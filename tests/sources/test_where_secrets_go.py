@@ -1,4 +1,4 @@
-"""S2: where tokens, assertions and client secrets go, whatever a document, a redirect or the environment says."""
+"""S2: the destinations of tokens, assertions and client secrets, for any document, redirect and environment."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ async def test_documents_of_other_issuers(named):
     assert internet.asked == []
 
 
-# What providers say of themselves: issuer, token endpoint, revocation endpoint, and whether tokens are revoked there.
+# The metadata of real providers: issuer, token endpoint, revocation endpoint, and whether tokens are revoked there.
 PROVIDERS = {
     "Google": ("https://accounts.google.com", "https://oauth2.googleapis.com/token",
                "https://oauth2.googleapis.com/revoke", True),
@@ -183,7 +183,7 @@ PROVIDERS = {
                  "https://sso.example:8443/realms/main/protocol/openid-connect/token",
                  "https://SSO.example:8443/realms/main/protocol/openid-connect/revoke", True),
     "default port": (ISSUER, f"{ISSUER}/token", f"{ISSUER}:443/revoke", True),
-    # Intuit has it at another host: whoever wants tokens revoked there names it.
+    # Intuit has it at another host: users must name it to have tokens revoked there.
     "Intuit": ("https://oauth.platform.intuit.com/op/v1", "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer",
                "https://developer.api.intuit.com/v2/oauth2/tokens/revoke", False),
     "mix-up": ("https://other.example", "https://honest.example/token", "https://other.example/revoke", False),
@@ -338,7 +338,7 @@ def metadata_server(url: str, **options: Any) -> Any:
     return google.MetadataServer(host=url.removeprefix("http://").partition("/")[0], **options)
 
 
-# Which hosts each takes by http: "loopback", "link" and "private" ones; none takes a public one.
+# The hosts that each source accepts by http: "loopback", "link" and "private" ones. No source accepts a public one.
 PLATFORMS: dict[str, tuple[Any, set[str]]] = {
     "Google credential_source": (federated, {"loopback", "link"}),
     "Google metadata server": (metadata_server, {"loopback", "link", "private"}),
@@ -370,7 +370,7 @@ BY_HTTP = {
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("where", BY_HTTP)
 def test_platform_endpoints_by_http(platform, where):
-    """S2: http is for the machine and what is beside it, as each platform has it; a ValueError names anything else."""
+    """S2: http is for the machine and its own link, by the rules of each platform. A ValueError names anything else."""
     make, takes = PLATFORMS[platform]
     for url in BY_HTTP[where]:
         if where in takes or (where == "agent" and "link" in takes):
@@ -446,7 +446,7 @@ def test_names_in_other_paths(value):
 
 @pytest.mark.parametrize("answered", ["..", "a/../../b", ".", " ", "a%2fb"])
 async def test_role_that_the_service_names(answered):
-    """S2: the name of a role that the metadata service tells is none of another path."""
+    """S2: the name of a role from the metadata service never leads to another path."""
 
     async def answer(asked: Any, _writer: Any) -> bytes:
         if asked.method == "PUT":
@@ -500,7 +500,7 @@ async def test_proxies_of_the_environment(given, variable, monkeypatch):
 @pytest.mark.parametrize("library", [httpx, httpx2])
 @pytest.mark.parametrize("pattern", ["http://169.254.169.254", "http://", "all://", "all://169.254.169.254"])
 async def test_transports_that_the_user_mounted(library, pattern, monkeypatch):
-    """S2: a transport that the user gave is used, whatever the environment says."""
+    """S2: a transport that the user gave is used, in any environment."""
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
     asked: list[str] = []
 
@@ -520,7 +520,7 @@ async def test_transports_that_the_user_mounted(library, pattern, monkeypatch):
     "named", ["http://127.0.0.1:9", "127.0.0.1:9", "http://proxy.example", "socks5://proxy.example"]
 )
 async def test_a_proxy_that_the_user_gave(library, named, monkeypatch):
-    """S2: a proxy that was given to a client is asked, also for what is near; one of the environment is not."""
+    """S2: a proxy that was given to a client is used, also for near hosts. A proxy of the environment is not."""
     monkeypatch.setenv("ALL_PROXY", named)
     async with Wire(always(granted())) as proxy:
         async with library.AsyncClient(proxy=proxy.url("")) as client:
@@ -533,7 +533,7 @@ async def test_a_proxy_that_the_user_gave(library, named, monkeypatch):
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
 async def test_proxy_that_is_none(variable, monkeypatch):
-    """K4, S2: a proxy that no client can use keeps nothing from loopback, for it is not looked at."""
+    """K4, S2: a proxy that no client can use does not block loopback, because loopback ignores proxies."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -110,7 +110,7 @@ class TestAuthlib:
         assert server.presented == ["rt-0", "rt-0"]
 
     async def test_peer_was_faster(self):
-        """K1: What a peer has got meanwhile is presented, and not what is left in the client."""
+        """K1: The newest grant of a peer is presented, and not the older one in the client."""
         server = Server(rotates=True)
         async with Wire(server.answer) as wire, authlib(wire, token={"refresh_token": "rt-0"}) as client:
             source = AuthlibClient(client)
@@ -186,7 +186,7 @@ class TestAuthlib:
         ],
     )
     async def test_rejections(self, answer, expected):
-        """F4: What a person must act upon is a rejection, with the server's code and words."""
+        """F4: An error that needs a person is a rejection, with the server's code and words."""
         server = Server()
         server.answers = [answer]
         async with Wire(server.answer) as wire, authlib(wire, token={"refresh_token": "rt-0"}) as client:
@@ -206,7 +206,7 @@ class TestAuthlib:
         ],
     )
     async def test_what_passes(self, answer, expected):
-        """F4: What passes is transient, with the Retry-After and the status of the answer."""
+        """F4: A temporary error is transient, with the Retry-After and the status of the answer."""
         server = Server()
         server.answers = [answer]
         async with Wire(server.answer) as wire, authlib(wire, token={"refresh_token": "rt-0"}) as client:
@@ -232,7 +232,7 @@ class TestAuthlib:
         assert caught.value.ambiguous
 
     async def test_no_secret_is_shown(self):
-        """S1: What the server, or a hook, repeats of a secret is not in the error."""
+        """S1: If the server, or a hook, echoes a secret, the error does not show it."""
         server = Server()
         server.answers = [http(400, {"error": "invalid_grant", "error_description": "s3cret and wonderland-1"})]
         login = {"username": "alice", "password": "wonderland-1"}
@@ -252,12 +252,12 @@ class TestAuthlib:
         ],
     )
     async def test_no_client(self, client, error):
-        """What cannot work is refused when it is given."""
+        """A client that cannot work is refused at once."""
         with pytest.raises(error, match=r"client|token_endpoint"):
             AuthlibClient(client)
 
     async def test_identity(self):
-        """K5: The identity names the server, the client and what is asked for; a login needs a namespace."""
+        """K5: The identity names the server, the client and the requested access. A login needs a namespace."""
         asked: Callable[..., AsyncOAuth2Client] = lambda **more: AsyncOAuth2Client(  # noqa: E731
             "app", token_endpoint="https://as.example/token", **more
         )
@@ -335,7 +335,7 @@ class TestGoogleAuth:
         ],
     )
     async def test_rejections(self, answer, expected):
-        """F4: What google-auth would not try again is a rejection, with the server's code and words."""
+        """F4: An error that google-auth would not retry is a rejection, with the server's code and words."""
         server = Server()
         server.answers = [answer]
         async with Wire(server.answer) as wire:
@@ -353,7 +353,7 @@ class TestGoogleAuth:
         ],
     )
     async def test_other_rejections(self, error, code):
-        """F4: So is what has no code of OAuth."""
+        """F4: An error without a code of OAuth is a rejection too."""
         with pytest.raises(GrantRejected) as caught:
             await GoogleAuthCredentials(Failing(error)).fetch(a_request())
         assert caught.value.error == code
@@ -370,13 +370,13 @@ class TestGoogleAuth:
         ],
     )
     async def test_what_passes(self, error, status):
-        """F4: What may work later is transient."""
+        """F4: An error that may go away is transient."""
         with pytest.raises(TransientRefreshError, match="google-auth") as caught:
             await GoogleAuthCredentials(Failing(error)).fetch(a_request())
         assert caught.value.status == status
 
     async def test_no_secret_is_shown(self):
-        """S1: What the server repeats of a secret is not in the error."""
+        """S1: If the server echoes a secret, the error does not show it."""
         server = Server()
         server.answers = [http(400, {"error": "invalid_grant", "error_description": "rt-0 and s3cret"})]
         async with Wire(server.answer) as wire:
@@ -386,7 +386,7 @@ class TestGoogleAuth:
         assert "s3cret" not in str(caught.value)
 
     async def test_no_credentials(self):
-        """What cannot work is refused when it is given."""
+        """Credentials that cannot work are refused at once."""
         with pytest.raises(TypeError, match="not object"):
             GoogleAuthCredentials(object())
         with pytest.raises(TypeError, match="not AsyncCredentials"):
@@ -394,7 +394,7 @@ class TestGoogleAuth:
 
 
 class Keys:
-    """What gives a session of botocore its keys: AKIA1, AKIA2, ..."""
+    """Gives a session of botocore its keys: AKIA1, AKIA2, ..."""
 
     METHOD = "keys"
 
@@ -483,7 +483,7 @@ class TestBotocoreSession:
         ],
     )
     async def test_rejections(self, error, code):
-        """F4: What a person must act upon is a rejection."""
+        """F4: An error that needs a person is a rejection."""
         keys = Keys()
         keys.error = error
         with pytest.raises(GrantRejected) as caught:
@@ -505,7 +505,7 @@ class TestBotocoreSession:
         ],
     )
     async def test_what_passes(self, error, status):
-        """F4: What may work later is transient."""
+        """F4: An error that may go away is transient."""
         keys = Keys()
         keys.error = error
         with pytest.raises(TransientRefreshError, match="botocore") as caught:
@@ -513,7 +513,7 @@ class TestBotocoreSession:
         assert caught.value.status == status
 
     async def test_no_keys(self):
-        """F4: A session that finds no keys is a rejection, and what is no session is refused when it is given."""
+        """F4: A session without keys is a rejection, and an object that is not a session is refused at once."""
         session = Session()
         session.register_component("credential_provider", CredentialResolver([Nothing()]))
         with pytest.raises(GrantRejected, match="finds no keys"):

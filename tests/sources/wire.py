@@ -1,4 +1,6 @@
-"""A server of bytes on loopback: it shows what was sent, and answers whatever the test says, broken or not."""
+"""
+A server of bytes on loopback: it records its requests, and sends any answer that the test gives it, broken or not.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,7 @@ OF_GRANTS = {"audience", "grace", "on_ambiguous", "parameters", "refresh_token",
 
 
 def divided(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what of *options* is a client's, and what is a grant's."""
+    """Return two parts of *options*: the arguments of the client, and those of the grant."""
     if "client" in options:
         options["http_client"] = options.pop("client")
     return (

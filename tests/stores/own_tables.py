@@ -37,7 +37,7 @@ def url_of(database: str, request: pytest.FixtureRequest, folder: Path) -> str:
 
 
 def engine_for(url: str, **options: Any) -> AsyncEngine:
-    """Return an engine for *url*. A SQLite file is not written to disk each time, for nobody pulls a plug."""
+    """Return an engine for *url*. A SQLite file is not synchronised each time, because no test cuts the power."""
     engine = create_async_engine(url, **options)
     if url.startswith("sqlite"):
 

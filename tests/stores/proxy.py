@@ -15,7 +15,7 @@ class Proxy:
     Args:
         port: The server's.
 
-        tls: What to speak to clients with, if not in the clear.
+        tls: The TLS context for clients, or None for plain text.
     """
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The conformance suite itself: it sees what is wrong, and runs wherever its users test."""
+"""The conformance suite itself: it finds faults, and runs in the users' own tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was deleted is gone: from every file of a store, and from every field of a server's hash or row."""
+"""Deleted tokens are gone: from every file of a store, and from every field of a server's hash or row."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def holding(folder: Path, *, but: bytes = b"") -> list[str]:
 
 
 def test_the_search_finds_what_is_there(tmp_path):
-    """S3: what was not deleted is found by the same search, in the files of either store."""
+    """S3: the same search finds tokens that were not deleted, in the files of either store."""
     for kind in ("file", "sqlite"):
         folder = tmp_path / kind
         asyncio.run(keep(made(kind, folder), a_record("k", 1)))
@@ -176,7 +176,7 @@ def signed_out(store: Any) -> Any:
 
 @pytest.mark.parametrize("how", [deleted, signed_out])
 async def test_no_field_of_redis(valkey_server: Server, admin: Any, how: Callable[[Any], Any], caplog: Any) -> None:
-    """S3: after a deletion, or a sign-out, no field of the hash holds a token, what was set aside included."""
+    """S3: after a deletion, or a sign-out, no field of the hash holds a token, not even a record that was set aside."""
     caplog.set_level(logging.CRITICAL, "evertoken")
     async with RedisStore(url(valkey_server), prefix=new_prefix()) as store:
         name = store._name("k")
@@ -191,7 +191,7 @@ async def test_no_field_of_redis(valkey_server: Server, admin: Any, how: Callabl
 
 @pytest.mark.parametrize("how", [deleted, signed_out])
 async def test_no_column_of_postgres(postgres_server: Server, how: Callable[[Any], Any], caplog: Any) -> None:
-    """S3: after a deletion, or a sign-out, no column of the row holds a token, what was set aside included."""
+    """S3: after a deletion, or a sign-out, no column of the row holds a token, not even a record that was set aside."""
     caplog.set_level(logging.CRITICAL, "evertoken")
     conninfo, table = f"postgresql://evertoken@127.0.0.1:{postgres_server.port}/postgres", f"t{uuid4().hex}"
     async with PostgresStore(conninfo, table=table) as store:

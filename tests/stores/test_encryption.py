@@ -1,4 +1,4 @@
-"""Encryption at rest: what is sealed opens with its key and in its place alone, and no key is ever shown."""
+"""Encryption at rest: a sealed record opens only with its key and in its place, and no key is ever shown."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_sealed_and_opened():
 
 
 def test_it_is_what_it_says():
-    """S1: what is sealed is AES-256-GCM with the header and the context bound in, as anyone can check."""
+    """S1: a sealed record is AES-256-GCM with the header and the context bound in, as anyone can check."""
     key = os.urandom(32)
     sealed = AesGcm(key).seal(b"plain", b"context")
     header, nonce, rest = sealed[:9], sealed[9:21], sealed[21:]
@@ -234,7 +234,7 @@ def test_generate_key(tmp_path):
     ],
 )
 def test_what_is_no_key(given, error, named):
-    """S1: what is no key is refused at once, by its number and never by its value."""
+    """S1: an invalid key is refused at once, by its number and never by its value."""
     with pytest.raises(error) as caught:
         AesGcm(*given)
     assert named in str(caught.value)
@@ -323,7 +323,7 @@ def test_a_changed_file_seals(tmp_path):
 
 
 def test_a_callable_is_asked_again(monkeypatch):
-    """S1: a callable is asked again after a minute, so that what it rotates to seals."""
+    """S1: a callable is asked again after a minute, so that a rotated key is used to seal."""
     given = [generate_key()]
     now = 1000.0
     monkeypatch.setattr(SystemClock, "monotonic", lambda: now)

@@ -1,4 +1,4 @@
-"""The store in a directory: who may touch it, what a bad disk does, and what is found that is no record."""
+"""The store in a directory: its permissions, bad disks, and files that are not records."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def shows_nothing(error: BaseException) -> bool:
     return bool(frames) and "planted" not in repr([frame.f_locals for frame in frames]) + str(error)
 
 
-# Who may touch it
+# Permissions
 
 
 @posix
 async def test_modes(path):
-    """S1: the directory is its owner's alone, and so is each file in it, whatever the umask."""
+    """S1: the directory belongs to its owner alone, and so does each file in it, with any umask."""
     before = os.umask(0)
     try:
         await kept(path)
@@ -163,7 +163,7 @@ async def test_what_belongs_to_others_is_refused(path, what):
 @posix
 @pytest.mark.parametrize("suffix", [".record", ".lease"])
 async def test_a_link_to_a_file_is_refused(path, suffix):
-    """S1: a symbolic link in a file's place is neither followed nor replaced, and what it leads to stays."""
+    """S1: a symbolic link in a file's place is neither followed nor replaced, and its target stays."""
     store, lease = await kept(path)
     file, elsewhere = path / (NAME + suffix), path.with_name("elsewhere")
     file.rename(elsewhere)
@@ -221,7 +221,7 @@ async def test_a_disk_that_fails(path, monkeypatch, call):
 
 
 async def test_a_write_that_stops_half_way(path, monkeypatch):
-    """K3: a disk that takes part of a record and then no more keeps the record before."""
+    """K3: if a disk fills up in the middle of a record, the record before is kept."""
     store, lease = await kept(path)
     real = os.write
 
@@ -286,7 +286,7 @@ async def test_a_full_disk(tiny):
 @posix
 @as_root
 async def test_a_read_only_disk(tiny):
-    """K3: a disk that became read-only is read, and says what is wrong with writing."""
+    """K3: a disk that became read-only is still read, and the error says why writes fail."""
     store, lease = await kept(tiny)
     subprocess.run(["mount", "-o", "remount,ro", str(tiny)], check=True)
     assert await store.read("k") == a_record()
@@ -296,11 +296,11 @@ async def test_a_read_only_disk(tiny):
             await operation
 
 
-# What is found
+# Broken files
 
 
 async def test_a_torn_record_is_set_aside(path, caplog):
-    """K3: what is no record is renamed, reported once without its content, and may be written over."""
+    """K3: a file that is not a record is renamed, reported once without its content, and may be written over."""
     store, _ = await kept(path)
     file = path / (NAME + ".record")
     torn = file.read_bytes()[:-5]
@@ -318,7 +318,7 @@ async def test_a_torn_record_is_set_aside(path, caplog):
 
 
 async def test_a_torn_record_that_cannot_be_set_aside(path, monkeypatch, caplog):
-    """K3: where a torn record cannot be renamed it counts as missing all the same, and the log says why."""
+    """K3: if a torn record cannot be renamed, it still counts as missing, and the log says why."""
     store, _ = await kept(path)
     (path / (NAME + ".record")).write_bytes(b"torn")
 
@@ -373,7 +373,7 @@ async def test_deleted_with_all_copies(path, there, deleted):
 @posix
 @pytest.mark.parametrize("what", ["cut", "empty", "directory", "link", "pipe"])
 async def test_a_damaged_file_hides_no_other(path, what):
-    """L2: a file that stands in the place of a record and is none is named, and all other keys are listed."""
+    """L2: a broken file in the place of a record is named, and all other keys are listed."""
     store, _ = await kept(path)
     file = path / f"{'0' * 64}.record"
     if what == "directory":
@@ -389,7 +389,7 @@ async def test_a_damaged_file_hides_no_other(path, what):
 
 
 async def test_sealed(path):
-    """S1: with a codec no file of the store holds a token, and its keys are listed all the same."""
+    """S1: with a codec, no file of the store holds a token, and its keys are still listed."""
     codec = AesGcm(generate_key())
     store, _ = await kept(path, codec)
     assert await store.read("k") == a_record()
@@ -455,7 +455,7 @@ async def test_a_cancelled_begin_takes_nothing(path):
 
 
 async def test_nothing_blocks_the_loop(path, monkeypatch):
-    """R1: whatever touches the disk runs in a worker thread."""
+    """R1: all work on the disk runs in a worker thread."""
     threads = set()
     real = os.open
 
@@ -479,7 +479,7 @@ async def test_nothing_blocks_the_loop(path, monkeypatch):
 
 
 def looking(path: Path) -> tuple[_journal.Follower, Any]:
-    """Return a follower that has begun, and what it says when it looks."""
+    """Return a follower that has begun, and a function that returns its news."""
     follower = _journal.Follower()
 
     def look() -> list[str | None]:
@@ -517,7 +517,7 @@ async def test_a_long_journal_is_begun_anew(path, monkeypatch):
 
 
 async def test_a_journal_that_is_begun_anew_meanwhile(path, monkeypatch):
-    """K2: what was added to a journal just when another took its place is added to that one too."""
+    """K2: an entry that was added to a journal just when another took its place is added to that one too."""
     _, look = looking(path)
     real = Folder.append
     raced: list[bytes] = []

@@ -18,7 +18,7 @@ from evertoken.testing.conformance import StoreConformance
 
 
 class Kept(dict[Any, str]):
-    """What a program keeps, as text; it may fail, and counts."""
+    """The storage of a program, as text. It may fail, and counts its calls."""
 
     failing = 0
     passing = 0
@@ -176,7 +176,7 @@ async def test_two_see_the_same_login():
 
 
 class Lock:
-    """A lock of the program's, which says who holds it."""
+    """A lock of the program's, with the name of its holder."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -224,7 +224,7 @@ async def test_leases_are_of_one_process():
 
 
 async def test_a_place_has_one_owner():
-    """K5: a manager of another namespace or identity is refused, and writes nothing over what is there."""
+    """K5: a manager of another namespace or identity is refused, and overwrites nothing."""
     kept = Kept()
     store = HookStore(kept.load, kept.save)
     lease = (await store.begin(NAME, "me", 10.0)).lease
@@ -235,7 +235,7 @@ async def test_a_place_has_one_owner():
 
 
 async def test_what_is_wrong_with_hooks(caplog):
-    """L1: functions that are none, and what a function should not return, are told by their names."""
+    """L1: objects that are not functions, and wrong results of functions, are named in the error."""
     for wrong in ({"load": 5, "save": print}, {"load": print, "save": None}, {"load": print, "save": print, "lock": 5}):
         with pytest.raises(TypeError, match="must be a function"):
             HookStore(**wrong)
@@ -246,7 +246,7 @@ async def test_what_is_wrong_with_hooks(caplog):
     broken = {"access_token": "t", "evertoken": {"format": 1, "key": NAME}}
     found = await HookStore(lambda key: broken, print).read(NAME)
     assert found.token.access_token == "t"
-    assert "is taken for missing" in caplog.text
+    assert "counts as missing" in caplog.text
     with pytest.raises(UnreadableRecord, match="format 99"):
         await HookStore(lambda key: {**broken, "evertoken": {"format": 99, "key": NAME, "version": 1}}, print).read(
             NAME

@@ -1,4 +1,4 @@
-"""The clock that the processes of a host share: leases end on time, whatever happens to clocks and hosts."""
+"""The clock that the processes of a host share: leases end on time, after all events of clocks and hosts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Host:
 
 
 def test_on_one_host():
-    """K2: a lease ends after its seconds, by whichever process looks."""
+    """K2: a lease ends after its seconds, as every process sees it."""
     host = Host()
     ends = host.clock.after(30.0)
     assert host.clock.remaining(ends) == 30.0
@@ -79,7 +79,7 @@ def test_never_longer_than_given():
     [None, [], "abcd", [1, 2, 3], [1, 2, 3, 4], ["1", 2, 3, "b"], [True, 2, 3, "b"], [1, 2, float("nan"), "b"], 5],
 )
 def test_what_is_no_deadline(fields):
-    """K2: what is no deadline is none."""
+    """K2: an invalid deadline counts as missing."""
     assert Deadline.of(fields) is None
 
 
@@ -90,7 +90,7 @@ def test_written_and_read():
 
 
 def test_of_this_system():
-    """K2: the system's clock moves on, and so does what is left of a lease."""
+    """K2: the system's clock moves on, and the rest of a lease shrinks with it."""
     clock = HostClock()
     ends = clock.after(5.0)
     first = clock.remaining(ends)

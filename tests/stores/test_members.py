@@ -33,7 +33,7 @@ LIFETIME = 4.0
 
 
 class Member:
-    """One process, and what it said."""
+    """One process, and its output."""
 
     def __init__(self, task: dict[str, Any]) -> None:
         command = [sys.executable, str(Path(__file__).parent / "member.py"), json.dumps(task)]
@@ -107,7 +107,7 @@ def fleet(server: TokenServer, store: list[str]) -> Iterator[Any]:
 @pytest.mark.parametrize("step", ["begun", "marked", "answered", "committed"])
 def test_killed_at_each_step(server, fleet, step):
     """K2, K4: after `kill -9` of the holder a peer takes over within the lease; what nobody can know is reported."""
-    # What a server does that knows of lost answers: the spent refresh token is good for a while.
+    # Like a server that tolerates lost answers: the spent refresh token is good for a while.
     server.grace = 60.0 if step == "answered" else 0.0
     holder, peer = fleet(), fleet()
     (_, first), (_, same) = holder.said(), peer.said()

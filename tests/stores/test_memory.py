@@ -127,7 +127,7 @@ async def held_from(store: MemoryStore, owner: str = "other") -> Held:
 
 @virtual
 async def test_begin_and_commit(clock):
-    """K1, K2: a lease comes with the record; what is written with the newest one is read back; keys are apart."""
+    """K1, K2: a lease comes with the record. A write with the newest lease is read back. Keys are separate."""
     store = MemoryStore(clock=clock)
     assert await store.read("k") is None
     begun = await store.begin("k", "me", 10.0)
@@ -210,7 +210,7 @@ async def test_its_owner_begins_again(clock):
 @virtual
 @pytest.mark.parametrize("ttl", [10.1, 60.0, 1e9])
 async def test_a_lease_beyond_bounds_is_free(clock, ttl):
-    """K2, T2: a lease that lasts longer than any may counts as free, also for those who ask who holds it."""
+    """K2, T2: a lease beyond the longest allowed time counts as free, also for those who ask for its holder."""
     store = MemoryStore(clock=clock)
     first = await lease_of(store, ttl=ttl)
     assert await store.holder("k") is None
@@ -251,7 +251,7 @@ async def test_renew(clock):
 
 @virtual
 async def test_abandon(clock):
-    """K2: only its owner gives a lease back; twice, late or what was never held does nothing."""
+    """K2: only its owner can return a lease. A second, late or unfounded return does nothing."""
     store = MemoryStore(clock=clock)
     lease = await lease_of(store, ttl=1.0)
     for stranger in (Lease("k", "other", lease.fence), Lease("k", "me", lease.fence - 1), Lease("x", "me", 1)):
@@ -344,7 +344,7 @@ async def test_one_fetch_a_lifetime(clock, members, rotating):
 
 @virtual
 async def test_jittered_members(clock):
-    """K2, F2: members that refresh at different moments still make one fetch a lifetime, by whoever comes first."""
+    """K2, F2: members that refresh at different moments still make one fetch a lifetime. The first member makes it."""
     store, server = MemoryStore(clock=clock), Server(clock, rotating=True)
     managers = [
         TokenManager(
@@ -494,7 +494,7 @@ async def test_a_late_answer_does_not_overwrite(clock):
 @virtual
 @pytest.mark.parametrize("fault", ["raises", "hangs", "cancels"])
 async def test_store_down_and_tokens_that_are_minted(clock, fault):
-    """K3: with the store down, tokens that may be minted freely are fetched all the same, by each member for itself."""
+    """K3: with the store down, each member still fetches tokens that may be minted freely, for itself."""
     store, server = Faulty(MemoryStore(clock=clock)), Server(clock)
     store.fault = fault
     told: list[Any] = []

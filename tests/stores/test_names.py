@@ -44,7 +44,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
 
 
 async def test_keys_that_look_alike(make):
-    """K5: each has a record and a lease of its own, and is listed as what it is."""
+    """K5: each has a record and a lease of its own, and is listed by its own name."""
     assert len(set(NAMES)) == len(NAMES)
     async with AsyncExitStack() as stack:
         store = make()

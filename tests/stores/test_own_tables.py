@@ -285,7 +285,7 @@ class Login(Base):
 
 
 async def test_a_mapped_class_whose_columns_take_no_null(url):
-    """K1: names are those of attributes; where a column may not be NULL, what is not there is written empty."""
+    """K1: names are those of attributes. If a column may not be NULL, a missing value is written as empty."""
     leases = SQLAlchemyStore.lease_table(Base.metadata, "leases_of_the_program")
     engine = engine_for(url)
     try:
@@ -422,7 +422,9 @@ def test_what_is_wrong_with_a_mapping(here, columns, said):
 
 
 def test_what_is_no_engine_and_no_table(here):
-    """L1: a blocking engine, another database, one in memory, and what is no table are refused by their names."""
+    """
+    L1: a blocking engine, another database, one in memory, and an object that is no table are refused by their names.
+    """
     table = logins(sa.MetaData(), key=sa.Integer)
     columns = columns_of(table, "key")
     with pytest.raises(TypeError, match="engine must be an AsyncEngine"):

@@ -110,7 +110,7 @@ async def test_a_link_in_the_place_of_the_directory(folder, kind):
 @as_root
 @pytest.mark.parametrize("kind", ["file", "sqlite"])
 async def test_a_stranger_s_directory(folder, kind):
-    """S3: who owns the directory may replace what is in it, so another user's is refused."""
+    """S3: the owner of a directory may replace its content, so a directory of another user is refused."""
     folder.mkdir(0o700)
     os.chown(folder, STRANGER, -1)
     await refused(FileStore(folder) if kind == "file" else SQLiteStore(folder / "tokens.db"), "another user")
@@ -118,7 +118,7 @@ async def test_a_stranger_s_directory(folder, kind):
 
 @pytest.mark.parametrize("kind", ["file", "sqlite"])
 async def test_directories_that_are_made_on_the_way(folder, kind):
-    """S3: directories that a store makes let nobody else write, whatever the umask."""
+    """S3: a directory that a store makes is writable for its owner alone, with any umask."""
     place = folder / "a" / "b"
     await keep(FileStore(place) if kind == "file" else SQLiteStore(place / "tokens.db"))
     assert [path.stat().st_mode & 0o7777 for path in (folder, folder / "a", place)] == [0o755, 0o755, 0o700]
@@ -279,7 +279,7 @@ async def test_a_file_of_a_directory_that_is_open_to_others(folder, suffix, mode
 
 
 async def test_a_database_that_is_made_safe_again(folder):
-    """K1: what was refused is used again, with all that is in it, once it was closed to others."""
+    """K1: a refused directory is used again, with all its content, once it was closed to others."""
     path = folder / "tokens.db"
     await keep(SQLiteStore(path))
     path.chmod(0o644)

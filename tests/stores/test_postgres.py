@@ -177,7 +177,7 @@ async def test_truncated(postgres_server):
 
 
 async def test_torn_is_set_aside(postgres_server, caplog):
-    """K1: what is no record is moved aside and reported once, and a write above nothing works again."""
+    """K1: a broken record is moved aside and reported once, and a write above nothing works again."""
     table = f"t{uuid4().hex}"
     async with PostgresStore(conninfo(postgres_server), table=table) as store:
         await store.create_table()
@@ -220,7 +220,7 @@ async def refreshed(store: PostgresStore, version: int) -> None:
 
 
 async def test_a_step_that_is_repeated_is_planned_once(postgres_server):
-    """F6: what a session of our own asks again and again the server prepares, and what it asks once it does not."""
+    """F6: in our own sessions, the server prepares a repeated statement, but not a statement that is used once."""
     async with PostgresStore(conninfo(postgres_server), table=f"t{uuid4().hex}", max_connections=1) as store:
         await store.create_table()
         await refreshed(store, 1)

@@ -109,7 +109,7 @@ class TestThroughPooler(OnPostgres):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: ",".join(map("=".join, settings.items())) or "none")
 async def test_settings_of_a_role_do_not_matter(postgres_server, settings, mode):
-    """K2: eight members that race make one lease without an error, whatever the role's settings and the pooler."""
+    """K2: eight racing members take one lease without an error, for all settings of the role and the pooler."""
     with role(postgres_server, settings) as user, through(postgres_server, mode) as port:
         url = f"postgresql://{user}@127.0.0.1:{port}/postgres"
         async with contextlib.AsyncExitStack() as stack:

@@ -62,7 +62,7 @@ async def win(store: TokenStore, owner: str, ttl: float = 10.0) -> tuple[Lease, 
 
 
 async def test_killed_while_writing(kind, path, caplog):
-    """K1: a writer killed at any moment leaves a whole record, no older than what it was told is kept."""
+    """K1: a writer killed at any moment leaves a whole record, no older than the last acknowledged one."""
     store = KINDS[kind](path)
     chance = random.Random(4711)
     kept = fence = 0

@@ -28,7 +28,7 @@ TOKEN = Token("opaque", issued_at=1.0)
 
 
 async def loaded(store: RedisStore) -> None:
-    """Wait until a server that was started again has read what it had saved."""
+    """Wait until a restarted server has loaded its saved data."""
     end = time.monotonic() + 20.0
     while time.monotonic() < end:
         with contextlib.suppress(redis_asyncio.RedisError):
@@ -78,7 +78,7 @@ class TestRedisStore(StoreConformance):
 
 
 class TestGivenClient(StoreConformance):
-    """A client of the user's, one that decodes what it reads."""
+    """A client of the user's that decodes its results."""
 
     @pytest.fixture(autouse=True)
     def place(self, valkey_server: Server) -> None:
@@ -194,7 +194,7 @@ async def test_the_server_goes_and_comes(how, monkeypatch):
                 assert time.monotonic() - begun < 10.0
             (server.start if how == "stopped" else server.thaw)()
             await loaded(store)
-            # What was saved is there, and the lease too.
+            # The saved data is there, and the lease too.
             record = await store.read("k")
             assert record is not None
             assert await store.commit(Record("k", record.version + 1, TOKEN), lease)
@@ -265,7 +265,7 @@ async def test_many_steps_at_once(valkey_server):
 
 
 async def test_torn_is_set_aside(valkey_server, caplog):
-    """K1: what is no record is moved aside and reported once, and a write above nothing works again."""
+    """K1: a broken record is moved aside and reported once, and a write above nothing works again."""
     async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
         async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
             await client.hset(store._name("k"), mapping={"record": b"\x00torn", "version": 9, "key": "k"})
@@ -282,7 +282,7 @@ async def test_torn_is_set_aside(valkey_server, caplog):
 @pytest.mark.parametrize("torn", ["", "abc", "nan", "inf", "1e400", "-1", "0.5", str(2**53 - 1), "9" * 19, "9" * 400])
 @pytest.mark.parametrize("field", ["ends", "fence", "version"])
 async def test_a_torn_lease_is_begun_anew(valkey_server, field, torn):
-    """K2: what is no number where a lease keeps one bars nobody, and who held it before holds it no more."""
+    """K2: an invalid number in the place of a lease blocks nobody, and the earlier holder has lost the lease."""
     async with RedisStore(url(valkey_server), prefix=f"{uuid4().hex}:") as store:
         async with redis_asyncio.Redis.from_url(url(valkey_server)) as client:
             old = (await store.begin("k", "old", 10.0)).lease
@@ -320,13 +320,13 @@ async def test_a_socket_of_this_host(tmp_path):
 
 @pytest.mark.parametrize("bad", ["", "http://x", "localhost:6379", "memcached://x", "redis://:p/w@h:1", "redis://[h"])
 def test_bad_urls(bad):
-    """S1: a URL of another kind is refused by name, and not shown, for it may hold a password."""
+    """S1: a URL of another kind is refused by name, and not shown, because it may contain a password."""
     with pytest.raises(ValueError, match="redis must be a URL"):
         RedisStore(bad)
 
 
 def test_no_client():
-    """S1: what is neither URL nor client is refused; a password is in no repr."""
+    """S1: an object that is neither URL nor client is refused. No repr shows a password."""
     with pytest.raises(TypeError, match="redis must be a URL or an asyncio client, not object"):
         RedisStore(object())
     with pytest.raises(TypeError, match="a cluster needs redis-py 8"):

@@ -1,4 +1,4 @@
-"""How many connections the store in Redis uses, and what happens where none is free."""
+"""How many connections the store in Redis uses, and how it behaves when no connection is free."""
 
 from __future__ import annotations
 

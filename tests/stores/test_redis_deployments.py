@@ -94,7 +94,7 @@ class TestOverTLS(StoreConformance):
 
 
 async def test_a_certificate_of_nobody(valkey_server: Server, vouched: Certificate) -> None:
-    """S2: a server that nobody vouches for is not talked to, and a plain one is none for rediss://."""
+    """S2: a server without a trusted certificate is not used, and rediss:// never falls back to a plain one."""
     async with encrypted(valkey_server, vouched) as port:
         for url in (f"rediss://127.0.0.1:{port}/0", f"rediss://127.0.0.1:{valkey_server.port}/0"):
             with pytest.raises((redis_asyncio.ConnectionError, redis_asyncio.TimeoutError)):

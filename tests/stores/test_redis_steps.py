@@ -108,7 +108,7 @@ async def test_a_lease_that_is_held_is_one_round_trip(valkey_server, admin):
 
 
 async def test_scripts_that_the_server_forgot(valkey_server, admin):
-    """K3: a server that was started again knows no script, and each step works all the same."""
+    """K3: a restarted server knows no script, and each step still works."""
     async with RedisStore(url(valkey_server), prefix=new_prefix()) as store:
         steps: list[Callable[[], Awaitable[object]]] = [
             lambda: keep(store),
@@ -161,7 +161,7 @@ async def test_a_vault_is_asked_off_the_loop(valkey_server, step, monkeypatch):
 
 
 async def test_a_record_sealed_with_an_unknown_key(valkey_server):
-    """K1: what is sealed with a key that is not at hand raises at each step, stays as it is, and bars nobody."""
+    """K1: a record sealed with a missing key raises at each step, stays as it is, and blocks nobody."""
     prefix, codec = new_prefix(), AesGcm(generate_key())
     async with (
         RedisStore(url(valkey_server), codec, prefix=prefix) as able,

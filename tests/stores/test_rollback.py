@@ -46,7 +46,7 @@ class Place:
                 return PostgresStore(self.conninfo, codec, table=self.table)
 
     async def change(self, data: bytes | None) -> bytes:
-        """Put *data* in the place of the record, if any is given, and tell of it; return what was there."""
+        """Put *data* in the place of the record, if any is given, and announce it. Return the previous data."""
         match self.kind:
             case "file":
                 (file,) = self.folder.glob("*.record")

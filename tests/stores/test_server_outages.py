@@ -95,10 +95,12 @@ async def working(tokens: TokenManager[Any, None], idp: TokenServer) -> AsyncIte
 
 
 async def version_in(port: int) -> int:
-    """Return which version the store keeps, by a connection of its own; zero where there is none, or no store."""
+    """
+    Return the version that the store keeps, by a connection of its own, or zero without a record or without a store.
+    """
     try:
         async with RedisStore(url(port)) as store:
-            # Those of the namespace "": what an identity adds to the name is not of interest here.
+            # The records of the namespace "". The part of the name that an identity adds does not matter here.
             records = [await store.read(key) async for key in store.keys() if key.startswith('["",')]  # noqa: SIM118
     except (OSError, redis_asyncio.RedisError):
         return 0
@@ -107,7 +109,9 @@ async def version_in(port: int) -> int:
 
 @pytest.mark.parametrize("how", ["stopped", "cut", "slow", "silent"])
 async def test_minted_tokens_do_not_notice(store_server, idp, how):
-    """K3: whatever happens to the store, a token that may be minted freely is there at each request, and kept later."""
+    """
+    K3: in every outage of the store, each request has a token that may be minted freely, and the store gets it later.
+    """
     idp.lifetime = 1.5
     async with (
         Proxy(store_server.port) as proxy,
@@ -176,7 +180,9 @@ async def test_a_store_that_takes_no_writes(store_server, idp, how):
 
 
 async def test_a_slow_wire_under_rotating_ones(store_server, idp, monkeypatch):
-    """K3: on a slow wire to the store nobody who has a valid token waits, and no refresh token is presented twice."""
+    """
+    K3: on a slow wire to the store, callers with a valid token never wait, and no refresh token is presented twice.
+    """
     # Slow is not down, here.
     monkeypatch.setattr(_redis_url, "SOCKET_TIMEOUT", 4.0)
     idp.lifetime = 5.0
@@ -308,7 +314,9 @@ async def test_flushed(store_server, idp):
 
 
 async def test_flushed_while_all_were_away(store_server, idp):
-    """K3: what was kept is what there is: with the log of the server intact a restart of both needs no login."""
+    """
+    K3: the store keeps all acknowledged writes: with the log of the server intact, a restart of both needs no login.
+    """
     source = idp.refresh_token(rotates=True)
     async with TokenManager(source, store=RedisStore(url(store_server.port)), namespace="", start="require") as tokens:
         await tokens.refresh()

@@ -66,7 +66,7 @@ def shows_nothing(error: BaseException) -> bool:
 
 @posix
 async def test_modes(path):
-    """S1: the files are their owner's alone from the first byte on, whatever the umask."""
+    """S1: the files belong to their owner alone from the first byte on, with any umask."""
     before = os.umask(0)
     try:
         async with (await kept(path))[0] as store:
@@ -122,7 +122,7 @@ async def test_what_is_no_database(path):
 
 
 async def test_durable(path):
-    """K1: what is written is synchronised in full, in write-ahead mode."""
+    """K1: each write is synchronised in full, in write-ahead mode."""
     store, _ = await kept(path)
     with store._connections.reading() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -130,7 +130,7 @@ async def test_durable(path):
 
 
 async def test_a_full_disk(path, monkeypatch):
-    """K3: where the file can grow no more a write raises, shows no token and loses nothing."""
+    """K3: if the file can grow no further, a write raises, shows no token and loses nothing."""
     async with (await kept(path))[0] as store:
         lease = Lease("k", "me", 1)
         with store._connections.reading() as connection:
@@ -156,7 +156,7 @@ async def test_a_full_disk(path, monkeypatch):
     ids=lambda value: str(value)[:12],
 )
 async def test_a_torn_lease_is_begun_anew(path, column, torn):
-    """K2: what is no number where a lease keeps one bars nobody, and who held it before holds it no more."""
+    """K2: an invalid number in the place of a lease blocks nobody, and the earlier holder has lost the lease."""
     store, old = await kept(path)
     change(path, f"UPDATE evertoken SET {column} = ?", torn)
     assert await store.holder("k") is None
@@ -170,7 +170,7 @@ async def test_a_torn_lease_is_begun_anew(path, column, torn):
 
 
 async def test_a_torn_record_is_set_aside(path, caplog):
-    """K3: what is no record is moved to a column of its own, reported once, and may be written over."""
+    """K3: a broken record is moved to a column of its own, reported once, and may be written over."""
     store, lease = await kept(path)
     change(path, "UPDATE evertoken SET record = ?", b'{"planted')
     with caplog.at_level(logging.DEBUG):
@@ -247,7 +247,7 @@ async def test_two_make_the_file_at_once(path, monkeypatch):
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("held", ["BEGIN IMMEDIATE", "BEGIN; SELECT * FROM other"])
 async def test_one_who_never_ends_the_making(path, monkeypatch, held):
-    """F7: who is stopped in a transaction at the making of the file blocks others for a bounded time."""
+    """F7: a process that stops in the transaction that makes the file blocks others for a bounded time."""
     monkeypatch.setattr("evertoken.stores.sqlite.BUSY_TIMEOUT", 0.2)
     path.parent.mkdir(0o700)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -296,7 +296,7 @@ async def test_connections_are_kept_and_closed(path, monkeypatch):
 
 
 async def test_nothing_blocks_the_loop(path, monkeypatch):
-    """R1: whatever touches the disk runs in a worker thread."""
+    """R1: all work on the disk runs in a worker thread."""
     threads = set()
     real = Connections._take
 

@@ -90,7 +90,7 @@ PAIRS = [
 
 
 def shown_by(make: Callable[[], Any]) -> str:
-    """Return all that a store shows of its address: its forms as text, or the refusal with what it came from."""
+    """Return all that a store shows of its address: its forms as text, or the refusal with its cause."""
     try:
         store = make()
     except (ValueError, TypeError) as error:
@@ -126,9 +126,9 @@ PIECES = strategies.sampled_from(
 @given(before=strategies.lists(PIECES, max_size=6), after=strategies.lists(PIECES, max_size=8), data=strategies.data())
 @settings(max_examples=1500, deadline=None)
 def test_any_address(before, after, data):
-    """S1: wherever the password stands behind the user's name, and whatever stands around it, it is not shown."""
+    """S1: a password after the user's name is never shown, with any text around it."""
     scheme = data.draw(strategies.sampled_from(["postgresql://", "redis://", "rediss://", "unix://"]))
-    # As the second part of what is meant to be user and password; elsewhere it cannot be told from a host or a name.
+    # As the second part of user and password. Elsewhere it looks like a host or a name.
     address = f"{scheme}app:{''.join(before)}{PASSWORD}{''.join(after)}@host/0"
     make: Callable[[str], Any] = PostgresStore if scheme == "postgresql://" else RedisStore
     assert PASSWORD not in shown_by(lambda: make(address))

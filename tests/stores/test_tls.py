@@ -1,4 +1,4 @@
-"""Stores over TLS: the certificate has to be for the host, with every client, and what is not verified is told."""
+"""Stores over TLS: the certificate must match the host, with every client, and unverified connections are reported."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_the_name_in_the_url_of_redis(redis_port, vouched, scheme, more, c
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("more", ["ssl_check_hostname=false", "ssl_check_hostname=no", "ssl_cert_reqs=none"])
 async def test_a_url_that_wants_no_name_verified(redis_port, vouched, more, caplog):
-    """S2: a user who turns the check off gets what was asked for, and one warning with what to do."""
+    """S2: a user who turns the check off gets an unchecked connection, and one warning with the remedy."""
     options = f"0?ssl_ca_certs={vouched.certificate}&{more}"
     for _ in range(2):
         await keep(RedisStore(f"rediss://:@{OTHER_NAME}:{redis_port}/{options}", prefix=f"{uuid4().hex}:"))
@@ -193,7 +193,7 @@ async def test_the_name_of_postgres(postgres_port, vouched, caplog):
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "prefer"])
 async def test_a_mode_that_verifies_no_name(postgres_port, vouched, mode, caplog):
-    """S2: a connection whose TLS verifies no name works as libpq has it, and one warning says what to do."""
+    """S2: a connection whose TLS verifies no name works as in libpq, and one warning says how to fix it."""
     for _ in range(2):
         await kept(address(OTHER_NAME, postgres_port, vouched, mode))
     (said,) = warnings(caplog)

@@ -1,1 +1,1 @@
-"""What a release is made of: floors without known holes, a workflow that is pinned, a build that is the same twice."""
+"""The parts of a release: lower bounds without known security holes, a pinned workflow, and a reproducible build."""

@@ -1,8 +1,8 @@
 """
 Build the sdist and the wheel twice, from two copies of the repository, and compare them byte for byte.
 
-`python -m tests.supply.build OUTPUT` leaves them in OUTPUT, with their digests in SHA256SUMS. Whoever builds the same
-commit gets the same files: their instants are those of the commit (SOURCE_DATE_EPOCH, reproducible-builds.org).
+`python -m tests.supply.build OUTPUT` leaves them in OUTPUT, with their digests in SHA256SUMS. Every build of the same
+commit gives the same files: their instants are those of the commit (SOURCE_DATE_EPOCH, reproducible-builds.org).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> int:
     output: Path = parser.parse_args().output
     epoch = os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct").strip()
     with tempfile.TemporaryDirectory() as folder:
-        # Of unequal depth, mode, age and time zone: none of that may show.
+        # They differ in depth, mode, age and time zone. The result must show no difference.
         first = _built(Path(folder) / "one", epoch, zone="UTC", umask=0o022, age=0.0)
         second = _built(Path(folder) / "two" / "deeper", epoch, zone="Asia/Kolkata", umask=0o077, age=1e6)
         output.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def main() -> int:
 
 def _built(place: Path, epoch: str, *, zone: str, umask: int, age: float) -> dict[str, bytes]:
     source, target = place / "source", place / "dist"
-    # What git knows of, or would: no caches, and no builds of before.
+    # All files that git tracks, or would track: no caches, and no earlier builds.
     for name in _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         original = ROOT / name
         if name and original.is_file():

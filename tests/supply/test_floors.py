@@ -66,7 +66,11 @@ def test_an_older_floor_would_be_found(advisory):
 
 
 def test_every_dependency_was_looked_at():
-    """What users install is either without a known hole, or has its floor above one; a new dependency is looked up."""
+    """
+    Every dependency is either without a known security hole, or has its lower bound above one.
+
+    New dependencies are checked.
+    """
     known = {canonicalize_name(one["package"]) for one in DATA["advisory"]} | set(DATA["none_found"])
     known |= {canonicalize_name(one["through"]["package"]) for one in DATA["advisory"] if "through" in one}
     asked = {canonicalize_name(Requirement(one).name) for wanted in USERS.values() for one in wanted}
@@ -76,7 +80,7 @@ def test_every_dependency_was_looked_at():
 
 
 def test_tests_run_with_what_users_may_have():
-    """A group asks for the same floor as the extra, so that `nox -s minimums` tests what is promised."""
+    """A group asks for the same lower bound as the extra, so that `nox -s minimums` tests the promised versions."""
     for wanted in (one for asked in USERS.values() for one in asked):
         mine = Requirement(wanted)
         for place, other in named(mine.name):

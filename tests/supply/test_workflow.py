@@ -1,4 +1,4 @@
-"""What CI runs is pinned, and may do as little as it needs to."""
+"""The actions of the CI are pinned, and have the fewest possible permissions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestWorkflow:
         assert text.count("actions/checkout@") == text.count("persist-credentials: false")
 
     def test_tools_are_pinned(self, workflow):
-        """What is installed before nox takes over is of a version that is named."""
+        """All programs that are installed before nox takes over have a named version."""
         installed = re.findall(r"pip install (.*)$", workflow.read_text(encoding="utf-8"), flags=re.MULTILINE)
         assert installed
         for one in installed:

@@ -145,7 +145,7 @@ async def test_steps(clock):
 
 
 async def test_the_manual_clock():
-    """T3: a manual clock stands until it is moved, calls what is due in order, and forgets what was cancelled."""
+    """T3: a manual clock stands until it is moved, calls due timers in order, and forgets cancelled ones."""
     clock = ManualClock()
     called: list[tuple[str, float]] = []
 

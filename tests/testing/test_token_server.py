@@ -1,4 +1,4 @@
-"""The token server that users test against: what it grants, what it refuses, how it fails, and what it counts."""
+"""The token server that users test against: its grants, its refusals, its faults, and its counts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_public_client(server):
 
 
 def test_unknown_grant_type(server):
-    """RFC 6749 section 5.2: what it does not know it names."""
+    """RFC 6749 section 5.2: an unknown name is reported by its error code."""
     assert ask(server, grant_type="password").json()["error"] == "unsupported_grant_type"
 
 
@@ -141,7 +141,7 @@ def test_lifetime_and_exclusive(server):
 
 
 def test_revocation(server):
-    """RFC 7009: access tokens and whole grants are revoked by who has them, by `revoke_all` and by `revoke_grant`."""
+    """RFC 7009: access tokens and whole grants are revoked by their holder, by `revoke_all` and by `revoke_grant`."""
     endpoint = server.metadata()["revocation_endpoint"]
     token = ask(server, grant_type="client_credentials").json()["access_token"]
     assert httpx.post(endpoint, data={"token": token}, auth=("no", "one")).status_code == 401
@@ -165,7 +165,7 @@ def test_revocation(server):
 
 
 def test_metadata(server):
-    """RFC 8414: what is published is where it is."""
+    """RFC 8414: every published endpoint exists."""
     published = httpx.get(f"{server.url}/.well-known/oauth-authorization-server").json()
 
     assert published == server.metadata()
@@ -175,7 +175,7 @@ def test_metadata(server):
 
 @pytest.mark.parametrize("announced", [None, "3600", 0, -1, "soon"])
 def test_announced_lifetime(server, announced):
-    """`expires_in=` is announced as it is; None leaves it out; `extra=` adds what providers add."""
+    """`expires_in=` is announced unchanged, and None leaves it out. `extra=` adds the fields of a provider."""
     server.expires_in, server.extra = announced, {"refresh_in": 60}
     answer = ask(server, grant_type="client_credentials").json()
 
@@ -234,7 +234,7 @@ def test_cut(server, what, error):
             auth=CLIENT,
             timeout=httpx.Timeout(20.0, read=0.1 if what == "hang" else 20.0),
         )
-    # Whoever waits no longer may be gone before the server has looked.
+    # A client that stops waiting may be gone before the server has looked.
     while not server.stats.by_outcome[what]:
         time.sleep(0.001)
     assert refresh(server, first).status_code == (400 if what in {"lost", "truncated"} else 200)
@@ -266,7 +266,7 @@ def test_a_form_that_is_none(server):
 
 
 def test_unknown_fault(server):
-    """A misspelt fault, or a status that is none, is refused at once, with the list of those there are."""
+    """A misspelt fault, or an invalid status, is refused at once, with the list of the valid ones."""
     with pytest.raises(ValueError, match=r"'hang'.*not 'hung'"):
         server.fail("hung")
     for status in (99, 600, 5000, True):
@@ -276,7 +276,7 @@ def test_unknown_fault(server):
 
 
 async def test_counters(server):
-    """It counts what it was asked, by grant and by outcome, and how much at once; `reset_stats` begins anew."""
+    """It counts requests by grant and by outcome, and simultaneous ones. `reset_stats` begins anew."""
     form = {"grant_type": "client_credentials"}
     async with httpx.AsyncClient(auth=CLIENT, timeout=20.0) as client:
         with server.fail("hang"):

@@ -1,5 +1,5 @@
 """
-An authorization server of another's making: Authlib, in a process of its own, for what is signed.
+An authorization server of another's making: Authlib, in a process of its own, for signed requests.
 
 Run as a script it makes a key pair for each algorithm, prints where it is and the private keys as a line of JSON, and
 serves until it is killed. Each client is named after the algorithm that it signs with.
@@ -117,7 +117,7 @@ def populate() -> dict[str, str]:
             return CLIENTS.get(client_id)
 
         def save_token(self, token: Any, request: Any) -> None:
-            """Keep nothing: what is asked for is whether it is given."""
+            """Keep nothing: the only question is whether the nonce is given."""
 
     class Machine(ClientCredentialsGrant):  # type: ignore[misc]  # it ships no types
         TOKEN_ENDPOINT_AUTH_METHODS = ["client_assertion_jwt"]  # noqa: RUF012 - its own

@@ -1,4 +1,4 @@
-"""What is signed, before an authorization server that others wrote, over a real socket."""
+"""Signed requests, before an authorization server of another project, over a real socket."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_client_secret_jwt(authlib_server: AuthlibServer):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_jwt_bearer(authlib_server: AuthlibServer, algorithm: str):
-    """RFC 7523 section 2.1: a token on behalf of somebody, for an assertion that the issuer signed."""
+    """RFC 7523 section 2.1: a token on behalf of a person, by an assertion that the issuer signed."""
     assertion = Assertion(authlib_server.keys[algorithm], issuer=algorithm, subject="alice", algorithm=algorithm)
     await twice(JwtBearer(OAuthClient(token_endpoint=authlib_server.token_endpoint), assertion))
 

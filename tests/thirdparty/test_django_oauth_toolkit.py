@@ -57,7 +57,7 @@ async def test_wrong_secret_is_a_rejection(django_server: DjangoServer):
 
 
 async def test_endpoints_are_found_by_the_issuer(django_server: DjangoServer):
-    """RFC 8414 section 3: what it tells of itself is found and believed; signing out goes where it says (RFC 7009)."""
+    """RFC 8414 section 3: its metadata are found and trusted. A revocation goes to its endpoint (RFC 7009)."""
     client_id, client_secret = django_server.machine
     source = ClientCredentials(
         OAuthClient(issuer=django_server.issuer, client_id=client_id, client_secret=client_secret), scope="read"

@@ -1,4 +1,4 @@
-"""What users write, as a type checker sees it. Checked, not run."""
+"""Programs of users, as a type checker sees them. Checked, not run."""
 
 from __future__ import annotations
 

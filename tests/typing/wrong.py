@@ -1,4 +1,4 @@
-"""What a type checker must not let pass. Each line is marked as an error, and an unused mark is one too."""
+"""Mistakes that a type checker must find. Each line is marked as an error, and an unused mark is one too."""
 
 from __future__ import annotations
 

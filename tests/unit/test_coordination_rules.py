@@ -1,4 +1,4 @@
-"""The rules by which members share tokens, each as a table: what memory has, what is on record, and what follows."""
+"""The rules by which members share tokens, each as a table: the state of the memory, the record, and the outcome."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ OLD, SAME, NEW = token("old", at=NOW - 10.0), token(), token("new", at=NOW + 10.
         # Nothing in memory.
         (knows(), record(None, 0), False, False),
         (knows(), record(NEW, 1), True, False),
-        # Within one grant the generation decides, whatever the instants and versions.
+        # Within one grant the generation decides, for all instants and versions.
         (knows(SAME, version=3, generation=5), record(OLD, 2, generation=6), True, False),
         (knows(SAME, version=3, generation=5), record(NEW, 9, generation=4), False, True),
-        # Of one generation the version decides.
+        # Within one generation the version decides.
         (knows(SAME, version=3), record(NEW, 4), True, False),
         (knows(SAME, version=3), record(OLD, 4), True, False),
         (knows(SAME, version=3), record(NEW, 2), False, True),
@@ -92,21 +92,21 @@ OLD, SAME, NEW = token("old", at=NOW - 10.0), token(), token("new", at=NOW + 10.
         (knows(SAME, version=3), record(NEW, 3), False, False),
         (knows(SAME, version=3), record(None, 3), False, False),
         (knows(SAME, version=3), record(SAME, 4), True, False),
-        # The later login or sign-out wins, whatever the versions.
+        # The later login or sign-out wins, for all versions.
         (knows(SAME, version=9, since=NOW), record(OLD, 1, since=NOW + 1.0), True, False),
         (knows(SAME, version=1, since=NOW), record(NEW, 9, since=NOW - 1.0), False, True),
         (knows(SAME, version=9, since=NOW), record(None, 1, since=NOW + 1.0, revoked=True), True, False),
         (knows(SAME, version=1, generation=9), record(OLD, 1, since=NOW, generation=1), True, False),
-        # What the store has not taken yet.
+        # Tokens that the store does not have yet.
         (knows(SAME, version=3, generation=2, unkept=True), record(OLD, 9, generation=1), False, True),
         (knows(SAME, version=3, generation=2, unkept=True), record(NEW, 1, generation=3), True, False),
         (knows(SAME, version=3, unkept=True), record(OLD, 9), True, False),
         (knows(SAME, version=3, unkept=True), record(SAME, 9), False, False),
         (knows(SAME, version=3, unkept=True), record(None, 9), False, False),
-        # What was forgotten here is news, wherever it comes from.
+        # A key that was forgotten here accepts any record as news.
         (knows(version=3, unkept=True), record(NEW, 4), True, False),
         (knows(version=3, generation=4), record(NEW, 3, generation=4), True, False),
-        # A sign-out of this grant is no older than what is on record of it.
+        # A sign-out of this grant is as old as its record, or newer.
         (out(NOW, 5), record(SAME, 4, since=NOW), False, True),
         (out(NOW, 5), record(SAME, 1, since=NOW + 1.0), True, False),
     ],
@@ -130,7 +130,7 @@ def test_a_store_that_knows_nothing(version, behind):
         (knows(), record(SAME), NOW, True),
         (knows(), record(None), NOW, False),
         (knows(), record(SAME), NOW + LIFE, False),
-        # One that is due is better than none, and not better than what is in service.
+        # A token that is due is better than no token, but not better than the token in service.
         (knows(), record(SAME), NOW + 900.0, True),
         (knows(OLD), record(SAME), NOW + 900.0, False),
         (knows(OLD), record(SAME), NOW + 700.0, True),
@@ -176,7 +176,7 @@ def test_may_spend(of, habits, alone, shared):
 
 
 def test_seen_to_rotate():
-    """K4: what was seen to rotate may spend its refresh token, unless the source says that it does not."""
+    """K4: a source that has rotated before may spend its refresh token, unless the source says that it does not."""
     for habits, spends in (({}, True), ({"rotates": None}, True), ({"rotates": False}, False)):
         state = knows(SAME, **habits)
         state.fetched(token("new", refresh_token="r2"), NOW, ALONE)
@@ -302,7 +302,7 @@ def test_judge_lost_answer(habits, serving, habit, error, forced):
         (knows(SAME, version=1), record(SAME, 1), ()),
         (out(NOW, 5), None, (False,)),
         (out(NOW, 5), record(SAME, 4, since=NOW - 5.0), (False,)),
-        # One that a peer signed out is news, also to a person who wants a new token.
+        # A sign-out by a peer is news, also to a person who wants a new token.
         (knows(SAME, version=1), record(None, 2, revoked=True), (False, True)),
         (knows(SAME, version=9, since=NOW), record(None, 2, since=NOW - 5.0, revoked=True), ()),
     ],

@@ -13,7 +13,7 @@ from evertoken._engine.deadlines import Deadlines
 
 
 class Item:
-    """What lends the queue its slot."""
+    """Lends the queue its slot."""
 
     def __init__(self, name: int) -> None:
         self.name = name
@@ -26,7 +26,7 @@ class Item:
         return f"Item({self.name}, {self.deadline})"
 
 
-#: When what was handed out is due again.
+#: The next deadline of the items that were handed out.
 LATER = 1000.0
 
 INSTANTS = st.sampled_from([0.0, 1.0, 1, 2.5, 2.5, 3.0, -1.0, 7]) | st.floats(-5, 5)
@@ -43,7 +43,9 @@ STEPS = st.one_of(
 @settings(deadline=None, max_examples=300)
 @given(st.lists(STEPS, max_size=60))
 def test_against_a_dict(steps: list[tuple[Any, ...]]):
-    """F6: whatever is set, replaced, discarded, handed out and shifted, the queue holds what a dict would."""
+    """
+    F6: after any mix of setting, replacing, discarding, handing out and shifting, the queue holds the same as a dict.
+    """
     queue: Deadlines[Item] = Deadlines()
     items = [Item(name) for name in range(6)]
     model: dict[int, float] = {}
@@ -60,7 +62,7 @@ def test_against_a_dict(steps: list[tuple[Any, ...]]):
             due = sorted(instant for instant in model.values() if instant <= now)[:most]
             handed_out = queue.hand_out(now, now + LATER, most)
             assert [model[item.name] for item in handed_out] == due
-            # What is handed out stays in the queue, so that no item is ever lost.
+            # An item that is handed out stays in the queue, so that no item is ever lost.
             model.update({item.name: now + LATER for item in handed_out})
         elif what == "shift":
             queue.shift(arguments[0])
@@ -111,7 +113,7 @@ def test_replaced_forever_stays_small():
 
 
 def test_discarding_rebuilds_seldom():
-    """F6: the queue is rebuilt only when a fifth of it counts no more, so that discarding many items stays cheap."""
+    """F6: the queue is rebuilt only when a fifth of it is stale, so that discarding many items stays cheap."""
     queue: Deadlines[Item] = Deadlines()
     items = [Item(name) for name in range(1000)]
     for item in items:

@@ -38,7 +38,7 @@ EXAMPLES = [
 
 
 def test_tree():
-    """F4: all errors are siblings under TokenError, none is a kind of another, and none is a kind of misuse."""
+    """F4: all errors are siblings under TokenError. No error inherits from another one, or from an error for misuse."""
     defined = {
         found
         for _, found in inspect.getmembers(errors, inspect.isclass)
@@ -69,7 +69,7 @@ def test_round_trips(error, via):
 
 
 def test_no_foreign_exception_travels_along():
-    """S1: what is pickled of an error takes no cause and no context with it."""
+    """S1: the pickle of an error contains no cause and no context."""
     error = TokenUnavailable("none", retry_at=1.0)
     error.__cause__ = error.__context__ = OSError("s3cr3t")
     assert b"s3cr3t" not in pickle.dumps(error)
@@ -155,7 +155,7 @@ def test_error_uris(uri, kept):
 
 
 def test_lengths_are_bounded():
-    """F5: whatever a server or a source says, an error keeps a bounded part of it."""
+    """F5: an error keeps a bounded part of the text of a server or a source."""
     long = "words " * 100_000
     rejected = GrantRejected(long, long, "https://as.example/" + "a" * 100_000)
     assert len(rejected.error) == 200

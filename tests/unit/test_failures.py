@@ -72,7 +72,7 @@ def test_a_rejection_wherever_it_is(name):
 
 
 TRANSIENT: list[tuple[str, BaseException, float | None, bool, bool]] = [
-    # What is raised, the longest wait, and whether it is ambiguous: unsent, and sent.
+    # The exception, the longest wait, and whether it is ambiguous: unsent, and sent.
     ("itself", passing(retry_after=5.0, ambiguous=True), 5.0, True, True),
     ("not ambiguous", passing(), None, False, False),
     ("group", group(passing(retry_after=5.0, ambiguous=True)), 5.0, True, True),
@@ -125,7 +125,7 @@ def test_the_end_of_the_process_in_a_group(ending):
 
 
 def test_a_ring_of_causes_ends():
-    """F5: exceptions that name each other as their cause, or hold themselves, are judged all the same."""
+    """F5: exceptions that name each other as their cause, or hold themselves, are still classified."""
     one, other = ValueError("one"), KeyError("other")
     one.__cause__, other.__cause__ = other, one
     assert "one" in str(judged(one))

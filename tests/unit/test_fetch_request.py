@@ -25,7 +25,7 @@ FULL = tuple(origin_of(str(number)) for number in range(MAX_ORIGINS))
         (WITHOUT, (), INITIAL, False, (OWN,)),
         (WITHOUT, (OTHER,), INITIAL, False, (OTHER, OWN)),
         (WITHOUT, (OWN,), INITIAL, False, (OWN,)),
-        # Nobody said what the grant began with: put(), or a record of before.
+        # The first refresh token of the grant is unknown: put(), or an old record.
         (WITH, (), KEPT, False, (OWN,)),
         (WITH, (OWN,), KEPT, False, (OWN,)),
         (WITH, (OWN, OTHER), KEPT, False, (OWN, OTHER)),

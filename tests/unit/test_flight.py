@@ -93,7 +93,9 @@ async def test_a_late_timer(clock, late, arrives, answered):
 @virtual
 @pytest.mark.parametrize("ends", ["raises", "returns", "cancelled"])
 async def test_a_call_that_meets_its_cancellation(clock, ends):
-    """F7: whatever a call makes of the cancellation at its deadline: a late answer is taken, all else is overdue."""
+    """
+    F7: a call may handle the cancellation at its deadline in any way: a late answer is taken, all else is overdue.
+    """
 
     async def call() -> str:
         try:
@@ -177,7 +179,7 @@ async def test_what_a_call_raises(clock, error, seconds):
 
 @virtual
 async def test_it_lands_once(clock):
-    """R3: a flight lands once, wakes all who wait, and what comes later changes nothing."""
+    """R3: a flight lands once and wakes all waiters. Later results change nothing."""
     flight, token = Flight("due"), Token("t", issued_at=clock.time())
     waiting = [asyncio.ensure_future(flight.wait(clock)) for _ in range(100)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Grants: what they hold, and that they show no secret; how a login stands."""
+"""Grants: their content, that they show no secret, and the status of a login."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def record(held, **changes):
     ],
 )
 def test_a_grant_is_a_token_without_an_access_token(fields, issued_at, extra):
-    """K6: what is kept of a grant presents its refresh token, and is never valid."""
+    """K6: the kept part of a grant presents its refresh token, and is never valid."""
     kept = token_of(Grant("r", **fields), NOW)
     assert (kept.refresh_token, kept.issued_at, kept.scope, kept.extra) == ("r", issued_at, fields.get("scope"), extra)
     assert not kept.valid_at(issued_at)
@@ -82,7 +82,7 @@ def test_a_grant_shows_no_secret():
 
 @pytest.mark.parametrize("given", ["secret-refresh", None, 5, {"refresh_token": "secret-refresh"}])
 def test_what_is_no_grant(given):
-    """S1: what is neither a token nor a grant is named by its kind alone."""
+    """S1: an object that is neither a token nor a grant is named by its type alone."""
     with pytest.raises(TypeError) as caught:
         token_of(given, NOW)
     assert "secret" not in str(caught.value)
@@ -221,7 +221,7 @@ def test_a_policy_out_of_range(wrong):
 
 @pytest.mark.parametrize("extra", [1.5, "text", [1], object()])
 def test_a_grant_that_cannot_be_made_shows_nothing(extra):
-    """S1: whatever is wrong with an argument, no frame of the library shows the refresh token."""
+    """S1: for every mistake in an argument, no frame of the library shows the refresh token."""
     with pytest.raises((TypeError, ValueError)) as caught:
         Grant("the-refresh-token", extra=extra)
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)

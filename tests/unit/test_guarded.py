@@ -1,4 +1,4 @@
-"""What works with secrets, when it is copied or pickled."""
+"""Copies and pickles of objects that work with secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def below(kind: type[Any]) -> Iterator[type[Any]]:
 
 for module in pkgutil.walk_packages(evertoken.__path__, "evertoken."):
     if not module.name.endswith("__main__"):
-        # One that needs an extra may not be there.
+        # A class that needs an extra may not be importable.
         with contextlib.suppress(ImportError):
             importlib.import_module(module.name)
 
@@ -56,7 +56,7 @@ def test_a_copy_works(name, make):
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_no_pickle(name):
-    """S1: no pickle or state tells what is in it, whichever class it is of: a TypeError says so."""
+    """S1: no pickle or state shows the content, for any class: a TypeError says so."""
     it = object.__new__(CLASSES[name])
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError, match="cannot be pickled"):

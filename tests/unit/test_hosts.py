@@ -6,7 +6,7 @@ import pytest
 
 from evertoken._model.hosts import Reach, reach_of
 
-# What a host is for a document from the network, and where something is to be allowed: None where that is the same.
+# The class of a host in a document from the network, and the place that is allowed, or None if it is the same.
 HOSTS: dict[Reach, dict[str, Reach | None]] = {
     Reach.LOOPBACK: {
         "127.0.0.1": None, "127.255.0.3": None, "::1": None, "[::1]": None, "::ffff:127.0.0.1": None,

@@ -1,4 +1,4 @@
-"""Whose tokens a source gives: each part of its identity makes another record of it."""
+"""The owner of the tokens of a source: each part of its identity leads to another record."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Api:
 
 @virtual
 async def test_two_apis_in_one_store(clock):
-    """K5: managers of two APIs on one store keep apart, whatever one of them does, and a restart finds its own."""
+    """K5: managers of two APIs on one store stay apart, after any calls, and a restart finds its own records."""
     store = MemoryStore(clock=clock)
     bank, weather = Api(clock, "bank"), Api(clock, "weather")
     async with (

@@ -1,6 +1,4 @@
-"""
-All transitions of one key: what is in service after each, what is its condition, and when it wants to be looked at.
-"""
+"""All transitions of one key: the token in service after each, its condition, and the time of its next deadline."""
 
 from __future__ import annotations
 
@@ -66,7 +64,7 @@ def rejected(one: KeyState, error: GrantRejected, at: float, /) -> float:
 
 
 def waits(one: KeyState, at: float, /) -> bool:
-    """Whether a caller who asks at that instant may have no fetch started yet."""
+    """Whether the fetch for a caller at that instant must still wait."""
     return at < one.demand_at(RULES)
 
 
@@ -206,7 +204,7 @@ def test_failed_leaves_the_token_in_service():
     assert one.failure is not None
     assert one.failure.failures == 2
     assert waits(one, first + 0.9)
-    # Somebody who asks waits a second, and not for the schedule.
+    # A caller waits a second, and not for the schedule.
     assert not waits(one, first + 1.0)
 
 
@@ -461,7 +459,7 @@ def test_held_for_a_token_of_unknown_expiry():
 
 
 def test_held_until_refused():
-    """K4: what is held back for the sake of the token in service is held no longer once that token is refused."""
+    """K4: a refresh that is delayed for the sake of the token in service is due at once if that token is refused."""
     one = serving(rotates=True)
     assert failed(one, lost(), NOW + 100.0) == NOW + LIFE
     assert one.refused("t1", NOW + 200.0, RULES) == "taken"
@@ -518,7 +516,7 @@ def test_ambiguous_at_the_epoch():
 
 @pytest.mark.parametrize("by", [-7200.0, -1.5, 3600.0])
 def test_reanchored(by):
-    """T2: after a step of the clock all instants follow, so that what is left stays left."""
+    """T2: after a clock step all instants follow, so that the remaining times stay the same."""
     one = serving(rotates=True)
     one.failed(lost(), NOW + 800.0, RULES)
     one.idle_since = NOW + 700.0
@@ -562,7 +560,7 @@ def test_reanchored_opens_nothing(lifetime):
 
 
 def test_watched_and_seen():
-    """F6: a watched key is idle and barred from the hot path, in service all the same, until somebody asks for it."""
+    """F6: a watched key is idle and off the hot path, but still in service, until somebody asks for it."""
     one = serving()
     one.watched(NOW + 5.0)
     assert (one.idle_since, one.valid_until) == (NOW + 5.0, NEVER)

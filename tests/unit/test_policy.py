@@ -95,7 +95,7 @@ def test_lead_never_above_half(policy, lifetime):
     echoes=st.integers(0, 10**6),
 )
 def test_due_is_never_before_the_floor(policy, lifetime, hint, late, share, echoes):
-    """F1: between the starts of two fetches there is a floor, whatever the token, the hint and the settings."""
+    """F1: there is a least time between the starts of two fetches, for any token, hint and setting."""
     one = token(lifetime, refresh_at=None if hint is None else NOW + hint)
     fetched_at = NOW + late
     due_at = policy.due_at(one, fetched_at, share, echoes=echoes)
@@ -264,7 +264,7 @@ def test_retry_after_wins_and_is_capped(policy, share, asked, failures, left):
 
 
 def test_retry_after_is_no_hot_loop():
-    """F3: a Retry-After of zero, or in the past, waits the first wait all the same; an endless one, five minutes."""
+    """F3: a Retry-After of zero, or in the past, still means the first wait. An endless one means five minutes."""
     assert RetryPolicy().delay(3, 0.0, retry_after=0.0) == FIRST_RETRY
     assert RetryPolicy().delay(3, 0.0, retry_after=-5.0) == FIRST_RETRY
     assert RetryPolicy().delay(3, 0.0, retry_after=math.inf) == RETRY_AFTER_CAP == 300.0
@@ -272,7 +272,7 @@ def test_retry_after_is_no_hot_loop():
 
 @given(failures=st.integers(1, 50), share=shares, left=st.floats(0.0, 1e6), lifetime=lifetimes)
 def test_a_wait_leaves_room_before_the_end(failures, share, left, lifetime):
-    """F3: while a token is in service no wait takes more than half of what is left, down to a least wait."""
+    """F3: while a token is in service, no wait takes more than half of its remaining life, down to a least wait."""
     delay = RetryPolicy().delay(failures, share, lifetime=lifetime, left=left)
     first = min(FIRST_RETRY, max(LEAST_FLOOR, lifetime / 20.0))
     assert delay <= max(left / 2.0, first / 5.0, LEAST_FLOOR) + 1e-9
@@ -301,7 +301,9 @@ def test_refusal_cooldown(refusals):
     ],
 )
 def test_probe_delay(lifetime, left, wait):
-    """F4: the probe is 300 s, a tenth of the lifetime or half of what is left at most, and a second at least."""
+    """
+    F4: the probe waits 300 s, a tenth of the lifetime or half of the remaining life at most, and a second at least.
+    """
     assert RetryPolicy().probe_delay(lifetime, left) == wait
     assert RetryPolicy(probe=0.01).probe_delay(lifetime, left) == LEAST_FLOOR
 
@@ -318,7 +320,7 @@ def test_the_lead_with_its_jitter_is_never_above_half(policy, lifetime, share):
     assert policy.due_at(token(lifetime), NOW, share) >= NOW + lifetime / 2.0 - 1e-6
 
 
-# What is wrong
+# Mistakes
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,7 @@ def test_the_lead_with_its_jitter_is_never_above_half(policy, lifetime, share):
     ],
 )
 def test_options_are_checked_by_name(policy, name, bad):
-    """F1: what is no finite number, or is negative, is refused by name when the policy is made."""
+    """F1: a value that is not a finite number, or is negative, is refused by name when the policy is made."""
     with pytest.raises(ValueError, match=name):
         policy(**{name: bad})
 

@@ -80,7 +80,7 @@ def test_refusals_that_were_under_way_together_are_one():
 
 
 def test_a_lowered_rate_grows_back():
-    """F8: it stays for some seconds, grows steadily, and never beyond what was configured."""
+    """F8: the lowered rate stays for some seconds, grows steadily, and never exceeds the configured value."""
     bucket = TokenBucket(HUNDRED)
     full = bucket.rate(0.0)
     bucket.refused(10.0, 9.9, 1.0, 30.0)
@@ -135,14 +135,14 @@ def test_shares_of_small_budgets(tokens, told):
 
 @pytest.mark.parametrize(("back", "used"), [(10.0, 4), (59.0, 4), (3600.0, 0)])
 def test_a_budget_and_a_clock_that_was_set_back(back, used):
-    """F8, T2: a small step back keeps what was counted; a clock that was far ahead does not count for ever."""
+    """F8, T2: a small step back keeps the counts. A clock that was far ahead does not count for ever."""
     spending = Spending(Budget(tokens=10, per=60.0))
     for _ in range(4):
         spending.issued(6001.0)
     assert spending.used(6001.0 - back) == used
 
 
-# What failures say
+# Classification of failures
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_budget_and_a_clock_that_was_set_back(back, used):
     ],
 )
 def test_what_a_status_says_of_the_provider(status, nothing, refusal):
-    """F8: 429 and 503 slow the provider down; what was an answer to one request is no sign of an outage."""
+    """F8: 429 and 503 slow the provider down. A failure of one request alone is no sign of an outage."""
     failure = failure_from({}, status=status)
     assert failure.status == status
     assert isinstance(failure, TransientRefreshError)

@@ -1,4 +1,4 @@
-"""Who may run, and who is next, where nothing but the number of fetches under way is limited."""
+"""The order of fetches if the number of concurrent fetches is the only limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Calls:
 
 
 class Waiting:
-    """What waits for its turn."""
+    """A fetch that waits for its turn."""
 
     def __init__(self, inside: Callable[[], bool]) -> None:
         self.counted = False
@@ -65,7 +65,7 @@ class Room(Limits):  # type: ignore[misc]  # final for users; here its calls are
         started = self.started.setdefault(provider, [])
 
         def begin() -> bool:
-            # Before it starts, for it may end while it starts.
+            # It is registered before it starts, because it may end while it starts.
             started.append(turn)
             if start():
                 return True
@@ -236,7 +236,9 @@ async def test_a_place_at_once():
 
 @pytest.mark.parametrize("when", ["queued", "at its turn", "after clear"])
 async def test_a_place_that_is_not_wanted_any_more(when):
-    """F6: who is cancelled while it waits for a place takes none, also at the very moment at which it comes."""
+    """
+    F6: a fetch that is cancelled while it waits for a place takes none, also at the very moment at which it comes.
+    """
     limits, calls = Room(1), Calls()
     enter(limits, "p", calls("running"))
     waiting = asyncio.ensure_future(limits.place("p", Waiting(outside)))

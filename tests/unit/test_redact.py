@@ -142,7 +142,7 @@ def test_echoes_in_every_spelling(spelling, secret):
     spelling=st.sampled_from([name for name in SPELLINGS if not re.search("start|end|all but|cut", name)]),
 )
 def test_echoes_of_any_secret(secret, spelling):
-    """S1: no spelling of a secret shows, whatever characters it has."""
+    """S1: no spelling of a secret shows, with any characters in it."""
     spelled = SPELLINGS[spelling](secret)
     shown = scrub(f"The client sent {spelled} and is unknown to us.", [secret])
     # A secret of signs alone may be spelled by the sentence itself.
@@ -347,7 +347,7 @@ def test_named_secrets(text, shown):
     ],
 )
 def test_plain_words_stay(text):
-    """F4: what is no secret stays readable, our own messages first."""
+    """F4: text without secrets stays readable, our own messages first."""
     assert scrub(text) == text
 
 
@@ -360,7 +360,7 @@ def test_ids_that_are_secrets(name):
 @settings(deadline=None)
 @given(st.text(alphabet=string.printable, max_size=2000))
 def test_one_short_line(text):
-    """S1: whatever comes in, one printable line of at most 1,000 characters goes out."""
+    """S1: for any input, the output is one printable line of at most 1,000 characters."""
     shown = scrub(text)
     assert len(shown) <= 1000
     assert shown == "" or shown.isprintable()
@@ -510,7 +510,7 @@ def test_describe():
 
 
 def test_describe_survives_an_exception_that_cannot_be_printed():
-    """F5: an exception whose words raise is named all the same."""
+    """F5: an exception whose text raises is still named."""
 
     class Unprintable(Exception):
         def __str__(self) -> str:

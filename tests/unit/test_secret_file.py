@@ -53,7 +53,7 @@ async def no_chain(path: Path) -> None:
         await asyncio.to_thread(TlsClientAuth(path).context)
 
 
-# What the file holds, and what reads it.
+# The content of the file, and its reader.
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a key that seals records": (generate_key(), lambda path: asyncio.to_thread(AesGcm(path).seal, b"plain", b"")),
     "a secret": ("planted-secret", lambda path: resolve(path, "client_secret")),
@@ -163,7 +163,7 @@ async def test_a_file_of_root(tmp_path, reader, monkeypatch, caplog):
 
 
 class ReadOnly:
-    """What `os.fstatvfs` says of a file that is mounted read-only."""
+    """The result of `os.fstatvfs` for a file that is mounted read-only."""
 
     def __init__(self, fd: int) -> None:
         self.f_flag = os.ST_RDONLY

@@ -1,4 +1,4 @@
-"""Subscriptions: who is listed, who is woken, and how each of them ends."""
+"""Subscriptions: the list, the wake-ups, and the end of each."""
 
 from __future__ import annotations
 

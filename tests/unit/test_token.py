@@ -1,4 +1,4 @@
-"""Token: what it holds, and what it does not show."""
+"""Token: its fields, and its secrets that do not show."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_token_without_expiry_outlives_any_bound(min_ttl):
 
 @pytest.mark.parametrize("huge", [10**300, -(10**300), int(sys.float_info.max)])
 def test_huge_instants_can_be_calculated_with(huge):
-    """T1: an instant is a float, so that none is too large to calculate with."""
+    """T1: an instant is a float, so that no instant is too large to calculate with."""
     one = token(issued_at=huge, expires_at=huge, refresh_at=huge)
     assert all(type(at) is float for at in (one.issued_at, one.expires_at, one.refresh_at))
     assert one.lifetime == 0.0
@@ -259,5 +259,5 @@ def test_equality_and_hash():
 
 
 def test_subclassing_is_not_needed_to_grow():
-    """R5: a token is small: slots alone, whatever it holds."""
+    """R5: a token is small: it has slots alone, with any content."""
     assert sys.getsizeof(Token("a", issued_at=0.0)) <= 120

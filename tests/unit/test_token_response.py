@@ -124,7 +124,7 @@ ABSOLUTE: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize("name", ["expires_at", "expires_on"])
 @pytest.mark.parametrize(("value", "outcome"), ABSOLUTE, ids=ids(value for value, _ in ABSOLUTE))
 def test_every_odd_instant(name, value, outcome):
-    """T1: an absolute expiry may be written in any of the forms that servers use; what has none says nothing."""
+    """T1: an absolute expiry may be written in any form that servers use. Any other form counts as missing."""
     if outcome is DEAD:
         with pytest.raises(TransientRefreshError, match="already expired"):
             answered(**{name: value})
@@ -205,7 +205,7 @@ def test_jwt_exp(access_token, outcome):
 @pytest.mark.parametrize("skew", [7200.0, -7200.0, 30.0, -30.0, 3.0, -3.0])
 @pytest.mark.parametrize("how", ["expires_at", "expires_on", "jwt"])
 def test_skew_both_ways(skew, how):
-    """T2: an absolute expiry is the server's clock; the Date of the same answer corrects it, whoever is ahead."""
+    """T2: an absolute expiry is the server's clock. The Date of the same answer corrects it, in both directions."""
     fields = {"access_token": jwt({"exp": NOW + skew + HOUR})} if how == "jwt" else {"access_token": "a"}
     if how != "jwt":
         fields[how] = NOW + skew + HOUR
@@ -224,7 +224,7 @@ def test_noise_is_no_skew(date, took):
 
 
 def test_skew_moves_no_relative_lifetime():
-    """T2: `expires_in` and `refresh_in` count from our own start of the request, whatever the server's clock says."""
+    """T2: `expires_in` and `refresh_in` count from our own start of the request, independent of the server's clock."""
     answer = Answer({"access_token": "a", "expires_in": 60, "refresh_in": 30}, date=NOW + 1e6)
     token = usable(answer, received_at=NOW + 1)
     assert (token.expires_at, token.refresh_at) == (NOW + 60, NOW + 30)
@@ -327,7 +327,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("current", [None, CURRENT], ids=["first", "later"])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_refresh_token_is_kept_beside_an_access_token_that_cannot_be_used(name, current):
-    """K1: the refresh token of an answer that arrived is kept, whatever is wrong with the access token beside it."""
+    """K1: the refresh token of an answer that arrived is kept, for every fault of the access token beside it."""
     fields = {**BROKEN[name], "refresh_token": "r2", "scope": "a", "id_token": "i", "refresh_expires_in": 60}
     for answer in (fields, Answer(fields, date=NOW)):
         token, failure = read_response(answer, requested_at=NOW, received_at=NOW + 5, current=current)
@@ -373,7 +373,7 @@ def test_a_refresh_token_is_kept_beside_an_access_token_that_is_expired(name):
         if isinstance(given, Answer):
             answer = given.replace(fields=answer)
         token, failure = read_response(answer, requested_at=NOW, received_at=NOW + 9, current=CURRENT)
-        # The dead access token itself is of no use to anybody, whatever the clock says later.
+        # The dead access token itself is never used, even if the clock is set back later.
         assert (token.access_token, token.refresh_token) == ("", kept)
         assert not token.valid_at(NOW + 9)
         assert math.isfinite(token.remaining(NOW))
@@ -445,7 +445,9 @@ def test_header_injection(name, value):
 
 @pytest.mark.parametrize("value", [None, "", 0, 7, [], {}, b"bytes", False])
 def test_no_access_token(value):
-    """F4: an answer without an access token is unreadable: transient, and ambiguous for what it may have spent."""
+    """
+    F4: an answer without an access token is unreadable: transient, and ambiguous because it may have spent something.
+    """
     with pytest.raises(TransientRefreshError, match="no access_token") as caught:
         answered(access_token=value)
     assert caught.value.ambiguous
@@ -453,7 +455,9 @@ def test_no_access_token(value):
 
 @pytest.mark.parametrize("answer", [None, 7, b"token", ("a",), ("a", 1, 2), ["a", 1], object(), {"a"}, 3.5])
 def test_no_answer_at_all(answer):
-    """F4: what no source may return is a transient failure that names its type and what is wanted, not its value."""
+    """
+    F4: a forbidden result of a source is a transient failure that names its type and the allowed ones, not its value.
+    """
     with pytest.raises(TransientRefreshError, match=f"returned {type(answer).__name__}"):
         usable(answer)
 
@@ -482,7 +486,7 @@ def test_empty_error_beside_a_token(error):
 
 
 def test_error_beside_a_token_is_ignored():
-    """F4: an answer with a token is a success, whatever else is in it."""
+    """F4: an answer with a token is a success, with any other content."""
     assert answered(error="invalid_grant").access_token == "a"
 
 

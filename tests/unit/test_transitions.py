@@ -1,4 +1,6 @@
-"""Each row of the table of transitions in `key_state`: what is in service after it, and when the next flight is."""
+"""
+Each row of the table of transitions in `key_state`: the token in service after it, and the time of the next flight.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,7 @@ def test_each_transition(before, what, serves, next_at, presents):
     assert (None if in_service is None else in_service.access_token) == serves
     assert state.next_at(NOW, STRICT if state.failure is not None and state.failure.withheld else SHARED) == next_at
     assert (None if state.token is None else state.token.refresh_token) == presents
-    # The bound of the hot path never goes beyond what is in service.
+    # The bound of the hot path never exceeds the life of the token in service.
     assert state.valid_until <= NOW or (in_service is not None and state.valid_until == in_service.expires_at)
 
 
@@ -155,7 +157,7 @@ AFTER: dict[str, tuple[Callable[[KeyState], object], bool]] = {
     "put": (lambda one: one.put(token("put"), NOW, SHARED), False),
     "signed out": (lambda one: one.signed_out_at(NOW, 2, signed_out(), NOW, SHARED), False),
     "forgotten": (lambda one: one.forgotten(keep_refresh_token=False), False),
-    # What says nothing of the answer.
+    # These transitions say nothing about the answer.
     "forgotten, but for its refresh token": (lambda one: one.forgotten(keep_refresh_token=True), True),
     "superseded, same": (lambda one: one.superseded(record(token("peer", at=BORN, refresh_token="r1")), SHARED), True),
     "superseded by nothing": (lambda one: one.superseded(record(None), SHARED), True),

@@ -88,6 +88,7 @@ class StoreClient:
     def __init__(self, store: TokenStore, namespace: str | None, session: Session) -> None:
         self.store = store
         self._namespace = namespace
+        self._session = session
         self._clock = session.clock
         self._observers = session.observers
         self._outage = session.store_outage
@@ -135,6 +136,8 @@ class StoreClient:
         """A watch reports all writes from now on, even if it missed earlier ones. Or it has ended."""
         self._own.clear()
         self._watch = object() if watching else None
+        if watching:
+            self._outage.heard()
 
     async def begin(  # noqa: PLR0917 - a lease has these parts
         self, state: KeyState, flight: Flight, owner: str, ttl: float, timeout: float, quota: Quota | None = None
@@ -241,8 +244,11 @@ class StoreClient:
         call: Callable[[], Awaitable[T]],
         timeout: float = STORE_TIMEOUT,
     ) -> T | None:
-        if not self._outage.lets_through(operation):
+        # Imports, the decision of a person and the last offer of a close are tried in any case.
+        bound = flight.started and not flight.decided and self._session.running
+        if bound and flight.tried != operation and not self._outage.lets_through(operation):
             return None
+        flight.tried = operation
         if self._running >= MOST_STEPS and not await self._place():
             self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
             return None

@@ -52,7 +52,7 @@ def attempt_sync(reader: TokenReader, call: Callable[..., T], refused: Refused) 
 async def attempt_with(
     reader: TokenReader, call: Callable[[str], Awaitable[T]], is_refusal: Callable[[Exception], bool]
 ) -> T:
-    """Await *call* with the bare token, and once more with another one where *is_refusal* holds of what it raised."""
+    """Await *call* with the bare token, and once more with another token if *is_refusal* matches its exception."""
     token = await reader.get()
     try:
         return await call(token.access_token)

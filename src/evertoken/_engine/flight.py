@@ -98,6 +98,7 @@ class Flight(Gate):
         "taken",
         "task",
         "token",
+        "tried",
         "urgent",
         "void",
         "waited_by",
@@ -125,6 +126,8 @@ class Flight(Gate):
         self.stuck: Callable[[], object] | None = None
         #: The name of the key in the store, once it is known.
         self.name: str | None = None
+        #: The step of the store that it tried last, and may try again although the store is down.
+        self.tried: str = ""
         #: The provider whose limits let it start, the one in which it holds a place, and whether it counts as a fetch.
         self.provider: Hashable = None
         self.place: Hashable = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyCommands"]
 
-# These run on the session's own loop, whichever thread or loop calls them.
+# These run on the session's own loop, also if another thread or loop calls them.
 _REFRESH = attrgetter("commands.refresh")
 _REFUSED = attrgetter("commands.refused")
 _INVALIDATE = attrgetter("commands.invalidate")

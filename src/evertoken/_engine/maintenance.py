@@ -137,6 +137,14 @@ class Maintenance:
                 state.hurried(max(now, failure.not_before))
                 self.schedule(state)
 
+    def store_came_back(self) -> None:
+        """The store was down and has answered. Tokens that it lacks are offered to it again now."""
+        now = self._clock.time()
+        for state in list(self._registry.keys.values()):
+            if state.unkept and state.flight is None:
+                state.offered_soon(now)
+                self.schedule(state)
+
     async def change(self, state: KeyState, seconds: float) -> None:
         """Wait until *state* changes, for at most *seconds*."""
         gate = self._gates.get(state)

@@ -88,7 +88,8 @@ class RefreshPath:
         held = permit.lease is not None
         try:
             if only_keeps(state, flight, self._clock.time()):
-                self._leave_place(flight)
+                if held:
+                    self._leave_place(flight)
                 kept = await coordinator.finish(state, flight, permit, None)
                 failure = held_back() if kept is False and state.withheld else None
             else:
@@ -97,7 +98,8 @@ class RefreshPath:
                     known = None if permit.record is None else permit.record.token
                     state.noted(failure, flight.request.current, known, self._clock.time())
                 token = None if flight.response is None else flight.response.token
-                self._leave_place(flight)
+                if held:
+                    self._leave_place(flight)
                 kept = await coordinator.finish(state, flight, permit, token)
         finally:
             coordinator.ended(state, flight, permit)

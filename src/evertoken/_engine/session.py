@@ -99,8 +99,8 @@ class Session:
         self.subscriptions: Subscriptions = Subscriptions(self.loop, self.is_lost)
         self.event_streams: EventStreams = EventStreams(self.loop, self.is_lost)
         observers.streams = self.event_streams
-        self.store_outage: StoreOutage = StoreOutage(self.clock, observers)
         self.maintenance: Maintenance = Maintenance(self)
+        self.store_outage: StoreOutage = StoreOutage(self.clock, observers, came_back=self.maintenance.store_came_back)
         self.compare_clocks: Callable[[], None] = self.maintenance.supervisor.compare_clocks
         self.providers: ProviderWatch = ProviderWatch(
             settings,

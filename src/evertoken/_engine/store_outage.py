@@ -1,5 +1,5 @@
 """
-A store that fails for many keys: it is tried by one of them at a time, and the log has a line a minute.
+A store that fails for many keys: one of them a second tries it, and the log has a line a minute.
 
 A store that hangs would otherwise hold each flight for seconds, and those of short tokens would come too late.
 """
@@ -13,7 +13,7 @@ from evertoken._model import store_events
 from evertoken._model.events import StoreFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from evertoken._engine.observers import Observers
     from evertoken._model.protocols import Clock
@@ -26,11 +26,8 @@ _SUMMARY: Final = 60.0
 #: Failures in a row after which only one flight at a time tries the step.
 _DOWN: Final = 3
 
-#: Seconds from a failure of a store that is down to the next try.
+#: Seconds between two tries of a store that is down. A try that hangs does not delay the next one.
 _PAUSE: Final = 1.0
-
-#: Seconds that a try may take before another one is made in any case.
-_PATIENCE: Final = 10.0
 
 
 @dataclass
@@ -40,6 +37,8 @@ class _Failing:
     #: When the step is tried again, by the monotonic clock.
     next_at: float
     failures: int = 1
+    #: Failures since the store was last heard of.
+    row: int = 1
 
 
 @final
@@ -48,12 +47,20 @@ class StoreOutage:
     Counts the failures of each step of a store in a row, over all keys.
 
     The first failure is a warning. The following ones are DEBUG, because a store that is down fails for each key. After
-    the third one the store counts as down: one flight at a time tries the step, and the others do without it.
+    the third one the store counts as down: one flight a second tries the step, and the others do without it.
+
+    Args:
+        clock: Both clocks.
+
+        observers: They are told of failures and of the end.
+
+        came_back: Called when a step that was down has succeeded.
     """
 
-    def __init__(self, clock: Clock, observers: Observers) -> None:
+    def __init__(self, clock: Clock, observers: Observers, *, came_back: Callable[[], object]) -> None:
         self._clock = clock
         self._observers = observers
+        self._came_back = came_back
         self._failing: dict[str, _Failing] = {}
 
     @property
@@ -64,13 +71,18 @@ class StoreOutage:
     def lets_through(self, operation: str) -> bool:
         """Tell whether to try *operation* now. The caller then tries it, and reports how that ended."""
         failing = self._failing.get(operation)
-        if failing is None or failing.failures < _DOWN:
+        if failing is None or failing.row < _DOWN:
             return True
         now = self._clock.monotonic()
         if now < failing.next_at:
             return False
-        failing.next_at = now + _PATIENCE
+        failing.next_at = now + _PAUSE
         return True
+
+    def heard(self) -> None:
+        """The store has reported that it can be reached: let all through until several steps fail again."""
+        for failing in self._failing.values():
+            failing.row = 0
 
     def failed(self, operation: str, key: Hashable, error: str) -> None:
         """Count a failure of *operation* and tell the observers."""
@@ -80,6 +92,7 @@ class StoreOutage:
             self._failing[operation] = _Failing(now, now, next_at)
         else:
             failing.failures += 1
+            failing.row += 1
             failing.next_at = next_at
         outage = failing is not None
         self._observers.emit(StoreFailed(at=now, key=key, operation=operation, error=error, outage=outage))
@@ -97,7 +110,12 @@ class StoreOutage:
         if not self._failing:
             return
         failing = self._failing.pop(operation, None)
-        if failing is not None and failing.failures > 1:
+        if failing is None:
+            return
+        if failing.failures >= _DOWN:
+            # Others were not let through meanwhile, and what they hold is offered to the store at once.
+            self._came_back()
+        if failing.failures > 1:
             now = self._clock.time()
             took = max(0.0, now - failing.since)
             self._observers.emit(

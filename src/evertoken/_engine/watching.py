@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Watching"]
 
-# These run on the session's own loop, whichever thread or loop calls them.
+# These run on the session's own loop, also if another thread or loop calls them.
 _SUBSCRIBE = attrgetter("read_path.subscribe")
 _STATUS = attrgetter("grants.status")
 

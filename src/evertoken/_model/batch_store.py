@@ -16,7 +16,7 @@ __all__ = ["BatchStore"]
 
 @runtime_checkable
 class BatchStore(TokenStore, Protocol):
-    """A store that writes many new records in one step, for an import."""
+    """A store that writes many new records in one step. An import uses it."""
 
     async def add_many(self, records: Sequence[Record], /) -> list[bool]:
         """

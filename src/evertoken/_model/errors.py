@@ -1,10 +1,12 @@
 """
 The exceptions of this library, one class for each reaction of a caller.
 
-    TokenError ├── TransientRefreshError   a fetch failed and is worth trying again ├── GrantRejected           the
-    authorization server said no: a person must act ├── TokenUnavailable        get() has no valid token to return ├──
-    OriginRefused           a token was about to go to the wrong origin └── ManagerClosed           the manager is
-    closed, or closing
+    TokenError
+    ├── TransientRefreshError   a fetch failed and is worth trying again
+    ├── GrantRejected           the authorization server said no: a person must act
+    ├── TokenUnavailable        get() has no valid token to return
+    ├── OriginRefused           a token was about to go to the wrong origin
+    └── ManagerClosed           the manager is closed, or closing
 
 Misuse (a manager that is not started, another process, an unknown key) raises a RuntimeError, LookupError, ValueError
 or TypeError whose message names the remedy. It never raises a TokenError.

@@ -158,7 +158,7 @@ class RefreshFailed(Event):
 
         took: Seconds from the start of the fetch to its failure. It is None if no source was asked.
 
-        reason: Why the token was to be fetched.
+        reason: Why the token was needed.
 
         outage: Whether the provider is down, which `ProviderDown` has already reported for all its keys.
     """
@@ -187,7 +187,7 @@ class RefreshRejected(Event):
 
         took: Seconds from the start of the fetch to the rejection. It is None if no source was asked.
 
-        reason: Why the token was to be fetched.
+        reason: Why the token was needed.
     """
 
     error: GrantRejected

@@ -114,7 +114,7 @@ class KeyState(KeyService):
         self.failure = None
         self.since = max(now, self.since + TICK) if rules.shared else 0.0
         self.generation += 1
-        self.fetched_at = now
+        self.fetched_at = min(now, token.issued_at)
         self._serve(token)
 
     def seeded(self, token: Token, /, *, shared: bool) -> None:
@@ -136,6 +136,12 @@ class KeyState(KeyService):
         if withhold and rules.strict and self.token is not None:
             failure.withheld = True
             self.valid_until = NEVER
+
+    def offered_soon(self, now: float, /) -> None:
+        """Offer the state of memory to the store at once, if the store lacks it."""
+        failure = self.failure
+        if failure is not None and failure.unkept:
+            failure.repair_at = now
 
     def saved(self, /) -> None:
         """The store has the state of memory."""

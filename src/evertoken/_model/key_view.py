@@ -154,7 +154,7 @@ class KeyView:
         return now - self.fetched_at < max(rules.refresh.floor(lifetime), share)
 
     def unavailable(self, what: str = "no valid token", /) -> TokenUnavailable | GrantRejected:
-        """Return a new exception that says that *what* is missing, with the last failure as its cause."""
+        """Return a new exception that names the missing *what*, with the last failure as its cause."""
         failure = self.failure
         error = None if failure is None else failure.error
         if isinstance(error, GrantRejected):

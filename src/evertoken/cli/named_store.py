@@ -30,7 +30,7 @@ def store_named(path: str, /, *, here: bool = False, needs: tuple[str, ...] = _S
         needs: The methods that it must have.
 
     Raises:
-        ValueError: There is none; the message says what is wrong and names the path.
+        ValueError: No store is found. The message describes the mistake and names the path.
     """
     module, colon, name = path.partition(":")
     if not colon or not all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):
@@ -59,7 +59,7 @@ def _imported(path: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # What the module itself misses is another matter.
+        # A module that the named module lacks is another matter.
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             failed = f"{path}: there is no module {error.name!r}"
         else:

@@ -1,4 +1,6 @@
-"""Whose token a request of azure-core carries, and whether it was refused. It imports no library of Azure."""
+"""
+Finds the token that a request of azure-core carries, and whether the server refused it. It imports no library of Azure.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,7 @@ class Scopes:
 def place_of(request: Any) -> int | None:
     """Return where the body of *request* stands before it is sent, if it can be wound back to there."""
     try:
-        # Of the older kind of requests there is no content.
+        # The older kind of requests has no content.
         body = request.content
     except AttributeError:
         body = request.data

@@ -1,4 +1,4 @@
-"""What sessions of botocore and aiobotocore share: the keys of a token, and the calls that they signed."""
+"""Shared by the sessions of botocore and aiobotocore: the keys of a token, and the calls that they signed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refusal_in(response: tuple[Any, Mapping[str, Any]] | None, call: Mapping[str
     Args:
         response: The answer and what botocore read in it, or None.
 
-        call: What botocore knows of the call.
+        call: The data that botocore keeps for the call.
     """
     if response is None or response[0].status_code < _BAD_REQUEST:
         return None
@@ -77,7 +77,7 @@ class Refusal:
     An answer that refuses a key.
 
     Args:
-        key_id: Which key it is.
+        key_id: The id of the refused key.
 
         body: The body of the request.
     """
@@ -92,7 +92,7 @@ class Refusal:
             return True
         try:
             self._body.seek(0)
-        except Exception:  # noqa: BLE001 - whatever a stream raises that has no way back
+        except Exception:  # noqa: BLE001 - any error of a stream that cannot be wound back
             return False
         return True
 

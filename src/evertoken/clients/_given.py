@@ -33,5 +33,5 @@ class Given:
         return token
 
     def find(self, access_token: str) -> Token | None:
-        """Return the token whose value is *access_token*, or None if it was none of these."""
+        """Return the token whose value is *access_token*, or None if no given token had this value."""
         return next((one for one in self._tokens if one.access_token == access_token), None)

@@ -1,4 +1,4 @@
-"""What the credentials for google-auth share. It does not import google-auth."""
+"""Shared by the credentials for google-auth. It does not import google-auth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GIVEN: ContextVar[tuple[object, Token] | None] = ContextVar("evertoken_google_g
 
 
 class Reader(TokenReader, Protocol):
-    """What the credentials need of a manager: a handle has it."""
+    """The methods of a manager that the credentials need: a handle has them."""
 
     def peek(self) -> Token | None:
         """Return the valid token or None."""

@@ -57,7 +57,7 @@ class Session(Uncopied, aio_session.AioSession):  # type: ignore[misc]  # it shi
 class _Credentials(Uncopied, aio_credentials.AioCredentials):  # type: ignore[misc]  # it ships no types
     """Credentials that keep no key."""
 
-    # For whoever looks at them without a signature to make; None of a key that has to be awaited.
+    # For code that looks at them without signing. It is None for a key that needs a wait.
     access_key = secret_key = token = account_id = None
     method = "evertoken"
 
@@ -72,7 +72,7 @@ class _Credentials(Uncopied, aio_credentials.AioCredentials):  # type: ignore[mi
 
 @final
 class _Provider:
-    """What gives a session its credentials."""
+    """Gives a session its credentials."""
 
     METHOD = "evertoken"
 

@@ -29,21 +29,21 @@ def connector(tokens: TokenReader, *, refused: Refused = is_refused_login) -> Ca
 
     It is for pools, as in `asyncpg.create_pool(dsn, connect=connector(tokens.handle()))`, and works alone as well. If
     the server refuses the login, the token is reported and the connection is made once more with another token.
-    Connections that are open already stay as they are, for PostgreSQL checks a password once. See "Connection Pools" in
-    the documentation of asyncpg.
+    Connections that are open already stay as they are, because PostgreSQL checks a password once. See "Connection
+    Pools" in the documentation of asyncpg.
 
     Args:
         tokens: A handle of a manager.
 
         refused:
-            Which exceptions mean that the server refused the login: a type, a tuple of types, or a function that is
+            The exceptions by which the server refuses the login: a type, a tuple of types, or a function that is
             given the exception. The default knows the codes 28P01 and 28000.
 
     The function raises what asyncpg raises; TokenUnavailable or GrantRejected where there is no valid token and none
     can be fetched now.
 
     Raises:
-        TypeError: *refused* is none of these.
+        TypeError: *refused* has another type.
     """
     is_refusal = refusal_test(refused)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncHealingTransport", "AsyncTokenCredential", "HealingTransport", "TokenCredential"]
 
-# The end of the year 9999, for a token whose end nobody knows.
+# The end of the year 9999. It stands for an unknown expiry.
 _NEVER: Final = 253_402_300_799
 # Long past, so that the policy asks before each request and keeps no token of its own.
 _ALWAYS: Final = 1
@@ -35,7 +35,7 @@ _ALWAYS: Final = 1
 
 @final
 class _Info(AccessTokenInfo):
-    """What `get_token_info` returns. Its `repr` does not show the token."""
+    """The result of `get_token_info`. Its `repr` does not show the token."""
 
     def __repr__(self) -> str:
         return f"AccessTokenInfo(token={self.token!r}, expires_on={self.expires_on})"
@@ -76,10 +76,10 @@ class TokenCredential(_Credential):
         Return a valid token.
 
         Args:
-            scopes: What the token is for; see the class.
+            scopes: The scopes of the token. See the class.
 
-            claims: What a resource server demands of the next token. The token given last counts as refused, and
-                another is fetched. The source is not told the claims.
+            claims: The demands of a resource server on the next token. The last given token counts as refused, and
+                another one is fetched. The source is not told the claims.
 
             tenant_id: It is not used.
 
@@ -178,7 +178,7 @@ class HealingTransport(Uncopied, HttpTransport[Any, Any]):
     Args:
         credential: The credential of the same client.
 
-        transport: What sends the requests; a new `RequestsTransport` unless given.
+        transport: Sends the requests. By default, it is a new `RequestsTransport`.
     """
 
     def __init__(self, credential: TokenCredential, transport: HttpTransport[Any, Any] | None = None) -> None:
@@ -240,12 +240,12 @@ class HealingTransport(Uncopied, HttpTransport[Any, Any]):
 @final
 class AsyncHealingTransport(Uncopied, AsyncHttpTransport[Any, Any]):
     """
-    Does what `HealingTransport` does, for the clients in the `aio` packages.
+    The same as `HealingTransport`, for the clients in the `aio` packages.
 
     Args:
         credential: The credential of the same client.
 
-        transport: What sends the requests; a new `AioHttpTransport` unless given.
+        transport: Sends the requests. By default, it is a new `AioHttpTransport`.
     """
 
     def __init__(self, credential: AsyncTokenCredential, transport: AsyncHttpTransport[Any, Any] | None = None) -> None:

@@ -39,7 +39,7 @@ class Credentials(Uncopied, botocore_credentials.Credentials):  # type: ignore[m
 
     @property
     def access_key(self) -> str:
-        """Which key it is. See `get_frozen_credentials`, whose three parts belong together."""
+        """The id of the key. See `get_frozen_credentials`, whose three parts belong together."""
         return str(self.get_frozen_credentials().access_key)
 
     @property
@@ -106,7 +106,7 @@ class Session(Uncopied, botocore_session.Session):  # type: ignore[misc]  # it s
 
 @final
 class _Provider:
-    """What gives a session its credentials."""
+    """Gives a session its credentials."""
 
     METHOD = "evertoken"
 

@@ -80,10 +80,10 @@ class Credentials(GoogleFlow, sync_credentials.Credentials):
 
     def refresh(self, request: Any) -> None:  # noqa: ARG002 - the manager fetches
         """
-        Wait for a token if there is none; otherwise report that the one given last was refused, and wait for another.
+        Wait for a token if there is no token yet. Otherwise report the last given one as refused, and wait for another.
 
-        It does nothing if there is another already, or if the manager fetches none in a cool-down: then the refusal is
-        the caller's.
+        If the manager already has another token, or does not fetch one because of a cool-down, this does nothing. The
+        caller then gets the refusal.
 
         Args:
             request: It is not used.
@@ -114,7 +114,7 @@ class Credentials(GoogleFlow, sync_credentials.Credentials):
             put_other(headers, token)
 
     def before_request(self, request: Any, method: str, url: str, headers: MutableMapping[str, str]) -> None:  # noqa: ARG002
-        """Put the token into *headers*; the manager has refreshed it in time. See `token` for what is raised."""
+        """Put the token into *headers*. The manager has refreshed it in time. The exceptions are those of `token`."""
         self.apply(headers)
 
 
@@ -140,10 +140,10 @@ class AsyncCredentials(GoogleFlow, async_credentials.Credentials):
 
     async def refresh(self, request: Any) -> None:  # noqa: ARG002 - the manager fetches
         """
-        Wait for a token if there is none; otherwise report that the one given last was refused, and wait for another.
+        Wait for a token if there is no token yet. Otherwise report the last given one as refused, and wait for another.
 
-        It does nothing if there is another already, or if the manager fetches none in a cool-down: then the refusal is
-        the caller's.
+        If the manager already has another token, or does not fetch one because of a cool-down, this does nothing. The
+        caller then gets the refusal.
 
         Args:
             request: It is not used.
@@ -177,5 +177,5 @@ class AsyncCredentials(GoogleFlow, async_credentials.Credentials):
             put_other(headers, token)
 
     async def before_request(self, request: Any, method: str, url: str, headers: MutableMapping[str, str]) -> None:  # noqa: ARG002
-        """Put the token into *headers*; the manager has refreshed it in time. See `apply` for what is raised."""
+        """Put the token into *headers*. The manager has refreshed it in time. The exceptions are those of `apply`."""
         await self.apply(headers)

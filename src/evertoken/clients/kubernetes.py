@@ -100,7 +100,7 @@ def heal(
 
 
 class _Hook(Binding):
-    """What a configuration calls before each request."""
+    """A configuration calls this before each request."""
 
     def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
         super().__init__(tokens, origins=origins, allow_http=allow_http)
@@ -221,5 +221,5 @@ class _AsyncRequest(_Healing):
 
 
 def _is_refused(outcome: Any) -> bool:
-    """Tell whether a response, or what was raised in its place, has the status 401."""
+    """Tell whether a response, or the exception in its place, has the status 401."""
     return bool(getattr(outcome, "status", None) == UNAUTHORIZED)

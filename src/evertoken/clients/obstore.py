@@ -23,7 +23,7 @@ __all__ = ["BearerProvider", "S3Provider", "is_refusal"]
 # Long past, so that obstore asks before each request and keeps no token of its own.
 _ALWAYS: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
-# What S3 calls credentials that have ended, with 400 or 403.
+# The code that S3 gives to expired credentials, with 400 or 403.
 _ENDED: Final = re.compile(r"<Code>(?:ExpiredToken|InvalidToken|InvalidAccessKeyId|TokenRefreshRequired)</Code>")
 
 
@@ -63,7 +63,7 @@ class BearerProvider(_Provider):
 @final
 class S3Provider(_Provider):
     """
-    The credential provider of an `S3Store`, for a manager of AWS credentials. All else is as with `BearerProvider`.
+    The credential provider of an `S3Store`. It needs a manager of AWS credentials, and works like `BearerProvider`.
 
     Args:
         tokens: A handle of a manager with a source of `evertoken.sources.aws`.

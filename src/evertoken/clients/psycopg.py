@@ -42,7 +42,7 @@ def connection_class(
 
     It is for pools, as in `AsyncConnectionPool(conninfo, connection_class=connection_class(tokens.handle()))`, and its
     `connect` works without a pool as well. If the server refuses the login, the token is reported and the connection is
-    made once more with another token. Connections that are open already stay as they are, for PostgreSQL checks a
+    made once more with another token. Connections that are open already stay as they are, because PostgreSQL checks a
     password once. See "Connection life cycle" in the documentation of psycopg_pool.
 
     Args:
@@ -53,7 +53,7 @@ def connection_class(
             manager's, or a class of your own.
 
         refused:
-            Which exceptions mean that the server refused the login: a type, a tuple of types, or a function that is
+            The exceptions by which the server refuses the login: a type, a tuple of types, or a function that is
             given the exception. The default looks for the English words "authentication failed", because libpq passes
             on words alone: if your server has another language (`lc_messages`), give a function.
 
@@ -61,7 +61,7 @@ def connection_class(
     be fetched now; and RuntimeError where a synchronous connection would block the manager's own loop for a token.
 
     Raises:
-        TypeError: *refused* is none of these.
+        TypeError: *refused* has another type.
     """
     made = _asynchronous if issubclass(base, psycopg.AsyncConnection) else _synchronous
     return made(tokens, base, refusal_test(refused))

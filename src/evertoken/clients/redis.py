@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenProvider", "keep_authenticated"]
 
-# What redis-py calls the name of the user in a token.
+# The name that redis-py gives to the user in a token.
 _USER = "oid"
 
 
@@ -124,13 +124,13 @@ async def keep_authenticated(client: Any, provider: TokenProvider) -> None:
     Args:
         client:
             A `Redis` or `RedisCluster` of redis-py, synchronous or of `redis.asyncio`; or the `PubSub` of a
-            `redis.asyncio.Redis` that was made with protocol=3. What the server answers to a login of a `PubSub` is not
-            read: if it refuses the token, it cuts the connection when the old one expires.
+            `redis.asyncio.Redis` that was made with protocol=3. The library does not read the server's answer to a
+            login of a `PubSub`. If the server refuses the token, it cuts the connection when the old one expires.
 
         provider: The provider that it was made with.
 
     Raises:
-        ValueError: It is a `PubSub` without protocol=3, or a synchronous one. Neither can log in again.
+        ValueError: It is a `PubSub` without protocol=3, or a synchronous one. These two cannot log in again.
         RuntimeError: The manager is not started.
     """
     handle, username = provider._tokens, provider._username  # noqa: SLF001 - the two are one
@@ -173,7 +173,7 @@ async def _done(login: Callable[[SimpleToken], Any], said: SimpleToken) -> None:
 async def _log_in_subscriber(pubsub: Any, said: SimpleToken) -> None:
     connection = pubsub.connection
     if connection is not None and connection.is_connected:
-        # The task that listens would take an answer for a message, so none is asked for.
+        # The task that listens would take an answer for a message, so the server is asked to send no answer.
         commands = [("CLIENT", "REPLY", "SKIP"), ("AUTH", said.try_get(_USER), said.get_value())]
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
 

@@ -42,13 +42,13 @@ def authenticate(engine: Engine | AsyncEngine, tokens: TokenReader, *, refused: 
         tokens: A handle of a manager.
 
         refused:
-            Which exceptions of the driver mean that the server refused the login: a type, a tuple of types, or a
+            The exceptions by which the driver reports a refused login: a type, a tuple of types, or a
             function that is given the exception. The default knows the codes of PostgreSQL (28P01, 28000), MySQL and
             MariaDB (1045), and the English words "authentication failed". libpq passes on words alone: if your
             PostgreSQL server has another language (`lc_messages`), give a function.
 
     Raises:
-        TypeError: *refused* is none of these.
+        TypeError: *refused* has another type.
     """
     is_refusal = refusal_test(refused)
 
@@ -77,5 +77,5 @@ def authenticate(engine: Engine | AsyncEngine, tokens: TokenReader, *, refused: 
 
 
 def _connected(dialect: Any, arguments: list[Any], options: dict[str, Any], token: Token) -> Any:
-    # A copy, for the frames of SQLAlchemy that raise hold *options*.
+    # A copy, because the frames of SQLAlchemy that raise hold *options*.
     return dialect.connect(*arguments, **{**options, "password": token.access_token})

@@ -183,8 +183,8 @@ class Endpoint:
             codes: Error codes and answers that reject, besides those of the RFCs. It is None if the answer is not from
                 OAuth.
 
-            read: A function that reads the fields of a body with a given content type. It returns None if there are
-                none.
+            read: A function that reads the fields of a body with a given content type. It returns None if it finds no
+                fields.
 
             seen: A function that receives status, header fields and fields of the answer, before it is judged.
 

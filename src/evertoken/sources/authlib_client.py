@@ -1,4 +1,4 @@
-"""A client of Authlib, as a program has it already."""
+"""A client of Authlib that a program already has."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class AuthlibClient(Guarded):
     Args:
         client: The client (`authlib.integrations.httpx_client.AsyncOAuth2Client`), with a `token_endpoint`.
 
-        parameters: What else `fetch_token` is given, such as `{"audience": "https://api.example.com"}`.
+        parameters: More arguments of `fetch_token`, such as `{"audience": "https://api.example.com"}`.
 
     Raises:
-        TypeError: It is no such client.
+        TypeError: *client* has another type.
         ValueError: The client has no `token_endpoint`, or it is http outside loopback.
     """
 
@@ -61,17 +61,17 @@ class AuthlibClient(Guarded):
         self._initial = self._given()
         # The refresh token that a fetch of this source left in the client.
         self._left: str | None = None
-        # What a fetch was answered: the status, and the header fields.
+        # The answer to a fetch: the status, and the header fields.
         self._answered: tuple[int, Any] | None = None
         for kind in ("access_token_response", "refresh_token_response"):
             client.register_compliance_hook(kind, self._note)
-        #: Without a refresh token there is none to be spent.
+        #: Without a refresh token, nothing can be spent.
         self.rotates: bool | None = False if self._initial is None else None
         self.provider: str = origin_of(endpoint)
 
     @property
     def identity(self) -> str | None:
-        """Whose tokens it gives: the endpoint, the client and what it asks for. None if somebody has logged in."""
+        """The owner of its tokens: the endpoint, the client and its scope. It is None if a person has logged in."""
         if self.rotates is None:
             return None
         asked = sorted((name, digest_of(str(value))) for name, value in self._parameters.items())

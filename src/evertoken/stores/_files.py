@@ -146,7 +146,7 @@ class Files:
         name = _name_of(key)
         with private_directory(self.path) as folder, self._lock(name):
             _journal.begin(folder, key)
-            # All files are removed, whichever of them exist.
+            # All files are removed, as far as they exist.
             if not [gone for ending in _COPIES if (gone := folder.remove(name + ending))]:
                 return False
             folder.sync()

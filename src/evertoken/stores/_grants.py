@@ -26,7 +26,7 @@ PLAIN: Final = (*SECRETS, "expires_at", "scope", "token_type")
 
 
 def plain_of(record: Record, names: Iterable[str], /) -> dict[str, Any]:
-    """Return the fields of the token of *record* that have these *names*; None for each where there is no token."""
+    """Return the fields of the token of *record* that have these *names*. Without a token, each of them is None."""
     return {name: getattr(record.token, name, None) or None for name in names}
 
 
@@ -41,7 +41,11 @@ def without_secrets(record: Record, names: Iterable[str], /) -> Record:
 
 
 def joined(record: Record, plain: Mapping[str, Any], /) -> Record | None:
-    """Return *record* with the secrets that *plain* has; None where they are not those that it was written with."""
+    """
+    Return *record* with the secrets that *plain* has.
+
+    If they differ from the secrets that it was written with, return None.
+    """
     token = record.token
     values = {name: plain[name] or None for name in SECRETS if name in plain}
     for name, value in values.items():
@@ -58,14 +62,14 @@ def found_login(
     """
     Return the record that stands for what the user's program wrote.
 
-    New tokens are a login. No tokens, where there were some, are a sign-out. None stands for no grant at all.
+    New tokens are a login. No tokens, where there were some, are a sign-out. None means that there is no grant.
 
     Args:
         key: The store's key.
 
         before: The record that was there before.
 
-        plain: What the program wrote: fields of a token. *expires_at* is an instant.
+        plain: The fields of a token that the program wrote. *expires_at* is an instant.
 
         now: When that was noticed (epoch seconds).
 

@@ -32,12 +32,12 @@ __all__ = [
     "read",
 ]
 
-#: The roles of the columns of a lease: who holds it, its fence, and the millisecond since the epoch at which it ends.
+#: The roles of the columns of a lease: its holder, its fence, and the millisecond since the epoch at which it ends.
 LEASE: Final = ("lease_owner", "lease_fence", "lease_ends")
 WHOSE: Final = ("namespace", "identity")
 ROLES: Final = frozenset({"name", "key", "record", *WHOSE, *PLAIN, *LEASE})
 
-#: Bytes of a name at the most: an index of PostgreSQL takes no more than 2704. What is longer ends in its digest.
+#: Bytes of a name at the most: an index of PostgreSQL takes no more than 2704. A longer name ends in its digest.
 _LONGEST_NAME: Final = 2000
 _DIGEST: Final = 65
 
@@ -63,11 +63,11 @@ class Place:
 
         row: The name's digest: the key of its lease.
 
-        keys: What the key columns hold.
+        keys: The values of the key columns.
 
-        namespace: What the column of the namespace holds, if there is one.
+        namespace: The value of the column of the namespace, if there is one.
 
-        identity: What the column of the identity holds, if there is one.
+        identity: The value of the column of the identity, if there is one.
     """
 
     __slots__ = ("identity", "keys", "name", "namespace", "row")
@@ -83,7 +83,7 @@ class Place:
 @final
 class Row(Opaque):
     """
-    What a row holds.
+    The content of a row.
 
     Args:
         identity: Its identity, where there is a column for it.
@@ -94,7 +94,7 @@ class Row(Opaque):
 
         lease: Its lease, where that has columns here: owner, fence and end in milliseconds.
 
-        now: What the database's clock read, in epoch seconds.
+        now: The time of the database's clock, in epoch seconds.
     """
 
     __slots__ = ("identity", "lease", "now", "plain", "record")
@@ -119,7 +119,7 @@ def by_role(columns: Mapping[str, Any], known: Mapping[str, Any], /) -> dict[str
     Return the columns that have each role.
 
     Args:
-        columns: Which column has which role, as the user gave it.
+        columns: The roles of the columns, as the user gave them.
 
         known: The columns that there are, by their names.
 
@@ -178,7 +178,7 @@ def cut(name: str, length: int | None, /) -> str:
     """Return *name*, or what stands for it where a column of this *length* has no room for it."""
     most = min(_LONGEST_NAME, length or _LONGEST_NAME) - _DIGEST
     data = name.encode()
-    # What is cut is longer than any that is whole, so that it is nobody's.
+    # A cut name is longer than any whole one, so that it cannot be another record's name.
     whole = len(data) <= most
     return name if whole else f"{data[:most].decode(errors='ignore')}#{hashlib.sha256(data).hexdigest()}"
 
@@ -219,7 +219,7 @@ def as_instant(column: Any, value: float | None, /) -> Any:
 
 
 def read(role: str, value: Any, /) -> Any:
-    """Return what a column with this *role* holds, as a token has it."""
+    """Return the value of a column with this *role*, in the form that a token uses."""
     if isinstance(value, Hidden):
         value = value.value
     if isinstance(value, datetime):

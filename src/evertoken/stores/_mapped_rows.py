@@ -1,4 +1,4 @@
-"""Which row of a table of the user's holds which record."""
+"""Maps the rows of a user's table to records."""
 
 from __future__ import annotations
 

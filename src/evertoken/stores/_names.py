@@ -15,12 +15,12 @@ __all__ = ["Name", "check_owner", "name_of", "parts_of"]
 
 class Name(NamedTuple):
     """
-    What a manager's name of a record is made of.
+    The parts of a manager's name of a record.
 
     Args:
         namespace: That of the manager; empty where it has none.
 
-        key: The key, as in `tokens.get(key)`; None where the manager has one source.
+        key: The key, as in `tokens.get(key)`; it is None if the manager has one source.
 
         identity: The digest of the source's identity, or None where it states none.
     """

@@ -28,7 +28,7 @@ __all__ = ["FAILURES", "AsyncEngine", "MetaData", "OwnTable", "Table", "lease_ta
 #: The base of all that SQLAlchemy raises, and a broken constraint.
 FAILURES: Final = (SQLAlchemyError, IntegrityError)
 
-#: What the database's clock reads, in epoch seconds.
+#: The time of the database's clock, in epoch seconds.
 _NOW: Final = {
     "postgresql": "extract(epoch from clock_timestamp())::float8",
     "mysql": "timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) * 1e-6",
@@ -67,7 +67,7 @@ class _Veiled(sa.types.TypeDecorator[Any]):
 
 
 class _Secret(str):
-    """A text whose `repr` shows nothing, for the log of an engine with echo."""
+    """A text whose `repr` shows nothing, because an engine with echo logs it."""
 
     __slots__ = ()
 
@@ -81,11 +81,11 @@ class OwnTable(MappedRows):
     A mapped table, and the statements for it.
 
     Args:
-        engine: Whose dialect is spoken.
+        engine: Its dialect is used.
 
         table: A `Table` or a mapped class.
 
-        columns: Which column has which role.
+        columns: The roles of the columns.
 
         leases: The table of leases, or its name, unless the roles of a lease are mapped.
     """

@@ -108,7 +108,7 @@ def bounded(conninfo: str) -> str:
     """
     Return *conninfo* with time limits for a silent server. Values of the user take precedence.
 
-    None of them is a setting of the session, because a pooler may refuse such settings.
+    The limits are no settings of the session, because a pooler may refuse such settings.
 
     Raises:
         ValueError: It is neither a URL nor a text for libpq, or a part of a password is in one of its other fields.

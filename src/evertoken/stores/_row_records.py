@@ -33,9 +33,9 @@ class RowRecords:
     Args:
         table: Where.
 
-        codec: What seals them.
+        codec: The codec that seals them.
 
-        name: What the log calls the store.
+        name: The name of the store in the log.
     """
 
     def __init__(self, table: OwnTable, codec: Codec | None, name: str) -> None:

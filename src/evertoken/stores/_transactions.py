@@ -1,7 +1,7 @@
 """
 Transactions of the user's engine: each step of the store is one, begun again where another one got in its way.
 
-What a database says of a failed statement may quote the values in it. None of that is told.
+A database may quote the values of a failed statement in its message. That message is never shown.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Transactions:
     Args:
         engine: An `AsyncEngine`.
 
-        errors: What SQLAlchemy raises: the base of all, and that of a broken constraint.
+        errors: The exceptions of SQLAlchemy: the base of all, and that of a broken constraint.
 
         names: The names that a message may quote.
     """
@@ -128,7 +128,7 @@ def _words(cause: Any) -> str:
 
 
 def _codes(error: Exception) -> set[str]:
-    # Of psycopg and asyncpg, and of the drivers of MySQL.
+    # The codes of psycopg and asyncpg, and of the drivers of MySQL.
     cause: Any = getattr(error, "orig", None)
     number = next(iter(getattr(cause, "args", ())), None)
     found = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)

@@ -1,4 +1,4 @@
-"""A store in whatever place a program keeps its token already: two functions of the program's load and save it."""
+"""A store in the place where a program keeps its token already: two functions of the program load and save it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["HookStore"]
 
 T = TypeVar("T")
 
-#: What a program may load.
+#: The types that a program may load.
 Loaded: TypeAlias = "Mapping[str, Any] | Token | None"
 
 #: The field with all of a record that is no field of a token.
@@ -39,7 +39,7 @@ _REST: Final = "evertoken"
 
 @final
 class _Key:
-    """What is known of one key: its newest lease, and the record that was loaded or saved last."""
+    """The knowledge about one key: its newest lease, and the record that was loaded or saved last."""
 
     __slots__ = ("ends_at", "fence", "last", "lock", "owner", "turn")
 
@@ -69,8 +69,8 @@ class HookStore(Guarded):
     Args:
         load: An async or plain function. It is called with the key (None where the manager has one source) and returns
             what *save* was given, or a mapping with at least "access_token" or "refresh_token", a `Token`, or None.
-            Other tokens than those saved last are a new login, and empty ones are a sign-out. None stands for no grant:
-            a manager that has one saves it again.
+            Other tokens than those saved last are a new login, and empty ones are a sign-out. None means that there is
+            no grant. A manager that has one saves it again.
 
         save: An async or plain function. It is called with the key and a dict, and returns when that is kept. The dict
             is a value that `json.dumps` can write: "access_token", "refresh_token", "expires_at" (epoch seconds),
@@ -85,7 +85,7 @@ class HookStore(Guarded):
         clock: Where time comes from.
 
     Plain functions run in worker threads. All functions are called on the event loop that used the store first, and one
-    at a time for a key. What they raise counts as "store down".
+    at a time for a key. Their exceptions count as "store down".
 
     Raises:
         TypeError: A function is none.
@@ -175,7 +175,7 @@ class HookStore(Guarded):
                 return await work(known)
 
         async def run() -> T:
-            # As a task: whoever waits may be cancelled, and the save goes on in its turn.
+            # A task: a waiter may be cancelled, and the save goes on in its turn.
             task = spawn(asyncio.get_running_loop(), take_turn(), "evertoken:hooks")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -216,7 +216,7 @@ class HookStore(Guarded):
         if last is not None and (before is None or last.version > before.version):
             if _is_of(last, plain):
                 return last, False
-            # What was noticed last is not on record, or the program has dropped the rest.
+            # The last noticed change is not on record, or the program has dropped the rest.
             before = last
         elif before is not None:
             whole = joined(before, plain)
@@ -273,7 +273,7 @@ class HookStore(Guarded):
             return
         held = self._lock(_key_of(key))
         await held.__aenter__()
-        # Who was given the lease may be gone.
+        # The holder of the lease may be gone.
         known.lock = held, self._clock.call_later(max(ttl, LONGEST_LEASE), self._expire, key)
 
     def _expire(self, key: str) -> None:
@@ -307,7 +307,7 @@ async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         if inspect.iscoroutinefunction(function):
             return await function(*arguments)
-        # Hidden, for a loop in debug mode writes down what futures hold.
+        # Hidden, because a loop in debug mode logs the content of futures.
         found = (await offload(lambda: Hidden(function(*arguments)))).value
         return await found if inspect.isawaitable(found) else found
     except Exception as error:  # noqa: BLE001 - raised again below

@@ -56,7 +56,7 @@ class SQLAlchemyStore(Guarded):
             - "key": the key of a token, as in `tokens.get(7)`: a whole number, a text or a UUID. Several columns hold
               keys that are tuples. Or instead "name": a text of at least 130 characters for the whole name of a
               record, for managers with one source.
-            - "record": text, for what has no column of its own. It may be NULL, and belongs to the store.
+            - "record": a text for all values without a column of their own. It may be NULL, and belongs to the store.
             - "access_token", "refresh_token", "scope", "token_type": texts, each if you want to read it. A token
               without such a column is in "record".
             - "expires_at": a date and time, in UTC where it has no time zone; or a number of epoch seconds.
@@ -64,15 +64,16 @@ class SQLAlchemyStore(Guarded):
               belongs to the first that reads it, and others are refused.
             - "lease_owner" (text), "lease_fence" and "lease_ends" (BigInteger): all three for leases in this table.
 
-        codec: What seals the column "record", such as `evertoken.stores.encryption.AesGcm`. It seals no other column.
+        codec: The codec that seals the column "record", such as `evertoken.stores.encryption.AesGcm`. It seals no
+            other column.
 
         leases: The name of the table of leases, or that table, as `lease_table` makes it. "evertoken_leases" by
             default, in the schema of *table*. It is not used where leases have columns.
 
     Raises:
         ImportError: The extra is not installed.
-        TypeError: The engine, the table, the mapping or *leases* is none.
-        ValueError: The database is none of those, a role or a column is missing, or of the wrong kind.
+        TypeError: The engine, the table, the mapping or *leases* has another type.
+        ValueError: The database is of another kind, a role or a column is missing, or of the wrong kind.
 
     The operations raise `OSError` where the database failed: the message says how, and quotes no value.
     """
@@ -102,7 +103,7 @@ class SQLAlchemyStore(Guarded):
         Args:
             metadata: Such as `Base.metadata`.
 
-            name: Of the table.
+            name: The name of the table.
 
             schema: The schema of the table, if need be.
         """
@@ -111,7 +112,7 @@ class SQLAlchemyStore(Guarded):
         return lease_table(metadata, name, schema)
 
     async def read(self, key: str, /) -> Record | None:
-        """Return the record of *key*, or None. What your program wrote is put on record."""
+        """Return the record of *key*, or None. Tokens that your program wrote are put on record."""
         place = self._table.place(key)
 
         async def look(connection: Any) -> tuple[Record | None, bool]:

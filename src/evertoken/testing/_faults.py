@@ -109,7 +109,7 @@ class Faults:
 
 @final
 class Window:
-    """The token requests of the last seconds, for a server with a rate limit."""
+    """The token requests of the last seconds. A server with a rate limit counts them."""
 
     def __init__(self) -> None:
         self._taken: deque[float] = deque()

@@ -1,4 +1,4 @@
-"""What takes a function that returns the token: openai is one of them."""
+"""Libraries that take a function that returns the token: openai is one of them."""
 
 from __future__ import annotations
 

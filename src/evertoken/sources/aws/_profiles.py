@@ -49,9 +49,9 @@ class ProfileReader:
 
         settings: The regions and endpoints.
 
-        machine: The roles of the machine, for a `credential_source`.
+        machine: The roles of the machine. A `credential_source` names one of them.
 
-        environ: The environment, for a `credential_source`.
+        environ: The environment. A `credential_source` may name it.
 
         client: The HTTP client to use.
     """

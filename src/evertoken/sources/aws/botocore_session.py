@@ -1,4 +1,4 @@
-"""A session of boto3, botocore or aiobotocore, whatever it finds its keys by."""
+"""A session of boto3, botocore or aiobotocore, with any of their ways to find keys."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ _SETTINGS: Final = (
 @final
 class BotocoreSession(Guarded):
     """
-    Keys that a session of boto3, botocore or aiobotocore finds, for what `Profile` and its like do not know.
+    Keys that a session of boto3, botocore or aiobotocore finds in ways that `Profile` does not know, such as SSO.
 
     `BotocoreSession(lambda: boto3.Session(profile_name="sso"))`. A function is called at each fetch, in a thread, so
     that no cache of an earlier session answers. A session of botocore is asked to look for its keys once more. A
-    `boto3.Session` has no public way to do that: it gives the key that it has until the last 15 minutes, also after
-    AWS has refused it. A store needs a namespace, because a session does not tell whose keys they are.
+    `boto3.Session` has no public way to do that: it gives the key that it has until the last 15 minutes, also after AWS
+    has refused it. A store needs a namespace, because a session does not name the owner of its keys.
 
     Args:
         session: A function that returns a session, or the session.
 
-        provider: Keys of one provider share its limits, its pauses and its outages. None: this source is alone.
+        provider: Keys of one provider share its limits, its pauses and its outages. By default, this source has limits
+            of its own.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: *session* is neither a session nor a function.
         ImportError: The extra `aws` is not installed.
     """
 
@@ -75,8 +76,8 @@ class BotocoreSession(Guarded):
         Let the session find its keys.
 
         Raises:
-            TransientRefreshError: What it asks could not be reached, or says that it may work later.
-            GrantRejected: It finds no keys, or a person must log in or set something right.
+            TransientRefreshError: The service behind the session could not be reached, or asks to try later.
+            GrantRejected: It finds no keys, or a person must log in or correct a setting.
         """
         started = SystemClock.time()
         try:

@@ -1,4 +1,4 @@
-"""What the credentials of azure-core and azure-identity raise -> the two failures. It knows their classes by name."""
+"""Turns the exceptions of azure-core and azure-identity into the two failures. It knows their classes by name."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def reached(error: BaseException) -> bool:
 
 def failure_of(error: Exception) -> Exception:
     """
-    Return what to raise in place of *error*.
+    Return the exception to raise in place of *error*.
 
     An answer is judged as that of a token endpoint. A failure without one is transient, unless Entra's words with it,
-    or its class, say that a person must act. What is no error of Azure's SDK is returned as it is.
+    or its class, say that a person must act. An exception of another library is returned unchanged.
     """
     for one in _chain(error):
         status = _status(one)
@@ -58,7 +58,9 @@ def _unanswered(kinds: set[str], said: str) -> Exception | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield *error* and its causes: azure-identity raises ClientAuthenticationError from whatever happened."""
+    """
+    Yield *error* and its causes: azure-identity raises ClientAuthenticationError from the exception that happened.
+    """
     one: BaseException | None = error
     while one is not None:
         yield one

@@ -37,7 +37,7 @@ class AzureCredential(CarriesSecrets):
         credential: A credential with coroutines, as those of `azure.identity.aio`, or a plain one, which is called in
             a thread. The program closes it, after the manager.
 
-        scopes: What the token is for, such as "https://vault.azure.net/.default".
+        scopes: The scopes of the token, such as "https://vault.azure.net/.default".
 
     Raises:
         TypeError: *credential* has neither `get_token_info` nor `get_token`.
@@ -99,7 +99,7 @@ class AzureCredential(CarriesSecrets):
             function = self._credential.get_token
         if inspect.iscoroutinefunction(function):
             return await call()
-        # One that is plain may still return a coroutine, where something is wrapped around it.
+        # A plain function may still return a coroutine, if something wraps it.
         found = await threads_of(self._in_thread).call((call,), starting=_nothing)
         return await found if inspect.isawaitable(found) else found
 

@@ -42,7 +42,7 @@ class CredentialsFile(Guarded):
 
         client: An `httpx.AsyncClient` to use. Without one, each fetch makes and closes its own.
 
-        allow_http: As in `WorkloadIdentity`, for a file that configures it.
+        allow_http: See `WorkloadIdentity`. It matters only for a file that configures one.
 
     Raises:
         ValueError: An argument is invalid. The message names it.

@@ -1,4 +1,4 @@
-"""Credentials of google-auth, whatever they are."""
+"""Credentials of google-auth, of any kind."""
 
 from __future__ import annotations
 

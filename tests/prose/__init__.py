@@ -1,0 +1,1 @@
+"""The check of prose: pages, docstrings, comments and messages are written in plain sentences (`nox -s lint`)."""
