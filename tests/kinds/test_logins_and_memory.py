@@ -328,3 +328,19 @@ async def test_a_login_with_a_part_of_its_life_gone(clock, gone, fetches):
         token = await tokens.get(min_ttl=3595.0)
         assert source.fetches == fetches
         assert (token == login) == (not fetches)
+
+
+@plain
+async def test_since_when_a_key_is_connected(clock):
+    """L2: The status of an open key says when its login was, and later when it was signed out."""
+    source = ScriptedSource(clock, lifetime=3600.0)
+    async with TokenManager(source, store=MemoryStore(clock=clock), namespace="", clock=clock) as tokens:
+        begun = clock.time()
+        await tokens.put(Token("login", issued_at=begun, expires_at=begun + 3600.0, refresh_token="r"))
+        await clock.advance(500.0)
+        status = await tokens.status()
+        assert (status.status, status.since) == ("connected", pytest.approx(begun, abs=1.0))
+        await tokens.revoke()
+        await clock.advance(500.0)
+        status = await tokens.status()
+        assert (status.status, status.since) == ("signed_out", pytest.approx(begun + 500.0, abs=1.0))
