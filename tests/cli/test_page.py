@@ -26,6 +26,9 @@ KEYS = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="ut
 COMMANDS = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(toml|console|sh)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
+# A command goes on after a backslash, and its output ends before the next one.
+TYPED = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", re.MULTILINE)
+
 
 def told(world: World, text: str) -> str:
     """The page's addresses, as this server has them."""
@@ -65,7 +68,7 @@ def test_the_page(world):
                 for name in re.findall(r"\A#!/bin/sh\n# ~/(\S+)\n", text):
                     world.rewrite(world.folder / name, told(world, text))
                 continue
-            for command, output in re.findall(r"^\$ ([^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", text, re.MULTILINE):
+            for command, output in TYPED.findall(text):
                 if command.startswith("pip "):
                     continue
                 if command.endswith(" &"):

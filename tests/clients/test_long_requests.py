@@ -75,15 +75,18 @@ async def test_a_body_that_is_not_sent_again_waits_for_no_token():
     async with TokenManager(source, policy=POLICY) as tokens:
         await tokens.get()
 
-        async def answer(_: httpx.Request) -> httpx.Response:
-            await tokens.put(short_lived())
-            return httpx.Response(401)
+        # Not httpx.MockTransport, which reads the body, so that it can be sent again.
+        class Refusing(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                assert [piece async for piece in request.stream] == [b"one"]  # type: ignore[union-attr]
+                await tokens.put(short_lived())
+                return httpx.Response(401)
 
         async def body() -> Any:
             yield b"one"
 
         auth = tokens.handle().auth(min_ttl=600.0)
-        async with httpx.AsyncClient(auth=auth, transport=httpx.MockTransport(answer)) as client:
+        async with httpx.AsyncClient(auth=auth, transport=Refusing()) as client:
             response = await client.post("https://api.example.com", content=body())
         assert response.status_code == 401
         assert source.fetches == 1
