@@ -58,7 +58,8 @@ def test_one_agent_serves_files_and_socket(world):
         assert len(world.server.requests) == 1
         for name in ("billing", "agent.sock"):
             assert stat.S_IMODE((world.folder / name).stat().st_mode) == 0o600
-        assert json.loads((world.folder / "health").read_text())["ready"]
+        # It is written every few seconds, and the first time before there is a token.
+        assert agent.until(lambda: json.loads((world.folder / "health").read_text())["ready"])
         assert agent.end(signal.SIGTERM) == 0
     assert sorted(path.name for path in world.folder.iterdir() if "log" not in path.name) == [
         "billing", "evertoken.toml", "secret",
