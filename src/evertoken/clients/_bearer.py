@@ -15,16 +15,14 @@ from evertoken._engine.clock import SystemClock
 from evertoken._model.parsing import number
 from evertoken._model.token import SETTLES_IN
 from evertoken.clients._binding import Binding
-from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._origin import origin_in
 from evertoken.clients._refusal import NOTED, UNAUTHORIZED, blames_token, forbids_token
 from evertoken.clients._replayable import replayable
 from evertoken.clients._withheld import Unpickled, unsigned_on_failure, withholding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Container, Generator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Container, Generator, Iterator
 
-    from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
 
 __all__ = ["BearerFlow"]
@@ -60,17 +58,7 @@ class BearerFlow(Binding):
     requires_response_body = False
     #: The header field that carries the token.
     field = "authorization"
-
-    def __init__(
-        self,
-        tokens: TokenReader,
-        *,
-        origins: Iterable[str] = (),
-        allow_http: bool = False,
-        min_ttl: float | None = None,
-    ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
-        self._authorization_of = hidden_authorization(Unpickled)
+    hidden: ClassVar[Callable[[str], str]] = Unpickled
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from evertoken._model.errors import OriginRefused
+from evertoken.clients._hidden_field import HiddenField, hidden_authorization
 from evertoken.clients._long_lived import long_lived
 from evertoken.clients._origin import PORTS, Origin, in_the_clear, origin_of, written
 from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from evertoken._model.protocols import TokenReader
 
@@ -43,6 +44,9 @@ class Binding(Uncopied):
             number of seconds.
     """
 
+    #: Makes the value of an Authorization field, which shows no token.
+    hidden: ClassVar[Callable[[str], str]] = HiddenField
+
     def __init__(
         self,
         tokens: TokenReader,
@@ -54,6 +58,7 @@ class Binding(Uncopied):
         if isinstance(origins, str):
             origins = (origins,)
         self._tokens = long_lived(tokens, min_ttl)
+        self._authorization_of = hidden_authorization(type(self).hidden)
         self._origins: frozenset[Origin] = frozenset(map(self._origin_of, origins))
         self._allow_http = allow_http
         for origin in self._origins:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken.clients._aws_errors import BAD_KEYS
-from evertoken.clients._hidden_field import HiddenField
+from evertoken.clients._hidden_field import HiddenField, made_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,17 +31,7 @@ def frozen_by(kind: Callable[[str, str, str | None], Any]) -> Callable[[Token], 
     It makes one value for a token, because many requests are signed with the same. It raises TypeError for a token that
     is not one of AWS.
     """
-    # In a cell, and not in an attribute, where it would be seen.
-    last: tuple[Token, Any] | None = None
-
-    def frozen_of(token: Token) -> Any:
-        nonlocal last
-        known = last
-        if known is None or known[0] is not token:
-            last = known = token, kind(*_parts(token))
-        return known[1]
-
-    return frozen_of
+    return made_once(lambda token: kind(*_parts(token)))
 
 
 def note_request(request: Any, **_: Any) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from evertoken._engine.observers import say
 from evertoken.clients._binding import Binding
-from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._origin import origin_in_text
+from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,7 +61,6 @@ class GrpcFlow(Binding):
             raise ValueError(msg)
         self.tokens: TokenReader = self._tokens
         self.allow_insecure: bool = allow_insecure
-        self._authorization_of = hidden_authorization()
         # The loop itself keeps weak references to the reports that are under way.
         self._reports: set[asyncio.Task[None]] = set()
 
@@ -115,7 +114,7 @@ class GrpcFlow(Binding):
 FlowT = TypeVar("FlowT", bound=GrpcFlow)
 
 
-class Shape(Generic[FlowT]):
+class Shape(Uncopied, Generic[FlowT]):
     """
     An interceptor. It refers to a manager, so a copy of it is the same.
 
@@ -128,12 +127,6 @@ class Shape(Generic[FlowT]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._flow!r})"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
 
 def _failed(error: Exception) -> None:

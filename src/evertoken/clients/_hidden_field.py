@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evertoken._model.token import Token
 
-__all__ = ["HiddenField", "hidden_authorization"]
+__all__ = ["HiddenField", "hidden_authorization", "made_once"]
+
+T = TypeVar("T")
 
 _SHOWN: Final = "[secure]"
 
@@ -27,19 +29,20 @@ class HiddenField(str):
 
 
 def hidden_authorization(kind: Callable[[str], str] = HiddenField) -> Callable[[Token], str]:
-    """
-    Return a function that makes the Authorization field of a token, as a value of *kind*.
+    """Return a function that makes the Authorization field of a token, as a value of *kind*, once for a token."""
+    return made_once(lambda token: kind(token.authorization))
 
-    It keeps the value of the last token, because many requests have the same token.
-    """
+
+def made_once(make: Callable[[Token], T]) -> Callable[[Token], T]:
+    """Return *make*, which then keeps its result for the last token, because many requests have the same token."""
     # It is in a closure, because an attribute would be visible.
-    last: tuple[Token, str] | None = None
+    last: tuple[Token, T] | None = None
 
-    def authorization_of(token: Token) -> str:
+    def made(token: Token) -> T:
         nonlocal last
         known = last
         if known is None or known[0] is not token:
-            last = known = token, kind(token.authorization)
+            last = known = token, make(token)
         return known[1]
 
-    return authorization_of
+    return made

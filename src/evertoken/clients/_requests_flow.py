@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 from urllib.parse import urljoin
 
 from evertoken.clients._binding import Binding
-from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._origin import Origin, as_http, origin_in_text, origin_of
 from evertoken.clients._refusal import NOTED, is_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from evertoken._model.protocols import TokenReader
     from evertoken._model.token import Token
 
 __all__ = ["RequestsFlow"]
@@ -38,17 +36,6 @@ class RequestsFlow(Binding):
     of_coroutines: ClassVar[Any] = ()
     #: The same function for files that are read by coroutines, if the library has it.
     rewind_async: ClassVar[Any]
-
-    def __init__(
-        self,
-        tokens: TokenReader,
-        *,
-        origins: Iterable[str] = (),
-        allow_http: bool = False,
-        min_ttl: float | None = None,
-    ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
-        self._authorization_of = hidden_authorization()
 
     def sign(self, request: Any) -> Any:
         """Put the token into *request*, and examine its answer later."""

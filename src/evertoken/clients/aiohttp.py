@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 try:
     import aiohttp
@@ -12,14 +12,8 @@ except ImportError as _error:
     raise ImportError(msg) from _error
 
 from evertoken.clients._binding import Binding
-from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._origin import Origin, as_http, origin_in_text, origin_of
 from evertoken.clients._refusal import NOTED, is_refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from evertoken._model.protocols import TokenReader
 
 __all__ = ["BearerMiddleware"]
 
@@ -56,17 +50,6 @@ class BearerMiddleware(Binding):
         ValueError: A text in *origins* is not an origin, or is http outside loopback; or *min_ttl* is not a valid
             number of seconds.
     """
-
-    def __init__(
-        self,
-        tokens: TokenReader,
-        *,
-        origins: Iterable[str] = (),
-        allow_http: bool = False,
-        min_ttl: float | None = None,
-    ) -> None:
-        super().__init__(tokens, origins=origins, allow_http=allow_http, min_ttl=min_ttl)
-        self._authorization_of = hidden_authorization()
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, Self, final
+from typing import TYPE_CHECKING, final
 
 try:
     from aiokafka.abc import AbstractTokenProvider
@@ -11,6 +11,7 @@ except ImportError as _error:
     raise ImportError(msg) from _error
 
 from evertoken.clients._long_lived import long_lived
+from evertoken.clients._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ __all__ = ["TokenProvider"]
 
 
 @final
-class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no types
+class TokenProvider(Uncopied, AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no types
     """
     The `sasl_oauth_token_provider` of a client of aiokafka, with `sasl_mechanism="OAUTHBEARER"`.
 
@@ -64,17 +65,6 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka sh
     def extensions(self) -> dict[str, str]:
         """Return the SASL extensions."""
         return dict(self._extensions)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        # A copy would refer to the same manager.
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        msg = "TokenProvider refers to a manager and cannot be pickled: make one in each process"
-        raise TypeError(msg)
 
     def __repr__(self) -> str:
         return "TokenProvider()"

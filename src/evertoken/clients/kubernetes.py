@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, final
 
 from evertoken.clients._binding import Binding
 from evertoken.clients._given import Given
-from evertoken.clients._hidden_field import hidden_authorization
 from evertoken.clients._origin import origin_in_text
 from evertoken.clients._refusal import UNAUTHORIZED
 from evertoken.clients._uncopied import Uncopied
@@ -105,7 +104,6 @@ class _Hook(Binding):
     def __init__(self, tokens: TokenReader, *, origins: Iterable[str] = (), allow_http: bool = False) -> None:
         super().__init__(tokens, origins=origins, allow_http=allow_http)
         self.given = Given()
-        self._authorization_of = hidden_authorization()
 
     def __call__(self, configuration: Any) -> Any:
         self._admit(configuration.host)
