@@ -319,10 +319,8 @@ class FleetCoordinator:
 
     async def _wait(self, state: KeyState, flight: Flight, seconds: float) -> bool:
         # A flight that waits for a peer does not hold a place of the provider's limit.
-        limits = self._session.limits
-        provider, flight.place = flight.place, None
-        limits.leave(provider)
+        provider = flight.leave_place()
         told = await self._notices.wait(self._client.name_of(state, flight), seconds)
-        await limits.place(provider, flight)
+        await self._session.limits.place(provider, flight)
         flight.place = provider
         return told

@@ -208,6 +208,13 @@ class Flight(Gate):
                     left.append(waiting)
         return found
 
+    def leave_place(self) -> Hashable:
+        """Give its place of the provider to the next flight. Return the provider; None if it held no place."""
+        place, self.place = self.place, None
+        if place is not None and self.limits is not None:
+            self.limits.leave(place)
+        return place
+
     def land(self, token: Token | None, error: Exception | None = None) -> None:
         """End the flight, and wake all its waiters."""
         if not self.landed:

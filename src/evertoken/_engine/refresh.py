@@ -59,7 +59,6 @@ class RefreshPath:
         self._counters = session.counters
         self._coordinator = session.coordinator
         self._providers = session.providers
-        self._limits = session.limits
         self._timeout = session.settings.fetch_timeout
 
     async def run(self, state: KeyState, flight: Flight) -> Outcome:
@@ -89,7 +88,8 @@ class RefreshPath:
         try:
             if only_keeps(state, flight, self._clock.time()):
                 if held:
-                    self._leave_place(flight)
+                    # The store may take its time, and other keys need the provider meanwhile.
+                    flight.leave_place()
                 kept = await coordinator.finish(state, flight, permit, None)
                 failure = held_back() if kept is False and state.withheld else None
             else:
@@ -99,7 +99,7 @@ class RefreshPath:
                     state.noted(failure, flight.request.current, known, self._clock.time())
                 token = None if flight.response is None else flight.response.token
                 if held:
-                    self._leave_place(flight)
+                    flight.leave_place()
                 kept = await coordinator.finish(state, flight, permit, token)
         finally:
             coordinator.ended(state, flight, permit)
@@ -110,12 +110,6 @@ class RefreshPath:
             # While this process was suspended, a peer may have fetched a token, or signed the key out.
             return await coordinator.look(state, flight) or failure
         return failure
-
-    def _leave_place(self, flight: Flight) -> None:
-        # The store may take its time to keep a token, and other keys need the provider meanwhile.
-        place, flight.place = flight.place, None
-        if place is not None:
-            self._limits.leave(place)
 
     async def _fetch(self, state: KeyState, flight: Flight, permit: Permit) -> Failure | None:
         rules, coordinator = self._rules, self._coordinator

@@ -138,10 +138,8 @@ class KeyState(KeyService):
             self.valid_until = NEVER
 
     def offered_soon(self, now: float, /) -> None:
-        """Offer the state of memory to the store at once, if the store lacks it."""
-        failure = self.failure
-        if failure is not None and failure.unkept:
-            failure.repair_at = now
+        """Offer the state of memory, which the store lacks, to the store at once."""
+        self._failing().repair_at = now
 
     def saved(self, /) -> None:
         """The store has the state of memory."""
