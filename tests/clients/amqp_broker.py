@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from typing import Any, Self
+from typing import Any
 
 from pamqp import frame
 from pamqp.commands import Connection
 from pamqp.header import ProtocolHeader
-from tests.clients.sdk_contract import Service
+from tests.clients.listening import ListeningService
 
 ACCESS_REFUSED, NOT_ALLOWED = 403, 530
 
 
-class Broker(Service):
+class Broker(ListeningService):
     """It takes passwords that are good, ends connections when it is told to, and takes other secrets."""
 
     def __init__(self) -> None:
@@ -29,31 +29,15 @@ class Broker(Service):
         self.knocked = asyncio.Event()
         #: Cleared, it answers no new secret.
         self.answers = True
-        self._connected: set[asyncio.StreamWriter] = set()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.hang_up()
-        await self._server.wait_closed()
-
-    def hang_up(self) -> None:
-        """End all connections, as a broker does that restarts."""
-        for writer in self._connected:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connected.add(writer)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connected.add(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readexactly(len(ProtocolHeader().marshal()))
             _send(writer, Connection.Start(server_properties={"capabilities": {}}, mechanisms="PLAIN"))
             while not writer.is_closing():
                 await self._answer(writer, await _read(reader))
-        self._connected.discard(writer)
+        self.connected.discard(writer)
         writer.close()
 
     async def _answer(self, writer: asyncio.StreamWriter, asked: Any) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any
 
-from tests.clients.sdk_contract import Service
+from tests.clients.listening import ListeningService
 
 API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA = 18, 17, 36, 3
 #: The versions of each request that it reads.
@@ -25,36 +25,20 @@ def data(value: bytes) -> bytes:
     return struct.pack(">i", len(value)) + value
 
 
-class Broker(Service):
+class Broker(ListeningService):
     """It takes clients with the mechanism OAUTHBEARER, and shows them a cluster without topics."""
 
     def __init__(self) -> None:
         super().__init__()
         #: The extensions that came with each token.
         self.extensions: list[list[str]] = []
-        self._open: set[asyncio.StreamWriter] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.hang_up()
-        await self._server.wait_closed()
-
-    def hang_up(self) -> None:
-        """End all connections, as a broker does that restarts."""
-        for writer in self._open:
-            writer.transport.abort()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connected.add(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             state: dict[str, Any] = {"let in": False, "refused": False}
             async for api, version, correlation, body in _requests(reader):
@@ -63,7 +47,7 @@ class Broker(Service):
                     break
                 writer.write(data(struct.pack(">i", correlation) + answer))
                 await writer.drain()
-        self._open.discard(writer)
+        self.connected.discard(writer)
         writer.close()
 
     def _answer(self, api: int, version: int, body: bytes, state: dict[str, Any]) -> bytes | None:

@@ -7,17 +7,17 @@ It starves none of them, and writes one line to the log, one a minute, and one a
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.machinery.log_lines import lines
 from tests.machinery.scripted import Recorder, ScriptedSource
 
 from evertoken import TokenManager
 from evertoken.events import StoreFailed, StoreStillDown, StoreUp, TokenUnpersisted
 from evertoken.stores import MemoryStore
+
+__all__ = ["lines"]
 
 # Many keys, on the virtual loop alone.
 once = pytest.mark.asyncio(loop_factories=["virtual"])
@@ -45,25 +45,6 @@ class Hanging(Failing):
 
     async def _fail(self, *_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()
-
-
-class Lines(logging.Handler):
-    """Counts log lines at WARNING and above, by their first word."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.found: Counter[str] = Counter()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.found[record.getMessage().split()[0]] += 1
-
-
-@pytest.fixture
-def lines() -> Iterator[Counter[str]]:
-    logger, handler = logging.getLogger("evertoken"), Lines()
-    logger.addHandler(handler)
-    yield handler.found
-    logger.removeHandler(handler)
 
 
 @once

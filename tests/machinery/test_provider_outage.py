@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.gated import virtual
+from tests.machinery.log_lines import lines
 from tests.machinery.provider import Provider
 from tests.machinery.scripted import Recorder, ScriptedSource, down, gaps
 
 from evertoken import GrantRejected, RateLimit, RefreshPolicy, TokenManager, TokenUnavailable
 from evertoken.events import ProviderDown, ProviderStillDown, ProviderUp, RefreshFailed, TokenRefreshed
 from evertoken.stores import MemoryStore
+
+__all__ = ["lines"]
 
 NAME = Provider.provider
 HOUR = 3600.0
@@ -29,25 +29,6 @@ class Named(ScriptedSource):
     """A source of one provider."""
 
     provider = NAME
-
-
-class Lines(logging.Handler):
-    """Log lines at WARNING and above, by their first word."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.found: Counter[str] = Counter()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.found[record.getMessage().split()[0]] += 1
-
-
-@pytest.fixture
-def lines() -> Iterator[Counter[str]]:
-    logger, handler = logging.getLogger("evertoken"), Lines()
-    logger.addHandler(handler)
-    yield handler.found
-    logger.removeHandler(handler)
 
 
 def managed(provider: Provider, clock: Any, **how: Any) -> TokenManager[Any, Any]:

@@ -57,7 +57,26 @@ class Authlib(Peer):
         await self.client.aclose()
 
 
-class HttpxAuth(Peer):
+class Plugged(Peer):
+    """A library that plugs into httpx as `auth`, and asks for a token with a request."""
+
+    auth: Any
+
+    async def get(self):
+        return (await self.client.get(self.server.resource)).raise_for_status()
+
+    async def request(self):
+        return (await self.client.get(self.server.resource)).status_code
+
+    async def reopen(self):
+        limits = httpx.Limits(max_connections=None)
+        self.client = httpx.AsyncClient(auth=self.auth, verify=False, timeout=60.0, limits=limits)
+
+    async def aclose(self):
+        await self.client.aclose()
+
+
+class HttpxAuth(Plugged):
     name = "httpx-auth"
     package = "httpx-auth"
     imports = "import httpx; from httpx_auth import OAuth2ClientCredentials"
@@ -76,24 +95,11 @@ class HttpxAuth(Peer):
         self.auth = OAuth2ClientCredentials(endpoint, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
         await self.reopen()
 
-    async def get(self):
-        return (await self.client.get(self.server.resource)).raise_for_status()
-
-    async def request(self):
-        return (await self.client.get(self.server.resource)).status_code
-
-    async def reopen(self):
-        limits = httpx.Limits(max_connections=None)
-        self.client = httpx.AsyncClient(auth=self.auth, verify=False, timeout=60.0, limits=limits)
-
     def held(self):
         return [self.auth, self.cache]
 
-    async def aclose(self):
-        await self.client.aclose()
 
-
-class Singleflight(Peer):
+class Singleflight(Plugged):
     name = "singleflight-auth"
     package = "singleflight-auth"
     imports = "import httpx; from singleflight_auth import AsyncSingleFlightAuth"
@@ -119,21 +125,8 @@ class Singleflight(Peer):
         self.auth = AsyncSingleFlightAuth(get_token=lambda: self.token, refresh=refresh)
         await self.reopen()
 
-    async def get(self):
-        return (await self.client.get(self.server.resource)).raise_for_status()
-
-    async def request(self):
-        return (await self.client.get(self.server.resource)).status_code
-
-    async def reopen(self):
-        limits = httpx.Limits(max_connections=None)
-        self.client = httpx.AsyncClient(auth=self.auth, verify=False, timeout=60.0, limits=limits)
-
     def held(self):
         return [self.auth]
-
-    async def aclose(self):
-        await self.client.aclose()
 
 
 class AiohttpOAuth2(Peer):
