@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from evertoken._model.leases import LONGEST_HOLD, Spent, Unused
 from evertoken._model.tally import GRAIN
+from evertoken.stores._postgres_lease import TAKE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,16 +76,7 @@ WITH seen AS MATERIALIZED (
 ), given AS (
     INSERT INTO {table} AS held (key, fence, owner, ends)
     SELECT $1, 1, $2, clock_timestamp() + make_interval(secs => $3) FROM took WHERE wait <= 0
-    ON CONFLICT (key) DO UPDATE SET (fence, owner, ends) = (
-        SELECT
-            CASE WHEN free THEN held.fence + 1 ELSE held.fence END,
-            CASE WHEN free THEN excluded.owner ELSE held.owner END,
-            CASE WHEN free THEN at + make_interval(secs => $3) ELSE held.ends END
-        FROM (
-            SELECT at, held.owner = excluded.owner OR held.ends <= at OR held.ends > at + {longest} AS free
-            FROM (SELECT clock_timestamp() AS at) AS clock
-        ) AS judged
-    )
+    {lease}
     RETURNING owner, fence, extract(epoch FROM ends - clock_timestamp())::float8 AS remaining, record
 )
 SELECT coalesce(given.owner, seen.owner, ''), coalesce(given.fence, 0),
@@ -93,7 +85,7 @@ SELECT coalesce(given.owner, seen.owner, ''), coalesce(given.fence, 0),
     CASE WHEN $7 > 0 THEN {durable} ELSE set_config('synchronous_commit', 'off', true) END,
     coalesce(took.wait, -1), coalesce(took.used, 0), coalesce(took.period, 0), coalesce(took.ends_in, 0)
 FROM (SELECT 1) AS one LEFT JOIN took ON true LEFT JOIN given ON true LEFT JOIN seen ON true
-"""
+""".replace("{lease}", TAKE)
 
 # The same as `Tally.give_back`. $4: the quota, $5: the time per request, $6: the period, $7: the pause.
 GIVE_BACK: Final = """

@@ -9,6 +9,7 @@ from typing import Final, final
 
 from evertoken._model.protocols import LONGEST_LEASE
 from evertoken.stores import _postgres_quota as quota
+from evertoken.stores._postgres_lease import TAKE
 
 __all__ = ["BIGINT", "BOOLEAN", "BYTES", "DOUBLE", "TEXT", "TEXTS", "Statement", "Statements"]
 
@@ -48,19 +49,10 @@ CREATE TABLE IF NOT EXISTS {table} (
 _BEGIN: Final = """
 INSERT INTO {table} AS held (key, fence, owner, ends)
 VALUES ($1, 1, $2, clock_timestamp() + make_interval(secs => $3))
-ON CONFLICT (key) DO UPDATE SET (fence, owner, ends) = (
-    SELECT
-        CASE WHEN free THEN held.fence + 1 ELSE held.fence END,
-        CASE WHEN free THEN excluded.owner ELSE held.owner END,
-        CASE WHEN free THEN at + make_interval(secs => $3) ELSE held.ends END
-    FROM (
-        SELECT at, held.owner = excluded.owner OR held.ends <= at OR held.ends > at + {longest} AS free
-        FROM (SELECT clock_timestamp() AS at) AS clock
-    ) AS judged
-)
+{lease}
 RETURNING owner, fence, extract(epoch FROM ends - clock_timestamp())::float8, record,
     set_config('synchronous_commit', 'off', true)
-"""
+""".replace("{lease}", TAKE)
 
 # A record that a stranger wrote is not overwritten unseen, because its digest does not match.
 _KEEP: Final = """
