@@ -244,9 +244,7 @@ class StoreClient:
         call: Callable[[], Awaitable[T]],
         timeout: float = STORE_TIMEOUT,
     ) -> T | None:
-        # Imports, the decision of a person and the last offer of a close are tried in any case.
-        bound = flight.started and not flight.decided and self._session.running
-        if bound and flight.tried != operation and not self._outage.lets_through(operation):
+        if self._can_wait(state, flight) and flight.tried != operation and not self._outage.lets_through(operation):
             return None
         flight.tried = operation
         if self._running >= MOST_STEPS and not await self._place():
@@ -275,6 +273,12 @@ class StoreClient:
                 if not turn.done():
                     ring(turn)
                     break
+
+    def _can_wait(self, state: KeyState, flight: Flight) -> bool:
+        """Tell whether nobody needs *flight* now: a key without a token, an import, a decision or a close needs it."""
+        if not flight.started or flight.urgent or flight.decided or not self._session.running:
+            return False
+        return state.in_service(self._clock.time()) is not None
 
     async def _place(self) -> bool:
         """Wait for a place as long as other steps end. This wait does not count as time of a step."""

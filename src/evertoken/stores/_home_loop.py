@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
+from evertoken._engine.tasks import spawn
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -19,6 +21,7 @@ class HomeLoop:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def call(self, work: Callable[[], Coroutine[Any, Any, T]], /) -> T:
         """Return what *work* returns, awaited on the home loop."""
@@ -28,3 +31,14 @@ class HomeLoop:
         if self._loop is here:
             return await work()
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self._loop))
+
+    async def call_to_its_end(self, work: Callable[[], Coroutine[Any, Any, T]], /) -> T:
+        """Do what `call` does. The work goes on to its end, also if the caller is cancelled."""
+        return await self.call(lambda: self._to_its_end(work))
+
+    async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        task = spawn(asyncio.get_running_loop(), work(), "evertoken:store")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.wait({task})
+        return task.result()

@@ -72,6 +72,9 @@ class Transactions:
         Raises:
             OSError: The database failed.
         """
+        if self._engine.dialect.name == "sqlite":
+            # A statement in the thread of the driver cannot be stopped: a cancelled caller would leave it open there.
+            return await self._home.call_to_its_end(lambda: self._run(work, first))
         return await self._home.call(lambda: self._run(work, first))
 
     async def _run(self, work: Callable[[Any], Awaitable[T]], first: Any) -> T:

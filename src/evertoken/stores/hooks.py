@@ -174,15 +174,8 @@ class HookStore(Guarded):
             async with known.turn:
                 return await work(known)
 
-        async def run() -> T:
-            # A task: a waiter may be cancelled, and the save goes on in its turn.
-            task = spawn(asyncio.get_running_loop(), take_turn(), "evertoken:hooks")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            await asyncio.wait({task})
-            return task.result()
-
-        return await self._home.call(run)
+        # A waiter may be cancelled, and the save goes on in its turn.
+        return await self._home.call_to_its_end(take_turn)
 
     async def _keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         key = lease.key
