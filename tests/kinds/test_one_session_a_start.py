@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+import warnings
 import weakref
 from typing import Any
 
@@ -128,6 +129,27 @@ def test_a_second_life(fault, under_way, end, shared):
         del first
         STARTED.clear()
         gc.collect()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
+@pytest.mark.parametrize("under_way", [nothing, waiting, subscribed, refreshing])
+def test_what_is_collected_with_its_loop_starts_nothing(under_way, shared):
+    """L1: a stopped loop that is collected ends its flights, and none of them starts work that nobody awaits."""
+
+    async def life():
+        manager = TokenManager(Faulty("hangs"), store=MemoryStore() if shared else None, namespace="")
+        await manager.start()
+        await under_way(manager)
+
+    gc.collect()
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always")
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(life())
+        del loop
+        STARTED.clear()
+        gc.collect()
+    assert [str(one.message) for one in met if issubclass(one.category, RuntimeWarning)] == []
 
 
 @pytest.mark.parametrize("calls", [2, 5])

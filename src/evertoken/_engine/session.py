@@ -193,7 +193,10 @@ class Session:
             self.loop.call_soon_threadsafe(self.closing)
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> None:
-        """Run *work* in the session. The close waits for it."""
+        """Run *work* in the session. The close waits for it. If the loop is lost, nobody could run the work."""
+        if self.is_lost():
+            work.close()
+            return
         task = spawn(self.loop, work, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
