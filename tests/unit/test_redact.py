@@ -16,9 +16,10 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import httpx
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from evertoken._model.redaction import describe, quoted, quoted_url, scrub
+from evertoken._model.spellings import ORDINARY
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.s1gn4tur3"
 
@@ -157,6 +158,8 @@ def test_echoes_cut_short(secret, data):
     """S1: eight characters or more from the start or the end of a secret do not show."""
     size = data.draw(st.integers(8, len(secret)))
     for part in (secret[:size], secret[-size:]):
+        # Sentences about errors contain such words too.
+        assume(part.rstrip(".").lower() not in ORDINARY)
         assert scrub(f"wrong: <{part}|...>", [secret]) == "wrong: <***|...>"
 
 

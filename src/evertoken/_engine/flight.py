@@ -12,6 +12,7 @@ import types
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, final
 
+from evertoken._engine.read_files import ReadFiles
 from evertoken._engine.tasks import Gate, told_to_end
 from evertoken._model.coordination_rules import same_grant
 from evertoken._model.failures import Overdue
@@ -77,6 +78,7 @@ class Flight(Gate):
         "decided",
         "denied",
         "error",
+        "files",
         "found",
         "generation",
         "kept",
@@ -160,6 +162,8 @@ class Flight(Gate):
         self.landed: bool = False
         self.token: Token | None = None
         self.error: Exception | None = None
+        #: The files that its fetch has read.
+        self.files: ReadFiles = ReadFiles()
 
     @property
     def sent(self) -> bool:

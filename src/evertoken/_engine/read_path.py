@@ -10,24 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.observers import say
-from evertoken._engine.tasks import spawn
+from evertoken._engine.tasks import bounded, spawn
 from evertoken._model import events, timing_events
-from evertoken._model.errors import GrantRejected, TokenUnavailable
+from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
+from evertoken._model.failures import Overdue
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from evertoken._engine.flight import Flight
     from evertoken._engine.provider_watch import Barrier
+    from evertoken._engine.read_files import ReadFiles
     from evertoken._engine.session import Session
     from evertoken._model.events import Reason
+    from evertoken._model.failure_state import FailureState
     from evertoken._model.key_state import KeyState
     from evertoken._model.token import Token
 
 __all__ = ["ReadPath", "seconds"]
+
+#: The seconds that a caller waits for a look at files.
+LOOK_PATIENCE: Final = 1.0
 
 
 def seconds(parameter: str, value: float | None, /) -> float | None:
@@ -62,6 +68,7 @@ class ReadPath:
         self._maintenance = session.maintenance
         self._flights = session.flights
         self._limits = session.limits
+        self._strays = session.strays
         self._barrier = session.providers.barrier
         self._check_open = session.check_open
 
@@ -222,6 +229,8 @@ class ReadPath:
     async def _demand(self, state: KeyState, now: float, left: float | None) -> None:
         failure = state.failure
         if failure is None or isinstance(failure.error, GrantRejected):
+            if failure is not None and await self._has_new_files(state, failure, left):
+                return
             raise state.unavailable()
         at = state.demand_at(self._rules)
         if at < failure.retry_at:
@@ -232,6 +241,26 @@ class ReadPath:
         if left is None or left <= 0.0:
             raise state.unavailable()
         await self._maintenance.change(state, min(left, max(at - now, 0.0)))
+
+    async def _has_new_files(self, state: KeyState, failure: FailureState, left: float | None) -> bool:
+        """Tell whether a file that the rejected fetch had read has other content. Then the key is due."""
+        files: ReadFiles | None = failure.files
+        if files is None or failure.retry_at == math.inf or not files.may_look(self._clock.monotonic()):
+            return False
+        try:
+            changed = await bounded(
+                files.changed,
+                LOOK_PATIENCE if left is None else min(left, LOOK_PATIENCE),
+                clock=self._clock,
+                strays=self._strays,
+                name=f"evertoken:files:{state.key!r}",
+            )
+        except (Overdue, TransientRefreshError):
+            return False
+        if changed and failure.files is files:
+            failure.files = None
+            failure.retry_at = failure.not_before = self._clock.time()
+        return changed
 
     def _hanging(self, state: KeyState, held: Barrier | None) -> TokenUnavailable | GrantRejected:
         if held is not None:

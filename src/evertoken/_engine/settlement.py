@@ -185,6 +185,8 @@ class Settlement:
         if isinstance(error, GrantRejected):
             self._counters.rejections += 1
             state.rejected(error, now, self._rules)
+            if state.failure is not None and flight.request is not None:
+                state.failure.files = flight.files
         else:
             self._counters.failures += 1
             state.failed(error, now, self._rules)

@@ -8,7 +8,7 @@ because a hundred thousand keys would pay for each of its slots.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from evertoken._model.errors import GrantRejected, TransientRefreshError
@@ -29,6 +29,7 @@ class FailureState:
         "error",
         "failed_at",
         "failures",
+        "files",
         "not_before",
         "refusals",
         "refused",
@@ -51,6 +52,8 @@ class FailureState:
         #: When the last attempt failed, and when the first of several rejections in a row came.
         self.failed_at: float = NEVER
         self.rejected_at: float = NEVER
+        #: The files that the rejected fetch has read. The next fetch starts when one of them has changed.
+        self.files: Any = None
         #: When the supervisor tries again.
         self.retry_at: float = NEVER
         #: No attempt starts before this instant, even if a caller asks.

@@ -158,7 +158,9 @@ class RetryPolicy(Frozen):
 
         retry_after_cap: The longest wait that a server can demand by Retry-After.
 
-        probe: The wait between attempts while the grant is rejected, at most a tenth of the token's lifetime.
+        probe:
+            The wait between attempts while the grant is rejected, at most a tenth of the token's lifetime. If a file
+            that the rejected fetch had read changes, such as a client secret, the next caller does not wait for it.
 
         patience:
             How long a caller without a valid token waits for an attempt that is under way after a failure: one second

@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Reading", "Sought", "occurrences", "readings", "sought"]
+__all__ = ["ORDINARY", "Reading", "Sought", "occurrences", "readings", "sought"]
 
 # A secret that is shorter than this is only found as a separate word.
 _SHORT: Final = 4
@@ -43,7 +43,7 @@ _OF_BASE64: Final = re.compile(r"[A-Za-z0-9+/_%-]*={0,2}")
 _BEFORE_BASE64: Final = re.compile(r"[A-Za-z0-9+/_%-]*")
 
 # Words at the start or end of secrets that people make up. Sentences about errors contain them too.
-_ORDINARY: Final = frozenset({
+ORDINARY: Final = frozenset({
     "access_token", "algorithm", "application", "assertion", "audience", "authenticate", "authenticated",
     "authentication", "authorization", "authorized", "certificate", "client_id", "client_secret", "configuration",
     "configured", "connection", "credential", "credentials", "database", "description", "development", "endpoint",
@@ -307,7 +307,7 @@ def _is_ordinary(text: str, start: int, end: int) -> bool:
     if said in {"http://", "https://"}:
         return True
     alone = not text[max(start - 1, 0) : start].isalnum() and not text[end : end + 1].isalnum()
-    return alone and said.rstrip(".,:!? ") in _ORDINARY
+    return alone and said.rstrip(".,:!? ") in ORDINARY
 
 
 def _encoded(secret: str) -> set[str]:

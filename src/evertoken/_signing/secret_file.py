@@ -8,6 +8,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from evertoken._engine.flight import INSIDE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,13 +39,17 @@ def read_secret_file(path: Path, limit: int = -1, /) -> bytes:
     """
     with path.open("rb") as file:
         _check(file.fileno(), path)
-        return file.read(limit)
+        content = file.read(limit)
+    inside = INSIDE.get()
+    if inside is not None:
+        inside.files.note(path, limit, content)
+    return content
 
 
 def check_secret_file(path: Path, /) -> None:
     """Raise as `read_secret_file` does, for a file that a library reads itself. A missing file is no error here."""
     if path.is_file():
-        read_secret_file(path, 0)
+        read_secret_file(path)
 
 
 def cannot_change(fd: int, /) -> bool:
