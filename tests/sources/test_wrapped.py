@@ -375,6 +375,18 @@ class TestGoogleAuth:
             await GoogleAuthCredentials(Failing(error)).fetch(a_request())
         assert caught.value.status == status
 
+    @pytest.mark.parametrize("body", [b"<html>busy</html>", b"", {"message": "busy"}, b'"busy"'])
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 429, 500, 502, 503, 520])
+    async def test_an_error_page_rejects_nothing(self, status, body, monkeypatch):
+        """F4: An answer that is no error of OAuth comes from a proxy or a server in trouble, and logs nobody out."""
+        monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda _: None)
+        server = Server()
+        server.answers = [http(status, body, {"Retry-After": "7"})] * 9
+        async with Wire(server.answer) as wire:
+            with pytest.raises(TransientRefreshError, match="google-auth") as caught:
+                await GoogleAuthCredentials(person(wire)).fetch(a_request())
+        assert (caught.value.status, caught.value.retry_after) == (status, 7.0)
+
     async def test_no_secret_is_shown(self):
         """S1: If the server echoes a secret, the error does not show it."""
         server = Server()

@@ -54,6 +54,8 @@ class Commands:
         self._barrier = session.providers.barrier
         self._timeout = session.settings.fetch_timeout
         self._check_open = session.check_open
+        #: The tokens of keys that were signed out while the server could not be told.
+        self._untold: dict[Hashable, dict[tuple[str, str | None], Token]] = {}
 
     async def refresh(self, key: Hashable) -> Token:
         """Fetch now, or join the fetch under way. Return its token or raise its failure."""
@@ -190,11 +192,17 @@ class Commands:
                 failure = TransientRefreshError("signed out here, but the store could not be told; call revoke() again")
         if before is not None and before.response is not None:
             tokens.append(before.response.token)
-        told: set[tuple[str, str | None]] = set()
-        for token in tokens:
-            if token is not None and (token.access_token, token.refresh_token) not in told:
-                told.add((token.access_token, token.refresh_token))
-                failure = await self._tell(state, token) or failure
+        untold = self._untold.setdefault(state.key, {})
+        untold.update({(token.access_token, token.refresh_token): token for token in tokens if token is not None})
+        try:
+            for name, token in list(untold.items()):
+                met = await self._tell(state, token)
+                failure = met or failure
+                if not isinstance(met, TransientRefreshError):
+                    untold.pop(name, None)
+        finally:
+            if not untold:
+                self._untold.pop(state.key, None)
         if failure is not None:
             raise failure
 

@@ -166,7 +166,8 @@ class KeyCommands(OfToken[TokenT]):
         `put` or `refresh` is called.
 
         Raises:
-            TransientRefreshError: The store or the server could not be told. The token is out of service here.
+            TransientRefreshError: The store or the server could not be told. The token is out of service here. Call it
+                again: this manager remembers the token that the server has not been told of, until it is closed.
             GrantRejected: The server does not let this client revoke it. The token is out of service everywhere else.
         """
         await self._life.call(_REVOKE, key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.function_threads import threads_of
@@ -12,6 +11,7 @@ from evertoken._model.answer import Answer
 from evertoken._model.error_response import failure_from
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.guarded import Guarded, Hidden
+from evertoken._model.parsing import parse_retry_after
 from evertoken._model.redaction import scrub
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GoogleAuthCredentials"]
 
-_PASSING: Final = 429
+_PASSING: Final = frozenset({408, 429})
 _SERVERS: Final = range(500, 600)
 
 
@@ -69,19 +69,25 @@ class GoogleAuthCredentials(Guarded):
             TransientRefreshError: Google could not be reached, or says that it may work later.
             GrantRejected: Google refuses the credentials, or they cannot be used as they are.
         """
-        try:
-            found: Hidden[Answer] = await self._threads.call((request.timeout,), starting=_nothing)
-        except self._exceptions.GoogleAuthError as error:
-            failure = self._failure(error)
-        else:
-            return found.value
-        raise failure
+        found: Hidden[Answer | Exception] = await self._threads.call((request.timeout,), starting=_nothing)
+        if isinstance(found.value, Exception):
+            raise found.value
+        return found.value
 
-    def _refresh(self, timeout: float) -> Hidden[Answer]:
+    def _refresh(self, timeout: float) -> Hidden[Answer | Exception]:
         send = self._request_type()
         credentials = self._credentials
+        # The last answer tells what google-auth does not: the status of an answer that is not JSON.
+        answers: list[Any] = []
+
+        def request(*args: Any, **options: Any) -> Any:
+            answers.append(send(*args, **{"timeout": timeout, **options}))
+            return answers[-1]
+
         try:
-            credentials.refresh(partial(send, timeout=timeout))
+            credentials.refresh(request)
+        except self._exceptions.GoogleAuthError as error:
+            return Hidden(self._failure(error, answers[-1] if answers else None))
         finally:
             send.session.close()
         expiry, payer = credentials.expiry, credentials.quota_project_id
@@ -93,16 +99,22 @@ class GoogleAuthCredentials(Guarded):
         }
         return Hidden(Answer({name: value for name, value in fields.items() if value is not None}))
 
-    def _failure(self, error: Exception) -> GrantRejected | TransientRefreshError:
+    def _failure(self, error: Exception, answer: Any) -> GrantRejected | TransientRefreshError:
         known = self._exceptions
         secrets = [getattr(self._credentials, name, None) for name in ("token", "refresh_token", "client_secret")]
         passing = (known.TransportError, known.TimeoutError, known.ResponseError)
         fields, status = _said(error)
+        refused = bool(fields.get("error"))
+        if status is None and answer is not None:
+            status = answer.status
         passes = isinstance(error, passing) or isinstance(error.__cause__, passing)
-        if passes or getattr(error, "retryable", False) or status == _PASSING or status in _SERVERS:
+        passes = passes or getattr(error, "retryable", False) or status in _PASSING or status in _SERVERS
+        # An answer without an error in JSON comes from a proxy, and says nothing about the credentials.
+        if passes or (answer is not None and not refused):
             words = scrub(f"{type(error).__name__}: {error}", secrets)
-            return TransientRefreshError(f"google-auth: {words}", status=status)
-        if not fields:
+            wait = None if answer is None else parse_retry_after(answer.headers.get("retry-after"), None)
+            return TransientRefreshError(f"google-auth: {words}", status=status, retry_after=wait)
+        if not refused:
             fields = {"error": "invalid_grant", "error_description": str(error)}
         return failure_from(fields, status=status, origin="google-auth", secrets=secrets, rejected=True)
 
