@@ -168,8 +168,9 @@ async def test_the_incident_while_the_provider_is_down(tmp_path):
             async with TokenManager(source_for=lambda key: RefreshToken(client, subject=key), store=store) as service:
                 await service.put(Grant(server.issue_grant("alice")), "alice")
                 await service.get("alice")
-                with pytest.raises(TransientRefreshError):
-                    await service.revoke("alice")
+                for _ in range(2):
+                    with pytest.raises(TransientRefreshError):
+                        await service.revoke("alice")
                 assert (await service.status("alice")).status == "signed_out"
                 with pytest.raises(GrantRejected):
                     await service.get("alice")
