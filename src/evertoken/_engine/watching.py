@@ -56,8 +56,8 @@ class Watching(OfToken[TokenT]):
         It ends after the last event, when the manager has closed. It works on any loop.
 
         Args:
-            maxsize: The number of events that it holds for a slow reader. Beyond that, the oldest events are dropped.
-                The attribute `dropped` counts them.
+            maxsize: The number of events that it holds for a slow reader, 1000 by default. Beyond that, the oldest
+                events are dropped. The attribute `dropped` counts them.
 
         Raises:
             ValueError: *maxsize* is not a whole number of at least 1.

@@ -1,5 +1,5 @@
 """
-Print one page and its questions for a reader, or its answers for whoever judges them.
+Print one page and its questions for a reader, or the answers for the judge.
 
 `python -m tests.docs.comprehension how-to/health` prints the page and the questions, `--answers` the answers.
 """

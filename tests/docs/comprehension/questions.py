@@ -13,6 +13,8 @@ import evertoken
 DOCS = Path(__file__).parents[3] / "docs"
 FOLDER = Path(__file__).parent / "questions"
 
+_HIDDEN = re.compile(r"^ *<!--.*?-->\n", re.DOTALL | re.MULTILINE)
+
 #: The reference of the manager shows the docstrings of these.
 SHOWN = {"reference/manager": (evertoken.TokenManager, evertoken.TokenHandle)}
 
@@ -52,11 +54,13 @@ def questions(page: str) -> list[Question]:
 
 
 def source_of(page: str) -> str:
-    """Return the source of *page*, and the docstrings that it shows."""
-    texts = [(DOCS / f"{page}.md").read_text(encoding="utf-8")]
+    """Return the source of *page* as a reader sees it, with the signatures and docstrings that it shows."""
+    texts = [_HIDDEN.sub("", (DOCS / f"{page}.md").read_text(encoding="utf-8"))]
     for shown in SHOWN.get(page, ()):
         members = [(name, member) for name, member in inspect.getmembers(shown) if not name.startswith("_")]
-        texts += [f"{name}: {inspect.getdoc(member)}" for name, member in [(shown.__name__, shown), *members]]
+        for name, member in [(shown.__name__, shown), *members]:
+            signature = inspect.signature(member) if inspect.isroutine(member) else ""
+            texts.append(f"{name}{signature}: {inspect.getdoc(member)}")
     return "\n\n".join(texts)
 
 
