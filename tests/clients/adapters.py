@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -44,15 +44,8 @@ def named(adapter: Adapter) -> str:
     return adapter.name if getattr(adapter, "library", "") is None else f"`{adapter.name}`"
 
 
-def numbered(notes: list[str], note: str) -> str:
-    """Return the mark of *note*, which is added to *notes* if it is new."""
-    if note not in notes:
-        notes.append(note)
-    return f"({notes.index(note) + 1})"
-
-
-def listed(notes: list[str]) -> list[str]:
-    return [f"{number}. {note}." for number, note in enumerate(notes, 1)]
+def listed(checks: Iterable[str]) -> list[str]:
+    return [f"{number}. {check}." for number, check in enumerate(checks, 1)]
 
 
 def rows(cells: list[list[str]]) -> list[str]:
@@ -63,26 +56,30 @@ def rows(cells: list[list[str]]) -> list[str]:
 
 def written(adapters: Sequence[Adapter]) -> list[str]:
     """Return the table of the lines that users write."""
-    cells = [["client", "extra", "versions", "what you write", "lines", "without"]]
+    cells = [["client", "what you write", "lines", "without"]]
     for one in adapters:
         lines = one.lines.splitlines()
-        extra = f"`evertoken[{one.extra}]`" if one.extra else "none"
+        client = "<br>".join(filter(None, (named(one), one.extra and f"`[{one.extra}]`", versions(one))))
         code = "<br>".join(f"`{line}`" for line in lines)
-        cells.append([named(one), extra, versions(one), code, str(len(lines)), str(one.without)])
+        cells.append([client, code, str(len(lines)), str(one.without)])
     return rows(cells)
 
 
 def checked(
     adapters: Sequence[Any], checks: dict[str, str], outcome: Callable[[Any, str], tuple[str, str]]
 ) -> list[str]:
-    """Return the table of the checks, and the meaning of its numbers."""
-    cells = [["client", *map(str, range(1, len(checks) + 1))]]
-    notes: list[str] = []
+    """Return the checks, and the table of the clients for which one of them comes out otherwise."""
+    alike: dict[str, list[str]] = {}
     for one in adapters:
-        found = [outcome(one, check) for check in checks]
-        cells.append([named(one), *(numbered(notes, differs) if differs else word for word, differs in found)])
-    said = ["Each of them passes these checks:", "", *listed(list(checks.values())), ""]
-    return [*said, *rows(cells), "", "The numbers in brackets:", "", *listed(notes)]
+        otherwise: dict[str, list[str]] = {}
+        for number, check in enumerate(checks, 1):
+            word, differs = outcome(one, check)
+            if differs or word != "yes":
+                otherwise.setdefault(f"{differs}." if differs else "not applicable.", []).append(str(number))
+        said = "<br>".join(f"{', '.join(numbers)}: {what}" for what, numbers in otherwise.items())
+        alike.setdefault(said or "All pass.", []).append(named(one))
+    cells = [["client", "checks that come out otherwise"], *(["<br>".join(who), what] for what, who in alike.items())]
+    return ["Each of them passes these checks:", "", *listed(checks.values()), "", *rows(cells)]
 
 
 def table() -> str:
