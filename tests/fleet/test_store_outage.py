@@ -127,3 +127,32 @@ async def test_one_failure(clock, lines):
         store.fails = set()
         await clock.advance(600.0)
     assert lines == {"StoreFailed": 1, "TokenUnpersisted": 1}
+
+
+@once
+@pytest.mark.parametrize("fails", [{"begin", "read", "commit", "mark", "abandon"}, {"begin"}], ids=["all", "begin"])
+async def test_new_keys_while_it_hangs(clock, fails):
+    """K3, R4: a store that hangs holds up a few callers for a few seconds, and not each key that has no token."""
+    store = Hanging(clock)
+    source = ScriptedSource(clock, lifetime=60.0)
+    source.rotates = False
+    held: list[float] = []
+
+    async def get(tokens: Any, key: Any) -> None:
+        begun = clock.monotonic()
+        await tokens.get(key)
+        held.append(clock.monotonic() - begun)
+
+    async with TokenManager(source_for=lambda key: source, store=store, clock=clock, namespace="") as tokens:
+        store.fails = fails
+        for key in range(3):
+            await get(tokens, ("first", key))
+        held.clear()
+        calls = [asyncio.ensure_future(get(tokens, key)) for key in range(300)]
+        for second in range(60):
+            calls += [asyncio.ensure_future(get(tokens, (second, key))) for key in range(5)]
+            await clock.advance(1.0)
+        await asyncio.gather(*calls)
+    # One flight a second tries the store.
+    assert sum(took > 1.0 for took in held) <= 61
+    assert max(held) <= 5.1

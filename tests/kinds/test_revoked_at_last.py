@@ -90,3 +90,99 @@ async def test_the_next_revoke_tells_the_server(clock, fate, between, shared):
         await tokens.revoke("k")
         assert len(source.told) == len(set(source.told))
         await ask(clock, tokens)
+
+
+@plain
+async def test_each_provider_hears_of_its_own_tokens(clock):
+    """K5: a token goes to the source that gave it, also if the key has another source by now."""
+    one, other = Source("transient"), Source(None)
+    current = one
+    async with TokenManager(source_for=lambda key: current, clock=clock) as tokens:
+        await tokens.get("k")
+        with pytest.raises(TransientRefreshError):
+            await tokens.revoke("k")
+        current = other
+        other.identity = "other"
+        other.fetches = 10
+        await tokens.forget("k")
+        await tokens.refresh("k")
+        with pytest.raises(TransientRefreshError):
+            await tokens.revoke("k")
+        assert (one.told, other.told) == ([], ["r11"])
+        one.fate = None
+        await tokens.revoke("k")
+        assert (one.told, other.told) == (["r1"], ["r11"])
+
+
+@plain
+async def test_calls_that_overlap_lose_no_token(clock):
+    """K6: whichever of several calls ends last, a token of which the server was not told is told later."""
+    source = Source(None)
+    gates = [asyncio.Event() for _ in range(3)]
+    answers = iter([None, None, TransientRefreshError("503")])
+    calls = iter(gates)
+
+    async def revoke(token):
+        await next(calls).wait()
+        failure = next(answers)
+        if failure is not None:
+            raise failure
+        source.told.append(token.refresh_token)
+
+    source.revoke = revoke
+    async with TokenManager({"k": source}, clock=clock) as tokens:
+        await tokens.get("k")
+        first, second = (asyncio.ensure_future(tokens.revoke("k")) for _ in range(2))
+        await clock.advance(0.1)
+        gates[0].set()
+        await first
+        await log_in(clock, tokens)
+        third = asyncio.ensure_future(tokens.revoke("k"))
+        await clock.advance(0.1)
+        gates[1].set()
+        await second
+        gates[2].set()
+        with pytest.raises(TransientRefreshError):
+            await third
+        del source.revoke
+        await tokens.revoke("k")
+    assert source.told[-1] == "r-new"
+
+
+@plain
+async def test_a_call_that_is_cancelled_at_the_store(clock):
+    """K6: a call that was cancelled while the store kept the sign-out has not forgotten the token."""
+    source, store = Source(None), MemoryStore(clock=clock)
+    commit = store.commit
+
+    async def slow(*args, **options):
+        await asyncio.sleep(2.0)
+        return await commit(*args, **options)
+
+    async with TokenManager({"k": source}, clock=clock, store=store, namespace="") as tokens:
+        await tokens.get("k")
+        store.commit = slow
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(tokens.revoke("k"), 0.5)
+        await clock.advance(5.0)
+        await tokens.revoke("k")
+    assert source.told == ["r1"]
+
+
+@plain
+async def test_the_failure_that_one_can_do_something_about(clock):
+    """K6: if one token was refused and another could not be told, the error says that the call is worth repeating."""
+    source = Source("transient")
+    async with TokenManager({"k": source}, clock=clock) as tokens:
+        await tokens.get("k")
+        with pytest.raises(TransientRefreshError):
+            await tokens.revoke("k")
+        await log_in(clock, tokens)
+        fates = {"r1": TransientRefreshError("503"), "r-new": GrantRejected("invalid_client")}
+
+        async def revoke(token):
+            raise fates[token.refresh_token]
+
+        source.revoke = revoke
+        with pytest.raises(TransientRefreshError):
+            await tokens.revoke("k")

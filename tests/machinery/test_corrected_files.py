@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
+import os
+import threading
 import urllib.parse
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import httpx
 import pytest
 from tests.gated import virtual
 
-from evertoken import GrantRejected, TokenManager
+from evertoken import GrantRejected, ManagerClosed, TokenError, TokenManager
 from evertoken.sources import (
     ClientAssertion,
     ClientCredentials,
@@ -87,23 +91,118 @@ async def test_a_corrected_file_is_tried_at_once(kind, tmp_path, clock):
 
 @virtual
 async def test_each_correction_costs_one_request(tmp_path, clock):
-    """F4: a file that is corrected badly is rejected again, once, and then looked at once a second."""
+    """F4: a file that is corrected badly is rejected again, once, and the next look waits twice as long."""
     path, server = tmp_path / "secret", Server()
     path.write_text("wrong")
     path.chmod(0o600)
     async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
         async with TokenManager(sources(http, path)["client_secret"], clock=clock) as tokens:
-            for number in range(5):
+            for number in range(4):
                 path.write_text(f"wrong-{number}")
-                for _ in range(30):
+                for _ in range(90):
                     with pytest.raises(GrantRejected):
                         await tokens.get()
                     await clock.advance(0.1)
-            assert server.requests == 5
+                assert server.requests == number + 1
+            path.write_text(RIGHT)
+            await clock.advance(8.0)
+            assert (await tokens.get(timeout=5.0)).access_token == "token"
+
+
+@virtual
+async def test_a_file_that_differs_each_time_is_no_storm(clock):
+    """F1, F4: a file that differs each time that it is read costs fewer and fewer requests."""
+    path, server = Path("/proc/sys/kernel/random/uuid"), Server()
+    if not path.exists():
+        pytest.skip("only Linux has such a file")
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
+        async with TokenManager(sources(http, path)["client_secret"], clock=clock) as tokens:
+            for _ in range(2550):
+                with pytest.raises(GrantRejected):
+                    await tokens.get()
+                await clock.advance(0.1)
+    # The first one, and then after 1, 2, 4, ... 64 seconds, each a little later than that.
+    assert server.requests == 8
+
+
+@virtual
+async def test_callers_that_do_not_wait_are_served_too(tmp_path, clock):
+    """F4: a caller with `timeout=0` starts the look, and one of the next is served."""
+    path, server = tmp_path / "secret", Server()
+    path.write_text("wrong")
+    path.chmod(0o600)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
+        async with TokenManager(sources(http, path)["client_secret"], clock=clock) as tokens:
             with pytest.raises(GrantRejected):
                 await tokens.get()
             path.write_text(RIGHT)
+            await clock.advance(1.0)
+            for _ in range(20):
+                with contextlib.suppress(GrantRejected):
+                    await tokens.get(timeout=0.0)
+                await clock.advance(0.1)
+            assert tokens.peek() is not None
+
+
+@virtual
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no pipes with names")
+async def test_a_pipe_is_not_looked_at(tmp_path, clock):
+    """F4: a look takes nothing out of a pipe, does not wait for its writer, and others' files are still looked at."""
+    pipe, path, server = tmp_path / "pipe", tmp_path / "secret", Server()
+    os.mkfifo(pipe, 0o600)
+    path.write_text("wrong")
+    path.chmod(0o600)
+
+    def write() -> None:
+        pipe.write_text("wrong")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
+        keys = {"pipe": sources(http, pipe)["client_secret"], "file": sources(http, path)["client_secret"]}
+        async with TokenManager(keys, clock=clock, start="lazy") as tokens:
+            writer = threading.Thread(target=write, daemon=True)
+            writer.start()
+            for key in keys:
+                with pytest.raises(GrantRejected):
+                    await tokens.get(key)
+            writer.join(10.0)
+            for _ in range(12):
+                await clock.advance(2.0)
+                begun = clock.monotonic()
+                with pytest.raises(GrantRejected):
+                    await tokens.get("pipe")
+                assert clock.monotonic() == begun
+            path.write_text(RIGHT)
+            assert (await tokens.get("file")).access_token == "token"
+
+
+@virtual
+@pytest.mark.parametrize("what", ["a look is cancelled", "a huge file", "a directory", "closed meanwhile"])
+async def test_a_look_that_fails_changes_nothing(what, tmp_path, clock):
+    """F4, R5: however a look ends, callers get the rejection, and nothing else."""
+    path, server = tmp_path / "secret", Server()
+    path.write_text("wrong")
+    path.chmod(0o600)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
+        async with TokenManager(sources(http, path)["client_secret"], clock=clock) as tokens:
             with pytest.raises(GrantRejected):
                 await tokens.get()
-            await clock.advance(1.0)
-            assert (await tokens.get(timeout=5.0)).access_token == "token"
+            await clock.advance(2.0)
+            if what == "a huge file":
+                with path.open("wb") as file:
+                    file.truncate(1 << 40)
+            elif what == "a directory":
+                path.unlink()
+                path.mkdir()
+            else:
+                path.write_text(RIGHT)
+            asking = asyncio.ensure_future(tokens.get())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            looks = [task for task in asyncio.all_tasks() if task.get_name().startswith("evertoken:files:")]
+            assert looks
+            if what == "a look is cancelled":
+                looks[0].cancel()
+            if what == "closed meanwhile":
+                await tokens.aclose()
+            with pytest.raises(TokenError if what == "a huge file" else (GrantRejected, ManagerClosed)):
+                await asking

@@ -332,6 +332,7 @@ class TestGoogleAuth:
         [
             (http(400, {"error": "invalid_grant", "error_description": "spent"}), ("invalid_grant", "spent")),
             (http(401, {"error": "invalid_client"}), ("invalid_client", None)),
+            (http(400, {"error": "invalid_grant", "error_subtype": "rapt"}), ("invalid_grant", "error_subtype rapt")),
         ],
     )
     async def test_rejections(self, answer, expected):

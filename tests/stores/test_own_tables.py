@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
+import sqlite3
 import time
 import uuid
 from pathlib import Path
@@ -468,3 +470,18 @@ async def test_a_held_lease_in_the_row_of_the_program(url):
         assert isinstance(held, Held)
         await execute(engine, table.update().values(holder=None, fence=None, ends=None))
         await lease_of(store, NAME, "other")
+
+
+async def test_a_lease_that_nobody_waits_for_is_not_taken(here, tmp_path):
+    """K4, L1: a transaction of SQLite that begins after its caller has gone changes nothing."""
+    table = logins(sa.MetaData(), key=sa.Integer, leases=True)
+    async with made(here, table) as engine:
+        store = store_in(engine, table, "key")
+        with contextlib.closing(sqlite3.connect(tmp_path / "own.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(store.begin(NAME, "one", 10.0), 0.2)
+            other.execute("ROLLBACK")
+        await asyncio.sleep(0.5)
+        begun = await store.begin(NAME, "two", 10.0)
+        assert not isinstance(begun.lease, Held)

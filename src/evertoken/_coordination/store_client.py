@@ -228,13 +228,13 @@ class StoreClient:
         self._outage.succeeded(operation)
         return answer
 
-    def failed(self, operation: str, error: BaseException, state: KeyState | None = None) -> None:
-        """Tell the observers that *operation* failed, and how."""
+    def failed(self, operation: str, error: BaseException, state: KeyState | None = None, took: float = 0.0) -> None:
+        """Tell the observers that *operation* failed after *took* seconds, and how."""
         token = None if state is None else state.token
         said = describe(error, () if token is None else (token.access_token, token.refresh_token))
         key = None if state is None else state.key
         self.failure = said
-        self._outage.failed(operation, key, said)
+        self._outage.failed(operation, key, said, took)
 
     async def _step(
         self,
@@ -244,11 +244,17 @@ class StoreClient:
         call: Callable[[], Awaitable[T]],
         timeout: float = STORE_TIMEOUT,
     ) -> T | None:
-        if self._can_wait(state, flight) and flight.tried != operation and not self._outage.lets_through(operation):
+        # Imports, the decision of a person and the last offer of a close are tried in any case.
+        bound = flight.started and not flight.decided and self._session.running
+        if (
+            bound
+            and flight.tried != operation
+            and not self._outage.lets_through(operation, needed=state.in_service(self._clock.time()) is None)
+        ):
             return None
         flight.tried = operation
         if self._running >= MOST_STEPS and not await self._place():
-            self.failed(operation, TimeoutError("no step of the store has ended in time"), state)
+            self.failed(operation, TimeoutError("no step of the store has ended in time"), state, STORE_TIMEOUT)
             return None
         self._running += 1
         began = self._clock.monotonic()
@@ -257,7 +263,7 @@ class StoreClient:
         except BaseException as error:
             if must_propagate(error):
                 raise
-            self.failed(operation, error, state)
+            self.failed(operation, error, state, self._clock.monotonic() - began)
             return None
         else:
             self._ended += 1
@@ -273,12 +279,6 @@ class StoreClient:
                 if not turn.done():
                     ring(turn)
                     break
-
-    def _can_wait(self, state: KeyState, flight: Flight) -> bool:
-        """Tell whether nobody needs *flight* now: a key without a token, an import, a decision or a close needs it."""
-        if not flight.started or flight.urgent or flight.decided or not self._session.running:
-            return False
-        return state.in_service(self._clock.time()) is not None
 
     async def _place(self) -> bool:
         """Wait for a place as long as other steps end. This wait does not count as time of a step."""

@@ -7,7 +7,7 @@ never leaves a key half changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from evertoken._engine.tasks import bounded, must_propagate
 from evertoken._model import events
@@ -55,7 +55,7 @@ class Commands:
         self._timeout = session.settings.fetch_timeout
         self._check_open = session.check_open
         #: The tokens of keys that were signed out while the server could not be told.
-        self._untold: dict[Hashable, dict[tuple[str, str | None], Token]] = {}
+        self._untold: dict[Hashable, list[_Untold]] = {}
 
     async def refresh(self, key: Hashable) -> Token:
         """Fetch now, or join the fetch under way. Return its token or raise its failure."""
@@ -173,7 +173,7 @@ class Commands:
         state = await self._read_path.state(key)
         now = self._clock.time()
         before: Flight | None = state.flight
-        tokens = [state.token]
+        self._must_tell(state, state.token)
         since = max(now, state.since + TICK) if self._rules.shared else 0.0
         state.signed_out_at(since, state.version, signed_out(), now, self._rules)
         if self._rules.shared:
@@ -185,26 +185,24 @@ class Commands:
         self._observers.emit(events.TokenRevoked(at=now, key=key, by_peer=False))
         if flight is not None and not flight.landed:
             await flight.wait(self._clock)
-        failure: TransientRefreshError | GrantRejected | None = None
+        failures: list[TransientRefreshError | GrantRejected] = []
         if flight is not None:
-            tokens.append(flight.found)
+            self._must_tell(state, flight.found)
             if self._rules.shared and not flight.kept and not flight.void:
-                failure = TransientRefreshError("signed out here, but the store could not be told; call revoke() again")
+                words = "signed out here, but the store could not be told; call revoke() again"
+                failures.append(TransientRefreshError(words))
         if before is not None and before.response is not None:
-            tokens.append(before.response.token)
-        untold = self._untold.setdefault(state.key, {})
-        untold.update({(token.access_token, token.refresh_token): token for token in tokens if token is not None})
-        try:
-            for name, token in list(untold.items()):
-                met = await self._tell(state, token)
-                failure = met or failure
-                if not isinstance(met, TransientRefreshError):
-                    untold.pop(name, None)
-        finally:
-            if not untold:
-                self._untold.pop(state.key, None)
-        if failure is not None:
-            raise failure
+            self._must_tell(state, before.response.token)
+        for one in list(self._untold.get(state.key, ())):
+            failure = await self._tell(state, one)
+            if failure is not None:
+                failures.append(failure)
+            if not isinstance(failure, TransientRefreshError):
+                self._told(state, one)
+        # A caller can do something about a temporary failure: call again.
+        failures.sort(key=lambda failure: isinstance(failure, GrantRejected))
+        if failures:
+            raise failures[0]
 
     # How
 
@@ -219,13 +217,26 @@ class Commands:
             return flight.error.again()
         return error
 
-    async def _tell(self, state: KeyState, token: Token) -> TransientRefreshError | GrantRejected | None:
-        revoke = getattr(state.source, "revoke", None)
-        if revoke is None:
-            return None
+    def _must_tell(self, state: KeyState, token: Token | None) -> None:
+        """The server of the present source must be told that *token* is no longer needed. Remember it until then."""
+        if token is None or not callable(getattr(state.source, "revoke", None)):
+            return
+        untold = self._untold.setdefault(state.key, [])
+        if not any(_is_same(one.token, token) for one in untold):
+            untold.append(_Untold(state.source, token))
+
+    def _told(self, state: KeyState, one: _Untold) -> None:
+        # Another call may have told the server in the meantime.
+        left = [other for other in self._untold.get(state.key, ()) if other is not one]
+        if left:
+            self._untold[state.key] = left
+        else:
+            self._untold.pop(state.key, None)
+
+    async def _tell(self, state: KeyState, one: _Untold) -> TransientRefreshError | GrantRejected | None:
         try:
             await bounded(
-                lambda: revoke(token),
+                lambda: one.source.revoke(one.token),
                 self._timeout,
                 clock=self._clock,
                 strays=self._strays,
@@ -235,8 +246,26 @@ class Commands:
             if must_propagate(error):
                 raise
             # The caller raises it, without the frames that it passed through.
-            return failure_of(error, FetchRequest(state.key, token, self._timeout))
+            return failure_of(error, FetchRequest(state.key, one.token, self._timeout))
         return None
+
+
+class _Untold(NamedTuple):
+    """
+    A token of a key that was signed out, of which its server has not been told.
+
+    Args:
+        source: The source that gave the token. The key may have another one by now.
+
+        token: The token.
+    """
+
+    source: Any
+    token: Token
+
+
+def _is_same(one: Token, other: Token) -> bool:
+    return (one.access_token, one.refresh_token) == (other.access_token, other.refresh_token)
 
 
 def _whose(source: object) -> tuple[str | None, object]:

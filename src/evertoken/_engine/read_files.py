@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from evertoken._engine.function_threads import threads_of
+from evertoken._engine.tasks import Gate, bounded
+
+if TYPE_CHECKING:
+    from evertoken._engine.tasks import Strays
+    from evertoken._model.protocols import Clock
 
 __all__ = ["ReadFiles"]
 
-#: The shortest time between two looks at the files of one key, in seconds.
-LOOK_EVERY: Final = 1.0
+#: The shortest time between a rejection or a look and the next look, in seconds. It doubles with each change in a row
+#: that was rejected too, because a file may differ each time that it is read.
+_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 300.0
+
+#: The seconds after which a look is given up.
+_LIMIT: Final = 1.0
+
+#: The number of bytes of a file that are compared.
+_COMPARED: Final = 1_048_576
 
 #: The digests stay in this process, and say nothing to anybody who does not know this key.
 _KEY: Final = os.urandom(32)
@@ -20,53 +34,83 @@ _KEY: Final = os.urandom(32)
 
 @final
 class ReadFiles:
-    """The files with secrets that one fetch has read, and digests of their content."""
+    """The regular files with secrets that one fetch has read, and digests of their content."""
 
-    __slots__ = ("_digests", "_looked_at")
+    __slots__ = ("_digests", "_looked_at", "looks", "rejected_changes")
 
     def __init__(self) -> None:
-        self._digests: dict[tuple[str, int], bytes] = {}
-        self._looked_at = float("-inf")
+        self._digests: dict[str, bytes] = {}
+        self._looked_at: float = 0.0
+        #: The changes in a row after which the fetch was rejected too.
+        self.rejected_changes: int = 0
+        #: This gate opens when the look under way has ended.
+        self.looks: Gate | None = None
 
-    def note(self, path: Path, limit: int, content: bytes, /) -> None:
-        """The fetch has read *content*, the first *limit* bytes of *path*."""
-        self._digests[str(path), limit] = _digest(content)
+    def note(self, path: Path, fd: int, content: bytes, /) -> None:
+        """The fetch has read *content* of the file *path*, which is open as *fd*."""
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            self._digests[str(path)] = _digest(content)
+
+    def rejected(self, now: float, before: ReadFiles | None, /) -> None:
+        """
+        The fetch was rejected.
+
+        Args:
+            now: The instant, by a monotonic clock.
+
+            before: The files of the rejected fetch before it, if there is one.
+        """
+        self._looked_at = now
+        self.rejected_changes = 0 if before is None else before.rejected_changes
 
     def may_look(self, now: float, /) -> bool:
-        """Tell whether the files may be read again at *now* (seconds of a monotonic clock), and count it as a look."""
-        if not self._digests or now - self._looked_at < LOOK_EVERY:
-            return False
-        self._looked_at = now
-        return True
+        """Tell whether to read the files again at *now* (by a monotonic clock)."""
+        pause = min(_PAUSE * 2.0 ** min(self.rejected_changes, 30), _LONGEST_PAUSE)
+        return bool(self._digests) and self.looks is None and now - self._looked_at >= pause
 
-    async def changed(self) -> bool:
+    async def look(self, clock: Clock, strays: Strays) -> bool:
         """
-        Tell whether a file has other content now. A file that cannot be read has not changed.
+        Read the files again, and tell whether one has other content now. A file that cannot be read has not changed.
 
-        The files are read in a thread, because a file system may hang.
+        They are read in a thread, because a file system may hang.
 
         Raises:
+            Overdue: It takes too long.
             TransientRefreshError: Too many threads hang already.
         """
-        changed: bool = await threads_of(_any_changed).call((self._digests,), starting=_nothing)
+        arguments = (dict(self._digests),)
+        try:
+            changed: bool = await bounded(
+                lambda: threads_of(_any_changed).call(arguments, starting=_nothing),
+                _LIMIT,
+                clock=clock,
+                strays=strays,
+                name="evertoken:files",
+            )
+        finally:
+            self._looked_at = clock.monotonic()
+        self.rejected_changes += changed
         return changed
 
 
-def _any_changed(digests: dict[tuple[str, int], bytes]) -> bool:
-    return any(_has_changed(path, limit, digest) for (path, limit), digest in digests.items())
+def _any_changed(digests: dict[str, bytes]) -> bool:
+    return any(_has_changed(path, digest) for path, digest in digests.items())
 
 
 def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16, key=_KEY).digest()
+    return hashlib.blake2b(content[:_COMPARED], digest_size=16, key=_KEY).digest()
 
 
 def _nothing() -> None:
     """A look needs no preparation."""
 
 
-def _has_changed(path: str, limit: int, digest: bytes) -> bool:
+def _has_changed(path: str, digest: bytes) -> bool:
     try:
+        # A pipe would give its content to the look, and not to the next fetch.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            return False
         with Path(path).open("rb") as file:
-            return _digest(file.read(limit)) != digest
+            return _digest(file.read(_COMPARED)) != digest
     except OSError:
         return False

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
 from evertoken._engine.observers import say
-from evertoken._engine.tasks import bounded, spawn
+from evertoken._engine.tasks import Gate, spawn
 from evertoken._model import events, timing_events
 from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
 from evertoken._model.failures import Overdue
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from evertoken._model.token import Token
 
 __all__ = ["ReadPath", "seconds"]
-
-#: The seconds that a caller waits for a look at files.
-LOOK_PATIENCE: Final = 1.0
 
 
 def seconds(parameter: str, value: float | None, /) -> float | None:
@@ -243,24 +240,33 @@ class ReadPath:
         await self._maintenance.change(state, min(left, max(at - now, 0.0)))
 
     async def _has_new_files(self, state: KeyState, failure: FailureState, left: float | None) -> bool:
-        """Tell whether a file that the rejected fetch had read has other content. Then the key is due."""
+        """
+        Tell whether a file that the rejected fetch had read has other content. Then the key is due.
+
+        One caller a second starts a look. It ends by itself, also if the caller cannot wait so long.
+        """
         files: ReadFiles | None = failure.files
-        if files is None or failure.retry_at == math.inf or not files.may_look(self._clock.monotonic()):
+        if files is None or failure.retry_at == math.inf:
             return False
+        if files.may_look(self._clock.monotonic()):
+            files.looks = Gate()
+            name = f"evertoken:files:{state.key!r}"
+            self._strays.add(spawn(asyncio.get_running_loop(), self._look(failure, files), name), cancel=False)
+        if files.looks is not None:
+            await files.looks.wait(self._clock, left)
+        return self._clock.time() >= state.demand_at(self._rules)
+
+    async def _look(self, failure: FailureState, files: ReadFiles) -> None:
         try:
-            changed = await bounded(
-                files.changed,
-                LOOK_PATIENCE if left is None else min(left, LOOK_PATIENCE),
-                clock=self._clock,
-                strays=self._strays,
-                name=f"evertoken:files:{state.key!r}",
-            )
+            if await files.look(self._clock, self._strays) and failure.files is files:
+                failure.retry_at = failure.not_before = self._clock.time()
         except (Overdue, TransientRefreshError):
-            return False
-        if changed and failure.files is files:
-            failure.files = None
-            failure.retry_at = failure.not_before = self._clock.time()
-        return changed
+            # The files cannot be read now, so nothing is known to have changed.
+            pass
+        finally:
+            gate, files.looks = files.looks, None
+            if gate is not None:
+                gate.wake()
 
     def _hanging(self, state: KeyState, held: Barrier | None) -> TokenUnavailable | GrantRejected:
         if held is not None:

@@ -186,6 +186,7 @@ class Settlement:
             self._counters.rejections += 1
             state.rejected(error, now, self._rules)
             if state.failure is not None and flight.request is not None:
+                flight.files.rejected(self._clock.monotonic(), state.failure.files)
                 state.failure.files = flight.files
         else:
             self._counters.failures += 1

@@ -39,6 +39,8 @@ class _Failing:
     failures: int = 1
     #: Failures since the store was last heard of.
     row: int = 1
+    #: Whether the last try took long. Then nobody else should wait for the store.
+    slow: bool = False
 
 
 @final
@@ -68,14 +70,18 @@ class StoreOutage:
         """Whether a step has failed more than once since it last succeeded."""
         return any(failing.failures > 1 for failing in self._failing.values())
 
-    def lets_through(self, operation: str) -> bool:
-        """Tell whether to try *operation* now. The caller then tries it, and reports how that ended."""
+    def lets_through(self, operation: str, *, needed: bool = False) -> bool:
+        """
+        Tell whether to try *operation* now. The caller then tries it, and reports how that ended.
+
+        Use *needed* for a key without a token: a try that fails at once costs its callers no time.
+        """
         failing = self._failing.get(operation)
         if failing is None or failing.row < _DOWN:
             return True
         now = self._clock.monotonic()
         if now < failing.next_at:
-            return False
+            return needed and not failing.slow
         failing.next_at = now + _PAUSE
         return True
 
@@ -84,20 +90,22 @@ class StoreOutage:
         for failing in self._failing.values():
             failing.row = 0
 
-    def failed(self, operation: str, key: Hashable, error: str) -> None:
-        """Count a failure of *operation* and tell the observers."""
+    def failed(self, operation: str, key: Hashable, error: str, took: float) -> None:
+        """Count a failure of *operation*, which took so many seconds, and tell the observers."""
         now, next_at = self._clock.time(), self._clock.monotonic() + _PAUSE
         failing = self._failing.get(operation)
         if failing is None:
-            self._failing[operation] = _Failing(now, now, next_at)
+            failing = self._failing[operation] = _Failing(now, now, next_at)
+            outage = False
         else:
+            outage = True
             failing.failures += 1
             failing.row += 1
             failing.next_at = next_at
-        outage = failing is not None
+        failing.slow = took >= _PAUSE
         self._observers.emit(StoreFailed(at=now, key=key, operation=operation, error=error, outage=outage))
         # A clock that was set back must not silence the summaries.
-        if failing is not None and abs(now - failing.told_at) >= _SUMMARY:
+        if abs(now - failing.told_at) >= _SUMMARY:
             failing.told_at = now
             self._observers.emit(
                 store_events.StoreStillDown(

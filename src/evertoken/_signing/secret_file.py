@@ -13,7 +13,7 @@ from evertoken._engine.flight import INSIDE
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["cannot_change", "check_secret_file", "read_secret_file"]
+__all__ = ["cannot_change", "check_secret_file", "note_file", "read_secret_file"]
 
 _ROOT: Final = 0
 
@@ -40,9 +40,7 @@ def read_secret_file(path: Path, limit: int = -1, /) -> bytes:
     with path.open("rb") as file:
         _check(file.fileno(), path)
         content = file.read(limit)
-    inside = INSIDE.get()
-    if inside is not None:
-        inside.files.note(path, limit, content)
+        _note(path, file.fileno(), content)
     return content
 
 
@@ -50,6 +48,19 @@ def check_secret_file(path: Path, /) -> None:
     """Raise as `read_secret_file` does, for a file that a library reads itself. A missing file is no error here."""
     if path.is_file():
         read_secret_file(path)
+
+
+def note_file(path: Path, /) -> None:
+    """Note that the present fetch reads the file *path*, which holds no secret and is read by a library."""
+    if path.is_file():
+        with path.open("rb") as file:
+            _note(path, file.fileno(), file.read())
+
+
+def _note(path: Path, fd: int, content: bytes) -> None:
+    inside = INSIDE.get()
+    if inside is not None:
+        inside.files.note(path, fd, content)
 
 
 def cannot_change(fd: int, /) -> bool:

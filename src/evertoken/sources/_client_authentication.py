@@ -14,7 +14,7 @@ from evertoken._model.guarded import Guarded
 from evertoken._model.redaction import quoted
 from evertoken._signing.jose import Signer
 from evertoken._signing.secret import CarriesSecrets, Secret, check_secret, resolve
-from evertoken._signing.secret_file import check_secret_file
+from evertoken._signing.secret_file import check_secret_file, note_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -233,6 +233,7 @@ class TlsClientAuth(Guarded):
             OSError: The files cannot be read, are invalid, or do not belong together.
         """
         check_secret_file(self._key or self._certificate)
+        note_file(self._certificate)
         # By default it trusts the same authorities as all other requests.
         trusted = self._authority
         context = httpx.create_ssl_context() if trusted is None else ssl.create_default_context(cafile=trusted)

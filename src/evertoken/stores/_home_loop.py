@@ -39,6 +39,12 @@ class HomeLoop:
     async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         task = spawn(asyncio.get_running_loop(), work(), "evertoken:store")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         await asyncio.wait({task})
         return task.result()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # If nobody waits any longer, nobody asks for the exception.
+            task.exception()

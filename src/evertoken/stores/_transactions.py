@@ -7,6 +7,7 @@ A database may quote the values of a failed statement in its message. That messa
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import weakref
 from contextlib import asynccontextmanager
@@ -74,10 +75,14 @@ class Transactions:
         """
         if self._engine.dialect.name == "sqlite":
             # A statement in the thread of the driver cannot be stopped: a cancelled caller would leave it open there.
-            return await self._home.call_to_its_end(lambda: self._run(work, first))
-        return await self._home.call(lambda: self._run(work, first))
+            caller = _Caller()
+            try:
+                return await self._home.call_to_its_end(lambda: self._run(work, first, caller))
+            finally:
+                caller.waits = False
+        return await self._home.call(lambda: self._run(work, first, _Caller()))
 
-    async def _run(self, work: Callable[[Any], Awaitable[T]], first: Any) -> T:
+    async def _run(self, work: Callable[[Any], Awaitable[T]], first: Any, caller: _Caller) -> T:
         left = _TRIES
         while True:
             left -= 1
@@ -88,10 +93,13 @@ class Transactions:
                     elif first is not None:
                         await connection.execute(first)
                     result = await work(connection)
+                    if not caller.waits:
+                        # A lease that nobody knows of would hold up all others.
+                        raise OSError(errno.ECANCELED, "the caller has gone")
                     await connection.commit()
                     return result
             except self._failures as error:
-                if left and self._is_conflict(error):
+                if left and caller.waits and self._is_conflict(error):
                     continue
                 failure = self._described(error)
             raise failure
@@ -122,6 +130,12 @@ class Transactions:
         said = f"the database failed: {type(error).__name__}{f' {codes}' if codes else ''}: {scrub(words)}"
         missing = not _NO_TABLE.isdisjoint(_codes(error)) or "no such table" in words
         return FileNotFoundError(said) if missing else OSError(said)
+
+
+class _Caller:
+    """Whether the caller of a transaction still waits for it."""
+
+    waits = True
 
 
 def _words(cause: Any) -> str:

@@ -21,6 +21,7 @@ __all__ = ["GoogleAuthCredentials"]
 
 _PASSING: Final = frozenset({408, 429})
 _SERVERS: Final = range(500, 600)
+_ERRORS: Final = 400
 
 
 @final
@@ -104,17 +105,21 @@ class GoogleAuthCredentials(Guarded):
         secrets = [getattr(self._credentials, name, None) for name in ("token", "refresh_token", "client_secret")]
         passing = (known.TransportError, known.TimeoutError, known.ResponseError)
         fields, status = _said(error)
-        refused = bool(fields.get("error"))
-        if status is None and answer is not None:
-            status = answer.status
+        page = False
+        if answer is not None:
+            body = _object(answer.data)
+            # An answer without an error in JSON comes from a proxy, and says nothing about the credentials. After a
+            # good answer, google-auth itself may refuse them.
+            page = body is None or ("error" not in body and (answer.status >= _ERRORS or bool(fields)))
+            fields = fields if "error" in fields else body or {}
+            status = answer.status if status is None else status
         passes = isinstance(error, passing) or isinstance(error.__cause__, passing)
         passes = passes or getattr(error, "retryable", False) or status in _PASSING or status in _SERVERS
-        # An answer without an error in JSON comes from a proxy, and says nothing about the credentials.
-        if passes or (answer is not None and not refused):
+        if passes or page:
             words = scrub(f"{type(error).__name__}: {error}", secrets)
             wait = None if answer is None else parse_retry_after(answer.headers.get("retry-after"), None)
             return TransientRefreshError(f"google-auth: {words}", status=status, retry_after=wait)
-        if not refused:
+        if "error" not in fields:
             fields = {"error": "invalid_grant", "error_description": str(error)}
         return failure_from(fields, status=status, origin="google-auth", secrets=secrets, rejected=True)
 
@@ -124,17 +129,20 @@ class GoogleAuthCredentials(Guarded):
 
 def _said(error: Exception) -> tuple[dict[str, Any], int | None]:
     """Return the fields of the answer that *error* has beside its words, and the status in them, if there is one."""
-    fields: Any = next((one for one in error.args if isinstance(one, dict)), None)
-    for one in error.args if fields is None else ():
-        try:
-            fields = json.loads(one)
-        except (TypeError, ValueError):
-            continue
-    if not isinstance(fields, dict):
-        return {}, None
+    fields: dict[str, Any] = next((found for one in error.args if (found := _object(one)) is not None), {})
     inner = fields.get("error")
     status = inner.get("code") if isinstance(inner, dict) else None
     return fields, status if isinstance(status, int) else None
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    """Return the JSON object that *value* is or contains, or None."""
+    if not isinstance(value, dict):
+        try:
+            value = json.loads(value)
+        except (TypeError, ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
 
 
 def _nothing() -> None:
