@@ -72,6 +72,7 @@ def interceptors_sync(
     Return the same for `grpc.intercept_channel(channel, *interceptors_sync(handle))`, in any thread but the loop's.
 
     A call as a future, `stub.Method.future(request)`, is not made once more: its token is reported in the background.
+    Only if the refusal comes before the future is returned, the call is made once more.
     The arguments and the exceptions are those of `interceptors`.
     """
     return (_Sync(_Flow(tokens, origins=origins, allow_insecure=allow_insecure, min_ttl=min_ttl)),)
