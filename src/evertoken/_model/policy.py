@@ -158,9 +158,8 @@ class RetryPolicy(Frozen):
 
         retry_after_cap: The longest wait that a server can demand by Retry-After.
 
-        probe:
-            The wait between attempts while the grant is rejected, at most a tenth of the token's lifetime. If a file
-            that the rejected fetch had read changes, such as a client secret, the next caller does not wait for it.
+        probe: The wait between attempts while the grant is rejected, at most a tenth of the token's lifetime. A corrected
+            file, such as one with a client secret, ends it for the next caller.
 
         patience:
             How long a caller without a valid token waits for an attempt that is under way after a failure: one second
@@ -237,8 +236,7 @@ class RetryPolicy(Frozen):
         Args:
             lifetime: The lifetime of the last token, if there was one.
 
-            left:
-                Seconds of life left in the token in service, if there is one. A wait takes at most half of them, so
+            left: Seconds of life left in the token in service, if there is one. A wait takes at most half of them, so
                 that a corrected secret is tried before the token expires.
         """
         wait = self.probe if lifetime is None or lifetime <= 0.0 else min(self.probe, lifetime * PROBE_SHARE)
