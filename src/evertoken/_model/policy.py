@@ -158,8 +158,8 @@ class RetryPolicy(Frozen):
 
         retry_after_cap: The longest wait that a server can demand by Retry-After.
 
-        probe: The wait between attempts while the grant is rejected, at most a tenth of the token's lifetime. A corrected
-            file, such as one with a client secret, ends it for the next caller.
+        probe: The wait between attempts while the grant is rejected, at most a tenth of the token's lifetime. If a
+            file that was read changes, such as one with a client secret, the next caller does not wait for it.
 
         patience:
             How long a caller without a valid token waits for an attempt that is under way after a failure: one second
