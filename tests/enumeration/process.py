@@ -108,7 +108,9 @@ class Process:
             fire()
 
     def _observe(self, event: object) -> None:
-        self.world.observed(self, event)
+        # The tasks of a killed process end when they are collected, perhaps during the next run.
+        if not self.dead:
+            self.world.observed(self, event)
 
     # Steps
 

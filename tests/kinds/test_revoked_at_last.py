@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -149,24 +150,96 @@ async def test_calls_that_overlap_lose_no_token(clock):
     assert source.told[-1] == "r-new"
 
 
+class Slow:
+    """A store in memory whose commits take two seconds."""
+
+    def __init__(self, store):
+        self._store = store
+        self.slow = False
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def commit(self, record, lease):
+        if self.slow:
+            await asyncio.sleep(2.0)
+        return await self._store.commit(record, lease)
+
+
 @plain
-async def test_a_call_that_is_cancelled_at_the_store(clock):
-    """K6: a call that was cancelled while the store kept the sign-out has not forgotten the token."""
-    source, store = Source(None), MemoryStore(clock=clock)
-    commit = store.commit
+@pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 2.5])
+@pytest.mark.parametrize("known", ["in memory", "in the store", "answered"])
+async def test_a_call_that_is_cancelled_goes_on(clock, known, after):
+    """K6: a sign-out whose caller is cancelled goes on, and its server is told of all tokens, wherever they were."""
+    source, store = Source(None), Slow(MemoryStore(clock=clock))
+    options = {"store": store, "clock": clock, "namespace": "", "start": "lazy"}
+    first, tokens = (TokenManager({"k": source}, **options) for _ in range(2))
+    async with first:
+        await first.get("k")
+    async with tokens:
+        if known != "in the store":
+            await tokens.get("k")
+        store.slow = True
+        if known == "answered":
+            refreshing = asyncio.ensure_future(tokens.refresh("k"))
+            await clock.advance(0.5)
+        signing_out = asyncio.ensure_future(tokens.revoke("k"))
+        await clock.advance(after)
+        signing_out.cancel()
+        await clock.advance(10.0)
+        await asyncio.gather(signing_out, return_exceptions=True)
+        if after:
+            assert "r1" in source.told
+            assert known != "answered" or "r2" in source.told
+        with contextlib.suppress(TransientRefreshError):
+            await tokens.revoke("k")
+        assert "r1" in source.told
+        if known == "answered":
+            await asyncio.gather(refreshing, return_exceptions=True)
 
-    async def slow(*args, **options):
-        await asyncio.sleep(2.0)
-        return await commit(*args, **options)
 
-    async with TokenManager({"k": source}, clock=clock, store=store, namespace="") as tokens:
+@plain
+async def test_the_next_life_remembers(clock):
+    """K6, L1: a manager that is closed and entered again knows of which token its server was not told."""
+    source = Source("transient")
+    tokens = TokenManager({"k": source}, clock=clock)
+    async with tokens:
         await tokens.get("k")
-        store.commit = slow
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(tokens.revoke("k"), 0.5)
-        await clock.advance(5.0)
+        with pytest.raises(TransientRefreshError):
+            await tokens.revoke("k")
+    source.fate = None
+    async with tokens:
         await tokens.revoke("k")
     assert source.told == ["r1"]
+
+
+@plain
+async def test_many_logins_while_the_server_cannot_be_told(clock):
+    """K6: each call takes one fetch_timeout at most, and the last sixteen tokens are remembered."""
+    source = Source("hangs")
+    async with TokenManager({"k": source}, clock=clock, fetch_timeout=5.0) as tokens:
+        for number in range(20):
+            now = clock.time()
+            await tokens.put(Token("a", issued_at=now, expires_at=now + 60.0, refresh_token=f"r-{number}"), "k")
+            with pytest.raises(TransientRefreshError):
+                await tokens.revoke("k")
+            assert clock.time() - now <= 5.1
+        source.fate = None
+        await tokens.revoke("k")
+    assert source.told == [f"r-{number}" for number in range(4, 20)]
+
+
+@plain
+async def test_closed_before_the_server_is_told(clock):
+    """K6, L1: a close in the middle ends the call, with an error that says so."""
+    source = Source("hangs")
+    async with TokenManager({"k": source}, clock=clock, close_grace=0.5) as tokens:
+        await tokens.get("k")
+        signing_out = asyncio.ensure_future(tokens.revoke("k"))
+        await clock.advance(1.0)
+        await tokens.aclose()
+        with pytest.raises(TransientRefreshError):
+            await signing_out
 
 
 @plain

@@ -15,6 +15,7 @@ import pytest
 from tests.gated import virtual
 
 from evertoken import GrantRejected, ManagerClosed, TokenError, TokenManager
+from evertoken._signing.secret_file import read_secret_file
 from evertoken.sources import (
     ClientAssertion,
     ClientCredentials,
@@ -206,3 +207,64 @@ async def test_a_look_that_fails_changes_nothing(what, tmp_path, clock):
                 await tokens.aclose()
             with pytest.raises(TokenError if what == "a huge file" else (GrantRejected, ManagerClosed)):
                 await asking
+
+
+class Reading:
+    """A source with refresh tokens that rotate, and with a secret in *path*, which the server changes now and then."""
+
+    rotates = True
+    identity = "reading"
+
+    def __init__(self, path: Path):
+        self.path, self.right, self.fetches = path, "right-0", 0
+
+    async def fetch(self, request):
+        self.fetches += 1
+        if read_secret_file(self.path).decode() != self.right:
+            raise GrantRejected("invalid_client")
+        n = self.fetches
+        return {"access_token": f"a{n}", "refresh_token": f"r{n}", "expires_in": 3600}
+
+
+@pytest.fixture
+def reading(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("right-0")
+    path.chmod(0o600)
+    return Reading(path)
+
+
+@virtual
+async def test_each_change_of_the_secret_is_noticed_as_soon(reading, clock):
+    """F4: a correction that helped does not make the next one wait longer."""
+    async with TokenManager(reading, clock=clock) as tokens:
+        await tokens.refresh()
+        for number in range(1, 7):
+            token = await tokens.get()
+            reading.right = f"right-{number}"
+            await tokens.invalidate(token)
+            with pytest.raises(GrantRejected):
+                await tokens.refresh()
+            await clock.advance(1.0)
+            reading.path.write_text(reading.right)
+            assert (await tokens.get()).valid_at(clock.time())
+
+
+@virtual
+async def test_all_tasks_are_cancelled_as_a_look_begins(reading, clock):
+    """F4, F5: a look that was cancelled before its first step leaves nobody waiting."""
+    reading.right = "another"
+    async with TokenManager(reading, clock=clock) as tokens:
+        with pytest.raises(GrantRejected):
+            await tokens.get()
+        await clock.advance(2.0)
+        asking = asyncio.ensure_future(tokens.get())
+        while not any(task.get_name().startswith("evertoken:files:") for task in asyncio.all_tasks()):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with contextlib.suppress(GrantRejected, asyncio.CancelledError):
+            await asking
+        for _ in range(3):
+            with pytest.raises(GrantRejected):
+                await tokens.get()

@@ -367,6 +367,9 @@ class TestGoogleAuth:
             (exceptions.RefreshError("busy", retryable=True), None),
             (exceptions.RefreshError("iam", json.dumps({"error": {"code": 503}})), 503),
             (exceptions.RefreshError("iam", json.dumps({"error": {"code": 429}})), 429),
+            (exceptions.RefreshError("sts", json.dumps({"error": "server_error"})), None),
+            (exceptions.RefreshError("sts", json.dumps({"error": "slow_down"})), None),
+            (exceptions.RefreshError("iam", json.dumps({"error": {"code": 400, "status": "UNAVAILABLE"}})), 400),
             (from_transport(), None),
         ],
     )

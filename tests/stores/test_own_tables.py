@@ -485,3 +485,20 @@ async def test_a_lease_that_nobody_waits_for_is_not_taken(here, tmp_path):
         await asyncio.sleep(0.5)
         begun = await store.begin(NAME, "two", 10.0)
         assert not isinstance(begun.lease, Held)
+
+
+async def test_an_answer_that_nobody_waits_for_is_kept(here, tmp_path):
+    """K1: a commit of SQLite goes on after its caller has gone, because the token may be nowhere else."""
+    table = logins(sa.MetaData(), key=sa.Integer, leases=True)
+    async with made(here, table) as engine:
+        store = store_in(engine, table, "key")
+        lease = await lease_of(store, NAME)
+        with contextlib.closing(sqlite3.connect(tmp_path / "own.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(store.commit(Record(NAME, 1, token(), since=5.0, generation=3), lease), 0.2)
+            other.execute("ROLLBACK")
+        await asyncio.sleep(0.5)
+        found = await store.read(NAME)
+        assert found is not None
+        assert found.version == 1

@@ -216,6 +216,7 @@ class StoreClient:
 
     async def outside(self, operation: str, state: KeyState | None, call: Callable[[], Awaitable[T]]) -> T | None:
         """Make a call that belongs to no flight: open, close, renew."""
+        began = self._clock.monotonic()
         try:
             answer = await bounded(
                 call, STORE_TIMEOUT, clock=self._clock, strays=self._strays, name=f"evertoken:store:{operation}"
@@ -223,7 +224,7 @@ class StoreClient:
         except BaseException as error:
             if must_propagate(error):
                 raise
-            self.failed(operation, error, state)
+            self.failed(operation, error, state, self._clock.monotonic() - began)
             return None
         self._outage.succeeded(operation)
         return answer

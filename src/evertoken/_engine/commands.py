@@ -7,7 +7,8 @@ never leaves a key half changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from evertoken._engine.tasks import bounded, must_propagate
 from evertoken._model import events
@@ -35,6 +36,11 @@ __all__ = ["Commands"]
 # How often refresh() joins a flight that fetches nothing, before it gives up.
 _JOINED: Final = 4
 
+# How many tokens of one key are remembered until their server has been told. The oldest ones go first.
+_MOST_UNTOLD: Final = 16
+
+Failure: TypeAlias = TransientRefreshError | GrantRejected
+
 
 @final
 class Commands:
@@ -54,8 +60,7 @@ class Commands:
         self._barrier = session.providers.barrier
         self._timeout = session.settings.fetch_timeout
         self._check_open = session.check_open
-        #: The tokens of keys that were signed out while the server could not be told.
-        self._untold: dict[Hashable, list[_Untold]] = {}
+        self._spawn = session.spawn
 
     async def refresh(self, key: Hashable) -> Token:
         """Fetch now, or join the fetch under way. Return its token or raise its failure."""
@@ -183,26 +188,14 @@ class Commands:
             flight = self._flights.replace(state, "repair", decided=True)
         self._maintenance.published(state)
         self._observers.emit(events.TokenRevoked(at=now, key=key, by_peer=False))
-        if flight is not None and not flight.landed:
-            await flight.wait(self._clock)
-        failures: list[TransientRefreshError | GrantRejected] = []
-        if flight is not None:
-            self._must_tell(state, flight.found)
-            if self._rules.shared and not flight.kept and not flight.void:
-                words = "signed out here, but the store could not be told; call revoke() again"
-                failures.append(TransientRefreshError(words))
         if before is not None and before.response is not None:
             self._must_tell(state, before.response.token)
-        for one in list(self._untold.get(state.key, ())):
-            failure = await self._tell(state, one)
-            if failure is not None:
-                failures.append(failure)
-            if not isinstance(failure, TransientRefreshError):
-                self._told(state, one)
-        # A caller can do something about a temporary failure: call again.
-        failures.sort(key=lambda failure: isinstance(failure, GrantRejected))
-        if failures:
-            raise failures[0]
+        told = asyncio.get_running_loop().create_future()
+        # The sign-out goes on, also if its caller is cancelled.
+        self._spawn(self._finish_sign_out(state, flight, before, told), f"evertoken:revoke:{state.key!r}")
+        failure = await told
+        if failure is not None:
+            raise failure
 
     # How
 
@@ -217,26 +210,49 @@ class Commands:
             return flight.error.again()
         return error
 
+    async def _finish_sign_out(
+        self, state: KeyState, flight: Flight | None, before: Flight | None, told: asyncio.Future[Failure | None]
+    ) -> None:
+        failure: Failure | None = TransientRefreshError("signed out here, but the manager was closed meanwhile")
+        try:
+            failure = await self._sign_out_elsewhere(state, flight, before)
+        finally:
+            if not told.done():
+                told.set_result(failure)
+
+    async def _sign_out_elsewhere(
+        self, state: KeyState, flight: Flight | None, before: Flight | None
+    ) -> Failure | None:
+        if flight is not None and not flight.landed:
+            await flight.wait(self._clock)
+        failures: list[Failure | None] = []
+        if flight is not None:
+            self._must_tell(state, flight.found)
+            if self._rules.shared and not flight.kept and not flight.void:
+                words = "signed out here, but the store could not be told; call revoke() again"
+                failures.append(TransientRefreshError(words))
+        if before is not None and before.response is not None:
+            self._must_tell(state, before.response.token)
+        untold = self._registry.untold.get(state.key, ())
+        failures += await asyncio.gather(*(self._tell(state, source, token) for source, token in untold))
+        found = [failure for failure in failures if failure is not None]
+        # A caller can do something about a temporary failure: call again.
+        return min(found, key=lambda failure: isinstance(failure, GrantRejected), default=None)
+
     def _must_tell(self, state: KeyState, token: Token | None) -> None:
         """The server of the present source must be told that *token* is no longer needed. Remember it until then."""
         if token is None or not callable(getattr(state.source, "revoke", None)):
             return
-        untold = self._untold.setdefault(state.key, [])
-        if not any(_is_same(one.token, token) for one in untold):
-            untold.append(_Untold(state.source, token))
+        untold = self._registry.untold.setdefault(state.key, [])
+        if not any(_is_same(one, token) for _, one in untold):
+            untold.append((state.source, token))
+            del untold[:-_MOST_UNTOLD]
 
-    def _told(self, state: KeyState, one: _Untold) -> None:
-        # Another call may have told the server in the meantime.
-        left = [other for other in self._untold.get(state.key, ()) if other is not one]
-        if left:
-            self._untold[state.key] = left
-        else:
-            self._untold.pop(state.key, None)
-
-    async def _tell(self, state: KeyState, one: _Untold) -> TransientRefreshError | GrantRejected | None:
+    async def _tell(self, state: KeyState, source: Any, token: Token) -> Failure | None:
+        failure: Failure | None = None
         try:
             await bounded(
-                lambda: one.source.revoke(one.token),
+                lambda: source.revoke(token),
                 self._timeout,
                 clock=self._clock,
                 strays=self._strays,
@@ -246,27 +262,19 @@ class Commands:
             if must_propagate(error):
                 raise
             # The caller raises it, without the frames that it passed through.
-            return failure_of(error, FetchRequest(state.key, one.token, self._timeout))
-        return None
-
-
-class _Untold(NamedTuple):
-    """
-    A token of a key that was signed out, of which its server has not been told.
-
-    Args:
-        source: The source that gave the token. The key may have another one by now.
-
-        token: The token.
-    """
-
-    source: Any
-    token: Token
-
-
-def _is_same(one: Token, other: Token) -> bool:
-    return (one.access_token, one.refresh_token) == (other.access_token, other.refresh_token)
+            failure = failure_of(error, FetchRequest(state.key, token, self._timeout))
+            if isinstance(failure, TransientRefreshError):
+                return failure
+        left = [pair for pair in self._registry.untold.get(state.key, ()) if not _is_same(pair[1], token)]
+        self._registry.untold[state.key] = left
+        if not left:
+            del self._registry.untold[state.key]
+        return failure
 
 
 def _whose(source: object) -> tuple[str | None, object]:
     return identity_of(source), getattr(source, "provider", None)
+
+
+def _is_same(one: Token, other: Token) -> bool:
+    return (one.access_token, one.refresh_token) == (other.access_token, other.refresh_token)

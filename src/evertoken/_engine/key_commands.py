@@ -167,7 +167,7 @@ class KeyCommands(OfToken[TokenT]):
 
         Raises:
             TransientRefreshError: The store or the server could not be told. The token is out of service here. Call it
-                again: this manager remembers the token that the server has not been told of, until it is closed.
+                again: this manager remembers the tokens of which the server has not been told.
             GrantRejected: The server does not let this client revoke it. The token is out of service everywhere else.
         """
         await self._life.call(_REVOKE, key)

@@ -36,13 +36,13 @@ _KEY: Final = os.urandom(32)
 class ReadFiles:
     """The regular files with secrets that one fetch has read, and digests of their content."""
 
-    __slots__ = ("_digests", "_looked_at", "looks", "rejected_changes")
+    __slots__ = ("_digests", "_looked_at", "changes", "looks")
 
     def __init__(self) -> None:
         self._digests: dict[str, bytes] = {}
         self._looked_at: float = 0.0
-        #: The changes in a row after which the fetch was rejected too.
-        self.rejected_changes: int = 0
+        #: The changes in a row that brought another fetch. This counts for the next look if that one is rejected too.
+        self.changes: int = 0
         #: This gate opens when the look under way has ended.
         self.looks: Gate | None = None
 
@@ -61,12 +61,18 @@ class ReadFiles:
             before: The files of the rejected fetch before it, if there is one.
         """
         self._looked_at = now
-        self.rejected_changes = 0 if before is None else before.rejected_changes
+        self.changes = 0 if before is None else before.changes
 
     def may_look(self, now: float, /) -> bool:
         """Tell whether to read the files again at *now* (by a monotonic clock)."""
-        pause = min(_PAUSE * 2.0 ** min(self.rejected_changes, 30), _LONGEST_PAUSE)
+        pause = min(_PAUSE * 2.0 ** min(self.changes, 30), _LONGEST_PAUSE)
         return bool(self._digests) and self.looks is None and now - self._looked_at >= pause
+
+    def ended(self) -> None:
+        """The look has ended. Wake all who wait for it."""
+        gate, self.looks = self.looks, None
+        if gate is not None:
+            gate.wake()
 
     async def look(self, clock: Clock, strays: Strays) -> bool:
         """
@@ -89,7 +95,7 @@ class ReadFiles:
             )
         finally:
             self._looked_at = clock.monotonic()
-        self.rejected_changes += changed
+        self.changes += changed
         return changed
 
 

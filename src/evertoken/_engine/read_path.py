@@ -250,8 +250,11 @@ class ReadPath:
             return False
         if files.may_look(self._clock.monotonic()):
             files.looks = Gate()
-            name = f"evertoken:files:{state.key!r}"
-            self._strays.add(spawn(asyncio.get_running_loop(), self._look(failure, files), name), cancel=False)
+            loop, name = asyncio.get_running_loop(), f"evertoken:files:{state.key!r}"
+            look = spawn(loop, self._look(failure, files), name)
+            # However it ends: a task that is cancelled before its first step runs nothing.
+            look.add_done_callback(lambda _: files.ended())
+            self._strays.add(look, cancel=False)
         if files.looks is not None:
             await files.looks.wait(self._clock, left)
         return self._clock.time() >= state.demand_at(self._rules)
@@ -263,10 +266,6 @@ class ReadPath:
         except (Overdue, TransientRefreshError):
             # The files cannot be read now, so nothing is known to have changed.
             pass
-        finally:
-            gate, files.looks = files.looks, None
-            if gate is not None:
-                gate.wake()
 
     def _hanging(self, state: KeyState, held: Barrier | None) -> TokenUnavailable | GrantRejected:
         if held is not None:

@@ -74,6 +74,8 @@ class Registry:
         #: The state of each provider.
         self.providers: ProviderBook = ProviderBook(settings.rate_limits or {}, settings.budgets or {})
         self.keys: dict[Hashable, KeyState] = {}
+        #: The tokens of keys that were signed out and of which their servers have not been told, with their sources.
+        self.untold: dict[Hashable, list[tuple[Any, Token]]] = {}
         #: By how much the wall clock was ahead of the monotonic one when the last session ended.
         self.offset: float | None = None
         self.source_for = source_for

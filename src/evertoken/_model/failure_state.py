@@ -93,6 +93,7 @@ class FailureState:
         """A token came. Forget the failures, but keep the facts that they showed about the server."""
         self.failures = 0
         self.error = None
+        self.files = None
         self.retry_at = NEVER
         self.not_before = NEVER
         self.sent_at = None

@@ -61,7 +61,9 @@ class Transactions:
         self._names = frozenset(names)
         self._home = HomeLoop()
 
-    async def run(self, work: Callable[[Any], Awaitable[T]], /, *, first: Any = None) -> T:
+    async def run(
+        self, work: Callable[[Any], Awaitable[T]], /, *, first: Any = None, only_if_awaited: bool = False
+    ) -> T:
         """
         Return what *work* returns, which is given a connection; commit where it ends well, and else change nothing.
 
@@ -69,6 +71,8 @@ class Transactions:
             work: It may be called again.
 
             first: A statement that takes the lock of a database that has but one.
+
+            only_if_awaited: Whether to change nothing if the caller has been cancelled by the end of the work.
 
         Raises:
             OSError: The database failed.
@@ -79,7 +83,7 @@ class Transactions:
             try:
                 return await self._home.call_to_its_end(lambda: self._run(work, first, caller))
             finally:
-                caller.waits = False
+                caller.waits = not only_if_awaited
         return await self._home.call(lambda: self._run(work, first, _Caller()))
 
     async def _run(self, work: Callable[[Any], Awaitable[T]], first: Any, caller: _Caller) -> T:
@@ -94,7 +98,6 @@ class Transactions:
                         await connection.execute(first)
                     result = await work(connection)
                     if not caller.waits:
-                        # A lease that nobody knows of would hold up all others.
                         raise OSError(errno.ECANCELED, "the caller has gone")
                     await connection.commit()
                     return result
@@ -133,7 +136,7 @@ class Transactions:
 
 
 class _Caller:
-    """Whether the caller of a transaction still waits for it."""
+    """Whether the caller of a transaction still waits for it, or need not."""
 
     waits = True
 

@@ -158,11 +158,12 @@ class SQLAlchemyStore(Guarded):
             return Begun(Lease(key, owner, fence), record)
 
         try:
-            return await self._write(work)
+            # A lease that nobody knows of would hold up all others.
+            return await self._write(work, only_if_awaited=True)
         except FileNotFoundError:
             # The other steps make no table: its name may be mistyped.
             await self.create_leases()
-        return await self._write(work)
+        return await self._write(work, only_if_awaited=True)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
         """Keep *record*, and the lease; return False where the lease or the version is outdated."""
@@ -242,8 +243,8 @@ class SQLAlchemyStore(Guarded):
 
     # How
 
-    async def _write(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        return await self._transactions.run(work, first=self._table.take_lock())
+    async def _write(self, work: Callable[[Any], Awaitable[T]], *, only_if_awaited: bool = False) -> T:
+        return await self._transactions.run(work, first=self._table.take_lock(), only_if_awaited=only_if_awaited)
 
     async def _keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         if record.key != lease.key:

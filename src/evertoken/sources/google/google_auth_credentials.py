@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from evertoken._engine.function_threads import threads_of
 from evertoken._model.answer import Answer
+from evertoken._model.error_body import codes_in
 from evertoken._model.error_response import failure_from
 from evertoken._model.errors import GrantRejected, TransientRefreshError
 from evertoken._model.guarded import Guarded, Hidden
@@ -22,6 +23,11 @@ __all__ = ["GoogleAuthCredentials"]
 _PASSING: Final = frozenset({408, 429})
 _SERVERS: Final = range(500, 600)
 _ERRORS: Final = 400
+# Errors that may go away, whatever the status of the answer.
+_LATER: Final = frozenset({
+    "ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "internal_failure",
+    "rate_limit_exceeded", "server_error", "slow_down", "temporarily_unavailable",
+})  # fmt: skip
 
 
 @final
@@ -120,8 +126,10 @@ class GoogleAuthCredentials(Guarded):
             wait = None if answer is None else parse_retry_after(answer.headers.get("retry-after"), None)
             return TransientRefreshError(f"google-auth: {words}", status=status, retry_after=wait)
         if "error" not in fields:
-            fields = {"error": "invalid_grant", "error_description": str(error)}
-        return failure_from(fields, status=status, origin="google-auth", secrets=secrets, rejected=True)
+            # google-auth refuses the credentials itself.
+            return GrantRejected("invalid_grant", scrub(f"google-auth: {error}", secrets))
+        later = not _LATER.isdisjoint(codes_in(fields))
+        return failure_from(fields, status=status, origin="google-auth", secrets=secrets, rejected=not later)
 
     def __repr__(self) -> str:
         return f"GoogleAuthCredentials({type(self._credentials).__name__})"
