@@ -494,3 +494,21 @@ def test_of_two_limits_the_lower_one_counts():
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert runner.run(main()) == pytest.approx(0.95)
+
+
+# What the snapshot says
+
+
+@once
+async def test_the_snapshot_of_a_provider_that_is_idle(clock):
+    """F8: before the start, and after the end, a provider has no fetch under way and none that waits."""
+    provider = Provider(clock, limit=100, per=6.0)
+    tokens = TokenManager(provider, clock=clock, rate_limits={NAME: HUNDRED}, budgets={NAME: Budget(tokens=1000, per=DAY)})
+    async with tokens:
+        await tokens.get()
+        idle = tokens.snapshot().providers[NAME]
+        assert (idle.in_flight, idle.queued, idle.attempts) == (0, 0, 1)
+        assert (idle.budget_used, idle.budget_left) == (1, 999)
+    ended = tokens.snapshot().providers[NAME]
+    assert (ended.in_flight, ended.queued, ended.attempts) == (0, 0, 1)
+    assert (ended.held_until, ended.down_since, ended.error) == (None, None, None)
