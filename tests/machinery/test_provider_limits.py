@@ -503,7 +503,9 @@ def test_of_two_limits_the_lower_one_counts():
 async def test_the_snapshot_of_a_provider_that_is_idle(clock):
     """F8: before the start, and after the end, a provider has no fetch under way and none that waits."""
     provider = Provider(clock, limit=100, per=6.0)
-    tokens = TokenManager(provider, clock=clock, rate_limits={NAME: HUNDRED}, budgets={NAME: Budget(tokens=1000, per=DAY)})
+    tokens = TokenManager(
+        provider, clock=clock, rate_limits={NAME: HUNDRED}, budgets={NAME: Budget(tokens=1000, per=DAY)}
+    )
     async with tokens:
         await tokens.get()
         idle = tokens.snapshot().providers[NAME]

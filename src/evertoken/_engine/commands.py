@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
-from evertoken._engine.tasks import bounded, must_propagate
+from evertoken._engine.observers import SHUTDOWN
+from evertoken._engine.tasks import bounded, cancelled_here
 from evertoken._model import events
 from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
 from evertoken._model.failures import failure_of, signed_out
@@ -259,7 +260,7 @@ class Commands:
                 name=f"evertoken:revoke:{state.key!r}",
             )
         except BaseException as error:
-            if must_propagate(error):
+            if isinstance(error, SHUTDOWN) or cancelled_here(error):
                 raise
             # The caller raises it, without the frames that it passed through.
             failure = failure_of(error, FetchRequest(state.key, token, self._timeout))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from evertoken._engine.function_threads import threads_of
 from evertoken._engine.tasks import Gate, bounded
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evertoken._engine.tasks import Strays
     from evertoken._model.protocols import Clock
 
@@ -114,9 +115,9 @@ def _nothing() -> None:
 def _has_changed(path: str, digest: bytes) -> bool:
     try:
         # A pipe would give its content to the look, and not to the next fetch.
-        if not stat.S_ISREG(Path(path).stat().st_mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - pathlib imports much, and few need this
             return False
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123 - the same
             return _digest(file.read(_COMPARED)) != digest
     except OSError:
         return False
