@@ -199,6 +199,15 @@ def test_retry_schedule():
 
 
 @pytest.mark.parametrize(
+    ("failures", "left", "wait"),
+    [(1, None, 5.0), (1, 100.0, 5.0), (1, 8.0, 4.0), (1, 2.0, 1.0), (1, 0.1, 1.0), (3, 8.0, 4.0), (3, 2.0, 1.0)],
+)
+def test_retry_before_the_token_expires(failures, left, wait):
+    """F3: a wait takes at most half of the life that is left, but a fifth of the first wait at least."""
+    assert RetryPolicy().delay(failures, 0.0, left=left) == pytest.approx(wait)
+
+
+@pytest.mark.parametrize(
     ("lifetime", "first", "cap"), [(3600, 5, 60), (60, 3, 15), (10, 0.5, 2.5), (1, 0.1, 0.25), (0.1, 0.1, 0.1)]
 )
 def test_retries_of_short_tokens(lifetime, first, cap):

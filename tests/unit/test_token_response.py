@@ -557,6 +557,23 @@ def test_failure_by_status_and_code(status, code):
         assert str(error) == f"{said}: why"
 
 
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"type": "https://as.example/problems/invalid-grant"}, "invalid_grant"),
+        ({"type": "https://as.example/errors#InvalidGrant"}, "invalid_grant"),
+        ({"error": "urn:example:InvalidClient"}, "invalid_client"),
+        ({"type": "tag:as.example,2020:Invalid Grant"}, "invalid_grant"),
+        ({"error": "http://as.example/invalid_grant"}, "invalid_grant"),
+    ],
+)
+def test_a_code_that_is_a_uri(fields, code):
+    """F4: the last part of a URI that names the error is its code (RFC 9457), in any spelling."""
+    error = failure_from(fields, status=400)
+    assert isinstance(error, GrantRejected)
+    assert error.error == code
+
+
 def test_words_of_an_error_are_tame():
     """S1: what a server writes into an error is cut short and kept to one line."""
     error = failure_from({"error": "invalid_grant", "error_description": "a\r\n\x1b[31mb " + "c" * 5000})
