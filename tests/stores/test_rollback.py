@@ -52,7 +52,11 @@ class Place:
                 (file,) = self.folder.glob("*.record")
                 before = file.read_bytes()
                 if data is not None:
-                    file.write_bytes(data)
+                    # Replaced as a whole, because the manager may read it at any moment.
+                    draft = file.with_suffix(".draft")
+                    draft.touch(0o600)
+                    draft.write_bytes(data)
+                    draft.replace(file)
             case "sqlite":
                 with closing(sqlite3.connect(self.folder / "tokens.db")) as db, db:
                     (before,) = db.execute("SELECT record FROM evertoken").fetchone()
