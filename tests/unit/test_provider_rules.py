@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from evertoken import Budget, RateLimit, TransientRefreshError
 from evertoken._engine.outage import Outage, says_nothing
 from evertoken._engine.provider_state import ProviderState
-from evertoken._engine.rate_limit import TokenBucket
+from evertoken._engine.rate_limit import FIRST_PAUSE, TokenBucket
 from evertoken._engine.spending import Spending
 from evertoken._model.error_response import failure_from
 from evertoken._model.failures import failure_of
@@ -100,6 +100,15 @@ def test_an_unlimited_rate_is_what_was_taken_before():
     assert bucket.rate(106.0) == pytest.approx(100 / 6.0)
     assert bucket.rate(106.0 + 61.0) == math.inf
     assert bucket.free
+
+
+def test_a_late_refusal_after_a_success():
+    """F8: a refusal of a fetch from before the last one, told after a success, makes a pause of the first length."""
+    bucket = TokenBucket(HUNDRED)
+    assert bucket.refused(10.0, 9.0, None, 30.0) == FIRST_PAUSE
+    assert bucket.refused(12.0, 11.0, None, 30.0) == 2.0 * FIRST_PAUSE
+    bucket.answered(20.0)
+    assert bucket.refused(21.0, 8.0, None, 30.0) == FIRST_PAUSE
 
 
 def test_another_clock():
