@@ -49,7 +49,8 @@ def _reads(task: asyncio.Task[Any]) -> bool:
 
 
 def _frames(task: asyncio.Task[Any]) -> list[Any]:
-    found, work = [], task.get_coro()
+    found: list[Any] = []
+    work: Any = task.get_coro()
     while work is not None:
         frame = getattr(work, "cr_frame", None) or getattr(work, "ag_frame", None)
         if frame is not None:
