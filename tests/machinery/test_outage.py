@@ -501,3 +501,19 @@ async def test_no_dead_token_is_ever_handed_out(clock):
     assert source.most == 1
     assert len(recorder.of(FetchStarted)) == source.fetches
     assert len(recorder.of(TokenRefreshed)) + len(recorder.of(RefreshFailed)) in {source.fetches, source.fetches - 1}
+
+
+@virtual
+async def test_a_refresh_that_hangs_past_the_expiry(clock):
+    """R4: if a refresh hangs and the token expires meanwhile, a caller waits for a second, and not for the fetch."""
+    source = ScriptedSource(clock, lifetime=10.0)
+    async with TokenManager(source, clock=clock, policy=UNJITTERED, fetch_timeout=30.0) as manager:
+        await manager.get()
+        source.latency = 1e6
+        await clock.advance(10.5)
+        assert source.fetches == 2
+        for _ in range(3):
+            begun = clock.monotonic()
+            with pytest.raises(TokenUnavailable):
+                await manager.get()
+            assert clock.monotonic() - begun <= 1.1
