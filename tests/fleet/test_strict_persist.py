@@ -63,6 +63,8 @@ async def test_held_back_until_it_is_kept(clock, rotating):
         assert second != first
         assert tokens.peek() == second
         assert tokens.snapshot().keys[None].kept
+        # Callers take the fast path again.
+        assert tokens._life.session.registry.keys[None].valid_until == second.expires_at
         record = await store.memory.read('["",null]')
         assert isinstance(record, Record)
         assert record.token == second

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.gated import virtual
 from tests.machinery.provider import Provider
-from tests.machinery.scripted import Recorder
+from tests.machinery.scripted import Recorder, ScriptedSource
 
 from evertoken import (
     Budget,
@@ -23,6 +23,7 @@ from evertoken import (
 )
 from evertoken.events import BudgetReached, RefreshFailed
 from evertoken.sources import OAuthClient, RefreshToken
+from evertoken.stores import MemoryStore
 from evertoken.testing import ManualClock, VirtualClock, VirtualTimeLoop
 
 NAME = Provider.provider
@@ -514,3 +515,25 @@ async def test_the_snapshot_of_a_provider_that_is_idle(clock):
     ended = tokens.snapshot().providers[NAME]
     assert (ended.in_flight, ended.queued, ended.attempts) == (0, 0, 1)
     assert (ended.held_until, ended.down_since, ended.error) == (None, None, None)
+
+
+@once
+@pytest.mark.parametrize("keys", [2, 5])
+async def test_fetches_at_a_time_behind_a_slow_store(clock, keys):
+    """F8: a fetch that waits for its lease counts for the limit on fetches at a time."""
+    store = MemoryStore(clock=clock)
+    begin = store.begin
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        await asyncio.sleep(1.0)
+        return await begin(*args, **options)
+
+    store.begin = slow
+    source = ScriptedSource(clock, latency=3.0)
+    source.rotates, source.provider = False, NAME
+    limits = {NAME: RateLimit(requests=100, per=1, concurrency=1)}
+    async with TokenManager(
+        source_for=lambda key: source, clock=clock, rate_limits=limits, store=store, namespace=""
+    ) as tokens:
+        await asyncio.gather(*(tokens.get(key, timeout=100.0) for key in range(keys)))
+    assert (source.fetches, source.most) == (keys, 1)
