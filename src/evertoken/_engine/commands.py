@@ -8,10 +8,9 @@ never leaves a key half changed.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
-from evertoken._engine.observers import SHUTDOWN
-from evertoken._engine.tasks import bounded, cancelled_here
+from evertoken._engine.tasks import bounded, cancelled_here, must_propagate
 from evertoken._model import events
 from evertoken._model.errors import GrantRejected, TokenUnavailable, TransientRefreshError
 from evertoken._model.failures import failure_of, signed_out
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from evertoken._engine.flight import Flight
     from evertoken._engine.provider_watch import Barrier
+    from evertoken._engine.refresh import Failure
     from evertoken._engine.session import Session
     from evertoken._model.grant import Grant
     from evertoken._model.guarded import Hidden
@@ -39,8 +39,6 @@ _JOINED: Final = 4
 
 # How many tokens of one key are remembered until their server has been told. The oldest ones go first.
 _MOST_UNTOLD: Final = 16
-
-Failure: TypeAlias = TransientRefreshError | GrantRejected
 
 
 @final
@@ -61,7 +59,7 @@ class Commands:
         self._barrier = session.providers.barrier
         self._timeout = session.settings.fetch_timeout
         self._check_open = session.check_open
-        self._spawn = session.spawn
+        self._carry = session.carry
 
     async def refresh(self, key: Hashable) -> Token:
         """Fetch now, or join the fetch under way. Return its token or raise its failure."""
@@ -189,12 +187,14 @@ class Commands:
             flight = self._flights.replace(state, "repair", decided=True)
         self._maintenance.published(state)
         self._observers.emit(events.TokenRevoked(at=now, key=key, by_peer=False))
-        if before is not None and before.response is not None:
-            self._must_tell(state, before.response.token)
-        told = asyncio.get_running_loop().create_future()
-        # The sign-out goes on, also if its caller is cancelled.
-        self._spawn(self._finish_sign_out(state, flight, before, told), f"evertoken:revoke:{state.key!r}")
-        failure = await told
+        try:
+            failure = await self._carry(
+                self._sign_out_elsewhere(state, flight, before), f"evertoken:revoke:{state.key!r}"
+            )
+        except asyncio.CancelledError as error:
+            if cancelled_here(error):
+                raise
+            failure = TransientRefreshError("signed out here, but the manager was closed meanwhile")
         if failure is not None:
             raise failure
 
@@ -211,29 +211,20 @@ class Commands:
             return flight.error.again()
         return error
 
-    async def _finish_sign_out(
-        self, state: KeyState, flight: Flight | None, before: Flight | None, told: asyncio.Future[Failure | None]
-    ) -> None:
-        failure: Failure | None = TransientRefreshError("signed out here, but the manager was closed meanwhile")
-        try:
-            failure = await self._sign_out_elsewhere(state, flight, before)
-        finally:
-            if not told.done():
-                told.set_result(failure)
-
     async def _sign_out_elsewhere(
         self, state: KeyState, flight: Flight | None, before: Flight | None
     ) -> Failure | None:
-        if flight is not None and not flight.landed:
-            await flight.wait(self._clock)
+        try:
+            if flight is not None and not flight.landed:
+                await flight.wait(self._clock)
+        finally:
+            # A close ends the wait, and the next life of the manager tells the server.
+            self._must_tell(state, None if flight is None else flight.found)
+            self._must_tell(state, None if before is None or before.response is None else before.response.token)
         failures: list[Failure | None] = []
-        if flight is not None:
-            self._must_tell(state, flight.found)
-            if self._rules.shared and not flight.kept and not flight.void:
-                words = "signed out here, but the store could not be told; call revoke() again"
-                failures.append(TransientRefreshError(words))
-        if before is not None and before.response is not None:
-            self._must_tell(state, before.response.token)
+        if flight is not None and self._rules.shared and not flight.kept and not flight.void:
+            words = "signed out here, but the store could not be told; call revoke() again"
+            failures.append(TransientRefreshError(words))
         untold = self._registry.untold.get(state.key, ())
         failures += await asyncio.gather(*(self._tell(state, source, token) for source, token in untold))
         found = [failure for failure in failures if failure is not None]
@@ -260,7 +251,7 @@ class Commands:
                 name=f"evertoken:revoke:{state.key!r}",
             )
         except BaseException as error:
-            if isinstance(error, SHUTDOWN) or cancelled_here(error):
+            if must_propagate(error):
                 raise
             # The caller raises it, without the frames that it passed through.
             failure = failure_of(error, FetchRequest(state.key, token, self._timeout))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from evertoken._engine.chore import Chore
 from evertoken._engine.commands import Commands
@@ -29,7 +29,7 @@ from evertoken._engine.providers import Limits
 from evertoken._engine.read_path import ReadPath
 from evertoken._engine.store_outage import StoreOutage
 from evertoken._engine.subscription import Subscriptions
-from evertoken._engine.tasks import Gate, Strays, next_turn, spawn
+from evertoken._engine.tasks import Gate, Strays, next_turn, spawn, to_its_end
 from evertoken._model import events
 from evertoken._model.errors import ManagerClosed
 
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from evertoken._model.snapshot import Health, State
 
 __all__ = ["Session"]
+
+T = TypeVar("T")
 
 #: When the session closes, cancelled calls of sources and stores should end within this many seconds.
 _STRAY_GRACE: Final = 1.0
@@ -200,6 +202,10 @@ class Session:
         task = spawn(self.loop, work, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def carry(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """Run *work* to its end in the session, also if the caller is cancelled. The close waits for it."""
+        return await to_its_end(work, name, self._tasks)
 
     def launch_due(self, state: KeyState, reason: Reason) -> None:
         """Start the flight that is due, unless the session is ending."""

@@ -26,6 +26,7 @@ __all__ = [
     "next_turn",
     "ring",
     "spawn",
+    "to_its_end",
     "told_to_end",
 ]
 
@@ -147,6 +148,22 @@ async def bounded(call: Callable[[], Awaitable[T]], timeout: float, /, *, clock:
 def spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str, /) -> asyncio.Task[T]:
     """Start *work* in a clean context, so that it does not inherit the trace or the locals of its first caller."""
     return loop.create_task(work, name=name, context=contextvars.Context())
+
+
+async def to_its_end(work: Coroutine[Any, Any, T], name: str, held: set[asyncio.Task[Any]], /) -> T:
+    """
+    Return what *work* returns. It goes on in a task of its own, which *held* keeps, also if the caller is cancelled.
+
+    Raises:
+        BaseException: The work raised it. It is a CancelledError if the task of the work was cancelled.
+    """
+    task = spawn(asyncio.get_running_loop(), work, name)
+    held.add(task)
+    task.add_done_callback(held.discard)
+    # If nobody waits any longer, nobody asks for the exception.
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    await asyncio.wait({task})
+    return task.result()
 
 
 @types.coroutine

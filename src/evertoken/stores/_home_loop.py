@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from evertoken._engine.tasks import spawn
+from evertoken._engine.tasks import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -34,17 +34,4 @@ class HomeLoop:
 
     async def call_to_its_end(self, work: Callable[[], Coroutine[Any, Any, T]], /) -> T:
         """Do what `call` does. The work goes on to its end, also if the caller is cancelled."""
-        return await self.call(lambda: self._to_its_end(work))
-
-    async def _to_its_end(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        task = spawn(asyncio.get_running_loop(), work(), "evertoken:store")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        await asyncio.wait({task})
-        return task.result()
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # If nobody waits any longer, nobody asks for the exception.
-            task.exception()
+        return await self.call(lambda: to_its_end(work(), "evertoken:store", self._tasks))
