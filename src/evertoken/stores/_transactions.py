@@ -7,7 +7,6 @@ A database may quote the values of a failed statement in its message. That messa
 from __future__ import annotations
 
 import asyncio
-import errno
 import re
 import weakref
 from contextlib import asynccontextmanager
@@ -18,6 +17,8 @@ from evertoken.stores._home_loop import HomeLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from evertoken.stores._offload import Abandoned
 
 __all__ = ["Transactions"]
 
@@ -62,7 +63,7 @@ class Transactions:
         self._home = HomeLoop()
 
     async def run(
-        self, work: Callable[[Any], Awaitable[T]], /, *, first: Any = None, only_if_awaited: bool = False
+        self, work: Callable[[Any], Awaitable[T]], /, *, first: Any = None, abandoned: Abandoned | None = None
     ) -> T:
         """
         Return what *work* returns, which is given a connection; commit where it ends well, and else change nothing.
@@ -72,21 +73,21 @@ class Transactions:
 
             first: A statement that takes the lock of a database that has but one.
 
-            only_if_awaited: Whether to change nothing if the caller has been cancelled by the end of the work.
+            abandoned: It is set when the caller has gone. In SQLite the work goes on then.
 
         Raises:
             OSError: The database failed.
         """
-        if self._engine.dialect.name == "sqlite":
-            # A statement in the thread of the driver cannot be stopped: a cancelled caller would leave it open there.
-            caller = _Caller()
-            try:
-                return await self._home.call_to_its_end(lambda: self._run(work, first, caller))
-            finally:
-                caller.waits = not only_if_awaited
-        return await self._home.call(lambda: self._run(work, first, _Caller()))
+        # In SQLite the thread of the driver cannot be stopped: a cancelled caller would leave a statement open there.
+        call = self._home.call_to_its_end if self._engine.dialect.name == "sqlite" else self._home.call
+        try:
+            return await call(lambda: self._run(work, first))
+        except asyncio.CancelledError:
+            if abandoned is not None:
+                abandoned.set()
+            raise
 
-    async def _run(self, work: Callable[[Any], Awaitable[T]], first: Any, caller: _Caller) -> T:
+    async def _run(self, work: Callable[[Any], Awaitable[T]], first: Any) -> T:
         left = _TRIES
         while True:
             left -= 1
@@ -97,12 +98,10 @@ class Transactions:
                     elif first is not None:
                         await connection.execute(first)
                     result = await work(connection)
-                    if not caller.waits:
-                        raise OSError(errno.ECANCELED, "the caller has gone")
                     await connection.commit()
                     return result
             except self._failures as error:
-                if left and caller.waits and self._is_conflict(error):
+                if left and self._is_conflict(error):
                     continue
                 failure = self._described(error)
             raise failure
@@ -133,12 +132,6 @@ class Transactions:
         said = f"the database failed: {type(error).__name__}{f' {codes}' if codes else ''}: {scrub(words)}"
         missing = not _NO_TABLE.isdisjoint(_codes(error)) or "no such table" in words
         return FileNotFoundError(said) if missing else OSError(said)
-
-
-class _Caller:
-    """Whether the caller of a transaction still waits for it, or need not."""
-
-    waits = True
 
 
 def _words(cause: Any) -> str:

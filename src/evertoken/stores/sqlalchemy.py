@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from evertoken._model.guarded import Guarded
 from evertoken._model.protocols import LONGEST_LEASE, Begun, Held, Lease
+from evertoken.stores._offload import Abandoned
 from evertoken.stores._row_records import RowRecords
 from evertoken.stores._transactions import Transactions
 
@@ -143,14 +144,14 @@ class SQLAlchemyStore(Guarded):
 
     async def begin(self, key: str, owner: str, ttl: float, /) -> Begun:
         """Take the lease of *key*, if it is free or *owner* holds it; and read the record."""
-        place = self._table.place(key)
+        place, abandoned = self._table.place(key), Abandoned()
 
         async def work(connection: Any) -> Begun:
             (holder, fence, ends), there, row = await self._records.locked(connection, place)
             record, now = await self._records.adopted(connection, place, row), await self._records.now(connection)
             remaining = ends / 1000.0 - now
-            if _binds(remaining) and holder != owner:
-                return Begun(Held(remaining), record)
+            if abandoned.is_set() or (_binds(remaining) and holder != owner):
+                return Begun(Held(max(remaining, 0.0)), record)
             # A row that was deleted does not give an older fence again.
             fence = max(fence + 1, int(now * 1e6))
             lease = owner, fence, math.ceil((now + ttl) * 1000.0)
@@ -158,12 +159,11 @@ class SQLAlchemyStore(Guarded):
             return Begun(Lease(key, owner, fence), record)
 
         try:
-            # A lease that nobody knows of would hold up all others.
-            return await self._write(work, only_if_awaited=True)
+            return await self._write(work, abandoned)
         except FileNotFoundError:
             # The other steps make no table: its name may be mistyped.
             await self.create_leases()
-        return await self._write(work, only_if_awaited=True)
+        return await self._write(work, abandoned)
 
     async def mark(self, record: Record, lease: Lease, /) -> bool:
         """Keep *record*, and the lease; return False where the lease or the version is outdated."""
@@ -243,8 +243,8 @@ class SQLAlchemyStore(Guarded):
 
     # How
 
-    async def _write(self, work: Callable[[Any], Awaitable[T]], *, only_if_awaited: bool = False) -> T:
-        return await self._transactions.run(work, first=self._table.take_lock(), only_if_awaited=only_if_awaited)
+    async def _write(self, work: Callable[[Any], Awaitable[T]], abandoned: Abandoned | None = None) -> T:
+        return await self._transactions.run(work, first=self._table.take_lock(), abandoned=abandoned)
 
     async def _keep(self, record: Record, lease: Lease, *, ending: bool) -> bool:
         if record.key != lease.key:
