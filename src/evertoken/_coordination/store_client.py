@@ -250,7 +250,9 @@ class StoreClient:
         if (
             bound
             and flight.tried != operation
-            and not self._outage.lets_through(operation, needed=state.in_service(self._clock.time()) is None)
+            and not self._outage.lets_through(operation)
+            # A key without a token needs the store now, and a try that fails at once holds nobody up.
+            and (self._outage.is_slow(operation) or state.in_service(self._clock.time()) is not None)
         ):
             return None
         flight.tried = operation

@@ -61,9 +61,10 @@ class CallableSource(Guarded):
         """Call the function."""
         arguments = (request.current,) if self._takes_current else ()
         # A function that has the token may present its refresh token at any time.
-        starting = request.sending if self._takes_current else _nothing
+        starting = request.sending if self._takes_current else None
         if self._threads is None:
-            starting()
+            if starting is not None:
+                starting()
             return await cast("Awaitable[Answered]", self._function(*arguments))
         result: Any = await self._threads.call(arguments, starting=starting)
         return cast("Answered", await result if inspect.isawaitable(result) else result)
@@ -96,10 +97,6 @@ def as_source(source: object, /, *, parameter: str) -> TokenSource:
         f"those; got {type(source).__name__}"
     )
     raise TypeError(msg)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _takes_one(function: Callable[..., object]) -> bool:

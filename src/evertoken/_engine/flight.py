@@ -12,7 +12,6 @@ import types
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, final
 
-from evertoken._engine.read_files import ReadFiles
 from evertoken._engine.tasks import Gate, told_to_end
 from evertoken._model.coordination_rules import same_grant
 from evertoken._model.failures import Overdue
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Hashable
 
     from evertoken._engine.providers import Limits
+    from evertoken._engine.read_files import ReadFiles
     from evertoken._model.fetch_request import FetchRequest
     from evertoken._model.key_state import KeyState
     from evertoken._model.leases import Quota
@@ -162,8 +162,8 @@ class Flight(Gate):
         self.landed: bool = False
         self.token: Token | None = None
         self.error: Exception | None = None
-        #: The files that its fetch has read.
-        self.files: ReadFiles = ReadFiles()
+        #: The files that its fetch has read, if it has read one.
+        self.files: ReadFiles | None = None
 
     @property
     def sent(self) -> bool:

@@ -49,7 +49,7 @@ class FunctionThreads(Executor):
         self._abandoned = 0
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
-    async def call(self, arguments: tuple[Any, ...], /, *, starting: Callable[[], object]) -> Any:
+    async def call(self, arguments: tuple[Any, ...], /, *, starting: Callable[[], object] | None = None) -> Any:
         """
         Call the function in a thread, with a copy of the context, and return its result.
 
@@ -65,7 +65,8 @@ class FunctionThreads(Executor):
         await self._take()
         call = _Call(self, contextvars.copy_context(), arguments)
         try:
-            starting()
+            if starting is not None:
+                starting()
             # The loop starts the thread, so that a loop for tests knows of the work.
             waiting = asyncio.get_running_loop().run_in_executor(self, call.run)
         except BaseException:

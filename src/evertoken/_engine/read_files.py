@@ -47,10 +47,9 @@ class ReadFiles:
         #: This gate opens when the look under way has ended.
         self.looks: Gate | None = None
 
-    def note(self, path: Path, fd: int, content: bytes, /) -> None:
-        """The fetch has read *content* of the file *path*, which is open as *fd*."""
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            self._digests[str(path)] = _digest(content)
+    def note(self, path: Path, content: bytes, /) -> None:
+        """The fetch has read *content* of the file *path*."""
+        self._digests[str(path)] = _digest(content)
 
     def rejected(self, now: float, before: ReadFiles | None, /) -> None:
         """
@@ -67,7 +66,7 @@ class ReadFiles:
     def may_look(self, now: float, /) -> bool:
         """Tell whether to read the files again at *now* (by a monotonic clock)."""
         pause = min(_PAUSE * 2.0 ** min(self.changes, 30), _LONGEST_PAUSE)
-        return bool(self._digests) and self.looks is None and now - self._looked_at >= pause
+        return self.looks is None and now - self._looked_at >= pause
 
     def ended(self) -> None:
         """The look has ended. Wake all who wait for it."""
@@ -85,10 +84,11 @@ class ReadFiles:
             Overdue: It takes too long.
             TransientRefreshError: Too many threads hang already.
         """
+        # A copy, because a call that was given up may still read files.
         arguments = (dict(self._digests),)
         try:
             changed: bool = await bounded(
-                lambda: threads_of(_any_changed).call(arguments, starting=_nothing),
+                lambda: threads_of(_any_changed).call(arguments),
                 _LIMIT,
                 clock=clock,
                 strays=strays,
@@ -106,10 +106,6 @@ def _any_changed(digests: dict[str, bytes]) -> bool:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content[:_COMPARED], digest_size=16, key=_KEY).digest()
-
-
-def _nothing() -> None:
-    """A look needs no preparation."""
 
 
 def _has_changed(path: str, digest: bytes) -> bool:

@@ -186,7 +186,8 @@ class Settlement:
             self._counters.rejections += 1
             state.rejected(error, now, self._rules)
             if state.failure is not None and flight.request is not None:
-                flight.files.rejected(self._clock.monotonic(), state.failure.files)
+                if flight.files is not None:
+                    flight.files.rejected(self._clock.monotonic(), state.failure.files)
                 state.failure.files = flight.files
         else:
             self._counters.failures += 1

@@ -39,7 +39,7 @@ class _Failing:
     failures: int = 1
     #: Failures since the store was last heard of.
     row: int = 1
-    #: Whether the last try took long. Then nobody else should wait for the store.
+    #: Whether the last try took long.
     slow: bool = False
 
 
@@ -70,18 +70,19 @@ class StoreOutage:
         """Whether a step has failed more than once since it last succeeded."""
         return any(failing.failures > 1 for failing in self._failing.values())
 
-    def lets_through(self, operation: str, *, needed: bool = False) -> bool:
-        """
-        Tell whether to try *operation* now. The caller then tries it, and reports how that ended.
+    def is_slow(self, operation: str) -> bool:
+        """Tell whether the last try of *operation* failed after a while. Then nobody else should wait for it."""
+        failing = self._failing.get(operation)
+        return failing is not None and failing.slow
 
-        Use *needed* for a key without a token: a try that fails at once costs its callers no time.
-        """
+    def lets_through(self, operation: str) -> bool:
+        """Tell whether to try *operation* now. The caller then tries it, and reports how that ended."""
         failing = self._failing.get(operation)
         if failing is None or failing.row < _DOWN:
             return True
         now = self._clock.monotonic()
         if now < failing.next_at:
-            return needed and not failing.slow
+            return False
         failing.next_at = now + _PAUSE
         return True
 
@@ -96,13 +97,12 @@ class StoreOutage:
         failing = self._failing.get(operation)
         if failing is None:
             failing = self._failing[operation] = _Failing(now, now, next_at)
-            outage = False
         else:
-            outage = True
             failing.failures += 1
             failing.row += 1
             failing.next_at = next_at
         failing.slow = took >= _PAUSE
+        outage = failing.failures > 1
         self._observers.emit(StoreFailed(at=now, key=key, operation=operation, error=error, outage=outage))
         # A clock that was set back must not silence the summaries.
         if abs(now - failing.told_at) >= _SUMMARY:

@@ -9,6 +9,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from evertoken._engine.flight import INSIDE
+from evertoken._engine.read_files import ReadFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,8 +60,10 @@ def note_file(path: Path, /) -> None:
 
 def _note(path: Path, fd: int, content: bytes) -> None:
     inside = INSIDE.get()
-    if inside is not None:
-        inside.files.note(path, fd, content)
+    if inside is not None and stat.S_ISREG(os.fstat(fd).st_mode):
+        if inside.files is None:
+            inside.files = ReadFiles()
+        inside.files.note(path, content)
 
 
 def cannot_change(fd: int, /) -> bool:

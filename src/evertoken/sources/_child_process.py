@@ -36,7 +36,7 @@ async def output_of(arguments: Sequence[str], environment: Mapping[str, str]) ->
     """
     running = _Running(arguments, environment)
     try:
-        found: tuple[int, bytes, bytes] = await FunctionThreads(running.run).call((), starting=_nothing)
+        found: tuple[int, bytes, bytes] = await FunctionThreads(running.run).call(())
         return found
     finally:
         running.end()
@@ -103,7 +103,3 @@ def _collect(stream: IO[bytes], data: bytearray, limit: int) -> None:
                 del data[:limit]
             else:
                 data += chunk[: limit - len(data)]
-
-
-def _nothing() -> None:
-    pass

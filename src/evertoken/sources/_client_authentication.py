@@ -233,7 +233,8 @@ class TlsClientAuth(Guarded):
             OSError: The files cannot be read, are invalid, or do not belong together.
         """
         check_secret_file(self._key or self._certificate)
-        note_file(self._certificate)
+        if self._key is not None:
+            note_file(self._certificate)
         # By default it trusts the same authorities as all other requests.
         trusted = self._authority
         context = httpx.create_ssl_context() if trusted is None else ssl.create_default_context(cafile=trusted)

@@ -103,7 +103,7 @@ class BotocoreSession(Guarded):
         return found if found is not None and found.method == known.method else known
 
     async def _run(self, function: Callable[[], Any]) -> Any:
-        done = await self._threads.call((function,), starting=_nothing)
+        done = await self._threads.call((function,))
         # Sessions of aiobotocore have coroutines.
         return await done if inspect.isawaitable(done) else done
 
@@ -129,10 +129,6 @@ class BotocoreSession(Guarded):
 
     def __repr__(self) -> str:
         return "BotocoreSession()"
-
-
-def _nothing() -> None:
-    pass
 
 
 def _keys(frozen: Any, credentials: Any, started: float) -> AwsCredentials:

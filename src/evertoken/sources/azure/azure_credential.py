@@ -100,7 +100,7 @@ class AzureCredential(CarriesSecrets):
         if inspect.iscoroutinefunction(function):
             return await call()
         # A plain function may still return a coroutine, if something wraps it.
-        found = await threads_of(self._in_thread).call((call,), starting=_nothing)
+        found = await threads_of(self._in_thread).call((call,))
         return await found if inspect.isawaitable(found) else found
 
     def _in_thread(self, call: Callable[[], Any]) -> Any:
@@ -124,7 +124,3 @@ def _fields(found: Any) -> dict[str, Any]:
         "refresh_on": getattr(found, "refresh_on", None),
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _nothing() -> None:
-    pass

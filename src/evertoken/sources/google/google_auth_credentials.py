@@ -76,7 +76,7 @@ class GoogleAuthCredentials(Guarded):
             TransientRefreshError: Google could not be reached, or says that it may work later.
             GrantRejected: Google refuses the credentials, or they cannot be used as they are.
         """
-        found: Hidden[Answer | Exception] = await self._threads.call((request.timeout,), starting=_nothing)
+        found: Hidden[Answer | Exception] = await self._threads.call((request.timeout,))
         if isinstance(found.value, Exception):
             raise found.value
         return found.value
@@ -151,7 +151,3 @@ def _object(value: Any) -> dict[str, Any] | None:
         except (TypeError, ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
-
-
-def _nothing() -> None:
-    pass
