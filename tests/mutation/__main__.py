@@ -31,8 +31,7 @@ LEAST = 0.92
 class Campaign:
     """One run: a sample, a copy of the tree for each worker, and what became of each mutant."""
 
-    def __init__(self, mutants: Iterator[Mutant], wanted: int, known: dict[Change, str], *, quick: bool) -> None:
-        self._quick = quick
+    def __init__(self, mutants: Iterator[Mutant], wanted: int, known: dict[Change, str]) -> None:
         self._mutants = mutants
         self._left = wanted
         self._known = known
@@ -44,7 +43,7 @@ class Campaign:
     def work(self, copy: Copy, selection: Selection) -> None:
         """Judge mutants until there are as many as are wanted."""
         while (mutant := self._next(copy)) is not None:
-            verdict = copy.judge(mutant, selection, quick=self._quick)
+            verdict = copy.judge(mutant, selection)
             with self._lock:
                 self.verdicts.append(verdict)
                 line = f"{len(self.verdicts):4} {verdict.outcome:<9} {verdict.seconds:5.0f} s  {mutant} {verdict.by}"
@@ -95,11 +94,6 @@ def main() -> int:
         metavar="FOLDER",
         help="where it is kept which tests run which lines, and taken from if it is there; of this very tree",
     )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="run one case of each test function: fewer mutants are caught, in much less time",
-    )
     parser.add_argument("--list", action="store_true", help="print the sample, and run nothing")
     options = parser.parse_args()
     mutants = sample(ROOT / "src" / "evertoken", options.seed)
@@ -107,7 +101,7 @@ def main() -> int:
         for _, mutant in zip(range(options.mutants), mutants, strict=False):
             print(mutant)
         return 0
-    campaign = Campaign(mutants, options.mutants, equivalents(), quick=options.quick)
+    campaign = Campaign(mutants, options.mutants, equivalents())
     with tempfile.TemporaryDirectory(prefix="evertoken-mutation-") as folder:
         copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
         for number in range(options.jobs):

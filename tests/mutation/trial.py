@@ -113,15 +113,14 @@ class Copy:
             path.write_text(kept, encoding="utf-8")
         return ran.returncode == 0
 
-    def judge(self, mutant: Mutant, selection: Selection, *, quick: bool = False) -> Verdict:
-        """Run the tests that run the changed lines, until one fails twice. *quick* runs one case of each function."""
+    def judge(self, mutant: Mutant, selection: Selection) -> Verdict:
+        """Run the tests that run the changed lines, until one fails twice."""
         path = self._package / mutant.change.file
         kept = path.read_text(encoding="utf-8")
         path.write_text(mutant.text, encoding="utf-8")
         began = time.perf_counter()
         try:
-            lots = selection.running(mutant.change.file, mutant.lines)
-            outcome, by = self._judge(selection, lots[:1] if quick else lots)
+            outcome, by = self._judge(selection, selection.running(mutant.change.file, mutant.lines))
         finally:
             path.write_text(kept, encoding="utf-8")
         return Verdict(mutant, outcome, by, time.perf_counter() - began)
