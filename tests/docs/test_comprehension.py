@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 
 import pytest
-from tests.docs.comprehension.questions import FOLDER, Question, pages, questions, text_of
+from tests.docs.comprehension.questions import FOLDER, Question, pages, questions, spaced, text_of
 
 import evertoken
 
@@ -33,7 +32,7 @@ def test_every_page_has_five_questions():
 @pytest.mark.parametrize("question", ALL, ids=name)
 def test_the_page_has_the_answer(question: Question):
     """The passage that answers a question stands on its page."""
-    assert re.sub(r"\s+", " ", question.says).strip() in text_of(question.page)
+    assert spaced(question.says) in text_of(question.page)
 
 
 @pytest.mark.parametrize("question", [one for one in ALL if one.holds], ids=name)

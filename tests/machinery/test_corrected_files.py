@@ -9,6 +9,7 @@ import os
 import threading
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -66,93 +67,95 @@ def sources(http: httpx.AsyncClient, path: Path):
 KINDS = list(sources(httpx.AsyncClient(), Path("secret")))
 
 
-@virtual
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_corrected_file_is_tried_at_once(kind, tmp_path, clock):
-    """F4: the next caller after the correction is served. Before it, callers cost no request, and a touch none."""
-    path, server = tmp_path / "secret", Server()
-    path.write_text("wrong")
-    path.chmod(0o600)
+@contextlib.asynccontextmanager
+async def managed(path: Path, clock: Any, kind: str = "client_secret"):
+    """Give a manager over a source that reads *path*, and its server."""
+    server = Server()
     async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
         async with TokenManager(sources(http, path)[kind], clock=clock) as tokens:
-            with pytest.raises(GrantRejected):
-                await tokens.get()
-            asked = server.requests
-            for content in ("wrong", "wrong", None):
-                await clock.advance(2.0)
-                path.write_text(content) if content else path.unlink()
-                with pytest.raises(GrantRejected):
-                    await tokens.get()
-            assert server.requests == asked
-            await clock.advance(2.0)
-            path.write_text(RIGHT)
-            path.chmod(0o600)
-            assert (await tokens.get()).access_token == "token"
+            yield tokens, server
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("wrong")
+    path.chmod(0o600)
+    return path
 
 
 @virtual
-async def test_each_correction_costs_one_request(tmp_path, clock):
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_corrected_file_is_tried_at_once(kind, path, clock):
+    """F4: the next caller after the correction is served. Before it, callers cost no request, and a touch none."""
+    async with managed(path, clock, kind) as (tokens, server):
+        with pytest.raises(GrantRejected):
+            await tokens.get()
+        asked = server.requests
+        for content in ("wrong", "wrong", None):
+            await clock.advance(2.0)
+            path.write_text(content) if content else path.unlink()
+            with pytest.raises(GrantRejected):
+                await tokens.get()
+        assert server.requests == asked
+        await clock.advance(2.0)
+        path.write_text(RIGHT)
+        path.chmod(0o600)
+        assert (await tokens.get()).access_token == "token"
+
+
+@virtual
+async def test_each_correction_costs_one_request(path, clock):
     """F4: a file that is corrected badly is rejected again, once, and the next look waits twice as long."""
-    path, server = tmp_path / "secret", Server()
-    path.write_text("wrong")
-    path.chmod(0o600)
-    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
-        async with TokenManager(sources(http, path)["client_secret"], clock=clock) as tokens:
-            for number in range(4):
-                path.write_text(f"wrong-{number}")
-                for _ in range(90):
-                    with pytest.raises(GrantRejected):
-                        await tokens.get()
-                    await clock.advance(0.1)
-                assert server.requests == number + 1
-            path.write_text(RIGHT)
-            await clock.advance(8.0)
-            assert (await tokens.get(timeout=5.0)).access_token == "token"
+    async with managed(path, clock) as (tokens, server):
+        for number in range(4):
+            path.write_text(f"wrong-{number}")
+            for _ in range(90):
+                with pytest.raises(GrantRejected):
+                    await tokens.get()
+                await clock.advance(0.1)
+            assert server.requests == number + 1
+        path.write_text(RIGHT)
+        await clock.advance(8.0)
+        assert (await tokens.get(timeout=5.0)).access_token == "token"
 
 
 @virtual
 async def test_a_file_that_differs_each_time_is_no_storm(clock):
     """F1, F4: a file that differs each time that it is read costs fewer and fewer requests."""
-    path, server = Path("/proc/sys/kernel/random/uuid"), Server()
+    path = Path("/proc/sys/kernel/random/uuid")
     if not path.exists():
         pytest.skip("only Linux has such a file")
-    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
-        async with TokenManager(sources(http, path)["client_secret"], clock=clock) as tokens:
-            for _ in range(2550):
-                with pytest.raises(GrantRejected):
-                    await tokens.get()
-                await clock.advance(0.1)
+    async with managed(path, clock) as (tokens, server):
+        for _ in range(2550):
+            with pytest.raises(GrantRejected):
+                await tokens.get()
+            await clock.advance(0.1)
     # The first one, and then after 1, 2, 4, ... 64 seconds, each a little later than that.
     assert server.requests == 8
 
 
 @virtual
-async def test_callers_that_do_not_wait_are_served_too(tmp_path, clock):
+async def test_callers_that_do_not_wait_are_served_too(path, clock):
     """F4: a caller with `timeout=0` starts the look, and one of the next is served."""
-    path, server = tmp_path / "secret", Server()
-    path.write_text("wrong")
-    path.chmod(0o600)
-    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
-        async with TokenManager(sources(http, path)["client_secret"], clock=clock) as tokens:
-            with pytest.raises(GrantRejected):
-                await tokens.get()
-            path.write_text(RIGHT)
-            await clock.advance(1.0)
-            for _ in range(20):
-                with contextlib.suppress(GrantRejected):
-                    await tokens.get(timeout=0.0)
-                await clock.advance(0.1)
-            assert tokens.peek() is not None
+    async with managed(path, clock) as (tokens, _):
+        with pytest.raises(GrantRejected):
+            await tokens.get()
+        path.write_text(RIGHT)
+        await clock.advance(1.0)
+        for _ in range(20):
+            with contextlib.suppress(GrantRejected):
+                await tokens.get(timeout=0.0)
+            await clock.advance(0.1)
+        assert tokens.peek() is not None
 
 
 @virtual
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no pipes with names")
-async def test_a_pipe_is_not_looked_at(tmp_path, clock):
+async def test_a_pipe_is_not_looked_at(tmp_path, path, clock):
     """F4: a look takes nothing out of a pipe, does not wait for its writer, and others' files are still looked at."""
-    pipe, path, server = tmp_path / "pipe", tmp_path / "secret", Server()
+    pipe, server = tmp_path / "pipe", Server()
     os.mkfifo(pipe, 0o600)
-    path.write_text("wrong")
-    path.chmod(0o600)
 
     def write() -> None:
         pipe.write_text("wrong")
@@ -178,35 +181,31 @@ async def test_a_pipe_is_not_looked_at(tmp_path, clock):
 
 @virtual
 @pytest.mark.parametrize("what", ["a look is cancelled", "a huge file", "a directory", "closed meanwhile"])
-async def test_a_look_that_fails_changes_nothing(what, tmp_path, clock):
+async def test_a_look_that_fails_changes_nothing(what, path, clock):
     """F4, R5: however a look ends, callers get the rejection, and nothing else."""
-    path, server = tmp_path / "secret", Server()
-    path.write_text("wrong")
-    path.chmod(0o600)
-    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
-        async with TokenManager(sources(http, path)["client_secret"], clock=clock) as tokens:
-            with pytest.raises(GrantRejected):
-                await tokens.get()
-            await clock.advance(2.0)
-            if what == "a huge file":
-                with path.open("wb") as file:
-                    file.truncate(1 << 40)
-            elif what == "a directory":
-                path.unlink()
-                path.mkdir()
-            else:
-                path.write_text(RIGHT)
-            asking = asyncio.ensure_future(tokens.get())
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            looks = [task for task in asyncio.all_tasks() if task.get_name().startswith("evertoken:files:")]
-            assert looks
-            if what == "a look is cancelled":
-                looks[0].cancel()
-            if what == "closed meanwhile":
-                await tokens.aclose()
-            with pytest.raises(TokenError if what == "a huge file" else (GrantRejected, ManagerClosed)):
-                await asking
+    async with managed(path, clock) as (tokens, _):
+        with pytest.raises(GrantRejected):
+            await tokens.get()
+        await clock.advance(2.0)
+        if what == "a huge file":
+            with path.open("wb") as file:
+                file.truncate(1 << 40)
+        elif what == "a directory":
+            path.unlink()
+            path.mkdir()
+        else:
+            path.write_text(RIGHT)
+        asking = asyncio.ensure_future(tokens.get())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        looks = [task for task in asyncio.all_tasks() if task.get_name().startswith("evertoken:files:")]
+        assert looks
+        if what == "a look is cancelled":
+            looks[0].cancel()
+        if what == "closed meanwhile":
+            await tokens.aclose()
+        with pytest.raises(TokenError if what == "a huge file" else (GrantRejected, ManagerClosed)):
+            await asking
 
 
 class Reading:
@@ -227,10 +226,8 @@ class Reading:
 
 
 @pytest.fixture
-def reading(tmp_path):
-    path = tmp_path / "secret"
+def reading(path):
     path.write_text("right-0")
-    path.chmod(0o600)
     return Reading(path)
 
 

@@ -6,11 +6,14 @@ import inspect
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from tests.docs.files import ROOT
 
 import evertoken
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = ROOT / "docs"
 FOLDER = Path(__file__).parent / "questions"
 
 _HIDDEN = re.compile(r"^ *<!--.*?-->\n", re.DOTALL | re.MULTILINE)
@@ -64,6 +67,12 @@ def source_of(page: str) -> str:
     return "\n\n".join(texts)
 
 
+def spaced(text: str) -> str:
+    """Return *text* with single spaces between words."""
+    return re.sub(r"\s+", " ", text).strip()
+
+
+@cache
 def text_of(page: str) -> str:
     """Return the source of *page* with single spaces between words."""
-    return re.sub(r"\s+", " ", source_of(page))
+    return spaced(source_of(page))
