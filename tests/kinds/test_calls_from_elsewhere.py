@@ -19,6 +19,14 @@ from evertoken import ManagerClosed, Token, TokenManager, TokenUnavailable
 # Loops that end on purpose leave tasks behind, which are told of whenever they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
+
+@pytest.fixture(autouse=True)
+def _collected():
+    """Have warnings about leftovers of loops appear here, and not in a later test."""
+    yield
+    gc.collect()
+
+
 #: Seconds in which a caller is told.
 SOON = 9.0
 
@@ -104,9 +112,6 @@ class Owner:
             self.stop()
         if not self.loop.is_closed():
             self.loop.close()
-        # Warnings about leftovers of its loops appear here, and not in a later test.
-        del self.manager
-        gc.collect()
 
 
 FATES = {

@@ -8,6 +8,8 @@ changes nothing.
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
 import queue
 import sys
@@ -17,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
 
 from tests.mutation.equivalent import Change, equivalents
@@ -28,13 +31,34 @@ from tests.mutation.trial import CAUGHT, ROOT, SURVIVED, TESTS, TIMED_OUT, Copy,
 LEAST = 0.92
 
 
+class Caught:
+    """
+    A file that names the mutants that a test has caught, a line of JSON for each: its change, and the test.
+
+    A run that was interrupted goes on there. After new tests, only the mutants that no test had caught are judged.
+    """
+
+    def __init__(self, path: Path, selection: Selection) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        found = ((Change(*change), test) for change, test in map(json.loads, lines))
+        #: By change: the test, which still exists.
+        self.tests: dict[Change, str] = {change: test for change, test in found if test in selection.seconds}
+
+    def add(self, verdict: Verdict) -> None:
+        """Remember a mutant that a test caught."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([astuple(verdict.mutant.change), verdict.by]) + "\n")
+
+
 class Campaign:
     """One run: a sample, a copy of the tree for each worker, and what became of each mutant."""
 
-    def __init__(self, mutants: Iterator[Mutant], wanted: int, known: dict[Change, str]) -> None:
+    def __init__(self, mutants: Iterator[Mutant], wanted: int, known: dict[Change, str], caught: Caught) -> None:
         self._mutants = mutants
         self._left = wanted
         self._known = known
+        self._caught = caught
         self._lock = threading.Lock()
         self.verdicts: list[Verdict] = []
         self.harmless: list[Mutant] = []
@@ -46,6 +70,8 @@ class Campaign:
             verdict = copy.judge(mutant, selection)
             with self._lock:
                 self.verdicts.append(verdict)
+                if verdict.outcome == CAUGHT:
+                    self._caught.add(verdict)
                 line = f"{len(self.verdicts):4} {verdict.outcome:<9} {verdict.seconds:5.0f} s  {mutant} {verdict.by}"
                 print(line, flush=True)
 
@@ -58,6 +84,9 @@ class Campaign:
                 self._left -= 1
                 if mutant.change in self._known:
                     self.harmless.append(mutant)
+                    continue
+                if mutant.change in self._caught.tests:
+                    self.verdicts.append(Verdict(mutant, CAUGHT, self._caught.tests[mutant.change]))
                     continue
             if copy.imports(mutant):
                 return mutant
@@ -89,10 +118,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at a time")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="the tests that look; see trial.py")
     parser.add_argument(
-        "--recording",
+        "--longest", type=float, default=math.inf, metavar="SECONDS", help="leave out tests that take longer than this"
+    )
+    parser.add_argument(
+        "--folder",
         type=Path,
         metavar="FOLDER",
-        help="where it is kept which tests run which lines, and taken from if it is there; of this very tree",
+        help="keep here which tests run which lines, and what was caught; another run with the same folder goes on",
     )
     parser.add_argument("--list", action="store_true", help="print the sample, and run nothing")
     options = parser.parse_args()
@@ -101,12 +133,13 @@ def main() -> int:
         for _, mutant in zip(range(options.mutants), mutants, strict=False):
             print(mutant)
         return 0
-    campaign = Campaign(mutants, options.mutants, equivalents())
-    with tempfile.TemporaryDirectory(prefix="evertoken-mutation-") as folder:
+    with tempfile.TemporaryDirectory(prefix="evertoken-mutation-") as temporary:
+        folder = Path(temporary) if options.folder is None else options.folder.resolve()
         copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
         for number in range(options.jobs):
-            copies.put(Copy(Path(folder) / str(number), options.tests))
-        selection = _recorded(copies, options.recording)
+            copies.put(Copy(Path(temporary) / str(number), options.tests))
+        selection = _recorded(copies, folder, options.longest)
+        campaign = Campaign(mutants, options.mutants, equivalents(), Caught(folder / "caught.jsonl", selection))
         with ThreadPoolExecutor(options.jobs) as workers:
             jobs = [workers.submit(campaign.work, copies.get(), selection) for _ in range(options.jobs)]
         for job in jobs:
@@ -116,13 +149,16 @@ def main() -> int:
     return 1 if selection.failed or survived or share < LEAST else 0
 
 
-def _recorded(copies: queue.SimpleQueue[Copy], folder: Path | None) -> Selection:
+def _recorded(copies: queue.SimpleQueue[Copy], folder: Path, longest: float) -> Selection:
     copy = copies.get()
     began = time.perf_counter()
-    selection = copy.record(None if folder is None else folder.resolve())
+    selection = copy.record(folder, longest)
     copies.put(copy)
     count, seconds = len(selection.seconds), time.perf_counter() - began
     print(f"without a mutant: {count} tests, {seconds:.0f} s, {len(selection.failed)} failed", flush=True)
+    print(
+        f"    not recorded: {len(selection.new)}; left out, because they take long: {len(selection.long)}", flush=True
+    )
     for name in sorted(selection.failed):
         print(f"    left out, because it fails by itself: {name}", flush=True)
     return selection
