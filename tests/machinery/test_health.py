@@ -14,7 +14,7 @@ import pytest
 from tests.gated import virtual
 from tests.machinery.scripted import ScriptedSource
 
-from evertoken import GrantRejected, Health, TokenError, TokenManager, TransientRefreshError
+from evertoken import Counts, GrantRejected, Health, TokenError, TokenManager, TransientRefreshError
 from evertoken.health import DEGRADED, DOWN, OK, HealthApp, exit_code, file_exit_code, main
 from evertoken.stores import MemoryStore
 
@@ -26,6 +26,14 @@ DEAD, PASSING = GrantRejected("invalid_grant"), TransientRefreshError("down")
 async def ask(tokens, *key):
     with contextlib.suppress(TokenError):
         await tokens.get(*key)
+
+
+def test_counts_of_a_manager_that_never_ran():
+    """Before its start a manager counts its one key, and no fetch."""
+    counts = TokenManager(lambda: "token").counts()
+    assert counts == Counts(
+        keys=1, valid=0, failing=0, rejected=0, signed_out=0, in_flight=0, queued=0, providers_down=0
+    )
 
 
 @virtual

@@ -249,6 +249,24 @@ async def test_forgotten_while_flying(clock: VirtualClock):
 
 
 @virtual
+@pytest.mark.parametrize("command", ["forget", "put"])
+async def test_a_fetch_that_nobody_needs_is_cancelled(clock: VirtualClock, command):
+    """R3: a fetch that spends nothing, and whose key was forgotten or got another token, is cancelled at once."""
+    source = GatedSource(clock)
+    async with TokenManager(source, clock=clock) as tokens:
+        waiter = asyncio.create_task(tokens.get())
+        await source.reached()
+        if command == "forget":
+            await tokens.forget()
+        else:
+            await tokens.put(Token("put", issued_at=clock.time(), expires_at=clock.time() + 100.0))
+        await rounds(5)
+        assert source.ended == 1
+        source.release()
+        assert await waiter is tokens.peek()
+
+
+@virtual
 async def test_forgotten_while_somebody_waits_with_a_handle(clock: VirtualClock):
     """R3: who waited while a key was forgotten, and everybody else after, see one token, however soon it came."""
     source = GatedSource(clock)

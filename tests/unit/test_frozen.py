@@ -87,6 +87,7 @@ def test_help_shows_parameters(record):
         (lambda: STARTED(1.0), "takes 0 positional arguments, but 1 were given"),
         (lambda: STARTED(at=1.0, by=2), "unexpected keyword argument 'by'"),
         (lambda: LEASE("k"), "missing 2 required positional arguments: 'owner' and 'fence'"),
+        (HELD, "lacks 'remaining'"),
         (lambda: HELD(1.0, 2.0), "takes 1 positional arguments, but 2 were given"),
         (lambda: HELD(1.0, remaining=2.0), "two values for 'remaining'"),
     ],

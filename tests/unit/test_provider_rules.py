@@ -158,6 +158,7 @@ def test_a_budget_and_a_clock_that_was_set_back(back, used):
     ("status", "nothing", "refusal"),
     [
         (None, False, False),
+        (399, False, False),
         (400, True, False),
         (403, True, False),
         (408, False, False),

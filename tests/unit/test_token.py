@@ -106,6 +106,12 @@ def test_instants_are_finite_numbers(name, instant):
         token(**{name: instant})
 
 
+def test_each_instant_is_looked_at():
+    """T1: an instant behind one that is unknown is looked at too."""
+    with pytest.raises(ValueError, match="refresh_at"):
+        token(expires_at=None, refresh_at=math.nan)
+
+
 def test_issue_is_known_and_expiry_may_not_be():
     """T1: a token knows when it was issued; its expiry may be unknown, and then it lives until a 401."""
     with pytest.raises(ValueError, match="issued_at"):
