@@ -24,6 +24,7 @@ from evertoken import (
     TransientRefreshError,
 )
 from evertoken._model.events import FetchStarted, GrantExpiring, KeyEvicted, KeyOpened, RefreshFailed, RefreshRejected
+from evertoken._model.protocols import Lease
 from evertoken.stores import MemoryStore
 
 plain = pytest.mark.asyncio(loop_factories=["virtual"])
@@ -372,6 +373,24 @@ async def test_an_import_waits_for_the_lease_of_a_fetch(clock, provider):
         await tokens.get("k")
         await peer.get("k")
     assert provider.presented[-1] == "new"
+
+
+@plain
+async def test_an_import_goes_on_soon_after_the_lease_is_free(clock, provider):
+    """K2: an import that waits for a lease looks at it four times a second, and not only when it would expire."""
+    store = MemoryStore(clock=clock)
+    async with manager(provider, store) as tokens:
+        await tokens.import_grants(grants(1))
+        (name,) = [one async for one in store.keys()]
+        held = (await store.begin(name, "somebody", 9.0)).lease
+        assert isinstance(held, Lease)
+        importing = asyncio.ensure_future(tokens.import_grants([(0, Grant("new"))], existing="replace"))
+        await clock.advance(0.9)
+        assert not importing.done()
+        await store.abandon(held)
+        await clock.advance(0.3)
+        assert importing.done()
+        assert (await importing).imported == 1
 
 
 @plain

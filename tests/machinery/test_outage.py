@@ -18,6 +18,25 @@ from evertoken._model.events import FetchStarted, RefreshFailed, RefreshRejected
 UNJITTERED = RefreshPolicy(jitter=0.0)
 
 
+# R4
+
+
+@virtual
+async def test_a_caller_that_waited_leaves_nothing(clock):
+    """R4: what callers of one key wait at during an outage goes with the last of them, however their waits end."""
+    source = ScriptedSource(clock)
+    source.error = down("500")
+    async with TokenManager(source, clock=clock, policy=RefreshPolicy(jitter=0.0)) as manager:
+        await clock.advance(1.0)
+        gates = manager._life.session.maintenance._gates
+        waiters = [asyncio.ensure_future(manager.get(timeout=seconds)) for seconds in (0.2, 0.4, 30.0)]
+        await clock.advance(0.3)
+        assert len(gates) == 1
+        waiters[-1].cancel()
+        await asyncio.gather(*waiters, return_exceptions=True)
+        assert not gates
+
+
 # R1
 
 

@@ -106,6 +106,7 @@ NAMES: list[tuple[Any, str | None]] = [
     ({"accessToken": "at-1", "expiresIn": 600, "refreshToken": "R2", "tokenType": "bearer"}, None),
     ({"data": {"access_token": "at-1", "expires_in": 600, "refresh_token": "R2"}, "message": "success"}, None),
     ({"result": {"accessToken": "at-1", "expiresIn": 600, "refreshToken": "R2"}, "success": True}, None),
+    ({"data": {"access_token": "at-1", "expiresIn": 600, "refreshToken": "R2"}}, None),
     ({"data": {}, "code": 7}, "no access_token in it, only code, data"),
     ({"a": {"access_token": "x"}, "b": {"access_token": "y"}}, "no access_token in it, only a, b"),
     ({"token": "planted"}, "no access_token in it, only token"),

@@ -24,6 +24,15 @@ from evertoken._model.spellings import ORDINARY
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.s1gn4tur3"
 
 
+@pytest.mark.parametrize("before", range(3))
+@pytest.mark.parametrize("after", range(4))
+def test_a_short_secret_inside_base64(before, after):
+    """S1: six characters are found wherever they stand in a text in base64, though they share digits with others."""
+    text = _b64("a:"[:before] + "N-h2MY" + ":bc"[:after])
+    assert scrub(f"the server said {text} and no more", ["N-h2MY"]) == "the server said *** and no more"
+
+
+
 @settings(deadline=None)
 @given(secret=st.text(min_size=1, max_size=80), before=st.text(max_size=50), after=st.text(max_size=50))
 def test_given_secrets_never_show(secret, before, after):
