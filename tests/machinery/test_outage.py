@@ -37,6 +37,30 @@ async def test_a_caller_that_waited_leaves_nothing(clock):
         assert not gates
 
 
+@pytest.mark.asyncio(loop_factories=["virtual"])
+async def test_a_caller_sleeps_until_something_happens(clock, monkeypatch):
+    """R4: a caller that waits for a provider to allow another attempt does not look at the clock meanwhile."""
+    source = ScriptedSource(clock)
+    source.error = down("429", status=429, retry_after=600.0)
+    reads, time = [], type(clock).time
+    monkeypatch.setattr(type(clock), "time", lambda self: reads.append(1) or time(self))
+
+    async def reads_in_a_while():
+        reads.clear()
+        await clock.advance(300.0)
+        return len(reads)
+
+    async with TokenManager(source, clock=clock, policy=RefreshPolicy(jitter=0.0)) as manager:
+        await clock.advance(1.0)
+        before = await reads_in_a_while()
+        waiter = asyncio.ensure_future(manager.get(timeout=1000.0))
+        await clock.advance(1.0)
+        meanwhile = await reads_in_a_while()
+        waiter.cancel()
+    # Another attempt costs some looks, and one a second would be 300.
+    assert meanwhile < before + 100
+
+
 # R1
 
 

@@ -32,7 +32,6 @@ def test_a_short_secret_inside_base64(before, after):
     assert scrub(f"the server said {text} and no more", ["N-h2MY"]) == "the server said *** and no more"
 
 
-
 @settings(deadline=None)
 @given(secret=st.text(min_size=1, max_size=80), before=st.text(max_size=50), after=st.text(max_size=50))
 def test_given_secrets_never_show(secret, before, after):
