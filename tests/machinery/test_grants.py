@@ -376,6 +376,27 @@ async def test_an_import_waits_for_the_lease_of_a_fetch(clock, provider):
 
 
 @plain
+async def test_an_import_into_an_empty_store_costs_few_steps(clock, provider):
+    """K3: a store that can write many records at once is asked once for many grants, and takes no lease for any."""
+    steps = Counter()
+
+    class Counting(MemoryStore):
+        async def add_many(self, records, /):
+            steps["add_many"] += 1
+            return await super().add_many(records)
+
+        async def begin(self, *arguments, **named):
+            steps["begin"] += 1
+            return await super().begin(*arguments, **named)
+
+    async with manager(provider, Counting(clock=clock)) as tokens:
+        result = await tokens.import_grants(grants(1000))
+    assert result.imported == 1000
+    assert 1 <= steps["add_many"] <= 10
+    assert steps["begin"] == 0
+
+
+@plain
 async def test_an_import_goes_on_soon_after_the_lease_is_free(clock, provider):
     """K2: an import that waits for a lease looks at it four times a second, and not only when it would expire."""
     store = MemoryStore(clock=clock)

@@ -160,22 +160,22 @@ async def test_a_critical_key_of_many_is_opened_at_the_start_and_stays(clock):
 
 
 @pytest.mark.parametrize(
-    ("critical", "kind", "error"),
+    ("critical", "kind", "error", "says"),
     [
-        ("main", "many", TypeError),
-        (5, "many", TypeError),
-        ([None], "many", ValueError),
-        (["other"], "mapping", ValueError),
-        (["k"], "one", ValueError),
+        ("main", "many", TypeError, "critical"),
+        (5, "many", TypeError, "critical"),
+        ([None], "many", ValueError, "critical has the key None"),
+        (["other"], "mapping", ValueError, "critical has the key 'other'"),
+        (["k"], "one", ValueError, "critical has the key 'k'"),
     ],
 )
-def test_critical_keys_that_cannot_be(critical, kind, error):
+def test_critical_keys_that_cannot_be(critical, kind, error, says):
     """L2: the message names the parameter, and the key."""
 
     async def login():
         return "token", 3600
 
-    with pytest.raises(error, match="critical"):
+    with pytest.raises(error, match=says):
         if kind == "many":
             TokenManager(source_for=lambda key: login, critical=critical)
         else:

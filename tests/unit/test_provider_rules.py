@@ -48,6 +48,24 @@ def test_a_burst_and_then_the_rate():
     assert waits == pytest.approx([0, 0, 0, 0, 0, 1 / 0.95, 2 / 0.95, 3 / 0.95])
 
 
+def test_one_at_a_time_where_a_fleet_has_used_up_its_quota():
+    """F8: after a fetch that found the quota of the fleet empty, only one at a time tries, until one gets through."""
+    bucket = TokenBucket(RateLimit(requests=10, per=10, burst=5))
+    bucket.take(0.0)
+    bucket.shut()
+    waits = []
+    for _ in range(2):
+        waits.append(bucket.wait(100.0))
+        bucket.take(100.0)
+    assert waits == pytest.approx([0, 1 / 0.95])
+    bucket.opened()
+    waits = []
+    for _ in range(6):
+        waits.append(bucket.wait(200.0))
+        bucket.take(200.0)
+    assert waits == pytest.approx([0, 0, 0, 0, 0, 1 / 0.95])
+
+
 @pytest.mark.parametrize(
     ("asked", "longest", "pauses"),
     [(None, 30.0, [1, 2, 4, 8, 16, 30, 30]), (7.0, 30.0, [7] * 7), (None, 0.0, [0] * 7)],
