@@ -27,8 +27,8 @@ TESTS = (
 )  # fmt: skip
 # A test that fails once and passes when it runs again has caught nothing. So often is another one asked.
 ROUNDS = 4
-# The seconds that one test may take with a mutant.
-ONE_TEST = 120
+# The seconds that an import may take, and how much longer than without a mutant a test may take, and how long at least.
+IMPORT, ONE_SLOWER, ONE_AT_LEAST = 120, 10, 30
 # How much longer than without a mutant the tests may take, and how much longer at least, in seconds.
 SLOWER, AT_LEAST = 3, 120
 
@@ -127,7 +127,7 @@ class Copy:
         try:
             command = [sys.executable, "-W", "error", "-c", f"import {mutant.module}, evertoken._manager"]
             ran = subprocess.run(
-                command, cwd=self._root, env=self._environment, capture_output=True, check=False, timeout=ONE_TEST
+                command, cwd=self._root, env=self._environment, capture_output=True, check=False, timeout=IMPORT
             )
         except subprocess.TimeoutExpired:
             return False
@@ -150,30 +150,32 @@ class Copy:
     def _judge(self, selection: Selection, lots: list[list[str]]) -> tuple[str, str]:
         left_out: set[str] = set()
         for lot in lots:
-            limit = AT_LEAST + SLOWER * sum(selection.seconds.get(name, 0.0) for name in lot)
+            seconds = [selection.seconds.get(name, 0.0) for name in lot]
+            one = max(ONE_AT_LEAST, ONE_SLOWER * max(seconds, default=0.0))
+            limit = AT_LEAST + SLOWER * sum(seconds)
             for _ in range(ROUNDS):
                 selected = [name for name in lot if name not in left_out]
                 if not selected:
                     break
-                ran = self._pytest(selected, limit=limit)
+                ran = self._pytest(selected, one, limit)
                 if ran.passed:
                     break
                 if ran.timed_out:
                     return TIMED_OUT, ""
                 if not ran.failed:
                     return CAUGHT, "pytest itself"
-                again = self._pytest([ran.failed[0]], limit=limit)
+                again = self._pytest([ran.failed[0]], one, limit)
                 if not again.passed:
                     return (TIMED_OUT if again.timed_out else CAUGHT), ran.failed[0]
                 left_out.add(ran.failed[0])
         return SURVIVED, ""
 
-    def _pytest(self, selected: Sequence[str], *, limit: float) -> Outcome:
+    def _pytest(self, selected: Sequence[str], one: float, limit: float) -> Outcome:
         # In a file, because thousands of names are too long for a command line.
         names = self._root / "selected.txt"
         names.write_text("\n".join(selected), encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "--tb=no", f"--override-ini=cache_dir={self._cache}"]
-        command += ["-x", f"--timeout={ONE_TEST}", f"@{names}"]
+        command += ["-x", f"--timeout={one}", f"@{names}"]
         shutil.rmtree(self._cache, ignore_errors=True)
         with subprocess.Popen(
             command,
