@@ -9,7 +9,7 @@ import pytest
 from tests.fleet.simulation import Server, Store, Worker
 from tests.gated import virtual
 
-from evertoken import GrantRejected, Lease, Record, TokenManager
+from evertoken import GrantRejected, Lease, Record, TokenManager, TokenUnavailable
 from evertoken.stores import MemoryStore
 
 
@@ -88,6 +88,37 @@ async def test_a_sign_out_right_after_an_own_write_is_heard(clock, how, rotating
         assert one.peek() is None
         with pytest.raises(GrantRejected, match="signed out"):
             await one.get()
+
+
+@virtual
+@pytest.mark.parametrize("fails", [ConnectionError("down"), False])
+async def test_a_sign_out_right_after_a_write_that_failed_is_heard(clock, fails):
+    """K3: a member whose write did not reach the store waits for no notice of it, and hears the next one."""
+    failing = False
+
+    class Failing(Telling):
+        async def mark(self, record, lease):
+            if not failing:
+                return await super().mark(record, lease)
+            if fails:
+                raise fails
+            return False
+
+    store = Failing(MemoryStore(clock=clock), "late")
+    source = Worker("source", Store(clock), Server(clock, rotating=True))
+    async with (
+        TokenManager(source, store=store, namespace="", clock=clock) as one,
+        TokenManager(source, store=store, namespace="", clock=clock) as two,
+    ):
+        await one.get()
+        await clock.advance(2.0)
+        failing = True
+        with pytest.raises(TokenUnavailable, match="could not be recorded"):
+            await one.refresh()
+        assert one.peek() is not None
+        await two.revoke()
+        await clock.advance(0.5)
+        assert one.peek() is None
 
 
 @virtual

@@ -96,6 +96,30 @@ def grants(count, **fields):
     return ((key, Grant(f"first-{key}", **fields)) for key in range(count))
 
 
+# Its status
+
+
+@plain
+async def test_the_status_of_a_key_in_an_outage(clock, provider):
+    """L2: a key fails once its token has expired, and no earlier; before its first token it is told without an instant."""
+    async with manager(provider, None) as tokens:
+        await tokens.put(Token("a", issued_at=clock.time(), expires_at=clock.time() + 600.0, refresh_token="r"), "k")
+        await tokens.put(Grant("g"), "new")
+        provider.down = True
+        for key in ("k", "new"):
+            with pytest.raises(TokenError):
+                await tokens.refresh(key)
+        assert (await tokens.status("k")).status == "connected"
+        new = await tokens.status("new")
+        assert (new.status, new.since) == ("failing", None)
+        assert "down" in str(new.reason)
+        expired_at = clock.time() + 600.0
+        await clock.advance(700.0)
+        failing = await tokens.status("k")
+        assert (failing.status, failing.since) == ("failing", pytest.approx(expired_at, abs=1.0))
+        assert "down" in str(failing.reason)
+
+
 # A grant that is put
 
 
