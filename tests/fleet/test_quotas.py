@@ -262,6 +262,22 @@ async def test_what_certainly_was_not_issued_is_given_back(clock, error, issued,
 
 
 @virtual
+async def test_what_a_peer_fetched_leaves_the_rate_alone(clock):
+    """F8, K2: members that adopt the token of a peer give back their requests too, where only a rate is limited."""
+    provider, store = Provider(clock, lifetime=100.0, latency=0.1), Trips(clock)
+    limit = RateLimit(requests=10, per=1000.0, burst=2)
+    async with AsyncExitStack() as stack:
+        members = await fleet(stack, 6, provider, store, clock, rate_limits={NAME: limit})
+        for tokens in members:
+            await tokens.get("key", timeout=50.0)
+        assert len(provider.issued) == 1
+        # One of the two requests that may go together is left.
+        await members[0].get("other", timeout=1.0)
+        with pytest.raises(TokenUnavailable):
+            await members[0].get("third", timeout=1.0)
+
+
+@virtual
 async def test_what_a_peer_fetched_costs_nothing(clock):
     """F8, K2: members that adopt the token of a peer give back their quota. The count matches the provider's."""
     provider, store = Provider(clock, lifetime=100.0), Trips(clock)

@@ -181,11 +181,11 @@ GONE = with_rejection(token(), GrantRejected("invalid_grant"), NOW - 60.0, None)
                 expires_at=NOW + DAY,
             ),
         ),
-        # A grant of ten days ends before the idle time does, and its last day has not begun.
+        # A grant of eleven days ends before the idle time does, and not soon enough to tell.
         (
-            record(token(extra={GRANT_EXPIRES_AT: NOW + 2.0 * DAY, GRANT_ISSUED_AT: NOW - 8.0 * DAY})),
+            record(token(extra={GRANT_EXPIRES_AT: NOW + 3.0 * DAY, GRANT_ISSUED_AT: NOW - 8.0 * DAY})),
             60.0 * DAY,
-            KeyStatus(status="connected", since=NOW - DAY, expires_at=NOW + 2.0 * DAY),
+            KeyStatus(status="connected", since=NOW - DAY, expires_at=NOW + 3.0 * DAY),
         ),
         (
             record(token(extra={GRANT_EXPIRES_AT: NOW - DAY, GRANT_ISSUED_AT: NOW - 29.0 * DAY})),
