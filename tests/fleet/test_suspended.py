@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from tests.gated import GatedSource
 from tests.kinds.rotating import Server, Source
-from tests.machinery.scripted import Recorder
+from tests.machinery.scripted import Recorder, ScriptedSource
 
 from evertoken import TokenManager
 from evertoken.events import RefreshFailed
@@ -50,3 +53,35 @@ async def test_suspended_while_it_asks_for_the_lease(clock, times, fails):
                 await tokens.refresh()
         assert bool(told.of(RefreshFailed)) is fails
     assert server.replays == []
+
+
+@once
+@pytest.mark.parametrize("refreshes", [0, 1, 3])
+async def test_what_came_after_the_lease_had_ended(clock, refreshes):
+    """K2: the answer of a member that had lost its lease is not written over what peers fetched since, once or often."""
+
+    class Unrenewed(Suspending):
+        async def renew(self, lease, ttl):
+            return False
+
+    store = MemoryStore(clock=clock)
+    late, slow = GatedSource(clock), Unrenewed(clock)
+    slow._memory = store
+    quick = ScriptedSource(clock)
+    quick.answer = lambda request: {"access_token": f"peer-{quick.fetches}", "expires_in": 3600}
+    async with (
+        TokenManager(late, clock=clock, store=slow, namespace="") as one,
+        TokenManager(quick, clock=clock, store=store, namespace="") as peer,
+    ):
+        asking = asyncio.ensure_future(one.get(timeout=60.0))
+        await late.reached()
+        # By then the lease of the first one has ended.
+        await clock.advance(11.0)
+        newest = await peer.get(timeout=15.0)
+        for _ in range(refreshes):
+            newest = await peer.refresh()
+        late.release()
+        assert await asking == newest
+        assert one.peek() == peer.peek() == newest
+        (name,) = [one async for one in store.keys()]
+        assert (await store.read(name)).token == newest

@@ -494,6 +494,20 @@ async def test_idle_keys_go_and_used_ones_stay(clock):
 
 
 @virtual
+async def test_idle_keys_go_when_the_timer_is_late(clock):
+    """F6: a key whose idle time has ended is dropped, also if the supervisor comes to it some moments later."""
+    source = ScriptedSource(clock, lifetime=100_000.0)
+    async with TokenManager(source_for=lambda key: source, idle_after=600.0, clock=clock) as manager:
+        await manager.get("idle")
+        # After the first of these times the key counts as unused, and after the second one it goes.
+        await clock.advance(1195.0)
+        assert list(manager.snapshot().keys) == ["idle"]
+        clock.step(0.7)
+        await clock.advance(10.0)
+        assert not manager.snapshot().keys
+
+
+@virtual
 @pytest.mark.parametrize("use", ["peek", "get_sync"])
 async def test_keys_used_without_a_loop_stay(clock, use):
     """F6: a key that is only peeked at, or asked for by callers without a loop, is in use, and never dropped."""
@@ -554,6 +568,38 @@ async def test_eviction_meets_a_reader(clock):
 
 
 # Watching
+
+
+@virtual
+async def test_counts(clock):
+    """L2: a snapshot counts calls of sources, tokens, tokens of peers, failures, rejections and refusals."""
+
+    def counts(manager):
+        shown = manager.snapshot()
+        return [
+            shown.fetches, shown.refreshed, shown.adopted, shown.failures, shown.rejections, shown.refusals
+        ]  # fmt: skip
+
+    source, store = ScriptedSource(clock), MemoryStore(clock=clock)
+    one = TokenManager(source, store=store, namespace="", clock=clock)
+    assert counts(one) == [0, 0, 0, 0, 0, 0]
+    async with one, TokenManager(source, store=store, namespace="", clock=clock) as peer:
+        await one.get()
+        await peer.get()
+        assert counts(one) == [1, 1, 0, 0, 0, 0]
+        assert counts(peer) == [0, 0, 1, 0, 0, 0]
+        await clock.advance(60.0)
+        await one.refused(await one.get())
+        assert counts(one) == [2, 2, 0, 0, 0, 1]
+        source.error = down()
+        with pytest.raises(TokenUnavailable):
+            await one.refresh()
+        assert counts(one) == [3, 2, 0, 1, 0, 1]
+        source.error = GrantRejected("invalid_grant")
+        with pytest.raises(GrantRejected):
+            await one.refresh()
+        assert counts(one) == [4, 2, 0, 1, 1, 1]
+    assert counts(one) == [4, 2, 0, 1, 1, 1]
 
 
 @virtual
