@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import Counter
 from typing import Any
 
@@ -465,6 +466,17 @@ def test_settings_that_make_no_sense(make, words):
     """F8: what cannot be meant is refused at once, by name."""
     with pytest.raises((TypeError, ValueError), match=words):
         make()
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.0, True, "5", sys.maxsize + 1])
+def test_whole_numbers_of_a_limit(wrong):
+    """F8: a number of requests at once, or of tokens, that cannot be one is an error that names it."""
+    for name in ("burst", "concurrency"):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1"):
+            RateLimit(requests=5, per=1.0, **{name: wrong})
+    with pytest.raises(ValueError, match="tokens must be a whole number of at least 1"):
+        Budget(tokens=wrong, per=1.0)
+    assert Budget(tokens=sys.maxsize, per=1.0).tokens == sys.maxsize
 
 
 def test_an_oauth_client_brings_its_limits():

@@ -343,8 +343,10 @@ def test_refresh_expires_in_of_each_kind():
     for name in ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"):
         token, _ = read_response({"access_token": "a", "expires_in": 60, name: "600"}, requested_at=1000.0)
         assert token.extra["refresh_token_expires_at"] == 1600.0
-    forever, _ = read_response({"access_token": "a", "expires_in": 60, "refresh_expires_in": 0}, requested_at=1000.0)
-    assert "refresh_token_expires_at" not in forever.extra
+    for none in (0, -5):
+        answer = {"access_token": "a", "expires_in": 60, "refresh_expires_in": none}
+        forever, _ = read_response(answer, requested_at=1000.0)
+        assert "refresh_token_expires_at" not in forever.extra
     # The refresh token is used before it dies, though the access token lives longer.
     long, _ = read_response({"access_token": "a", "expires_in": 9000, "refresh_expires_in": 600}, requested_at=1000.0)
     assert long.refresh_at == pytest.approx(1480.0)
