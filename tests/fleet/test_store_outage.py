@@ -13,7 +13,7 @@ import pytest
 from tests.machinery.log_lines import lines
 from tests.machinery.scripted import Recorder, ScriptedSource
 
-from evertoken import TokenManager
+from evertoken import Token, TokenManager
 from evertoken.events import StoreFailed, StoreStillDown, StoreUp, TokenUnpersisted
 from evertoken.stores import MemoryStore
 
@@ -156,3 +156,49 @@ async def test_new_keys_while_it_hangs(clock, fails):
     # One flight a second tries the store.
     assert sum(took > 1.0 for took in held) <= 61
     assert max(held) <= 5.1
+
+
+class Slow(Hanging):
+    """The same, but steps take a moment, and the most that ran at once are counted."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
+        self.running = self.most = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = super().__getattr__(name)
+        if name not in {"begin", "commit"}:
+            return method
+
+        async def step(*arguments: Any, **named: Any) -> Any:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            try:
+                await asyncio.sleep(0.01)
+                return await method(*arguments, **named)
+            finally:
+                self.running -= 1
+
+        return step
+
+
+@once
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_steps_at_once(clock, monkeypatch, hangs):
+    """K4: at most 64 steps run at once, also while none ends; those that wait for a place go on one at a time."""
+    store = Slow(clock)
+    store.fails = {"begin"} if hangs else set()
+    count = 100 if hangs else 1000
+    timers, call_later = [], type(clock).call_later
+    monkeypatch.setattr(
+        type(clock), "call_later", lambda self, *given, **named: timers.append(1) or call_later(self, *given, **named)
+    )
+    async with TokenManager(
+        source_for=lambda key: ScriptedSource(clock), store=store, namespace="", clock=clock, concurrency=1000
+    ) as tokens:
+        asking = [asyncio.ensure_future(tokens.get(key, timeout=60.0)) for key in range(count)]
+        found = await asyncio.gather(*asking, return_exceptions=True)
+        assert hangs or all(isinstance(one, Token) for one in found)
+        assert store.most == 64
+        # A few timers for each step, and not one for each that waits whenever a step ends.
+        assert hangs or len(timers) < 10 * count

@@ -119,6 +119,8 @@ def test_run_in_background():
         assert manager.handle("a").get_sync() is manager.peek("a")
         assert manager.health().alive
         assert manager.snapshot().keys["a"].validity == "fresh"
+        # It does not keep a program from ending.
+        assert {one.daemon for one in threading.enumerate() if one.name == "evertoken:background"} == {True}
     with pytest.raises(ManagerClosed, match="enter it again"):
         manager.get_sync("a")
     assert manager.peek("a") is None
