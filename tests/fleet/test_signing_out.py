@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.fleet.simulation import Server, Store, Worker, end, start
 from tests.gated import virtual
+from tests.machinery.scripted import ScriptedSource, down
 
 from evertoken import GrantRejected, Token, TokenManager, TokenUnavailable, events
 from evertoken._coordination import store_client
@@ -49,6 +50,30 @@ async def test_a_late_answer_does_not_undo_it(clock, monkeypatch, rotating, step
         with pytest.raises(GrantRejected, match="signed out"):
             await worker.manager.get()
     await end([one, two])
+
+
+@virtual
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
+async def test_after_a_login_that_failed_a_peers_login_is_found(clock, shared):
+    """K6, F4: a key that was signed out goes on looking for a login of a peer, also after its own login has failed."""
+    store, source = Unwatched(MemoryStore(clock=clock)) if shared else None, ScriptedSource(clock)
+    async with (
+        TokenManager(source, store=store, namespace="", clock=clock) as one,
+        TokenManager(ScriptedSource(clock), store=store, namespace="", clock=clock) as two,
+    ):
+        await one.get()
+        await one.revoke()
+        source.error = down()
+        with pytest.raises(TokenUnavailable):
+            await one.refresh()
+        fetches = source.fetches
+        # Without a store nobody else can sign it in.
+        assert (one.snapshot().keys[None].next_attempt_at is not None) is shared
+        login = Token("login", issued_at=clock.time(), expires_at=clock.time() + 9000.0)
+        await two.put(login)
+        await clock.advance(700.0)
+        assert one.peek() == (login if shared else None)
+        assert source.fetches == fetches
 
 
 @virtual

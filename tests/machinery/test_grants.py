@@ -101,7 +101,7 @@ def grants(count, **fields):
 
 @plain
 async def test_the_status_of_a_key_in_an_outage(clock, provider):
-    """L2: a key fails once its token has expired, and no earlier; before its first token it is told without an instant."""
+    """L2: a key counts as failing once its token has expired, and no earlier, or while it has none."""
     async with manager(provider, None) as tokens:
         await tokens.put(Token("a", issued_at=clock.time(), expires_at=clock.time() + 600.0, refresh_token="r"), "k")
         await tokens.put(Grant("g"), "new")
@@ -426,7 +426,7 @@ async def test_an_import_goes_on_soon_after_the_lease_is_free(clock, provider):
     store = MemoryStore(clock=clock)
     async with manager(provider, store) as tokens:
         await tokens.import_grants(grants(1))
-        (name,) = [one async for one in store.keys()]
+        (name,) = [one async for one in store.keys()]  # noqa: SIM118 - it is no mapping
         held = (await store.begin(name, "somebody", 9.0)).lease
         assert isinstance(held, Lease)
         importing = asyncio.ensure_future(tokens.import_grants([(0, Grant("new"))], existing="replace"))
