@@ -196,6 +196,19 @@ def test_what_a_status_says_of_the_provider(status, nothing, refusal):
     assert ProviderState.is_refusal(TransientRefreshError("wait", retry_after=3, status=status))
 
 
+def test_an_overloaded_provider_is_asked_by_fewer_at_once():
+    """F8: each 503 halves the fetches that may run at once, down to two, and each answer allows one more."""
+    state, busy = ProviderState("p", named=True), TransientRefreshError("busy", status=503)
+    rooms = []
+    for under_way in (40, 20, 3, 2):
+        state.refused(busy, 10.0, 9.0, under_way=under_way, longest=300.0)
+        rooms.append(state.room)
+    assert rooms == [20.0, 10.0, 2.0, 2.0]
+    state.answered(11.0)
+    assert state.room == 3.0
+    assert state.held_for(11.0) == 0.0
+
+
 @pytest.mark.parametrize(
     ("statuses", "kept"), [([400], 400), ([400, 429], 429), ([429, 503], 503), ([400, None], None), ([None], None)]
 )
