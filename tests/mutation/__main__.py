@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
 
@@ -66,14 +67,17 @@ class Campaign:
 
     def work(self, copy: Copy, selection: Selection) -> None:
         """Judge mutants until there are as many as are wanted."""
-        while (mutant := self._next(copy)) is not None:
-            verdict = copy.judge(mutant, selection)
-            with self._lock:
-                self.verdicts.append(verdict)
-                if verdict.outcome == CAUGHT:
-                    self._caught.add(verdict)
-                line = f"{len(self.verdicts):4} {verdict.outcome:<9} {verdict.seconds:5.0f} s  {mutant} {verdict.by}"
-                print(line, flush=True)
+        with closing(copy):
+            while (mutant := self._next(copy)) is not None:
+                self._note(copy.judge(mutant, selection))
+
+    def _note(self, verdict: Verdict) -> None:
+        with self._lock:
+            self.verdicts.append(verdict)
+            if verdict.outcome == CAUGHT:
+                self._caught.add(verdict)
+            seconds, said = f"{verdict.seconds:5.0f} s", f"{verdict.mutant} {verdict.by}"
+            print(f"{len(self.verdicts):4} {verdict.outcome:<9} {seconds}  {said}", flush=True)
 
     def _next(self, copy: Copy) -> Mutant | None:
         while True:

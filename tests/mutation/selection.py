@@ -13,10 +13,6 @@ from typing import Final
 
 from coverage.numbits import numbits_to_nums
 
-# The tests of the engine. The others take long to be collected.
-_NEAR: Final = "tests/unit/", "tests/machinery/", "tests/kinds/", "tests/fleet/", "tests/races/"
-# All cases of these tests together take some seconds.
-_TABLES: Final = "tests/unit/"
 # A test that took more seconds than this, when it was recorded, comes last.
 _QUICK: Final = 3.0
 
@@ -37,11 +33,10 @@ class Selection:
 
     def running(self, file: str, lines: range) -> list[list[str]]:
         """
-        Return the tests that run one of *lines* in three lots, each from the quickest to the slowest.
+        Return the tests that run one of *lines* in two lots, each from the quickest to the slowest.
 
-        The first lot has the tests that are not recorded, the cases of unit tests, and one case of each other quick
-        test function of the engine. The second has one case of the other test functions, and the third all other cases.
-        A line that runs when its module is imported concerns all.
+        The first lot has the tests that are not recorded, and one case of each quick test function. A line that runs
+        when its module is imported concerns all.
         """
         found = {name for line in lines for name in self.tests.get((file, line), ())}
         every = set(self.seconds) if "" in found or not found else found & self.seconds.keys()
@@ -49,11 +44,9 @@ class Selection:
         first: dict[str, str] = {}
         for name in ordered:
             if self.seconds[name] <= _QUICK:
-                first.setdefault(name if name.startswith(_TABLES) else name.partition("[")[0], name)
-        near = [name for name in first.values() if name.startswith(_NEAR)]
-        far = [name for name in first.values() if not name.startswith(_NEAR)]
+                first.setdefault(name.partition("[")[0], name)
         ahead = set(first.values())
-        return [[*self.new, *near], far, [name for name in ordered if name not in ahead]]
+        return [[*self.new, *first.values()], [name for name in ordered if name not in ahead]]
 
 
 # Where the package stands in the copy of the tree that was recorded.

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,11 +47,56 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of pytest ended."""
+    """How a run of tests ended: the test that failed, if one did, and whether it did not end in time."""
 
-    passed: bool
-    failed: tuple[str, ...]
-    timed_out: bool
+    failed: str = ""
+    hung: bool = False
+
+
+# Runs tests until one fails, or takes more than some seconds, or all together take more than others.
+Run = Callable[[Sequence[str], float, float], Outcome]
+
+
+class Forks:
+    """A process that has collected the tests, and runs them in forks (see `forking`)."""
+
+    def __init__(self, root: Path, tests: Sequence[str], environment: Mapping[str, str]) -> None:
+        asked, requests = os.pipe()
+        answers, answering = os.pipe()
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.mutation.forking", "-p", "no:cacheprovider"]
+        self._process = subprocess.Popen(
+            [*command, *tests],
+            cwd=root,
+            env={**environment, "EVERTOKEN_MUTATION_PIPES": f"{asked},{answering}"},
+            pass_fds=(asked, answering),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(asked)
+        os.close(answering)
+        self._requests, self._answers = os.fdopen(requests, "w"), os.fdopen(answers)
+
+    def change(self, module: str, before: str, after: str) -> bool:
+        """Let later runs have the text *after* of a module. Return False if that needs an import."""
+        return bool(self._ask(module=module, before=before, after=after)["done"])
+
+    def run(self, selected: Sequence[str], one: float, limit: float) -> Outcome:
+        """Run *selected* until one fails, or takes more than *one* seconds."""
+        del limit
+        answer = self._ask(names=selected, limit=one)
+        return Outcome(str(answer["failed"] or answer["hung"]), hung=bool(answer["hung"]))
+
+    def close(self) -> None:
+        """End the process."""
+        self._requests.close()
+        self._process.wait()
+        self._answers.close()
+
+    def _ask(self, **request: object) -> dict[str, str | bool]:
+        print(json.dumps(request), file=self._requests, flush=True)
+        answer: dict[str, str | bool] = json.loads(self._answers.readline())
+        return answer
 
 
 class Copy:
@@ -68,6 +113,7 @@ class Copy:
         # Where pytest notes what failed.
         self._cache = root / "cache"
         self._package = root / "src" / "evertoken"
+        self._forks: Forks | None = None
         self._environment = {
             **os.environ,
             "PYTHONPATH": str(root / "src"),
@@ -135,40 +181,27 @@ class Copy:
             path.write_text(kept, encoding="utf-8")
         return ran.returncode == 0
 
+    def close(self) -> None:
+        """End what runs in the copy."""
+        if self._forks is not None:
+            self._forks.close()
+
     def judge(self, mutant: Mutant, selection: Selection) -> Verdict:
         """Run the tests that run the changed lines, until one fails twice."""
         path = self._package / mutant.change.file
         kept = path.read_text(encoding="utf-8")
         path.write_text(mutant.text, encoding="utf-8")
         began = time.perf_counter()
+        run: Run = self._pytest
         try:
-            outcome, by = self._judge(selection, selection.running(mutant.change.file, mutant.lines))
+            if self._forks is None:
+                self._forks = Forks(self._root, self._tests, self._environment)
+            if self._forks.change(mutant.module, kept, mutant.text):
+                run = self._forks.run
+            outcome, by = _judge(run, selection, selection.running(mutant.change.file, mutant.lines))
         finally:
             path.write_text(kept, encoding="utf-8")
         return Verdict(mutant, outcome, by, time.perf_counter() - began)
-
-    def _judge(self, selection: Selection, lots: list[list[str]]) -> tuple[str, str]:
-        left_out: set[str] = set()
-        for lot in lots:
-            seconds = [selection.seconds.get(name, 0.0) for name in lot]
-            one = max(ONE_AT_LEAST, ONE_SLOWER * max(seconds, default=0.0))
-            limit = AT_LEAST + SLOWER * sum(seconds)
-            for _ in range(ROUNDS):
-                selected = [name for name in lot if name not in left_out]
-                if not selected:
-                    break
-                ran = self._pytest(selected, one, limit)
-                if ran.passed:
-                    break
-                if ran.timed_out:
-                    return TIMED_OUT, ""
-                if not ran.failed:
-                    return CAUGHT, "pytest itself"
-                again = self._pytest([ran.failed[0]], one, limit)
-                if not again.passed:
-                    return (TIMED_OUT if again.timed_out else CAUGHT), ran.failed[0]
-                left_out.add(ran.failed[0])
-        return SURVIVED, ""
 
     def _pytest(self, selected: Sequence[str], one: float, limit: float) -> Outcome:
         # In a file, because thousands of names are too long for a command line.
@@ -192,12 +225,30 @@ class Copy:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
-                return Outcome(passed=False, failed=(), timed_out=True)
-        failed = self._failed()
-        # 5: all that was selected is left out. 1 without a failure: a warning after the last test, of no test's.
-        passed = process.returncode in {0, 5} or (process.returncode == 1 and not failed)
-        return Outcome(passed, failed, "+ Timeout +" in printed)
-
-    def _failed(self) -> tuple[str, ...]:
+                return Outcome(hung=True)
         noted = self._cache / "v" / "cache" / "lastfailed"
-        return tuple(json.loads(noted.read_text(encoding="utf-8"))) if noted.exists() else ()
+        failed = [*json.loads(noted.read_text(encoding="utf-8"))] if noted.exists() else []
+        if process.returncode in {0, 1, 5}:
+            # 5: all that was selected is left out. 1 without a failure: a warning after the last test, of no test's.
+            return Outcome(failed[0] if failed else "", hung="+ Timeout +" in printed)
+        return Outcome(failed[0] if failed else "pytest itself", hung="+ Timeout +" in printed)
+
+
+def _judge(run: Run, selection: Selection, lots: list[list[str]]) -> tuple[str, str]:
+    left_out: set[str] = set()
+    for lot in lots:
+        seconds = [selection.seconds.get(name, 0.0) for name in lot]
+        one = max(ONE_AT_LEAST, ONE_SLOWER * max(seconds, default=0.0))
+        limit = AT_LEAST + SLOWER * sum(seconds)
+        for _ in range(ROUNDS):
+            selected = [name for name in lot if name not in left_out]
+            ran = run(selected, one, limit)
+            if not ran.failed and not ran.hung:
+                break
+            if not ran.failed or "::" not in ran.failed:
+                return (TIMED_OUT if ran.hung else CAUGHT), ran.failed
+            again = run([ran.failed], one, limit)
+            if again.failed or again.hung:
+                return (TIMED_OUT if again.hung else CAUGHT), ran.failed
+            left_out.add(ran.failed)
+    return SURVIVED, ""
