@@ -76,6 +76,8 @@ class Forks:
         os.close(asked)
         os.close(answering)
         self._requests, self._answers = os.fdopen(requests, "w"), os.fdopen(answers)
+        # It must have imported all modules before a mutant is written into one.
+        self.run([], ONE_AT_LEAST, 0.0)
 
     def change(self, module: str, before: str, after: str) -> bool:
         """Let later runs have the text *after* of a module. Return False if that needs an import."""
@@ -188,14 +190,14 @@ class Copy:
 
     def judge(self, mutant: Mutant, selection: Selection) -> Verdict:
         """Run the tests that run the changed lines, until one fails twice."""
+        if self._forks is None:
+            self._forks = Forks(self._root, self._tests, self._environment)
         path = self._package / mutant.change.file
         kept = path.read_text(encoding="utf-8")
         path.write_text(mutant.text, encoding="utf-8")
         began = time.perf_counter()
         run: Run = self._pytest
         try:
-            if self._forks is None:
-                self._forks = Forks(self._root, self._tests, self._environment)
             if self._forks.change(mutant.module, kept, mutant.text):
                 run = self._forks.run
             outcome, by = _judge(run, selection, selection.running(mutant.change.file, mutant.lines))
