@@ -33,10 +33,10 @@ class Selection:
 
     def running(self, file: str, lines: range) -> list[list[str]]:
         """
-        Return the tests that run one of *lines* in two lots, each from the quickest to the slowest.
+        Return the tests that run one of *lines* in three lots, each from the quickest to the slowest.
 
-        The first lot has the tests that are not recorded, and one case of each quick test function. A line that runs
-        when its module is imported concerns all.
+        The first lot has one case of each quick test function. The second has the tests that are not recorded, and the
+        third all other cases. A line that runs when its module is imported concerns all.
         """
         found = {name for line in lines for name in self.tests.get((file, line), ())}
         every = set(self.seconds) if "" in found or not found else found & self.seconds.keys()
@@ -46,7 +46,7 @@ class Selection:
             if self.seconds[name] <= _QUICK:
                 first.setdefault(name.partition("[")[0], name)
         ahead = set(first.values())
-        return [[*self.new, *first.values()], [name for name in ordered if name not in ahead]]
+        return [list(first.values()), list(self.new), [name for name in ordered if name not in ahead]]
 
 
 # Where the package stands in the copy of the tree that was recorded.
