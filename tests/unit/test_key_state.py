@@ -10,6 +10,7 @@ import pytest
 from evertoken import GrantRejected, RefreshPolicy, RetryPolicy, Token, TokenUnavailable, TransientRefreshError
 from evertoken._model.failure_state import NEVER, FailureState
 from evertoken._model.key_state import NO_KEY, KeyState
+from evertoken._model.key_status import rejection_of
 from evertoken._model.policy import ECHO_STEPS, PROBE_SHARE, Rules
 from evertoken._model.protocols import Record
 
@@ -656,3 +657,25 @@ def test_entries_are_small_and_show_no_secret():
     assert not hasattr(FailureState(), "__dict__")
     assert "t1" not in repr(one)
     assert not one < one  # noqa: PLR0124 - that it only breaks ties is the rule
+
+
+@pytest.mark.parametrize(
+    ("error", "same", "is_noted"),
+    [("invalid_grant", True, True), ("invalid_grant", False, False), ("invalid_client", True, False)],
+)
+@pytest.mark.parametrize("was_refused", [False, True])
+def test_a_rejection_is_noted_in_the_token_that_was_presented(error, same, is_noted, was_refused):
+    """F4: only the refresh token that was presented is marked as rejected, and only if a login would help."""
+    one = serving()
+    held = one.token
+    if was_refused:
+        one.refused(held.access_token, NOW + 1.0, RULES)
+    presented = held if same else token("t0", refresh_token="r0")
+    one.noted(GrantRejected(error), presented, None, NOW + 2.0)
+    assert (rejection_of(one.token) is not None) is is_noted
+    assert (one.token is held) is not is_noted
+    # A token that was refused stays out of service.
+    assert (one.in_service(NOW + 3.0) is None) is was_refused
+    empty = key_state()
+    empty.noted(GrantRejected(error), presented, None, NOW)
+    assert empty.token is None
