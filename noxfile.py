@@ -233,7 +233,7 @@ def chaos(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0], default=False)
 def mutation(session: nox.Session) -> None:
     """
-    Change the core at 300 places, one at a time, and count the changes that a test notices: an hour or two.
+    Change the core at 300 places, one at a time, and count the changes that a test notices: about an hour.
 
     `nox -s mutation -- --mutants 20 --seed 7` takes a smaller sample; `-- --list` prints the sample and runs nothing.
     """
