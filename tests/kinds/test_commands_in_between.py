@@ -46,6 +46,26 @@ async def test_a_login_while_it_is_refreshed(clock, shared, number, at, times):
     assert server.replays == []
 
 
+@eager
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
+async def test_the_same_refresh_token_comes_while_it_is_refreshed(clock, shared):
+    """T2, K6: a login that brings the refresh token which is being spent gets the new one, and not the spent one."""
+    server = Server(clock)
+    async with TokenManager(
+        Source(server, server.login()), clock=clock, store=MemoryStore(clock=clock) if shared else None, namespace=""
+    ) as tokens:
+        first = await ask(tokens)
+        refreshing = asyncio.ensure_future(tokens.refresh())
+        await clock.advance(0.1)
+        # The same characters in another object, as a program reads them from its own database.
+        same = "".join(list(first.refresh_token))
+        await tokens.put(Token("again", issued_at=clock.time(), expires_at=clock.time() + 100.0, refresh_token=same))
+        await asyncio.gather(refreshing, return_exceptions=True)
+        await clock.advance(200.0)
+        assert (await ask(tokens)).refresh_token != same
+    assert server.replays == []
+
+
 class Slow:
     """A store whose steps take 0.3 s."""
 

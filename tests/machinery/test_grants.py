@@ -100,9 +100,10 @@ def grants(count, **fields):
 
 
 @plain
-async def test_the_status_of_a_key_in_an_outage(clock, provider):
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
+async def test_the_status_of_a_key_in_an_outage(clock, provider, shared):
     """L2: a key counts as failing once its token has expired, and no earlier, or while it has none."""
-    async with manager(provider, None) as tokens:
+    async with manager(provider, MemoryStore(clock=clock) if shared else None) as tokens:
         await tokens.put(Token("a", issued_at=clock.time(), expires_at=clock.time() + 600.0, refresh_token="r"), "k")
         await tokens.put(Grant("g"), "new")
         provider.down = True

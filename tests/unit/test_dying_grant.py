@@ -24,12 +24,16 @@ DAY = 86_400.0
         (3600.0, DAY / 4, -60.0, -60.0),
         (60.0, 80.0 * DAY, 80.0 * DAY, None),
         (60.0, 80.0 * DAY, 0.1 * DAY, 0.1 * DAY),
+        # A token whose lifetime is unknown.
+        (None, 3.5, 1.5, None),
+        (None, 6.5, 1.5, 1.5),
     ],
 )
 def test_a_grant_that_dies(lifetime, age, left, dies):
     """L2: a grant that dies soon is told in time, and one that lives long is not."""
     extra = {GRANT_EXPIRES_AT: NOW + left, GRANT_ISSUED_AT: NOW - age}
-    token = Token("a", issued_at=NOW, expires_at=NOW + lifetime, refresh_token="r", extra=extra)
+    expires_at = None if lifetime is None else NOW + lifetime
+    token = Token("a", issued_at=NOW, expires_at=expires_at, refresh_token="r", extra=extra)
     assert dying_at(token, NOW) == (None if dies is None else NOW + dies)
 
 

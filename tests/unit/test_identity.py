@@ -11,8 +11,8 @@ import pytest
 from tests.gated import virtual
 
 from evertoken import Token, TokenManager
-from evertoken._coordination.store_client import store_key
-from evertoken._model.identity import identity_of
+from evertoken._coordination.store_client import NO_NAME, key_of, store_key
+from evertoken._model.identity import identity_from, identity_of
 from evertoken.sources import (
     Assertion,
     ClientCredentials,
@@ -266,3 +266,23 @@ def test_whose_token_it_is_in_a_cloud(name):
 def test_what_depends_on_the_machine(source):
     """K5: a source that gives another identity on another machine states none, so that a store needs a namespace."""
     assert identity_of(source) is None
+
+
+def test_an_identity_from_parts():
+    """K5: a mapping counts without its order, each part counts, and a part that is unknown leaves none."""
+    one = identity_from("kind", {"a": 1, "b": {"c": 2, "d": 3}}, "x")
+    assert one == identity_from("kind", {"b": {"d": 3, "c": 2}, "a": 1}, "x")
+    others = [("other", {"a": 1}, "x"), ("kind", {"a": 2}, "x"), ("kind", {"a": 1}, "y"), ("kind", {"a": 1})]
+    assert len({identity_from(*parts) for parts in others}) == len(others)
+    assert identity_from("kind", {"a": 1}, None) is None
+
+
+@pytest.mark.parametrize("namespace", ["", "t", "team"])
+@pytest.mark.parametrize("key", [None, "k", 5, ("a", 1)])
+@pytest.mark.parametrize("identity", [None, "i"])
+def test_the_key_of_a_name(namespace, key, identity):
+    """K5: the name of a record leads back to its key, and only in its own namespace."""
+    name = store_key(namespace, key, identity)
+    assert key_of("".join(list(namespace)), name) == key
+    assert key_of("other", name) == NO_NAME
+    assert key_of(namespace, "no name") == NO_NAME

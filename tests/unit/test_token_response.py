@@ -574,6 +574,43 @@ def test_a_code_that_is_a_uri(fields, code):
     assert error.error == code
 
 
+@pytest.mark.parametrize(
+    ("ids", "shown"),
+    [
+        ([50196, 7], " (error_codes 50196"),
+        (50196, " (error_codes 50196)"),
+        ("E17", " (error_codes E17)"),
+        ([], ""),
+        ([1, 2, 3, 4], ""),
+        ([1, None], ""),
+        ([1, {"a": 2}], ""),
+        ([1, ""], ""),
+        ([1, "x" * 101], ""),
+        (True, ""),
+        (10**21, ""),
+        (None, ""),
+    ],
+    ids=range(12),
+)
+def test_ids_of_an_error(ids, shown):
+    """F4: what support asks for is quoted: up to three numbers or short texts, and nothing else."""
+    error = failure_from({"error": "invalid_grant", "error_description": "why", "error_codes": ids}, status=400)
+    assert isinstance(error, GrantRejected)
+    assert str(error.error_description).startswith(f"why{shown}")
+    assert shown or "error_codes" not in str(error.error_description)
+
+
+def test_the_number_of_ids_of_an_error():
+    """F4: ten ids are quoted at most, however many an answer has."""
+    words = ("trace", "request", "correlation", "debug")
+    names = [f"{word}{end}" for word in words for end in ("_id", "Id", "-id")]
+    error = failure_from(
+        {"error": "invalid_grant", **{name: number for number, name in enumerate(names, 100)}}, status=400
+    )
+    assert isinstance(error, GrantRejected)
+    assert sum(name in str(error.error_description) for name in names) == 10
+
+
 def test_words_of_an_error_are_tame():
     """S1: what a server writes into an error is cut short and kept to one line."""
     error = failure_from({"error": "invalid_grant", "error_description": "a\r\n\x1b[31mb " + "c" * 5000})
