@@ -110,6 +110,19 @@ def test_first_come_first_served_and_the_urgent_before():
     assert calls.started == ["running", "u1", "u2", "w1", "w2", "w3"]
 
 
+def test_who_waits_already_goes_first_when_a_caller_comes():
+    """F6: a call that waits for its turn becomes urgent with its first caller."""
+    limits, calls = Room(1), Calls()
+    limits.call("p", "running", calls("running"), urgent=False, inside=outside)
+    for name in ("w1", "w2", "w3"):
+        limits.call("p", name, calls(name), urgent=False, inside=outside)
+    limits.urge("p", limits.turns["w2"])
+    limits.urge("nobody", limits.turns["w2"])
+    for _ in range(3):
+        limits.end("p")
+    assert calls.started == ["running", "w2", "w1", "w3"]
+
+
 def test_what_does_not_start_takes_no_place():
     """F6: a call that has nothing left to start gives its place to the next one at once."""
     limits, calls = Room(1), Calls()
