@@ -8,8 +8,11 @@ from collections.abc import Callable
 import pytest
 from tests.fleet.simulation import Server, Store, Worker
 from tests.gated import virtual
+from tests.machinery.scripted import Recorder
 
 from evertoken import GrantRejected, Lease, Record, TokenManager, TokenUnavailable
+from evertoken._coordination.watch import REWATCH
+from evertoken.events import StoreFailed
 from evertoken.stores import MemoryStore
 
 
@@ -135,3 +138,29 @@ async def test_an_own_write_is_not_read_again(clock, how, rotating):
         await one.refresh()
         await clock.advance(5.0)
         assert store.reads == reads
+
+
+@virtual
+async def test_which_failures_of_a_watch_are_told(clock):
+    """K4: of the failures of a watch in a row the first, second, fourth and so on are told."""
+
+    class Breaking(Telling):
+        lasts = 300.0
+
+        async def watch(self, changed):
+            changed(None)
+            await asyncio.sleep(self.lasts)
+            self.lasts = 0.0
+            raise ConnectionError("down")
+
+    told = Recorder()
+    store = Breaking(MemoryStore(clock=clock), "late")
+    source = Worker("source", Store(clock), Server(clock, rotating=False))
+    async with TokenManager(source, store=store, namespace="", clock=clock, observers=[told]):
+        await clock.advance(299.5)
+        assert told.of(StoreFailed) == []
+        counts = []
+        for _ in range(8):
+            await clock.advance(REWATCH)
+            counts.append(len([one for one in told.of(StoreFailed) if one.operation == "watch"]))
+    assert counts == [1, 2, 2, 3, 3, 3, 3, 4]

@@ -712,3 +712,24 @@ async def test_a_month_of_ten_thousand_grants(clock, provider):
         assert figures == {"connected": count - 250, "needs_reconnect": 200, "signed_out": 50}
         assert sorted(event.key for event in recorder.of(RefreshRejected)) == sorted(dead)
         assert len(tokens.snapshot().keys) <= len(out)
+
+
+@plain
+async def test_a_close_ends_a_pass_that_hangs(clock, provider):
+    """L1: a pass over the grants of a store that does not answer ends with the manager, and leaves no task behind."""
+
+    class Hanging(MemoryStore):
+        async def keys(self):
+            await asyncio.Event().wait()
+            yield ""
+
+    before = asyncio.all_tasks()
+    async with manager(provider, Hanging(clock=clock), keep_alive=IDLE):
+        for _ in range(600):
+            await clock.advance(1.0)
+            if "evertoken:keep-alive" in {task.get_name() for task in asyncio.all_tasks()}:
+                break
+        else:
+            pytest.fail("no pass has begun")
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before

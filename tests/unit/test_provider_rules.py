@@ -199,6 +199,8 @@ def test_what_a_status_says_of_the_provider(status, nothing, refusal):
 def test_an_overloaded_provider_is_asked_by_fewer_at_once():
     """F8: each 503 halves the fetches that may run at once, down to two, and each answer allows one more."""
     state, busy = ProviderState("p", named=True), TransientRefreshError("busy", status=503)
+    # It has answered a moment ago, and a 503 says nothing of a rate.
+    state.answered(9.5)
     rooms = []
     for under_way in (40, 20, 3, 2):
         state.refused(busy, 10.0, 9.0, under_way=under_way, longest=300.0)
@@ -207,6 +209,11 @@ def test_an_overloaded_provider_is_asked_by_fewer_at_once():
     state.answered(11.0)
     assert state.room == 3.0
     assert state.held_for(11.0) == 0.0
+    assert state.bucket.free
+    # A source that cannot tell the status, but was asked to wait, has met a rate.
+    state.refused(TransientRefreshError("wait", retry_after=5.0), 12.0, 11.5, under_way=2, longest=300.0)
+    assert not state.bucket.free
+    assert state.held_for(12.0) == 5.0
 
 
 @pytest.mark.parametrize(

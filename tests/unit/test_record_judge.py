@@ -11,9 +11,10 @@ from evertoken import RefreshPolicy, RetryPolicy, Token
 from evertoken._coordination.record_judge import RecordJudge
 from evertoken._model.coordination_rules import OFFERED
 from evertoken._model.coordinator import Permit
-from evertoken._model.key_state import KeyState
+from evertoken._model.key_state import TICK, KeyState
+from evertoken._model.leases import Lease
 from evertoken._model.policy import Rules
-from evertoken._model.protocols import Record
+from evertoken._model.protocols import Begun, Record
 
 NOW = 1_893_456_000.0
 RULES = Rules(RefreshPolicy(), RetryPolicy(), "seed", shared=True)
@@ -55,3 +56,20 @@ def test_marks_that_are_kept(sent_by, same, kept, sent_at):
         assert (wanted.sent_at, wanted.sent_by) == (NOW - 5.0, sent_by)
     else:
         assert (wanted.sent_at, wanted.sent_by) == (sent_at, None if sent_at is None else RULES.owner)
+
+
+@pytest.mark.parametrize("ahead", [-100.0, 0.0, 100.0])
+def test_a_decision_is_later_than_the_record_before_it(ahead):
+    """K6: the login of a person counts as later than the record that was there, also if a peer's clock is ahead."""
+    state = KeyState("k", SimpleNamespace(rotates=True))
+    state.fetched(Token("a", issued_at=NOW, expires_at=NOW + 600.0, refresh_token="r"), NOW, RULES)
+    state.since, state.generation = NOW, 3
+    record = Record(
+        "k", 7, Token("b", issued_at=NOW, refresh_token="s"), since=NOW + ahead, generation=5, revoked=not ahead
+    )
+    flight: Any = SimpleNamespace(decided=True, reason="put", found=None)
+    begun = Begun(Lease("k", "me", 1), record)
+    assert judge().newer(state, flight, begun) is None
+    assert (flight.decided, flight.found) == (False, record.token)
+    assert state.since == max(NOW, NOW + ahead + TICK)
+    assert (state.version, state.generation) == (7, 5)
