@@ -34,7 +34,7 @@ LEAST = 0.92
 
 class Caught:
     """
-    A file that names the mutants that a test has caught, a line of JSON for each: its change, and the test.
+    A file that names the mutants that a test has caught, or with which it hung: a line of JSON for each with the test.
 
     A run that was interrupted goes on there. After new tests, only the mutants that no test had caught are judged.
     """
@@ -74,7 +74,7 @@ class Campaign:
     def _note(self, verdict: Verdict) -> None:
         with self._lock:
             self.verdicts.append(verdict)
-            if verdict.outcome == CAUGHT:
+            if verdict.outcome != SURVIVED:
                 self._caught.add(verdict)
             seconds, said = f"{verdict.seconds:5.0f} s", f"{verdict.mutant} {verdict.by}"
             print(f"{len(self.verdicts):4} {verdict.outcome:<9} {seconds}  {said}", flush=True)
