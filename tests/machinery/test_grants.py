@@ -405,7 +405,7 @@ async def test_an_import_into_an_empty_store_costs_few_steps(clock, provider):
     """K3: a store that can write many records at once is asked once for many grants, and takes no lease for any."""
     steps = Counter()
 
-    class Counting(MemoryStore):
+    class Counting(MemoryStore):  # type: ignore[misc]  # final for users
         async def add_many(self, records, /):
             steps["add_many"] += 1
             return await super().add_many(records)
@@ -718,7 +718,7 @@ async def test_a_month_of_ten_thousand_grants(clock, provider):
 async def test_a_close_ends_a_pass_that_hangs(clock, provider):
     """L1: a pass over the grants of a store that does not answer ends with the manager, and leaves no task behind."""
 
-    class Hanging(MemoryStore):
+    class Hanging(MemoryStore):  # type: ignore[misc]  # final for users
         async def keys(self):
             await asyncio.Event().wait()
             yield ""
