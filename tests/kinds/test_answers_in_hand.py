@@ -9,7 +9,7 @@ import pytest
 from tests.gated import virtual
 from tests.kinds.rotating import KEPT, Server, Source, ask, live, scheduled
 
-from evertoken import Token, TokenError, TokenManager
+from evertoken import Token, TokenError, TokenManager, TokenUnavailable
 from evertoken.stores import MemoryStore
 
 plain = pytest.mark.asyncio(loop_factories=["virtual"])
@@ -194,3 +194,21 @@ class Slow:
 async def ask_anew(tokens):
     with contextlib.suppress(TokenError):
         await tokens.refresh()
+
+
+@virtual
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with a store"])
+async def test_an_answer_after_its_fetch_was_given_up(clock, shared):
+    """T2: beside a valid token, an answer that comes too late brings its refresh token; the access token stays."""
+    server = Server(clock)
+    source = Source(server, server.login(), fates={2: "stubborn"})
+    store = MemoryStore(clock=clock) if shared else None
+    async with TokenManager(source, clock=clock, store=store, namespace="", fetch_timeout=1.0) as tokens:
+        first = await tokens.get()
+        with pytest.raises(TokenUnavailable):
+            await tokens.refresh()
+        await clock.advance(6.0)
+        held = tokens.peek()
+        assert (held.access_token, held.refresh_token) == (first.access_token, server.good_of())
+        assert held.refresh_token != first.refresh_token
+    assert server.replays == []
