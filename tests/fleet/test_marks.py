@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
 from tests.fleet.simulation import KEY, Server, Store, Worker, end, start
 from tests.gated import virtual
+from tests.kinds import rotating
 
-from evertoken import GrantRejected, TokenUnavailable
+from evertoken import GrantRejected, TokenManager, TokenUnavailable
+from evertoken._coordination.hearing import OFFER
+from evertoken.stores import MemoryStore
 
 
 @virtual
@@ -132,3 +136,29 @@ async def test_a_mark_that_could_not_be_taken_back_in_time(clock):
     assert one.manager.peek() == two.manager.peek() is not None
     assert not server.replays
     await end([one, two])
+
+
+@pytest.mark.asyncio(loop_factories=["virtual"])
+async def test_another_member_with_the_lease_for_a_moment(clock):
+    """K2: who waits for a peer's answer does not wait anew because another member held the lease for a moment."""
+    took = []
+    for hold in (0.0, 0.2):
+        server, store = rotating.Server(clock, lifetime=100.0), MemoryStore(clock=clock)
+        async with TokenManager(
+            rotating.Source(server, server.login()), clock=clock, store=store, namespace=""
+        ) as tokens:
+            ends_at = (await tokens.get()).expires_at
+            (name,) = [one async for one in store.keys()]  # noqa: SIM118 - it is no mapping
+            begun = await store.begin(name, "a dead peer", 5.0)
+            marked = dataclasses.replace(begun.record, version=9, sent_at=clock.time(), sent_by="a dead peer")
+            assert await store.commit(marked, begun.lease)
+            await clock.advance(ends_at + OFFER - 0.1 - clock.time())
+            assert tokens.peek() is None
+            if hold:
+                lease = (await store.begin(name, "another", 5.0)).lease
+                await clock.advance(hold)
+                await store.abandon(lease)
+            while tokens.peek() is None:
+                await clock.advance(0.05)
+            took.append(clock.time() - ends_at)
+    assert OFFER <= took[0] <= took[1] <= took[0] + 0.4, took
