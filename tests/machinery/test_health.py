@@ -14,7 +14,7 @@ import pytest
 from tests.gated import virtual
 from tests.machinery.scripted import ScriptedSource
 
-from evertoken import Counts, GrantRejected, Health, TokenError, TokenManager, TransientRefreshError
+from evertoken import Counts, GrantRejected, Health, Token, TokenError, TokenManager, TransientRefreshError
 from evertoken.health import DEGRADED, DOWN, OK, HealthApp, exit_code, file_exit_code, main
 from evertoken.stores import MemoryStore
 
@@ -180,6 +180,13 @@ def test_critical_keys_that_cannot_be(critical, kind, error, says):
             TokenManager(source_for=lambda key: login, critical=critical)
         else:
             TokenManager({"k": login} if kind == "mapping" else login, critical=critical)
+
+
+def test_the_first_unknown_key_of_initial_is_named():
+    """L2: the message about tokens for keys that a manager does not have names the first one."""
+    given = {key: Token("t", issued_at=0.0) for key in ("known", "first", "second")}
+    with pytest.raises(ValueError, match="initial has the key 'first', which"):
+        TokenManager({"known": lambda: "token"}, initial=given)
 
 
 def health(*, alive=True, ready=True, degraded=()):

@@ -169,6 +169,18 @@ def test_a_budget_and_a_clock_that_was_set_back(back, used):
     assert spending.used(6001.0 - back) == used
 
 
+def test_a_token_that_was_not_issued_is_given_back():
+    """F8: a token that is given back is counted no longer, and there are never fewer than none."""
+    spending = Spending(Budget(tokens=10, per=100.0))
+    for _ in range(3):
+        spending.issued(5.0)
+    found = []
+    for _ in range(4):
+        spending.given_back()
+        found.append(spending.used(6.0))
+    assert found == [2, 1, 0, 0]
+
+
 # Classification of failures
 
 

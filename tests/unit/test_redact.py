@@ -24,6 +24,15 @@ from evertoken._model.spellings import ORDINARY
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.s1gn4tur3"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("breads", "breads"), ("two breads", "two breads"), ("reads", "***s"), ("bread", "b***"), ("read", "***")],
+)
+def test_a_short_secret_inside_a_word(text, shown):
+    """S1: a short word that is a secret is found at the ends of another word, and not in its middle."""
+    assert scrub(text, ["read"]) == shown
+
+
 @pytest.mark.parametrize("before", range(3))
 @pytest.mark.parametrize("after", range(4))
 def test_a_short_secret_inside_base64(before, after):
