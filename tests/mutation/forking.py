@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import CodeType, FunctionType
 from typing import IO, Any, Final
 
@@ -26,11 +26,11 @@ _OPTIMIZED: Final = 1
 
 
 @dataclass(frozen=True)
-class Ran:
-    """How tests in a fork ended: the test that failed or did not end, if there is one."""
+class Outcome:
+    """How a run of tests ended: the test that failed or did not end in time, if there is one, and which of both."""
 
     failed: str = ""
-    hung: str = ""
+    hung: bool = False
 
 
 def changes(before: CodeType, after: CodeType) -> list[tuple[CodeType, CodeType]] | None:
@@ -88,10 +88,10 @@ class Server:
         if codes is None:
             return None
         found = [(one, new) for old, new in codes for one in self._functions.get(module, ()) if one.__code__ == old]
-        # Each differing code must belong to a function that is there; one that was called and is gone did its work.
+        # A function that is gone has already run, so its change needs an import.
         return found if len({old for old, _ in codes}) <= len({one.__code__ for one, _ in found}) else None
 
-    def run(self, changed: Sequence[tuple[FunctionType, CodeType]], names: Sequence[str], limit: float) -> Ran:
+    def run(self, changed: Sequence[tuple[FunctionType, CodeType]], names: Sequence[str], limit: float) -> Outcome:
         """Run tests in a fork until one fails, or takes more than *limit* seconds."""
         receiving, sending = os.pipe()
         child = os.fork()
@@ -106,6 +106,7 @@ class Server:
             return _watch(receiving, limit)
         finally:
             os.close(receiving)
+            # At first it is not the leader of a group.
             for kill in (os.killpg, os.kill):
                 try:
                     kill(child, signal.SIGKILL)
@@ -126,23 +127,23 @@ class Server:
             os._exit(0)
 
 
-def _watch(pipe: int, limit: float) -> Ran:
+def _watch(pipe: int, limit: float) -> Outcome:
     running, rest = "", b""
     while True:
         ready, _, _ = select.select([pipe], [], [], limit)
         if not ready:
-            return Ran(hung=running)
+            return Outcome(running, hung=True)
         read = os.read(pipe, 65536)
         if not read:
             # It ended without a word.
-            return Ran(failed=running)
+            return Outcome(running)
         *lines, rest = (rest + read).split(b"\n")
         for line in lines:
             word, _, name = line.decode().partition(" ")
             if word == "passed":
-                return Ran()
+                return Outcome()
             if word == "failed":
-                return Ran(failed=name)
+                return Outcome(name)
             running = name
 
 
@@ -165,5 +166,4 @@ def _answers(server: Server, requests: IO[str]) -> Iterator[dict[str, Any]]:
             changed = server.changed(request["module"], request["before"], request["after"])
             yield {"done": changed is not None}
             continue
-        ran = server.run(changed or [], request["names"], request["limit"])
-        yield {"failed": ran.failed, "hung": ran.hung}
+        yield asdict(server.run(changed or [], request["names"], request["limit"]))

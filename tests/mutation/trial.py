@@ -10,10 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from tests.mutation.forking import Outcome
 from tests.mutation.mutants import Mutant
 from tests.mutation.selection import Selection, read
 
@@ -45,16 +49,8 @@ class Verdict:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run of tests ended: the test that failed, if one did, and whether it did not end in time."""
-
-    failed: str = ""
-    hung: bool = False
-
-
-# Runs tests until one fails, or takes more than some seconds, or all together take more than others.
-Run = Callable[[Sequence[str], float, float], Outcome]
+# Runs tests until one fails, or takes more than some seconds.
+Run = Callable[[Sequence[str], float], Outcome]
 
 
 class Forks:
@@ -77,17 +73,15 @@ class Forks:
         os.close(answering)
         self._requests, self._answers = os.fdopen(requests, "w"), os.fdopen(answers)
         # It must have imported all modules before a mutant is written into one.
-        self.run([], ONE_AT_LEAST, 0.0)
+        self.run([], ONE_AT_LEAST)
 
     def change(self, module: str, before: str, after: str) -> bool:
         """Let later runs have the text *after* of a module. Return False if that needs an import."""
         return bool(self._ask(module=module, before=before, after=after)["done"])
 
-    def run(self, selected: Sequence[str], one: float, limit: float) -> Outcome:
+    def run(self, selected: Sequence[str], one: float) -> Outcome:
         """Run *selected* until one fails, or takes more than *one* seconds."""
-        del limit
-        answer = self._ask(names=selected, limit=one)
-        return Outcome(str(answer["failed"] or answer["hung"]), hung=bool(answer["hung"]))
+        return Outcome(**self._ask(names=selected, limit=one))
 
     def close(self) -> None:
         """End the process."""
@@ -95,9 +89,9 @@ class Forks:
         self._process.wait()
         self._answers.close()
 
-    def _ask(self, **request: object) -> dict[str, str | bool]:
+    def _ask(self, **request: object) -> dict[str, Any]:
         print(json.dumps(request), file=self._requests, flush=True)
-        answer: dict[str, str | bool] = json.loads(self._answers.readline())
+        answer: dict[str, Any] = json.loads(self._answers.readline())
         return answer
 
 
@@ -169,18 +163,14 @@ class Copy:
 
     def imports(self, mutant: Mutant) -> bool:
         """Whether the mutant can be imported without a warning. Any test would catch it otherwise."""
-        path = self._package / mutant.change.file
-        kept = path.read_text(encoding="utf-8")
-        path.write_text(mutant.text, encoding="utf-8")
-        try:
-            command = [sys.executable, "-W", "error", "-c", f"import {mutant.module}, evertoken._manager"]
-            ran = subprocess.run(
-                command, cwd=self._root, env=self._environment, capture_output=True, check=False, timeout=IMPORT
-            )
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            path.write_text(kept, encoding="utf-8")
+        command = [sys.executable, "-W", "error", "-c", f"import {mutant.module}, evertoken._manager"]
+        with self._having(mutant):
+            try:
+                ran = subprocess.run(
+                    command, cwd=self._root, env=self._environment, capture_output=True, check=False, timeout=IMPORT
+                )
+            except subprocess.TimeoutExpired:
+                return False
         return ran.returncode == 0
 
     def close(self) -> None:
@@ -192,20 +182,27 @@ class Copy:
         """Run the tests that run the changed lines, until one fails twice."""
         if self._forks is None:
             self._forks = Forks(self._root, self._tests, self._environment)
-        path = self._package / mutant.change.file
-        kept = path.read_text(encoding="utf-8")
-        path.write_text(mutant.text, encoding="utf-8")
         began = time.perf_counter()
-        run: Run = self._pytest
-        try:
+        run: Run = partial(self._pytest, selection.seconds)
+        with self._having(mutant) as kept:
             if self._forks.change(mutant.module, kept, mutant.text):
                 run = self._forks.run
             outcome, by = _judge(run, selection, selection.running(mutant.change.file, mutant.lines))
-        finally:
-            path.write_text(kept, encoding="utf-8")
         return Verdict(mutant, outcome, by, time.perf_counter() - began)
 
-    def _pytest(self, selected: Sequence[str], one: float, limit: float) -> Outcome:
+    @contextmanager
+    def _having(self, mutant: Mutant) -> Iterator[str]:
+        """Have the mutant in the copy. Yield the text that stands there otherwise."""
+        path = self._package / mutant.change.file
+        kept = path.read_text(encoding="utf-8")
+        path.write_text(mutant.text, encoding="utf-8")
+        try:
+            yield kept
+        finally:
+            path.write_text(kept, encoding="utf-8")
+
+    def _pytest(self, seconds: Mapping[str, float], selected: Sequence[str], one: float) -> Outcome:
+        limit = AT_LEAST + SLOWER * sum(seconds.get(name, 0.0) for name in selected)
         # In a file, because thousands of names are too long for a command line.
         names = self._root / "selected.txt"
         names.write_text("\n".join(selected), encoding="utf-8")
@@ -241,15 +238,17 @@ def _judge(run: Run, selection: Selection, lots: list[list[str]]) -> tuple[str, 
     for lot in lots:
         seconds = [selection.seconds.get(name, 0.0) for name in lot]
         one = max(ONE_AT_LEAST, ONE_SLOWER * max(seconds, default=0.0))
-        limit = AT_LEAST + SLOWER * sum(seconds)
         for _ in range(ROUNDS):
             selected = [name for name in lot if name not in left_out]
-            ran = run(selected, one, limit)
+            if not selected:
+                # pytest would take no name for all tests.
+                break
+            ran = run(selected, one)
             if not ran.failed and not ran.hung:
                 break
             if not ran.failed or "::" not in ran.failed:
                 return (TIMED_OUT if ran.hung else CAUGHT), ran.failed
-            again = run([ran.failed], one, limit)
+            again = run([ran.failed], one)
             if again.failed or again.hung:
                 return (TIMED_OUT if again.hung else CAUGHT), ran.failed
             left_out.add(ran.failed)
